@@ -1,0 +1,1 @@
+"""The kernel's audit subsystem: records, events, rules and the netlink socket."""

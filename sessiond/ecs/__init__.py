@@ -1,0 +1,1 @@
+"""Audit events and processes as documents of the Elastic Common Schema."""

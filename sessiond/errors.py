@@ -1,0 +1,64 @@
+"""What can go wrong, by whose fault it is; every message is one line a user can act on."""
+
+
+class SessiondError(Exception):
+    """The base of all errors that are told to the user as one line, without a traceback.
+
+    ``exit_code`` is what the command line ends with when the error reaches it.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(SessiondError):
+    """The configuration is wrong: the message names the file, the setting and what is allowed."""
+
+    exit_code = 2
+
+
+class RuleError(SessiondError):
+    """An audit rule is wrong: ``source`` and ``line`` say where, ``reason`` says why."""
+
+    exit_code = 3
+
+    def __init__(self, source: str, line: int, reason: str) -> None:
+        """Take the rule file's name, the line's number (from 1) and the reason in words."""
+        super().__init__(f"{source}:{line}: {reason}")
+        self.source = source
+        self.line = line
+        self.reason = reason
+
+
+class AuditUnavailable(SessiondError):
+    """The kernel's audit subsystem can't be used: not permitted, owned, locked or not built in."""
+
+    exit_code = 4
+
+
+class SourceUnavailable(SessiondError):
+    """A source of process events can't be had on this host; ``fix`` says what would help."""
+
+    exit_code = 5
+
+    def __init__(self, source: str, reason: str, fix: str) -> None:
+        """Take the source's name, why it can't be had, and what the user can do about it."""
+        super().__init__(f"{source}: {reason}; {fix}")
+        self.source = source
+        self.reason = reason
+        self.fix = fix
+
+
+class OutputError(SessiondError):
+    """An output can't be opened at all, so starting with it makes no sense."""
+
+    exit_code = 6
+
+
+class StatusError(SessiondError):
+    """The running daemon could not be asked: it doesn't run, or refuses, or doesn't answer."""
+
+    exit_code = 7
+
+
+class RecordError(SessiondError):
+    """An audit record isn't one: it is counted and set aside, the pipeline goes on."""

@@ -1,0 +1,1 @@
+"""Where the lines go: files, sockets and the console."""

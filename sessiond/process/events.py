@@ -1,0 +1,144 @@
+"""What every source of process events tells: one vocabulary for eBPF, the connector and procfs.
+
+All times are nanoseconds of CLOCK_BOOTTIME, the clock of ``task_struct.start_boottime``; a process
+is (pid, start). A member that a source can't know is None: unknown is not zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Facts(NamedTuple):
+    """What a process is at one moment, in the numbers of the host's initial namespaces.
+
+    Sources with a field they can't see leave it None. ``start`` from procfs is a multiple of a
+    clock tick (10 ms), rounded down; from eBPF it is exact.
+    """
+
+    pid: int  # task->tgid
+    start: int  # task->group_leader->start_boottime
+    ppid: int  # the parent now (task->real_parent->tgid); 0 for none
+    parent_start: int | None
+    pgid: int
+    sid: int
+    vpid: int | None  # pid in its own innermost pid namespace
+    tty_major: int  # 0, 0: no controlling terminal
+    tty_minor: int
+    uid: int
+    euid: int
+    suid: int
+    fsuid: int
+    gid: int
+    egid: int
+    sgid: int
+    fsgid: int
+    cap_permitted: int | None  # bit n is capability number n
+    cap_effective: int | None
+    loginuid: int | None  # 4294967295: unset
+    audit_session: int | None  # 4294967295: unset
+    pid_namespace: int | None  # inode numbers, as in /proc/PID/ns
+    mount_namespace: int | None
+    user_namespace: int | None
+    network_namespace: int | None
+    cgroup_id: int | None  # inode of the cgroup's directory (v2, or the v1 hierarchy that tells containers)
+    kernel_thread: bool = False
+
+
+class Program(NamedTuple):
+    """What a process executes: the outcome of its last execve.
+
+    ``args`` may be cut by the source's limit: then ``args_size`` (bytes in all, with the NULs) says
+    how long the whole is. ``executable`` is the resolved path; a deleted file has no suffix here,
+    ``deleted`` says so. ``filename`` is what was given to execve, where the source sees it.
+    """
+
+    comm: bytes
+    executable: bytes | None  # None: a kernel thread, or unknown
+    args: tuple[bytes, ...] | None
+    args_size: int | None
+    deleted: bool = False
+    filename: bytes | None = None
+    executable_truncated: bool = False
+
+
+class Observed(NamedTuple):
+    """A process as procfs shows it at ``time``: from the snapshot, or looked up on need."""
+
+    time: int
+    facts: Facts
+    program: Program
+    working_directory: bytes | None
+    cgroup: bytes | None  # path below the hierarchy's root
+    supplementary_groups: tuple[int, ...] | None = None
+    connection: bytes | None = None  # SSH_CONNECTION of its environment, for sshd's children only
+
+
+class Forked(NamedTuple):
+    """A process was made. ``facts`` are the child's; ``creator`` called fork, vfork or clone.
+
+    The creator differs from ``facts.ppid`` under CLONE_PARENT. Threads are never reported.
+    """
+
+    time: int
+    facts: Facts
+    creator_pid: int
+    creator_start: int | None
+    comm: bytes
+    working_directory: bytes | None  # the creator's, and so the child's, at this moment
+
+
+class Executed(NamedTuple):
+    """A process executed a program. ``facts`` hold after the exec.
+
+    ``audit_time`` is the time stamp (ms since the epoch) that the audit event of this execve will
+    carry, where the source can see it; None where it can't, or where no audit event will come.
+    """
+
+    time: int
+    facts: Facts
+    program: Program
+    working_directory: bytes | None
+    audit_time: int | None = None
+
+
+class Exited(NamedTuple):
+    """The last thread of a process ended. ``status`` is as in wait(2): code << 8 | signal | 0x80.
+
+    ``group_exit`` is True when exit_group was called (or a signal ended the group), False when the
+    last thread left with exit(2), None when the source can't tell.
+    """
+
+    time: int
+    facts: Facts
+    status: int
+    group_exit: bool | None = None
+
+
+class Changed(NamedTuple):
+    """A process changed its session, process group or identity; ``facts`` hold after the change.
+
+    ``what`` is "session", "group" or "ids".
+    """
+
+    time: int
+    facts: Facts
+    what: str
+
+
+class CgroupSeen(NamedTuple):
+    """A cgroup's path became known."""
+
+    cgroup_id: int
+    path: bytes
+
+
+class Lost(NamedTuple):
+    """Events that the source could not deliver: how many, of which kind ("fork", "exec", ...)."""
+
+    time: int
+    kind: str
+    count: int
+
+
+ProcessEvent = Observed | Forked | Executed | Exited | Changed | CgroupSeen | Lost
