@@ -29,13 +29,13 @@ class RuleError(SessiondError):
         self.reason = reason
 
 
-class AuditUnavailable(SessiondError):
+class AuditUnavailableError(SessiondError):
     """The kernel's audit subsystem can't be used: not permitted, owned, locked or not built in."""
 
     exit_code = 4
 
 
-class SourceUnavailable(SessiondError):
+class SourceUnavailableError(SessiondError):
     """A source of process events can't be had on this host; ``fix`` says what would help."""
 
     exit_code = 5

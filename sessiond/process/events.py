@@ -41,7 +41,8 @@ class Facts(NamedTuple):
     mount_namespace: int | None
     user_namespace: int | None
     network_namespace: int | None
-    cgroup_id: int | None  # inode of the cgroup's directory (v2, or the v1 hierarchy that tells containers)
+    # Inode of the cgroup directory: v2, or the v1 hierarchy where containers have their own.
+    cgroup_id: int | None
     kernel_thread: bool = False
 
 
@@ -138,7 +139,7 @@ class Lost(NamedTuple):
 
     time: int
     kind: str
-    count: int
+    number: int
 
 
 ProcessEvent = Observed | Forked | Executed | Exited | Changed | CgroupSeen | Lost
