@@ -1,0 +1,143 @@
+"""Records to events: those with one stamp and serial belong together.
+
+The kernel queues the records of one event in order, but those of different CPUs interleave, and a
+record can be lost. An event is complete with its end-of-event record (EOE); a user message stands
+alone; whatever has neither is closed by a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, parse_stamp
+from sessiond.errors import RecordError
+
+
+class AuditEvent:
+    """All records of one event, in the order they came.
+
+    ``time`` is the stamp in ms since the epoch, ``serial`` the kernel's number, ``complete`` says
+    that the end was seen or none is due. ``opened`` is when the first record was read (the
+    assembler's clock).
+    """
+
+    __slots__ = ("complete", "opened", "records", "serial", "time")
+
+    def __init__(self, time: int, serial: int, opened: int) -> None:
+        """Open an event at the assembler's time ``opened``."""
+        self.time = time
+        self.serial = serial
+        self.opened = opened
+        self.records: list[Record] = []
+        self.complete = False
+
+    def __repr__(self) -> str:
+        types = ",".join(str(record.type) for record in self.records)
+        return f"AuditEvent({self.time}:{self.serial}, [{types}], complete={self.complete})"
+
+
+def stands_alone(record_type: int) -> bool:
+    """Tell whether a record of this type is an event by itself: the messages of user space.
+
+    See the ranges in include/uapi/linux/audit.h: 1100 to 1299 and 2100 to 2999 come from user
+    space, which knows no EOE.
+    """
+    return 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
+
+
+class Assembler:
+    """Takes records as they come, gives events as they are complete.
+
+    Time is an argument in any unit, as long as ``timeout`` has the same. An event that is open
+    longer than ``timeout`` is closed as it is, and so is the oldest when more than
+    ``max_in_flight`` are open. ``ends_with_proctitle`` is for logs: auditd doesn't write EOE.
+    """
+
+    def __init__(
+        self, *, timeout: int, max_in_flight: int = 8192, ends_with_proctitle: bool = False
+    ) -> None:
+        """Start with nothing in flight."""
+        self._timeout = timeout
+        self._max_in_flight = max_in_flight
+        self._ends = frozenset((EOE, PROCTITLE)) if ends_with_proctitle else frozenset((EOE,))
+        self._open: dict[bytes, AuditEvent] = {}
+        self.records = 0
+        self.malformed = 0
+        self.unfinished = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many events are open."""
+        return len(self._open)
+
+    def feed(self, batch: Iterable[tuple[int, bytes]], now: int) -> list[AuditEvent]:
+        """Take (record type, payload) pairs; return the events they complete, in that order.
+
+        A payload without a stamp is counted in ``malformed`` and set aside.
+        """
+        events: list[AuditEvent] = []
+        opened = self._open
+        ends = self._ends
+        for record_type, payload in batch:
+            self.records += 1
+            key = payload[: payload.find(b")")]
+            event = opened.get(key)
+            if event is None:
+                if record_type == EOE:
+                    # The end of an event that a deadline closed, or whose records were all lost.
+                    continue
+                try:
+                    time, serial, _ = parse_stamp(payload)
+                except RecordError:
+                    self.malformed += 1
+                    continue
+                event = AuditEvent(time, serial, now)
+                if stands_alone(record_type):
+                    event.records.append(_record(record_type, event, payload, key))
+                    event.complete = True
+                    events.append(event)
+                    continue
+                opened[key] = event
+            if record_type != EOE:
+                event.records.append(_record(record_type, event, payload, key))
+            if record_type in ends:
+                event.complete = True
+                del opened[key]
+                events.append(event)
+        while len(opened) > self._max_in_flight:
+            events.append(self._close(next(iter(opened))))
+        return events
+
+    def expire(self, now: int) -> list[AuditEvent]:
+        """Return the events whose deadline has passed, oldest first."""
+        expired: list[AuditEvent] = []
+        while self._open:
+            key, event = next(iter(self._open.items()))
+            if event.opened + self._timeout > now:
+                break
+            expired.append(self._close(key))
+        return expired
+
+    def flush(self) -> list[AuditEvent]:
+        """Return all that is open: nothing more will come."""
+        return [self._close(key) for key in list(self._open)]
+
+    def deadline(self) -> int | None:
+        """Return when the oldest open event is due, None when nothing is open."""
+        for event in self._open.values():
+            return event.opened + self._timeout
+        return None
+
+    def _close(self, key: bytes) -> AuditEvent:
+        event = self._open.pop(key)
+        # Only a syscall's event ends with EOE: a lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
+        # whole as it is, one just can't tell before the deadline.
+        event.complete = all(record.type != SYSCALL for record in event.records)
+        if not event.complete:
+            self.unfinished += 1
+        return event
+
+
+def _record(record_type: int, event: AuditEvent, payload: bytes, key: bytes) -> Record:
+    # The key ends before ")": behind it stand "): " or, in a truncated record, less.
+    return Record(record_type, event.time, event.serial, payload[len(key) + 3 :].rstrip(b"\n\0"))

@@ -1,0 +1,154 @@
+"""One audit record: from the kernel's bytes, or a line of auditd's log, to its parts.
+
+A record is ``audit(SECONDS.MILLISECONDS:SERIAL): name=value name=value ...``. The kernel quotes a
+value that a user controls when it is printable and writes it as hex digits otherwise
+(``audit_log_untrustedstring`` in kernel/audit.c), so no value can forge another field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from sessiond.errors import RecordError
+
+SYSCALL = 1300
+PATH = 1302
+CONFIG_CHANGE = 1305
+CWD = 1307
+EXECVE = 1309
+EOE = 1320
+PROCTITLE = 1327
+
+_STAMP = re.compile(rb"audit\((\d{1,12})\.(\d{1,3}):(\d{1,20})\):[ ]?")
+_LOG_LINE = re.compile(rb"(?:node=\S+ )?type=(\S+) msg=")
+_UNKNOWN_TYPE = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
+# A user message comes whole in msg='...', from user space and so with anything inside: it is one
+# value, up to the record's last quote.
+_FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|\"[^\"]*\"|[^ \n]*)", re.DOTALL)
+_ARGUMENT = re.compile(rb"(?:^| )a(\d{1,9})(?:\[(\d{1,9})\])?=(\"[^\"]*\"|[^ \n]*)")
+_WHOLE_ARGUMENT = re.compile(rb" a\d+=(\"[^\"]*\"|[^ \n]*)")
+_ARGC = re.compile(rb"^argc=(\d{1,9})")
+_ENRICHMENT = b"\x1d"
+_ABSENT = frozenset((b"", b"?", b"(null)", b"(none)"))
+
+
+class Record(NamedTuple):
+    """One record: its type, the event's stamp, and its text behind the stamp.
+
+    ``time`` is in milliseconds since the epoch: a coarse clock's value at the syscall's entry.
+    ``serial`` is the same in all records of one event. Names that auditd's ENRICHED format adds
+    behind 0x1D are not part of ``text``: they can be resolved again, and would pass for fields.
+    """
+
+    type: int
+    time: int
+    serial: int
+    text: bytes
+
+
+def parse_stamp(payload: bytes) -> tuple[int, int, int]:
+    """Return (time in ms since the epoch, serial, where the text begins).
+
+    Raises RecordError when the payload doesn't begin with a stamp.
+    """
+    match = _STAMP.match(payload)
+    if match is None:
+        raise RecordError(f"no audit stamp in {payload[:40]!r}")
+    seconds, fraction, serial = match.groups()
+    return int(seconds) * 1000 + int(fraction.ljust(3, b"0")), int(serial), match.end()
+
+
+def parse(record_type: int, payload: bytes) -> Record:
+    """Parse a netlink message's payload; ``record_type`` is the message's type.
+
+    Raises RecordError when the payload is no audit record.
+    """
+    time, serial, begin = parse_stamp(payload)
+    text = payload[begin:].rstrip(b"\n\0")
+    return Record(record_type, time, serial, text)
+
+
+def split_log_line(line: bytes, type_number: Callable[[str], int | None]) -> tuple[int, bytes]:
+    """Split a line of auditd's log, raw or ENRICHED, into (record type, payload as of netlink).
+
+    ``type_number`` gives the number of a record type's name, None for a name it doesn't know.
+    Raises RecordError when the line isn't a record or its type is unknown.
+    """
+    match = _LOG_LINE.match(line)
+    if match is None:
+        raise RecordError(f"not an audit record: {line[:60]!r}")
+    name = match[1]
+    unknown = _UNKNOWN_TYPE.match(name)
+    number = int(unknown[1]) if unknown else type_number(name.decode("ascii", "replace"))
+    if number is None:
+        raise RecordError(f"unknown record type {name[:40]!r}")
+    text, _, _ = line[match.end() :].partition(_ENRICHMENT)
+    return number, text.rstrip(b"\r\n")
+
+
+def fields(text: bytes) -> dict[str, bytes]:
+    """Return the fields of a record's text, in order, with their values as written.
+
+    Of a name that stands twice the first counts: the kernel writes its own fields first.
+    """
+    pairs = _FIELD.findall(text)
+    found = {name.decode("ascii"): value for name, value in pairs}
+    if len(found) != len(pairs):
+        found = {name.decode("ascii"): value for name, value in reversed(pairs)}
+        found = dict(reversed(found.items()))
+    return found
+
+
+def decode(value: bytes) -> bytes | None:
+    """Return what the kernel encoded in a value that a user controls.
+
+    Quoted text is itself, an even number of hex digits the bytes they spell; the words for "no
+    value" give None. Anything else is returned as it is. Only for fields that are encoded: an inode
+    of 3005 is not the bytes 30 05.
+    """
+    if value[:1] in (b'"', b"'"):
+        return value[1:-1] if len(value) > 1 and value[-1:] == value[:1] else value[1:]
+    if value in _ABSENT:
+        return None
+    try:
+        # bytes.fromhex would skip blanks, but a value has none.
+        return bytes.fromhex(value.decode("ascii"))
+    except ValueError:
+        return value
+
+
+def arguments(records: Iterable[Record]) -> tuple[list[bytes], bool]:
+    """Join the argv that an event's EXECVE records tell; the flag says whether it is whole.
+
+    A long argv comes in several records, a long argument in pieces (``a1_len=9000 a1[0]=...
+    a1[1]=...``); see audit_log_execve_info in kernel/auditsc.c.
+    """
+    texts = [record.text for record in records if record.type == EXECVE]
+    if not texts:
+        return [], False
+    argc = _ARGC.match(texts[0])
+    count = int(argc[1]) if argc else -1
+    if len(texts) == 1 and b"[" not in texts[0]:
+        values = [decode(value) or b"" for value in _WHOLE_ARGUMENT.findall(texts[0])]
+        return values, len(values) == count
+    return _joined_arguments(texts, count)
+
+
+def _joined_arguments(texts: list[bytes], count: int) -> tuple[list[bytes], bool]:
+    pieces: dict[int, list[tuple[int, bytes]]] = {}
+    for text in texts:
+        for index, piece, value in _ARGUMENT.findall(text):
+            pieces.setdefault(int(index), []).append((int(piece or 0), decode(value) or b""))
+    whole = list(pieces) == list(range(count))
+    values = []
+    for parts in pieces.values():
+        whole = whole and [number for number, _ in parts] == list(range(len(parts)))
+        values.append(b"".join(value for _, value in parts))
+    return values, whole
+
+
+def display(raw: bytes) -> str:
+    r"""Show bytes as text: valid UTF-8 as it is, every other byte as \xNN, backslash unchanged."""
+    return raw.decode("utf-8", "backslashreplace")
