@@ -1,0 +1,93 @@
+#!/bin/sh
+# Make this checkout ready to use, on Debian 12 or a relative of it.
+#
+#   sh packaging/setup.sh run     what running sessiond needs
+#   sh packaging/setup.sh test    that, and what its tests need
+#   sh packaging/setup.sh bench   that, and the programs that bench/run compares with
+#
+# Installs the missing Debian packages (as root) and makes .venv for the system's Python, which
+# alone sees bcc. Done again it finds nothing to do and is quick. Speaks on standard error only, so
+# that the standard output of what follows it stays clean.
+set -eu
+exec >&2
+cd "$(dirname "$0")/.."
+
+# bcc and libbpf for the eBPF source; libaudit compiles rules; notify, watchdog and the journal by
+# systemd's own binding, whose package spares a compiler. Everything else comes from PyPI.
+packages="ca-certificates libaudit1 python3 python3-bpfcc python3-systemd python3-venv"
+extra=""
+case "${1:-}" in
+    run) ;;
+    test | bench)
+        extra="[dev]"
+        # The reference for rules, records and ownership of the audit socket.
+        packages="$packages auditd python3-audit"
+        # Logins, terminals, services and containers as they really are.
+        packages="$packages cron openssh-server runc busybox-static screen sudo systemd tmux"
+        # The programs whose processes the tests count, and what looks at them.
+        packages="$packages gcc libc6-dev iproute2 kmod procps util-linux"
+        ;;
+    *)
+        echo "usage: sh packaging/setup.sh run|test|bench"
+        exit 2
+        ;;
+esac
+if [ "$1" = bench ]; then
+    packages="$packages laurel"
+fi
+
+installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=""
+if command -v dpkg-query >/dev/null; then
+    for package in $packages; do
+        installed "$package" || missing="$missing $package"
+    done
+else
+    echo "setup: no dpkg here; bring what these Debian packages hold yourself: $packages"
+fi
+
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "setup: as root, first: apt-get install --no-install-recommends$missing"
+        exit 1
+    fi
+    echo "setup: installing$missing"
+    # Debian starts a service as soon as it is installed. An audit daemon, sshd or cron that nobody
+    # asked for must not run: policy-rc.d keeps them down now, disabling them after the next boot.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+        chmod 755 /usr/sbin/policy-rc.d
+    fi
+    log=$(mktemp)
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends $missing; } </dev/null >"$log" 2>&1; then
+        cat "$log"
+        echo "setup: apt-get failed"
+        exit 1
+    fi
+    rm -f "$log"
+    for package in $missing; do
+        case $package in
+            auditd | cron) systemctl --quiet disable "$package.service" ;;
+            openssh-server) systemctl --quiet disable ssh.service ;;
+        esac
+    done
+fi
+
+# The same state of the project needs no second pip run; a moved checkout needs a new environment.
+state="$PWD $(cat pyproject.toml packaging/setup.sh | cksum)"
+if [ "$(cat ".venv/setup-state$extra" 2>/dev/null)" != "$state" ]; then
+    echo "setup: preparing .venv"
+    if ! grep -qx "command = /usr/bin/python3 -m venv .*--system-site-packages $PWD/.venv" \
+        .venv/pyvenv.cfg 2>/dev/null; then
+        /usr/bin/python3 -m venv --clear --system-site-packages "$PWD/.venv"
+    fi
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extra"
+    printf '%s' "$state" >.venv/setup-state
+    printf '%s' "$state" >".venv/setup-state$extra"
+fi
