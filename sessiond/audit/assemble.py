@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, parse_stamp
+from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, fields, parse_stamp
 from sessiond.errors import RecordError
 
 
@@ -21,7 +21,7 @@ class AuditEvent:
     assembler's clock).
     """
 
-    __slots__ = ("complete", "opened", "records", "serial", "time")
+    __slots__ = ("_syscall", "complete", "opened", "records", "serial", "time")
 
     def __init__(self, time: int, serial: int, opened: int) -> None:
         """Open an event at the assembler's time ``opened``."""
@@ -30,6 +30,15 @@ class AuditEvent:
         self.opened = opened
         self.records: list[Record] = []
         self.complete = False
+        self._syscall: dict[str, bytes] | None = None
+
+    @property
+    def syscall(self) -> dict[str, bytes]:
+        """The fields of its SYSCALL record, parsed once; empty where it has none."""
+        if self._syscall is None:
+            texts = (record.text for record in self.records if record.type == SYSCALL)
+            self._syscall = fields(next(texts, b""))
+        return self._syscall
 
     def __repr__(self) -> str:
         types = ",".join(str(record.type) for record in self.records)

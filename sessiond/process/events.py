@@ -20,8 +20,8 @@ class Facts(NamedTuple):
     start: int  # task->group_leader->start_boottime
     ppid: int  # the parent now (task->real_parent->tgid); 0 for none
     parent_start: int | None
-    pgid: int
-    sid: int
+    pgid: int | None
+    sid: int | None
     vpid: int | None  # pid in its own innermost pid namespace
     tty_major: int  # 0, 0: no controlling terminal
     tty_minor: int

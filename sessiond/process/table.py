@@ -1,0 +1,568 @@
+"""Every process of the host, by identity: what it was, when, and who its relatives were.
+
+A process is (pid, start), never a pid. What it is changes over time (exec, session, group, ids), so
+each process has a short history of states; an event that is read late is enriched with the state of
+its own moment. Relatives are references: a leader or a creator that has ended is kept, with all its
+fields, exactly as long as a process that is still in the table refers to it. All times are ns of
+CLOCK_BOOTTIME and arguments: nothing here reads a clock, a file or a socket.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from typing import Final, NamedTuple
+
+from sessiond.process import entry
+from sessiond.process.events import (
+    CgroupSeen,
+    Changed,
+    Executed,
+    Exited,
+    Facts,
+    Forked,
+    Lost,
+    Observed,
+    ProcessEvent,
+    Program,
+)
+
+# procfs tells a start in clock ticks (USER_HZ, 100 a second on every Linux architecture we know).
+TICK: Final = 10_000_000
+SECOND: Final = 1_000_000_000
+
+# How long an ended process can still be found by its pid: audit events that are read late.
+GRACE: Final = 10 * SECOND
+# How many earlier programs, and how many states, one process may have at the most.
+MOST_PREVIOUS: Final = 8
+MOST_STATES: Final = 256
+
+
+class Itself(Enum):
+    """Stands for "the process itself" where a relative is meant.
+
+    A reference to oneself would be a cycle, and ended processes go by reference counting.
+    """
+
+    ITSELF = 0
+
+
+ITSELF: Final = Itself.ITSELF
+
+
+class Reference(NamedTuple):
+    """What stays of a process to which only ended processes refer."""
+
+    pid: int
+    start: int
+    entity_id: str
+
+
+class State:
+    """What a process is from ``time`` until its next state; never changed once it is made.
+
+    ``fragment`` caches the state as JSON for the encoder. ``audit_time`` is the stamp that the
+    audit event of this exec bears (ms since the epoch), where known; ``claimed`` says that the
+    audit event has come. ``observed`` is when procfs told it, if procfs did.
+    """
+
+    __slots__ = (
+        "audit_time",
+        "claimed",
+        "entry_leader",
+        "executed",
+        "facts",
+        "fragment",
+        "group_leader",
+        "observed",
+        "previous",
+        "program",
+        "session_inferred",
+        "session_leader",
+        "time",
+        "working_directory",
+    )
+
+    def __init__(
+        self,
+        time: int,
+        facts: Facts,
+        program: Program,
+        working_directory: bytes | None,
+        previous: tuple[Program, ...],
+    ) -> None:
+        """Make a state without relatives: the table sets them before anyone else sees it."""
+        self.time = time
+        self.facts = facts
+        self.program = program
+        self.working_directory = working_directory
+        self.previous = previous
+        self.group_leader: Relative = None
+        self.session_leader: Relative = None
+        self.entry_leader: Relative = None
+        self.session_inferred = False
+        self.executed = False
+        self.observed: int | None = None
+        self.audit_time: int | None = None
+        self.claimed = False
+        self.fragment: bytes | None = None
+
+
+class Process:
+    """One process: who it is, and its states, oldest first; the last one is what it is now.
+
+    ``creator`` is the process that forked it. ``exact`` says that ``start`` is the kernel's own
+    value and not rounded down to a tick. ``end`` and ``status`` (as of wait(2)) are None until it
+    ends; an ended process whose end was lost has an ``end`` and no ``status``.
+    """
+
+    __slots__ = (
+        "cgroup",
+        "connection",
+        "creator",
+        "creator_observed",
+        "end",
+        "entity_id",
+        "entry_source",
+        "entry_type",
+        "exact",
+        "group_exit",
+        "groups",
+        "pid",
+        "predecessor",
+        "start",
+        "states",
+        "status",
+    )
+
+    def __init__(self, pid: int, start: int, entity_id: str, *, exact: bool) -> None:
+        """Make a process without states: the table adds the first one at once."""
+        self.pid = pid
+        self.start = start
+        self.entity_id = entity_id
+        self.exact = exact
+        self.states: list[State] = []
+        self.creator: Process | Reference | None = None
+        self.creator_observed = False  # told by procfs, and so perhaps a later parent
+        self.predecessor: Process | None = None  # who had the pid before
+        self.end: int | None = None
+        self.status: int | None = None
+        self.group_exit: bool | None = None
+        self.cgroup: bytes | None = None
+        self.groups: tuple[int, ...] | None = None
+        self.connection: bytes | None = None
+        self.entry_type: str | None = None
+        self.entry_source: str | None = None
+
+    def __repr__(self) -> str:
+        name = self.states[-1].program.comm if self.states else b"?"
+        return f"Process({self.pid}, {self.start}, {name!r})"
+
+    @property
+    def reference(self) -> Reference:
+        """Its identity, without the process."""
+        return Reference(self.pid, self.start, self.entity_id)
+
+    @property
+    def state(self) -> State:
+        """What it is now, or was last."""
+        return self.states[-1]
+
+    def at(self, time: int) -> State:
+        """What it was at ``time``; its first known state for a time before that."""
+        for state in reversed(self.states):
+            if state.time <= time:
+                return state
+        return self.states[0]
+
+    def is_same(self, start: int, *, exact: bool) -> bool:
+        """Tell whether a start time that another source gives means this process."""
+        if self.exact and exact:
+            return self.start == start
+        return self.start // TICK == start // TICK
+
+
+Relative = Process | Reference | Itself | None
+
+
+class ProcessTable:
+    """The processes of the host, kept up to date by the events of a source.
+
+    ``identify`` makes the entity id of (pid, start). At most ``max_processes`` are found by pid;
+    over that the ended ones go first, then those that were taken in first (``evicted`` counts
+    both). A process that only relatives refer to isn't counted: it costs what they need.
+    """
+
+    def __init__(
+        self, identify: Callable[[int, int], str], *, max_processes: int = 262_144
+    ) -> None:
+        """Start empty."""
+        self._identify = identify
+        self._max_processes = max_processes
+        self._by_pid: dict[int, Process] = {}
+        self._ended: deque[Process] = deque()
+        self.cgroups: dict[int, bytes] = {}
+        self.evicted = 0
+        self.reused_pids = 0
+
+    def __len__(self) -> int:
+        return len(self._by_pid)
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(self._by_pid.values())
+
+    def get(self, pid: int) -> Process | None:
+        """Who has the pid now, or had it last."""
+        return self._by_pid.get(pid)
+
+    def holder(self, pid: int, time: int, slack: int = 0) -> Process | None:
+        """Who had the pid at ``time``; ``slack`` is how much too early ``time`` may be."""
+        process = self._by_pid.get(pid)
+        while process is not None and process.start > time + slack:
+            process = process.predecessor
+        if process is None or (process.end is not None and process.end < time):
+            return None
+        return process
+
+    def holders(self, pid: int) -> Iterator[Process]:
+        """All that are remembered of those who had the pid, the newest first."""
+        process = self._by_pid.get(pid)
+        while process is not None:
+            yield process
+            process = process.predecessor
+
+    def forked(self, event: Forked) -> Process:
+        """Take in a new process; it inherits what its creator is at this moment."""
+        facts = event.facts
+        creator = self._identified(event.creator_pid, event.creator_start, exact=True)
+        known = self._identified(facts.pid, facts.start, exact=True)
+        if known is not None:
+            # The snapshot saw it already, or one of its own events came first.
+            if creator is not None:
+                known.creator, known.creator_observed = creator, False
+                self._relate(known, known.states[0], None)
+            return known
+        process = self._new(facts)
+        if creator is None:
+            program = Program(event.comm, None, None, None)
+            process.states.append(State(event.time, facts, program, event.working_directory, ()))
+            self._relate(process, process.state, None)
+            return process
+        origin = creator.state
+        if (
+            event.working_directory is not None
+            and event.working_directory != origin.working_directory
+        ):
+            # chdir isn't traced: a fork is where it shows.
+            origin = self._follow(creator, event.time, origin.facts, cwd=event.working_directory)
+        process.creator = creator
+        process.cgroup, process.groups = creator.cgroup, creator.groups
+        facts = _filled(facts, origin.facts)
+        process.states.append(
+            State(event.time, facts, origin.program, origin.working_directory, ())
+        )
+        self._relate(process, process.state, (creator, origin))
+        return process
+
+    def executed(self, event: Executed) -> Process:
+        """Take in an exec: the process goes on with another program."""
+        process = self._known(event.facts, event.time, event.program)
+        before = process.state
+        state = State(
+            event.time,
+            _filled(event.facts, before.facts),
+            event.program,
+            event.working_directory or before.working_directory,
+            (*before.previous, before.program)[-MOST_PREVIOUS:],
+        )
+        state.executed = True
+        state.audit_time = event.audit_time
+        self._append(process, state)
+        self._relate(process, state, (process, before))
+        self._enter(process, state)
+        return process
+
+    def changed(self, event: Changed) -> Process:
+        """Take in a change of session, process group or identity."""
+        process = self._known(event.facts, event.time, None)
+        state = self._follow(process, event.time, event.facts)
+        if event.what == "session":
+            self._enter(process, state)
+        return process
+
+    def exited(self, event: Exited) -> Process:
+        """Take in the end of a process; it is found for a while, and kept while referred to."""
+        process = self._known(event.facts, event.time, None)
+        facts = _filled(event.facts, process.state.facts)
+        if facts != process.state.facts:
+            self._follow(process, event.time, facts)
+        self._end(process, event.time, event.status, group_exit=event.group_exit)
+        return process
+
+    def ended(self, process: Process, time: int) -> None:
+        """Note that a process is gone, which only its absence tells: its status is lost."""
+        self._end(process, time, None, group_exit=None)
+
+    def observed(self, event: Observed) -> Process:
+        """Take in a process as procfs shows it: new, or what was not known yet of a known one."""
+        process = self._take_in(event)
+        self._adopt(process)
+        return process
+
+    def _take_in(self, event: Observed) -> Process:
+        facts = event.facts
+        process = self._by_pid.get(facts.pid)
+        if process is None or not process.is_same(facts.start, exact=_is_exact(facts)):
+            process = self._new(facts)
+            state = State(facts.start, facts, event.program, event.working_directory, ())
+            state.observed = event.time
+            process.states.append(state)
+        elif process.end is None:
+            self._complete(process, event)
+        process.cgroup = event.cgroup or process.cgroup
+        process.groups = event.supplementary_groups or process.groups
+        process.connection = event.connection or process.connection
+        if event.cgroup is not None and facts.cgroup_id is not None:
+            self.cgroups[facts.cgroup_id] = event.cgroup
+        return process
+
+    def snapshot(self, observed: Iterable[Observed]) -> list[Process]:
+        """Take in all that procfs shows, in any order; relatives are found in a second pass."""
+        processes = [self._take_in(event) for event in observed]
+        for process in sorted(processes, key=lambda each: (each.start, each.pid)):
+            self._adopt(process)
+        return processes
+
+    def reconcile(self, observed: list[Observed], time: int) -> list[Process]:
+        """Check the table against a snapshot taken at ``time``, after a loss; return who is gone.
+
+        Who isn't in the snapshot has ended at some moment; who is in it and wasn't known is
+        taken in.
+        """
+        there = {event.facts.pid: event.facts for event in observed}
+        gone = []
+        for process in list(self._by_pid.values()):
+            if process.end is not None or process.start > time:
+                continue
+            facts = there.get(process.pid)
+            if facts is None or not process.is_same(facts.start, exact=_is_exact(facts)):
+                self.ended(process, time)
+                gone.append(process)
+        self.snapshot(observed)
+        return gone
+
+    def apply(self, event: ProcessEvent) -> Process | None:
+        """Take in any event of a source; the process it is about, if it is about one."""
+        match event:
+            case Forked():
+                return self.forked(event)
+            case Executed():
+                return self.executed(event)
+            case Exited():
+                return self.exited(event)
+            case Changed():
+                return self.changed(event)
+            case Observed():
+                return self.observed(event)
+            case CgroupSeen():
+                self.cgroups[event.cgroup_id] = event.path
+                return None
+            case Lost():
+                return None
+
+    def forget(self, time: int) -> None:
+        """Let go of what has ended more than the grace ago, and of what exceeds the ceiling."""
+        while self._ended and (self._ended[0].end or 0) + GRACE < time:
+            self._drop(self._ended.popleft())
+        while len(self._by_pid) > self._max_processes:
+            self.evicted += 1
+            if self._ended:
+                self._drop(self._ended.popleft())
+            else:
+                self._drop(next(iter(self._by_pid.values())))
+
+    def cgroup_of(self, process: Process, state: State) -> bytes | None:
+        """The cgroup's path in that state, None where no source told."""
+        cgroup_id = state.facts.cgroup_id
+        if cgroup_id is not None and cgroup_id in self.cgroups:
+            return self.cgroups[cgroup_id]
+        return process.cgroup
+
+    def parent_now(self, state: State) -> Process | None:
+        """Who is the parent in that state, after any reparenting; None where not known."""
+        return self._identified(state.facts.ppid, state.facts.parent_start, exact=True)
+
+    # Identity
+
+    def _identified(self, pid: int, start: int | None, *, exact: bool) -> Process | None:
+        """The process of that identity; of that pid now, where the start isn't known."""
+        for process in self.holders(pid):
+            if start is None:
+                return process if process.end is None else None
+            if process.is_same(start, exact=exact):
+                return process
+        return None
+
+    def _known(self, facts: Facts, time: int, program: Program | None) -> Process:
+        """The process that an event is about: made from the event's facts if nobody told of it."""
+        process = self._identified(facts.pid, facts.start, exact=_is_exact(facts))
+        if process is None:
+            process = self._new(facts)
+            unknown = Program(program.comm if program else b"", None, None, None)
+            process.states.append(State(min(facts.start, time), facts, unknown, None, ()))
+            self._relate(process, process.state, None)
+        return process
+
+    def _new(self, facts: Facts) -> Process:
+        entity_id = self._identify(facts.pid, facts.start)
+        process = Process(facts.pid, facts.start, entity_id, exact=_is_exact(facts))
+        # To the end of the dict: the front is who nothing was heard of for longest.
+        predecessor = self._by_pid.pop(process.pid, None)
+        if predecessor is not None:
+            self.reused_pids += 1
+            if predecessor.end is None:
+                self.ended(predecessor, process.start)
+            process.predecessor = predecessor
+        self._by_pid[process.pid] = process
+        return process
+
+    # Relatives
+
+    def _relate(self, process: Process, state: State, origin: tuple[Process, State] | None) -> None:
+        """Set the relatives of a state: as in the state it came from, where the numbers agree."""
+        facts = state.facts
+        state.group_leader = self._leader(process, facts.pgid, origin, group=True)
+        state.session_leader = self._leader(process, facts.sid, origin, group=False)
+        if origin is not None:
+            source, before = origin
+            inherited = before.entry_leader
+            if inherited is ITSELF and source is not process:
+                inherited = source
+            state.entry_leader = inherited
+
+    def _leader(
+        self,
+        process: Process,
+        pid: int | None,
+        origin: tuple[Process, State] | None,
+        *,
+        group: bool,
+    ) -> Relative:
+        if pid is None or pid == 0:
+            return None
+        if pid == process.pid:
+            return ITSELF
+        if origin is not None:
+            source, before = origin
+            if (before.facts.pgid if group else before.facts.sid) == pid:
+                leader = before.group_leader if group else before.session_leader
+                if leader is ITSELF:
+                    leader = source
+                if leader is not None and leader is not process:
+                    return leader
+        # While a group or session lives, the kernel gives its number to nobody else, so the last
+        # holder of the pid who can have led it is the leader.
+        for holder in self.holders(pid):
+            if holder.start <= process.state.time if process.states else True:
+                return holder
+        return None
+
+    def _adopt(self, process: Process) -> None:
+        """Find the relatives of a process that procfs told of, as far as they are known by now."""
+        state = process.state
+        if process.creator is None and state.facts.ppid:
+            parent = self._identified(state.facts.ppid, state.facts.parent_start, exact=True)
+            # A parent that is younger has adopted it: who made it, nobody knows.
+            if parent is not None and parent.start <= process.start:
+                process.creator, process.creator_observed = parent, True
+        if state.group_leader is None or state.session_leader is None:
+            state.group_leader = self._leader(process, state.facts.pgid, None, group=True)
+            state.session_leader = self._leader(process, state.facts.sid, None, group=False)
+            state.fragment = None
+        if state.entry_leader is None:
+            self._enter(process, state)
+
+    def _enter(self, process: Process, state: State) -> None:
+        """Decide how the process came into the host."""
+        decision = entry.decide(process, state, self)
+        if decision.leader is ITSELF:
+            process.entry_type = decision.type
+            process.entry_source = decision.source
+        state.entry_leader = decision.leader
+
+    # States
+
+    def _follow(self, process: Process, time: int, facts: Facts, cwd: bytes | None = None) -> State:
+        """Add a state that differs in facts or working directory, not in the program."""
+        before = process.state
+        facts = _filled(facts, before.facts)
+        state = State(time, facts, before.program, cwd or before.working_directory, before.previous)
+        state.session_inferred = before.session_inferred
+        self._append(process, state)
+        self._relate(process, state, (process, before))
+        return state
+
+    def _append(self, process: Process, state: State) -> None:
+        states = process.states
+        if state.time < states[-1].time:
+            # The source's clock and order are the kernel's; a procfs look-up can be ahead of it.
+            state.time = states[-1].time
+        states.append(state)
+        while len(states) > MOST_STATES or states[1].time + GRACE < state.time:
+            del states[0]
+
+    def _complete(self, process: Process, event: Observed) -> None:
+        """Fill in what procfs knows of a process and nothing else has told yet."""
+        state = process.state
+        program = state.program
+        partial = program.executable is None or program.args is None
+        if partial and program.executable in (None, event.program.executable):
+            state.program = event.program
+        state.facts = _filled(state.facts, event.facts)
+        state.working_directory = state.working_directory or event.working_directory
+        state.fragment = None
+
+    def _end(
+        self, process: Process, time: int, status: int | None, *, group_exit: bool | None
+    ) -> None:
+        if process.end is None:
+            process.end, process.status, process.group_exit = time, status, group_exit
+            self._ended.append(process)
+
+    def _drop(self, process: Process) -> None:
+        """Take a process out of the index; what others still refer to is cut to what they need."""
+        newest = self._by_pid.get(process.pid)
+        if newest is process:
+            del self._by_pid[process.pid]
+        else:
+            while newest is not None and newest.predecessor is not process:
+                newest = newest.predecessor
+            if newest is not None:
+                newest.predecessor = process.predecessor
+        process.predecessor = None
+        # An ended process is shown as a parent or leader: of its own relatives only the identity is
+        # needed then. Without this cut a chain of forks would keep its first process for ever.
+        if isinstance(process.creator, Process):
+            process.creator = process.creator.reference
+        del process.states[:-1]
+        state = process.state
+        state.group_leader = _cut(state.group_leader)
+        state.session_leader = _cut(state.session_leader)
+        state.entry_leader = _cut(state.entry_leader)
+
+
+def _cut(relative: Relative) -> Relative:
+    return relative.reference if isinstance(relative, Process) else relative
+
+
+def _is_exact(facts: Facts) -> bool:
+    # One exact start in ten million is a whole number of ticks; then ticks are compared, no harm.
+    return facts.start % TICK != 0
+
+
+def _filled(new: Facts, old: Facts) -> Facts:
+    """The newer facts, with the older where the newer are not known."""
+    if None not in new:
+        return new
+    return Facts._make(o if n is None else n for n, o in zip(new, old, strict=True))
