@@ -1,0 +1,463 @@
+"""The configuration: YAML text to one frozen, validated value, and back to text for people.
+
+The settings themselves are declared in :mod:`sessiond.options`. Here are the reading
+(:func:`loads`), the listing (:func:`options`), the shipped ``etc/sessiond.yml``
+(:func:`commented`) and the comparison of two configurations (:func:`diff`): all pure. Only the last
+part, :func:`load` and what it uses, reads files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import glob
+import inspect
+import os
+import re
+import stat
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+import yaml
+from msgspec import inspect as types
+
+from sessiond.errors import ConfigError
+from sessiond.options import DEFAULT_RULES, Auditd, Config, InvalidError
+from sessiond.quantities import Duration, Mode, OctalInt, Size, show
+
+DEFAULT_PATH = Path("/etc/sessiond.yml")
+LARGEST_FILE = 1 << 20  # bytes of a configuration, rule or pattern file
+
+_log = structlog.get_logger(__name__)
+
+
+# --- what is declared, as data -------------------------------------------------------------------
+
+
+class Option(NamedTuple):
+    """One declared setting. ``path`` is dotted; ``allowed`` and ``help`` are text for people."""
+
+    path: str
+    allowed: str
+    default: object  # msgspec.NODEFAULT: must be given
+    help: str
+    live: bool
+    least: float | None
+    most: float | None
+    aliases: dict[str, str]
+    example: str | None
+
+
+@functools.cache
+def options() -> dict[str, Option]:
+    """Return every setting by its dotted path, in the order of their declaration."""
+    return {option.path: option for option in _walk(Config, "")}
+
+
+def _walk(section: type[msgspec.Struct], prefix: str) -> Iterator[Option]:
+    for name, kind, field in _fields(section):
+        if isinstance(kind, types.StructType):
+            yield from _walk(kind.cls, f"{prefix}{name}.")
+            continue
+        assert isinstance(kind, types.Metadata), name  # noqa: S101 - every option is declared so
+        declared = kind.extra or {}
+        yield Option(
+            path=prefix + name,
+            allowed=declared["allowed"] or _allowed(kind.type, declared["min"], declared["max"]),
+            default=field.default,
+            help=(kind.extra_json_schema or {})["description"],
+            live=declared["live"],
+            least=declared["min"],
+            most=declared["max"],
+            aliases=declared["aliases"],
+            example=declared["example"],
+        )
+
+
+@functools.cache
+def _fields(section: type[msgspec.Struct]) -> list[tuple[str, types.Type, types.Field]]:
+    """Return a section's settings and sections; of an optional section, the section itself."""
+    info = types.type_info(section)
+    assert isinstance(info, types.StructType)  # noqa: S101 - for the type checker
+    found = []
+    for field in info.fields:
+        kind = field.type
+        if isinstance(kind, types.UnionType):
+            kind = next(member for member in kind.types if isinstance(member, types.StructType))
+        found.append((field.name, kind, field))
+    return found
+
+
+def _allowed(kind: types.Type, least: float | None, most: float | None) -> str:
+    """Say in words which values a setting takes."""
+    match kind:
+        case types.BoolType():
+            return "true or false"
+        case types.LiteralType(values=values):
+            return _any_of([str(value) for value in values])
+        case types.IntType(ge=ge, le=le) if ge is not None:
+            return f"a whole number from {ge} to {le}"
+        case types.VarTupleType(item_type=types.LiteralType(values=values)):
+            return "a list, such as [a, b], of " + _any_of([str(value) for value in values])
+        case types.VarTupleType():
+            return "a list of texts, such as [a, b]"
+        case types.UnionType(types=members) if any(
+            isinstance(member, types.IntType) for member in members
+        ):
+            return "a name or a numeric id"
+        case types.UnionType(types=members):
+            given = (member for member in members if not isinstance(member, types.NoneType))
+            return _allowed(next(given), least, most)
+        case types.CustomType(cls=cls) if cls is Mode:
+            return "octal permission bits such as 0640"
+        case types.CustomType(cls=cls) if cls is Path:
+            return "an absolute path"
+        case types.CustomType(cls=cls) if cls is Size:
+            text = "a size such as 500KB or 64MiB"
+        case types.CustomType():
+            text = "a duration such as 500ms, 2s or 1h30m"
+        case _:
+            return "text"
+    kind_of = Size if "size" in text else Duration
+    if least:
+        text += f", at least {show(kind_of(least))}"
+    return text if most is None else f"{text}, at most {show(kind_of(most))}"
+
+
+def _any_of(values: Sequence[str]) -> str:
+    return " or ".join([", ".join(values[:-1]), values[-1]]) if len(values) > 1 else values[0]
+
+
+def get(config: Config, path: str) -> object:
+    """Return the value of a setting by its dotted path; None below a section that isn't there."""
+    value: object = config
+    for name in path.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
+
+
+def diff(old: Config, new: Config) -> list[str]:
+    """Return the paths of the settings that differ, in the order of their declaration."""
+    return [path for path in options() if get(old, path) != get(new, path)]
+
+
+def needs_restart(paths: Sequence[str]) -> list[str]:
+    """Return those of the changed settings that a reload can't apply."""
+    return [path for path in paths if not options()[path].live]
+
+
+# --- the commented file --------------------------------------------------------------------------
+
+
+def commented() -> str:
+    """Return a configuration file that shows every setting, commented out, with its help.
+
+    It is what ``etc/sessiond.yml`` holds and what ``sessiond check --settings`` prints.
+    """
+    lines = [
+        "# The configuration of sessiond. Everything is optional: what is commented out shows the",
+        "# default, or an example where it says so. `sessiond check` tells what is wrong with this",
+        "# file; a reload (SIGHUP) applies what is marked [reload], the rest takes a restart.",
+    ]
+    return "\n".join(lines + list(_commented(Config, "", optional=False))) + "\n"
+
+
+def _commented(section: type[msgspec.Struct], prefix: str, *, optional: bool) -> Iterator[str]:
+    indent = "  " * prefix.count(".")
+    for index, (name, kind, field) in enumerate(_fields(section)):
+        if isinstance(kind, types.StructType):
+            below = optional or isinstance(field.type, types.UnionType)
+            yield ""
+            yield from _comment(inspect.getdoc(kind.cls) or "", indent)
+            yield f"{indent}{'#' if below else ''}{name}:"
+            yield from _commented(kind.cls, f"{prefix}{name}.", optional=below)
+            continue
+        option = options()[prefix + name]
+        if index or not prefix:
+            yield ""
+        text = option.help
+        if not isinstance(option.default, bool):
+            text += f" Allowed: {option.allowed}."
+        text += " [reload]" if option.live else ""
+        value = _as_yaml(option.default)
+        if option.example is not None:
+            unset = "Must be given, for" if option.default is msgspec.NODEFAULT else "For"
+            text, value = f"{text} {unset} example:", option.example
+        yield from _comment(text, indent)
+        first, *rest = f"{name}: {value}".split("\n")
+        yield f"{indent}#{first}"
+        yield from (f"{indent}#{line}" for line in rest)
+
+
+def _as_yaml(value: object) -> str:
+    return value if isinstance(value, str) else show(value)
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML, in which a key given twice is an error instead of the last one winning.
+
+    The loader in Python, not libyaml's: nesting too deep ends in RecursionError, not in a crash.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a dict; raise when a key is there twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, key_node.value) if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                problem = f"{show(key_node.value)} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Make an int that knows whether it was written in octal."""
+        value: int = super().construct_yaml_int(node)
+        return OctalInt(value) if re.fullmatch("0[0-7]+", node.value) else value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+# Dates mean nothing here: text stays text.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _absolute_path(value: object) -> Path:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise ValueError("no absolute path")
+    return Path(value)
+
+
+def _from_yaml(kind: type, value: object) -> object:
+    """Make the values that msgspec has no type for (its ``dec_hook``)."""
+    if kind is Path:
+        return _absolute_path(value)
+    if issubclass(kind, Size | Duration | Mode):
+        return kind.parse(value)
+    raise NotImplementedError(kind)
+
+
+def loads(text: str, source: str) -> Config:
+    """Make a Config of YAML text; ``source`` names it in messages. A file of comments is fine.
+
+    Raises ConfigError: one line with source, line, setting, what is wrong and what is allowed.
+    """
+    if not text.strip():
+        raise ConfigError(f"{source}: the file is empty; allowed: at least a comment")
+    node, data = _parse_yaml(text, source)
+    data = {} if data is None else data
+    try:
+        data = _prepare(Config, data, "")
+        config = msgspec.convert(data, Config, dec_hook=_from_yaml)
+        _check_bounds(config)
+    except InvalidError as error:
+        raise _config_error(source, node, error.setting, error.wrong, error.allowed) from None
+    except msgspec.ValidationError as error:
+        raise _config_error(source, node, *_explain(error, data)) from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply; allowed: sections of settings") from None
+    return config
+
+
+def _parse_yaml(text: str, source: str) -> tuple[yaml.Node | None, Any]:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{source}{where}: not valid YAML: {_one_line(error.problem)}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: not valid YAML: nested too deeply") from None
+    # PyYAML's constructors raise all of these on explicit tags that don't fit, such as !!int "".
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
+
+
+def _one_line(text: str | None) -> str:
+    cut = " ".join((text or "unknown").split())[:200]
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
+
+
+def _prepare(section: type[msgspec.Struct], data: object, path: str) -> dict[str, Any]:
+    """Check a section's names; make an empty section {}, and a value's other names ours."""
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        known = [name for name, _, _ in _fields(section)]
+        wrong = f"{show(data)} is not a section"
+        raise InvalidError(path, wrong, "a section with " + ", ".join(known))
+    fields = {name: kind for name, kind, _ in _fields(section)}
+    prefix = f"{path}." if path else ""
+    prepared: dict[str, Any] = {}
+    for name, value in data.items():
+        kind = fields.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise _no_such(f"{prefix}{name}", str(name), list(fields))
+        if isinstance(kind, types.StructType):
+            prepared[name] = _prepare(kind.cls, value, prefix + name)
+        else:
+            aliases = options()[prefix + name].aliases
+            prepared[name] = aliases.get(value, value) if isinstance(value, str) else value
+    return prepared
+
+
+def _no_such(path: str, name: str, known: list[str]) -> InvalidError:
+    """Say what the user may have meant by a setting that doesn't exist."""
+    wrong = "there is no such setting"
+    if path in options():
+        nested = f"{path.replace('.', ': {')}: ...{'}' * path.count('.')}"
+        return InvalidError(path, f"{wrong} written so; write {nested}", "")
+    section = path.removesuffix(name)
+    same_name = [other for other in options() if other.rpartition(".")[2] == name]
+    close = [section + other for other in difflib.get_close_matches(name, known, n=1)]
+    for meant in close + same_name:
+        return InvalidError(path, f"{wrong}; did you mean {meant}?", "")
+    return InvalidError(path, wrong, ", ".join(known))
+
+
+def _explain(error: msgspec.ValidationError, data: object) -> tuple[str, str, str]:
+    """Say (setting, what is wrong, what is allowed) for what msgspec refused."""
+    message, _, where = str(error).rpartition(" - at `$")
+    path = where.rstrip("`").lstrip(".") if message else ""
+    if isinstance(error.__cause__, InvalidError):
+        cause = error.__cause__
+        return ".".join(filter(None, (path, cause.setting))), cause.wrong, cause.allowed
+    missing = re.search(r"missing required field `(\w+)`", str(error))
+    if missing:
+        path = f"{path}.{missing[1]}"
+        return path, "is missing", options()[path].allowed
+    value: Any = data
+    for name, index in re.findall(r"(\w+)|\[(\d+)\]", path):
+        value = value[name] if name else value[int(index)]
+    return path, f"{show(value)} is not valid", options()[re.sub(r"\[.*", "", path)].allowed
+
+
+def _check_bounds(config: Config) -> None:
+    for option in options().values():
+        value = get(config, option.path)
+        if not isinstance(value, Size | Duration):
+            continue
+        low, high = option.least, option.most
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise InvalidError(option.path, f"{show(value)} is out of bounds", option.allowed)
+
+
+def _config_error(
+    source: str, node: yaml.Node | None, setting: str, wrong: str, allowed: str
+) -> ConfigError:
+    """Make the one line, with the number of the line in the file where the setting is."""
+    for name in re.findall(r"[^.\[\]]+", setting):
+        if isinstance(node, yaml.MappingNode):
+            below = [value for key, value in node.value if key.value == name]
+            node = below[0] if below else node
+    line = f":{node.start_mark.line + 1}" if node is not None else ""
+    return ConfigError(_one_line_of(source + line, setting, wrong, allowed))
+
+
+def _one_line_of(where: str, setting: str, wrong: str, allowed: str) -> str:
+    name = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in setting[:100])
+    message = ": ".join(filter(None, (where, name, wrong)))
+    return f"{message}; allowed: {allowed}" if allowed else message
+
+
+# --- the edge: files -----------------------------------------------------------------------------
+
+
+def load(path: Path | None) -> Config:
+    """Read the configuration file; None means the default path, or built-in defaults without it.
+
+    Raises ConfigError when the file can't be read, is wrong, or could be changed by others.
+    """
+    if path is None and not DEFAULT_PATH.exists():
+        _log.info("configuration_built_in", missing=str(DEFAULT_PATH))
+        return Config()
+    path = path or DEFAULT_PATH
+    return loads(read_trusted(path), str(path))
+
+
+def read_rules(auditd: Auditd) -> list[tuple[str, str]]:
+    """Return the wanted rules as (source, text), in the order in which they are to be loaded.
+
+    Raises ConfigError when a rule file can't be read or could be changed by others, and when a
+    name without wildcards is not there.
+    """
+    if auditd.audit_rules is None and auditd.audit_rule_files is None:
+        return [("built-in rules", DEFAULT_RULES)] if auditd.socket_type != "multicast" else []
+    texts = [] if auditd.audit_rules is None else [("auditd.audit_rules", auditd.audit_rules)]
+    files = expand("auditd.audit_rule_files", auditd.audit_rule_files or ())
+    return texts + [(str(file), read_trusted(file)) for file in files]
+
+
+def expand(setting: str, patterns: Sequence[str]) -> list[Path]:
+    """Return the files that the globs of a setting name, each once, sorted within a glob.
+
+    Raises ConfigError for a relative name, and for a name without wildcards that is not there.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if not pattern.startswith("/"):
+            raise ConfigError(f"{setting}: {show(pattern)} is relative; allowed: absolute paths")
+        names = sorted(glob.glob(pattern)) if "\0" not in pattern else []  # noqa: PTH207 - absolute
+        if not names and not glob.has_magic(pattern):
+            raise ConfigError(f"{setting}: {_one_line(pattern)}: there is no such file")
+        found |= dict.fromkeys(names)
+    return [Path(name) for name in found]
+
+
+def read_trusted(path: Path) -> str:
+    """Read a file that decides what is audited: UTF-8, bounded, and not writable by others.
+
+    Its owner must be root or the own user, and its group, if it may write, root's or the own one.
+    Raises ConfigError.
+    """
+    try:
+        with path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            if not (stat.S_ISREG(facts.st_mode) or stat.S_ISFIFO(facts.st_mode)):
+                raise ConfigError(f"{path}: not a file")
+            _refuse_untrusted(path, facts)
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"{path}: can't be read: {reason}") from None
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path}: larger than {show(Size(LARGEST_FILE))}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8") from None
+
+
+def _refuse_untrusted(path: Path, facts: os.stat_result) -> None:
+    if facts.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{path}: owned by uid {facts.st_uid}, who could change what is audited; "
+            f"chown root {path}"
+        )
+    shared = facts.st_mode & stat.S_IWGRP and facts.st_gid not in (0, os.getegid())
+    if facts.st_mode & stat.S_IWOTH or shared:
+        mode = stat.S_IMODE(facts.st_mode)
+        raise ConfigError(
+            f"{path}: others can write it (mode {mode:04o}) and so change what is audited; "
+            f"chmod go-w {path}"
+        )

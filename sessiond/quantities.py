@@ -1,0 +1,115 @@
+"""Values of the configuration that YAML has no type for: sizes, durations, permission bits."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from types import MappingProxyType
+
+
+class Size(int):
+    """A number of bytes; in YAML a number, or text with a unit: ``64MiB``, ``10MB``."""
+
+    units = MappingProxyType(
+        {"": 1, "b": 1}
+        | {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+        | {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    )
+
+    @classmethod
+    def parse(cls, value: object) -> Size:
+        """Take a YAML scalar; raise ValueError when it is no size."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return cls(value)
+        match = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]{0,3})", _text(value))
+        if match is None or match[2].lower() not in cls.units:
+            raise ValueError("not a size")
+        return cls(int(match[1]) * cls.units[match[2].lower()])
+
+
+class Duration(float):
+    """A time in seconds; in YAML a number of seconds, or text: ``500ms``, ``2s``, ``1h30m``."""
+
+    units = MappingProxyType({"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})
+
+    @classmethod
+    def parse(cls, value: object) -> Duration:
+        """Take a YAML scalar; raise ValueError when it is no duration."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value) or value > 10**12:
+                raise ValueError("not a duration")
+            return cls(value)
+        part = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)"
+        text = _text(value)
+        if not re.fullmatch(f"(?:{part})+", text):
+            raise ValueError("not a duration")
+        parts = re.findall(part, text)
+        return cls(math.fsum(float(number) * cls.units[unit] for number, unit in parts))
+
+
+class OctalInt(int):
+    """An integer that was written with a leading 0."""
+
+
+class Mode(int):
+    """Permission bits; in YAML octal digits, with or without the leading 0, quoted or not."""
+
+    @classmethod
+    def parse(cls, value: object) -> Mode:
+        """Take a YAML scalar; raise ValueError when it is no file mode."""
+        if isinstance(value, OctalInt):
+            digits = f"{value:o}"
+        elif isinstance(value, int) and not isinstance(value, bool):
+            digits = f"{value:d}" if 0 <= value <= 777 else ""  # who writes 640 means 0640
+        else:
+            digits = _text(value).removeprefix("0o")
+        if not re.fullmatch(r"0*[0-7]{1,3}", digits):
+            raise ValueError("not permission bits")
+        return cls(int(digits, 8))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not text")  # noqa: TRY004 - what msgspec's hook takes for a wrong value
+    return value
+
+
+def show(value: object) -> str:
+    """Write a setting's value as people would write it in YAML; long text is cut."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case Mode():
+            return f"{int(value):04o}"
+        case Size():
+            return _show_size(value)
+        case Duration():
+            return _show_duration(value)
+        case str():
+            return repr(value if len(value) <= 60 else value[:57] + "...")
+        case int():
+            return f"{value:d}" if abs(value) < 10**30 else "a huge number"
+        case float() | Path():
+            return str(value)
+        case tuple():
+            return "[" + ", ".join(map(str, value)) + "]"
+        case list() | dict():
+            return "a list" if isinstance(value, list) else "a section"
+    return f"a {type(value).__name__}"
+
+
+def _show_size(size: Size) -> str:
+    for unit, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size and size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{int(size)}"
+
+
+def _show_duration(duration: Duration) -> str:
+    for seconds, name in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if duration >= seconds and duration % seconds == 0:
+            return f"{duration / seconds:.0f}{name}"
+    return f"{duration * 1000:g}ms" if duration else "0s"
