@@ -119,6 +119,11 @@ def decode(value: bytes) -> bytes | None:
         return value
 
 
+def number(value: bytes | None) -> int:
+    """A decimal field's value; 0 where it is absent or no number."""
+    return int(value) if value is not None and value.isdigit() else 0
+
+
 def arguments(records: Iterable[Record]) -> tuple[list[bytes], bool]:
     """Join the argv that an event's EXECVE records tell; the flag says whether it is whole.
 

@@ -156,7 +156,7 @@ class ProcessEncoder:
         time: int,
         ended: bool = False,
         more: Mapping[str, Any] | None = None,
-        override: Mapping[str, Any] | None = None,
+        override: dict[str, Any] | None = None,
     ) -> bytes:
         """Give the whole ``process`` object of an event at ``time`` (ns since boot).
 
@@ -215,9 +215,7 @@ class ProcessEncoder:
 
     # Relatives
 
-    def _relatives(
-        self, parts: list[bytes], process: Process, state: State, time: int
-    ) -> None:
+    def _relatives(self, parts: list[bytes], process: Process, state: State, time: int) -> None:
         parent = process.creator
         if isinstance(parent, Process):
             parts += b',"parent":', self._parent(parent, time)

@@ -108,6 +108,11 @@ class State:
         self.claimed = False
         self.fragment: bytes | None = None
 
+    @property
+    def leads_session(self) -> bool:
+        """Whether the process is the leader of its session in this state."""
+        return self.session_leader is ITSELF
+
 
 class Process:
     """One process: who it is, and its states, oldest first; the last one is what it is now.
@@ -129,6 +134,7 @@ class Process:
         "exact",
         "group_exit",
         "groups",
+        "latest",
         "pid",
         "predecessor",
         "start",
@@ -154,6 +160,7 @@ class Process:
         self.connection: bytes | None = None
         self.entry_type: str | None = None
         self.entry_source: str | None = None
+        self.latest = start  # of the events written about it: none may be dated before
 
     def __repr__(self) -> str:
         name = self.states[-1].program.comm if self.states else b"?"
@@ -203,6 +210,7 @@ class ProcessTable:
         self._by_pid: dict[int, Process] = {}
         self._ended: deque[Process] = deque()
         self.cgroups: dict[int, bytes] = {}
+        self.presumed: list[Process] = []
         self.evicted = 0
         self.reused_pids = 0
 
@@ -300,9 +308,47 @@ class ProcessTable:
         self._end(process, event.time, event.status, group_exit=event.group_exit)
         return process
 
-    def ended(self, process: Process, time: int) -> None:
-        """Note that a process is gone, which only its absence tells: its status is lost."""
-        self._end(process, time, None, group_exit=None)
+    def ended(self, process: Process, time: int, status: int | None = None) -> None:
+        """Note that a process is gone, told by its exit_group or by its absence.
+
+        Where only its absence tells, the status is lost; ``presumed`` then holds the process.
+        """
+        if process.end is None and status is None:
+            self.presumed.append(process)
+        self._end(process, time, status, group_exit=None)
+
+    def audited_exec(self, event: Executed, *, session_known: bool) -> Process:
+        """Take in an exec of which only the audit event tells.
+
+        The facts may lack what an audit record doesn't say. ``session_known`` says that each
+        setsid is told as well: then a new process is in its parent's session.
+        """
+        facts = event.facts
+        process = self.holder(facts.pid, event.time, TICK)
+        if process is None:
+            process = self._new(facts)
+            process.states.append(State(event.time, facts, event.program, None, ()))
+            self._adopt(process)
+        before = process.state
+        looked_up = before.observed is not None and before.observed >= event.time
+        if (
+            len(process.states) == 1
+            and not before.executed
+            and (looked_up or before.time == event.time)
+        ):
+            # Seen for the first time after this exec: there is no earlier state to tell of.
+            before.program = event.program
+            before.working_directory = event.working_directory or before.working_directory
+            before.executed = True
+            before.fragment = None
+        else:
+            process = self.executed(event)
+        state = process.state
+        if state.session_leader is None and session_known and isinstance(process.creator, Process):
+            of_parent = process.creator.at(event.time).session_leader
+            state.session_leader = process.creator if of_parent is ITSELF else of_parent
+            state.session_inferred = True
+        return process
 
     def observed(self, event: Observed) -> Process:
         """Take in a process as procfs shows it: new, or what was not known yet of a known one."""

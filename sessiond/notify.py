@@ -1,0 +1,70 @@
+"""The service manager: readiness, status lines, the watchdog and the descriptor store.
+
+Everything here is a no-op where nobody listens on $NOTIFY_SOCKET. See sd_notify(3),
+sd_watchdog_enabled(3) and sd_listen_fds(3).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from systemd import daemon
+
+
+def ready(status: str) -> None:
+    """Say that start-up, or a reload, is complete."""
+    daemon.notify(f"READY=1\nSTATUS={_one_line(status)}")
+
+
+def status(text: str) -> None:
+    """Set the line that ``systemctl status`` shows."""
+    daemon.notify(f"STATUS={_one_line(text)}")
+
+
+def reloading() -> None:
+    """Say that a reload begins; ``ready`` ends it."""
+    microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+
+
+def stopping(reason: str) -> None:
+    """Say that the service goes down."""
+    daemon.notify(f"STOPPING=1\nSTATUS={_one_line(reason)}")
+
+
+def watchdog() -> None:
+    """Say that the daemon is alive."""
+    daemon.notify("WATCHDOG=1")
+
+
+def watchdog_interval() -> float | None:
+    """How often, in seconds, ``watchdog`` should be called; None where nobody watches."""
+    pid = os.environ.get("WATCHDOG_PID")
+    interval = os.environ.get("WATCHDOG_USEC", "")
+    if not interval.isdigit() or (pid is not None and pid != str(os.getpid())):
+        return None
+    # Half of it, as sd_watchdog_enabled(3) advises.
+    return int(interval) / 2e6
+
+
+def store(name: str, descriptor: int) -> bool:
+    """Give a descriptor to the manager's store; it comes back to the next start under ``name``."""
+    return bool(daemon.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=[descriptor]))
+
+
+def remove_stored(name: str) -> None:
+    """Take what is stored under ``name`` out of the manager's store."""
+    daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+
+def stored() -> dict[str, list[int]]:
+    """The descriptors that the manager kept from an earlier run, by name."""
+    found: dict[str, list[int]] = {}
+    for descriptor, name in daemon.listen_fds_with_names().items():
+        found.setdefault(name, []).append(descriptor)
+    return found
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,737 @@
+"""The heart: audit records and process events in, enriched lines out. No I/O, and time is given.
+
+    pipeline.feed_process(source.drain())          what the tracer saw
+    pipeline.feed_audit(client.receive(), ...)     what the kernel's audit subsystem said
+    pipeline.unknown_pids()                        who should be looked up, where no tracer tells
+    pipeline.poll(now)                             the lines that are ready
+
+A source that is exact (eBPF, the connector) sees every fork, exec and exit, so an audit event is
+joined with the process event it belongs to: an exec by the stamp that both bear, an end with the
+exit_group that announced it. What the one has and the other hasn't yet is held for a short while.
+Without such a source the audit events themselves move the table, helped by look-ups in procfs.
+
+Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is converted with
+``wall_offset`` (CLOCK_REALTIME minus CLOCK_BOOTTIME, ns), measured when its records were read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sessiond.audit.assemble import Assembler, AuditEvent
+from sessiond.audit.record import arguments, display, number
+from sessiond.ecs.document import PROCESS_EVENTS, DocumentEncoder
+from sessiond.ecs.process import UNSET_ID, ProcessEncoder
+from sessiond.process.audited import execution
+from sessiond.process.events import (
+    Changed,
+    Executed,
+    Exited,
+    Forked,
+    Lost,
+    ProcessEvent,
+)
+from sessiond.process.table import SECOND, TICK, Process, ProcessTable, State
+
+MILLISECOND: Final = 1_000_000
+
+# How long one side of a joint event waits for the other. Both leave the kernel within microseconds
+# of each other; what takes time is how we read them.
+HOLD: Final = 250 * MILLISECOND
+# An exit_group can precede the end of its last thread by as long as that takes to unwind.
+HOLD_EXIT_GROUP: Final = 5 * SECOND
+
+# The first three of a kind have names in wait(2)'s status; the rest is Linux' own numbering.
+SIGNALS: Final = (
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
+    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+).split()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineOptions:
+    """What the configuration and the host decide about the pipeline.
+
+    ``source`` is the name of the process source, ``exact`` whether it sees every fork, exec and
+    exit. ``audited`` are the syscalls that the loaded rules can bring events of: an end waits for
+    its exit_group only where one can come. ``max_args_bytes`` limits one event's argv.
+    """
+
+    source: str
+    exact: bool
+    audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
+    fork_events: bool = False
+    include_namespaces: bool = False
+    include_cgroup: bool = False
+    max_args_bytes: int = 1_048_576
+    assembler_timeout: int = 2 * SECOND
+    max_in_flight: int = 8192
+    replay: bool = False
+
+
+@dataclass
+class Counters:
+    """What went through, hop by hop; see ``Pipeline.ledger`` for the identity they obey."""
+
+    audit_events: int = 0
+    process_events: Counter[str] = field(default_factory=Counter)
+    lines: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    joined_ends: int = 0
+    unjoined_execs: int = 0
+    unenriched: int = 0
+    warnings: int = 0
+    failures: int = 0
+
+
+class _Waiting(NamedTuple):
+    """An audit event that waits for its process event until ``due``."""
+
+    due: int
+    event: AuditEvent
+    kind: str
+
+
+Describe = Callable[[AuditEvent], tuple[dict[str, Any], list[str]]]
+SyscallName = Callable[[bytes, bytes], str]
+
+
+class Pipeline:
+    """Joins audit events and process events, enriches them and encodes them.
+
+    ``describe`` turns an audit event into the audit side of the document (and its warnings);
+    ``syscall_name`` gives the name for the arch= and syscall= fields of a SYSCALL record.
+    """
+
+    def __init__(
+        self,
+        options: PipelineOptions,
+        *,
+        table: ProcessTable,
+        processes: ProcessEncoder,
+        documents: DocumentEncoder,
+        describe: Describe,
+        syscall_name: SyscallName,
+        context: Callable[[bytes], Mapping[str, Any]],
+    ) -> None:
+        """Start with nothing in flight."""
+        self.options = options
+        self.table = table
+        self.counters = Counters()
+        self._processes = processes
+        self._documents = documents
+        self._describe = describe
+        self._syscall_name = syscall_name
+        self._context = context
+        self._assembler = Assembler(
+            timeout=options.assembler_timeout,
+            max_in_flight=options.max_in_flight,
+            ends_with_proctitle=options.replay,
+        )
+        self._names: dict[tuple[bytes, bytes], str] = {}
+        self._ready: list[AuditEvent] = []
+        self._execs: deque[_Waiting] = deque()
+        self._exit_groups: dict[Process, _Waiting] = {}
+        self._ends: dict[Process, int] = {}
+        self._sessions: dict[Process, int] = {}
+        self._wanted: set[int] = set()
+        self._lines: list[bytes] = []
+        self._wall_offset = 0
+        self._drained = 0
+        self._own_events = 0
+
+    # Input
+
+    def feed_audit(
+        self,
+        batch: Iterable[tuple[int, bytes]],
+        *,
+        now: int,
+        wall_offset: int,
+        drained: bool = True,
+    ) -> None:
+        """Take (record type, payload) pairs as they were read from the audit socket.
+
+        ``drained`` says that nothing more was there to read.
+        """
+        self._wall_offset = wall_offset
+        if drained:
+            self._drained = now
+        self._take(self._assembler.feed(batch, now))
+
+    def feed_process(self, events: Iterable[ProcessEvent]) -> None:
+        """Take the process source's events, in its order."""
+        counts = self.counters.process_events
+        table = self.table
+        for event in events:
+            counts[type(event).__name__] += 1
+            if isinstance(event, Exited):
+                self._exited(table.exited(event), event)
+            elif isinstance(event, Forked):
+                process = table.forked(event)
+                if self.options.fork_events:
+                    self._process_event("fork", process, process.states[0], event.time)
+            elif isinstance(event, Executed):
+                table.executed(event)
+            elif isinstance(event, Changed):
+                process = table.changed(event)
+                if event.what == "session":
+                    self._session(process, event.time)
+            elif isinstance(event, Lost):
+                self.lost(event.time, "tracer", event.number, f"{event.kind} events")
+            else:
+                table.apply(event)
+        if self._execs:
+            self._retry_execs()
+
+    def lost(self, time: int, hop: str, number: int, reason: str) -> None:
+        """Note a loss: it is counted, and told in the stream."""
+        self.counters.lost[hop] += number
+        self.own_event(
+            "sessiond-lost",
+            time,
+            {"loss": {"hop": hop, "count": number, "reason": reason}},
+            f"lost {number} at the hop {hop}: {reason}",
+        )
+
+    def own_event(self, action: str, time: int, details: Mapping[str, Any], message: str) -> None:
+        """Write an event about ourselves: sessiond-lost, -degraded or -recovered."""
+        self._own_events += 1
+        document = {
+            "message": message,
+            "event": {
+                "kind": "pipeline_error",
+                "action": action,
+                "category": ["process"],
+                "type": ["info"],
+                "outcome": "success" if action == "sessiond-recovered" else "failure",
+            },
+            "sessiond": dict(details),
+        }
+        self._emit(
+            document,
+            date=self._processes.date(time),
+            event_id=self._documents.own_id(time, self._own_events),
+            providers=["sessiond"],
+        )
+
+    # Output
+
+    def unknown_pids(self) -> set[int]:
+        """Who should be looked up before ``poll``: feed what is found as Observed events.
+
+        Call it again after feeding: a process found this way has relatives of its own.
+        """
+        wanted, self._wanted = self._wanted, set()
+        if not wanted and not self.options.exact:
+            wanted = self._unknown_relatives()
+        return wanted
+
+    def poll(self, now: int) -> list[bytes]:
+        """Handle all that is ready or overdue; return its lines."""
+        self._take(self._assembler.expire(now))
+        ready, self._ready = self._ready, []
+        for event in ready:
+            self._audit_event(event, now)
+        presumed, self.table.presumed = self.table.presumed, []
+        for process in presumed:
+            self._end(process, None)
+        if self._execs or self._ends or self._exit_groups or self._sessions:
+            self._overdue(now)
+        self.table.forget(now)
+        lines, self._lines = self._lines, []
+        return lines
+
+    def flush(self, now: int) -> list[bytes]:
+        """Handle everything that is in flight: nothing more will come."""
+        self._take(self._assembler.flush())
+        lines = self.poll(now)
+        while self._execs:
+            self._unjoined_exec(self._execs.popleft().event)
+        for process, waiting in list(self._exit_groups.items()):
+            self._end_by_audit(process, waiting.event)
+        self._exit_groups.clear()
+        for process in list(self._ends):
+            self._end(process, None)
+        self._ends.clear()
+        for process, time in list(self._sessions.items()):
+            self._process_event("setsid", process, process.at(time), time)
+        self._sessions.clear()
+        return lines + self.poll(now)
+
+    def deadline(self) -> int | None:
+        """When ``poll`` should be called even if nothing comes in; None: not at all."""
+        due = [self._assembler.deadline()]
+        due.append(self._execs[0].due if self._execs else None)
+        due.append(next((w.due for w in self._exit_groups.values()), None))
+        due.append(next(iter(self._ends.values()), None))
+        due.append(next((t + HOLD for t in self._sessions.values()), None))
+        return min((d for d in due if d is not None), default=None)
+
+    @property
+    def in_flight(self) -> int:
+        """How many audit events have been read and not yet written."""
+        return (
+            self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._exit_groups)
+        )
+
+    # Audit events
+
+    def _take(self, events: list[AuditEvent]) -> None:
+        if not events:
+            return
+        self.counters.audit_events += len(events)
+        self._ready += events
+        if not self.options.exact and not self.options.replay:
+            for event in events:
+                pid = number(event.syscall.get("pid"))
+                if pid:
+                    self._wanted.add(pid)
+
+    def _name(self, fields: Mapping[str, bytes]) -> str:
+        key = fields.get("arch", b""), fields.get("syscall", b"")
+        name = self._names.get(key)
+        if name is None:
+            name = self._names[key] = self._syscall_name(*key)
+        return name
+
+    def _audit_event(self, event: AuditEvent, now: int) -> None:
+        fields = event.syscall
+        name = self._name(fields) if fields else ""
+        if name in ("execve", "execveat") and fields.get("success") == b"yes":
+            self._exec(event, now)
+        elif name == "exit_group":
+            self._exit_group(event, now)
+        elif name == "setsid" and fields.get("success") == b"yes":
+            self._setsid(event)
+        else:
+            self._other(event)
+
+    def _boot(self, stamp: int) -> int:
+        """Convert an audit stamp to ns since boot."""
+        return stamp * MILLISECOND - self._wall_offset
+
+    def _exec(self, event: AuditEvent, now: int) -> None:
+        pid = number(event.syscall.get("pid"))
+        if not self.options.exact:
+            process = self._audited_exec(event, pid)
+            self._exec_line(event, process, process.state, process.state.time)
+            return
+        found = self._executed(pid, event)
+        if found is not None:
+            self._exec_line(event, *found, found[1].time)
+        else:
+            self._execs.append(_Waiting(now + HOLD, event, "exec"))
+
+    def _executed(self, pid: int, event: AuditEvent) -> tuple[Process, State] | None:
+        """The state that an audited exec led to, which no audit event has claimed yet."""
+        found: tuple[Process, State] | None = None
+        begin = self._boot(event.time) - TICK
+        for process in self.table.holders(pid):
+            # The oldest that fits: audit events come in the order of the execs.
+            for state in reversed(process.states):
+                if not state.executed or state.claimed:
+                    continue
+                if state.audit_time is None:
+                    if state.time >= begin:
+                        found = process, state
+                elif state.audit_time == event.time:
+                    found = process, state
+        if found is not None:
+            found[1].claimed = True
+        return found
+
+    def _retry_execs(self) -> None:
+        waiting, self._execs = self._execs, deque()
+        for item in waiting:
+            found = self._executed(number(item.event.syscall.get("pid")), item.event)
+            if found is None:
+                self._execs.append(item)
+            else:
+                self._exec_line(item.event, *found, found[1].time)
+
+    def _unjoined_exec(self, event: AuditEvent) -> None:
+        """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
+        self.counters.unjoined_execs += 1
+        pid = number(event.syscall.get("pid"))
+        time = self._boot(event.time)
+        if self.table.holder(pid, time, TICK) is None:
+            self._other(event, "process: the tracer did not see it")
+            return
+        process = self._audited_exec(event, pid)
+        note = "process: the tracer did not see this exec"
+        self._exec_line(event, process, process.state, process.state.time, note)
+
+    def _audited_exec(self, event: AuditEvent, pid: int) -> Process:
+        """Move the table by an audited exec, where no tracer did."""
+        fields = event.syscall
+        time = self._boot(event.time)
+        known = self.table.holder(pid, time, TICK)
+        parent = self.table.holder(number(fields.get("ppid")), time, TICK)
+        return self.table.audited_exec(
+            execution(event, time, known, parent),
+            session_known="setsid" in self.options.audited,
+        )
+
+    def _exec_line(
+        self, event: AuditEvent, process: Process, state: State, time: int, note: str = ""
+    ) -> None:
+        document, warnings = self._describe(event)
+        known = document.get("process", {})
+        override: dict[str, Any] = {}
+        # The audit record's own argv is whole where the tracer's copy is cut.
+        args, whole = arguments(event.records)
+        if args and state.program.args != tuple(args):
+            if state.program.args_size is not None:
+                self._refine(state, args)
+            override = self._processes.arguments(args)
+        details = self._details(process, state)
+        if not whole and args:
+            details.setdefault("truncated", []).append("process.args")
+        if note:
+            details["incomplete"] = [note]
+        self._finish(
+            document,
+            process,
+            state,
+            "exec",
+            time,
+            details,
+            warnings,
+            more=_title(known),
+            override=override,
+            event=event,
+        )
+
+    def _refine(self, state: State, args: list[bytes]) -> None:
+        """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
+        program = state.program
+        kept, size = [], 0
+        for argument in args:
+            size += len(argument) + 1
+            if size > 32_768:
+                break
+            kept.append(argument)
+        if len(kept) > len(program.args or ()):
+            whole = len(kept) == len(args)
+            state.program = program._replace(
+                args=tuple(kept), args_size=None if whole else program.args_size
+            )
+            state.fragment = None
+
+    # Ends
+
+    def _exit_group(self, event: AuditEvent, now: int) -> None:
+        pid = number(event.syscall.get("pid"))
+        time = self._boot(event.time)
+        process = self._ending(pid, time)
+        if process is None:
+            if self.options.exact and self.table.get(pid) is None:
+                self._other(event, "process: not known")
+                return
+            process = self.table.get(pid)
+        if process is None:
+            self._other(event, "process: it ended before it could be looked up")
+        elif process in self._ends:
+            del self._ends[process]
+            self._end(process, event)
+        elif self.options.exact and process.end is None:
+            self._exit_groups[process] = _Waiting(now + HOLD_EXIT_GROUP, event, "end")
+        elif process.end is None or not self.options.exact:
+            self._end_by_audit(process, event)
+        else:
+            # The end was written already: a deadline was too short. The audit event counts as
+            # joined all the same; it says nothing that the end didn't.
+            self.counters.joined_ends += 1
+
+    def _ending(self, pid: int, time: int) -> Process | None:
+        """Who called exit_group then: of several who had the pid, the first without a match."""
+        found = None
+        for process in self.table.holders(pid):
+            if process.start > time + TICK or (process.end is not None and process.end < time):
+                continue
+            if process in self._exit_groups:
+                continue
+            found = process
+        return found
+
+    def _end_by_audit(self, process: Process, event: AuditEvent) -> None:
+        """End a process by its exit_group, where no tracer told or will tell of its end."""
+        code = int(event.syscall.get("a0", b"0"), 16) & 0xFF
+        time = max(self._boot(event.time), process.state.time)
+        self.table.ended(process, time, code << 8)
+        self._end(process, event)
+
+    def _exited(self, process: Process, event: Exited) -> None:
+        waiting = self._exit_groups.pop(process, None)
+        if waiting is not None:
+            self._end(process, waiting.event)
+        elif event.status & 0x7F or event.group_exit is False:
+            self._end(process, None)
+        elif "exit_group" in self.options.audited:
+            self._ends[process] = event.time + HOLD
+        else:
+            self._end(process, None)
+
+    def _end(self, process: Process, event: AuditEvent | None) -> None:
+        assert process.end is not None  # noqa: S101 -- only ended processes come here
+        time = process.end
+        state = process.at(time)
+        if event is not None:
+            self.counters.joined_ends += 1
+            document, warnings = self._describe(event)
+        else:
+            document, warnings = self._bare("end", state), []
+        details = self._details(process, state)
+        if process.status is None:
+            details.setdefault("incomplete", []).append(
+                "process.exit_code: the end was not seen, only that the process is gone"
+            )
+        elif process.status & 0x7F:
+            details["signal"] = _signal(process.status)
+        more = _title(document.get("process", {}))
+        self._finish(
+            document, process, state, "end", time, details, warnings, more=more, event=event
+        )
+
+    # Sessions
+
+    def _setsid(self, event: AuditEvent) -> None:
+        pid = number(event.syscall.get("pid"))
+        time = self._boot(event.time)
+        process = self.table.holder(pid, time, TICK)
+        if process is None:
+            self._other(event, "process: not known")
+            return
+        self._sessions.pop(process, None)
+        if self.options.exact:
+            state = next(
+                (s for s in process.states if s.time >= time - TICK and s.leads_session), None
+            )
+            state = state or process.at(time)
+        else:
+            facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
+            state = self.table.changed(Changed(time, facts, "session")).state
+        document, warnings = self._describe(event)
+        moment = max(state.time, time)
+        details = self._details(process, state)
+        more = _title(document.get("process", {}))
+        self._finish(
+            document, process, state, "setsid", moment, details, warnings, more=more, event=event
+        )
+
+    def _session(self, process: Process, time: int) -> None:
+        if "setsid" in self.options.audited:
+            self._sessions[process] = time
+        else:
+            self._process_event("setsid", process, process.at(time), time)
+
+    # Everything else
+
+    def _other(self, event: AuditEvent, note: str = "") -> None:
+        """Write any other event, enriched by its pid where that is the kernel's own word."""
+        document, warnings = self._describe(event)
+        pid = number(event.syscall.get("pid")) or document.get("process", {}).get("pid", 0)
+        stamp = self._boot(event.time)
+        process = self.table.holder(pid, stamp, TICK) if pid else None
+        if process is None:
+            self.counters.unenriched += 1
+            details: dict[str, Any] = {"incomplete": [note]} if note else {}
+            if warnings:
+                details["warnings"] = warnings
+            if details:
+                document["sessiond"] = details
+            if not event.complete:
+                details.setdefault("incomplete", []).append(_UNFINISHED)
+                document["sessiond"] = details
+            self._emit(
+                document,
+                date=self._processes.date(stamp),
+                event_id=self._documents.audit_id(event.time, event.serial),
+                providers=["auditd"],
+            )
+            return
+        time = max(stamp, process.latest)
+        state = process.at(time)
+        details = self._details(process, state)
+        more = _title(document.get("process", {}))
+        self._finish(
+            document, process, state, None, time, details, warnings, more=more, event=event
+        )
+
+    def _process_event(self, action: str, process: Process, state: State, time: int) -> None:
+        """Write an event that only the process source told of."""
+        details = self._details(process, state)
+        self._finish(self._bare(action, state), process, state, action, time, details, [])
+
+    def _bare(self, action: str, state: State) -> dict[str, Any]:
+        """The document of an event without an audit record: what the audit record would say."""
+        category, types = PROCESS_EVENTS[action]
+        outcome = "unknown" if action == "end" else "success"
+        facts = state.facts
+        document: dict[str, Any] = {
+            "event": {"action": action, "category": category, "type": types, "outcome": outcome},
+            "user": dict(self._processes.user(facts.uid)),
+        }
+        if facts.loginuid not in (None, UNSET_ID):
+            assert facts.loginuid is not None  # noqa: S101 -- narrows the type
+            document["user"]["audit"] = self._processes.user(facts.loginuid)
+        if facts.audit_session not in (None, UNSET_ID):
+            document["auditd"] = {"session": str(facts.audit_session)}
+        return document
+
+    def _details(self, process: Process, state: State) -> dict[str, Any]:
+        """What ``sessiond.*`` tells of a process in an event."""
+        details: dict[str, Any] = {}
+        facts = state.facts
+        creator = process.creator
+        if creator is not None and facts.ppid not in (0, creator.pid):
+            parent = self.table.parent_now(state)
+            now = {"pid": facts.ppid}
+            details["reparented_to"] = now
+            if parent is not None:
+                details["reparented_to"] = now | {"entity_id": parent.entity_id}
+        incomplete = self._incomplete(process, state)
+        if incomplete:
+            details["incomplete"] = incomplete
+        if state.program.args_size is not None:
+            details["truncated"] = ["process.args"]
+        if self.options.include_namespaces:
+            details["namespaces"] = {
+                name: number
+                for name, number in (
+                    ("pid", facts.pid_namespace),
+                    ("mount", facts.mount_namespace),
+                    ("user", facts.user_namespace),
+                    ("network", facts.network_namespace),
+                )
+                if number
+            }
+        return details
+
+    def _incomplete(self, process: Process, state: State) -> list[str]:
+        notes = []
+        if process.creator is None and process.pid > 2:
+            notes.append("process.parent: it was gone before anyone looked")
+        if state.session_leader is None:
+            notes.append("process.session_leader: it was gone before anyone looked")
+        elif state.session_inferred:
+            notes.append("process.session_leader: taken from the parent, which it was forked by")
+        if state.group_leader is None:
+            notes.append("process.group_leader: it was gone before anyone looked")
+        return notes
+
+    def _finish(
+        self,
+        document: dict[str, Any],
+        process: Process,
+        state: State,
+        action: str | None,
+        time: int,
+        details: dict[str, Any],
+        warnings: list[str],
+        *,
+        more: Mapping[str, Any] | None = None,
+        override: dict[str, Any] | None = None,
+        event: AuditEvent | None = None,
+    ) -> None:
+        """Join the document with its process and write it."""
+        time = max(time, process.latest)
+        process.latest = time
+        if event is not None and not event.complete:
+            details.setdefault("incomplete", []).append(_UNFINISHED)
+        if warnings:
+            self.counters.warnings += len(warnings)
+            details["warnings"] = warnings
+        cgroup = self.table.cgroup_of(process, state)
+        if cgroup is not None:
+            document.update(self._context(cgroup))
+            if self.options.include_cgroup:
+                details["cgroup"] = display(cgroup)
+        if details:
+            document["sessiond"] = details
+        providers = [self.options.source]
+        if event is not None:
+            providers.insert(0, "auditd")
+        if action in ("end", "fork", "setsid"):
+            event_id = f"{process.entity_id}-{action}"
+        else:
+            assert event is not None  # noqa: S101 -- the others come from audit
+            event_id = self._documents.audit_id(event.time, event.serial)
+        block = self._processes.block(
+            process, state, time=time, ended=action == "end", more=more, override=override
+        )
+        self._emit(
+            document,
+            date=self._processes.date(time),
+            event_id=event_id,
+            providers=providers,
+            process=block,
+        )
+
+    def _emit(
+        self,
+        document: dict[str, Any],
+        *,
+        date: str,
+        event_id: str,
+        providers: list[str],
+        process: bytes | None = None,
+    ) -> None:
+        self.counters.lines[document["event"].get("action", "")] += 1
+        self._lines.append(
+            self._documents.line(
+                document, date=date, event_id=event_id, providers=providers, process=process
+            )
+        )
+
+    # Deadlines
+
+    def _overdue(self, now: int) -> None:
+        while self._execs and self._execs[0].due <= now:
+            self._unjoined_exec(self._execs.popleft().event)
+        # An end waits for its exit_group until the audit socket was seen empty after it.
+        for process, due in list(self._ends.items()):
+            if due > now or self._drained < due - HOLD:
+                break
+            del self._ends[process]
+            self._end(process, None)
+        for process, waiting in list(self._exit_groups.items()):
+            if waiting.due > now:
+                break
+            del self._exit_groups[process]
+            self._end_by_audit(process, waiting.event)
+        for process, time in list(self._sessions.items()):
+            if time + HOLD > now or self._drained < time:
+                break
+            del self._sessions[process]
+            self._process_event("setsid", process, process.at(time), time)
+
+    def _unknown_relatives(self) -> set[int]:
+        """Relatives that ready events need and the table doesn't have."""
+        unknown: set[int] = set()
+        for event in self._ready:
+            process = self.table.get(number(event.syscall.get("pid")))
+            pids = {number(event.syscall.get("ppid"))}
+            if process is not None:
+                facts = process.state.facts
+                pids |= {facts.ppid, facts.pgid or 0, facts.sid or 0}
+            unknown |= {pid for pid in pids if pid and self.table.get(pid) is None}
+        return unknown
+
+
+_UNFINISHED: Final = "audit: the end of the event was lost"
+
+
+def _title(process: Mapping[str, Any]) -> dict[str, Any]:
+    return {"title": process["title"]} if "title" in process else {}
+
+
+def _signal(status: int) -> dict[str, Any]:
+    number = status & 0x7F
+    signal: dict[str, Any] = {"number": number, "core_dumped": bool(status & 0x80)}
+    signal["name"] = f"SIG{SIGNALS[number - 1]}" if number <= len(SIGNALS) else f"SIGRT{number}"
+    return signal

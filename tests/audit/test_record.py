@@ -1,0 +1,138 @@
+"""Records: what the kernel writes is read back exactly, whatever a user put into it."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.audit import record
+from sessiond.audit.record import EXECVE, Record
+from sessiond.errors import RecordError
+
+EXEC = (
+    b"audit(1777630272.123:8972): arch=c000003e syscall=59 success=yes exit=0 ppid=10027 pid=10043"
+    b' auid=1000 tty=pts0 ses=11 comm="uname" exe="/usr/bin/uname" key=(null)'
+)
+
+
+def execve(text: bytes) -> Record:
+    return Record(EXECVE, 0, 1, text)
+
+
+def as_the_kernel_writes(value: bytes) -> bytes:
+    """audit_log_n_untrustedstring in kernel/audit.c: hex as soon as one byte is not printable."""
+    if any(byte in (0x22, 0x7F) or byte < 0x21 or byte > 0x7E for byte in value):
+        return value.hex().upper().encode()
+    return b'"' + value + b'"'
+
+
+def test_a_record_has_a_stamp_in_milliseconds_and_a_serial() -> None:
+    """The stamp is the event's identity: time and serial."""
+    parsed = record.parse(1300, EXEC)
+    assert (parsed.type, parsed.time, parsed.serial) == (1300, 1777630272123, 8972)
+    assert parsed.text.startswith(b"arch=c000003e syscall=59")
+
+
+def test_the_fields_are_found_in_order_with_their_quotes() -> None:
+    """Quotes are kept: they tell text from hex."""
+    fields = record.fields(record.parse(1300, EXEC).text)
+    assert list(fields)[:3] == ["arch", "syscall", "success"]
+    assert fields["exe"] == b'"/usr/bin/uname"'
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"audit(", b"audit(1.2:3)", b"audit(x.123:1): a=1", b"\xff" * 30]
+)
+def test_what_is_no_record_is_refused(payload: bytes) -> None:
+    """Anything without a stamp is a RecordError, nothing else."""
+    with pytest.raises(RecordError):
+        record.parse(1300, payload)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_record_or_an_error(payload: bytes) -> None:
+    """No input makes the parser fail in any other way."""
+    with contextlib.suppress(RecordError):
+        record.fields(record.parse(1300, payload).text)
+
+
+@given(st.binary(min_size=1, max_size=200).filter(lambda value: b"\0" not in value))
+def test_a_value_that_a_user_controls_comes_back_byte_for_byte(value: bytes) -> None:
+    """What the kernel encodes is decoded to the same bytes, hex-looking text included."""
+    text = b"pid=1 comm=" + as_the_kernel_writes(value) + b" exe=(null) pid=2"
+    fields = record.fields(text)
+    assert record.decode(fields["comm"]) == value
+    assert fields["pid"] == b"1"  # no value can put a field before the kernel's own
+
+
+def test_hex_looking_text_stays_text_and_words_for_nothing_are_nothing() -> None:
+    """Quoted is text, unquoted is hex; (null), (none) and ? are no values."""
+    assert record.decode(b'"3005"') == b"3005"
+    assert record.decode(b"3005") == b"0\x05"
+    assert [record.decode(word) for word in (b"(null)", b"(none)", b"?", b"")] == [None] * 4
+
+
+def test_a_user_message_is_one_value() -> None:
+    """What user space says inside msg='...' can't pass for the kernel's fields."""
+    text = b"pid=7 uid=0 msg='op=login acct=\"root\" pid=999 res=success'"
+    fields = record.fields(text)
+    assert fields["pid"] == b"7"
+    assert list(fields) == ["pid", "uid", "msg"]
+
+
+def test_arguments_of_one_record() -> None:
+    """Quoted, hex and empty arguments; the flag says that none is missing."""
+    assert record.arguments([execve(b'argc=4 a0="ls" a1=2D6C2061 a2="" a3="3005"')]) == (
+        [b"ls", b"-l a", b"", b"3005"],
+        True,
+    )
+
+
+def test_a_long_argument_is_joined_from_its_pieces() -> None:
+    """A long argv spans records; a long argument comes in pieces with its length ahead."""
+    records = [
+        execve(b'argc=3 a0="x" a1_len=8 a1[0]=61206220'),
+        execve(b'a1[1]="cdef" a2="end"'),
+    ]
+    assert record.arguments(records) == ([b"x", b"a b cdef", b"end"], True)
+
+
+def test_a_lost_execve_record_is_not_hidden() -> None:
+    """Missing arguments or pieces make the argv incomplete."""
+    assert record.arguments([execve(b'argc=3 a0="x" a1="y"')]) == ([b"x", b"y"], False)
+    assert record.arguments([execve(b'argc=2 a0="x" a1_len=9 a1[1]="cdef"')])[1] is False
+    assert record.arguments([]) == ([], False)
+
+
+@given(st.lists(st.binary(max_size=40).filter(lambda value: b"\0" not in value), max_size=8))
+def test_any_argv_comes_back(argv: list[bytes]) -> None:
+    """Whatever the arguments are, the list is the same after encoding and parsing."""
+    text = b"argc=%d" % len(argv)
+    for index, value in enumerate(argv):
+        text += b" a%d=" % index + (as_the_kernel_writes(value) if value else b'""')
+    assert record.arguments([execve(text)]) == (argv, True)
+
+
+def test_a_line_of_an_enriched_log_is_the_same_record() -> None:
+    """The names that auditd adds behind 0x1D are no part of the record."""
+    line = b"node=web1 type=SYSCALL msg=" + EXEC + b'\x1dARCH=x86_64 SYSCALL=execve AUID="ann"\n'
+    assert record.split_log_line(line, {"SYSCALL": 1300}.get) == (1300, EXEC)
+
+
+def test_unknown_types_are_read_by_number_or_refused() -> None:
+    """UNKNOWN[n] is how auditd writes a type that it doesn't know."""
+    assert record.split_log_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None)[0] == 1334
+    with pytest.raises(RecordError, match="unknown record type"):
+        record.split_log_line(b"type=NEVER msg=" + EXEC, lambda _: None)
+
+
+@given(st.binary(max_size=60))
+def test_shown_bytes_are_valid_text_and_tell_what_they_were(raw: bytes) -> None:
+    r"""Valid UTF-8 is shown as it is, any other byte as \xNN."""
+    shown = record.display(raw)
+    shown.encode("utf-8")
+    try:
+        assert shown == raw.decode("utf-8")
+    except UnicodeDecodeError:
+        assert "\\x" in shown
