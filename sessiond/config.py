@@ -11,8 +11,10 @@ from __future__ import annotations
 import difflib
 import functools
 import glob
+import grp
 import inspect
 import os
+import pwd
 import re
 import stat
 import textwrap
@@ -28,6 +30,26 @@ from msgspec import inspect as types
 from sessiond.errors import ConfigError
 from sessiond.options import DEFAULT_RULES, Auditd, Config, InvalidError
 from sessiond.quantities import Duration, Mode, OctalInt, Size, show
+
+__all__ = [
+    "DEFAULT_PATH",
+    "DEFAULT_RULES",
+    "Auditd",
+    "Config",
+    "Option",
+    "commented",
+    "diff",
+    "expand",
+    "get",
+    "group_id",
+    "load",
+    "loads",
+    "needs_restart",
+    "options",
+    "read_rules",
+    "read_trusted",
+    "user_id",
+]
 
 DEFAULT_PATH = Path("/etc/sessiond.yml")
 LARGEST_FILE = 1 << 20  # bytes of a configuration, rule or pattern file
@@ -419,6 +441,26 @@ def expand(setting: str, patterns: Sequence[str]) -> list[Path]:
             raise ConfigError(f"{setting}: {_one_line(pattern)}: there is no such file")
         found |= dict.fromkeys(names)
     return [Path(name) for name in found]
+
+
+def user_id(setting: str, user: str | int | None) -> int | None:
+    """Return the uid of a setting that names a user; raise ConfigError when there is none."""
+    if user is None or isinstance(user, int):
+        return user
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError):
+        raise ConfigError(f"{setting}: there is no user {show(user)} on this host") from None
+
+
+def group_id(setting: str, group: str | int | None) -> int | None:
+    """Return the gid of a setting that names a group; raise ConfigError when there is none."""
+    if group is None or isinstance(group, int):
+        return group
+    try:
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        raise ConfigError(f"{setting}: there is no group {show(group)} on this host") from None
 
 
 def read_trusted(path: Path) -> str:

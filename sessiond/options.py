@@ -78,7 +78,7 @@ class Reassembler(Section, frozen=True, kw_only=True):
             ge=1,
             le=65536,
         ),
-    ] = 1024
+    ] = 8192
     timeout: Annotated[
         Duration,
         _option(
@@ -491,7 +491,13 @@ class Event(Section, frozen=True, kw_only=True):
             min=256,
             max=4 * 2**20,
         ),
-    ] = Size(64 * 2**10)
+    ] = Size(2**20)
+    include_cgroup: Annotated[
+        bool, _option("Write the process's control group to sessiond.cgroup.", live=True)
+    ] = False
+    include_namespaces: Annotated[
+        bool, _option("Write the process's namespaces to sessiond.namespaces.", live=True)
+    ] = False
     redact: Redact = Redact()
 
 
@@ -533,7 +539,11 @@ class StatusSocket(Section, frozen=True, kw_only=True):
     ] = None
     group: Annotated[
         str | int | None,
-        _option("The group whose members may ask. Not set: none may.", example="adm"),
+        _option(
+            "The group whose members may ask; the daemon must be in it, or be root. Not set: "
+            "none may.",
+            example="sessiond",
+        ),
     ] = None
 
 
