@@ -531,11 +531,48 @@ class ProcessTable:
 
     def _enter(self, process: Process, state: State) -> None:
         """Decide how the process came into the host."""
-        decision = entry.decide(process, state, self)
-        if decision.leader is ITSELF:
-            process.entry_type = decision.type
-            process.entry_source = decision.source
-        state.entry_leader = decision.leader
+        facts = state.facts
+        if facts.sid != facts.pid and state.entry_leader is not None:
+            # Only a session leader can be an entry leader; anyone else has inherited it by now.
+            return
+        parent: entry.Party | None = None
+        parent_pid, inherited = facts.ppid, None
+        if process.creator is not None:
+            parent_pid = process.creator.pid
+        if isinstance(process.creator, Process):
+            origin = process.creator.at(process.start)
+            parent = entry.Party(origin.facts, origin.program)
+            inherited = _entry_of(process.creator, origin)
+        init = self._by_pid.get(1)
+        of_session = _entry_of(state.session_leader, None)
+        of_group = _entry_of(state.group_leader, None)
+        decision = entry.decide(
+            entry.Candidate(
+                process=entry.Party(facts, state.program),
+                parent_pid=parent_pid,
+                parent=parent,
+                cgroup=self.cgroup_of(process, state),
+                host_user_namespace=init.state.facts.user_namespace if init is not None else None,
+                type=process.entry_type if state.entry_leader is ITSELF else None,
+                parent_entered=inherited is not None,
+                session_entered=of_session is not None,
+                group_entered=of_group is not None,
+            )
+        )
+        match decision.origin:
+            case entry.Origin.ITSELF:
+                state.entry_leader = ITSELF
+                process.entry_type = decision.type
+                if decision.type == "sshd" and process.connection is not None:
+                    process.entry_source = entry.source_address(process.connection)
+            case entry.Origin.PARENT:
+                state.entry_leader = inherited
+            case entry.Origin.SESSION:
+                state.entry_leader = of_session
+            case entry.Origin.GROUP:
+                state.entry_leader = of_group
+            case entry.Origin.NONE:
+                state.entry_leader = None
 
     # States
 
@@ -596,6 +633,14 @@ class ProcessTable:
         state.group_leader = _cut(state.group_leader)
         state.session_leader = _cut(state.session_leader)
         state.entry_leader = _cut(state.entry_leader)
+
+
+def _entry_of(relative: Relative, state: State | None) -> Relative:
+    """The entry leader that a relative has, in that state or now."""
+    if not isinstance(relative, Process):
+        return None
+    leader = (state or relative.state).entry_leader
+    return relative if leader is ITSELF else leader
 
 
 def _cut(relative: Relative) -> Relative:

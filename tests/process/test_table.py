@@ -1,0 +1,297 @@
+"""The process table: who is who, what each was at any moment, and nothing kept for ever."""
+
+import gc
+import sys
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
+from sessiond.process.table import GRACE, ITSELF, SECOND, Process, ProcessTable, Reference
+
+INIT = 1
+
+
+def facts(pid: int, start: int, ppid: int = INIT, **more: object) -> Facts:
+    known: dict[str, object] = {
+        "parent_start": None,
+        "pgid": pid,
+        "sid": pid,
+        "vpid": pid,
+        "tty_major": 0,
+        "tty_minor": 0,
+        "uid": 0,
+        "euid": 0,
+        "suid": 0,
+        "fsuid": 0,
+        "gid": 0,
+        "egid": 0,
+        "sgid": 0,
+        "fsgid": 0,
+        "cap_permitted": 0,
+        "cap_effective": 0,
+        "loginuid": None,
+        "audit_session": None,
+        "pid_namespace": 1,
+        "mount_namespace": 2,
+        "user_namespace": 3,
+        "network_namespace": 4,
+        "cgroup_id": 5,
+    }
+    return Facts(pid=pid, start=start, ppid=ppid, **{**known, **more})  # type: ignore[arg-type]
+
+
+def program(name: str) -> Program:
+    return Program(name.encode(), f"/bin/{name}".encode(), (name.encode(),), None)
+
+
+def observed(pid: int, start: int, name: str, ppid: int = INIT, **more: object) -> Observed:
+    return Observed(start, facts(pid, start, ppid, **more), program(name), b"/", None)
+
+
+def fork(pid: int, time: int, creator: Process, **more: object) -> Forked:
+    was = creator.state.facts
+    inherited = {"pgid": was.pgid, "sid": was.sid, "ppid": creator.pid, **more}
+    child = facts(pid, time, **inherited)  # type: ignore[arg-type]
+    return Forked(time, child, creator.pid, creator.start, b"", None)
+
+
+def execute(process: Process, time: int, name: str, **more: object) -> Executed:
+    now = process.state.facts._replace(**more)  # type: ignore[arg-type]
+    return Executed(time, now, program(name), None)
+
+
+def leave(process: Process, time: int, status: int = 0) -> Exited:
+    return Exited(time, process.state.facts, status)
+
+
+def name_of(process: Process, time: int | None = None) -> bytes:
+    return (process.state if time is None else process.at(time)).program.comm
+
+
+@pytest.fixture
+def table() -> ProcessTable:
+    """A host with an init, a daemon that leads its session, and a shell on a terminal."""
+    table = ProcessTable(lambda pid, start: f"{pid}@{start}")
+    table.snapshot(
+        [
+            observed(INIT, 1, "init", ppid=0),
+            observed(50, 5 * SECOND + 1, "sshd"),
+            observed(60, 6 * SECOND + 1, "bash", ppid=50, tty_major=136),
+        ]
+    )
+    return table
+
+
+def at(table: ProcessTable, pid: int) -> Process:
+    process = table.get(pid)
+    assert process is not None
+    return process
+
+
+def test_a_child_inherits_what_its_creator_is(table: ProcessTable) -> None:
+    """Program, group and session are the creator's until the child changes them."""
+    shell = at(table, 60)
+    child = table.forked(fork(61, 10 * SECOND + 1, shell))
+    assert child.creator is shell
+    assert name_of(child) == b"bash"
+    assert child.state.session_leader is shell
+    assert child.state.group_leader is shell
+    assert shell.state.session_leader is ITSELF
+
+
+def test_each_moment_has_its_own_program(table: ProcessTable) -> None:
+    """Several execs in one pid: an event that is read late sees the program of its time."""
+    child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
+    table.executed(execute(child, 10 * SECOND + 10, "env"))
+    table.executed(execute(child, 10 * SECOND + 20, "nice"))
+    table.executed(execute(child, 10 * SECOND + 30, "ls"))
+    times = (10 * SECOND + 5, 10 * SECOND + 15, 10 * SECOND + 25, 10 * SECOND + 35)
+    assert [name_of(child, time) for time in times] == [b"bash", b"env", b"nice", b"ls"]
+    assert [p.comm for p in child.state.previous] == [b"bash", b"env", b"nice"]
+
+
+def test_a_leader_that_has_ended_is_kept_whole_while_referred_to(table: ProcessTable) -> None:
+    """Hours after its end a session leader still has every field it had."""
+    shell = at(table, 60)
+    child = table.forked(fork(61, 10 * SECOND + 1, shell))
+    table.exited(leave(shell, 11 * SECOND, 3 << 8))
+    table.forget(11 * SECOND + 3600 * SECOND)
+    assert table.get(60) is None
+    leader = child.state.session_leader
+    assert isinstance(leader, Process)
+    assert (leader.pid, name_of(leader), leader.end, leader.status) == (
+        60,
+        b"bash",
+        11 * SECOND,
+        3 << 8,
+    )
+    assert leader.creator == Reference(50, 5 * SECOND + 1, f"50@{5 * SECOND + 1}")
+
+
+def test_who_nobody_refers_to_is_gone_after_the_grace(table: ProcessTable) -> None:
+    """An ended process can be found for a while, then its memory is free: by counting alone."""
+    child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
+    table.exited(leave(child, 11 * SECOND))
+    references = sys.getrefcount(child)
+    table.forget(11 * SECOND + GRACE)
+    assert table.get(61) is child
+    table.forget(11 * SECOND + GRACE + 1)
+    assert table.get(61) is None
+    assert sys.getrefcount(child) < references
+
+
+def test_a_chain_of_forks_does_not_keep_its_first_process(table: ProcessTable) -> None:
+    """Each generation forks the next and ends: memory stays that of a handful of processes."""
+    gc.disable()
+    try:
+        process = at(table, 60)
+        for generation in range(1, 500):
+            now = 10 * SECOND + generation * SECOND
+            child = table.forked(fork(100 + generation, now + 1, process))
+            table.exited(leave(process, now + 2))
+            table.forget(now + 3)
+            process = child
+        alive = sum(isinstance(each, Process) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive < 40
+
+
+def test_a_reused_pid_is_another_process(table: ProcessTable) -> None:
+    """Nothing of the old holder is in the new one, and each is found at its time."""
+    shell = at(table, 60)
+    old = table.forked(fork(61, 10 * SECOND + 1, shell))
+    table.executed(execute(old, 10 * SECOND + 2, "old"))
+    table.exited(leave(old, 10 * SECOND + 3, 7 << 8))
+    new = table.forked(fork(61, 10 * SECOND + 4, shell))
+    assert new is not old
+    assert new.entity_id != old.entity_id
+    assert (new.end, new.status, new.state.previous, name_of(new)) == (None, None, (), b"bash")
+    assert table.holder(61, 10 * SECOND + 2) is old
+    assert table.holder(61, 10 * SECOND + 5) is new
+
+
+def test_a_missed_end_is_told_when_the_pid_comes_back(table: ProcessTable) -> None:
+    """A process whose end was lost can't go on under a pid that someone else has."""
+    shell = at(table, 60)
+    old = table.forked(fork(61, 10 * SECOND + 1, shell))
+    table.forked(fork(61, 20 * SECOND + 1, shell))
+    assert old.end == 20 * SECOND + 1
+    assert old.status is None
+    assert table.presumed == [old]
+
+
+def test_the_creator_stays_the_parent_after_reparenting(table: ProcessTable) -> None:
+    """A double fork: who started it and who is its parent now can be told apart."""
+    middle = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
+    daemon = table.forked(fork(62, 10 * SECOND + 2, middle))
+    table.exited(leave(middle, 10 * SECOND + 3))
+    table.executed(execute(daemon, 10 * SECOND + 4, "daemon", ppid=INIT, parent_start=1))
+    assert daemon.creator is middle
+    assert table.parent_now(daemon.state) is at(table, INIT)
+
+
+def test_setsid_makes_a_leader_of_the_process_itself(table: ProcessTable) -> None:
+    """Before: its creator's session; from then on: its own."""
+    child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
+    new = child.state.facts._replace(sid=61, pgid=61, tty_major=0)
+    table.changed(Changed(10 * SECOND + 5, new, "session"))
+    assert child.at(10 * SECOND + 4).session_leader is at(table, 60)
+    assert child.at(10 * SECOND + 5).session_leader is ITSELF
+    assert child.state.group_leader is ITSELF
+
+
+def test_a_change_of_directory_shows_when_the_process_forks(table: ProcessTable) -> None:
+    """chdir isn't traced; the creator's directory is told by each fork."""
+    shell = at(table, 60)
+    event = fork(61, 10 * SECOND + 1, shell)._replace(working_directory=b"/srv")
+    child = table.forked(event)
+    assert child.state.working_directory == b"/srv"
+    assert shell.at(10 * SECOND).working_directory == b"/"
+    assert shell.at(10 * SECOND + 1).working_directory == b"/srv"
+
+
+def test_a_snapshot_and_the_tracer_mean_the_same_process(table: ProcessTable) -> None:
+    """procfs rounds the start to a tick; the first one known stays the identity."""
+    rough = table.observed(observed(70, 7 * SECOND, "cron"))
+    event = Executed(9 * SECOND, facts(70, 7 * SECOND + 123_456), program("job"), None)
+    assert table.executed(event) is rough
+    assert rough.start == 7 * SECOND
+
+
+def test_an_event_of_an_unknown_process_makes_it_known(table: ProcessTable) -> None:
+    """After a loss: what the event says is taken, what it doesn't say stays unknown."""
+    event = Executed(9 * SECOND, facts(80, 8 * SECOND + 1, ppid=999, sid=998), program("x"), None)
+    process = table.executed(event)
+    assert process.creator is None
+    assert process.state.session_leader is None
+    assert name_of(process) == b"x"
+
+
+def test_after_a_loss_the_table_is_checked_against_the_host(table: ProcessTable) -> None:
+    """Who isn't there any more has ended; who is there and wasn't known is taken in."""
+    child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
+    there = [
+        observed(INIT, 1, "init", ppid=0),
+        observed(50, 5 * SECOND + 1, "sshd"),
+        observed(60, 6 * SECOND + 1, "bash", ppid=50),
+        observed(90, 12 * SECOND + 1, "new", ppid=60),
+    ]
+    assert table.reconcile(there, 20 * SECOND) == [child]
+    assert child.end == 20 * SECOND
+    assert at(table, 90).creator is at(table, 60)
+
+
+def test_the_ceiling_is_kept_and_counted() -> None:
+    """Over the ceiling the ended go first, then who was taken in first."""
+    table = ProcessTable(lambda pid, start: f"{pid}@{start}", max_processes=10)
+    for pid in range(1, 12):
+        table.observed(observed(pid, pid * SECOND + 1, "p", ppid=0))
+    table.exited(leave(at(table, 5), 20 * SECOND))
+    table.forget(20 * SECOND)
+    assert table.get(5) is None
+    assert table.get(1) is not None
+    table.observed(observed(99, 30 * SECOND + 1, "p", ppid=0))
+    table.forget(30 * SECOND)
+    assert table.get(1) is None
+    assert (len(table), table.evicted) == (10, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
+    """Whatever happens, in the end the table holds who lives, and never the wrong relatives."""
+    table = ProcessTable(lambda pid, start: f"{pid}@{start}")
+    table.snapshot([observed(INIT, 1, "init", ppid=0)])
+    living = {INIT: at(table, INIT)}
+    creators: dict[int, Process] = {}
+    clock = count(SECOND + 1, 7)
+    for _ in range(data.draw(st.integers(1, 60))):
+        now = next(clock)
+        process = living[data.draw(st.sampled_from(sorted(living)))]
+        action = data.draw(st.sampled_from(["fork", "exec", "setsid", "exit"]))
+        if action == "fork":
+            pid = (
+                data.draw(st.integers(2, 12).filter(lambda pid: pid not in living))
+                if len(living) < 10
+                else None
+            )
+            if pid is not None:
+                living[pid] = table.forked(fork(pid, now, process))
+                creators[pid] = process
+        elif action == "exec":
+            table.executed(execute(process, now, f"p{now}"))
+        elif action == "setsid":
+            new = process.state.facts._replace(sid=process.pid, pgid=process.pid)
+            table.changed(Changed(now, new, "session"))
+        elif process.pid != INIT:
+            table.exited(leave(process, now))
+            del living[process.pid]
+    for pid, process in living.items():
+        assert table.get(pid) is process
+        assert pid == INIT or process.creator is creators[pid]
+    table.forget(next(clock) + GRACE + SECOND)
+    assert {process.pid for process in table} == set(living)
