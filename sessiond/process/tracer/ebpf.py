@@ -1,0 +1,220 @@
+"""The eBPF source inside the daemon: holds the descriptors, empties the ring, takes snapshots.
+
+The programs are loaded by a helper process (loader.py) and stay attached for as long as their
+descriptors are open here. Nothing of bcc, LLVM or libbpf is in this process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sessiond.errors import SourceUnavailableError
+from sessiond.process.events import Executed, Lost, Observed, ProcessEvent
+from sessiond.process.tracer import MOST_ARGS, cgroups
+from sessiond.process.tracer.lookup import ProcessLookup, filled_up
+from sessiond.process.tracer.records import LOSS_KINDS, Decoder, MalformedRecordError
+from sessiond.process.tracer.ring import Ring, payloads
+
+_LOADER_SECONDS = 60.0
+_MOST_DESCRIPTORS = 64
+_BPF_ITER_CREATE = 33
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+_SNAPSHOT_READ = 1 << 18  # bytes
+
+
+class EbpfSource:
+    """Every fork, exec, exit and change of identity on the host, from the kernel's tracepoints.
+
+    The ring wakes its reader when a record comes and everything before had been read. So: when
+    ``fileno()`` is readable stop watching it, gather for some milliseconds, drain, watch again.
+    That makes one wake-up per batch under load and none on an idle host.
+    """
+
+    name = "ebpf"
+    exact = True
+
+    def __init__(
+        self,
+        procfs: ProcessLookup,
+        *,
+        ring_bytes: int,
+        args_limit: int,
+        mountinfo: Path = Path("/proc/self/mountinfo"),
+    ) -> None:
+        """Load and attach the programs, then take a snapshot, so that nothing is missed between.
+
+        ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
+        kept (at most MOST_ARGS). Blocks for about a second. Raises SourceUnavailableError.
+        """
+        answer, self._descriptors = _load(ring_bytes, min(args_limit, MOST_ARGS))
+        # What this host doesn't let the tracer see, in words.
+        self.degraded: tuple[str, ...] = tuple(answer["degraded"])
+        self.malformed = 0  # records that could not be decoded; stays 0 unless something is broken
+        self._procfs = procfs
+        self._decoder = Decoder()
+        ring, counters, self._iterator = self._descriptors[:3]
+        self._ring = Ring(ring, ring_bytes)
+        self._counter_page = mmap.mmap(counters, mmap.PAGESIZE, prot=mmap.PROT_READ)
+        self._counters = memoryview(self._counter_page).cast("Q")
+        self._told = [0] * len(LOSS_KINDS)
+        self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
+        self._pending += self.resnapshot()
+
+    def fileno(self) -> int:
+        """Return the ring's descriptor. Drain once before you wait for it."""
+        return self._descriptors[0]
+
+    def drain(self) -> list[ProcessEvent]:
+        """Return what has happened since the last call, in the kernel's order; never block.
+
+        The first call starts with the cgroups and processes that were there before. A Lost event
+        stands where the ring was full.
+        """
+        events, self._pending = self._pending, []
+        events += self._read_ring()
+        for index, kind in enumerate(LOSS_KINDS):
+            count = self._counters[index]
+            if count != self._told[index]:
+                number, self._told[index] = count - self._told[index], count
+                events.append(Lost(time.clock_gettime_ns(time.CLOCK_BOOTTIME), kind, number))
+        return events
+
+    def resnapshot(self) -> list[ProcessEvent]:
+        """Return every process as it is now, merged in time with what the ring holds.
+
+        For the time after a loss: who isn't in the list and was there before it has ended. Facts
+        are the kernel's, exact; arguments and what else only procfs tells are filled up from there,
+        unless the process executed something meanwhile. Blocks for some 50 us a process.
+        """
+        observed = [filled_up(self._procfs, process) for process in self._iterate()]
+        meanwhile = self._read_ring()
+        executed = {
+            (event.facts.pid, event.facts.start): event.time
+            for event in meanwhile
+            if isinstance(event, Executed)
+        }
+        for index, process in enumerate(observed):
+            if executed.get((process.facts.pid, process.facts.start), 0) > process.time:
+                observed[index] = process._replace(
+                    program=process.program._replace(args=None, args_size=None), connection=None
+                )
+        return sorted([*observed, *meanwhile], key=_time)
+
+    def close(self) -> None:
+        """Detach the programs and free the ring."""
+        self._ring.close()
+        self._counters.release()
+        self._counter_page.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+
+    def _read_ring(self) -> list[ProcessEvent]:
+        events: list[ProcessEvent] = []
+        decode = self._decoder.decode
+        for chunk in self._ring.read():
+            for payload in payloads(chunk):
+                try:
+                    events.append(decode(payload)[0])
+                except MalformedRecordError:
+                    self.malformed += 1
+        return events
+
+    def _iterate(self) -> list[Observed]:
+        """Run the snapshot program over all processes and return what it writes."""
+        processes = []
+        data = b""
+        descriptor = _open_iterator(self._iterator)
+        try:
+            while more := os.read(descriptor, _SNAPSHOT_READ):
+                data += more
+                offset = 0
+                while True:
+                    try:
+                        event, offset = self._decoder.decode(data, offset)
+                    except MalformedRecordError:
+                        break  # the rest of it comes with the next read
+                    if isinstance(event, Observed):
+                        processes.append(event)
+                data = data[offset:]
+        finally:
+            os.close(descriptor)
+        return processes
+
+
+def _time(event: ProcessEvent) -> int:
+    return getattr(event, "time", 0)
+
+
+def _open_iterator(link: int) -> int:
+    """Start a new pass of the iterator ``link``; read the descriptor to its end."""
+    number = _BPF_SYSCALL[platform.machine()]
+    attributes = (ctypes.c_uint32 * 2)(link, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.syscall(
+        number, _BPF_ITER_CREATE, ctypes.byref(attributes), ctypes.sizeof(attributes)
+    )
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "the snapshot of the kernel's processes was refused")
+    return descriptor
+
+
+def _load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
+    """Run the helper; return its answer and the descriptors. Raises SourceUnavailableError."""
+    if platform.machine() not in _BPF_SYSCALL:
+        raise SourceUnavailableError(
+            "ebpf", f"{platform.machine()} is not supported", "use backend: proc_connector"
+        )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    messages = os.memfd_create("sessiond-loader-messages")
+    command = [sys.executable, "-m", "sessiond.process.tracer.loader"]
+    command += [str(theirs.fileno()), str(ring_bytes), str(args_limit)]
+    try:
+        with ours:
+            with theirs:
+                helper = subprocess.Popen(  # it ends by itself
+                    command,
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=messages,
+                    stderr=messages,
+                )
+            ours.settimeout(_LOADER_SECONDS)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(ours, 1 << 16, _MOST_DESCRIPTORS)
+            except TimeoutError:
+                helper.kill()
+                data, descriptors = b"", []
+            status = helper.wait()
+        said = _last_words(messages)
+    finally:
+        os.close(messages)
+    if not data:
+        raise SourceUnavailableError(
+            "ebpf",
+            f"the helper that loads the programs ended with {status} ({said or 'without a word'})",
+            f"run it by hand: {sys.executable} -m sessiond.process.tracer.loader",
+        )
+    answer = json.loads(data)
+    if "reason" in answer:
+        reason = answer["reason"] + (f" ({said})" if said else "")
+        raise SourceUnavailableError("ebpf", reason, answer["fix"])
+    return answer, descriptors
+
+
+def _last_words(messages: int) -> str:
+    """Return the last line of what compiler and verifier said that is about the matter itself."""
+    text = os.pread(messages, 1 << 20, 0).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines()]
+    matter = [line for line in lines if line and not line.startswith(("processed ", "bpf: Failed"))]
+    return matter[-1][:200] if matter else ""

@@ -1,0 +1,1 @@
+/* Only the opcode macros are missing here, and no program of ours uses them. */

@@ -1,0 +1,1 @@
+/* Named by bcc's helpers; nothing of it is used. */

@@ -1,0 +1,515 @@
+/* What the kernel tells about processes: one record for each fork, exec, exit and change of identity.
+ *
+ * The generated header before this text declares the members of the kernel's structs that are read
+ * here, each at its offset in the running kernel, and the limits that the loader was given.
+ * Every read is explicit, so this is plain C to bcc. Records are laid out as ebpf.py unpacks them.
+ */
+
+#define PF_KTHREAD 0x00200000
+#define SIGNAL_GROUP_EXIT 0x00000004
+enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID };
+
+enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
+
+/* Flags of a record. */
+#define CWD_KNOWN 1
+#define EXECUTABLE_KNOWN 2
+#define EXECUTABLE_DELETED 4
+#define EXECUTABLE_TRUNCATED 8
+#define ARGS_KNOWN 16
+#define GROUP_EXIT 32
+#define AUDIT_STAMP 64
+#define UNKNOWNS 128 /* some of the facts are 0 for unknown */
+
+#define PATH_LIMIT 4096
+#define NAME_LIMIT 256 /* NAME_MAX and the NUL */
+#define COMPONENTS 48
+#define OFFSET_MASK 0x3fff /* three paths end before it */
+#define DATA_SIZE (OFFSET_MASK + 1 + ARGS_LIMIT)
+/* Keeps the compiler from moving or splitting a check that the verifier has to see. */
+#define AS_CHECKED(variable) asm volatile("" : "+r"(variable))
+
+/* In the order of Facts in events.py, each as wide as the widest, so that it unpacks in one go. */
+struct facts {
+  u64 pid, start, ppid, parent_start, pgid, sid, vpid, tty_major, tty_minor;
+  u64 uid, euid, suid, fsuid, gid, egid, sgid, fsgid, cap_permitted, cap_effective;
+  u64 loginuid, audit_session, pid_ns, mnt_ns, user_ns, net_ns, cgroup_id, kernel_thread;
+};
+
+struct event {
+  u32 kind;
+  u32 flags;
+  u64 time;
+  struct facts facts;
+  u64 other_start; /* fork: the creator's start; exec: the audit stamp in ms */
+  u32 other;       /* fork: the creator's pid; exit: the status of wait(2) */
+  u32 args_size;
+  u32 end; /* how much of the data is filled */
+  u16 executable_length, cwd_length, filename_length, args_length;
+  char comm[16];
+  char data[DATA_SIZE];
+};
+
+BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+BPF_F_TABLE("array", u32, u64, lost, KINDS, 1024 /* BPF_F_MMAPABLE */);
+BPF_PERCPU_ARRAY(scratch, struct event, 1);
+/* The snapshot runs in a task that others may preempt, so it has a place of its own. */
+BPF_PERCPU_ARRAY(snapshot_scratch, struct event, 1);
+BPF_TABLE("lru_hash", u64, s64, setpgid_targets, 4096);
+#ifndef HAVE_GROUP_DEAD
+BPF_TABLE("lru_hash", u64, u64, ended, 16384);
+#endif
+
+#define READ(source, member)                                                   \
+  ({                                                                           \
+    typeof((source)->member) value_;                                           \
+    bpf_probe_read_kernel(&value_, sizeof(value_), &(source)->member);         \
+    value_;                                                                    \
+  })
+
+static __always_inline struct pid *pid_of(struct signal_struct *signal, int type)
+{
+  struct pid *pid;
+  bpf_probe_read_kernel(&pid, sizeof(pid), &signal->pids + type);
+  return pid;
+}
+
+/* The number of a pid in the initial namespace. */
+static __always_inline u32 number(struct pid *pid)
+{
+  return READ(&pid->numbers, nr);
+}
+
+static __always_inline u64 cgroup_id_of(struct task_struct *task)
+{
+  struct css_set *set = READ(task, cgroups);
+#if defined(CONTROLLER)
+  struct cgroup_subsys_state *state;
+  bpf_probe_read_kernel(&state, sizeof(state), &set->subsys + CONTROLLER);
+  struct cgroup *old = READ(state, cgroup);
+  /* Ids count up in each hierarchy by itself: bit 63 tells version 1's from version 2's. */
+  if (READ(READ(old, root), hierarchy_id) != 0 && READ(old, level) != 0)
+    return READ(READ(old, kn), id) | 1ULL << 63;
+#endif
+  return READ(READ(READ(set, dfl_cgrp), kn), id);
+}
+
+static __always_inline void read_facts(struct facts *facts, struct task_struct *task)
+{
+  struct task_struct *leader = READ(task, group_leader);
+  struct task_struct *parent = READ(READ(leader, real_parent), group_leader);
+  struct signal_struct *signal = READ(task, signal);
+  struct pid *pid = pid_of(signal, PIDTYPE_TGID);
+  u32 level = READ(pid, level) & 31; /* MAX_PID_NS_LEVEL is 32 */
+  struct upid innermost;
+  bpf_probe_read_kernel(&innermost, sizeof(innermost), &pid->numbers + level);
+
+  facts->pid = (u32)READ(task, tgid);
+  facts->start = READ(leader, start_boottime);
+  facts->ppid = (u32)READ(parent, tgid);
+  facts->parent_start = READ(parent, start_boottime);
+  facts->pgid = number(pid_of(signal, PIDTYPE_PGID));
+  facts->sid = number(pid_of(signal, PIDTYPE_SID));
+  facts->vpid = (u32)innermost.nr;
+  facts->pid_ns = READ(innermost.ns, inum);
+
+  struct tty_struct *tty = READ(signal, tty);
+  facts->tty_major = facts->tty_minor = 0;
+  if (tty) {
+    struct tty_driver *driver = READ(tty, driver);
+    facts->tty_major = (u32)READ(driver, major);
+    facts->tty_minor = (u32)(READ(driver, minor_start) + READ(tty, index));
+  }
+
+  struct cred *cred = READ(task, real_cred);
+  u32 ids[8]; /* uid, gid, suid, sgid, euid, egid, fsuid, fsgid: struct cred since 2.6.29 */
+  bpf_probe_read_kernel(ids, sizeof(ids), &cred->uid);
+  facts->uid = ids[0];
+  facts->gid = ids[1];
+  facts->suid = ids[2];
+  facts->sgid = ids[3];
+  facts->euid = ids[4];
+  facts->egid = ids[5];
+  facts->fsuid = ids[6];
+  facts->fsgid = ids[7];
+  facts->cap_permitted = READ(cred, cap_permitted);
+  facts->cap_effective = READ(cred, cap_effective);
+  facts->user_ns = READ(READ(cred, user_ns), inum);
+#ifdef HAVE_LOGIN
+  facts->loginuid = READ(task, loginuid);
+  facts->audit_session = READ(task, sessionid);
+#else
+  facts->loginuid = facts->audit_session = 0xffffffff;
+#endif
+
+  struct nsproxy *nsproxy = READ(task, nsproxy);
+  facts->mnt_ns = nsproxy ? READ(READ(nsproxy, mnt_ns), inum) : 0;
+  facts->net_ns = nsproxy ? READ(READ(nsproxy, net_ns), inum) : 0;
+  facts->cgroup_id = cgroup_id_of(task);
+  facts->kernel_thread = !!(READ(task, flags) & PF_KTHREAD);
+}
+
+/* Copy a string of the kernel with its NUL behind what ``data`` holds already; return its size, 0
+ * if it can't be read. The end of the data is kept in the record: a value that comes from a map is
+ * unknown to the verifier, so it needn't follow each path through the loops below by itself. */
+static __always_inline u64 append_string(struct event *event, u32 limit, const void *source)
+{
+  u64 offset = event->end & OFFSET_MASK;
+  u64 length = bpf_probe_read_kernel_str(event->data + offset, limit, source);
+  AS_CHECKED(length);
+  if (length > limit)
+    return 0; /* errors are negative, so they are large here */
+  event->end = offset + length;
+  return length;
+}
+
+enum walk { BROKEN, COMPLETE, PSEUDO };
+
+/* Append the names from ``dentry`` up to the root of its mount namespace, last one first, each
+ * with its NUL: what /proc/PID/exe and /proc/PID/cwd show to a reader who isn't in a chroot.
+ * PSEUDO: a file without a place in any directory, as memfd_create makes them. */
+static __always_inline enum walk append_path(struct event *event, struct dentry *dentry,
+                                             struct vfsmount *vfsmount)
+{
+  struct mount *mount = (void *)vfsmount - __builtin_offsetof(struct mount, mnt);
+  struct dentry *root = READ(vfsmount, mnt_root);
+  u32 limit = event->end + PATH_LIMIT - NAME_LIMIT;
+  for (int i = 0; i < COMPONENTS; i++) {
+    if (dentry == root) {
+      struct mount *up = READ(mount, parent);
+      if (up == mount)
+        return COMPLETE;
+      dentry = READ(mount, mountpoint);
+      mount = up;
+      root = READ(&mount->mnt, mnt_root);
+      continue;
+    }
+    struct dentry *parent = READ(dentry, parent);
+    if (event->end > limit || !append_string(event, NAME_LIMIT, READ(dentry, name)))
+      return BROKEN;
+    if (dentry == parent)
+      return PSEUDO;
+    dentry = parent;
+  }
+  return BROKEN;
+}
+
+static __always_inline void append_cwd(struct event *event, struct task_struct *task)
+{
+  struct fs_struct *fs = READ(task, fs);
+  u32 start = event->end;
+  if (!fs)
+    return;
+  if (append_path(event, READ(fs, pwd_dentry), READ(fs, pwd_mnt)) == BROKEN) {
+    event->end = start; /* a path without its beginning would be a wrong one */
+    return;
+  }
+  event->flags |= CWD_KNOWN;
+  event->cwd_length = event->end - start;
+}
+
+static __always_inline void append_executable(struct event *event, struct mm_struct *mm)
+{
+  struct file *file = mm ? READ(mm, exe_file) : 0;
+  if (!file)
+    return;
+  struct dentry *dentry = READ(file, dentry);
+  enum walk walk = append_path(event, dentry, READ(file, mnt));
+  event->flags |= EXECUTABLE_KNOWN;
+  if (walk == PSEUDO || !READ(dentry, hashed))
+    event->flags |= EXECUTABLE_DELETED;
+  if (walk == BROKEN)
+    event->flags |= EXECUTABLE_TRUNCATED;
+  event->executable_length = event->end;
+}
+
+static __always_inline void append_args(struct event *event, struct mm_struct *mm)
+{
+  u64 offset = event->end & OFFSET_MASK;
+  u64 start = READ(mm, arg_start);
+  u64 size = READ(mm, arg_end) - start;
+  event->args_size = size;
+  AS_CHECKED(size);
+  if (size > ARGS_LIMIT)
+    size = ARGS_LIMIT;
+  if (bpf_probe_read_user(event->data + offset, size, (void *)start) == 0) {
+    event->flags |= ARGS_KNOWN;
+    event->args_length = size;
+    event->end = offset + size;
+  }
+}
+
+static __always_inline void begin(struct event *event, u32 kind, struct task_struct *task)
+{
+  event->kind = kind;
+  event->flags = 0;
+  event->time = bpf_ktime_get_boot_ns();
+  event->other_start = 0;
+  event->other = 0;
+  event->args_size = event->end = 0;
+  event->executable_length = event->cwd_length = 0;
+  event->filename_length = event->args_length = 0;
+  bpf_probe_read_kernel(event->comm, sizeof(event->comm), &task->comm);
+  read_facts(&event->facts, task);
+  if (!event->facts.ppid || !event->facts.mnt_ns || !event->facts.net_ns ||
+      !event->facts.cgroup_id)
+    event->flags |= UNKNOWNS;
+}
+
+static __always_inline u64 size_of(struct event *event)
+{
+  u64 size = event->end;
+  AS_CHECKED(size);
+  if (size > DATA_SIZE)
+    size = DATA_SIZE;
+  return __builtin_offsetof(struct event, data) + size;
+}
+
+static __always_inline void count_lost(u32 kind)
+{
+  u64 *counter = lost.lookup(&kind);
+  if (counter)
+    __sync_fetch_and_add(counter, 1);
+}
+
+/* The reader is woken only when it had read everything before (adaptive, the kernel's default). */
+static __always_inline void submit(struct event *event)
+{
+  if (ring.ringbuf_output(event, size_of(event), 0))
+    count_lost(event->kind);
+}
+
+static __always_inline void submit_simple(u32 kind, struct task_struct *task)
+{
+  u32 zero = 0;
+  struct event *event = scratch.lookup(&zero);
+  if (!event)
+    return;
+  begin(event, kind, task);
+  submit(event);
+}
+
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+  struct task_struct *parent = (struct task_struct *)ctx->args[0];
+  struct task_struct *child = (struct task_struct *)ctx->args[1];
+  u32 zero = 0;
+  if (READ(child, pid) != READ(child, tgid))
+    return 0; /* a thread */
+  struct event *event = scratch.lookup(&zero);
+  if (!event)
+    return 0;
+  begin(event, FORK, child);
+  event->other = READ(parent, tgid);
+  event->other_start = READ(READ(parent, group_leader), start_boottime);
+  append_cwd(event, child);
+  submit(event);
+  return 0;
+}
+
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+  struct task_struct *task = (struct task_struct *)ctx->args[0];
+  struct linux_binprm *binprm = (struct linux_binprm *)ctx->args[2];
+  u32 zero = 0;
+  struct event *event = scratch.lookup(&zero);
+  if (!event)
+    return 0;
+  begin(event, EXEC, task);
+  struct mm_struct *mm = READ(task, mm);
+  append_executable(event, mm);
+  append_cwd(event, task);
+  event->filename_length = append_string(event, PATH_LIMIT, READ(binprm, filename));
+  append_args(event, mm);
+#ifdef HAVE_AUDIT_STAMP
+  struct audit_context *audit = READ(task, audit_context);
+  if (audit && READ(audit, in_syscall) == 1 && !READ(audit, dummy)) {
+    event->flags |= AUDIT_STAMP;
+    event->other_start = READ(audit, seconds) * 1000 + READ(audit, nanoseconds) / 1000000;
+  }
+#endif
+  submit(event);
+  return 0;
+}
+
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+  struct task_struct *task = (struct task_struct *)ctx->args[0];
+  struct signal_struct *signal = READ(task, signal);
+  u32 zero = 0;
+#ifdef HAVE_GROUP_DEAD
+  if (!(u8)ctx->args[1])
+    return 0;
+#else
+  if (READ(signal, live) != 0)
+    return 0;
+  /* Two last threads that end at the same moment both see none alive: the first one tells. */
+  u64 start = READ(READ(task, group_leader), start_boottime);
+  u64 key = (u64)signal;
+  u64 *told = ended.lookup(&key);
+  if (told && *told == start)
+    return 0;
+  ended.update(&key, &start);
+#endif
+  struct event *event = scratch.lookup(&zero);
+  if (!event)
+    return 0;
+  begin(event, EXIT, task);
+  if (READ(signal, flags) & SIGNAL_GROUP_EXIT) {
+    event->flags |= GROUP_EXIT;
+    event->other = READ(signal, group_exit_code);
+  } else {
+    event->other = READ(READ(task, group_leader), exit_code);
+  }
+  submit(event);
+  return 0;
+}
+
+int on_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
+{
+  struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
+  u32 zero = 0;
+  u64 bit = 0;
+  int hierarchy = READ(READ(cgroup, root), hierarchy_id);
+  struct event *event = scratch.lookup(&zero);
+  if (!event)
+    return 0;
+  if (hierarchy != 0) {
+    if (hierarchy != HIERARCHY)
+      return 0;
+    bit = 1ULL << 63;
+  }
+  event->kind = CGROUP;
+  event->flags = 0;
+  event->time = bpf_ktime_get_boot_ns();
+  event->facts.cgroup_id = READ(READ(cgroup, kn), id) | bit;
+  event->end = event->cwd_length = event->filename_length = event->args_length = 0;
+  event->executable_length = append_string(event, PATH_LIMIT, (void *)ctx->args[1]);
+  submit(event);
+  return 0;
+}
+
+struct sys_exit_args {
+  u64 common;
+  long number;
+  long result;
+};
+
+struct sys_enter_args {
+  u64 common;
+  long number;
+  u64 arguments[6];
+};
+
+int on_setsid(struct sys_exit_args *ctx)
+{
+  if (ctx->result >= 0)
+    submit_simple(SESSION, (struct task_struct *)bpf_get_current_task());
+  return 0;
+}
+
+/* setpgid(2) may be about a child: what it was asked for is kept until it succeeds. */
+int on_setpgid_enter(struct sys_enter_args *ctx)
+{
+  u64 id = bpf_get_current_pid_tgid();
+  s64 target = (int)ctx->arguments[0];
+  if (target != 0)
+    setpgid_targets.update(&id, &target);
+  return 0;
+}
+
+static __always_inline struct task_struct *child_numbered(struct task_struct *task, int wanted)
+{
+  struct list_head *head = &task->children;
+  struct list_head *link = READ(head, prev); /* the youngest: most likely the one */
+  u32 level = READ(pid_of(READ(task, signal), PIDTYPE_TGID), level) & 31;
+  for (int i = 0; i < 64 && link != head; i++) {
+    struct task_struct *child = (void *)link - __builtin_offsetof(struct task_struct, sibling);
+    struct pid *pid = pid_of(READ(child, signal), PIDTYPE_TGID);
+    struct upid upid;
+    bpf_probe_read_kernel(&upid, sizeof(upid), &pid->numbers + level);
+    if (upid.nr == wanted)
+      return child;
+    link = READ(link, prev);
+  }
+  return 0;
+}
+
+int on_setpgid(struct sys_exit_args *ctx)
+{
+  u64 id = bpf_get_current_pid_tgid();
+  s64 *asked = setpgid_targets.lookup(&id);
+  int target = asked ? *asked : 0;
+  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+  if (asked)
+    setpgid_targets.delete(&id);
+  if (ctx->result != 0)
+    return 0;
+  struct pid *own = pid_of(READ(task, signal), PIDTYPE_TGID);
+  struct upid innermost;
+  bpf_probe_read_kernel(&innermost, sizeof(innermost), &own->numbers + (READ(own, level) & 31));
+  if (target != 0 && target != innermost.nr)
+    task = child_numbered(task, target);
+  if (task)
+    submit_simple(GROUP, task);
+  else
+    count_lost(GROUP);
+  return 0;
+}
+
+/* glibc changes the ids of all threads, each by its own call: the leader's tells for all. */
+static __always_inline void ids_changed(void)
+{
+  u64 id = bpf_get_current_pid_tgid();
+  if ((u32)id == id >> 32)
+    submit_simple(IDS, (struct task_struct *)bpf_get_current_task());
+}
+
+int on_ids(struct sys_exit_args *ctx)
+{
+  if (ctx->result == 0)
+    ids_changed();
+  return 0;
+}
+
+/* setfsuid(2) and setfsgid(2) return the old id, never an error. */
+int on_fsids(struct sys_exit_args *ctx)
+{
+  ids_changed();
+  return 0;
+}
+
+struct bpf_iter_meta {
+  void *sequence;
+};
+
+struct bpf_iter__task {
+  union {
+    struct bpf_iter_meta *meta;
+    u64 meta_aligned;
+  };
+  union {
+    struct task_struct *task;
+    u64 task_aligned;
+  };
+};
+
+/* Each process that exists, one after the other, when the iterator is read. */
+int bpf_iter__task(struct bpf_iter__task *ctx)
+{
+  void *sequence = ctx->meta->sequence;
+  struct task_struct *task = ctx->task;
+  u32 zero = 0;
+  if (!task || READ(task, pid) != READ(task, tgid))
+    return 0;
+  if (READ(READ(task, signal), live) == 0)
+    return 0; /* a zombie, or about to be one */
+  struct event *event = snapshot_scratch.lookup(&zero);
+  if (!event)
+    return 0;
+  begin(event, SNAPSHOT, task);
+  append_executable(event, READ(task, mm));
+  append_cwd(event, task);
+  bpf_seq_write(sequence, event, size_of(event));
+  return 0;
+}

@@ -1,0 +1,132 @@
+"""From the bytes that programs.c writes to events. Pure: no I/O, any bytes may come."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from sessiond.process.events import (
+    CgroupSeen,
+    Changed,
+    Executed,
+    Exited,
+    Facts,
+    Forked,
+    Observed,
+    ProcessEvent,
+    Program,
+)
+
+# struct event of programs.c, up to its data.
+_HEAD = struct.Struct("=IIQ26Q?7xQIIIHHHH16s")
+_FACTS = slice(3, 30)
+_OTHER_START, _OTHER, _ARGS_SIZE, _END, _EXECUTABLE, _CWD, _FILENAME, _ARGS, _COMM = range(30, 39)
+
+_FORK, _EXEC, _EXIT, _SESSION, _GROUP, _IDS, _CGROUP, _SNAPSHOT = range(8)
+# The kinds of loss, in the order of the counters.
+LOSS_KINDS = ("fork", "exec", "exit", "session", "group", "ids", "cgroup")
+_CHANGES = {_SESSION: "session", _GROUP: "group", _IDS: "ids"}
+
+_CWD_KNOWN, _EXECUTABLE_KNOWN, _DELETED, _TRUNCATED = 1, 2, 4, 8
+_ARGS_KNOWN, _GROUP_EXIT, _AUDIT_STAMP, _UNKNOWNS = 16, 32, 64, 128
+
+_MOST_PATHS = 4096  # remembered at a time
+
+_new = tuple.__new__
+
+
+class MalformedRecordError(ValueError):
+    """The bytes are not a record of ours."""
+
+
+class Decoder:
+    """Makes events of records; remembers paths, because the same ones come again and again."""
+
+    def __init__(self) -> None:
+        self._paths: dict[bytes, bytes] = {}
+
+    def decode(self, data: bytes, offset: int = 0) -> tuple[ProcessEvent, int]:
+        """Return the event that begins at ``offset`` and the offset behind it.
+
+        Raises MalformedRecordError when there is no whole record of a known kind there.
+        """
+        try:
+            head = _HEAD.unpack_from(data, offset)
+        except struct.error:
+            raise MalformedRecordError(
+                f"{len(data) - offset} bytes are too few for a record"
+            ) from None
+        begin = offset + _HEAD.size
+        behind = begin + head[_END]
+        lengths = head[_EXECUTABLE] + head[_CWD] + head[_FILENAME] + head[_ARGS]
+        if behind > len(data) or lengths > head[_END]:
+            raise MalformedRecordError("a record's parts are longer than the record")
+        return self._event(head, data, begin), behind
+
+    def _event(self, head: tuple[Any, ...], data: bytes, begin: int) -> ProcessEvent:
+        kind, flags, time = head[:3]
+        if kind == _CGROUP:
+            return CgroupSeen(
+                head[_FACTS][25], data[begin : begin + head[_EXECUTABLE]].rstrip(b"\0")
+            )
+        facts = _new(Facts, head[_FACTS])
+        if flags & _UNKNOWNS:
+            facts = _without_unknowns(facts)
+        if kind == _EXIT:
+            return Exited(time, facts, head[_OTHER], bool(flags & _GROUP_EXIT))
+        if kind in _CHANGES:
+            return Changed(time, facts, _CHANGES[kind])
+        comm = head[_COMM].partition(b"\0")[0]
+        end = begin + head[_EXECUTABLE]
+        cwd_end = end + head[_CWD]
+        cwd = self._path(data[end:cwd_end]) if flags & _CWD_KNOWN else None
+        if kind == _FORK:
+            return Forked(time, facts, head[_OTHER], head[_OTHER_START] or None, comm, cwd)
+        executable = None
+        if flags & _EXECUTABLE_KNOWN:
+            executable = self._path(data[begin:end])
+            if flags & _TRUNCATED:
+                executable = executable[1:]  # where it begins is unknown
+        args_begin = cwd_end + head[_FILENAME]
+        program = Program(
+            comm,
+            executable,
+            _split(data[args_begin : args_begin + head[_ARGS]]) if flags & _ARGS_KNOWN else None,
+            head[_ARGS_SIZE] if flags & _ARGS_KNOWN else None,
+            bool(flags & _DELETED),
+            data[cwd_end : args_begin - 1] if head[_FILENAME] else None,
+            bool(flags & _TRUNCATED),
+        )
+        if kind == _EXEC:
+            stamp = head[_OTHER_START] if flags & _AUDIT_STAMP else None
+            return Executed(time, facts, program, cwd, stamp)
+        if kind == _SNAPSHOT:
+            return Observed(time, facts, program, cwd, None)
+        raise MalformedRecordError(f"there is no kind {kind}")
+
+    def _path(self, names: bytes) -> bytes:
+        """Turn the names bin, usr (each with its NUL) into /usr/bin."""
+        path = self._paths.get(names)
+        if path is None:
+            path = b"/" + b"/".join(reversed(names.split(b"\0")[:-1]))
+            if len(self._paths) >= _MOST_PATHS:
+                self._paths.clear()
+            self._paths[names] = path
+        return path
+
+
+def _split(args: bytes) -> tuple[bytes, ...]:
+    """Split at the NULs; what follows the last one is an argument that was cut."""
+    parts = args.split(b"\0")
+    if not parts[-1]:
+        parts.pop()
+    return tuple(parts)
+
+
+def _without_unknowns(facts: Facts) -> Facts:
+    return facts._replace(
+        parent_start=facts.parent_start if facts.ppid else None,
+        mount_namespace=facts.mount_namespace or None,
+        network_namespace=facts.network_namespace or None,
+        cgroup_id=facts.cgroup_id or None,
+    )

@@ -1,0 +1,92 @@
+"""The reader's side of a BPF ring buffer, straight from its memory.
+
+Documentation/bpf/ringbuf.rst: one page with the consumer's position, one with the producer's, then
+the data. Each record begins with its length, whose two highest bits say that it is still being
+written, or that it was given up. The data could be mapped twice in a row, so that no record is ever
+split; one copy of what is read does the same for half the memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import threading
+from collections.abc import Iterator
+
+_BUSY, _DISCARDED = 1 << 31, 1 << 30
+_HEADER = struct.Struct("=I4x")
+_MOST_AT_ONCE = 1 << 20  # bytes
+
+
+class Ring:
+    """Reads a ring buffer of ``size`` bytes of data. ``fileno`` stays the caller's."""
+
+    def __init__(self, fileno: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        self._size = size
+        self._consumer_page = mmap.mmap(fileno, page)
+        self._pages = mmap.mmap(fileno, page + size, prot=mmap.PROT_READ, offset=page)
+        self._consumer = memoryview(self._consumer_page).cast("Q")
+        self._producer = memoryview(self._pages)[:8].cast("Q")
+        self._data = memoryview(self._pages)[page:]
+        self._order = threading.Lock()
+
+    def read(self) -> Iterator[bytes]:
+        """Yield chunks of whole records (with their headers), up to what is there now."""
+        end = self._producer[0]
+        while (start := self._consumer[0]) < end:
+            self._fence()
+            stop = self._committed(start, min(end, start + _MOST_AT_ONCE))
+            if stop == start:
+                return
+            self._fence()
+            chunk = self._copy(start % self._size, stop - start)
+            self._fence()
+            self._consumer[0] = stop
+            yield chunk
+
+    def close(self) -> None:
+        """Unmap the memory."""
+        for view in (self._consumer, self._producer, self._data):
+            view.release()
+        self._consumer_page.close()
+        self._pages.close()
+
+    def _copy(self, first: int, length: int) -> bytes:
+        tail = self._size - first
+        if length <= tail:
+            return bytes(self._data[first : first + length])
+        return bytes(self._data[first:]) + bytes(self._data[: length - tail])
+
+    def _committed(self, position: int, end: int) -> int:
+        """Return where the first record begins that is still being written, up to ``end``."""
+        data, size, header = self._data, self._size, _HEADER.unpack_from
+        while position < end:
+            (length,) = header(data, position % size)
+            if length & _BUSY:
+                break
+            position += ((length & ~_DISCARDED) + 15) & ~7
+        return position
+
+    def _fence(self) -> None:
+        """Order what comes before and after, as other CPUs see it.
+
+        arm64 may reorder plain loads and stores. Giving a lock back orders what was before, taking
+        it again orders what follows.
+        """
+        with self._order:
+            pass
+        with self._order:
+            pass
+
+
+def payloads(chunk: bytes) -> Iterator[bytes]:
+    """Yield the records of a chunk without headers; a chunk that isn't whole ends early."""
+    offset = 0
+    while offset + _HEADER.size <= len(chunk):
+        (length,) = _HEADER.unpack_from(chunk, offset)
+        offset += _HEADER.size
+        size = length & ~(_BUSY | _DISCARDED)
+        if not length & _DISCARDED:
+            yield chunk[offset : offset + size]
+        offset += (size + 7) & ~7
