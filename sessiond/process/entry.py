@@ -1,0 +1,301 @@
+"""How a process came into the host: the rules that make a session leader an entry leader.
+
+A process is judged when it executes a program and when it becomes a session leader. The rules are
+the lines of ``_RULES``, in order; the first that fits decides. They look at what the kernel says
+(terminal, namespaces, cgroup, who forked whom) before they look at a name: a name is what the last
+part of the executable's path is, never ``comm`` or argv[0] where the path is known, and what the
+name is worth is told beside each rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from ipaddress import IPv6Address, ip_address
+from typing import Final, NamedTuple
+
+from sessiond.process import container
+from sessiond.process.events import Facts, Program
+
+
+class Party(NamedTuple):
+    """A process at the moment of the judgement."""
+
+    facts: Facts
+    program: Program
+
+
+class Candidate(NamedTuple):
+    """Who is judged, and what the rules may know of its surroundings.
+
+    ``parent_pid`` is the pid of the process that forked it; of its present parent only where that
+    isn't known. ``parent`` is that process, None where nothing but its pid is known. ``cgroup`` is
+    a path from the hierarchy's root, ``host_user_namespace`` the inode of pid 1's user namespace.
+    ``type`` is its present type if it is an entry leader already. ``parent_entered``,
+    ``session_entered`` and ``group_entered`` tell whether its parent (when it was forked), session
+    leader and group leader have an entry leader.
+    """
+
+    process: Party
+    parent_pid: int
+    parent: Party | None
+    cgroup: bytes | None
+    host_user_namespace: int | None
+    type: str | None
+    parent_entered: bool
+    session_entered: bool
+    group_entered: bool
+
+    @property
+    def leads_session(self) -> bool:
+        """Whether it is a session leader."""
+        return self.process.facts.sid == self.process.facts.pid
+
+
+class Origin(Enum):
+    """Whose entry leader a process has."""
+
+    ITSELF = "itself"
+    PARENT = "parent"
+    SESSION = "session leader"
+    GROUP = "group leader"
+    NONE = "none"
+
+
+class Decision(NamedTuple):
+    """Whose entry leader it is; ``type`` is given exactly when it is one itself."""
+
+    origin: Origin
+    type: str | None = None
+
+
+# include/uapi/linux/major.h, Documentation/admin-guide/devices.txt
+_TTY_MAJOR: Final = 4
+_FIRST_SERIAL: Final = 64
+_PTS_MAJORS: Final = range(136, 144)
+
+_UNSET: Final = 4294967295
+
+_SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth")
+_RUNTIMES: Final = (b"containerd-shim", b"runc", b"crun", b"conmon")
+# What engines run inside or on the way into a container, and is nobody's way in.
+_HELPERS: Final = (
+    b"runc",
+    b"containerd-shim",
+    b"calico-node",
+    b"check-status",
+    b"conmon",
+    b"pause",
+)
+
+# Where only root can put a program. No /home, no /tmp, no memfd.
+_SYSTEM_FOLDERS: Final = (
+    b"/usr/",
+    b"/bin/",
+    b"/sbin/",
+    b"/lib/",
+    b"/lib64/",
+    b"/libexec/",
+    b"/opt/",
+    b"/nix/store/",
+    b"/gnu/store/",
+    b"/snap/",
+)
+
+_LOGIN_SCOPE: Final = re.compile(rb"/session-[^/]+\.scope(?:/|\Z)")
+
+
+def decide(candidate: Candidate) -> Decision:
+    """Tell whose entry leader a process has: its own, an inherited one, or none."""
+    facts = candidate.process.facts
+    # The kernel's own mark, not the name in brackets that ps shows.
+    if facts.pid in (1, 2) or facts.kernel_thread:
+        return Decision(Origin.NONE)
+    if candidate.leads_session:
+        for its_type, fits in _RULES:
+            if fits(candidate):
+                return Decision(Origin.ITSELF, its_type)
+        # Who came in stays who came in, whatever it executes: exec of a program that is called
+        # sshd, or runc, is no way out of one's own session.
+        if candidate.type not in (None, "unknown"):
+            return Decision(Origin.ITSELF, candidate.type)
+    if candidate.parent_entered:
+        return Decision(Origin.PARENT)
+    if candidate.session_entered and not candidate.leads_session:
+        return Decision(Origin.SESSION)
+    if candidate.group_entered and facts.pgid != facts.pid:
+        return Decision(Origin.GROUP)
+    if candidate.leads_session:
+        return Decision(Origin.ITSELF, "unknown")
+    return Decision(Origin.NONE)
+
+
+def source_address(connection: bytes) -> str | None:
+    """Give the client's address of an SSH_CONNECTION (sshd(8)); None if it doesn't hold one.
+
+    It is "address port address port"; a zone ("%eth0") is cut off, ECS's type ip has none, and an
+    IPv4 address in IPv6's clothes is shown as itself.
+    """
+    words = connection.split(b" ")
+    if len(words) != 4:
+        return None
+    try:
+        address = ip_address(words[0].partition(b"%")[0].decode("ascii"))
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)
+
+
+def name(program: Program) -> bytes:
+    """The name the rules go by: the last part of the executable's path, else comm.
+
+    runc executes itself from memory, so that no container can overwrite it: then the name is that
+    of the memory file ("/memfd:runc_cloned:/proc/self/exe").
+    """
+    executable = program.executable
+    if executable is None:
+        return program.comm
+    if executable.startswith(b"/memfd:"):
+        return executable.removeprefix(b"/memfd:")
+    return executable.rpartition(b"/")[2]
+
+
+def _terminal(candidate: Candidate) -> bool:
+    # The device number is the kernel's: nothing else is asked.
+    facts = candidate.process.facts
+    return facts.tty_major == _TTY_MAJOR and facts.tty_minor >= _FIRST_SERIAL
+
+
+def _console(candidate: Candidate) -> bool:
+    # The device number is the kernel's; the name login counts for a program that root put there.
+    facts = candidate.process.facts
+    return (
+        facts.tty_major == _TTY_MAJOR
+        and facts.tty_minor < _FIRST_SERIAL
+        and name(candidate.process.program) == b"login"
+        and _is_the_hosts(candidate.process, candidate)
+    )
+
+
+def _init(candidate: Candidate) -> bool:
+    # Whom pid 1 forked is the kernel's word. Where only the present parent is known, pid 1 may have
+    # inherited an orphan: a login leaves its mark in the cgroup, or in the audit session.
+    return candidate.parent_pid == 1 and not _is_of_a_login(candidate)
+
+
+def _ssm(candidate: Candidate) -> bool:
+    # A pts is the kernel's word; the parent's name counts for a program that root put there.
+    return candidate.process.facts.tty_major in _PTS_MAJORS and _is_child_of(
+        candidate, (b"ssm-session-worker",)
+    )
+
+
+def _sshd(candidate: Candidate) -> bool:
+    # Both names count for programs that root put there: the process that forks the shell runs as
+    # the user, so its uid proves nothing, but where its executable lies does.
+    return _is_child_of(candidate, _SSHD)
+
+
+def _teleport(candidate: Candidate) -> bool:
+    # Likewise.
+    return _is_child_of(candidate, (b"teleport",))
+
+
+def _kubelet(candidate: Candidate) -> bool:
+    # Likewise.
+    return _is_child_of(candidate, (b"kubelet",))
+
+
+def _container(candidate: Candidate) -> bool:
+    # The parent's name, for a program that root put there (in a user namespace too: engines run
+    # rootless), and a container around the process wherever the kernel shows its surroundings.
+    parent = candidate.parent
+    if parent is None or _is_helper(candidate):
+        return False
+    if not name(parent.program).startswith(_RUNTIMES):
+        return False
+    if parent.facts.euid != 0 and not _is_installed(parent):
+        return False
+    return _is_contained(candidate.process.facts, parent.facts, candidate.cgroup)
+
+
+_RULES: Final[tuple[tuple[str, Callable[[Candidate], bool]], ...]] = (
+    ("terminal", _terminal),
+    ("console", _console),
+    ("init", _init),
+    ("ssm", _ssm),
+    ("sshd", _sshd),
+    ("container", _container),
+    ("teleport", _teleport),
+    ("kubelet", _kubelet),
+)
+
+
+def _is_helper(candidate: Candidate) -> bool:
+    return name(candidate.process.program).startswith(_HELPERS)
+
+
+def _is_child_of(candidate: Candidate, names: tuple[bytes, ...]) -> bool:
+    """Tell a child of such a program of the host's from the program's own further processes."""
+    parent, process = candidate.parent, candidate.process
+    if parent is None or _is_helper(candidate) or name(parent.program) not in names:
+        return False
+    if not _is_the_hosts(parent, candidate):
+        return False
+    return name(process.program) not in names or not _is_the_hosts(process, candidate)
+
+
+def _is_the_hosts(party: Party, candidate: Candidate) -> bool:
+    """Tell whether only root can have made the process what it is.
+
+    It runs as root, or its executable lies where only root writes and it is in the host's user
+    namespace: in one of his own every user can mount what he likes over /usr.
+    """
+    if party.facts.euid == 0:
+        return True
+    namespace, hosts = party.facts.user_namespace, candidate.host_user_namespace
+    strange = namespace is not None and hosts is not None and namespace != hosts
+    return _is_installed(party) and not strange
+
+
+def _is_installed(party: Party) -> bool:
+    """Tell whether its program is one of the system's; a comm without a path is anyone's to set."""
+    executable = party.program.executable
+    return executable is not None and executable.startswith(_SYSTEM_FOLDERS)
+
+
+def _is_contained(process: Facts, parent: Facts, cgroup: bytes | None) -> bool:
+    """Tell whether there is a container around the process; True also if nothing can be seen.
+
+    The signs are a pid or mount namespace that isn't the parent's, and a container's cgroup that no
+    user could have made.
+    """
+    found = container.identify(cgroup) if cgroup is not None else None
+    if found is not None and not found.rootless:
+        return True
+    namespaces = [
+        (its_own, its_parents)
+        for its_own, its_parents in (
+            (process.pid_namespace, parent.pid_namespace),
+            (process.mount_namespace, parent.mount_namespace),
+        )
+        if its_own is not None and its_parents is not None
+    ]
+    if namespaces:
+        return any(its_own != its_parents for its_own, its_parents in namespaces)
+    return cgroup is None
+
+
+def _is_of_a_login(candidate: Candidate) -> bool:
+    """Tell what a login left behind from what pid 1 started.
+
+    logind puts logins into session scopes; pam_loginuid gives them an audit session, which a
+    service has only if systemd opened a PAM session for it (user@.service).
+    """
+    cgroup = candidate.cgroup or b""
+    if _LOGIN_SCOPE.search(cgroup):
+        return True
+    return candidate.process.facts.audit_session not in (None, _UNSET) and b".service" not in cgroup

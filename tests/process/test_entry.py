@@ -1,0 +1,463 @@
+"""How a process came in: a test for each line of the rules, and for those who would forge one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.process.entry import Candidate, Decision, Origin, Party, decide, name, source_address
+from sessiond.process.events import Facts, Program
+
+HOST_PIDS, HOST_MOUNTS, HOST_USERS = 4026531836, 4026531841, 4026531837
+UNSET = 4294967295
+CONTAINER = b"/system.slice/docker-" + b"6f2d1a9c" * 8 + b".scope"
+
+PTS = (136, 0)
+SERIAL = (4, 64)
+VIRTUAL_CONSOLE = (4, 1)
+
+INHERITED = Decision(Origin.PARENT)
+
+
+def party(
+    executable: str | None,
+    pid: int = 200,
+    *,
+    sid: int | None = 200,
+    tty: tuple[int, int] = (0, 0),
+    euid: int = 1000,
+    comm: str = "",
+    **more: object,
+) -> Party:
+    """A process on the host; by default it leads its session and is an ordinary user's."""
+    known: dict[str, object] = {
+        "parent_start": None,
+        "pgid": sid,
+        "vpid": pid,
+        "loginuid": UNSET,
+        "audit_session": UNSET,
+        "pid_namespace": HOST_PIDS,
+        "mount_namespace": HOST_MOUNTS,
+        "user_namespace": HOST_USERS,
+        "network_namespace": None,
+        "cgroup_id": None,
+        "cap_permitted": None,
+        "cap_effective": None,
+    }
+    ids = dict.fromkeys(("uid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid"), euid)
+    facts = Facts(
+        pid=pid,
+        start=pid,
+        ppid=100,
+        sid=sid,
+        tty_major=tty[0],
+        tty_minor=tty[1],
+        euid=euid,
+        **{**known, **ids, **more},  # type: ignore[arg-type]
+    )
+    path = executable.encode() if executable is not None else None
+    return Party(facts, Program(comm.encode() or name(Program(b"", path, None, None)), path, (), 0))
+
+
+def parent(executable: str | None, *, euid: int = 0, **more: object) -> Party:
+    """The process that forked the candidate: pid 100, and root's where nothing else is said."""
+    return party(executable, 100, sid=100, euid=euid, **more)  # type: ignore[arg-type]
+
+
+def judge(
+    process: Party,
+    creator: Party | None,
+    *,
+    parent_pid: int = 100,
+    cgroup: bytes | None = b"/",
+    type: str | None = None,  # noqa: A002
+    entered: tuple[bool, bool, bool] = (True, True, True),
+) -> Decision:
+    return decide(Candidate(process, parent_pid, creator, cgroup, HOST_USERS, type, *entered))
+
+
+def its_own(kind: str) -> Decision:
+    return Decision(Origin.ITSELF, kind)
+
+
+# 1. Who has none
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        party("/sbin/init", 1, sid=1, euid=0),
+        party(None, 2, sid=0, euid=0, comm="kthreadd", kernel_thread=True),
+        party(None, 77, sid=0, euid=0, comm="kworker/0:1", kernel_thread=True),
+    ],
+    ids=["init", "kthreadd", "kworker"],
+)
+def test_init_and_kernel_threads_came_in_by_no_entry(process: Party) -> None:
+    """Pid 1, pid 2 and kernel threads have none, whatever else is known."""
+    assert judge(process, None, parent_pid=0) == Decision(Origin.NONE)
+
+
+def test_a_program_in_brackets_is_no_kernel_thread() -> None:
+    """What makes a kernel thread is the kernel's flag; any process can be called [kworker/0:1]."""
+    assert judge(party("/home/eve/[kworker]"), parent("/usr/bin/bash")) == INHERITED
+
+
+# 2. Session leaders, line by line
+
+
+@pytest.mark.parametrize("minor", [64, 255])
+def test_a_serial_line_is_a_terminal(minor: int) -> None:
+    """Major 4, minor 64 to 255; it comes before what the parent says."""
+    getty = party("/sbin/agetty", tty=(4, minor), euid=0)
+    assert judge(getty, parent("/sbin/init"), parent_pid=1) == its_own("terminal")
+
+
+def test_login_on_a_virtual_console_is_a_console_login() -> None:
+    """Getty becomes login by exec; it was an entry by init till then."""
+    login = party("/usr/bin/login", tty=VIRTUAL_CONSOLE, euid=0)
+    assert judge(login, parent("/sbin/init"), parent_pid=1, type="init") == its_own("console")
+
+
+def test_another_program_on_a_virtual_console_is_no_login() -> None:
+    """The shell below login has login's entry, a display server init's."""
+    shell = party("/usr/bin/bash", tty=VIRTUAL_CONSOLE)
+    assert judge(shell, parent("/usr/bin/login")) == INHERITED
+    server = party("/usr/lib/xorg/Xorg", tty=VIRTUAL_CONSOLE, euid=0)
+    assert judge(server, parent("/sbin/init"), parent_pid=1) == its_own("init")
+
+
+def test_a_users_program_called_login_is_no_console_login() -> None:
+    """Only a program that root put there, or that runs as root, logs anyone in."""
+    fake = party("/home/eve/login", tty=VIRTUAL_CONSOLE)
+    assert judge(fake, parent("/usr/bin/bash", euid=1000)) == INHERITED
+
+
+def test_a_service_of_pid_1_came_by_init() -> None:
+    """Forked by pid 1: the kernel's word, the name of pid 1 doesn't matter."""
+    service = party("/usr/sbin/sshd", euid=0)
+    assert judge(service, None, parent_pid=1) == its_own("init")
+    assert judge(service, parent("/usr/lib/systemd/systemd"), parent_pid=1) == its_own("init")
+
+
+def test_what_pid_1_only_adopted_did_not_come_by_init() -> None:
+    """An orphaned tmux server, found in procfs: its cgroup is that of a login."""
+    scope = b"/user.slice/user-1000.slice/session-3.scope"
+    server = party("/usr/bin/tmux")
+    decision = judge(server, None, parent_pid=1, cgroup=scope, entered=(False, False, False))
+    assert decision == its_own("unknown")
+
+
+def test_an_orphan_with_an_audit_session_did_not_come_by_init() -> None:
+    """The same without systemd: pam_loginuid has marked what a login left behind."""
+    daemon = party("/usr/bin/tmux", loginuid=1000, audit_session=7)
+    decision = judge(daemon, None, parent_pid=1, entered=(False, False, False))
+    assert decision == its_own("unknown")
+
+
+def test_the_service_manager_of_a_user_came_by_init() -> None:
+    """Systemd opens a PAM session for user@.service, so an audit session alone is no login."""
+    manager = party("/usr/lib/systemd/systemd", loginuid=1000, audit_session=2)
+    cgroup = b"/user.slice/user-1000.slice/user@1000.service/init.scope"
+    assert judge(manager, None, parent_pid=1, cgroup=cgroup) == its_own("init")
+
+
+def test_an_ssm_session_has_a_pts() -> None:
+    """The worker's session leader on a pts came by SSM; without a pts it is one of its helpers."""
+    worker = parent("/usr/bin/ssm-session-worker")
+    assert judge(party("/usr/bin/sh", tty=PTS), worker) == its_own("ssm")
+    assert judge(party("/usr/bin/sh"), worker) == INHERITED
+
+
+@pytest.mark.parametrize(
+    "executable",
+    ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/usr/libexec/openssh/sshd-auth"],
+)
+@pytest.mark.parametrize("tty", [PTS, (0, 0)])
+@pytest.mark.parametrize("euid", [0, 1000])
+def test_the_shell_of_an_ssh_login_came_by_sshd(
+    executable: str, tty: tuple[int, int], euid: int
+) -> None:
+    """Before and since OpenSSH 9.8, with a terminal and without; sshd has become the user here."""
+    shell = party("/usr/bin/bash", tty=tty, euid=euid)
+    assert judge(shell, parent(executable, euid=euid)) == its_own("sshd")
+
+
+@pytest.mark.parametrize("own", ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session"])
+def test_sshds_own_processes_are_no_logins(own: str) -> None:
+    """Sshd leads a session for each connection, before anyone has logged in."""
+    assert judge(party(own, euid=0), parent("/usr/sbin/sshd")) == INHERITED
+
+
+def test_an_upgraded_sshd_is_still_sshd() -> None:
+    """Its file is gone and its path is kept: `deleted` says so elsewhere."""
+    sshd = parent("/usr/sbin/sshd")
+    deleted = sshd._replace(program=sshd.program._replace(deleted=True))
+    assert judge(party("/usr/bin/bash"), deleted) == its_own("sshd")
+
+
+@pytest.mark.parametrize("runtime", ["containerd-shim-runc-v2", "runc", "crun", "conmon"])
+def test_the_first_process_of_a_container_came_by_the_container(runtime: str) -> None:
+    """The engine's part that starts it is its parent, and it has a pid namespace of its own."""
+    process = party("/bin/sh", euid=0, pid_namespace=4026532500, vpid=1)
+    assert judge(process, parent(f"/usr/bin/{runtime}")) == its_own("container")
+
+
+def test_a_container_with_the_hosts_pids_shows_by_its_cgroup() -> None:
+    """Without namespaces of its own, the engine's cgroup tells the container."""
+    process = party("/bin/sh", euid=0)
+    shim = parent("/usr/bin/containerd-shim")
+    assert judge(process, shim, cgroup=CONTAINER) == its_own("container")
+    assert judge(process, shim, cgroup=b"/system.slice/containerd.service") == INHERITED
+
+
+def test_runc_that_runs_from_memory_is_runc() -> None:
+    """runc copies itself to a memory file, whose path ends in /exe."""
+    runc = parent("/memfd:runc_cloned:/proc/self/exe")
+    process = party("/bin/sh", euid=0, pid_namespace=4026532500)
+    assert judge(process, runc) == its_own("container")
+    stage = party("/memfd:runc_cloned:/proc/self/exe", euid=0, pid_namespace=4026532500)
+    assert judge(stage, runc) == INHERITED
+
+
+def test_where_nothing_shows_the_surroundings_an_engine_of_roots_is_believed() -> None:
+    """Neither namespaces nor cgroup are known: the parent's name and owner are all there is."""
+    process = party("/bin/sh", euid=0, pid_namespace=None, mount_namespace=None)
+    assert judge(process, parent("/usr/bin/runc"), cgroup=None) == its_own("container")
+
+
+@pytest.mark.parametrize(
+    "own",
+    ["runc", "containerd-shim-runc-v2", "calico-node", "check-status", "conmon", "pause"],
+)
+def test_helpers_of_containers_are_no_entry(own: str) -> None:
+    """What engines run on the way into a container has its parent's entry leader."""
+    helper = party(f"/usr/bin/{own}", euid=0, pid_namespace=4026532500)
+    assert judge(helper, parent("/usr/bin/containerd-shim"), cgroup=CONTAINER) == INHERITED
+
+
+def test_a_teleport_session_came_by_teleport() -> None:
+    """Teleport runs itself again before it becomes the user's shell."""
+    teleport = parent("/usr/local/bin/teleport")
+    assert judge(party("/usr/bin/bash", tty=PTS), teleport) == its_own("teleport")
+    assert judge(party("/usr/local/bin/teleport", euid=0), teleport) == INHERITED
+
+
+def test_a_session_that_kubelet_starts_came_by_kubelet() -> None:
+    """Kubelet itself came by init."""
+    assert judge(party("/usr/bin/sh", euid=0), parent("/usr/bin/kubelet")) == its_own("kubelet")
+
+
+# Who isn't a session leader, is none of these
+
+
+@pytest.mark.parametrize("executable", ["/usr/sbin/sshd", "/usr/bin/runc", "/usr/bin/kubelet"])
+def test_only_a_session_leader_is_an_entry(executable: str) -> None:
+    """The same parents, a process in another's session: it inherits."""
+    process = party("/usr/bin/bash", sid=150, tty=SERIAL, pid_namespace=4026532500)
+    assert judge(process, parent(executable)) == INHERITED
+
+
+# 3. Inheritance
+
+
+def test_a_tmux_inside_ssh_keeps_the_ssh_entry() -> None:
+    """The server calls setsid, and so does each pane: what forked them came in by sshd."""
+    assert judge(party("/usr/bin/tmux"), parent("/usr/bin/tmux", euid=1000)) == INHERITED
+    assert judge(party("/usr/bin/bash", tty=PTS), parent("/usr/bin/tmux", euid=1000)) == INHERITED
+
+
+def test_an_adopted_tmux_server_keeps_the_entry_of_who_forked_it() -> None:
+    """Its parent is pid 1 by now; what forked it is known, and counts."""
+    server = party("/usr/bin/tmux")
+    server = server._replace(facts=server.facts._replace(ppid=1))
+    assert judge(server, parent("/usr/bin/tmux", euid=1000), parent_pid=100) == INHERITED
+    assert judge(server, None, parent_pid=100) == INHERITED
+
+
+@pytest.mark.parametrize("executable", ["/usr/bin/sudo", "/usr/bin/su", "/usr/sbin/cron"])
+def test_su_sudo_and_cron_are_no_entry(executable: str) -> None:
+    """Who changes identity stays who came in."""
+    assert judge(party("/usr/bin/bash", tty=PTS, euid=0), parent(executable)) == INHERITED
+
+
+@pytest.mark.parametrize(
+    ("entered", "origin"),
+    [
+        ((True, True, True), Origin.PARENT),
+        ((False, True, True), Origin.SESSION),
+        ((False, False, True), Origin.GROUP),
+        ((False, False, False), Origin.NONE),
+    ],
+)
+def test_parent_then_session_then_group_leader(
+    entered: tuple[bool, bool, bool], origin: Origin
+) -> None:
+    """Whoever of them is known hands the entry leader down; nobody known is no entry leader."""
+    process = party("/usr/bin/ls", sid=150)
+    assert judge(process, parent("/usr/bin/bash"), entered=entered) == Decision(origin)
+    assert judge(process, None, entered=entered) == Decision(origin)
+
+
+# 4. Nothing fits
+
+
+def test_a_session_leader_from_nowhere_is_its_own_entry() -> None:
+    """No rule, no parent known: type unknown, and nothing is guessed."""
+    process = party("/usr/bin/bash", tty=PTS)
+    assert judge(process, None, entered=(False, False, False)) == its_own("unknown")
+
+
+def test_an_unknown_entry_is_known_better_once_its_parent_is() -> None:
+    """Unknown is what to say until something fits."""
+    process = party("/usr/bin/bash", tty=PTS)
+    assert judge(process, parent("/usr/sbin/sshd"), type="unknown") == its_own("sshd")
+    assert judge(process, parent("/usr/bin/tmux"), type="unknown") == INHERITED
+
+
+# Those who would forge an entry, or lose theirs
+
+
+@pytest.mark.parametrize("called", ["sshd", "sshd-session", "teleport", "kubelet", "runc", "crun"])
+@pytest.mark.parametrize("folder", ["/home/eve", "/tmp", "/dev/shm", "/memfd:"])
+def test_a_users_program_by_a_great_name_is_no_entry(called: str, folder: str) -> None:
+    """A copy of a shell that is called sshd: its children have the entry they always had."""
+    path = f"{folder}{called}" if folder == "/memfd:" else f"{folder}/{called}"
+    assert judge(party("/usr/bin/bash", tty=PTS), parent(path, euid=1000)) == INHERITED
+
+
+@pytest.mark.parametrize("called", ["sshd", "teleport", "kubelet"])
+def test_a_mount_over_usr_is_no_entry(called: str) -> None:
+    """In a user namespace of his own, a user can put anything at /usr/sbin."""
+    forger = parent(f"/usr/sbin/{called}", euid=1000, user_namespace=4026532600)
+    assert judge(party("/usr/bin/bash", tty=PTS), forger) == INHERITED
+
+
+def test_a_comm_is_not_a_name() -> None:
+    """Comm is what any process can call itself; without a path it counts for root's alone."""
+    shell = party("/usr/bin/bash", tty=PTS)
+    assert judge(shell, parent("/usr/bin/python3", comm="sshd")) == INHERITED
+    assert judge(shell, parent(None, euid=1000, comm="sshd")) == INHERITED
+    assert judge(shell, parent(None, euid=0, comm="sshd")) == its_own("sshd")
+
+
+def test_a_program_called_runc_makes_no_container() -> None:
+    """Installed or not, run by root or not: there is no container around the process."""
+    assert judge(party("/usr/bin/bash"), parent("/usr/bin/runc", euid=1000)) == INHERITED
+    assert judge(party("/usr/bin/bash", euid=0), parent("/usr/bin/runc")) == INHERITED
+
+
+def test_a_cgroup_that_a_user_named_makes_no_container() -> None:
+    """Below user@.service every user makes cgroups, by any name."""
+    forged = b"/user.slice/user-1000.slice/user@1000.service" + CONTAINER
+    conmon = parent("/usr/bin/conmon", euid=1000)
+    assert judge(party("/usr/bin/bash"), conmon, cgroup=forged) == INHERITED
+
+
+@pytest.mark.parametrize("disguise", ["/home/eve/sshd", "/home/eve/pause", "/usr/sbin/sshd"])
+def test_nobody_leaves_an_ssh_session_by_exec(disguise: str) -> None:
+    """The login shell executes something whose name is an exception: it is still the login."""
+    shell = party(disguise, tty=PTS)
+    assert judge(shell, parent("/usr/sbin/sshd", euid=1000), type="sshd") == its_own("sshd")
+
+
+def test_a_container_that_executes_runc_is_still_the_container() -> None:
+    """The first process of a container becomes runc to run another one."""
+    process = party("/usr/bin/runc", euid=0, pid_namespace=4026532500)
+    shim = parent("/usr/bin/containerd-shim")
+    assert judge(process, shim, type="container") == its_own("container")
+
+
+# Everything
+
+
+programs = st.sampled_from(
+    [
+        None,
+        "/usr/sbin/sshd",
+        "/usr/bin/bash",
+        "/tmp/sshd",
+        "/usr/bin/runc",
+        "/usr/bin/login",
+        "/usr/bin/ssm-session-worker",
+        "/usr/bin/pause",
+        "/memfd:runc",
+        "/",
+        "",
+    ]
+)
+
+
+@given(
+    st.builds(
+        party,
+        programs,
+        pid=st.sampled_from([1, 2, 200, 300]),
+        sid=st.sampled_from([None, 0, 200]),
+        tty=st.sampled_from([(0, 0), PTS, SERIAL, VIRTUAL_CONSOLE]),
+        euid=st.sampled_from([0, 1000]),
+        pid_namespace=st.sampled_from([None, HOST_PIDS, 5]),
+        kernel_thread=st.booleans(),
+    ),
+    st.none() | st.builds(parent, programs, euid=st.sampled_from([0, 1000])),
+    st.sampled_from([0, 1, 100]),
+    st.none() | st.binary(max_size=80) | st.just(CONTAINER),
+    st.sampled_from([None, "unknown", "sshd"]),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_every_process_gets_one_consistent_answer(
+    process: Party,
+    creator: Party | None,
+    parent_pid: int,
+    cgroup: bytes | None,
+    kind: str | None,
+    entered: tuple[bool, bool, bool],
+) -> None:
+    """A type exactly for entry leaders, which lead their session; nobody inherits from nobody."""
+    decision = judge(
+        process, creator, parent_pid=parent_pid, cgroup=cgroup, type=kind, entered=entered
+    )
+    assert (decision.type is not None) == (decision.origin is Origin.ITSELF)
+    if decision.origin is Origin.ITSELF:
+        assert process.facts.sid == process.facts.pid
+    for origin, has_one in zip((Origin.PARENT, Origin.SESSION, Origin.GROUP), entered, strict=True):
+        assert decision.origin is not origin or has_one
+
+
+# Where from
+
+
+@pytest.mark.parametrize(
+    ("connection", "address"),
+    [
+        (b"192.0.2.7 51000 198.51.100.1 22", "192.0.2.7"),
+        (b"2001:db8::7 51000 2001:db8::1 22", "2001:db8::7"),
+        (b"fe80::1%eth0 51000 fe80::2%eth0 22", "fe80::1"),
+        (b"::ffff:192.0.2.7 51000 ::1 22", "192.0.2.7"),
+    ],
+)
+def test_the_address_of_the_client_is_the_first_word(connection: bytes, address: str) -> None:
+    """SSH_CONNECTION: address and port of the client, address and port of the server."""
+    assert source_address(connection) == address
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        b"",
+        b"192.0.2.7",
+        b"UNKNOWN 65535 UNKNOWN 65535",
+        b"192.0.2.7 1 2 3 4",
+        b"192.0.2.777 51000 198.51.100.1 22",
+        b"\xd9\xa1.2.3.4 1 1.2.3.4 22",
+    ],
+)
+def test_what_is_no_address_is_left_out(connection: bytes) -> None:
+    """An environment can hold anything: only an address is one."""
+    assert source_address(connection) is None
+
+
+@given(st.binary())
+def test_any_environment_is_safe(connection: bytes) -> None:
+    """Whatever the bytes, the answer is an address or nothing."""
+    source_address(connection)
