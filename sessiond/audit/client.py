@@ -99,12 +99,12 @@ _EQUAL: Final = 0x40000000
 
 
 class AuditRequestError(AuditUnavailableError):
-    """The kernel refused a request; ``errno`` is its answer (errno.EEXIST, errno.ENOENT, ...)."""
+    """The kernel refused a request; ``code`` is its answer (errno.EEXIST, errno.ENOENT, ...)."""
 
     def __init__(self, code: int, message: str) -> None:
         """Take the kernel's error number (positive) and the line for the user."""
         super().__init__(message)
-        self.errno = code
+        self.code = code
 
 
 class Status(msgspec.Struct, frozen=True):
