@@ -1,0 +1,123 @@
+"""The fixtures that tests of the real kernel share; what they do is in ``support``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import kernel
+from support.containers import Runc
+from support.daemon import Daemon
+from support.kernel import AuditState
+from support.logins import Sshd, Tmux
+from support.manager import UserManager
+from support.truth import Truth
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked ``kernel`` where they can't run, and say why.
+
+    With SESSIOND_KERNEL_TESTS=1 in the environment they fail instead: nothing is skipped unseen.
+    """
+    if item.get_closest_marker("kernel") is None:
+        return
+    reason = item.config.stash.setdefault(_MISSING, kernel.missing())
+    if reason is None:
+        return
+    if os.environ.get("SESSIOND_KERNEL_TESTS") == "1":
+        pytest.fail(f"kernel tests are demanded, but this one {reason}")
+    pytest.skip(reason)
+
+
+_MISSING = pytest.StashKey[str | None]()
+
+
+@pytest.fixture
+def kernel_lock() -> Iterator[None]:
+    """Be the only test on this machine that uses the kernel's audit or makes a storm."""
+    with kernel.lock():
+        yield
+
+
+@pytest.fixture
+def audit_state(kernel_lock: None) -> Iterator[AuditState]:
+    """The audit status and rules as found, which the test must leave as they were."""
+    found = AuditState.read()
+    if found.owner:
+        pytest.skip(f"needs the audit socket, which process {found.owner} owns")
+    yield found
+    left = AuditState.read()
+    found.restore()
+    assert left == found
+
+
+@pytest.fixture(scope="session")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    """The generator of processes that write down themselves what they were."""
+    directory = tmp_path_factory.mktemp("truth")
+    directory.chmod(0o755)
+    return Truth.build(directory)
+
+
+@pytest.fixture
+def make_daemon(audit_state: AuditState, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """A function that makes daemons, not started yet, each with its settings and directory.
+
+    What still runs at the end of the test is ended, and then the audit state must be as before.
+    """
+    made: list[Daemon] = []
+
+    def make(settings: dict[str, Any] | None = None, **environment: str) -> Daemon:
+        made.append(Daemon(tmp_path / f"daemon-{len(made)}", settings, environment))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon with default settings that is ready."""
+    return make_daemon().start()
+
+
+@pytest.fixture
+def user_manager(tmp_path: Path) -> Iterator[UserManager]:
+    """A running service manager."""
+    manager = UserManager()
+    try:
+        manager.start()
+        yield manager
+    finally:
+        manager.stop()
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """An sshd on the loopback interface that lets the tests' user in."""
+    server = Sshd(tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator[Tmux]:
+    """A tmux server of the test's own, started by its first session."""
+    server = Tmux(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def runc(tmp_path: Path) -> Runc:
+    """What runs containers."""
+    directory = tmp_path / "containers"
+    directory.mkdir()
+    return Runc(directory)

@@ -1,0 +1,233 @@
+"""The real daemon as a subprocess: started, watched, asked, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from support.truth import until
+
+Document = dict[str, Any]
+
+
+class Daemon:
+    """One ``sessiond run`` with a directory, and so output, state, spool and socket, of its own.
+
+    ``settings`` are those of the configuration file, on top of what keeps everything inside the
+    directory. ``environment`` is added to that of the tests.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.output = directory / "events.ndjson"
+        self.log = directory / "log"
+        self.config = directory / "sessiond.yml"
+        self.notified: list[str] = []
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._notify: socket.socket | None = None
+        self._offset = 0
+        self._read: list[Document] = []
+        directory.mkdir(parents=True, exist_ok=True)
+        self.configure(settings or {})
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Write the configuration file anew."""
+        inside = {
+            "output": {"file": {"path": str(self.output), "rotate": {"size": 0}}},
+            "state_directory": str(self.directory / "state"),
+            "runtime_directory": str(self.directory / "run"),
+        }
+        self.config.write_text(yaml.safe_dump(_merged(inside, settings)))
+        self.config.chmod(0o600)
+
+    # --- life ---
+
+    @property
+    def pid(self) -> int:
+        """Of the running daemon."""
+        assert self._process is not None
+        return self._process.pid
+
+    def spawn(self) -> None:
+        """Start the daemon, without waiting until it is ready."""
+        address = self.directory / "notify"
+        address.unlink(missing_ok=True)
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._notify.bind(str(address))
+        self._notify.setblocking(False)
+        self.notified.clear()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sessiond", "run", "-c", str(self.config)],
+                env={**os.environ, **self._environment, "NOTIFY_SOCKET": str(address)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def start(self, seconds: float = 30) -> Daemon:
+        """Start the daemon and wait until it says READY=1, for at most ``seconds``."""
+        self.spawn()
+        self.wait_notified("READY=1", seconds)
+        return self
+
+    def wait_notified(self, word: str, seconds: float = 10) -> None:
+        """Wait until a message to the service manager has ``word`` in it."""
+
+        def said() -> bool:
+            assert self._process is not None
+            self._receive_notifications()
+            if any(word in message for message in self.notified):
+                return True
+            assert self._process.poll() is None, f"the daemon is gone: {self.log.read_text()}"
+            return False
+
+        until(said, seconds, f"{word} from the daemon: {self.log.read_text()[-2000:]}")
+
+    def _receive_notifications(self) -> None:
+        assert self._notify is not None
+        while True:
+            try:
+                self.notified.append(self._notify.recv(65536).decode())
+            except BlockingIOError:
+                return
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def reload(self) -> None:
+        """Let it read its configuration anew, and wait until it says that it has."""
+        self._receive_notifications()
+        self.notified.clear()
+        self.send(signal.SIGHUP)
+        self.wait_notified("RELOADING=1")
+        self.wait_notified("READY=1")
+
+    def wait(self, seconds: float = 30) -> int:
+        """Wait until it has ended by itself, or by a signal sent before; return its exit code."""
+        assert self._process is not None
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still there after {seconds} s: {self.log.read_text()}") from None
+        finally:
+            if self._process.poll() is not None and self._notify is not None:
+                self._notify.close()
+                self._notify = None
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it by a signal, and return its exit code."""
+        self.send(number)
+        return self.wait()
+
+    def end(self) -> None:
+        """End it in any way, if it still runs."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self.wait()
+
+    # --- what it says ---
+
+    def documents(self) -> list[Document]:
+        """Return every document that is whole in the output file so far."""
+        if not self.output.exists():
+            return []
+        with self.output.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        self._read += [json.loads(line) for line in whole.splitlines()]
+        return self._read
+
+    def find(self, **wanted: Any) -> list[Document]:
+        """Return the documents with these values; __ in a name stands for a dot."""
+        return [
+            document
+            for document in self.documents()
+            if all(
+                value(document, path.replace("__", ".")) == expected
+                for path, expected in wanted.items()
+            )
+        ]
+
+    def await_one(self, seconds: float = 10, **wanted: Any) -> Document:
+        """Wait for a document with these values, and return the first."""
+        found: list[Document] = until(
+            lambda: self.find(**wanted), seconds, f"an event with {wanted}"
+        )
+        return found[0]
+
+    def settle(self, seconds: float = 10) -> list[Document]:
+        """Wait until the output has not grown for half a second, and return all documents."""
+        deadline = time.monotonic() + seconds
+        count, since = len(self.documents()), time.monotonic()
+        while time.monotonic() < min(deadline, since + 0.5):
+            time.sleep(0.05)
+            if len(self.documents()) != count:
+                count, since = len(self.documents()), time.monotonic()
+        return self.documents()
+
+    def status(self) -> Document:
+        """Ask for the status, as ``sessiond status --json`` prints it."""
+        asked = self.command("status", "--json")
+        assert asked.returncode == 0, asked.stderr
+        status: Document = json.loads(asked.stdout)
+        return status
+
+    def command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another command of sessiond with this daemon's configuration."""
+        return subprocess.run(
+            [sys.executable, "-m", "sessiond", name, "-c", str(self.config), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+
+def value(document: Document, path: str) -> Any:
+    """Return what a dotted path leads to; None when it is absent."""
+    found: Any = document
+    for name in path.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return None
+        found = found[name]
+    return found
+
+
+def token_of(document: Document) -> str | None:
+    """Return the last argument, which names one of the truth's runs."""
+    arguments = value(document, "process.args")
+    return str(arguments[-1]) if arguments else None
+
+
+def _merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, given in more.items():
+        both = isinstance(given, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _merged(merged[name], given) if both else given
+    return merged

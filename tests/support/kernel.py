@@ -1,0 +1,92 @@
+"""The kernel that the tests share: one user at a time, and left as it was found."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+LOCK = Path("/run/lock/sessiond-kernel.lock")
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
+_SETTINGS = {  # line of auditctl -s: option of auditctl that sets it
+    "enabled": "-e",
+    "failure": "-f",
+    "rate_limit": "-r",
+    "backlog_limit": "-b",
+    "backlog_wait_time": "--backlog_wait_time",
+}
+
+
+def missing() -> str | None:
+    """Say why tests of the real kernel can't run here; None when they can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
+        return "needs the host's initial pid namespace"
+    try:
+        asked = subprocess.run(["auditctl", "-s"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "needs auditctl, of the Debian package auditd"
+    if asked.returncode:
+        return f"needs the kernel's audit: {asked.stderr.strip() or 'not available'}"
+    if "enabled 2" in asked.stdout:
+        return "needs rules that can be changed: audit is locked until the next boot"
+    return None
+
+
+@contextmanager
+def lock() -> Iterator[None]:
+    """Be the only one on this machine that uses audit or makes storms."""
+    with LOCK.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def auditctl(*arguments: str) -> str:
+    """Run auditctl and return what it prints; raises CalledProcessError when it fails."""
+    return subprocess.run(
+        ["auditctl", *arguments], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@dataclass(frozen=True, slots=True)
+class AuditState:
+    """What a program that leaves must leave as it was: status and rules, as auditctl has them."""
+
+    status: dict[str, str]
+    rules: tuple[str, ...]
+
+    @classmethod
+    def read(cls) -> AuditState:
+        """Ask the kernel for the state of now."""
+        status = dict(line.split(" ", 1) for line in auditctl("-s").splitlines() if " " in line)
+        for counter in ("lost", "backlog", "backlog_wait_time_actual"):
+            status.pop(counter, None)
+        rules = tuple(line for line in auditctl("-l").splitlines() if line != "No rules")
+        return cls(status, rules)
+
+    @property
+    def owner(self) -> int:
+        """The pid of the audit daemon; 0 when there is none."""
+        return int(self.status["pid"])
+
+    def restore(self) -> None:
+        """Bring the kernel back to this state; an owner goes away when its socket is closed."""
+        now = AuditState.read()
+        if now.rules != self.rules:
+            auditctl("-D")
+            for rule in self.rules:
+                auditctl(*rule.split())
+        for name, option in _SETTINGS.items():
+            if now.status.get(name) != self.status.get(name):
+                auditctl(option, self.status[name])
+
+
+def kernel_lost() -> int:
+    """How many audit records the kernel has lost since boot, or since that was reset."""
+    status = dict(line.split(" ", 1) for line in auditctl("-s").splitlines() if " " in line)
+    return int(status["lost"])

@@ -1,0 +1,151 @@
+"""Real logins: sshd on the loopback interface, tmux."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+from pathlib import Path
+
+from support.truth import until
+
+SSHD = Path("/usr/sbin/sshd")
+PRIVILEGE_SEPARATION = Path("/run/sshd")
+
+_CONFIG = """\
+ListenAddress 127.0.0.1:{port}
+HostKey {directory}/host_key
+AuthorizedKeysFile {directory}/user_key.pub
+PidFile none
+PermitRootLogin yes
+PasswordAuthentication no
+StrictModes no
+UsePAM no
+"""
+
+
+class Sshd:
+    """An sshd that lets the user who runs the tests in, with keys and a port of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._made_separation = False
+
+    @property
+    def pid(self) -> int:
+        """Of the sshd that listens."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Make keys and configuration, start it, and wait until it takes connections."""
+        for name in ("host_key", "user_key"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.directory / name],
+                check=True,
+            )
+        config = self.directory / "sshd_config"
+        config.write_text(_CONFIG.format(port=self.port, directory=self.directory))
+        self._made_separation = not PRIVILEGE_SEPARATION.exists()
+        PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
+        log = self.directory / "sshd.log"
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [SSHD, "-D", "-e", "-f", config],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        until(lambda: "Server listening" in log.read_text(), 10, "a listening sshd")
+
+    def stop(self) -> None:
+        """End it; logins that are open end with it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+        if self._made_separation:
+            PRIVILEGE_SEPARATION.rmdir()
+
+    def command(self, command: str, *, terminal: bool = False) -> list[str]:
+        """Return the ssh command line that runs ``command`` there, with a terminal if wanted."""
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+        return [
+            "ssh",
+            *(["-tt"] if terminal else []),
+            *(f"-o{option}" for option in options),
+            *("-F", "none", "-i", str(self.directory / "user_key"), "-p", str(self.port)),
+            *("root@127.0.0.1", command),
+        ]
+
+    def login(self, command: str, *, terminal: bool = False) -> str:
+        """Log in, run ``command`` by the login shell, and return what it prints."""
+        done = subprocess.run(
+            self.command(command, terminal=terminal),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+class Tmux:
+    """A tmux server with a socket of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "tmux.sock"
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the tmux command line for this server."""
+        return ["tmux", "-S", str(self.socket), "-f", "/dev/null", *arguments]
+
+    def new_session(self, command: str) -> list[str]:
+        """Return the command line that runs ``command`` in a new session in the background."""
+        return self.command("new-session", "-d", "-x", "80", "-y", "24", command)
+
+    def run(self, command: str) -> None:
+        """Run ``command`` in a new session of the server, which is started if need be."""
+        subprocess.run(self.new_session(command), stdin=subprocess.DEVNULL, check=True, timeout=10)
+
+    def pid(self) -> int | None:
+        """Return the server's pid; None when it doesn't run."""
+        asked = subprocess.run(
+            self.command("display-message", "-p", "#{pid}"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return int(asked.stdout) if asked.returncode == 0 and asked.stdout.strip() else None
+
+    def stop(self) -> None:
+        """End the server and everything in it."""
+        pid = self.pid()
+        subprocess.run(self.command("kill-server"), capture_output=True, check=False)
+        if pid is not None:
+            until(lambda: not _alive(pid), 10, "the end of the tmux server")
+
+
+def quoted(command: list[str]) -> str:
+    """Return a command line as text for a shell."""
+    return shlex.join(command)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

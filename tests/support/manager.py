@@ -1,0 +1,173 @@
+"""A real service manager: ``systemd --user``, which as root does nearly all that pid 1 does."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from support.truth import until
+
+SYSTEMD = Path("/lib/systemd/systemd")
+UNITS = Path("/usr/lib/systemd/user")
+# Without this directory systemctl believes that systemd isn't here at all, see sd_booted(3).
+BOOTED = Path("/run/systemd/system")
+# What pid 1 makes for ProtectHome= and the like; a manager of root looks for it there, too.
+INACCESSIBLE = Path("/run/systemd/inaccessible")
+# Where a service's mounts are put together; made when the first one is started.
+UNIT_ROOT = Path("/run/systemd/unit-root")
+PROJECT = Path(__file__).parents[2]
+UNIT = PROJECT / "packaging/systemd/sessiond.service"
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+# A manager takes the control group it is started in for its own, and all that is in it.
+_INTO_CGROUPS = """
+for group; do echo $$ >"$group/cgroup.procs" || exit; done
+exec "$0" --user --log-target=console
+"""
+
+
+class UserManager:
+    """One manager with directories of its own, with no units but those that are installed here.
+
+    They are below /var/lib: PrivateTmp= hides the directories that tests usually have, and where
+    /run is no mount point, as in a container, services with ProtectProc= get an empty one.
+    """
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="sessiond-manager-", dir="/var/lib"))
+        # Services that run as another user must reach their runtime and notification sockets.
+        self.directory.chmod(0o711)
+        self.units = self.directory / "units"
+        # Where a user's manager puts RuntimeDirectory=, StateDirectory= and LogsDirectory=.
+        self.runtime = self.directory / "run"
+        self.state = self.directory / "config"
+        self.logs = self.directory / "config/log"
+        for made in (self.units, self.runtime, self.logs):
+            made.mkdir(mode=0o711, parents=True)
+        self._log = self.directory / "manager.log"
+        self._cgroups: list[Path] = []
+        self._undo: list[Callable[[], None]] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            **os.environ,
+            "HOME": str(self.directory),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "XDG_CONFIG_HOME": str(self.state),
+            "SYSTEMD_UNIT_PATH": str(self.units),
+        }
+
+    def start(self) -> None:
+        """Start the manager and wait until it answers."""
+        hierarchies = [CGROUPS, CGROUPS / "unified", CGROUPS / "systemd"]
+        for hierarchy in hierarchies:
+            if (hierarchy / "cgroup.procs").exists():
+                self._cgroups.append(hierarchy / self.directory.name)
+                self._cgroups[-1].mkdir()
+        for name in ("basic.target", "shutdown.target", "exit.target", "systemd-exit.service"):
+            (self.units / name).symlink_to(UNITS / name)
+        (self.units / "default.target").write_text("[Unit]\nDescription=Nothing\n")
+        if not BOOTED.exists():
+            BOOTED.mkdir(parents=True)
+            self._undo.append(BOOTED.rmdir)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _INTO_CGROUPS, SYSTEMD, *map(str, self._cgroups)],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until((self.runtime / "systemd/private").exists, 10, "the manager's socket")
+        # As pid 1's is: services that run as another user write to it.
+        (self.runtime / "systemd/notify").chmod(0o777)
+        if not UNIT_ROOT.exists():
+            self._undo.append(lambda: UNIT_ROOT.rmdir() if UNIT_ROOT.exists() else None)
+        if not INACCESSIBLE.exists():
+            INACCESSIBLE.symlink_to(self.runtime / "systemd/inaccessible")
+            self._undo.append(INACCESSIBLE.unlink)
+        until(
+            lambda: self.systemctl("is-system-running", check=False) == "running",
+            10,
+            f"a running manager: {self._log.read_text()[-2000:]}",
+        )
+
+    def stop(self) -> None:
+        """End the manager, what it started, and what it made."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for undo in self._undo:
+            undo()
+        for group in CGROUPS.glob(f"**/{self.directory.name}"):
+            for below in sorted(group.glob("**/"), reverse=True):
+                below.rmdir()
+        shutil.rmtree(self.directory)
+
+    def systemctl(self, *arguments: str, check: bool = True) -> str:
+        """Run ``systemctl --user`` and return what it prints."""
+        done = subprocess.run(
+            ["systemctl", "--user", "--no-pager", *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0 or not check, f"{done.stderr}\n{self.log()[-4000:]}"
+        return done.stdout.strip()
+
+    def show(self, unit: str, name: str) -> str:
+        """Return the value of a unit's property."""
+        return self.systemctl("show", unit, f"--property={name}", "--value")
+
+    def log(self) -> str:
+        """Return what the manager itself logged."""
+        return self._log.read_text(errors="replace")
+
+    def install(self, name: str, text: str) -> None:
+        """Write a unit file and let the manager read it."""
+        (self.units / name).write_text(text)
+        self.systemctl("daemon-reload")
+
+
+def adapted(unit: str, settings: Mapping[str, str | None]) -> str:
+    """Return the text of a unit with other values for some settings; None takes one out.
+
+    Raises KeyError for a setting that isn't in the unit, so that a test can't change nothing.
+    """
+    for name, given in settings.items():
+        line = re.compile(rf"^{re.escape(name)}=.*\n", re.MULTILINE)
+        if not line.search(unit):
+            raise KeyError(name)
+        unit = line.sub("" if given is None else f"{name}={given}\n", unit, count=1)
+        if given is None:
+            unit = line.sub("", unit)
+    return unit
+
+
+def service(command: str, log: Path, **settings: str | None) -> str:
+    """Return the shipped unit as a service of these tests: other program, user and log.
+
+    Everything else, the sandbox and the capabilities above all, is as shipped, but that the
+    sandbox must not hide this very checkout.
+    """
+    changed: dict[str, str | None] = {"ExecStart": command, "User": "nobody", "Group": "nogroup"}
+    if PROJECT.is_relative_to("/home") or PROJECT.is_relative_to("/root"):
+        changed["ProtectHome"] = "no"
+    if PROJECT.is_relative_to("/tmp") or PROJECT.is_relative_to("/var/tmp"):
+        changed["PrivateTmp"] = "no"
+    text = adapted(UNIT.read_text(), {**changed, **settings})
+    return text.replace(
+        "[Service]\n", f"[Service]\nStandardOutput=append:{log}\nStandardError=append:{log}\n"
+    )

@@ -1,0 +1,15 @@
+"""Containers are real: pids of their own, a root of their own."""
+
+from __future__ import annotations
+
+import pytest
+from support.containers import Runc
+
+pytestmark = pytest.mark.kernel
+
+
+def test_a_container_runs_in_its_own_namespace_and_root(runc: Runc) -> None:
+    """The first process in it has pid 1, and writes into the root file system given."""
+    identifier = runc.run("/bin/sh", "-c", "echo $$ >/tmp/pid")
+    assert len(identifier) == 64
+    assert (runc.directory / "rootfs/tmp/pid").read_text() == "1\n"

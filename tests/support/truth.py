@@ -1,0 +1,125 @@
+"""What processes really were, told by the processes themselves: ``truth.c`` built, run and read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_name("truth.c")
+
+# Every way in which truth.c makes processes; what each does is said there, next to its code.
+WAYS = (
+    "spawn", "code", "vfork", "fork", "chain", "thread", "signal", "last_thread", "setsid", "pgid",
+    "daemon", "orphan", "failed", "subreaper", "memfd", "arguments", "long", "reuse",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One line of the truth: ``event`` is "exec", "fork", "setsid" or "end" (which has a status).
+
+    ``start`` is in clock ticks since boot, as in /proc/PID/stat; ``status`` is as in wait(2).
+    """
+
+    event: str
+    pid: int
+    start: int
+    ppid: int | None = None
+    pgid: int | None = None
+    sid: int | None = None
+    tty: int | None = None
+    uid: int | None = None
+    exe: bytes = b""
+    cwd: bytes = b""
+    argv: tuple[bytes, ...] = ()
+    status: int | None = None
+
+    @property
+    def token(self) -> str:
+        """The last argument, which is given to one run of one way only."""
+        return self.argv[-1].decode() if self.argv else ""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit status as a shell would show it: 0 to 255, or 128 and the signal's number."""
+        assert self.status is not None
+        signal = self.status & 0x7F
+        return 128 + signal if signal else self.status >> 8
+
+
+def _told(line: str) -> Told:
+    fields: dict[str, Any] = json.loads(line)
+    for name in ("exe", "cwd"):
+        if name in fields:
+            fields[name] = bytes.fromhex(fields[name])
+    if "argv" in fields:
+        fields["argv"] = tuple(bytes.fromhex(argument) for argument in fields["argv"])
+    return Told(**fields)
+
+
+@dataclass(slots=True)
+class Truth:
+    """The built generator, writing into files of ``directory``, one per run."""
+
+    program: Path
+    directory: Path
+    _runs: int = field(default=0)
+
+    @classmethod
+    def build(cls, directory: Path) -> Truth:
+        """Compile ``truth.c`` into ``directory``, statically, so that an image costs little."""
+        program = directory / "truth"
+        subprocess.run(
+            ["gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", program, SOURCE],
+            check=True,
+        )
+        return cls(program, directory)
+
+    def file(self) -> Path:
+        """Return a new, empty file for a run that the caller starts itself."""
+        self._runs += 1
+        path = self.directory / f"run-{self._runs}.json"
+        path.touch()
+        path.chmod(0o666)
+        return path
+
+    def command(self, file: Path, way: str, count: int = 1, rate: float = 0) -> list[str]:
+        """Return the command line that makes ``count`` times ``way``, ``rate`` times a second."""
+        return [str(self.program), str(file), way, str(count), str(rate)]
+
+    def run(self, way: str, count: int = 1, rate: float = 0) -> list[Told]:
+        """Make ``count`` times ``way`` and return what was told, in the order it was told."""
+        file = self.file()
+        subprocess.run(self.command(file, way, count, rate), check=True, timeout=120)
+        return read(file)
+
+
+def read(file: Path) -> list[Told]:
+    """Read the lines of a run that is over."""
+    return [_told(line) for line in file.read_text().splitlines()]
+
+
+def images(told: Iterable[Told]) -> list[Told]:
+    """Keep what became visible by an exec."""
+    return [one for one in told if one.event == "exec"]
+
+
+def ends(told: Iterable[Told]) -> list[Told]:
+    """Keep the ends that somebody waited for."""
+    return [one for one in told if one.event == "end"]
+
+
+def until(condition: Any, seconds: float, what: str) -> Any:
+    """Call ``condition`` until it gives something true, and return that; fail after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{seconds} s have gone by without {what}"
+        time.sleep(0.02)
