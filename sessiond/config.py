@@ -154,9 +154,9 @@ def _any_of(values: Sequence[str]) -> str:
     return " or ".join([", ".join(values[:-1]), values[-1]]) if len(values) > 1 else values[0]
 
 
-def get(config: Config, path: str) -> object:
+def get(config: Config, path: str) -> Any:  # noqa: ANN401 - as declared
     """Return the value of a setting by its dotted path; None below a section that isn't there."""
-    value: object = config
+    value: Any = config
     for name in path.split("."):
         value = None if value is None else getattr(value, name)
     return value
