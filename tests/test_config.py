@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sessiond import config
+from sessiond.audit import rules
 from sessiond.config import Config, load, loads, options
 from sessiond.errors import ConfigError
 
@@ -320,6 +321,20 @@ def test_every_setting_is_in_the_shipped_file_and_valid_when_uncommented() -> No
             value = value[name]
         if option.example is None:
             assert config.get(loaded, path) == option.default, path
+
+
+def test_the_shipped_rules_are_the_built_in_ones() -> None:
+    """etc/sessiond.rules loads what applies without it; the rest is commented out."""
+    lines = SHIPPED.with_name("sessiond.rules").read_text().splitlines(keepends=True)
+    active = [line for line in lines if line.strip() and not line.startswith("#")]
+    assert "".join(active) == config.DEFAULT_RULES
+
+
+def test_every_shipped_rule_compiles() -> None:
+    """Those that are commented out too."""
+    text = SHIPPED.with_name("sessiond.rules").read_text()
+    everything = re.sub(r"^#(?=-)", "", text, flags=re.MULTILINE)
+    assert len(rules.parse(everything, "sessiond.rules")) == 13
 
 
 def test_every_setting_has_a_help_and_says_what_is_allowed() -> None:
