@@ -1,9 +1,10 @@
 #!/bin/sh
 # Make this checkout ready to use, on Debian 12 or a relative of it.
 #
-#   sh packaging/setup.sh run     what running sessiond needs
-#   sh packaging/setup.sh test    that, and what its tests need
-#   sh packaging/setup.sh bench   that, and the programs that bench/run compares with
+#   sh packaging/setup.sh run        what running sessiond needs
+#   sh packaging/setup.sh test       that, and what its tests need
+#   sh packaging/setup.sh bench      that, and the programs that bench/run compares with
+#   sh packaging/setup.sh packages   only the Debian packages that running sessiond needs
 #
 # Installs the missing Debian packages (as root) and makes .venv for the system's Python, which
 # alone sees bcc. Done again it finds nothing to do and is quick. Speaks on standard error only, so
@@ -17,7 +18,7 @@ cd "$(dirname "$0")/.."
 packages="ca-certificates libaudit1 python3 python3-bpfcc python3-systemd python3-venv"
 extra=""
 case "${1:-}" in
-    run) ;;
+    run | packages) ;;
     test | bench)
         extra="[dev]"
         # The reference for rules, records and ownership of the audit socket.
@@ -28,7 +29,7 @@ case "${1:-}" in
         packages="$packages gcc libc6-dev iproute2 kmod procps util-linux"
         ;;
     *)
-        echo "usage: sh packaging/setup.sh run|test|bench"
+        echo "usage: sh packaging/setup.sh run|test|bench|packages"
         exit 2
         ;;
 esac
@@ -77,6 +78,10 @@ if [ -n "$missing" ]; then
             openssh-server) systemctl --quiet disable ssh.service ;;
         esac
     done
+fi
+
+if [ "$1" = packages ]; then
+    exit 0
 fi
 
 # The same state of the project needs no second pip run; a moved checkout needs a new environment.

@@ -1,0 +1,64 @@
+#!/bin/sh
+# Install sessiond as a service from this checkout, or take it away again; as root, on Debian 12.
+#
+#   sh packaging/install.sh           install, or upgrade what is installed
+#   sh packaging/install.sh remove    take it away; configuration, events and user stay
+#
+# A virtual environment in /opt/sessiond, `sessiond` in /usr/local/bin, the unit and the user's
+# declaration below /usr/local/lib, and /etc/sessiond.yml, which is kept if it is there.
+set -eu
+cd "$(dirname "$0")/.."
+
+home=/opt/sessiond
+unit=/usr/local/lib/systemd/system/sessiond.service
+user=/usr/local/lib/sysusers.d/sessiond.conf
+
+if [ "$(id -u)" != 0 ]; then
+    echo "install: needs root" >&2
+    exit 1
+fi
+
+# systemctl knows what to do only where systemd is pid 1; in a container being built it isn't.
+manager() {
+    if [ -d /run/systemd/system ]; then
+        systemctl "$@"
+    fi
+}
+
+case "${1:-install}" in
+    install) ;;
+    remove)
+        manager disable --now sessiond.service || :
+        rm -rf "$home"
+        rm -f "$unit" "$user" /usr/local/bin/sessiond
+        manager daemon-reload
+        echo "install: removed; /etc/sessiond.yml, /var/lib/sessiond and /var/log/sessiond are left"
+        exit 0
+        ;;
+    *)
+        echo "usage: sh packaging/install.sh [remove]" >&2
+        exit 2
+        ;;
+esac
+
+sh packaging/setup.sh packages
+
+if ! [ -x "$home/bin/python" ]; then
+    /usr/bin/python3 -m venv --system-site-packages "$home"
+fi
+"$home/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade .
+ln -sf "$home/bin/sessiond" /usr/local/bin/sessiond
+install -D -m 644 README.md "$home/share/doc/sessiond/README.md"
+
+install -D -m 644 packaging/systemd/sessiond.sysusers "$user"
+systemd-sysusers "$user"
+# The daemon reads its configuration, and refuses one that anybody but root may write.
+if ! [ -e /etc/sessiond.yml ]; then
+    install -m 640 -o root -g sessiond etc/sessiond.yml /etc/sessiond.yml
+fi
+
+install -D -m 644 packaging/systemd/sessiond.service "$unit"
+manager daemon-reload
+manager try-restart sessiond.service
+
+echo "install: done; check the host with 'sessiond check', begin with 'systemctl enable --now sessiond'"

@@ -1,0 +1,98 @@
+"""What can be told without running anything: style, types, architecture, the shipped unit."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.manager import PROJECT, UNIT, adapted
+
+PACKAGE = PROJECT / "sessiond"
+MODULES = sorted(path.relative_to(PROJECT) for path in PACKAGE.rglob("*.py"))
+
+# Modules without a test file of their own, and where their lines are tested instead.
+TESTED_ELSEWHERE = {
+    "sessiond/__main__.py": "every test that runs `python -m sessiond`",
+}
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
+
+
+def test_code_keeps_to_the_rules() -> None:
+    """Ruff finds nothing in the rules that pyproject.toml chooses."""
+    _run(sys.executable, "-m", "ruff", "check", "--quiet")
+
+
+def test_code_is_formatted() -> None:
+    """Ruff would format nothing differently."""
+    _run(sys.executable, "-m", "ruff", "format", "--check", "--quiet")
+
+
+def test_types_fit() -> None:
+    """Mypy, in its strict mode, finds nothing, in the tests either."""
+    _run(sys.executable, "-m", "mypy")
+
+
+def test_imports_go_one_way() -> None:
+    """The contracts of .importlinter are kept."""
+    _run(Path(sys.executable).with_name("lint-imports"))
+
+
+def test_every_module_has_its_layer() -> None:
+    """No module is left out of the contract on who may import whom."""
+    contracts = configparser.ConfigParser()
+    contracts.read(PROJECT / ".importlinter")
+    layers = contracts["importlinter:contract:one-way"]["layers"].replace(":", " ").split()
+    for path in MODULES:
+        name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        packages = {"sessiond", "sessiond.audit", "sessiond.process"}
+        assert name in packages or any(
+            name == layer or name.startswith(layer + ".") for layer in layers
+        ), f"{name} has no layer in .importlinter"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_module_has_tests(module: Path) -> None:
+    """Tests of sessiond/a/b.py are in tests/a/test_b.py."""
+    if str(module) in TESTED_ELSEWHERE or _is_empty(PROJECT / module):
+        return
+    name = module.parent.name if module.stem == "__init__" else module.stem
+    tests = PROJECT / "tests" / module.relative_to("sessiond").parent / f"test_{name}.py"
+    assert tests.exists(), f"{module} has no tests in {tests.relative_to(PROJECT)}"
+    assert "def test_" in tests.read_text()
+
+
+def _is_empty(path: Path) -> bool:
+    """Tell whether a module has nothing to test: a docstring, a version."""
+    code = ast.parse(path.read_text()).body
+    return all(isinstance(node, ast.Expr | ast.Assign) for node in code)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The shipped unit, with a program that exists: where it is installed is another matter."""
+    path = tmp_path / UNIT.name
+    path.write_text(adapted(UNIT.read_text(), {"ExecStart": f"{sys.executable} -m sessiond run"}))
+    return path
+
+
+def test_systemd_understands_the_unit(unit: Path) -> None:
+    """The service manager has nothing to say about the unit: no unknown name, no bad value."""
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_unit_is_confined(unit: Path) -> None:
+    """Systemd's own measure of exposure, 10 being worst, is 2.0 or better."""
+    _run("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit)
