@@ -322,7 +322,8 @@ class Backoff(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse a first wait above the longest."""
         if self.init > self.max:
-            raise InvalidError("init", "is longer than max", f"at most {show(self.max)}")
+            wrong = f"init ({show(self.init)}) is longer than max ({show(self.max)})"
+            raise InvalidError("", wrong, "init at most as long as max")
 
 
 class SocketOutput(Section, frozen=True, kw_only=True):

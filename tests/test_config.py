@@ -191,7 +191,8 @@ MESSAGES = {
         "allowed: an absolute path or @name, of at most 107 bytes"
     ),
     "output: {socket: {address: /x, backoff: {init: 5m}}}": (
-        "f.yml:1: output.socket.backoff.init: is longer than max; allowed: at most 1m"
+        "f.yml:1: output.socket.backoff: init (5m) is longer than max (1m); "
+        "allowed: init at most as long as max"
     ),
     "output: {file: {enabled: false}}": (
         "f.yml:1: output: every output is disabled; allowed: enable file, socket or console"
@@ -295,7 +296,7 @@ def test_any_value_of_a_setting_is_taken_or_refused_by_its_name(path: str, value
         loads(yaml.safe_dump(data, allow_unicode=True), "f.yml")
     except ConfigError as error:
         named = str(error).split(": ")[1].partition("[")[0]
-        assert path.startswith(named)  # noqa: PT017
+        assert path.startswith(named)
 
 
 # --- the shipped file ----------------------------------------------------------------------------
