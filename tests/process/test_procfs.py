@@ -233,7 +233,11 @@ def test_a_kernel_thread_is_known_by_the_kernels_flag(tree: Tree) -> None:
     seen = tree.look_up(77)
     assert seen.facts.kernel_thread
     assert seen.program.comm == b"kworker/0:1"
-    assert seen.program.executable is seen.program.args is seen.working_directory is None
+    assert (seen.program.executable, seen.program.args, seen.working_directory) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_zombie_is_found_by_its_pid_and_is_in_no_snapshot(tree: Tree) -> None:
@@ -244,7 +248,7 @@ def test_a_zombie_is_found_by_its_pid_and_is_in_no_snapshot(tree: Tree) -> None:
     seen = source.look_up(500)
     assert seen is not None
     assert seen.program.comm == b"cat"
-    assert seen.program.executable is seen.program.args is None
+    assert (seen.program.executable, seen.program.args) == (None, None)
 
 
 def test_a_process_whose_first_thread_has_ended_is_no_zombie(tree: Tree) -> None:
@@ -252,7 +256,7 @@ def test_a_process_whose_first_thread_has_ended_is_no_zombie(tree: Tree) -> None
     directory = tree.add(500, {"cmdline": b""}, state=b"Z", threads=2, args_end=0)
     (directory / "exe").unlink()
     (seen,) = Procfs(tree.root).snapshot()
-    assert seen.program.executable is seen.program.args is None
+    assert (seen.program.executable, seen.program.args) == (None, None)
 
 
 def test_an_argv_over_the_limit_is_cut_and_says_how_long_it_is(tree: Tree) -> None:
@@ -627,8 +631,8 @@ def test_a_real_comm_with_a_trap_in_it() -> None:
 
 def test_a_program_is_never_mixed_with_the_next(tmp_path: Path) -> None:
     """A process executes two programs in turn as fast as it can: each has its own argv."""
-    for name, other, shell in (("one", "two", "bash"), ("two", "one", "sh")):
-        (tmp_path / name).write_text(f"exec /bin/{shell} {tmp_path / other}\n")
+    for name, other, interpreter in (("one", "two", "bash"), ("two", "one", "sh")):
+        (tmp_path / name).write_text(f"exec /bin/{interpreter} {tmp_path / other}\n")
     process = subprocess.Popen(["/bin/sh", tmp_path / "one"])
     seen = set()
     try:
