@@ -1,0 +1,315 @@
+"""The socket outputs: readers that are late, slow, stopped or dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.output import firsts, line, lines, numbers
+
+from sessiond.output import DatagramOutput, StreamOutput
+
+
+def until(output: StreamOutput | DatagramOutput, condition: Callable[[], bool]) -> None:
+    """Tick the output, as the loop does, until something is so."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, output.status()
+        output.tick(time.monotonic())
+        time.sleep(0.002)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read what is there, and to the end if the other side has closed."""
+    connection.settimeout(0.2)
+    received = b""
+    while True:
+        try:
+            chunk = connection.recv(1 << 20)
+        except TimeoutError:
+            return received
+        if not chunk:
+            return received
+        received += chunk
+
+
+class Listener:
+    """A socket that a reader listens on: unix or TCP."""
+
+    def __init__(self, path: Path | None) -> None:
+        family = socket.AF_INET if path is None else socket.AF_UNIX
+        self.path = path
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self.socket.bind(("127.0.0.1", 0) if path is None else str(path))
+        self.socket.listen()
+
+    def output(self, host: str = "127.0.0.1") -> StreamOutput:
+        """An output that connects to it, and is open."""
+        if self.path is not None:
+            output = StreamOutput(path=str(self.path))
+        else:
+            output = StreamOutput(host=host, port=self.socket.getsockname()[1])
+        output.open()
+        until(output, lambda: output.status()["connected"])
+        return output
+
+    def accept(self) -> socket.socket:
+        """The next connection."""
+        self.socket.settimeout(5)
+        return self.socket.accept()[0]
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listener]:
+    listener = Listener(tmp_path / "socket" if request.param == "unix" else None)
+    yield listener
+    listener.socket.close()
+
+
+def test_sends_lines(listener: Listener) -> None:
+    """What is written arrives, and is known to have arrived."""
+    output = listener.output()
+    reader = listener.accept()
+    assert output.write(lines(1, 20)) == 20
+    assert numbers(reader.recv(65536)) == list(range(1, 21))
+    until(output, lambda: output.unconfirmed == 0)
+    output.close()
+
+
+def test_takes_no_more_than_a_stopped_reader_has_room_for(listener: Listener) -> None:
+    """It doesn't block; when the reader goes on, every line arrives once, whole and in order."""
+    output = listener.output()
+    reader = listener.accept()
+    taken = 0
+    while count := output.write(lines(taken, 50, 1000)):
+        taken += count
+    assert output.trouble is None
+    assert taken < 100_000
+    received = b""
+    for _ in range(5):
+        received += read_all(reader)
+        output.tick(time.monotonic())
+        taken += output.write(lines(taken, 50, 1000))
+    received += read_all(reader)
+    assert numbers(received) == list(range(taken))
+    until(output, lambda: output.unconfirmed == 0)
+    output.close()
+
+
+def test_a_reader_that_dies_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    """Its successor gets that line whole, and all that the dead one had not read."""
+    listener = Listener(tmp_path / "socket")
+    output = listener.output()
+    reader = listener.accept()
+    assert output.write(lines(0, 100, 500)) == 100
+    read = reader.recv(10 * 500 + 123)
+    reader.close()
+    until(output, lambda: output.status()["connections"] == 2)
+    successor = listener.accept()
+    until(output, lambda: output.status()["connected"])
+    assert output.write(lines(100, 5, 500)) == 5
+    again = numbers(read_all(successor))
+    assert again == list(range(again[0], 105))
+    whole = numbers(read[: read.rindex(b"\n") + 1])
+    assert whole == list(range(10))
+    assert firsts(whole + again) == list(range(105))
+    output.close()
+
+
+def test_what_was_read_is_not_sent_again(tmp_path: Path) -> None:
+    """A reader that comes and goes between the events costs no repeats."""
+    listener = Listener(tmp_path / "socket")
+    output = listener.output()
+    received: list[int] = []
+    for round_ in range(1, 6):
+        reader = listener.accept()
+        assert output.write(lines(len(received), 10)) == 10
+        received += numbers(read_all(reader))
+        until(output, lambda: output.unconfirmed == 0)
+        reader.close()
+        output.tick(time.monotonic())
+        until(output, lambda: output.status()["connections"] == round_ + 1)  # noqa: B023
+    assert received == list(range(50))
+    output.close()
+
+
+def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path) -> None:
+    """The line that the kernel has taken only a part of begins anew on the next connection."""
+    listener = Listener(tmp_path / "socket")
+    output = listener.output()
+    reader = listener.accept()
+    taken = output.write(lines(0, 10_000, 1000))
+    assert 0 < taken < 10_000
+    first = reader.recv(20_500)
+    reader.close()
+    assert output.write(lines(taken, 1)) == 0
+    assert output.trouble is not None
+    until(output, lambda: output.status()["connections"] == 2)
+    successor = listener.accept()
+    received = b""
+
+    def read_to_the_end() -> bool:
+        nonlocal received
+        received += read_all(successor)
+        return output.unconfirmed == 0
+
+    until(output, read_to_the_end)
+    assert firsts(numbers(first[: first.rindex(b"\n") + 1]) + numbers(received)) == list(
+        range(taken)
+    )
+    output.close()
+
+
+def test_a_killed_reader(tmp_path: Path) -> None:
+    """A process that is stopped, and killed with a full queue, has its lines sent again."""
+    listener = Listener(tmp_path / "socket")
+    report, child_report = os.pipe()
+    child = os.fork()
+    if not child:
+        connection = listener.accept()
+        while True:
+            os.write(child_report, connection.recv(1000))
+    output = listener.output()
+    assert output.write(lines(0, 10, 100)) == 10
+    until(output, lambda: output.unconfirmed == 0)
+    os.kill(child, signal.SIGSTOP)
+    taken = 10
+    while count := output.write(lines(taken, 10, 100)):
+        taken += count
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(child_report)
+    before = b""
+    while chunk := os.read(report, 65536):
+        before += chunk
+    until(output, lambda: output.status()["connections"] == 2)
+    successor = listener.accept()
+    received = b""
+
+    def read_to_the_end() -> bool:
+        nonlocal received
+        received += read_all(successor)
+        return output.unconfirmed == 0
+
+    until(output, read_to_the_end)
+    whole = numbers(before[: before.rindex(b"\n") + 1])
+    assert firsts(whole + numbers(received)) == list(range(taken))
+    output.close()
+    os.close(report)
+
+
+def test_a_reader_that_is_not_there_yet(tmp_path: Path) -> None:
+    """It is no error; it is looked for again, at first soon, then less often."""
+    output = StreamOutput(path=str(tmp_path / "socket"))
+    output.open()
+    assert output.write([line(1)]) == 0
+    assert output.trouble is not None
+    assert "No such file or directory" in output.trouble
+    now, waits = time.monotonic(), []
+    for _ in range(10):
+        due = output.tick(now)
+        assert due is not None
+        waits.append(due - now)
+        now = due
+    assert waits[0] <= 0.1
+    assert 5 <= waits[-1] <= 10
+    listener = Listener(tmp_path / "socket")
+    output.tick(now)
+    assert output.trouble is None
+    assert output.write([line(1)]) == 1
+    assert numbers(listener.accept().recv(1000)) == [1]
+    output.close()
+
+
+def test_a_name_is_looked_up_beside_the_loop() -> None:
+    """The name server may be slow: tick and write return at once all the same."""
+    listener = Listener(None)
+    output = listener.output(host="localhost")
+    assert output.write([line(1)]) == 1
+    assert numbers(listener.accept().recv(1000)) == [1]
+    output.close()
+
+
+def test_a_name_that_does_not_exist_is_a_trouble() -> None:
+    """It is told, and asked for again later."""
+    output = StreamOutput(host="no-such-host.invalid", port=1)
+    output.open()
+    until(output, lambda: output.trouble is not None)
+    assert "no-such-host.invalid" in str(output.trouble)
+    output.close()
+
+
+def test_a_dead_tcp_peer_is_noticed() -> None:
+    """A host that vanishes without a word is given up after the time that is configured."""
+    listener = Listener(None)
+    output = listener.output()
+    connection = output._connection
+    assert connection is not None
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    output.close()
+
+
+# Datagrams
+
+
+@pytest.fixture
+def datagrams(tmp_path: Path) -> Iterator[tuple[DatagramOutput, socket.socket]]:
+    reader = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    reader.bind(str(tmp_path / "socket"))
+    reader.settimeout(0.2)
+    output = DatagramOutput(path=str(tmp_path / "socket"))
+    output.open()
+    yield output, reader
+    output.close()
+    reader.close()
+
+
+def test_a_line_is_a_datagram(datagrams: tuple[DatagramOutput, socket.socket]) -> None:
+    """With its newline; a queue that is full takes no more, and blocks nobody."""
+    output, reader = datagrams
+    received: list[int] = []
+    sent = 0
+    while sent < 100:
+        taken = output.write(lines(sent, 100 - sent))
+        assert taken < 100
+        for _ in range(taken):
+            received += numbers(reader.recv(65536))
+        sent += taken
+    assert received == list(range(100))
+    assert output.trouble is None
+
+
+def test_a_line_that_is_too_long_is_counted(
+    datagrams: tuple[DatagramOutput, socket.socket],
+) -> None:
+    """It can never be sent, so it must not hold up the others."""
+    output, reader = datagrams
+    assert output.write([line(1), line(2, 30 << 20), line(3)]) == 3
+    assert output.rejected == 1
+    assert numbers(reader.recv(1000) + reader.recv(1000)) == [1, 3]
+
+
+def test_a_datagram_reader_that_comes_back(
+    datagrams: tuple[DatagramOutput, socket.socket], tmp_path: Path
+) -> None:
+    """While it is away nothing is taken; the next one at the same path gets what follows."""
+    output, reader = datagrams
+    reader.close()
+    assert output.write(lines(1, 3)) == 0
+    assert output.trouble is not None
+    assert "Connection refused" in output.trouble
+    (tmp_path / "socket").unlink()
+    successor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    successor.bind(str(tmp_path / "socket"))
+    until(output, lambda: output.trouble is None)
+    assert output.write(lines(1, 3)) == 3
+    assert numbers(b"".join(successor.recv(1000) for _ in range(3))) == [1, 2, 3]
+    successor.close()
