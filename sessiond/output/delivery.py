@@ -1,0 +1,434 @@
+"""One output, whatever its health: what can't be delivered now is kept, and counted.
+
+Lines go one way: into the sink if they can, else into the spool, and into memory only if there is
+no spool or it can't be written either. Whatever waits goes first, so the order is always kept::
+
+    write ─▶ memory queue ─▶ spool ─▶ sink          (each of the two is passed by while it is empty)
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from sessiond.errors import OutputError
+from sessiond.output.spool import Policy, Spool
+
+
+class Sink(Protocol):
+    """Something that lines can be put into, and that may be sick. Methods never block."""
+
+    name: str
+    trouble: str | None  # why it isn't well, in words; lines may be taken nevertheless
+    rejected: int  # lines taken that it can never deliver, such as one too long for a datagram
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many of the lines taken last are not known to have arrived."""
+        ...
+
+    def in_flight(self) -> list[bytes]:
+        """Return those lines. They are delivered again by the sink itself if need be."""
+        ...
+
+    def open(self) -> None:
+        """Begin. Raises OutputError when it never can, OSError when it can't now."""
+        ...
+
+    def write(self, lines: list[bytes]) -> int:
+        """Take lines, whole ones, from the first on; return how many. Doesn't raise."""
+        ...
+
+    def tick(self, now: float) -> float | None:
+        """Do what is due at ``now`` (monotonic seconds); return when to be called again."""
+        ...
+
+    def reopen(self) -> None:
+        """Let go of what is open and open it anew."""
+        ...
+
+    def sync(self) -> None:
+        """Have what was written on the disk, where there is one. May block."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Return what is particular to this kind of sink."""
+        ...
+
+
+class Health(NamedTuple):
+    """An output has become sick, or well again. Times are seconds since the epoch."""
+
+    output: str
+    healthy: bool
+    reason: str  # why it is, or was, sick
+    since: float  # when it became sick
+    until: float | None  # when it became well; None while it is sick
+    kept: int  # lines that had to wait
+    dropped: int  # lines lost meanwhile
+
+
+class Loss(NamedTuple):
+    """Lines that an output has lost. Times are seconds since the epoch."""
+
+    output: str
+    reason: str
+    lines: int
+    since: float
+    until: float
+
+
+class Delivery:
+    """A sink, its spool, a bounded queue in memory, and the account of it all.
+
+    At every moment: accepted = delivered + queued + spooled + dropped, in lines. ``accepted``
+    includes the lines that an earlier run has left in the spool; ``queued`` are those in memory
+    and those that the sink has taken without knowing that they arrived.
+    """
+
+    DRAIN = 256 * 1024  # bytes handed to the sink at once
+    DRAIN_PER_TICK = 1024 * 1024  # bytes after which others have their turn
+    POLL_FIRST, POLL_LAST = 0.02, 0.25  # seconds between looks at a sink that is busy
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        spool: Spool | None = None,
+        queue_size: int = 4 * 1024 * 1024,
+        drop: Policy = "oldest",
+        grace: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the sink and, if there is one, its spool (not open yet, neither of them).
+
+        ``queue_size`` bounds the memory queue, in bytes; ``drop`` says what goes when it is full;
+        with a spool, the spool's own choice holds for both.
+        Lines that wait for longer than ``grace`` seconds make the output count as sick. ``clock``
+        and ``wall`` tell seconds, monotonic and since the epoch.
+        """
+        self._sink = sink
+        self._spool = spool
+        self._queue: deque[bytes] = deque()
+        self._queue_bytes = 0
+        self._queue_size = queue_size
+        self._drop: Policy = drop if spool is None else spool.drop
+        self._grace = grace
+        self._clock = clock
+        self._wall = wall
+
+        self._accepted = 0
+        self._taken = 0  # by the sink
+        self._past_spool = 0  # of these, since the last one that is in the spool as well
+        self._queue_dropped = 0
+        self._kept = 0  # lines that had to wait since nothing waited and all was well
+
+        self._behind_since: float | None = None  # something waits since then
+        self._poll = self.POLL_FIRST
+        self._poll_due = 0.0
+        self._sink_due: float | None = None
+
+        self._reason: str | None = None  # why it is sick
+        self._sick_since = 0.0
+        self._dropped_when_well = 0
+        self._changes: list[Health] = []
+        self._losses: dict[str, Loss] = {}
+        self._counted: dict[str, int] = {}  # losses that are in _losses, or were
+        self._no_room = False  # the newest lines are being dropped now
+
+    def open(self) -> None:
+        """Open spool and sink.
+
+        Raises OutputError when the sink refuses, when the spool can't be used, or when the sink
+        can't be opened now and there is no spool for what would have to wait.
+        """
+        if self._spool is not None:
+            self._spool.open()
+            self._accepted = self._spool.inherited
+        try:
+            self._sink.open()
+        except OSError as error:
+            if self._spool is None:
+                raise OutputError(f"{self._sink.name}: {error.strerror}") from None
+        self.tick(self._clock())
+
+    def write(self, lines: list[bytes]) -> None:
+        """Take ``lines``, each with its newline. Never blocks, never raises for a sick sink.
+
+        When it returns, every line survives the death of this process, but for the ``volatile``
+        ones: it is in the file, in the socket or in the spool.
+        """
+        if not lines:
+            return
+        self._accepted += len(lines)
+        if self._behind_since is None:
+            taken = self._sink.write(lines)
+            self._taken += taken
+            self._past_spool += taken
+            if taken == len(lines):
+                if self._sink.trouble is not self._reason:
+                    self._judge(self._clock())
+                return
+            lines = lines[taken:]
+        now = self._clock()
+        self._keep(lines)
+        if self._behind_since is None:
+            self._behind_since = now
+            self._poll = self.POLL_FIRST
+            self._poll_due = now + self._poll
+        self._judge(now)
+
+    def tick(self, now: float) -> float | None:
+        """Deliver what waits and do what is due; return the same as ``deadline``."""
+        unconfirmed = self._sink.unconfirmed
+        self._sink_due = self._sink.tick(now)
+        drained, more = self._drain()
+        if self._spool is not None:
+            self._spool.confirm(max(0, self._sink.unconfirmed - self._past_spool))
+            self._spool.tick(now)
+        if drained or self._sink.unconfirmed < unconfirmed:
+            self._no_room = False
+            self._poll = self.POLL_FIRST
+        else:
+            self._poll = min(self._poll * 2, self.POLL_LAST)
+        self._poll_due = now if more else now + self._poll
+        if not self._waiting:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        self._judge(now)
+        return self.deadline()
+
+    def deadline(self) -> float | None:
+        """Return when ``tick`` is due, in monotonic seconds; None while there is nothing to do.
+
+        To be asked again after each ``write``.
+        """
+        waiting = self._behind_since is not None or self._sink.unconfirmed > 0
+        # A sink in trouble knows itself when it will try again.
+        polled = waiting and (self._sink_due is None or self._sink.trouble is None)
+        times = [
+            self._sink_due,
+            self._poll_due if polled else None,
+            None if self._spool is None else self._spool.deadline(),
+        ]
+        return min((due for due in times if due is not None), default=None)
+
+    def reopen(self) -> None:
+        """Open file or connection anew, as logrotate's SIGHUP asks for."""
+        self._sink.reopen()
+        self.tick(self._clock())
+
+    def flush(self, timeout: float) -> bool:
+        """Deliver all that waits; return whether it has arrived. Blocks up to ``timeout`` seconds.
+
+        Returns early when the sink is sick and everything is safe in the spool.
+        """
+        end = self._clock() + timeout
+        while True:
+            now = self._clock()
+            due = self.tick(now)
+            if not self._waiting and not self._sink.unconfirmed:
+                return True
+            if now >= end or (self._sink.trouble is not None and not self._queue):
+                return False
+            time.sleep(max(0.0, min((due or now) - now, self.POLL_FIRST)))
+
+    def sync(self) -> None:
+        """Have everything that this process holds on the disk. May block."""
+        self._sink.sync()
+        if self._spool is not None:
+            self._copy_in_flight()
+            self._move_queue()
+            self._spool.sync()
+
+    def close(self) -> None:
+        """Put what has not arrived into the spool, and let go of everything.
+
+        What is neither delivered nor in a spool is counted as dropped.
+        """
+        self.sync()
+        self._sink.close()
+        self._queue_dropped += len(self._queue)
+        self._queue.clear()
+        self._queue_bytes = 0
+        self._note_losses()
+        if self._spool is not None:
+            self._spool.close()
+
+    @property
+    def volatile(self) -> int:
+        """How many lines are in the memory of this process alone."""
+        return len(self._queue)
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether lines will soon be dropped: for who would rather stop reading than lose any."""
+        if self._spool is not None and self._spool.trouble is None:
+            return self._spool.nearly_full
+        return self._queue_bytes * 10 >= self._queue_size * 9
+
+    def take_events(self) -> list[Health]:
+        """Return how its health has changed since the last call, in order."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def take_losses(self) -> list[Loss]:
+        """Return what was lost since the last call, added up by reason.
+
+        Nothing while the newest lines are dropped: a line that tells of it would be dropped, too.
+        """
+        self._note_losses()
+        if self._no_room:
+            return []
+        losses, self._losses = self._losses, {}
+        return list(losses.values())
+
+    def status(self) -> dict[str, Any]:
+        """Return health and counters (lines), as ``sessiond status`` shows them."""
+        dropped = self._dropped()
+        return {
+            "output": self._sink.name,
+            "healthy": self._reason is None,
+            "reason": self._reason,
+            "accepted": self._accepted,
+            "delivered": self._taken - self._sink.unconfirmed - self._sink.rejected,
+            "queued": len(self._queue) + self._sink.unconfirmed,
+            "spooled": 0 if self._spool is None else self._spool.pending,
+            "dropped": sum(dropped.values()),
+            "dropped_by_reason": dropped,
+            "sink": self._sink.status(),
+            "spool": None if self._spool is None else self._spool.status(),
+        }
+
+    # What waits
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._queue) or (self._spool is not None and self._spool.pending > 0)
+
+    def _keep(self, lines: list[bytes]) -> None:
+        """Put ``lines`` where they wait, behind all that waits already."""
+        self._kept += len(lines)
+        dropped = sum(self._dropped().values())
+        if self._spool is not None:
+            self._copy_in_flight()
+            self._move_queue()
+            if not self._queue:
+                lines = lines[self._spool.append(lines) :]
+        self._enqueue(lines)
+        if self._drop == "newest" and sum(self._dropped().values()) > dropped:
+            self._no_room = True
+
+    def _copy_in_flight(self) -> None:
+        """Put what the sink has taken, and may have to take again, into the spool as well.
+
+        It is older than anything that waits, so this comes first.
+        """
+        direct = min(self._sink.unconfirmed, self._past_spool)
+        if direct and self._spool is not None and not self._spool.pending and not self._queue:
+            self._past_spool = direct - self._spool.append_in_flight(
+                self._sink.in_flight()[-direct:]
+            )
+
+    def _move_queue(self) -> None:
+        while self._queue and self._spool is not None:
+            lines = list(itertools.islice(self._queue, 256))
+            moved = self._spool.append(lines)
+            self._leave_queue(moved)
+            if moved < len(lines):
+                return
+
+    def _enqueue(self, lines: list[bytes]) -> None:
+        for index, line in enumerate(lines):
+            if self._drop == "newest" and self._queue_bytes + len(line) > self._queue_size:
+                self._queue_dropped += len(lines) - index
+                return
+            self._queue.append(line)
+            self._queue_bytes += len(line)
+            while self._queue_bytes > self._queue_size:
+                self._leave_queue(1)
+                self._queue_dropped += 1
+
+    def _leave_queue(self, count: int) -> None:
+        for _ in range(count):
+            self._queue_bytes -= len(self._queue.popleft())
+
+    def _drain(self) -> tuple[int, bool]:
+        """Give the sink what waits; return how many lines it took and whether it can take more."""
+        drained = size = 0
+        self._move_queue()
+        while self._waiting and size < self.DRAIN_PER_TICK:
+            from_spool = self._spool is not None and self._spool.pending > 0
+            if self._spool is not None and from_spool:
+                lines = self._spool.peek(self.DRAIN)
+                if not lines:
+                    if self._spool.pending:
+                        return drained, False
+                    continue  # what was left in it could not be read
+            else:
+                lines = list(itertools.islice(self._queue, 256))
+            taken = self._sink.write(lines)
+            self._taken += taken
+            drained += taken
+            size += sum(map(len, lines[:taken]))
+            if self._spool is not None and from_spool:
+                self._spool.advance(taken)
+                self._past_spool = 0 if taken else self._past_spool
+            else:
+                self._leave_queue(taken)
+                self._past_spool += taken
+            if taken < len(lines):
+                return drained, False
+        return drained, self._waiting
+
+    # How it is
+
+    def _judge(self, now: float) -> None:
+        """See whether it is sick, and note it when that has changed."""
+        reason = self._sink.trouble
+        if reason is None and self._spool is not None:
+            reason = self._spool.trouble
+        if reason is None and self._behind_since is not None:
+            if self._reason is not None:  # well again only when nothing waits any more
+                reason = self._reason
+            elif now - self._behind_since > self._grace:
+                reason = f"{self._sink.name} takes lines more slowly than they come"
+        if reason is not None and self._reason is None:
+            self._sick_since = self._wall()
+            self._changes.append(self._health(reason, until=None))
+        elif reason is None and self._reason is not None:
+            self._changes.append(self._health(self._reason, until=self._wall()))
+        self._reason = reason
+        if reason is None and self._behind_since is None:
+            self._kept = 0
+            self._dropped_when_well = sum(self._dropped().values())
+
+    def _health(self, reason: str, until: float | None) -> Health:
+        dropped = sum(self._dropped().values()) - self._dropped_when_well
+        name = self._sink.name
+        return Health(name, until is not None, reason, self._sick_since, until, self._kept, dropped)
+
+    def _dropped(self) -> dict[str, int]:
+        dropped = {"queue full": self._queue_dropped, "refused by the output": self._sink.rejected}
+        if self._spool is not None:
+            dropped["spool full"] = self._spool.dropped
+            dropped["spool damaged"] = self._spool.damaged
+        return dropped
+
+    def _note_losses(self) -> None:
+        now = self._wall()
+        for reason, count in self._dropped().items():
+            new = count - self._counted.get(reason, 0)
+            if new:
+                self._counted[reason] = count
+                loss = self._losses.get(reason, Loss(self._sink.name, reason, 0, now, now))
+                self._losses[reason] = loss._replace(lines=loss.lines + new, until=now)
