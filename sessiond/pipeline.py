@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from sessiond.audit.assemble import Assembler, AuditEvent
-from sessiond.audit.record import arguments, display, number
+from sessiond.audit.record import arguments, display, fields, number
 from sessiond.ecs.document import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import UNSET_ID, ProcessEncoder
 from sessiond.process.audited import execution
@@ -32,6 +32,7 @@ from sessiond.process.events import (
     Exited,
     Forked,
     Lost,
+    Observed,
     ProcessEvent,
 )
 from sessiond.process.table import SECOND, TICK, Process, ProcessTable, State
@@ -84,7 +85,6 @@ class Counters:
     unjoined_execs: int = 0
     unenriched: int = 0
     warnings: int = 0
-    failures: int = 0
 
 
 class _Waiting(NamedTuple):
@@ -95,14 +95,22 @@ class _Waiting(NamedTuple):
     kind: str
 
 
-Describe = Callable[[AuditEvent], tuple[dict[str, Any], list[str]]]
+class Describer(Protocol):
+    """Turns an audit event into the audit side of its document."""
+
+    def describe(
+        self, event: AuditEvent, *, enriched: bool = False
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The document, and what could not be read; ``enriched``: the process is told by others."""
+        ...
+
+
 SyscallName = Callable[[bytes, bytes], str]
 
 
 class Pipeline:
     """Joins audit events and process events, enriches them and encodes them.
 
-    ``describe`` turns an audit event into the audit side of the document (and its warnings);
     ``syscall_name`` gives the name for the arch= and syscall= fields of a SYSCALL record.
     """
 
@@ -113,7 +121,7 @@ class Pipeline:
         table: ProcessTable,
         processes: ProcessEncoder,
         documents: DocumentEncoder,
-        describe: Describe,
+        describer: Describer,
         syscall_name: SyscallName,
         context: Callable[[bytes], Mapping[str, Any]],
     ) -> None:
@@ -123,7 +131,7 @@ class Pipeline:
         self.counters = Counters()
         self._processes = processes
         self._documents = documents
-        self._describe = describe
+        self._describer = describer
         self._syscall_name = syscall_name
         self._context = context
         self._assembler = Assembler(
@@ -166,8 +174,15 @@ class Pipeline:
         """Take the process source's events, in its order."""
         counts = self.counters.process_events
         table = self.table
+        observed: list[Observed] = []
         for event in events:
             counts[type(event).__name__] += 1
+            if isinstance(event, Observed):
+                observed.append(event)
+                continue
+            if observed:
+                table.snapshot(observed)
+                observed = []
             if isinstance(event, Exited):
                 self._exited(table.exited(event), event)
             elif isinstance(event, Forked):
@@ -183,7 +198,9 @@ class Pipeline:
             elif isinstance(event, Lost):
                 self.lost(event.time, "tracer", event.number, f"{event.kind} events")
             else:
-                table.apply(event)
+                table.cgroups[event.cgroup_id] = event.path
+        if observed:
+            table.snapshot(observed)
         if self._execs:
             self._retry_execs()
 
@@ -278,6 +295,29 @@ class Pipeline:
             self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._exit_groups)
         )
 
+    def status(self) -> dict[str, Any]:
+        """The counters, as ``sessiond status`` shows them."""
+        counters = self.counters
+        return {
+            "audit_records": self._assembler.records,
+            "audit_records_malformed": self._assembler.malformed,
+            "audit_events": counters.audit_events,
+            "audit_events_unfinished": self._assembler.unfinished,
+            "audit_events_in_flight": self.in_flight,
+            "ends_joined": counters.joined_ends,
+            "execs_unjoined": counters.unjoined_execs,
+            "unenriched": counters.unenriched,
+            "warnings": counters.warnings,
+            "process_events": dict(counters.process_events),
+            "lines": dict(counters.lines),
+            "lost": dict(counters.lost),
+            "table": {
+                "processes": len(self.table),
+                "evicted": self.table.evicted,
+                "pids_reused": self.table.reused_pids,
+            },
+        }
+
     # Audit events
 
     def _take(self, events: list[AuditEvent]) -> None:
@@ -291,21 +331,21 @@ class Pipeline:
                 if pid:
                     self._wanted.add(pid)
 
-    def _name(self, fields: Mapping[str, bytes]) -> str:
-        key = fields.get("arch", b""), fields.get("syscall", b"")
+    def _name(self, call: Mapping[str, bytes]) -> str:
+        key = call.get("arch", b""), call.get("syscall", b"")
         name = self._names.get(key)
         if name is None:
             name = self._names[key] = self._syscall_name(*key)
         return name
 
     def _audit_event(self, event: AuditEvent, now: int) -> None:
-        fields = event.syscall
-        name = self._name(fields) if fields else ""
-        if name in ("execve", "execveat") and fields.get("success") == b"yes":
+        call = event.syscall
+        name = self._name(call) if call else ""
+        if name in ("execve", "execveat") and call.get("success") == b"yes":
             self._exec(event, now)
         elif name == "exit_group":
             self._exit_group(event, now)
-        elif name == "setsid" and fields.get("success") == b"yes":
+        elif name == "setsid" and call.get("success") == b"yes":
             self._setsid(event)
         else:
             self._other(event)
@@ -367,10 +407,9 @@ class Pipeline:
 
     def _audited_exec(self, event: AuditEvent, pid: int) -> Process:
         """Move the table by an audited exec, where no tracer did."""
-        fields = event.syscall
         time = self._boot(event.time)
         known = self.table.holder(pid, time, TICK)
-        parent = self.table.holder(number(fields.get("ppid")), time, TICK)
+        parent = self.table.holder(number(event.syscall.get("ppid")), time, TICK)
         return self.table.audited_exec(
             execution(event, time, known, parent),
             session_known="setsid" in self.options.audited,
@@ -379,7 +418,7 @@ class Pipeline:
     def _exec_line(
         self, event: AuditEvent, process: Process, state: State, time: int, note: str = ""
     ) -> None:
-        document, warnings = self._describe(event)
+        document, warnings = self._describer.describe(event, enriched=True)
         known = document.get("process", {})
         override: dict[str, Any] = {}
         # The audit record's own argv is whole where the tracer's copy is cut.
@@ -482,7 +521,7 @@ class Pipeline:
         state = process.at(time)
         if event is not None:
             self.counters.joined_ends += 1
-            document, warnings = self._describe(event)
+            document, warnings = self._describer.describe(event, enriched=True)
         else:
             document, warnings = self._bare("end", state), []
         details = self._details(process, state)
@@ -515,7 +554,7 @@ class Pipeline:
         else:
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
-        document, warnings = self._describe(event)
+        document, warnings = self._describer.describe(event, enriched=True)
         moment = max(state.time, time)
         details = self._details(process, state)
         more = _title(document.get("process", {}))
@@ -533,10 +572,10 @@ class Pipeline:
 
     def _other(self, event: AuditEvent, note: str = "") -> None:
         """Write any other event, enriched by its pid where that is the kernel's own word."""
-        document, warnings = self._describe(event)
-        pid = number(event.syscall.get("pid")) or document.get("process", {}).get("pid", 0)
         stamp = self._boot(event.time)
+        pid = number(event.syscall.get("pid")) or _pid_of(event)
         process = self.table.holder(pid, stamp, TICK) if pid else None
+        document, warnings = self._describer.describe(event, enriched=process is not None)
         if process is None:
             self.counters.unenriched += 1
             details: dict[str, Any] = {"incomplete": [note]} if note else {}
@@ -724,6 +763,11 @@ class Pipeline:
 
 
 _UNFINISHED: Final = "audit: the end of the event was lost"
+
+
+def _pid_of(event: AuditEvent) -> int:
+    """The pid of a record that is no syscall's; the kernel writes it, also for user space."""
+    return next((number(fields(r.text).get("pid")) for r in event.records), 0)
 
 
 def _title(process: Mapping[str, Any]) -> dict[str, Any]:

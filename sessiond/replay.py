@@ -60,9 +60,7 @@ def replay(
     return outcome
 
 
-def _write(
-    lines: list[bytes], write: Callable[[list[bytes]], object], outcome: Outcome
-) -> None:
+def _write(lines: list[bytes], write: Callable[[list[bytes]], object], outcome: Outcome) -> None:
     outcome.written += len(lines)
     if lines:
         write(lines)

@@ -86,7 +86,11 @@ class DocumentEncoder:
             event["action"] = AUDITBEAT_ACTIONS.get(event["action"], event["action"])
             if not event["action"]:
                 del event["action"]
-        document["@timestamp"] = date
         if process is not None:
             document["process"] = orjson.Fragment(process)
-        return orjson.dumps(document)[:-1] + self._tail
+        # The date first: it is what a person looks for.
+        return b'{"@timestamp":"%b",%b%b' % (
+            date.encode(),
+            orjson.dumps(document)[1:-1],
+            self._tail,
+        )

@@ -16,15 +16,12 @@ from typing import Final, NamedTuple
 
 from sessiond.process import entry
 from sessiond.process.events import (
-    CgroupSeen,
     Changed,
     Executed,
     Exited,
     Facts,
     Forked,
-    Lost,
     Observed,
-    ProcessEvent,
     Program,
 )
 
@@ -397,25 +394,6 @@ class ProcessTable:
                 gone.append(process)
         self.snapshot(observed)
         return gone
-
-    def apply(self, event: ProcessEvent) -> Process | None:
-        """Take in any event of a source; the process it is about, if it is about one."""
-        match event:
-            case Forked():
-                return self.forked(event)
-            case Executed():
-                return self.executed(event)
-            case Exited():
-                return self.exited(event)
-            case Changed():
-                return self.changed(event)
-            case Observed():
-                return self.observed(event)
-            case CgroupSeen():
-                self.cgroups[event.cgroup_id] = event.path
-                return None
-            case Lost():
-                return None
 
     def forget(self, time: int) -> None:
         """Let go of what has ended more than the grace ago, and of what exceeds the ceiling."""

@@ -1,0 +1,213 @@
+"""Our hold on the kernel's audit subsystem: claimed, watched, and given back as it was found.
+
+What we change is written down before it is changed (``audit.json`` in the runtime directory), so
+that a start after a crash knows which rules are ours and what the settings were before us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import msgspec
+
+from sessiond.audit import ruledata, rules
+from sessiond.audit.client import AuditClient, AuditRequestError, AuditState, Status
+from sessiond.audit.rules import Rule, RuleSet
+from sessiond.errors import AuditUnavailableError
+from sessiond.options import Auditd
+
+_FAILURE_MODES: Final = {"silent": 0, "log": 1, "panic": 2}
+_LOCKED: Final = 2
+
+
+class Ledger(msgspec.Struct):
+    """What we changed: enough to undo it after a crash. Valid within one boot."""
+
+    boot_id: str
+    found: Status
+    ours: dict[str, int]
+    rules: list[bytes]
+
+
+class AuditSession:
+    """The audit subsystem while it is ours; make it with ``claim``, end it with ``release``.
+
+    ``role`` is "unicast" (we are the audit daemon) or "multicast" (we listen beside it).
+    ``loaded`` are the rules in the kernel, ``refused`` what the kernel would not take and why.
+    """
+
+    def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
+        """Take an open client; see ``claim``."""
+        self.client = client
+        self.refused: list[str] = []
+        self.notes: list[str] = []
+        self.ours: list[bytes] = []
+        self.loaded: list[Rule] = []
+        self._ledger = ledger
+        self._boot_id = boot_id
+        self._state = AuditState.capture(client)
+
+    @property
+    def role(self) -> Literal["unicast", "multicast"]:
+        """How we read."""
+        return "multicast" if self.client.multicast else "unicast"
+
+    @classmethod
+    def claim(
+        cls,
+        settings: Auditd,
+        wanted: RuleSet,
+        *,
+        ledger: Path,
+        boot_id: str,
+        adopted_fd: int | None = None,
+    ) -> Self:
+        """Open the socket and become the audit daemon, or a listener where there is one already.
+
+        Unicast registers first, so that the records of our own rules have a reader from the first
+        on; rules come last. Raises AuditUnavailableError.
+        """
+        client = AuditClient.open(
+            multicast=settings.socket_type == "multicast",
+            adopted_fd=adopted_fd,
+            receive_buffer=settings.receive_buffer,
+        )
+        session = cls(client, ledger, boot_id)
+        session._resume()
+        try:
+            if not client.multicast:
+                session._claim_unicast(settings, wanted)
+        except AuditRequestError as error:
+            client.close()
+            if error.code != errno.EEXIST or settings.socket_type != "auto":
+                raise
+            listener = AuditClient.open(multicast=True, receive_buffer=settings.receive_buffer)
+            session = cls(listener, ledger, boot_id)
+            session.notes.append(f"listening by multicast, with the rules that are there: {error}")
+        except BaseException:
+            client.close()
+            raise
+        return session
+
+    def _resume(self) -> None:
+        """Take over what an earlier run of this boot left undone."""
+        try:
+            earlier = msgspec.json.decode(self._ledger.read_bytes(), type=Ledger)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            self.notes.append(f"{self._ledger} is set aside, it can't be read: {error}")
+            return
+        if earlier.boot_id == self._boot_id:
+            self._state = AuditState(earlier.found, earlier.ours)
+            self.ours = earlier.rules
+
+    def _remember(self) -> None:
+        ledger = Ledger(self._boot_id, self._state.found, self._state.ours, self.ours)
+        temporary = self._ledger.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(temporary, flags, 0o600)
+        try:
+            os.write(file, msgspec.json.encode(ledger))
+        finally:
+            os.close(file)
+        temporary.replace(self._ledger)
+
+    def _claim_unicast(self, settings: Auditd, wanted: RuleSet) -> None:
+        if self._state.found.enabled == _LOCKED:
+            if not settings.immutable:
+                raise AuditUnavailableError(
+                    "the audit configuration is locked (enabled 2) until reboot; set "
+                    "auditd.immutable: true to read with the rules that are loaded, or "
+                    "auditd.socket_type: multicast to listen"
+                )
+            self.client.register()
+            self.notes.append("the audit configuration is locked: rules and settings stay")
+            return
+        self.client.register()
+        self._remember()
+        self._state.apply(self.client, **limits(settings, wanted))
+        self._remember()
+        self.load(wanted)
+        self._state.apply(self.client, enabled=1)
+        self._remember()
+        if settings.immutable:
+            self.client.set("enabled", _LOCKED)
+
+    def load(self, wanted: RuleSet) -> None:
+        """Make the kernel's rules those wanted: add what is missing, take away what only we want.
+
+        Rules of others stay. What the kernel refuses is told in ``refused``; the rest is loaded.
+        Raises AuditRequestError when the rules can't even be listed.
+        """
+        plan = rules.plan(wanted, self.client.list_rules(), self.ours)
+        self.refused = []
+        for data in plan.remove:
+            self._delete(data)
+        # Written down first: a rule that is listed and not loaded does no harm, the reverse would.
+        self.ours = [*plan.ours, *(rule.data for rule in plan.add)]
+        self._remember()
+        for rule in plan.add:
+            try:
+                self.client.add_rule(rule.data)
+            except AuditRequestError as error:
+                self.ours.remove(rule.data)
+                if error.code != errno.EEXIST:
+                    self.refused.append(str(rules.refused(rule, error.code)))
+        self.loaded = [*plan.already_there, *plan.add]
+        self._remember()
+
+    def _delete(self, data: bytes) -> None:
+        try:
+            self.client.delete_rule(data)
+        except AuditRequestError as error:
+            # Gone already: someone else took it away.
+            if error.code != errno.ENOENT:
+                raise
+
+    def missing(self) -> list[bytes]:
+        """Our rules that are not in the kernel any more. Raises AuditRequestError."""
+        there = {ruledata.canonical(data) for data in self.client.list_rules()}
+        return [data for data in self.ours if ruledata.canonical(data) not in there]
+
+    def release(self, *, keep_rules: bool) -> list[str]:
+        """Take our rules away and put the settings back; what had to stay is told.
+
+        Records that were on their way can still be received from the client afterwards.
+        """
+        if self.client.multicast:
+            return []
+        left: list[str] = []
+        try:
+            if not keep_rules and self.client.status().enabled != _LOCKED:
+                for data in self.ours:
+                    self._delete(data)
+                self.ours = []
+            left = self._state.restore(self.client)
+        except AuditRequestError as error:
+            left.append(f"the audit state could not be put back: {error}")
+        else:
+            with contextlib.suppress(OSError):
+                self._ledger.unlink()
+        return left
+
+
+def limits(settings: Auditd, wanted: RuleSet) -> dict[str, int]:
+    """The kernel's settings by name: the configuration's, over them those of the rule files."""
+    wait = settings.backlog_wait_time
+    if settings.backpressure_strategy in ("kernel", "both", "auto"):
+        wait = 0  # never make the host's processes wait for us
+    values = {
+        "failure": _FAILURE_MODES[settings.failure_mode],
+        "backlog_limit": settings.backlog_limit,
+        "rate_limit": settings.rate_limit,
+        "backlog_wait_time": wait,
+    }
+    for control in wanted.controls:
+        if control.name in values and isinstance(control.value, int):
+            values[control.name] = control.value
+    return values

@@ -1,0 +1,179 @@
+"""From the configuration to the parts it describes: pipelines and outputs.
+
+The daemon, ``replay`` and the tests all get their pipeline here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sessiond.audit import libaudit
+from sessiond.config import group_id, user_id
+from sessiond.ecs import audit
+from sessiond.ecs.audit import Describer
+from sessiond.ecs.document import DocumentEncoder
+from sessiond.ecs.process import ProcessEncoder
+from sessiond.host import HostFacts
+from sessiond.names import Names, NullNames
+from sessiond.options import Config, SocketOutput
+from sessiond.output import (
+    ConsoleOutput,
+    DatagramOutput,
+    Delivery,
+    FileOutput,
+    Sink,
+    Spool,
+    StreamOutput,
+)
+from sessiond.pipeline import Pipeline, PipelineOptions
+from sessiond.process import container
+from sessiond.process.identity import identifier
+from sessiond.process.table import SECOND, ProcessTable
+
+# What identifies a host and a boot in events made from a log: the log doesn't tell.
+_OFFLINE: Final = ("log", "log")
+
+
+def names(config: Config) -> Names | NullNames:
+    """Make the source of user and group names."""
+    return Names() if config.auditd.resolve_ids else NullNames()
+
+
+def live_pipeline(
+    config: Config,
+    names: Names | NullNames,
+    host: HostFacts,
+    *,
+    boot_time: int,
+    source: str,
+    exact: bool,
+    audited: frozenset[str],
+) -> Pipeline:
+    """Make the daemon's pipeline.
+
+    ``boot_time`` is in ns since the epoch; ``source`` and ``exact`` say where process events come
+    from; ``audited`` are the system calls that the loaded rules can bring events of.
+    """
+    options = PipelineOptions(
+        source=source,
+        exact=exact,
+        audited=audited,
+        fork_events=config.event.fork_events,
+        include_namespaces=config.event.include_namespaces,
+        include_cgroup=config.event.include_cgroup,
+        max_args_bytes=config.event.max_args_bytes,
+        assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
+        max_in_flight=config.auditd.reassembler.max_in_flight,
+    )
+    return _pipeline(
+        config,
+        options,
+        names,
+        machine_and_boot=(host.id, host.boot_id),
+        boot_time=boot_time,
+        host_block=host.block(config.event.host_fields),
+    )
+
+
+def offline_pipeline(config: Config) -> Pipeline:
+    """Make the pipeline of ``replay``: nothing of this host is in what it writes."""
+    options = PipelineOptions(
+        source="auditd",
+        exact=False,
+        max_args_bytes=config.event.max_args_bytes,
+        assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
+        replay=True,
+    )
+    return _pipeline(
+        config, options, NullNames(), machine_and_boot=_OFFLINE, boot_time=0, host_block={}
+    )
+
+
+def _pipeline(
+    config: Config,
+    options: PipelineOptions,
+    names: Names | NullNames,
+    *,
+    machine_and_boot: tuple[str, str],
+    boot_time: int,
+    host_block: Mapping[str, Any],
+) -> Pipeline:
+    identify = identifier(*machine_and_boot)
+    return Pipeline(
+        options,
+        table=ProcessTable(identify, max_processes=config.session_metadata.max_processes),
+        processes=ProcessEncoder(names, boot_time, full=frozenset(config.event.relatives)),
+        documents=DocumentEncoder(
+            host=host_block,
+            identity=" ".join(machine_and_boot),
+            auditbeat_actions=config.event.event_actions == "auditbeat",
+        ),
+        describer=_describer(config, names),
+        syscall_name=syscall_name,
+        context=container_fields,
+    )
+
+
+def syscall_name(arch: bytes, number: bytes) -> str:
+    """Name the system call of a SYSCALL record's arch= and syscall=; "" where nobody knows it."""
+    try:
+        return libaudit.syscall_name(int(number), int(arch, 16)) or ""
+    except ValueError:
+        return ""
+
+
+def container_fields(cgroup: bytes) -> Mapping[str, Any]:
+    """The ECS fields of the container that a cgroup is, none where it is no container."""
+    found = container.identify(cgroup)
+    return found.fields() if found is not None else {}
+
+
+def _describer(config: Config, names: Names | NullNames) -> Describer:
+    options = audit.Options(
+        resolve_ids=config.auditd.resolve_ids,
+        include_raw_message=config.auditd.include_raw_message,
+        include_warnings=config.auditd.include_warnings,
+    )
+    return Describer(names, libaudit, options)
+
+
+def outputs(config: Config) -> list[Delivery]:
+    """Make what the configuration calls outputs; none is open yet. Raises ConfigError."""
+    made: list[Delivery] = []
+    settings = config.output
+    if settings.file is not None:
+        file = settings.file
+        sink = FileOutput(
+            str(file.path),
+            mode=file.mode,
+            owner=user_id("output.file.owner", file.owner),
+            group=group_id("output.file.group", file.group),
+            rotate_size=file.rotate.size or None,
+            rotate_interval=file.rotate.interval or None,
+            keep=file.rotate.keep,
+            compress=file.rotate.compress,
+        )
+        made.append(_delivery(config, "file", sink))
+    if settings.socket is not None:
+        made.append(_delivery(config, "socket", _socket(settings.socket)))
+    if settings.console is not None:
+        made.append(Delivery(ConsoleOutput(), drop=settings.spool.drop))
+    return made
+
+
+def _socket(settings: SocketOutput) -> Sink:
+    if settings.type == "tcp":
+        host, port = settings.host_and_port()
+        return StreamOutput(host=host, port=port)
+    if settings.type == "unix_datagram":
+        return DatagramOutput(path=settings.address)
+    return StreamOutput(path=settings.address)
+
+
+def _delivery(config: Config, name: str, sink: Sink) -> Delivery:
+    spool = config.output.spool
+    if not spool.max_size:
+        return Delivery(sink, drop=spool.drop)
+    kept = Spool(str(config.spool_path / name), max_size=spool.max_size, drop=spool.drop)
+    return Delivery(sink, spool=kept, drop=spool.drop)
