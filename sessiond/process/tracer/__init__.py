@@ -72,9 +72,9 @@ def open_source(
     """Open the source named ``backend``; for ``auto``, the best that works.
 
     Returns it with the reasons why better ones don't work. ``after`` names the source that died
-    while running, so that ``auto`` tries only the ones below it. ``ring_bytes`` (a power of two, at
-    least a page) and ``args_limit`` (bytes kept of each argv, at most MOST_ARGS) are eBPF's. Raises SourceUnavailableError: the one asked for can't be
-    had. Blocks for about a second.
+    while running, so that ``auto`` tries only the ones below it. eBPF's are ``ring_bytes`` (a power
+    of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MOST_ARGS). Raises
+    SourceUnavailableError when the one asked for can't be had. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
         "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit),

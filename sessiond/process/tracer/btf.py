@@ -132,9 +132,10 @@ OPTIONAL_MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "seconds": ("u64", ("stamp.ctime.tv_sec", "ctime.tv_sec")),
         "nanoseconds": ("u64", ("stamp.ctime.tv_nsec", "ctime.tv_nsec")),
     },
+    "pt_regs": {"syscall": ("int", ("orig_ax", "syscallno"))},  # x86, arm64
 }
 
-_FEATURES = {"task_struct": "LOGIN", "audit_context": "AUDIT_STAMP"}
+_FEATURES = {"task_struct": "LOGIN", "audit_context": "AUDIT_STAMP", "pt_regs": "SYSCALL"}
 
 # Version 1 hierarchies by the likelihood that containers have a directory of their own in them.
 CGROUP_CONTROLLERS = ("memory", "pids", "cpu")
@@ -355,6 +356,9 @@ def _constants(layouts: Layouts) -> list[str]:
         value = layouts.enumerator("cgroup_subsys_id", f"{controller}_cgrp_id")
         if value is not None:
             lines.append(f"#define CONTROLLER_{controller.upper()} {value}")
+    # With it, since 5.17, also the last thread that leaves with exit(2) sets SIGNAL_GROUP_EXIT.
+    if layouts.offset("signal_struct", "quick_threads") is not None:
+        lines.append("#define HAVE_QUICK_THREADS 1")
     # The tracepoint tells since 6.16 whether the thread that ends is the group's last one; the
     # first parameter of these function types is the tracepoint's own.
     if (layouts.parameters("btf_trace_sched_process_exit") or 0) > 2:

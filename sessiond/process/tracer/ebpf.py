@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from sessiond.errors import SourceUnavailableError
-from sessiond.process.events import Executed, Lost, Observed, ProcessEvent
+from sessiond.process.events import Executed, Exited, Lost, Observed, ProcessEvent
 from sessiond.process.tracer import MOST_ARGS, cgroups
-from sessiond.process.tracer.lookup import ProcessLookup, filled_up
+from sessiond.process.tracer.lookup import ProcessLookup, filled_up, hidden_parents
 from sessiond.process.tracer.records import LOSS_KINDS, Decoder, MalformedRecordError
 from sessiond.process.tracer.ring import Ring, payloads
 
@@ -94,21 +94,28 @@ class EbpfSource:
 
         For the time after a loss: who isn't in the list and was there before it has ended. Facts
         are the kernel's, exact; arguments and what else only procfs tells are filled up from there,
-        unless the process executed something meanwhile. Blocks for some 50 us a process.
+        unless the process executed something or ended meanwhile. Blocks for some 50 us a process.
         """
-        observed = [filled_up(self._procfs, process) for process in self._iterate()]
+        told = self._iterate()
+        seen = {process.facts.pid: process for process in self._procfs.snapshot()}
+        observed = [filled_up(process, seen.get(process.facts.pid)) for process in told]
         meanwhile = self._read_ring()
-        executed = {
+        # What procfs said may be of a later program, or of a later process with this pid.
+        moved_on = {
             (event.facts.pid, event.facts.start): event.time
             for event in meanwhile
-            if isinstance(event, Executed)
+            if isinstance(event, (Executed, Exited))
         }
         for index, process in enumerate(observed):
-            if executed.get((process.facts.pid, process.facts.start), 0) > process.time:
-                observed[index] = process._replace(
-                    program=process.program._replace(args=None, args_size=None), connection=None
+            if moved_on.get((process.facts.pid, process.facts.start), 0) > process.time:
+                observed[index] = Observed(
+                    process.time,
+                    process.facts,
+                    process.program._replace(args=None, args_size=None),
+                    process.working_directory,
+                    None,
                 )
-        return sorted([*observed, *meanwhile], key=_time)
+        return sorted([*observed, *hidden_parents(told, seen), *meanwhile], key=_time)
 
     def close(self) -> None:
         """Detach the programs and free the ring."""

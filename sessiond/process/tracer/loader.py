@@ -13,6 +13,7 @@ import errno
 import json
 import mmap
 import os
+import platform
 import socket
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ _SYSCALL_TRACEPOINTS = {
     "sys_exit_setfsgid": "on_fsids",
     **{f"sys_exit_{name}": "on_ids" for name in _IDS},
 }
+_SYSCALL_EXIT = {"x86_64": 60, "aarch64": 93}
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 _CAPABILITIES = {39: "CAP_BPF", 38: "CAP_PERFMON"}
 _CAP_SYS_ADMIN = 21
@@ -77,6 +79,7 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
         "RING_PAGES": ring_bytes // mmap.PAGESIZE,
         "ARGS_LIMIT": args_limit,
         "HIERARCHY": hierarchy,
+        "SYSCALL_EXIT": _SYSCALL_EXIT.get(platform.machine(), -1),
     }
     if controller:
         defines["CONTROLLER"] = f"CONTROLLER_{controller.upper()}"
@@ -110,6 +113,7 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
 
 _MISSING = {
     "LOGIN": "loginuid and audit session of processes are unknown (no CONFIG_AUDIT)",
+    "SYSCALL": "exit(2) of the last thread can't be told from exit_group(2)",
     "AUDIT_STAMP": "execs can't be matched with audit events by their exact time stamp",
 }
 

@@ -27,12 +27,11 @@ def same_process(exact_start: int, start: int) -> bool:
     return exact_start // TICK == start // TICK
 
 
-def filled_up(procfs: ProcessLookup, process: Observed) -> Observed:
-    """Return what the kernel's snapshot tells with the arguments, cgroup path, groups from procfs.
+def filled_up(process: Observed, seen: Observed | None) -> Observed:
+    """Return what the kernel told with the arguments, cgroup path and groups that procfs ``seen``.
 
-    Unchanged when the process is gone, or another has its pid.
+    Unchanged when procfs saw no such process: it was gone, or another had its pid.
     """
-    seen = procfs.look_up(process.facts.pid)
     if seen is None or not same_process(process.facts.start, seen.facts.start):
         return process
     program = process.program._replace(args=seen.program.args, args_size=seen.program.args_size)
@@ -42,3 +41,20 @@ def filled_up(procfs: ProcessLookup, process: Observed) -> Observed:
         supplementary_groups=seen.supplementary_groups,
         connection=seen.connection,
     )
+
+
+def hidden_parents(told: list[Observed], seen: dict[int, Observed]) -> list[Observed]:
+    """Return parents of those ``told`` that weren't told themselves, as procfs has ``seen`` them.
+
+    Some hosts hide processes from BPF, pid 1 above all; their children know their exact start.
+    """
+    pids = {process.facts.pid for process in told}
+    missing = {process.facts.ppid: process.facts.parent_start for process in told}
+    hidden = []
+    for pid, start in missing.items():
+        process = seen.get(pid)
+        if pid in pids or start is None or process is None:
+            continue
+        if same_process(start, process.facts.start):
+            hidden.append(process._replace(facts=process.facts._replace(start=start)))
+    return hidden

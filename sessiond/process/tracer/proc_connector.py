@@ -45,7 +45,7 @@ _MESSAGE = struct.Struct("=16x8xI8xIIQ")
 _NUMBERS = struct.Struct("=6I")
 _RECEIVE_BUFFER = 8 << 20
 _DATAGRAM = 4096
-_SO_RCVBUFFORCE = 33  # asm-generic/socket.h; needs CAP_NET_ADMIN, as the connector does
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h; needs CAP_NET_ADMIN
 
 
 class _Message(NamedTuple):
@@ -60,7 +60,6 @@ class _Alive:
 
     seen: Observed
     threads: int = 1
-    leader_status: int | None = None  # once the leader has ended
 
 
 _UNKNOWN_PROGRAM = Program(b"", None, None, None)
@@ -89,10 +88,12 @@ class ProcConnectorSource:
         self._control = _subscribe()
         self._socket = socket.socket(fileno=socket.dup(self._control.fileno()))
         self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:  # up to the limit net.core.rmem_max then
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self.malformed = 0
         self._expected: dict[int, int] = {}  # cpu -> the next sequence number
-        self._overrun = False
         self._alive: dict[int, _Alive] = {}
         self._pending = self.resnapshot()
 
@@ -167,7 +168,7 @@ class ProcConnectorSource:
         if what == PROC_EVENT_EXEC:
             return self._executed(when, tgid, newest_exec)
         if what == PROC_EVENT_EXIT:
-            return self._thread_ended(when, pid, tgid, numbers[2])
+            return self._thread_ended(when, tgid, numbers[2])
         known = self._alive.get(tgid)
         if known is None or pid != tgid:
             return None
@@ -218,19 +219,15 @@ class ProcConnectorSource:
         self._alive[pid] = _Alive(seen)
         return Executed(when, seen.facts, seen.program, seen.working_directory)
 
-    def _thread_ended(self, when: int, pid: int, tgid: int, status: int) -> ProcessEvent | None:
+    def _thread_ended(self, when: int, tgid: int, status: int) -> ProcessEvent | None:
         known = self._alive.get(tgid)
         if known is None:
             return None
         known.threads -= 1
-        if pid == tgid:
-            known.leader_status = status
         if known.threads > 0:
             return None
         del self._alive[tgid]
-        # A signal ends the whole group, with its own status; else wait(2) tells the leader's.
-        if status & 0x7F == 0 and known.leader_status is not None:
-            status = known.leader_status
+        # The status of the last thread is the group's: exit_group(2) and signals give it to all.
         return Exited(when, known.seen.facts, status)
 
 
@@ -264,7 +261,7 @@ def _subscribe() -> ProcEventSocket:
         raise SourceUnavailableError(
             "proc_connector",
             f"the kernel refused to tell ({error.strerror or error})",
-            "grant CAP_NET_ADMIN, in the initial network, user and pid namespaces",
+            "grant CAP_NET_ADMIN (not needed since Linux 6.6) in the host's network namespace",
         ) from None
     return control
 

@@ -25,7 +25,8 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
-#define DATA_SIZE (OFFSET_MASK + 1 + ARGS_LIMIT)
+#define LARGEST_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
+#define DATA_SIZE (OFFSET_MASK + 1 + LARGEST_PART)
 /* Keeps the compiler from moving or splitting a check that the verifier has to see. */
 #define AS_CHECKED(variable) asm volatile("" : "+r"(variable))
 
@@ -332,6 +333,20 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
   return 0;
 }
 
+/* Whether all threads were made to end at once: by exit_group(2) or a signal, not by exit(2). */
+static __always_inline bool is_group_exit(struct signal_struct *signal)
+{
+  if (!(READ(signal, flags) & SIGNAL_GROUP_EXIT))
+    return 0;
+#if defined(HAVE_QUICK_THREADS) && defined(HAVE_SYSCALL)
+  if ((READ(signal, group_exit_code) & 0x7f) == 0) {
+    struct pt_regs *registers = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+    return READ(registers, syscall) != SYSCALL_EXIT;
+  }
+#endif
+  return 1;
+}
+
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
   struct task_struct *task = (struct task_struct *)ctx->args[0];
@@ -355,12 +370,12 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
   if (!event)
     return 0;
   begin(event, EXIT, task);
-  if (READ(signal, flags) & SIGNAL_GROUP_EXIT) {
+  /* As wait(2) has it. */
+  event->other = READ(signal, flags) & SIGNAL_GROUP_EXIT
+                     ? READ(signal, group_exit_code)
+                     : READ(READ(task, group_leader), exit_code);
+  if (is_group_exit(signal))
     event->flags |= GROUP_EXIT;
-    event->other = READ(signal, group_exit_code);
-  } else {
-    event->other = READ(READ(task, group_leader), exit_code);
-  }
   submit(event);
   return 0;
 }

@@ -1,0 +1,64 @@
+"""The sources under test, opened on the real kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.process.procfs import Procfs
+from sessiond.process.tracer import Source, open_source
+from sessiond.process.tracer.ebpf import EbpfSource
+
+TRACEFS = Path("/sys/kernel/tracing")
+
+
+@pytest.fixture(scope="session")
+def tracefs() -> Iterator[None]:
+    """The tracing file system at its usual place, as systemd mounts it."""
+    mounted = not os.path.ismount(TRACEFS)
+    if mounted:
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", TRACEFS], check=True)
+    yield
+    if mounted:
+        subprocess.run(["umount", "-l", TRACEFS], check=True)
+
+
+@pytest.fixture
+def procfs() -> Procfs:
+    """The host's procfs."""
+    return Procfs()
+
+
+@pytest.fixture(scope="module")
+def shared_ebpf(tracefs: None) -> Iterator[EbpfSource]:
+    """One eBPF source for a whole module: to load it takes most of a second."""
+    source, declined = open_source("ebpf", Procfs())
+    assert isinstance(source, EbpfSource)
+    assert declined == []
+    yield source
+    source.close()
+
+
+@pytest.fixture
+def ebpf(shared_ebpf: EbpfSource) -> EbpfSource:
+    """The eBPF source with nothing left to drain of what was before the test."""
+    shared_ebpf.drain()
+    return shared_ebpf
+
+
+@pytest.fixture
+def open_ebpf(tracefs: None, procfs: Procfs) -> Iterator[Callable[..., Source]]:
+    """A function that opens further eBPF sources; they are closed after the test."""
+    opened: list[Source] = []
+
+    def open_one(**limits: int) -> Source:
+        opened.append(open_source("ebpf", procfs, **limits)[0])
+        return opened[-1]
+
+    yield open_one
+    for source in opened:
+        source.close()
