@@ -1,0 +1,88 @@
+"""Real ways in, as procfs shows them: the rules, the reading and the table together."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.containers import Runc
+from support.logins import Sshd
+
+from sessiond.process import container
+from sessiond.process.procfs import Procfs
+from sessiond.process.table import ITSELF, Process, ProcessTable, Relative
+
+pytestmark = pytest.mark.kernel
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[None]:
+    """Run a command as long as the block takes."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def find(wanted: Callable[[Process], bool]) -> Process:
+    """Take snapshots into new tables until a process is there."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        table = ProcessTable(lambda pid, start: f"{pid}@{start}")
+        for process in table.snapshot(Procfs().snapshot()):
+            if wanted(process):
+                return process
+        time.sleep(0.05)
+    pytest.fail("the process never came")
+
+
+def executes(*args: str) -> Callable[[Process], bool]:
+    """Tell a process by its argv."""
+    return lambda process: process.state.program.args == tuple(each.encode() for each in args)
+
+
+def entry_of(process: Process) -> Process:
+    leader: Relative = process.state.entry_leader
+    if leader is ITSELF:
+        return process
+    assert isinstance(leader, Process)
+    return leader
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_ssh_login_says_where_it_came_from(sshd: Sshd, terminal: bool) -> None:
+    """The login shell is the entry leader, by sshd, from the client's address."""
+    command = "sleep 31.4159; true"
+    with running(sshd.command(command, terminal=terminal)):
+        sleep = find(executes("sleep", "31.4159"))
+    entry = entry_of(sleep)
+    assert entry.entry_type == "sshd"
+    assert entry.entry_source == "127.0.0.1"
+    assert entry.state.program.args is not None
+    assert entry.state.program.args[1:] == (b"-c", command.encode())
+    assert sleep.creator is entry
+    assert (entry.state.facts.tty_major == 136) == terminal
+
+
+def test_a_containers_first_process_came_in_by_the_container(runc: Runc) -> None:
+    """Its id is in its cgroup's path, and inside it is pid 1."""
+    ids: list[str] = []
+    run = threading.Thread(target=lambda: ids.append(runc.run("/bin/sleep", "3.14")))
+    run.start()
+    try:
+        sleep = find(executes("/bin/sleep", "3.14"))
+    finally:
+        run.join()
+    assert entry_of(sleep) is sleep
+    assert sleep.entry_type == "container"
+    assert sleep.state.facts.vpid == 1
+    assert sleep.cgroup is not None
+    found = container.identify(sleep.cgroup)
+    assert found is not None
+    assert [found.id] == ids
