@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -58,15 +59,17 @@ def entry_of(process: Process) -> Process:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_ssh_login_says_where_it_came_from(sshd: Sshd, terminal: bool) -> None:
     """The login shell is the entry leader, by sshd, from the client's address."""
-    command = "sleep 31.4159; true"
+    # It ends when the client does, with or without a terminal: by a hangup, or at the end of file.
+    token = f"/{uuid.uuid4()}"
+    command = f"cat - {token}; true"
     with running(sshd.command(command, terminal=terminal)):
-        sleep = find(executes("sleep", "31.4159"))
-    entry = entry_of(sleep)
+        cat = find(executes("cat", "-", token))
+    entry = entry_of(cat)
     assert entry.entry_type == "sshd"
     assert entry.entry_source == "127.0.0.1"
     assert entry.state.program.args is not None
     assert entry.state.program.args[1:] == (b"-c", command.encode())
-    assert sleep.creator is entry
+    assert cat.creator is entry
     assert (entry.state.facts.tty_major == 136) == terminal
 
 
