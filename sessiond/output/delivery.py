@@ -129,6 +129,7 @@ class Delivery:
         self._taken = 0  # by the sink
         self._past_spool = 0  # of these, since the last one that is in the spool as well
         self._queue_dropped = 0
+        self._given_up = 0  # taken by the sink, and neither confirmed nor in the spool at the end
         self._kept = 0  # lines that had to wait since nothing waited and all was well
 
         self._behind_since: float | None = None  # something waits since then
@@ -253,9 +254,11 @@ class Delivery:
     def close(self) -> None:
         """Put what has not arrived into the spool, and let go of everything.
 
-        What is neither delivered nor in a spool is counted as dropped.
+        What is neither known to be delivered nor in a spool is counted as dropped.
         """
         self.sync()
+        safe = 0 if self._spool is None else self._spool.in_flight
+        self._given_up = max(0, self._sink.unconfirmed - safe)
         self._sink.close()
         self._queue_dropped += len(self._queue)
         self._queue.clear()
@@ -301,7 +304,7 @@ class Delivery:
             "reason": self._reason,
             "accepted": self._accepted,
             "delivered": self._taken - self._sink.unconfirmed - self._sink.rejected,
-            "queued": len(self._queue) + self._sink.unconfirmed,
+            "queued": len(self._queue) + self._sink.unconfirmed - self._given_up,
             "spooled": 0 if self._spool is None else self._spool.pending,
             "dropped": sum(dropped.values()),
             "dropped_by_reason": dropped,
@@ -418,7 +421,11 @@ class Delivery:
         return Health(name, until is not None, reason, self._sick_since, until, self._kept, dropped)
 
     def _dropped(self) -> dict[str, int]:
-        dropped = {"queue full": self._queue_dropped, "refused by the output": self._sink.rejected}
+        dropped = {
+            "queue full": self._queue_dropped,
+            "refused by the output": self._sink.rejected,
+            "not confirmed at the end": self._given_up,
+        }
         if self._spool is not None:
             dropped["spool full"] = self._spool.dropped
             dropped["spool damaged"] = self._spool.damaged

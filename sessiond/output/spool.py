@@ -155,17 +155,25 @@ class Spool:
             self._directory = open_directory(self._path, trusted=trusted_users())
             fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._find_segments()
-        except BlockingIOError:
-            raise OutputError(
-                f"{self._path}: this spool is in use by another process; each needs its own"
-            ) from None
         except OSError as error:
-            raise OutputError(f"{self._path}: can't use the spool: {error.strerror}") from None
+            if self._directory >= 0:
+                os.close(self._directory)
+                self._directory = -1
+            reason = f"can't use the spool: {error.strerror}"
+            if isinstance(error, BlockingIOError):
+                reason = "this spool is in use by another process; each needs its own"
+            raise OutputError(f"{self._path}: {reason}") from None
 
     @property
     def pending(self) -> int:
         """How many lines wait to be handed out."""
         return self._next_in - self._next_out
+
+    @property
+    def in_flight(self) -> int:
+        """How many lines that were handed out and not confirmed are still on the disk."""
+        first = self._segments[0].first if self._segments else self._next_in
+        return sum(number >= first for number in self._in_flight)
 
     @property
     def nearly_full(self) -> bool:

@@ -72,7 +72,7 @@ def test_a_batch_is_one_system_call(tmp_path: Path) -> None:
         "os.write(1, b'end')\n"
     )
     trace = tmp_path / "trace"
-    command = ["strace", "-o", trace, sys.executable, "-c", script]
+    command = ["strace", "-o", str(trace), sys.executable, "-c", script]
     subprocess.run(command, check=True, capture_output=True)
     calls = trace.read_text().splitlines()
     begin = next(i for i, call in enumerate(calls) if 'write(1, "begin' in call)

@@ -158,7 +158,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path) -> No
     def read_to_the_end() -> bool:
         nonlocal received
         received += read_all(successor)
-        return output.unconfirmed == 0
+        return not output.in_flight()
 
     until(output, read_to_the_end)
     assert firsts(numbers(first[: first.rindex(b"\n") + 1]) + numbers(received)) == list(
@@ -196,7 +196,7 @@ def test_a_killed_reader(tmp_path: Path) -> None:
     def read_to_the_end() -> bool:
         nonlocal received
         received += read_all(successor)
-        return output.unconfirmed == 0
+        return not output.in_flight()
 
     until(output, read_to_the_end)
     whole = numbers(before[: before.rindex(b"\n") + 1])
