@@ -23,7 +23,7 @@ from sessiond.audit import rules
 from sessiond.audit.batch import BATCH
 from sessiond.audit.session import AuditSession
 from sessiond.config import diff, group_id, needs_restart, read_rules, user_id
-from sessiond.errors import SessiondError
+from sessiond.errors import OutputError, SessiondError
 from sessiond.options import Config
 from sessiond.output import Delivery
 from sessiond.pipeline import Pipeline
@@ -60,6 +60,22 @@ def run(config: Config, load: Callable[[], Config]) -> int:
     return asyncio.run(Daemon(config, load).run())
 
 
+def _make_directories(config: Config) -> None:
+    """Make the directories that a service manager would have made. Raises OutputError."""
+    wanted = {
+        config.runtime_directory: 0o755,
+        config.state_directory: 0o700,
+        config.spool_path: 0o700,
+    }
+    if config.output.file is not None:
+        wanted[config.output.file.path.parent] = 0o750
+    for path, mode in wanted.items():
+        try:
+            path.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: can't make this directory: {error.strerror}") from None
+
+
 class Daemon:
     """Everything that is open, and the loop that moves it."""
 
@@ -71,6 +87,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._started = time.time()
+        # Before the loop runs: pyroute2 can't ask for addresses inside one.
+        self._host = host.facts()
         self._procfs = Procfs()
         self._names = wiring.names(config)
         self._beat: asyncio.TimerHandle | None = None
@@ -131,7 +149,7 @@ class Daemon:
         wanted = rules.parse_all(read_rules(config.auditd), keep_going=config.auditd.ignore_errors)
         for warning in (*wanted.warnings, *wanted.errors):
             log.warning("rule", problem=str(warning))
-        facts = host.facts()
+        _make_directories(config)
         boot_time = host.boot_time_ns(config.runtime_directory / "boot_time")
         for output in wiring.outputs(config):
             output.open()
@@ -147,7 +165,7 @@ class Daemon:
             config.auditd,
             wanted,
             ledger=config.runtime_directory / "audit.json",
-            boot_id=facts.boot_id,
+            boot_id=self._host.boot_id,
         )
         stack.callback(self._close_audit)
         for note in (*self._audit.notes, *self._audit.refused):
@@ -156,7 +174,7 @@ class Daemon:
         self._pipeline = wiring.live_pipeline(
             config,
             self._names,
-            facts,
+            self._host,
             boot_time=boot_time,
             source=self._source.name,
             exact=self._source.exact,
@@ -287,7 +305,7 @@ class Daemon:
         for output in self._outputs:
             output.tick(time.monotonic())
             for loss in output.take_losses():
-                self._pipeline.lost(time_now, "output", loss.count, f"{loss.output}: {loss.reason}")
+                self._pipeline.lost(time_now, "output", loss.lines, f"{loss.output}: {loss.reason}")
             for change in output.take_events():
                 self._health(
                     f"output {change.output}", change.reason, time_now, well=change.healthy
@@ -323,7 +341,9 @@ class Daemon:
             )
             self._apply(config, wanted)
         except SessiondError as error:
-            log.error("reload_refused", reason=str(error), effect="the configuration is unchanged")
+            log.error(  # noqa: TRY400 -- a bad file is no bug: no traceback
+                "reload_refused", reason=str(error), effect="the configuration is unchanged"
+            )
         for output in self._outputs:
             output.reopen()
         notify.ready(self._summary())
@@ -372,7 +392,10 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """Health and counters, as ``sessiond status`` shows them."""
         return {
-            "health": {"healthy": not self._problems, "problems": dict(self._problems)},
+            "health": {
+                "state": "degraded" if self._problems else "healthy",
+                "problems": [f"{what}: {reason}" for what, reason in self._problems.items()],
+            },
             "uptime": round(time.time() - self._started, 1),
             **self._facts(),
             "declined": {each.name: f"{each.reason}; {each.fix}" for each in self._declined},

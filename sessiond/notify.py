@@ -6,6 +6,7 @@ sd_watchdog_enabled(3) and sd_listen_fds(3).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -14,28 +15,28 @@ from systemd import daemon
 
 def ready(status: str) -> None:
     """Say that start-up, or a reload, is complete."""
-    daemon.notify(f"READY=1\nSTATUS={_one_line(status)}")
+    _send(f"READY=1\nSTATUS={_one_line(status)}")
 
 
 def status(text: str) -> None:
     """Set the line that ``systemctl status`` shows."""
-    daemon.notify(f"STATUS={_one_line(text)}")
+    _send(f"STATUS={_one_line(text)}")
 
 
 def reloading() -> None:
     """Say that a reload begins; ``ready`` ends it."""
     microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+    _send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
 
 
 def stopping(reason: str) -> None:
     """Say that the service goes down."""
-    daemon.notify(f"STOPPING=1\nSTATUS={_one_line(reason)}")
+    _send(f"STOPPING=1\nSTATUS={_one_line(reason)}")
 
 
 def watchdog() -> None:
     """Say that the daemon is alive."""
-    daemon.notify("WATCHDOG=1")
+    _send("WATCHDOG=1")
 
 
 def watchdog_interval() -> float | None:
@@ -50,12 +51,12 @@ def watchdog_interval() -> float | None:
 
 def store(name: str, descriptor: int) -> bool:
     """Give a descriptor to the manager's store; it comes back to the next start under ``name``."""
-    return bool(daemon.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=[descriptor]))
+    return _send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", descriptor)
 
 
 def remove_stored(name: str) -> None:
     """Take what is stored under ``name`` out of the manager's store."""
-    daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+    _send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 
 def stored() -> dict[str, list[int]]:
@@ -64,6 +65,13 @@ def stored() -> dict[str, list[int]]:
     for descriptor, name in daemon.listen_fds_with_names().items():
         found.setdefault(name, []).append(descriptor)
     return found
+
+
+def _send(message: str, *descriptors: int) -> bool:
+    # A manager that is gone, or doesn't read, is no reason to stop.
+    with contextlib.suppress(OSError):
+        return bool(daemon.notify(message, fds=list(descriptors)))
+    return False
 
 
 def _one_line(text: str) -> str:
