@@ -306,7 +306,31 @@ def unknown_syscall(name: str) -> Meaning:
 
 # Record types, by number (linux/audit.h, libaudit.h). A row is "number NAME action".
 
-NAMES: Final[dict[int, str]] = {1300: "SYSCALL"}
+# These tell more about the event of another record: none of them says what the event is about.
+AUXILIARY: Final = {
+    1300: "SYSCALL",
+    1302: "PATH",
+    1303: "IPC",
+    1304: "SOCKETCALL",
+    1306: "SOCKADDR",
+    1307: "CWD",
+    1309: "EXECVE",
+    1311: "IPC_SET_PERM",
+    1312: "MQ_OPEN",
+    1313: "MQ_SENDRECV",
+    1314: "MQ_NOTIFY",
+    1315: "MQ_GETSETATTR",
+    1317: "FD_PAIR",
+    1318: "OBJ_PID",
+    1320: "EOE",
+    1321: "BPRM_FCAPS",
+    1322: "CAPSET",
+    1323: "MMAP",
+    1327: "PROCTITLE",
+    1330: "KERN_MODULE",
+    1337: "OPENAT2",
+}
+NAMES: Final = dict(AUXILIARY)
 
 
 def _records(
@@ -612,7 +636,7 @@ RECORD_TYPES: Final = _table(
         1134 MAC_CHECK mac-permission
         1401 SELINUX_ERR caused-mac-policy-error
         1402 AVC_PATH =
-        1500 AA =
+        1500 APPARMOR =
         1506 APPARMOR_ERROR =
         """,
         kind="policy",

@@ -146,18 +146,7 @@ class Describer:
             "type": meaning.types,
             "outcome": outcome,
         }
-        if subject is not None:
-            auditd["message_type"] = self._type_name(subject.type).lower()
-            auditd["origin"] = "user" if _from_user_space(subject.type) else "kernel"
-        else:
-            auditd["message_type"] = "syscall" if syscall else self._first_type(event).lower()
-            auditd["origin"] = "kernel"
-        auditd["result"] = result
-        if event.serial < _LONG:
-            auditd["sequence"] = event.serial
-        session = parts.main.get("ses")
-        if session is not None and session not in UNSET:
-            auditd["session"] = display(session)
+        self._head(event, result, auditd, parts)
         user = self._accounts.user(parts)
         if user:
             document["user"] = user
@@ -166,18 +155,36 @@ class Describer:
         process = _process(parts, enriched=enriched)
         if process:
             document["process"] = process
-        auditd["summary"] = self._summary(meaning, call, user, document, parts)
+        summary = self._summary(meaning, call, user, document, parts)
+        if summary:
+            auditd["summary"] = summary
         if parts.paths:
             auditd["paths"] = parts.paths
         if subject is not None:
             self._parties(meaning, document, parts)
         if parts.data:
             auditd["data"] = parts.data
-        if self._options.include_raw_message:
+        if self._options.include_raw_message and event.records:
             auditd["messages"] = [self._raw(record) for record in event.records]
         if self._options.include_warnings and parts.warnings:
             auditd["warnings"] = parts.warnings
         return document, parts.warnings
+
+    def _head(self, event: AuditEvent, result: str, auditd: dict[str, Any], parts: Parts) -> None:
+        """Fill what stands above all in auditd."""
+        subject = parts.subject
+        if subject is not None:
+            auditd["message_type"] = self._type_name(subject.type).lower()
+            auditd["origin"] = "user" if _from_user_space(subject.type) else "kernel"
+        else:
+            auditd["message_type"] = "syscall" if event.syscall else self._first_type(event).lower()
+            auditd["origin"] = "kernel"
+        auditd["result"] = result
+        if event.serial < _LONG:
+            auditd["sequence"] = event.serial
+        session = parts.main.get("ses")
+        if session is not None and session not in UNSET:
+            auditd["session"] = display(session)
 
     # The syscall
 
@@ -326,7 +333,10 @@ class Describer:
         other = second.get("name") if second else None
         file = self._accounts.inode(path, parts)
         if name:
-            file = {"path": _absolute(name, call.name, parts), **file}
+            whole = _absolute(name, call.name, parts)
+            # Relative to what isn't known it is no path, but it ends in a name.
+            last = name.rpartition("/")[2] or name
+            file = {"path": whole, **file} if whole else {"name": last, **file}
         if meaning.action == "symlinked" and other:
             file = {**file, "target_path": other}
         if file:
@@ -469,15 +479,15 @@ def _choose(
     return first, None
 
 
-def _absolute(name: str, syscall: str, parts: Parts) -> str:
-    """Complete a relative path where the records tell what it is relative to."""
-    if name[:1] == "/" or not parts.cwd:
+def _absolute(name: str, syscall: str, parts: Parts) -> str | None:
+    """Complete a relative path; None when the records don't tell what it is relative to."""
+    if name[:1] == "/":
         return name
     for position in values.DIRECTORY_ARGUMENTS.get(syscall, ()):
         number = integer(parts.main.get(f"a{position}"), 16)
         if number is None or values.signed(number) != values.AT_FDCWD:
-            return name
-    return posixpath.join(parts.cwd, name)
+            return None
+    return posixpath.join(parts.cwd, name.removeprefix("./")) if parts.cwd else None
 
 
 def _peer(

@@ -11,7 +11,6 @@ from typing import Final
 
 from sessiond.audit.record import (
     CWD,
-    EOE,
     EXECVE,
     PATH,
     PROCTITLE,
@@ -23,29 +22,10 @@ from sessiond.audit.record import (
     fields,
 )
 from sessiond.ecs import values
+from sessiond.ecs.actions import AUXILIARY
 
 SOCKADDR: Final = 1306
 OBJ_PID: Final = 1318
-BPRM_FCAPS: Final = 1321
-
-# These tell more about the event of another record: none of them says what the event is.
-AUXILIARY: Final = frozenset(
-    (
-        *(SYSCALL, PATH, SOCKADDR, CWD, EXECVE, OBJ_PID, EOE, BPRM_FCAPS, PROCTITLE),
-        1303,  # IPC
-        1304,  # SOCKETCALL
-        1311,  # IPC_SET_PERM
-        1312,  # MQ_OPEN
-        1313,  # MQ_SENDRECV
-        1314,  # MQ_NOTIFY
-        1315,  # MQ_GETSETATTR
-        1317,  # FD_PAIR
-        1322,  # CAPSET
-        1323,  # MMAP
-        1330,  # KERN_MODULE
-        1337,  # OPENAT2
-    )
-)
 
 # Whose values the kernel and libaudit encode: quoted, or hex digits when they hold a blank, a
 # quote, a control or a byte that isn't ASCII.
@@ -60,6 +40,8 @@ _RECORD_PLACED: Final = frozenset(
     "pid ppid uid auid ses msg res result success exe comm gid euid suid fsuid egid sgid "
     "fsgid".split()
 )
+# What a message can say of its sender; all else about who it was is the kernel's to say.
+_NOT_TO_CLAIM: Final = _RECORD_PLACED - {"exe", "comm", "res", "result", "success"}
 
 _NOTHING: Final = frozenset((b"", b"?", b"(null)"))
 _UNSET_FIELDS: Final = frozenset(
@@ -171,7 +153,11 @@ class Reader:
             if kind == SYSCALL:
                 continue
             if kind == PATH:
-                parts.paths.append(self._fields(record.text))
+                path = self._fields(record.text)
+                if path:
+                    parts.paths.append(path)
+                else:
+                    parts.warnings.append("PATH: no fields")
             elif kind == EXECVE:
                 if "argc" not in parts.data:
                     self._execve(records, record, parts, enriched=enriched)
@@ -239,13 +225,16 @@ class Reader:
         if not inside:
             return
         claims: dict[str, bytes] = {}
-        for name, raw in _MESSAGE_FIELD.findall(inside):
+        pairs = _MESSAGE_FIELD.findall(inside)
+        for name, raw in pairs:
             claims.setdefault(name.decode("ascii"), raw.rstrip())
         parts.claims = claims
-        if not claims or b" " in inside.partition(b"=")[0]:
+        posing = claims.keys() & (parts.own.keys() | _NOT_TO_CLAIM)
+        if posing or len(claims) < len(pairs) or b" " in inside.partition(b"=")[0] or not claims:
+            # Nothing of it is lost: there is text beside the fields, or fields that don't count.
             parts.add("msg", display(inside))
         for name, raw in claims.items():
-            if name not in parts.own and name not in _RECORD_PLACED:
+            if name not in posing and name not in _RECORD_PLACED:
                 parts.add(name, text_of(name, raw))
 
 

@@ -55,7 +55,7 @@ def validate(document: dict[str, Any]) -> list[str]:
 
 
 def validate_line(line: bytes) -> list[str]:
-    r"""Return what is wrong with one line of output: its form (UTF-8, "\n", JSON), then its content."""
+    r"""Return what is wrong with a line of output: its form (UTF-8, "\n", JSON), its content."""
     problems = []
     if not line.endswith(b"\n") or b"\n" in line[:-1]:
         problems.append("line: doesn't end with its only newline")

@@ -1,0 +1,238 @@
+"""The same log read by us and by the audit project's own libauparse and ausearch.
+
+The logs are real ones: the rules of Debian's 30-stig.rules and some more, while users were made
+and deleted, logged in, touched files, connected and failed to.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support.auditlog import DATA, FixedNames, events
+
+from sessiond.audit import libaudit
+from sessiond.audit.assemble import AuditEvent
+from sessiond.audit.record import Record, fields
+from sessiond.ecs.audit import Describer
+
+LOGS = sorted(DATA.glob("*.log"))
+
+# The binding raises where a value isn't UTF-8: there is nothing to compare with.
+NOT_UTF_8 = "(not UTF-8)"
+
+Stamp = tuple[int, int]  # ms since the epoch, serial
+
+
+class Field(NamedTuple):
+    """A field as libauparse has it: as written, and interpreted."""
+
+    name: str
+    raw: str
+    shown: str
+
+
+class Reference(NamedTuple):
+    """A record as libauparse has it."""
+
+    type: int
+    fields: list[Field]
+
+
+@pytest.fixture(scope="module", params=LOGS, ids=lambda path: path.stem)
+def log(request: pytest.FixtureRequest) -> Path:
+    """A log, raw or ENRICHED."""
+    path: Path = request.param
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(log: Path) -> dict[Stamp, list[Reference]]:
+    """All events of the log as libauparse reads them."""
+    auparse = pytest.importorskip("auparse", reason="needs python3-audit")
+    parser = auparse.AuParser(auparse.AUSOURCE_FILE, str(log))
+    parser.set_escape_mode(auparse.AUPARSE_ESC_RAW)
+    found: dict[Stamp, list[Reference]] = {}
+    while parser.parse_next_event():
+        stamp = parser.get_timestamp()
+        records = found.setdefault((stamp.sec * 1000 + stamp.milli, stamp.serial), [])
+        parser.first_record()
+        records += _each(parser, lambda: _record(parser), parser.next_record)
+    return found
+
+
+@pytest.fixture(scope="module")
+def ours(log: Path) -> dict[Stamp, AuditEvent]:
+    """All events of the log as we read them."""
+    return {(event.time, event.serial): event for event in events(log)}
+
+
+def _each(parser: Any, read: Any, step: Any) -> Iterator[Any]:
+    yield read()
+    while step():
+        yield read()
+
+
+def _record(parser: Any) -> Reference:
+    number = parser.get_type()
+    parser.first_field()
+
+    def field() -> Field:
+        try:
+            shown = parser.interpret_field()
+        except UnicodeDecodeError:
+            shown = NOT_UTF_8
+        return Field(parser.get_field_name(), parser.get_field_str(), shown)
+
+    return Reference(number, list(_each(parser, field, parser.next_field)))
+
+
+def test_the_same_records_belong_together(
+    ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
+) -> None:
+    """Every event has the same stamp, serial and records in the same order."""
+    assert {stamp: [record.type for record in event.records] for stamp, event in ours.items()} == {
+        stamp: [record.type for record in records] for stamp, records in reference.items()
+    }
+
+
+def test_every_field_of_every_record_is_the_same(
+    ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
+) -> None:
+    """Name by name and value by value, as written, but for the differences named in _expected."""
+    for stamp, event in ours.items():
+        for mine, theirs in zip(event.records, reference[stamp], strict=True):
+            found = _flattened(mine)
+            for name, raw in _expected(theirs):
+                assert found.pop(name, None) == raw, f"{mine}: {name}"
+            assert not found, f"{mine}: libauparse doesn't have {found}"
+
+
+def _flattened(record: Record) -> dict[str, str]:
+    """Give our fields as libauparse has them: those of a user message beside the kernel's."""
+    found = fields(record.text)
+    message = found.pop("msg", b"")
+    inside = fields(message.strip(b"'"))
+    # What a message says about a type or a message, libauparse takes for the head of a record. It
+    # leaves out what has no value.
+    inside.pop("type", None)
+    inside.pop("msg", None)
+    return {name: raw.decode() for name, raw in {**inside, **found}.items() if raw}
+
+
+def _expected(record: Reference) -> Iterator[tuple[str, str]]:
+    """Yield the fields as written, but for what libauparse does to them."""
+    keys = [field.shown for field in record.fields if field.name == "key"]
+    seen = set()
+    for name, raw, _ in record.fields:
+        # The record's own head ("type") is a field for it. So is what a message of user space
+        # holds, once more where the kernel wrote a field of that name: the first one counts.
+        if name != "type" and name not in seen and (name != "key" or len(keys) == 1):
+            yield name, raw
+        seen.add(name)
+    if len(keys) > 1:
+        # It makes each of several keys a field; the kernel writes one, in hex.
+        yield "key", "\x01".join(keys).encode().hex().upper()
+
+
+def test_numbers_get_the_same_names(
+    ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
+) -> None:
+    """Machines, syscalls, errors, addresses, titles and keys are named as libauparse names them."""
+    describe = Describer(FixedNames(), libaudit).describe
+    compared: set[str] = set()
+    for stamp, event in ours.items():
+        document, warnings = describe(event)
+        assert warnings == []
+        for name, mine, theirs in _named(document, reference[stamp]):
+            assert mine == theirs or theirs == NOT_UTF_8, f"{event}: {name}"
+            compared.add(name)
+    assert compared == {
+        *("arch", "syscall", "exit", "tags", "title", "address", "port", "path", "flags", "signal"),
+        *("executable", "cwd", "file", "crash"),
+    }
+
+
+def _named(
+    document: dict[str, Any], records: list[Reference]
+) -> Iterator[tuple[str, object, object]]:
+    data, process = document["auditd"].get("data", {}), document.get("process", {})
+    named = document["auditd"].get("arguments", {})
+    for record in records:
+        shown = {field.name: field.shown for field in record.fields}
+        if record.type == 1300:
+            yield "arch", data["arch"], shown["arch"]
+            yield "syscall", data["syscall"], shown["syscall"]
+            yield "executable", process["executable"], shown["exe"]
+            # libauparse adds strerror(3): "EACCES(Permission denied)"
+            yield "exit", data.get("exit", ""), shown.get("exit", "").partition("(")[0]
+            # ... and makes each of several keys a field
+            tags = [field.shown for field in record.fields if field.name == "key"]
+            yield "tags", document.get("tags", ["(null)"]), tags
+            if shown["syscall"] == "openat":
+                yield "flags", named["flags"], shown["a2"]
+            if shown["syscall"] == "kill":
+                yield "signal", named["signal"], shown["a1"]
+        elif record.type == 1327:
+            yield "title", process["title"], shown["proctitle"]
+        elif record.type == 1307:
+            yield "cwd", process["working_directory"], shown["cwd"]
+        elif record.type == 1306:
+            yield from _address(data, shown["saddr"])
+        elif record.type == 1701:
+            yield "crash", data["sig"], shown["sig"]
+        elif record.type == 1302:
+            paths = [path.get("name", "(null)") for path in document["auditd"]["paths"]]
+            yield "file", True, shown["name"] in (NOT_UTF_8, *paths)
+
+
+def _address(data: dict[str, str], shown: str) -> Iterator[tuple[str, object, object]]:
+    if "saddr_fam=inet" in shown:
+        yield "address", data["socket_addr"], re.findall(r" laddr=(\S+)", shown)[0]
+        yield "port", data["socket_port"], re.findall(r" lport=(\S+)", shown)[0]
+    elif "saddr_fam=local" in shown:
+        # The abstract namespace's leading NUL is "@" for us; it leaves it out.
+        yield (
+            "path",
+            data["socket_path"].removeprefix("@"),
+            re.findall(r" path=(.*?)(?:\0| })", shown)[0],
+        )
+
+
+def test_ausearch_tells_the_same_of_every_syscall(log: Path, ours: dict[Stamp, AuditEvent]) -> None:
+    """``ausearch -i`` names the same syscalls, results and errors for the same serials."""
+    ausearch = shutil.which("ausearch")
+    if ausearch is None:
+        pytest.skip("needs ausearch of Debian's package auditd")
+    done = subprocess.run(
+        [ausearch, "-i", "-if", str(log), "-m", "SYSCALL"],
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    line = re.compile(rb"type=SYSCALL msg=audit\(.*:(\d+)\) : arch=\S+ syscall=(\S+)(.*) a0=")
+    theirs = {
+        int(serial): (name.decode(), _told(rest.decode()))
+        for serial, name, rest in line.findall(done.stdout)
+    }
+    describe = Describer(FixedNames(), libaudit).describe
+    mine = {}
+    for event in ours.values():
+        if event.syscall:
+            document, _ = describe(event)
+            data = document["auditd"]["data"]
+            told = document["event"]["outcome"], data.get("exit", "")
+            mine[event.serial] = (data["syscall"], told)
+    assert mine == theirs
+
+
+def _told(rest: str) -> tuple[str, str]:
+    found = re.search(r"success=(\S+) exit=([^(\s]+)", rest)
+    if found is None:
+        return "unknown", ""
+    return {"yes": "success", "no": "failure"}[found[1]], found[2]

@@ -1,0 +1,95 @@
+"""Audit events for tests: from logs and made by hand, with names that don't depend on this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sessiond.audit import libaudit
+from sessiond.audit.assemble import Assembler, AuditEvent
+from sessiond.audit.record import SYSCALL, Record, split_log_line
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+def events(path: Path) -> list[AuditEvent]:
+    """Read all events of a log in auditd's raw or ENRICHED format, in the order of the log."""
+    lines = path.read_bytes().splitlines()
+    assembler = Assembler(timeout=len(lines), ends_with_proctitle=True)
+    found: list[AuditEvent] = []
+    for line in lines:
+        found += assembler.feed([split_log_line(line, libaudit.message_type)], 0)
+    found += assembler.flush()
+    assert assembler.malformed == 0
+    return sorted(found, key=lambda event: (event.time, event.serial))
+
+
+class FixedNames:
+    """Knows root, and the one user and group that the logs were made with."""
+
+    def user(self, uid: int) -> str | None:
+        """The name of a user id."""
+        return {0: "root", 4242: "ann"}.get(uid)
+
+    def group(self, gid: int) -> str | None:
+        """The name of a group id."""
+        return {0: "root", 42: "shadow", 4242: "ann"}.get(gid)
+
+
+ARCH = 0xC000003E
+CALLS = {
+    2: "open",
+    42: "connect",
+    59: "execve",
+    62: "kill",
+    82: "rename",
+    112: "setsid",
+    263: "unlinkat",
+}
+
+
+class SmallTables:
+    """A few of the kernel's numbers, so that these tests need no libaudit."""
+
+    def arch_name(self, value: int, /) -> str | None:
+        """The machine's name."""
+        return "x86_64" if value == ARCH else None
+
+    def syscall_name(self, number: int, value: int, /) -> str | None:
+        """A syscall's name."""
+        return CALLS.get(number) if value == ARCH else None
+
+    def message_type_name(self, number: int, /) -> str | None:
+        """A record type's name."""
+        return {1398: "NEWER_THAN_US"}.get(number)
+
+    def errno_name(self, number: int, /) -> str | None:
+        """An error's name."""
+        return {2: "ENOENT", 13: "EACCES"}.get(number)
+
+
+def event(*records: tuple[int, bytes], serial: int = 8972) -> AuditEvent:
+    """Make an event of records."""
+    made = AuditEvent(1777630272123, serial, 0)
+    made.records = [Record(number, 1777630272123, serial, text) for number, text in records]
+    return made
+
+
+def syscall(number: int, **more: str) -> tuple[int, bytes]:
+    """Make a SYSCALL record by the user ann; ``more`` replaces or adds fields."""
+    fields = {
+        "arch": f"{ARCH:x}",
+        "syscall": str(number),
+        "success": "yes",
+        "exit": "0",
+        **dict.fromkeys(("a0", "a1", "a2", "a3"), "0"),
+        "ppid": "10027",
+        "pid": "10043",
+        "auid": "4242",
+        **dict.fromkeys("uid gid euid suid fsuid egid sgid fsgid".split(), "4242"),
+        "tty": "pts0",
+        "ses": "11",
+        "comm": '"uname"',
+        "exe": '"/usr/bin/uname"',
+        "key": "(null)",
+    } | more
+    return SYSCALL, " ".join(f"{name}={value}" for name, value in fields.items()).encode()
