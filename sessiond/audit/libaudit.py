@@ -67,7 +67,6 @@ _FUNCTIONS: Final = {
     "audit_name_to_msg_type": (c_int, [c_char_p]),
     "audit_errno_to_name": (c_char_p, [c_int]),
     "audit_fstype_to_name": (c_char_p, [c_int]),
-    "audit_ftype_to_name": (c_char_p, [c_int]),
     "audit_rule_create_data": (_RulePointer, []),
     "audit_rule_free_data": (None, [_RulePointer]),
     "audit_rule_syscall_data": (c_int, [_RulePointer, c_int]),
@@ -203,11 +202,6 @@ def errno_name(number: int) -> str | None:
 def filesystem_name(magic: int) -> str | None:
     """Return a file system type's name by its magic number; None when libaudit has no name."""
     return _text(_library().audit_fstype_to_name(magic))
-
-
-def file_type_name(mode: int) -> str | None:
-    """Return the name ("dir") of a file type (the S_IFMT bits of a mode); None when unknown."""
-    return _text(_library().audit_ftype_to_name(mode))
 
 
 def path_mode(path: bytes) -> int:

@@ -329,12 +329,12 @@ class _Parser:
             data = command.finish()
             for name, number in command.controls:
                 self._control(name, number)
-            for reason in command.warnings:
-                self._warn(reason)
             if data is not None and command.adds:
                 self._add(line, data)
             elif data is not None:
                 self._delete(data)
+            for reason in command.warnings:
+                self._warn(reason)
 
     def _add(self, line: str, data: bytes) -> None:
         data_ = ruledata.unpack(data)
