@@ -440,7 +440,7 @@ class Pipeline:
             time,
             details,
             warnings,
-            more=_title(known),
+            title=known.get("title"),
             override=override,
             event=event,
         )
@@ -459,7 +459,7 @@ class Pipeline:
             state.program = program._replace(
                 args=tuple(kept), args_size=None if whole else program.args_size
             )
-            state.fragment = None
+            state.cached = None
 
     # Ends
 
@@ -531,9 +531,9 @@ class Pipeline:
             )
         elif process.status & 0x7F:
             details["signal"] = _signal(process.status)
-        more = _title(document.get("process", {}))
+        title = document.get("process", {}).get("title")
         self._finish(
-            document, process, state, "end", time, details, warnings, more=more, event=event
+            document, process, state, "end", time, details, warnings, title=title, event=event
         )
 
     # Sessions
@@ -557,9 +557,9 @@ class Pipeline:
         document, warnings = self._describer.describe(event, enriched=True)
         moment = max(state.time, time)
         details = self._details(process, state)
-        more = _title(document.get("process", {}))
+        title = document.get("process", {}).get("title")
         self._finish(
-            document, process, state, "setsid", moment, details, warnings, more=more, event=event
+            document, process, state, "setsid", moment, details, warnings, title=title, event=event
         )
 
     def _session(self, process: Process, time: int) -> None:
@@ -596,9 +596,9 @@ class Pipeline:
         time = max(stamp, process.latest)
         state = process.at(time)
         details = self._details(process, state)
-        more = _title(document.get("process", {}))
+        title = document.get("process", {}).get("title")
         self._finish(
-            document, process, state, None, time, details, warnings, more=more, event=event
+            document, process, state, None, time, details, warnings, title=title, event=event
         )
 
     def _process_event(self, action: str, process: Process, state: State, time: int) -> None:
@@ -673,7 +673,7 @@ class Pipeline:
         details: dict[str, Any],
         warnings: list[str],
         *,
-        more: Mapping[str, Any] | None = None,
+        title: str | None = None,
         override: dict[str, Any] | None = None,
         event: AuditEvent | None = None,
     ) -> None:
@@ -701,7 +701,7 @@ class Pipeline:
             assert event is not None  # noqa: S101 -- the others come from audit
             event_id = self._documents.audit_id(event.time, event.serial)
         block = self._processes.block(
-            process, state, time=time, ended=action == "end", more=more, override=override
+            process, state, time=time, ended=action == "end", title=title, override=override
         )
         self._emit(
             document,
@@ -768,10 +768,6 @@ _UNFINISHED: Final = "audit: the end of the event was lost"
 def _pid_of(event: AuditEvent) -> int:
     """The pid of a record that is no syscall's; the kernel writes it, also for user space."""
     return next((number(fields(r.text).get("pid")) for r in event.records), 0)
-
-
-def _title(process: Mapping[str, Any]) -> dict[str, Any]:
-    return {"title": process["title"]} if "title" in process else {}
 
 
 def _signal(status: int) -> dict[str, Any]:

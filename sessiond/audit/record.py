@@ -93,7 +93,7 @@ def fields(text: bytes) -> dict[str, bytes]:
 
     Of a name that stands twice the first counts: the kernel writes its own fields first.
     """
-    pairs = _FIELD.findall(text)
+    pairs: list[tuple[bytes, bytes]] = _FIELD.findall(text)
     found = {name.decode("ascii"): value for name, value in pairs}
     if len(found) != len(pairs):
         found = {name.decode("ascii"): value for name, value in reversed(pairs)}
@@ -136,7 +136,8 @@ def arguments(records: Iterable[Record]) -> tuple[list[bytes], bool]:
     argc = _ARGC.match(texts[0])
     count = int(argc[1]) if argc else -1
     if len(texts) == 1 and b"[" not in texts[0]:
-        values = [decode(value) or b"" for value in _WHOLE_ARGUMENT.findall(texts[0])]
+        found: list[bytes] = _WHOLE_ARGUMENT.findall(texts[0])
+        values = [decode(value) or b"" for value in found]
         return values, len(values) == count
     return _joined_arguments(texts, count)
 

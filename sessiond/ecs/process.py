@@ -7,7 +7,9 @@ starts a thousand programs is written a thousand times, and encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import lru_cache
+from operator import is_
 from typing import Any, Final, Protocol
 
 import orjson
@@ -47,6 +49,7 @@ CAPABILITIES: Final = (
 ).split()
 
 
+@lru_cache(maxsize=1024)
 def capability_names(bits: int) -> list[str]:
     """Name the capabilities in a set; one the table doesn't know is its number."""
     known = len(CAPABILITIES)
@@ -87,6 +90,7 @@ class ProcessEncoder:
         self._redact = redact
         self._users: dict[tuple[int, str | None], dict[str, str]] = {}
         self._groups: dict[tuple[int, str | None], dict[str, str]] = {}
+        self._unnamed = False  # a name was asked for that isn't known
 
     def date(self, time: int) -> str:
         """Write a time in ns since boot as ECS has it."""
@@ -94,11 +98,17 @@ class ProcessEncoder:
 
     def user(self, uid: int) -> dict[str, str]:
         """Give ``{"id": ..., "name": ...}`` of a user; the name where it is known."""
-        return _named(self._users, uid, self._names.user(uid))
+        name = self._names.user(uid)
+        if name is None:
+            self._unnamed = True
+        return _named(self._users, uid, name)
 
     def group(self, gid: int) -> dict[str, str]:
         """Give ``{"id": ..., "name": ...}`` of a group; the name where it is known."""
-        return _named(self._groups, gid, self._names.group(gid))
+        name = self._names.group(gid)
+        if name is None:
+            self._unnamed = True
+        return _named(self._groups, gid, name)
 
     def program(self, program: Program, own: dict[str, Any]) -> None:
         """Add what a program is: name, executable, args, args_count, command_line."""
@@ -123,13 +133,22 @@ class ProcessEncoder:
             result["command_line"] = line
         return result
 
-    def fragment(self, process: Process, state: State) -> bytes:
-        """The members that every reference to the process shares, as JSON without braces."""
-        if state.fragment is None:
-            state.fragment = orjson.dumps(self._shared(process, state))[1:-1]
-        return state.fragment
+    # What is encoded once per state. Every piece begins with a comma, so that pieces can be put
+    # together in any number; the first member of the object comes before them.
+
+    def _encoded(self, process: Process, state: State) -> _Encoded:
+        cached = state.cached
+        if isinstance(cached, _Encoded):
+            return cached
+        self._unnamed = False
+        encoded = _Encoded(orjson.dumps(self._shared(process, state))[1:-1])
+        if not self._unnamed:
+            # With a name that isn't known yet it is encoded anew the next time.
+            state.cached = encoded
+        return encoded
 
     def _shared(self, process: Process, state: State) -> dict[str, Any]:
+        """The members that every reference to a process has."""
         facts = state.facts
         own: dict[str, Any] = {"entity_id": process.entity_id, "pid": process.pid}
         if facts.vpid is not None and facts.vpid not in (0, process.pid):
@@ -155,30 +174,30 @@ class ProcessEncoder:
         *,
         time: int,
         ended: bool = False,
-        more: Mapping[str, Any] | None = None,
+        title: str | None = None,
         override: dict[str, Any] | None = None,
     ) -> bytes:
         """Give the whole ``process`` object of an event at ``time`` (ns since boot).
 
-        ``ended`` adds the end and the exit code. ``more`` are members that the event adds;
-        ``override`` are members that the event knows better than the table (an audit record's own
-        argv), so the shared bytes are not used.
+        ``ended`` adds the end and the exit code; ``title`` is what the audit record adds;
+        ``override`` are members that it knows better than the table (its own, whole argv), so that
+        the shared bytes are not used.
         """
-        own = self._own(process, state, ended=ended)
-        if more:
-            own.update(more)
+        encoded = self._encoded(process, state)
+        shared = encoded.shared
         if override:
             shared = orjson.dumps(self._shared(process, state) | override)[1:-1]
-        else:
-            shared = self.fragment(process, state)
-        parts = [b"{", shared]
-        if own:
-            parts += b",", orjson.dumps(own)[1:-1]
-        self._relatives(parts, process, state, time)
-        parts.append(b"}")
+        if encoded.own is None:
+            encoded.own = self._own(process, state)
+        parts = [b"{", shared, encoded.own]
+        if ended and process.end is not None:
+            parts.append(self._end(process))
+        if title is not None:
+            parts += b',"title":', orjson.dumps(title)
+        parts += self._relatives(encoded, process, state, time), b"}"
         return b"".join(parts)
 
-    def _own(self, process: Process, state: State, *, ended: bool) -> dict[str, Any]:
+    def _own(self, process: Process, state: State) -> bytes:
         """The members that only the process of an event has, not a reference to it."""
         facts = state.facts
         own: dict[str, Any] = {
@@ -187,24 +206,17 @@ class ProcessEncoder:
         }
         if process.groups:
             own["supplemental_groups"] = [self.group(gid) for gid in process.groups]
-        capabilities = {
-            name: capability_names(bits)
-            for name, bits in (
-                ("effective", facts.cap_effective),
-                ("permitted", facts.cap_permitted),
-            )
-            if bits
-        }
+        capabilities: dict[str, Any] = {}
+        if facts.cap_effective:
+            capabilities["effective"] = capability_names(facts.cap_effective)
+        if facts.cap_permitted:
+            capabilities["permitted"] = capability_names(facts.cap_permitted)
         if capabilities:
             own["thread"] = {"capabilities": capabilities}
-        previous = [self._image(program) for program in state.previous]
-        if any(previous):
-            own["previous"] = [image for image in previous if image]
-        if ended and process.end is not None:
-            own["end"] = self.date(process.end)
-            if process.status is not None:
-                own["exit_code"] = exit_code(process.status)
-        return own
+        previous = [image for program in state.previous if (image := self._image(program))]
+        if previous:
+            own["previous"] = previous
+        return b"," + orjson.dumps(own)[1:-1]
 
     def _image(self, program: Program) -> dict[str, Any]:
         image: dict[str, Any] = {}
@@ -213,72 +225,114 @@ class ProcessEncoder:
         image.pop("command_line", None)
         return image
 
+    def _end(self, process: Process) -> bytes:
+        end = f',"end":"{self.date(process.end or 0)}"'
+        if process.status is not None:
+            end += f',"exit_code":{exit_code(process.status)}'
+        return end.encode()
+
     # Relatives
 
-    def _relatives(self, parts: list[bytes], process: Process, state: State, time: int) -> None:
-        parent = process.creator
-        if isinstance(parent, Process):
-            parts += b',"parent":', self._parent(parent, time)
-        elif parent is not None:
-            parts += b',"parent":', self._identity(parent)
+    def _relatives(self, encoded: _Encoded, process: Process, state: State, time: int) -> bytes:
+        """The parent and the leaders, as they were at ``time``.
+
+        They are the same for most events of a process, so the bytes are kept together with the
+        states that they were made of.
+        """
+        creator = process.creator
+        made_of = (
+            creator.at(time) if isinstance(creator, Process) else creator,
+            isinstance(creator, Process) and creator.end is not None and creator.end <= time,
+            _at(state.group_leader, time),
+            _at(state.session_leader, time),
+            _at(state.entry_leader, time),
+        )
+        if encoded.made_of is not None and all(map(is_, made_of, encoded.made_of)):
+            return encoded.relatives
+        parts: list[bytes] = []
+        if creator is not None:
+            parts += b',"parent":', self._parent(creator, time)
         for name, leader in (
             ("group_leader", state.group_leader),
             ("session_leader", state.session_leader),
             ("entry_leader", state.entry_leader),
         ):
             if leader is not None:
-                parts += f',"{name}":'.encode(), self._leader(name, leader, process, state, time)
+                parts += b',"%b":' % name.encode(), self._leader(name, leader, process, state, time)
+        encoded.made_of = made_of
+        encoded.relatives = b"".join(parts)
+        return encoded.relatives
 
     def _identity(self, relative: Reference | Process) -> bytes:
-        return orjson.dumps(
-            {
-                "entity_id": relative.entity_id,
-                "pid": relative.pid,
-                "start": self.date(relative.start),
-            }
+        """The members that the tree of processes needs, without braces."""
+        # Neither of the two strings can hold what JSON would escape.
+        return b'"entity_id":"%b","pid":%d,"start":"%b"' % (
+            relative.entity_id.encode(),
+            relative.pid,
+            self.date(relative.start).encode(),
         )
 
-    def _parent(self, parent: Process, time: int) -> bytes:
-        if "parent" not in self._full:
-            return self._identity(parent)
+    def _parent(self, parent: Process | Reference, time: int) -> bytes:
+        if isinstance(parent, Reference) or "parent" not in self._full:
+            return b"{%b}" % self._identity(parent)
         state = parent.at(time)
-        parts = [b"{", self.fragment(parent, state)]
+        parts = [b"{", self._encoded(parent, state).shared]
         if parent.end is not None and parent.end <= time:
-            end: dict[str, Any] = {"end": self.date(parent.end)}
-            if parent.status is not None:
-                end["exit_code"] = exit_code(parent.status)
-            parts += b",", orjson.dumps(end)[1:-1]
+            parts.append(self._end(parent))
         leader = parent if state.group_leader is ITSELF else state.group_leader
         if isinstance(leader, Process | Reference):
-            parts += b',"group_leader":', self._identity(leader)
+            parts.append(b',"group_leader":{%b}' % self._identity(leader))
         parts.append(b"}")
         return b"".join(parts)
 
     def _leader(
         self, name: str, leader: Relative, process: Process, state: State, time: int
     ) -> bytes:
-        same = leader is ITSELF
-        if isinstance(leader, Reference) or (not same and name not in self._full):
-            assert isinstance(leader, Process | Reference)  # noqa: S101 -- narrows the type
-            return self._identity(leader)[:-1] + b',"same_as_process":false}'
-        if isinstance(leader, Process):
-            who, what = leader, leader.at(time)
-        else:
-            who, what = process, state
+        if leader is ITSELF:
+            return self._as_leader(name, process, state, same=True)
+        if isinstance(leader, Process) and name in self._full:
+            what = leader.at(time)
+            encoded = self._encoded(leader, what)
+            found = encoded.as_leader.get(name)
+            if found is None:
+                found = encoded.as_leader[name] = self._as_leader(name, leader, what, same=False)
+            return found
+        assert isinstance(leader, Process | Reference)  # noqa: S101 -- narrows the type
+        return b'{%b,"same_as_process":false}' % self._identity(leader)
+
+    def _as_leader(self, name: str, leader: Process, state: State, *, same: bool) -> bytes:
         parts = [
             b"{",
-            self.fragment(who, what),
+            self._encoded(leader, state).shared,
             b',"same_as_process":true' if same else b',"same_as_process":false',
         ]
-        if name != "group_leader" and who.creator is not None:
-            parts += b',"parent":', self._identity(who.creator)
-        if name == "entry_leader" and who.entry_type is not None:
-            meta: dict[str, Any] = {"type": who.entry_type}
-            if who.entry_source is not None:
-                meta["source"] = {"ip": who.entry_source}
+        if name != "group_leader" and leader.creator is not None:
+            parts.append(b',"parent":{%b}' % self._identity(leader.creator))
+        if name == "entry_leader" and leader.entry_type is not None:
+            meta: dict[str, Any] = {"type": leader.entry_type}
+            if leader.entry_source is not None:
+                meta["source"] = {"ip": leader.entry_source}
             parts += b',"entry_meta":', orjson.dumps(meta)
         parts.append(b"}")
         return b"".join(parts)
+
+
+class _Encoded:
+    """The JSON of one state, piece by piece as it is asked for."""
+
+    __slots__ = ("as_leader", "made_of", "own", "relatives", "shared")
+
+    def __init__(self, shared: bytes) -> None:
+        """Take the members that every reference to the process has."""
+        self.shared = shared
+        self.own: bytes | None = None
+        self.as_leader: dict[str, bytes] = {}
+        self.made_of: tuple[object, ...] | None = None
+        self.relatives = b""
+
+
+def _at(relative: Relative, time: int) -> object:
+    return relative.at(time) if isinstance(relative, Process) else relative
 
 
 def exit_code(status: int) -> int:

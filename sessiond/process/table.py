@@ -59,18 +59,18 @@ class Reference(NamedTuple):
 class State:
     """What a process is from ``time`` until its next state; never changed once it is made.
 
-    ``fragment`` caches the state as JSON for the encoder. ``audit_time`` is the stamp that the
+    ``cached`` is the encoder's: the state as JSON. ``audit_time`` is the stamp that the
     audit event of this exec bears (ms since the epoch), where known; ``claimed`` says that the
     audit event has come. ``observed`` is when procfs told it, if procfs did.
     """
 
     __slots__ = (
         "audit_time",
+        "cached",
         "claimed",
         "entry_leader",
         "executed",
         "facts",
-        "fragment",
         "group_leader",
         "observed",
         "previous",
@@ -103,7 +103,7 @@ class State:
         self.observed: int | None = None
         self.audit_time: int | None = None
         self.claimed = False
-        self.fragment: bytes | None = None
+        self.cached: object = None
 
     @property
     def leads_session(self) -> bool:
@@ -337,7 +337,7 @@ class ProcessTable:
             before.program = event.program
             before.working_directory = event.working_directory or before.working_directory
             before.executed = True
-            before.fragment = None
+            before.cached = None
         else:
             process = self.executed(event)
         state = process.state
@@ -503,7 +503,7 @@ class ProcessTable:
         if state.group_leader is None or state.session_leader is None:
             state.group_leader = self._leader(process, state.facts.pgid, None, group=True)
             state.session_leader = self._leader(process, state.facts.sid, None, group=False)
-            state.fragment = None
+            state.cached = None
         if state.entry_leader is None:
             self._enter(process, state)
 
@@ -582,7 +582,7 @@ class ProcessTable:
             state.program = event.program
         state.facts = _filled(state.facts, event.facts)
         state.working_directory = state.working_directory or event.working_directory
-        state.fragment = None
+        state.cached = None
 
     def _end(
         self, process: Process, time: int, status: int | None, *, group_exit: bool | None
