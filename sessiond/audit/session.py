@@ -16,7 +16,7 @@ import msgspec
 
 from sessiond.audit import ruledata, rules
 from sessiond.audit.client import AuditClient, AuditRequestError, AuditState, Status
-from sessiond.audit.rules import Rule, RuleSet
+from sessiond.audit.rules import LoadedRule, RuleSet
 from sessiond.errors import AuditUnavailableError
 from sessiond.options import Auditd
 
@@ -37,7 +37,7 @@ class AuditSession:
     """The audit subsystem while it is ours; make it with ``claim``, end it with ``release``.
 
     ``role`` is "unicast" (we are the audit daemon) or "multicast" (we listen beside it).
-    ``loaded`` are the rules in the kernel, ``refused`` what the kernel would not take and why.
+    ``refused`` is what of the rules the kernel would not take, and why.
     """
 
     def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
@@ -46,7 +46,6 @@ class AuditSession:
         self.refused: list[str] = []
         self.notes: list[str] = []
         self.ours: list[bytes] = []
-        self.loaded: list[Rule] = []
         self._ledger = ledger
         self._boot_id = boot_id
         self._state = AuditState.capture(client)
@@ -55,6 +54,14 @@ class AuditSession:
     def role(self) -> Literal["unicast", "multicast"]:
         """How we read."""
         return "multicast" if self.client.multicast else "unicast"
+
+    @property
+    def loaded(self) -> list[LoadedRule]:
+        """The kernel's rules, whoever loaded them; none when we are not allowed to ask."""
+        try:
+            return [LoadedRule(data) for data in self.client.list_rules()]
+        except AuditRequestError:
+            return []
 
     @classmethod
     def claim(
@@ -158,7 +165,6 @@ class AuditSession:
                 self.ours.remove(rule.data)
                 if error.code != errno.EEXIST:
                     self.refused.append(str(rules.refused(rule, error.code)))
-        self.loaded = [*plan.already_there, *plan.add]
         self._remember()
 
     def _delete(self, data: bytes) -> None:
