@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, fields, parse_stamp
+from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, parse_stamp, syscall_fields
 from sessiond.errors import RecordError
 
 
@@ -37,7 +37,7 @@ class AuditEvent:
         """The fields of its SYSCALL record, parsed once; empty where it has none."""
         if self._syscall is None:
             texts = (record.text for record in self.records if record.type == SYSCALL)
-            self._syscall = fields(next(texts, b""))
+            self._syscall = syscall_fields(next(texts, b""))
         return self._syscall
 
     def __repr__(self) -> str:
