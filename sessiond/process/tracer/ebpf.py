@@ -23,7 +23,7 @@ from sessiond.process.events import Executed, Exited, Lost, Observed, ProcessEve
 from sessiond.process.tracer import MOST_ARGS, cgroups
 from sessiond.process.tracer.lookup import ProcessLookup, filled_up, hidden_parents
 from sessiond.process.tracer.records import LOSS_KINDS, Decoder, MalformedRecordError
-from sessiond.process.tracer.ring import Ring, payloads
+from sessiond.process.tracer.ring import Ring
 
 _LOADER_SECONDS = 60.0
 _MOST_DESCRIPTORS = 64
@@ -129,10 +129,10 @@ class EbpfSource:
     def _read_ring(self) -> list[ProcessEvent]:
         events: list[ProcessEvent] = []
         decode = self._decoder.decode
-        for chunk in self._ring.read():
-            for payload in payloads(chunk):
+        for chunk, spans in self._ring.read():
+            for begin, end in spans:
                 try:
-                    events.append(decode(payload)[0])
+                    events.append(decode(chunk, begin, end)[0])
                 except MalformedRecordError:
                     self.malformed += 1
         return events
@@ -148,7 +148,7 @@ class EbpfSource:
                 offset = 0
                 while True:
                     try:
-                        event, offset = self._decoder.decode(data, offset)
+                        event, offset = self._decoder.decode(data, offset, len(data))
                     except MalformedRecordError:
                         break  # the rest of it comes with the next read
                     if isinstance(event, Observed):

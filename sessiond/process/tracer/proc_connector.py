@@ -94,6 +94,7 @@ class ProcConnectorSource:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self.malformed = 0
         self._expected: dict[int, int] = {}  # cpu -> the next sequence number
+        self._ahead = 0  # losses that were told before the numbers showed them
         self._alive: dict[int, _Alive] = {}
         self._pending = self.resnapshot()
 
@@ -147,15 +148,18 @@ class ProcConnectorSource:
                 data = self._socket.recv(_DATAGRAM)
             except BlockingIOError:
                 return messages, lost
-            except OSError:
-                continue  # ENOBUFS: the sequence numbers tell how many are missing
+            except OSError:  # ENOBUFS: at least one is missing, the numbers will tell how many
+                lost, self._ahead = lost + 1, self._ahead + 1
+                continue
             if len(data) < _MESSAGE.size + _NUMBERS.size:
                 self.malformed += 1
                 continue
             sequence, what, cpu, monotonic = _MESSAGE.unpack_from(data)
             if what == PROC_EVENT_NONE:
                 continue
-            lost += (sequence - self._expected.get(cpu, sequence)) & 0xFFFFFFFF
+            gap = (sequence - self._expected.get(cpu, sequence)) & 0xFFFFFFFF
+            told = min(gap, self._ahead)
+            lost, self._ahead = lost + gap - told, self._ahead - told
             self._expected[cpu] = (sequence + 1) & 0xFFFFFFFF
             numbers = _NUMBERS.unpack_from(data, _MESSAGE.size)
             messages.append(_Message(what, monotonic + ahead, numbers))

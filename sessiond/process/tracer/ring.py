@@ -19,7 +19,7 @@ _MOST_AT_ONCE = 1 << 20  # bytes
 
 
 class Ring:
-    """Reads a ring buffer of ``size`` bytes of data. ``fileno`` stays the caller's."""
+    """Reads a ring buffer of ``size`` bytes, a power of two. ``fileno`` stays the caller's."""
 
     def __init__(self, fileno: int, size: int) -> None:
         page = mmap.PAGESIZE
@@ -31,19 +31,19 @@ class Ring:
         self._data = memoryview(self._pages)[page:]
         self._order = threading.Lock()
 
-    def read(self) -> Iterator[bytes]:
-        """Yield chunks of whole records (with their headers), up to what is there now."""
+    def read(self) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
+        """Yield chunks, each with where its records begin and end, up to what is there now."""
         end = self._producer[0]
         while (start := self._consumer[0]) < end:
             self._fence()
-            stop = self._committed(start, min(end, start + _MOST_AT_ONCE))
-            if stop == start:
+            spans, size = self._committed(start, min(end - start, _MOST_AT_ONCE))
+            if not size:
                 return
             self._fence()
-            chunk = self._copy(start % self._size, stop - start)
+            chunk = self._copy(start % self._size, size)
             self._fence()
-            self._consumer[0] = stop
-            yield chunk
+            self._consumer[0] = start + size
+            yield chunk, spans
 
     def close(self) -> None:
         """Unmap the memory."""
@@ -58,15 +58,22 @@ class Ring:
             return bytes(self._data[first : first + length])
         return bytes(self._data[first:]) + bytes(self._data[: length - tail])
 
-    def _committed(self, position: int, end: int) -> int:
-        """Return where the first record begins that is still being written, up to ``end``."""
-        data, size, header = self._data, self._size, _HEADER.unpack_from
-        while position < end:
-            (length,) = header(data, position % size)
+    def _committed(self, start: int, most: int) -> tuple[list[tuple[int, int]], int]:
+        """Return the records from ``start`` on that are whole, and how many bytes they take."""
+        data, mask, header = self._data, self._size - 1, _HEADER.unpack_from
+        spans = []
+        offset = 0
+        while offset < most:
+            (length,) = header(data, (start + offset) & mask)
             if length & _BUSY:
                 break
-            position += ((length & ~_DISCARDED) + 15) & ~7
-        return position
+            begin = offset + 8
+            if length & _DISCARDED:
+                length &= ~_DISCARDED
+            else:
+                spans.append((begin, begin + length))
+            offset = (begin + length + 7) & ~7
+        return spans, offset
 
     def _fence(self) -> None:
         """Order what comes before and after, as other CPUs see it.
@@ -78,15 +85,3 @@ class Ring:
             pass
         with self._order:
             pass
-
-
-def payloads(chunk: bytes) -> Iterator[bytes]:
-    """Yield the records of a chunk without headers; a chunk that isn't whole ends early."""
-    offset = 0
-    while offset + _HEADER.size <= len(chunk):
-        (length,) = _HEADER.unpack_from(chunk, offset)
-        offset += _HEADER.size
-        size = length & ~(_BUSY | _DISCARDED)
-        if not length & _DISCARDED:
-            yield chunk[offset : offset + size]
-        offset += (size + 7) & ~7

@@ -427,7 +427,7 @@ def test_new_cgroup_is_seen_before_who_runs_in_it(ebpf: EbpfSource) -> None:
 def test_snapshot_has_the_identity_that_the_tracer_told(
     ebpf: EbpfSource, open_ebpf: Callable[..., Source]
 ) -> None:
-    """A source that comes later has the same pid and start for a process as one that saw it come."""
+    """Who was there before a source has the pid and start that one which saw it come told."""
     process = subprocess.Popen(
         ["/bin/cat", "-u", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/usr"
     )
@@ -530,19 +530,57 @@ def test_readable_when_there_is_something(ebpf: EbpfSource) -> None:
     poll.close()
 
 
-def test_second_end_is_not_told_where_the_tracepoint_is_silent(
+OPEN_AND_TELL = """
+from sessiond.process.procfs import Procfs
+from sessiond.process.tracer import open_source
+source, declined = open_source("auto", Procfs())
+print(source.name, len(source.drain()), source.degraded)
+for one in declined:
+    print(one.name, one.reason, "->", one.fix)
+"""
+
+
+OF_LATER_KERNELS = (
+    ("task_struct", "loginuid"),  # needs CONFIG_AUDIT
+    ("audit_context", "dummy"),
+    ("pt_regs", "orig_ax"),
+    ("signal_struct", "quick_threads"),
+)
+
+
+def test_kernel_that_tells_less(
     monkeypatch: pytest.MonkeyPatch, tracefs: None, procfs: Procfs, truth: Truth
 ) -> None:
-    """Where the exit tracepoint doesn't name the last thread, each process still ends once."""
+    """Without what only later kernels have, each process still ends once; what lacks is said."""
+    offset = btf.KernelBtf.offset
+    monkeypatch.setattr(
+        btf.KernelBtf,
+        "offset",
+        lambda self, *member: None if member in OF_LATER_KERNELS else offset(self, *member),
+    )
     monkeypatch.setattr(btf.KernelBtf, "parameters", lambda _self, _typedef: 2)
     monkeypatch.setattr(ebpf_module, "_load", loader.load)
     source, _ = open_source("ebpf", procfs)
     try:
         source.drain()
         told = truth.run("last_thread", 50) + truth.run("thread", 50)
-        assert_told(told, source.drain())
+        events = source.drain()
+        assert_told(told, events)
+        assert only(told[0].pid, events, Exited).facts.loginuid == 0xFFFFFFFF
+        assert len(source.degraded) == 3
     finally:
         source.close()
+
+
+def test_host_without_tracefs_is_told(tracefs: None) -> None:
+    """Without tracefs changes of identity come later, and the source says so."""
+    hidden = "umount -l /sys/kernel/tracing; exec "
+    command = hidden + f"{sys.executable} -c '{OPEN_AND_TELL}'"
+    told = subprocess.run(
+        ["unshare", "-m", "/bin/sh", "-c", command], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.startswith("ebpf ")
+    assert "setsid, setpgid and set*id are seen only at the next fork, exec or exit" in told
 
 
 @pytest.fixture
@@ -576,16 +614,6 @@ def test_exec_knows_the_stamp_of_its_audit_event(
     auditctl("-e", "0")
     pid, _ = run("/usr/bin/true")
     assert only(pid, ebpf.drain(), Executed).audit_time is None
-
-
-OPEN_AND_TELL = """
-from sessiond.process.procfs import Procfs
-from sessiond.process.tracer import open_source
-source, declined = open_source("auto", Procfs())
-print(source.name, len(source.drain()), source.degraded)
-for one in declined:
-    print(one.name, one.reason, "->", one.fix)
-"""
 
 
 @pytest.mark.usefixtures("tracefs")
