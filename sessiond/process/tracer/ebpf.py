@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import sessiond
 from sessiond.errors import SourceUnavailableError
 from sessiond.process.events import Executed, Exited, Lost, Observed, ProcessEvent
 from sessiond.process.tracer import MOST_ARGS, cgroups
@@ -184,13 +185,16 @@ def _load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
         )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     messages = os.memfd_create("sessiond-loader-messages")
-    command = [sys.executable, "-m", "sessiond.process.tracer.loader"]
+    # The helper is this very code, whatever the working directory and the search path hold.
+    package_root = str(Path(sessiond.__file__).parent.parent)
+    command = [sys.executable, "-P", "-m", "sessiond.process.tracer.loader"]
     command += [str(theirs.fileno()), str(ring_bytes), str(args_limit)]
     try:
         with ours:
             with theirs:
                 helper = subprocess.Popen(  # it ends by itself
                     command,
+                    env={**os.environ, "PYTHONPATH": package_root},
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
                     stdout=messages,
@@ -216,6 +220,10 @@ def _load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
     if "reason" in answer:
         reason = answer["reason"] + (f" ({said})" if said else "")
         raise SourceUnavailableError("ebpf", reason, answer["fix"])
+    if len(descriptors) != answer["descriptors"]:
+        raise SourceUnavailableError(
+            "ebpf", "too few descriptors could be handed over", "raise LimitNOFILE="
+        )
     return answer, descriptors
 
 

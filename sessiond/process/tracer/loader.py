@@ -108,7 +108,12 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
     iterator = bcc.lib.bcc_iter_attach(_load_program(module, "bpf_iter__task", _TRACING), None, 0)
     _attach(iterator, "iter/task")
     descriptors = [module[b"ring"].map_fd, module[b"lost"].map_fd, iterator, *links, *syscall_links]
-    return {"controller": controller, "degraded": degraded}, descriptors
+    answer = {
+        "controller": controller,
+        "degraded": degraded,
+        "descriptors": len(descriptors),
+    }
+    return answer, descriptors
 
 
 _MISSING = {

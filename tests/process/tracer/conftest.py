@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.process.procfs import Procfs
-from sessiond.process.tracer import Source, open_source
+from sessiond.process.tracer import ARGS_LIMIT, RING_BYTES, Source, open_source
 from sessiond.process.tracer.ebpf import EbpfSource
 
 TRACEFS = Path("/sys/kernel/tracing")
@@ -55,9 +55,10 @@ def open_ebpf(tracefs: None, procfs: Procfs) -> Iterator[Callable[..., Source]]:
     """A function that opens further eBPF sources; they are closed after the test."""
     opened: list[Source] = []
 
-    def open_one(**limits: int) -> Source:
-        opened.append(open_source("ebpf", procfs, **limits)[0])
-        return opened[-1]
+    def open_one(ring_bytes: int = RING_BYTES, args_limit: int = ARGS_LIMIT) -> Source:
+        source, _ = open_source("ebpf", procfs, ring_bytes=ring_bytes, args_limit=args_limit)
+        opened.append(source)
+        return source
 
     yield open_one
     for source in opened:

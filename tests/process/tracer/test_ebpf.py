@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.containers import Runc
 from support.kernel import auditctl
 from support.truth import WAYS, Told, Truth, ends, images, read
 
@@ -422,6 +423,24 @@ def test_new_cgroup_is_seen_before_who_runs_in_it(ebpf: EbpfSource) -> None:
     (seen,) = [event for event in events if isinstance(event, CgroupSeen)]
     assert seen.path == b"/sessiond-test"
     assert of(pid, events, Executed)[-1].facts.cgroup_id == seen.cgroup_id
+
+
+def test_container_is_seen_from_the_host(ebpf: EbpfSource, runc: Runc) -> None:
+    """In a container paths are its own, pids both, and the cgroup names the container."""
+    identifier = runc.run("/bin/sh", "-c", "/bin/true; exit 0")
+    events = ebpf.drain()
+    inside = [
+        event
+        for event in events
+        if isinstance(event, Executed) and event.program.executable == b"/bin/busybox"
+    ]
+    assert [event.program.args for event in inside][-1] == (b"/bin/true",)
+    assert inside[0].facts.vpid == 1
+    assert inside[0].facts.pid == inside[-1].facts.ppid
+    assert {event.working_directory for event in inside} == {b"/"}
+    paths = {event.cgroup_id: event.path for event in events if isinstance(event, CgroupSeen)}
+    for event in inside:
+        assert identifier.encode() in paths[event.facts.cgroup_id or 0]
 
 
 def test_snapshot_has_the_identity_that_the_tracer_told(

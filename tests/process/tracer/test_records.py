@@ -25,7 +25,7 @@ FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT = range(8)
 CWD_KNOWN, EXECUTABLE_KNOWN, DELETED, TRUNCATED = 1, 2, 4, 8
 ARGS_KNOWN, GROUP_EXIT, AUDIT_STAMP, UNKNOWNS = 16, 32, 64, 128
 
-FACTS = Facts(*range(100, 126), kernel_thread=False)
+FACTS = Facts._make([*range(100, 126), False])
 
 
 def record(
@@ -104,7 +104,7 @@ def test_change(kind: int, what: str) -> None:
 def test_cgroup() -> None:
     """A cgroup has its id and its path."""
     data = record(CGROUP, parts=(b"/a/b\0", b"", b"", b""))
-    assert decoded(data) == CgroupSeen(FACTS.cgroup_id, b"/a/b")
+    assert decoded(data) == CgroupSeen(125, b"/a/b")
 
 
 def test_zeros_that_mean_unknown() -> None:
