@@ -32,7 +32,7 @@ from sessiond.process.tracer import Declined, Source, open_source
 from sessiond.status import StatusServer
 
 # How long, in seconds, records may gather before they are read.
-GATHER: Final = 0.01
+GATHER: Final = 0.02
 # Batches read in one turn at the most: outputs and signals must get their turn as well.
 MOST_BATCHES: Final = 16
 # How often, in seconds, the kernel's own counters and settings are looked at.

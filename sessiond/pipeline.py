@@ -258,7 +258,7 @@ class Pipeline:
             self._end(process, None)
         if self._execs or self._ends or self._exit_groups or self._sessions:
             self._overdue(now)
-        self.table.forget(now)
+        self.table.forget(min(now, self._drained) if self._drained else now)
         lines, self._lines = self._lines, []
         return lines
 
@@ -535,6 +535,8 @@ class Pipeline:
         self._finish(
             document, process, state, "end", time, details, warnings, title=title, event=event
         )
+        for each in process.states:
+            each.cached = None
 
     # Sessions
 
