@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from support.containers import Runc
 from support.kernel import auditctl
-from support.truth import WAYS, Told, Truth, ends, images, read
+from support.truth import WAYS, Told, Truth, ends, images, read, until
 
 from sessiond.errors import SourceUnavailableError
 from sessiond.process.events import (
@@ -536,6 +536,28 @@ def test_overflow_is_counted_exactly(
         assert lost[kind] > 100
         assert lower[name] <= seen[name] + lost[kind] <= upper[name]
     assert not [event for event in small.drain() if isinstance(event, Lost)]
+
+
+def test_snapshot_after_a_loss_has_who_is_left(
+    open_ebpf: Callable[..., Source], kernel_lock: None
+) -> None:
+    """What came and executed while events were lost is in the next snapshot, as it is now."""
+    small = open_ebpf(ring_bytes=1 << 16)
+    small.drain()
+    for _ in range(300):
+        run("/bin/true")
+    survivor = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60"])
+    until(lambda: Path(f"/proc/{survivor.pid}/comm").read_text() == "sleep\n", 5, "an exec")
+    before = small.drain()
+    after = small.resnapshot()
+    survivor.kill()
+    survivor.wait()
+    assert [event for event in before if isinstance(event, Lost)]
+    assert of(survivor.pid, before, (Forked, Executed)) == []  # type: ignore[arg-type]
+    observed = only(survivor.pid, after, Observed)
+    assert observed.program.args == (b"sleep", b"60")
+    assert observed.facts.ppid == os.getpid()
+    only(survivor.pid, small.drain(), Exited)
 
 
 def test_readable_when_there_is_something(ebpf: EbpfSource) -> None:
