@@ -52,6 +52,10 @@ SIGNALS: Final = (
 ).split()
 
 
+# QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS: sig_kernel_coredump of linux/signal.h
+CORE_SIGNALS: Final = frozenset((3, 4, 5, 6, 7, 8, 11, 24, 25, 31))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
     """What the configuration and the host decide about the pipeline.
@@ -191,6 +195,8 @@ class Pipeline:
                     self._process_event("fork", process, process.states[0], event.time)
             elif isinstance(event, Executed):
                 table.executed(event)
+                if self._execs:
+                    self._retry_execs()
             elif isinstance(event, Changed):
                 process = table.changed(event)
                 if event.what == "session":
@@ -201,8 +207,6 @@ class Pipeline:
                 table.cgroups[event.cgroup_id] = event.path
         if observed:
             table.snapshot(observed)
-        if self._execs:
-            self._retry_execs()
 
     def lost(self, time: int, hop: str, number: int, reason: str) -> None:
         """Note a loss: it is counted, and told in the stream."""
@@ -508,12 +512,22 @@ class Pipeline:
         waiting = self._exit_groups.pop(process, None)
         if waiting is not None:
             self._end(process, waiting.event)
-        elif event.status & 0x7F or event.group_exit is False:
-            self._end(process, None)
-        elif "exit_group" in self.options.audited:
+            return
+        announced = not event.status & 0x7F and event.group_exit is not False
+        if (announced and "exit_group" in self.options.audited) or self._awaited(process):
             self._ends[process] = event.time + HOLD
         else:
             self._end(process, None)
+
+    def _awaited(self, process: Process) -> bool:
+        """Whether an audit event of something that happened before the end is on its way."""
+        if process in self._sessions:
+            return True
+        if process.status is not None and process.status & 0x7F in CORE_SIGNALS:
+            return True  # ANOM_ABEND, which no rule has to ask for
+        return "execve" in self.options.audited and any(
+            state.executed and not state.claimed for state in process.states
+        )
 
     def _end(self, process: Process, event: AuditEvent | None) -> None:
         assert process.end is not None  # noqa: S101 -- only ended processes come here
@@ -548,12 +562,9 @@ class Pipeline:
             self._other(event, "process: not known")
             return
         self._sessions.pop(process, None)
-        if self.options.exact:
-            state = next(
-                (s for s in process.states if s.time >= time - TICK and s.leads_session), None
-            )
-            state = state or process.at(time)
-        else:
+        state = next((s for s in process.states if s.time >= time - TICK and s.leads_session), None)
+        if state is None:
+            # No tracer tells of sessions here, so the audit event does.
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
         document, warnings = self._describer.describe(event, enriched=True)
@@ -734,6 +745,11 @@ class Pipeline:
     def _overdue(self, now: int) -> None:
         while self._execs and self._execs[0].due <= now:
             self._unjoined_exec(self._execs.popleft().event)
+        for process, time in list(self._sessions.items()):
+            if time + HOLD > now or self._drained < time:
+                break
+            del self._sessions[process]
+            self._process_event("setsid", process, process.at(time), time)
         # An end waits for its exit_group until the audit socket was seen empty after it.
         for process, due in list(self._ends.items()):
             if due > now or self._drained < due - HOLD:
@@ -745,11 +761,6 @@ class Pipeline:
                 break
             del self._exit_groups[process]
             self._end_by_audit(process, waiting.event)
-        for process, time in list(self._sessions.items()):
-            if time + HOLD > now or self._drained < time:
-                break
-            del self._sessions[process]
-            self._process_event("setsid", process, process.at(time), time)
 
     def _unknown_relatives(self) -> set[int]:
         """Relatives that ready events need and the table doesn't have."""
