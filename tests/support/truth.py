@@ -95,8 +95,12 @@ class Truth:
     def run(self, way: str, count: int = 1, rate: float = 0) -> list[Told]:
         """Make ``count`` times ``way`` and return what was told, in the order it was told."""
         file = self.file()
-        subprocess.run(self.command(file, way, count, rate), check=True, timeout=120)
+        self.run_into(file, way, count, rate)
         return read(file)
+
+    def run_into(self, file: Path, way: str, count: int = 1, rate: float = 0) -> None:
+        """Make ``count`` times ``way``, telling it in ``file``."""
+        subprocess.run(self.command(file, way, count, rate), check=True, timeout=120)
 
 
 def read(file: Path) -> list[Told]:

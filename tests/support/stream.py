@@ -1,0 +1,289 @@
+"""What the daemon wrote, held against the truth that the processes themselves told."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ecs_schema.validate import validate_line
+from support.daemon import Daemon, Document, value
+from support.truth import Told
+
+from sessiond.audit.record import display
+
+TICK = 10_000_000  # ns; USER_HZ is 100
+RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")
+_OWN = ("sessiond-lost", "sessiond-degraded", "sessiond-recovered")
+# A process is told as ended when it begins to leave; it gives its children away a moment later.
+_LEAVING = 20_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def nanoseconds(date: str) -> int:
+    """Read a date as the documents have it, in ns since the epoch."""
+    since = datetime.fromisoformat(date) - _EPOCH
+    return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+
+
+def malformed(daemon: Daemon) -> list[str]:
+    """Say what is wrong with the lines themselves, against ECS and the contract."""
+    problems = []
+    for line in daemon.output.read_bytes().splitlines(keepends=True):
+        problems += [f"{problem}: {line[:300]!r}" for problem in validate_line(line)]
+    return problems
+
+
+def inconsistent(documents: Iterable[Document]) -> list[str]:
+    """Say where the documents contradict each other, or what every document promises.
+
+    One identity is one process in every block of every document; ids are unique; the sequence has
+    no gap; nothing happens to a process before its start, after its end, or in the wrong order.
+    """
+    problems: list[str] = []
+    identities: dict[str, tuple[int, str]] = {}
+    ids: Counter[str] = Counter()
+    latest: dict[str, str] = {}
+    ended: set[str] = set()
+    sequence: int | None = None
+    for document in documents:
+        event = document["event"]
+        ids[event["id"]] += 1
+        if sequence is not None and event["sequence"] != sequence + 1:
+            problems.append(f"the sequence goes from {sequence} to {event['sequence']}")
+        sequence = event["sequence"]
+        process = document.get("process")
+        if process is None or "entity_id" not in process:
+            continue
+        for block in _blocks(process):
+            who = block["pid"], block["start"]
+            known = identities.setdefault(block["entity_id"], who)
+            if known != who:
+                problems.append(f"{block['entity_id']} is {known} and {who}")
+        identity, date = process["entity_id"], document["@timestamp"]
+        if date < latest.get(identity, process["start"]):
+            problems.append(f"{event['action']} of {process['pid']} is dated before what was first")
+        latest[identity] = date
+        if identity in ended:
+            problems.append(f"{event['action']} of {process['pid']} comes after its end")
+        if event["action"] == "end":
+            ended.add(identity)
+        problems += _contract(document)
+    problems += [f"{number} events have the id {one}" for one, number in ids.items() if number > 1]
+    starts: dict[tuple[int, str], set[str]] = defaultdict(set)
+    for identity, who in identities.items():
+        starts[who].add(identity)
+    problems += [f"{who} is {many}" for who, many in starts.items() if len(many) > 1]
+    return problems
+
+
+def _blocks(process: Document) -> Iterator[Document]:
+    """The process, its relatives, and theirs."""
+    yield process
+    for name in (*RELATIVES, "parent", "group_leader"):
+        relative = process.get(name)
+        if relative is not None:
+            yield from _blocks(relative)
+
+
+def _contract(document: Document) -> Iterator[str]:
+    """What the blocks of one document owe each other."""
+    process, action = document["process"], document["event"]["action"]
+    for name in RELATIVES[1:]:
+        leader = process.get(name)
+        if leader is None:
+            continue
+        same = leader["entity_id"] == process["entity_id"]
+        if leader.get("same_as_process") is not same:
+            yield f"{action} of {process['pid']}: {name}.same_as_process is not {same}"
+    if document["event"]["action"] == "end":
+        if process.get("end") != document["@timestamp"]:
+            yield f"end of {process['pid']} at {document['@timestamp']} and {process.get('end')}"
+    elif "end" in process or "exit_code" in process:
+        yield f"{action} of {process['pid']} tells of its end"
+
+
+class Stream:
+    """A daemon's documents, to be held against truths.
+
+    ``exact`` tells whether the source promises every process with all its relatives; without that,
+    what can't be known may be absent, but what is there must be right all the same.
+    """
+
+    def __init__(self, daemon: Daemon, *, exact: bool = True) -> None:
+        self.daemon = daemon
+        self.exact = exact
+        boot: Any = json.loads((daemon.directory / "run/boot_time").read_text())
+        self._boot_time = int(boot["boot_time"])
+
+    def start_tick(self, process: Document) -> int:
+        """Return the start in a block in clock ticks since boot, as in /proc/PID/stat."""
+        # Dates are cut to the microsecond; the kernel's own start is never cut that short.
+        since_boot = nanoseconds(process["start"]) + 1000 - self._boot_time
+        return since_boot // TICK
+
+    def untrue(self, told: Iterable[Told], run: Path | None = None) -> list[str]:
+        """Say where the documents differ from what the processes told, one line each.
+
+        Each image is in one exec, each setsid in one setsid, each process that told anything ends
+        once. ``run`` is the truth's file: then no other exec may claim to be of that run.
+        """
+        written = self._written()
+        problems: list[str] = []
+        for life in _lives(told):
+            key = self._key(life[0].pid, life[0].start)
+            if written.get(key):
+                problems += self._life(life, written[key].pop(0))
+            elif self.exact or any(one.event == "exec" for one in life):
+                problems.append(f"nothing of {life[0].pid} (start {life[0].start}) {life[0].token}")
+        if run is not None:
+            for documents in (each for key in written for each in written[key]):
+                problems += _strangers(run, documents)
+        return problems
+
+    def _key(self, pid: int, start: int) -> tuple[int, int]:
+        # Without a tracer the start of those that nobody could look up is that of their exec.
+        return (pid, start) if self.exact else (pid, 0)
+
+    def _written(self) -> dict[tuple[int, int], list[list[Document]]]:
+        """The documents of each process; of several with one key the oldest process first."""
+        identities: dict[str, list[Document]] = defaultdict(list)
+        for document in self.daemon.documents():
+            identity = value(document, "process.entity_id")
+            if identity is not None:
+                identities[identity].append(document)
+        written: dict[tuple[int, int], list[list[Document]]] = defaultdict(list)
+        for documents in sorted(identities.values(), key=lambda some: some[0]["process"]["start"]):
+            process = documents[0]["process"]
+            written[self._key(process["pid"], self.start_tick(process))].append(documents)
+        return written
+
+    def _life(self, life: list[Told], documents: list[Document]) -> Iterator[str]:
+        by_action: dict[str, list[Document]] = defaultdict(list)
+        for document in documents:
+            by_action[document["event"]["action"]].append(document)
+        images = [one for one in life if one.event == "exec"]
+        if len(images) != len(by_action["exec"]):
+            told = ", ".join(one.token for one in images)
+            found = [value(document, "process.args") for document in by_action["exec"]]
+            yield f"the execs of {life[0].pid} are {found!r:.300}, not {told}"
+        for one, document in zip(images, by_action["exec"], strict=False):
+            where = f"exec of {one.pid} {one.token}: "
+            yield from (where + problem for problem in self._image(one, document))
+        sessions = [one for one in life if one.event == "setsid"]
+        if len(sessions) != len(by_action["setsid"]):
+            yield f"{len(by_action['setsid'])} setsid of {life[0].pid}, not {len(sessions)}"
+        for one, document in zip(sessions, by_action["setsid"], strict=False):
+            yield from (f"setsid of {one.pid}: {p}" for p in self._relatives(one, document))
+        if len(by_action["end"]) != 1 and (by_action["end"] or self.exact):
+            yield f"{len(by_action['end'])} ends of {life[0].pid} (start {life[0].start})"
+        for document in by_action["end"]:
+            where = f"end of {life[0].pid} {life[0].token}: "
+            yield from (where + problem for problem in _ending(life, document))
+
+    def _image(self, one: Told, document: Document) -> Iterator[str]:
+        yield from _differences(document["process"], _shown(one))
+        yield from self._relatives(one, document)
+
+    def _relatives(self, one: Told, document: Document) -> Iterator[str]:
+        process = document["process"]
+        for name, expected in (("group_leader", one.pgid), ("session_leader", one.sid)):
+            found = value(process, f"{name}.pid")
+            if found != expected and (self.exact or found is not None):
+                yield f"the {name} is {found}, not {expected}"
+        parent = value(process, "parent.pid")
+        adopted = value(document, "sessiond.reparented_to.pid")
+        now = parent if adopted is None else adopted
+        if adopted is None and now != one.ppid and self._parent_was_there(document):
+            # It told its parent a moment after its exec; in between it was adopted.
+            return
+        if now != one.ppid and (self.exact or now is not None):
+            yield f"its parent is {parent}, or now {adopted}, not {one.ppid}"
+
+    def _parent_was_there(self, document: Document) -> bool:
+        """Tell whether the parent's own end says that it had not yet left at the event."""
+        parent = value(document, "process.parent.entity_id")
+        ends = [
+            other["@timestamp"]
+            for other in self.daemon.documents()
+            if other["event"]["action"] == "end" and value(other, "process.entity_id") == parent
+        ]
+        event = nanoseconds(document["@timestamp"])
+        return any(nanoseconds(end) + _LEAVING >= event for end in ends)
+
+
+def _lives(told: Iterable[Told]) -> list[list[Told]]:
+    """Sort what was told by process; a pid may be used twice in one tick."""
+    open_: dict[tuple[int, int], list[Told]] = {}
+    lives: list[list[Told]] = []
+    for one in told:
+        key = one.pid, one.start
+        if key not in open_:
+            open_[key] = []
+            lives.append(open_[key])
+        open_[key].append(one)
+        if one.event == "end":
+            del open_[key]
+    return lives
+
+
+def _strangers(run: Path, documents: list[Document]) -> Iterator[str]:
+    """Execs that claim to be of a run, though nobody told of them; its makers have a count."""
+    for document in documents:
+        args = value(document, "process.args") or []
+        of_maker = args[3:4] and args[3].isdigit()
+        if document["event"]["action"] == "exec" and args[1:2] == [str(run)] and not of_maker:
+            yield f"an exec that never was: {document['process']['pid']} {args}"
+
+
+def _differences(process: Document, expected: dict[str, Any]) -> Iterator[str]:
+    for name, wanted in expected.items():
+        found = value(process, name)
+        if found != wanted:
+            yield f"{name} is {found!r:.200}, not {wanted!r:.200}"
+
+
+def _shown(one: Told) -> dict[str, Any]:
+    """What an exec and an end tell of an image."""
+    executable = display(one.exe.removesuffix(b" (deleted)"))
+    tty = one.tty or 0
+    minor = tty & 0xFF | tty >> 12 & 0xFFF00  # new_encode_dev of linux/kdev_t.h
+    return {
+        "executable": executable,
+        "name": executable.rpartition("/")[2],
+        "args": [display(argument) for argument in one.argv],
+        "args_count": len(one.argv),
+        "working_directory": display(one.cwd),
+        "user.id": str(one.uid),
+        "interactive": bool(tty),
+        "tty": {"char_device": {"major": tty >> 8 & 0xFFF, "minor": minor}} if tty else None,
+    }
+
+
+def _ending(life: list[Told], document: Document) -> Iterator[str]:
+    """An end has what the last exec had, and how it ended, if anyone waited for it."""
+    images = [one for one in life if one.event == "exec"]
+    if images:
+        yield from _differences(document["process"], _shown(images[-1]))
+    for one in life:
+        if one.status is None:
+            continue
+        found = value(document, "process.exit_code")
+        if found != one.exit_code:
+            yield f"the exit code is {found}, not {one.exit_code}"
+        number = one.status & 0x7F
+        expected = None
+        if number:
+            name = signal.Signals(number).name
+            expected = {"number": number, "name": name, "core_dumped": bool(one.status & 0x80)}
+        if value(document, "sessiond.signal") != expected:
+            yield f"the signal is {value(document, 'sessiond.signal')}, not {expected}"
+
+
+def losses(documents: Iterable[Document]) -> list[Document]:
+    """Keep what the daemon tells of its own losses and troubles."""
+    return [document for document in documents if document["event"]["action"] in _OWN]
