@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sessiond.process import entry
 from sessiond.process.events import (
@@ -635,4 +635,6 @@ def _filled(new: Facts, old: Facts) -> Facts:
     """The newer facts, with the older where the newer are not known."""
     if None not in new:
         return new
-    return Facts._make(o if n is None else n for n, o in zip(new, old, strict=True))
+    older: tuple[Any, ...] = old
+    newer: tuple[Any, ...] = new
+    return Facts._make(o if n is None else n for n, o in zip(newer, older, strict=True))

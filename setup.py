@@ -1,0 +1,39 @@
+"""Builds the pure rooms with mypyc where that is asked for; everything else is in pyproject.toml.
+
+``SESSIOND_COMPILE=1 python setup.py build_ext --inplace`` (or ``pip install .`` with the same in
+the environment, without build isolation) needs mypy, a C compiler and Python's headers. The Python
+source stays the source of truth: without the compiled modules it runs as it is.
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+# Where the time goes at hundreds of processes a second, and no I/O: see DESIGN in README.md.
+COMPILED = [
+    "sessiond/audit/assemble.py",
+    "sessiond/audit/record.py",
+    "sessiond/ecs/accounts.py",
+    "sessiond/ecs/actions.py",
+    "sessiond/ecs/audit.py",
+    "sessiond/ecs/document.py",
+    "sessiond/ecs/parts.py",
+    "sessiond/ecs/process.py",
+    "sessiond/ecs/time.py",
+    "sessiond/ecs/values.py",
+    "sessiond/pipeline.py",
+    "sessiond/process/audited.py",
+    "sessiond/process/container.py",
+    "sessiond/process/entry.py",
+    "sessiond/process/identity.py",
+    "sessiond/process/table.py",
+    "sessiond/process/tracer/records.py",
+]
+
+extensions: list[Extension] = []
+if os.environ.get("SESSIOND_COMPILE") == "1":
+    from mypyc.build import mypycify
+
+    extensions = mypycify(COMPILED, opt_level="2")
+
+setup(ext_modules=extensions)
