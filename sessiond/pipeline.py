@@ -191,7 +191,7 @@ class Pipeline:
                 self._exited(table.exited(event), event)
             elif isinstance(event, Forked):
                 process = table.forked(event)
-                if self.options.fork_events:
+                if self.options.fork_events and not event.facts.kernel_thread:
                     self._process_event("fork", process, process.states[0], event.time)
             elif isinstance(event, Executed):
                 table.executed(event)
@@ -422,6 +422,8 @@ class Pipeline:
     def _exec_line(
         self, event: AuditEvent, process: Process, state: State, time: int, note: str = ""
     ) -> None:
+        if state.program.executable is None:
+            self._learn_program(process, state, event)
         document, warnings = self._describer.describe(event, enriched=True)
         known = document.get("process", {})
         override: dict[str, Any] = {}
@@ -448,6 +450,16 @@ class Pipeline:
             override=override,
             event=event,
         )
+
+    def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
+        """Take from the audit event what was executed, where the source came too late to see it."""
+        told = execution(event, state.time, process, None)
+        unknown = state.program
+        for each in process.states:
+            if each.program is unknown:
+                each.program = told.program
+                each.working_directory = told.working_directory or each.working_directory
+                each.cached = None
 
     def _refine(self, state: State, args: list[bytes]) -> None:
         """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
@@ -509,6 +521,9 @@ class Pipeline:
         self._end(process, event)
 
     def _exited(self, process: Process, event: Exited) -> None:
+        if event.facts.kernel_thread:
+            # Nobody's doing, and partly ours: the kernel answers an audit request by a thread.
+            return
         waiting = self._exit_groups.pop(process, None)
         if waiting is not None:
             self._end(process, waiting.event)
