@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -56,10 +57,11 @@ class _Message(NamedTuple):
 
 @dataclass(slots=True)
 class _Alive:
-    """A process as it was last known, and how many of its threads are left."""
+    """A process as it was last known, and how many threads it had left when they were counted."""
 
     seen: Observed
     threads: int = 1
+    counted: int = 0
 
 
 _UNKNOWN_PROGRAM = Program(b"", None, None, None)
@@ -85,8 +87,7 @@ class ProcConnectorSource:
         """Subscribe, then take the snapshot. Raises SourceUnavailableError."""
         self._procfs = procfs
         self._proc = proc
-        self._control = _subscribe()
-        self._socket = socket.socket(fileno=socket.dup(self._control.fileno()))
+        self._socket = _subscription()
         self._socket.setblocking(False)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
@@ -123,14 +124,14 @@ class ProcConnectorSource:
         """Return every process as procfs shows it now: for the start, and after a loss."""
         snapshot = self._procfs.snapshot()
         self._alive = {
-            seen.facts.pid: _Alive(seen, self._threads(seen.facts.pid)) for seen in snapshot
+            seen.facts.pid: _Alive(seen, self._threads(seen.facts.pid), _now())
+            for seen in snapshot
         }
         return list(snapshot)
 
     def close(self) -> None:
         """Unsubscribe by closing the socket."""
         self._socket.close()
-        self._control.close()
 
     def _threads(self, pid: int) -> int:
         try:
@@ -172,7 +173,7 @@ class ProcConnectorSource:
         if what == PROC_EVENT_EXEC:
             return self._executed(when, tgid, newest_exec)
         if what == PROC_EVENT_EXIT:
-            return self._thread_ended(when, tgid, numbers[2])
+            return self._thread_ended(when, pid, tgid, numbers[2])
         known = self._alive.get(tgid)
         if known is None or pid != tgid:
             return None
@@ -195,7 +196,8 @@ class ProcConnectorSource:
 
     def _forked(self, when: int, parent: int, child_pid: int, child: int) -> ProcessEvent | None:
         if child_pid != child:
-            if known := self._alive.get(child):
+            known = self._alive.get(child)
+            if known is not None and when > known.counted:
                 known.threads += 1
             return None
         creator = self._alive.get(parent)
@@ -223,10 +225,12 @@ class ProcConnectorSource:
         self._alive[pid] = _Alive(seen)
         return Executed(when, seen.facts, seen.program, seen.working_directory)
 
-    def _thread_ended(self, when: int, tgid: int, status: int) -> ProcessEvent | None:
+    def _thread_ended(self, when: int, pid: int, tgid: int, status: int) -> ProcessEvent | None:
         known = self._alive.get(tgid)
         if known is None:
             return None
+        if when <= known.counted and (pid != tgid or known.threads > 1):
+            return None  # it was not among those who were counted
         known.threads -= 1
         if known.threads > 0:
             return None
@@ -255,19 +259,27 @@ def _inherited(creator: Observed, pid: int, when: int) -> Observed:
     return creator._replace(time=when, facts=facts)
 
 
-def _subscribe() -> ProcEventSocket:
+def _subscription() -> socket.socket:
+    # pyroute2's sockets run an event loop of their own, which can't be inside the daemon's: hence
+    # the thread. The subscription belongs to the kernel's socket, which the copy keeps open.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_subscribe).result()
+
+
+def _subscribe() -> socket.socket:
     control = ProcEventSocket()
     try:
         control.bind()
         _check_answer(control.control(listen=True))
+        return socket.socket(fileno=socket.dup(control.fileno()))
     except OSError as error:
-        control.close()
         raise SourceUnavailableError(
             "proc_connector",
             f"the kernel refused to tell ({error.strerror or error})",
             "grant CAP_NET_ADMIN (not needed since Linux 6.6) in the host's network namespace",
         ) from None
-    return control
+    finally:
+        control.close()
 
 
 def _check_answer(answers: Iterable[object]) -> None:
