@@ -16,6 +16,7 @@ COMPILED = [
     "sessiond/ecs/accounts.py",
     "sessiond/ecs/actions.py",
     "sessiond/ecs/audit.py",
+    "sessiond/ecs/description.py",
     "sessiond/ecs/document.py",
     "sessiond/ecs/parts.py",
     "sessiond/ecs/process.py",

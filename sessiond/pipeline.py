@@ -19,10 +19,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from sessiond.audit.assemble import Assembler, AuditEvent
 from sessiond.audit.record import arguments, display, fields, number
+from sessiond.ecs.description import Description, Descriptions
 from sessiond.ecs.document import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import UNSET_ID, ProcessEncoder
 from sessiond.process.audited import execution
@@ -99,16 +100,6 @@ class _Waiting(NamedTuple):
     kind: str
 
 
-class Describer(Protocol):
-    """Turns an audit event into the audit side of its document."""
-
-    def describe(
-        self, event: AuditEvent, *, enriched: bool = False
-    ) -> tuple[dict[str, Any], list[str]]:
-        """The document, and what could not be read; ``enriched``: the process is told by others."""
-        ...
-
-
 SyscallName = Callable[[bytes, bytes], str]
 
 
@@ -125,7 +116,7 @@ class Pipeline:
         table: ProcessTable,
         processes: ProcessEncoder,
         documents: DocumentEncoder,
-        describer: Describer,
+        descriptions: Descriptions,
         syscall_name: SyscallName,
         context: Callable[[bytes], Mapping[str, Any]],
     ) -> None:
@@ -135,7 +126,7 @@ class Pipeline:
         self.counters = Counters()
         self._processes = processes
         self._documents = documents
-        self._describer = describer
+        self._descriptions = descriptions
         self._syscall_name = syscall_name
         self._context = context
         self._assembler = Assembler(
@@ -154,6 +145,9 @@ class Pipeline:
         self._wall_offset = 0
         self._drained = 0
         self._own_events = 0
+        source = options.source
+        self._by_source = b'["%b"]' % source.encode()
+        self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
 
     # Input
 
@@ -221,7 +215,7 @@ class Pipeline:
     def own_event(self, action: str, time: int, details: Mapping[str, Any], message: str) -> None:
         """Write an event about ourselves: sessiond-lost, -degraded or -recovered."""
         self._own_events += 1
-        document = {
+        document: dict[str, Any] = {
             "message": message,
             "event": {
                 "kind": "pipeline_error",
@@ -233,10 +227,11 @@ class Pipeline:
             "sessiond": dict(details),
         }
         self._emit(
-            document,
+            self._descriptions.encode(document, [], enriched=True),
             date=self._processes.date(time),
             event_id=self._documents.own_id(time, self._own_events),
-            providers=["sessiond"],
+            providers=_BY_OURSELVES,
+            more=None,
         )
 
     # Output
@@ -424,8 +419,6 @@ class Pipeline:
     ) -> None:
         if state.program.executable is None:
             self._learn_program(process, state, event)
-        document, warnings = self._describer.describe(event, enriched=True)
-        known = document.get("process", {})
         override: dict[str, Any] = {}
         # The audit record's own argv is whole where the tracer's copy is cut.
         args, whole = arguments(event.records)
@@ -438,28 +431,20 @@ class Pipeline:
             details.setdefault("truncated", []).append("process.args")
         if note:
             details["incomplete"] = [note]
+        description = self._descriptions.recall(event)
         self._finish(
-            document,
-            process,
-            state,
-            "exec",
-            time,
-            details,
-            warnings,
-            title=known.get("title"),
-            override=override,
-            event=event,
+            description, process, state, "exec", time, details, override=override, event=event
         )
 
     def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
         """Take from the audit event what was executed, where the source came too late to see it."""
         told = execution(event, state.time, process, None)
-        unknown = state.program
-        for each in process.states:
-            if each.program is unknown:
-                each.program = told.program
-                each.working_directory = told.working_directory or each.working_directory
-                each.cached = None
+        for each in process.states[process.states.index(state) :]:
+            if each.executed and each is not state:
+                return
+            each.program = told.program
+            each.working_directory = told.working_directory or each.working_directory
+            each.cached = None
 
     def _refine(self, state: State, args: list[bytes]) -> None:
         """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
@@ -550,9 +535,9 @@ class Pipeline:
         state = process.at(time)
         if event is not None:
             self.counters.joined_ends += 1
-            document, warnings = self._describer.describe(event, enriched=True)
+            description = self._descriptions.recall(event)
         else:
-            document, warnings = self._bare("end", state), []
+            description = self._bare("end", state)
         details = self._details(process, state)
         if process.status is None:
             details.setdefault("incomplete", []).append(
@@ -560,10 +545,7 @@ class Pipeline:
             )
         elif process.status & 0x7F:
             details["signal"] = _signal(process.status)
-        title = document.get("process", {}).get("title")
-        self._finish(
-            document, process, state, "end", time, details, warnings, title=title, event=event
-        )
+        self._finish(description, process, state, "end", time, details, event=event)
         for each in process.states:
             each.cached = None
 
@@ -582,13 +564,10 @@ class Pipeline:
             # No tracer tells of sessions here, so the audit event does.
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
-        document, warnings = self._describer.describe(event, enriched=True)
+        description = self._descriptions.describe(event, enriched=True)
         moment = max(state.time, time)
         details = self._details(process, state)
-        title = document.get("process", {}).get("title")
-        self._finish(
-            document, process, state, "setsid", moment, details, warnings, title=title, event=event
-        )
+        self._finish(description, process, state, "setsid", moment, details, event=event)
 
     def _session(self, process: Process, time: int) -> None:
         if "setsid" in self.options.audited:
@@ -603,39 +582,33 @@ class Pipeline:
         stamp = self._boot(event.time)
         pid = number(event.syscall.get("pid")) or _pid_of(event)
         process = self.table.holder(pid, stamp, TICK) if pid else None
-        document, warnings = self._describer.describe(event, enriched=process is not None)
-        if process is None:
-            self.counters.unenriched += 1
-            details: dict[str, Any] = {"incomplete": [note]} if note else {}
-            if warnings:
-                details["warnings"] = warnings
-            if details:
-                document["sessiond"] = details
-            if not event.complete:
-                details.setdefault("incomplete", []).append(_UNFINISHED)
-                document["sessiond"] = details
-            self._emit(
-                document,
-                date=self._processes.date(stamp),
-                event_id=self._documents.audit_id(event.time, event.serial),
-                providers=["auditd"],
-            )
+        description = self._descriptions.describe(event, enriched=process is not None)
+        if process is not None:
+            time = max(stamp, process.latest)
+            state = process.at(time)
+            details = self._details(process, state)
+            self._finish(description, process, state, None, time, details, event=event)
             return
-        time = max(stamp, process.latest)
-        state = process.at(time)
-        details = self._details(process, state)
-        title = document.get("process", {}).get("title")
-        self._finish(
-            document, process, state, None, time, details, warnings, title=title, event=event
+        self.counters.unenriched += 1
+        details = {"incomplete": [note]} if note else {}
+        if not event.complete:
+            details.setdefault("incomplete", []).append(_UNFINISHED)
+        self._warn(description, details)
+        self._emit(
+            description,
+            date=self._processes.date(stamp),
+            event_id=self._documents.audit_id(event.time, event.serial),
+            providers=_BY_AUDIT,
+            more={"sessiond": details} if details else None,
         )
 
     def _process_event(self, action: str, process: Process, state: State, time: int) -> None:
         """Write an event that only the process source told of."""
         details = self._details(process, state)
-        self._finish(self._bare(action, state), process, state, action, time, details, [])
+        self._finish(self._bare(action, state), process, state, action, time, details)
 
-    def _bare(self, action: str, state: State) -> dict[str, Any]:
-        """The document of an event without an audit record: what the audit record would say."""
+    def _bare(self, action: str, state: State) -> Description:
+        """The description of an event without an audit record: what the audit record would say."""
         category, types = PROCESS_EVENTS[action]
         outcome = "unknown" if action == "end" else "success"
         facts = state.facts
@@ -648,7 +621,7 @@ class Pipeline:
             document["user"]["audit"] = self._processes.user(facts.loginuid)
         if facts.audit_session not in (None, UNSET_ID):
             document["auditd"] = {"session": str(facts.audit_session)}
-        return document
+        return self._descriptions.encode(document, [], enriched=True)
 
     def _details(self, process: Process, state: State) -> dict[str, Any]:
         """What ``sessiond.*`` tells of a process in an event."""
@@ -693,65 +666,76 @@ class Pipeline:
 
     def _finish(
         self,
-        document: dict[str, Any],
+        description: Description,
         process: Process,
         state: State,
         action: str | None,
         time: int,
         details: dict[str, Any],
-        warnings: list[str],
         *,
-        title: str | None = None,
         override: dict[str, Any] | None = None,
         event: AuditEvent | None = None,
     ) -> None:
-        """Join the document with its process and write it."""
+        """Join what an event says with its process and write it."""
         time = max(time, process.latest)
         process.latest = time
         if event is not None and not event.complete:
             details.setdefault("incomplete", []).append(_UNFINISHED)
-        if warnings:
-            self.counters.warnings += len(warnings)
-            details["warnings"] = warnings
+        self._warn(description, details)
+        more: dict[str, Any] = {}
         cgroup = self.table.cgroup_of(process, state)
         if cgroup is not None:
-            document.update(self._context(cgroup))
+            more.update(self._context(cgroup))
             if self.options.include_cgroup:
                 details["cgroup"] = display(cgroup)
         if details:
-            document["sessiond"] = details
-        providers = [self.options.source]
-        if event is not None:
-            providers.insert(0, "auditd")
+            more["sessiond"] = details
         if action in ("end", "fork", "setsid"):
             event_id = f"{process.entity_id}-{action}"
         else:
             assert event is not None  # noqa: S101 -- the others come from audit
             event_id = self._documents.audit_id(event.time, event.serial)
         block = self._processes.block(
-            process, state, time=time, ended=action == "end", title=title, override=override
+            process,
+            state,
+            time=time,
+            ended=action == "end",
+            title=description.title,
+            override=override,
         )
         self._emit(
-            document,
+            description,
             date=self._processes.date(time),
             event_id=event_id,
-            providers=providers,
+            providers=self._by_source if event is None else self._by_both,
+            more=more,
             process=block,
         )
 
+    def _warn(self, description: Description, details: dict[str, Any]) -> None:
+        if description.warnings:
+            self.counters.warnings += len(description.warnings)
+            details["warnings"] = description.warnings
+
     def _emit(
         self,
-        document: dict[str, Any],
+        description: Description,
         *,
         date: str,
         event_id: str,
-        providers: list[str],
+        providers: bytes,
+        more: dict[str, Any] | None,
         process: bytes | None = None,
     ) -> None:
-        self.counters.lines[document["event"].get("action", "")] += 1
+        self.counters.lines[description.action] += 1
         self._lines.append(
             self._documents.line(
-                document, date=date, event_id=event_id, providers=providers, process=process
+                description,
+                date=date,
+                event_id=event_id,
+                providers=providers,
+                more=more,
+                process=process,
             )
         )
 
@@ -790,6 +774,8 @@ class Pipeline:
         return unknown
 
 
+_BY_AUDIT: Final = b'["auditd"]'
+_BY_OURSELVES: Final = b'["sessiond"]'
 _UNFINISHED: Final = "audit: the end of the event was lost"
 
 

@@ -12,6 +12,7 @@ from sessiond.audit import libaudit
 from sessiond.config import group_id, user_id
 from sessiond.ecs import audit
 from sessiond.ecs.audit import Describer
+from sessiond.ecs.description import Descriptions
 from sessiond.ecs.document import DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.host import HostFacts
@@ -107,9 +108,11 @@ def _pipeline(
         documents=DocumentEncoder(
             host=host_block,
             identity=" ".join(machine_and_boot),
+        ),
+        descriptions=Descriptions(
+            _describer(config, names),
             auditbeat_actions=config.event.event_actions == "auditbeat",
         ),
-        describer=_describer(config, names),
         syscall_name=syscall_name,
         context=container_fields,
     )

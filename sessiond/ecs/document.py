@@ -5,13 +5,14 @@ What is the same on every line (agent, host, versions) is serialised once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
 
 from sessiond import __version__
+from sessiond.ecs.description import Description
 
 ECS_VERSION: Final = "9.4.0"
 
@@ -22,7 +23,6 @@ PROCESS_EVENTS: Final[Mapping[str, tuple[list[str], list[str]]]] = {
     "end": (["process"], ["end"]),
     "setsid": (["process"], ["change"]),
 }
-AUDITBEAT_ACTIONS: Final = {"exec": "executed", "exec-failed": "executed", "setsid": ""}
 
 
 class DocumentEncoder:
@@ -30,7 +30,7 @@ class DocumentEncoder:
 
     ``host`` is the ECS ``host`` object for every line. ``sequence`` is the number of the last line
     written (``event.sequence`` rises by one a line). ``identity`` (machine and boot) makes event
-    ids unique; ``auditbeat_actions`` turns the action names into Auditbeat's.
+    ids unique.
     """
 
     def __init__(
@@ -39,11 +39,9 @@ class DocumentEncoder:
         host: Mapping[str, Any],
         identity: str,
         sequence: int = 0,
-        auditbeat_actions: bool = False,
     ) -> None:
         """Serialise what is constant."""
         self.sequence = sequence
-        self._auditbeat_actions = auditbeat_actions
         self._prefix = blake2b(identity.encode(), digest_size=8).hexdigest()
         constant = {
             "ecs": {"version": ECS_VERSION},
@@ -63,34 +61,37 @@ class DocumentEncoder:
 
     def line(
         self,
-        document: dict[str, Any],
+        description: Description,
         *,
         date: str,
         event_id: str,
-        providers: Sequence[str],
+        providers: bytes,
+        more: Mapping[str, Any] | None = None,
         process: bytes | None = None,
     ) -> bytes:
-        """Complete a document and encode it as one line.
+        """Put a line together.
 
-        ``document["event"]`` has action, category, type and outcome already; ``process`` is the
-        ``process`` object as JSON and takes the place of the document's own.
+        ``providers`` is the JSON list of the sources it was made from; ``more`` are further members
+        of the document; ``process`` is the ``process`` object as JSON.
         """
         self.sequence += 1
-        event = document["event"]
-        event["id"] = event_id
-        event["sequence"] = self.sequence
-        event["module"] = "auditd"
-        event["provider"] = providers
-        event.setdefault("kind", "event")
-        if self._auditbeat_actions:
-            event["action"] = AUDITBEAT_ACTIONS.get(event["action"], event["action"])
-            if not event["action"]:
-                del event["action"]
+        # The date first: it is what a person looks for. No id holds what JSON would escape.
+        parts = [
+            b'{"@timestamp":"%b","event":{%b,"id":"%b","sequence":%d,"module":"auditd","provider":%b}'
+            % (
+                date.encode(),
+                description.event,
+                event_id.encode(),
+                self.sequence,
+                providers,
+            )
+        ]
+        if description.auditd:
+            parts += b',"auditd":{', description.auditd, b"}"
+        parts.append(description.rest)
+        if more:
+            parts += b",", orjson.dumps(more)[1:-1]
         if process is not None:
-            document["process"] = orjson.Fragment(process)
-        # The date first: it is what a person looks for.
-        return b'{"@timestamp":"%b",%b%b' % (
-            date.encode(),
-            orjson.dumps(document)[1:-1],
-            self._tail,
-        )
+            parts += b',"process":', process
+        parts.append(self._tail)
+        return b"".join(parts)

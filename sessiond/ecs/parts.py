@@ -164,7 +164,7 @@ class Reader:
             elif kind == CWD:
                 parts.cwd = self._fields(record.text).get("cwd")
             elif kind == PROCTITLE:
-                parts.title = _title(record.text)
+                parts.title = title_of(record.text)
             elif kind == SOCKADDR:
                 _socket(record.text, parts)
             elif kind == OBJ_PID:
@@ -258,7 +258,8 @@ def text_of(name: str, raw: bytes) -> str | None:
     return display(raw)
 
 
-def _title(text: bytes) -> str | None:
+def title_of(text: bytes) -> str | None:
+    """Return the command line that a PROCTITLE record tells, with spaces between the arguments."""
     title = decode(text.partition(b"proctitle=")[2])
     if not title:
         return None
