@@ -423,7 +423,7 @@ class Pipeline:
         # The audit record's own argv is whole where the tracer's copy is cut.
         args, whole = arguments(event.records)
         if args and state.program.args != tuple(args):
-            if state.program.args_size is not None:
+            if state.program.args_cut:
                 self._refine(state, args)
             override = self._processes.arguments(args)
         details = self._details(process, state)
@@ -637,7 +637,7 @@ class Pipeline:
         incomplete = self._incomplete(process, state)
         if incomplete:
             details["incomplete"] = incomplete
-        if state.program.args_size is not None:
+        if state.program.args_cut:
             details["truncated"] = ["process.args"]
         if self.options.include_namespaces:
             details["namespaces"] = {

@@ -8,6 +8,7 @@ alone; whatever has neither is closed by a deadline.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, parse_stamp, syscall_fields
 from sessiond.errors import RecordError
@@ -43,6 +44,9 @@ class AuditEvent:
     def __repr__(self) -> str:
         types = ",".join(str(record.type) for record in self.records)
         return f"AuditEvent({self.time}:{self.serial}, [{types}], complete={self.complete})"
+
+
+_PADDING: Final = (b"\n", b"\0")
 
 
 def stands_alone(record_type: int) -> bool:
@@ -149,4 +153,7 @@ class Assembler:
 
 def _record(record_type: int, event: AuditEvent, payload: bytes, key: bytes) -> Record:
     # The key ends before ")": behind it stand "): " or, in a truncated record, less.
-    return Record(record_type, event.time, event.serial, payload[len(key) + 3 :].rstrip(b"\n\0"))
+    text = payload[len(key) + 3 :]
+    if text[-1:] in _PADDING:
+        text = text.rstrip(b"\n\0")
+    return Record(record_type, event.time, event.serial, text)

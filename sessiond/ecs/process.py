@@ -16,7 +16,7 @@ import orjson
 
 from sessiond.audit.record import display
 from sessiond.ecs.time import timestamp
-from sessiond.process.events import Program
+from sessiond.process.events import Facts, Program
 from sessiond.process.table import ITSELF, Process, Reference, Relative, State
 
 # include/uapi/linux/tty.h and Documentation/admin-guide/devices.txt
@@ -25,6 +25,8 @@ CONSOLE_MAJOR: Final = 5
 UNIX98_PTY_MAJORS: Final = range(136, 144)
 
 UNSET_ID: Final = 4294967295
+
+_MOST_REMEMBERED: Final = 1024
 
 
 class Names(Protocol):
@@ -90,6 +92,8 @@ class ProcessEncoder:
         self._redact = redact
         self._users: dict[tuple[int, str | None], dict[str, str]] = {}
         self._groups: dict[tuple[int, str | None], dict[str, str]] = {}
+        self._terminals_and_users: dict[tuple[int, ...], bytes] = {}
+        self._owns: dict[tuple[object, ...], bytes] = {}
         self._unnamed = False  # a name was asked for that isn't known
 
     def date(self, time: int) -> str:
@@ -141,31 +145,48 @@ class ProcessEncoder:
         if isinstance(cached, _Encoded):
             return cached
         self._unnamed = False
-        encoded = _Encoded(orjson.dumps(self._shared(process, state))[1:-1])
+        encoded = _Encoded(self._shared(process, state))
         if not self._unnamed:
             # With a name that isn't known yet it is encoded anew the next time.
             state.cached = encoded
         return encoded
 
-    def _shared(self, process: Process, state: State) -> dict[str, Any]:
-        """The members that every reference to a process has."""
+    def _shared(self, process: Process, state: State, **better: object) -> bytes:
+        """The members that every reference to a process has; ``better`` are known better."""
         facts = state.facts
-        own: dict[str, Any] = {"entity_id": process.entity_id, "pid": process.pid}
-        if facts.vpid is not None and facts.vpid not in (0, process.pid):
-            own["vpid"] = facts.vpid
-        own["start"] = self.date(process.start)
+        own: dict[str, Any] = {}
         self.program(state.program, own)
         if state.working_directory:
             own["working_directory"] = display(state.working_directory)
+        own.update(better)
+        vpid = b""
+        if facts.vpid is not None and facts.vpid not in (0, process.pid):
+            vpid = b',"vpid":%d' % facts.vpid
+        return b"%b%b,%b%b" % (
+            self._identity(process),
+            vpid,
+            orjson.dumps(own)[1:-1] + b"," if own else b"",
+            self._terminal_and_users(facts),
+        )
+
+    def _terminal_and_users(self, facts: Facts) -> bytes:
         major, minor = facts.tty_major, facts.tty_minor
-        own["interactive"] = tty_is_terminal(major, minor)
-        if major or minor:
-            own["tty"] = {"char_device": {"major": major, "minor": minor}}
-        own["user"] = self.user(facts.euid)
-        own["group"] = self.group(facts.egid)
-        own["real_user"] = self.user(facts.uid)
-        own["real_group"] = self.group(facts.gid)
-        return own
+        key = (major, minor, facts.euid, facts.egid, facts.uid, facts.gid)
+        found = self._terminals_and_users.get(key)
+        if found is None:
+            own: dict[str, Any] = {"interactive": tty_is_terminal(major, minor)}
+            if major or minor:
+                own["tty"] = {"char_device": {"major": major, "minor": minor}}
+            own["user"] = self.user(facts.euid)
+            own["group"] = self.group(facts.egid)
+            own["real_user"] = self.user(facts.uid)
+            own["real_group"] = self.group(facts.gid)
+            found = orjson.dumps(own)[1:-1]
+            if not self._unnamed:
+                if len(self._terminals_and_users) >= _MOST_REMEMBERED:
+                    self._terminals_and_users.clear()
+                self._terminals_and_users[key] = found
+        return found
 
     def block(
         self,
@@ -186,9 +207,9 @@ class ProcessEncoder:
         encoded = self._encoded(process, state)
         shared = encoded.shared
         if override:
-            shared = orjson.dumps(self._shared(process, state) | override)[1:-1]
+            shared = self._shared(process, state, **override)
         if encoded.own is None:
-            encoded.own = self._own(process, state)
+            encoded.own = self._remembered_own(process, state)
         parts = [b"{", shared, encoded.own]
         if ended and process.end is not None:
             parts.append(self._end(process))
@@ -196,6 +217,27 @@ class ProcessEncoder:
             parts += b',"title":', orjson.dumps(title)
         parts += self._relatives(encoded, process, state, time), b"}"
         return b"".join(parts)
+
+    def _remembered_own(self, process: Process, state: State) -> bytes:
+        # Whatever a shell starts has the same ids, capabilities and earlier programs.
+        facts = state.facts
+        key = (
+            facts.suid,
+            facts.sgid,
+            facts.cap_effective,
+            facts.cap_permitted,
+            process.groups,
+            state.previous,
+        )
+        own = self._owns.get(key)
+        if own is None:
+            self._unnamed = False
+            own = self._own(process, state)
+            if not self._unnamed:
+                if len(self._owns) >= _MOST_REMEMBERED:
+                    self._owns.clear()
+                self._owns[key] = own
+        return own
 
     def _own(self, process: Process, state: State) -> bytes:
         """The members that only the process of an event has, not a reference to it."""

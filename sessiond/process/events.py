@@ -49,9 +49,10 @@ class Facts(NamedTuple):
 class Program(NamedTuple):
     """What a process executes: the outcome of its last execve.
 
-    ``args`` may be cut by the source's limit: then ``args_size`` (bytes in all, with the NULs) says
-    how long the whole is. ``executable`` is the resolved path; a deleted file has no suffix here,
-    ``deleted`` says so. ``filename`` is what was given to execve, where the source sees it.
+    ``args`` may be cut by the source's limit: ``args_size`` (bytes in all, with the NULs) says how
+    long the whole is, where the source knows. ``executable`` is the resolved path; a deleted file
+    has no suffix here, ``deleted`` says so. ``filename`` is what was given to execve, where the
+    source sees it.
     """
 
     comm: bytes
@@ -61,6 +62,13 @@ class Program(NamedTuple):
     deleted: bool = False
     filename: bytes | None = None
     executable_truncated: bool = False
+
+    @property
+    def args_cut(self) -> bool:
+        """Whether there is more of the argv than ``args`` has."""
+        if self.args is None or self.args_size is None:
+            return False
+        return sum(map(len, self.args)) + len(self.args) < self.args_size
 
 
 class Observed(NamedTuple):
