@@ -11,6 +11,7 @@ from sessiond.audit.record import CWD, arguments, decode, number
 from sessiond.process.events import Executed, Facts, Program
 from sessiond.process.table import Process
 
+DELETED: Final = b" (deleted)"  # d_path() of fs/d_path.c adds it
 _TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
 
 
@@ -46,11 +47,14 @@ def execution(
     """
     fields = event.syscall
     args, whole = arguments(event.records)
+    executable = decode(fields.get("exe", b""))
+    deleted = executable is not None and executable.endswith(DELETED)
     program = Program(
         decode(fields.get("comm", b"")) or b"",
-        decode(fields.get("exe", b"")),
+        executable.removesuffix(DELETED) if executable is not None else None,
         tuple(args) if args else None,
         None if whole or not args else sum(map(len, args)) + len(args) + 1,
+        deleted,
     )
     facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)
     return Executed(time, facts, program, working_directory(event))

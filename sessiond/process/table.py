@@ -339,6 +339,10 @@ class ProcessTable:
             before.working_directory = event.working_directory or before.working_directory
             before.executed = True
             before.cached = None
+            if session_known and before.facts.sid == process.pid:
+                # It leads a session by a setsid that was not told yet, and so came after this exec.
+                before.facts = before.facts._replace(sid=None, pgid=None)
+                before.session_leader = before.group_leader = before.entry_leader = None
         else:
             process = self.executed(event)
         state = process.state
@@ -346,6 +350,8 @@ class ProcessTable:
             of_parent = process.creator.at(event.time).session_leader
             state.session_leader = process.creator if of_parent is ITSELF else of_parent
             state.session_inferred = True
+            if state.entry_leader is None:
+                self._enter(process, state)
         return process
 
     def observed(self, event: Observed) -> Process:

@@ -64,6 +64,7 @@ class _Alive:
     counted: int = 0
 
 
+NOT_KNOWN = 0  # a process group that nothing tells, not even the state before
 _UNKNOWN_PROGRAM = Program(b"", None, None, None)
 
 
@@ -124,8 +125,7 @@ class ProcConnectorSource:
         """Return every process as procfs shows it now: for the start, and after a loss."""
         snapshot = self._procfs.snapshot()
         self._alive = {
-            seen.facts.pid: _Alive(seen, self._threads(seen.facts.pid), _now())
-            for seen in snapshot
+            seen.facts.pid: _Alive(seen, self._threads(seen.facts.pid), _now()) for seen in snapshot
         }
         return list(snapshot)
 
@@ -207,6 +207,8 @@ class ProcConnectorSource:
             if creator is None:
                 return None
             seen = _inherited(creator.seen, child, when)
+        elif creator is not None:
+            seen = _in_session(seen, creator.seen.facts.sid)
         self._alive[child] = _Alive(seen)
         start = creator.seen.facts.start if creator else None
         return Forked(when, seen.facts, parent, start, seen.program.comm, seen.working_directory)
@@ -217,9 +219,12 @@ class ProcConnectorSource:
         if known is not None and (
             seen is None or not same_process(known.seen.facts.start, seen.facts.start)
         ):
-            seen = known.seen._replace(program=_UNKNOWN_PROGRAM)
+            facts = known.seen.facts._replace(pgid=NOT_KNOWN)  # a shell may have set it meanwhile
+            seen = known.seen._replace(program=_UNKNOWN_PROGRAM, facts=facts)
         if seen is None:
             return None
+        if known is not None:
+            seen = _in_session(seen, known.seen.facts.sid)
         if not newest:  # procfs shows what was executed after this
             seen = seen._replace(program=_UNKNOWN_PROGRAM)
         self._alive[pid] = _Alive(seen)
@@ -241,6 +246,13 @@ class ProcConnectorSource:
 
 def _now() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _in_session(seen: Observed, sid: int | None) -> Observed:
+    """Return who was looked up as it was before a setsid that is still to be told."""
+    if seen.facts.sid == sid or sid is None:
+        return seen
+    return seen._replace(facts=seen.facts._replace(sid=sid, pgid=NOT_KNOWN))
 
 
 def _inherited(creator: Observed, pid: int, when: int) -> Observed:
