@@ -30,6 +30,12 @@ def nanoseconds(date: str) -> int:
     return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
 
+def agree(problems: Iterable[str]) -> None:
+    """Fail with the first of the problems, if there are any."""
+    found = list(problems)
+    assert not found, f"{len(found)} problems:\n" + "\n".join(found[:40])
+
+
 def malformed(daemon: Daemon) -> list[str]:
     """Say what is wrong with the lines themselves, against ECS and the contract."""
     problems = []
@@ -212,6 +218,8 @@ class Stream:
             for other in self.daemon.documents()
             if other["event"]["action"] == "end" and value(other, "process.entity_id") == parent
         ]
+        if not ends:
+            return not self.exact
         event = nanoseconds(document["@timestamp"])
         return any(nanoseconds(end) + _LEAVING >= event for end in ends)
 
