@@ -111,6 +111,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
+            stack.callback(self._names.close)
             self._open(stack)
             status = await self._serve_status()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -299,6 +300,7 @@ class Daemon:
             self._throttle.warning("lost", hop="socket", records=missed)
         self._watch_outputs(time_now)
         self._write(self._pipeline.poll(time_now))
+        self._names.refresh(time.monotonic())
         self._throttle.flush()
 
     def _watch_outputs(self, time_now: int) -> None:
@@ -407,6 +409,7 @@ class Daemon:
                 "dropped": self._audit.client.dropped,
             },
             "pipeline": self._pipeline.status(),
+            "procfs": {"denied": self._procfs.denied, "malformed": self._procfs.malformed},
             "outputs": {
                 state.pop("output"): state for state in (o.status() for o in self._outputs)
             },

@@ -96,6 +96,7 @@ class AuditSession:
             session = cls(listener, ledger, boot_id)
             session.notes.append(f"listening by multicast, with the rules that are there: {error}")
         except BaseException:
+            session.release(keep_rules=False)
             client.close()
             raise
         return session
@@ -140,10 +141,37 @@ class AuditSession:
         self._state.apply(self.client, **limits(settings, wanted))
         self._remember()
         self.load(wanted)
-        self._state.apply(self.client, enabled=1)
-        self._remember()
+        enabled = self._controls(wanted)
         if settings.immutable:
+            enabled = _LOCKED
+        self._state.apply(self.client, enabled=min(enabled, 1))
+        self._remember()
+        if enabled == _LOCKED:
             self.client.set("enabled", _LOCKED)
+
+    def _controls(self, wanted: RuleSet) -> int:
+        """Do what the rule files' control lines ask for; return what they want ``enabled`` to be.
+
+        The limits among them are set before the rules are loaded, see ``limits``.
+        """
+        enabled = 1
+        for control in wanted.controls:
+            match control.name:
+                case "enabled":
+                    enabled = int(control.value)
+                case "loginuid_immutable":
+                    self.client.set_loginuid_immutable(on=True, lock=True)
+                    self.notes.append("the login uid is immutable now, and stays so until reboot")
+                case "reset_lost":
+                    self.client.reset_lost()
+                case "reset_backlog_wait_time_actual":
+                    self.client.reset_backlog_wait_time_actual()
+                case "trim_subtrees" | "make_equivalent":
+                    where = f"{control.source}:{control.line}"
+                    self.notes.append(f"{where}: {control.name} is left to auditctl, nothing done")
+        if not enabled:
+            self.notes.append("a rule file switches auditing off (-e 0): there will be no events")
+        return enabled
 
     def load(self, wanted: RuleSet) -> None:
         """Make the kernel's rules those wanted: add what is missing, take away what only we want.
