@@ -13,6 +13,8 @@ from typing import Final
 from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, parse_stamp, syscall_fields
 from sessiond.errors import RecordError
 
+ANOM_ABEND: Final = 1701
+
 
 class AuditEvent:
     """All records of one event, in the order they came.
@@ -50,12 +52,12 @@ _PADDING: Final = (b"\n", b"\0")
 
 
 def stands_alone(record_type: int) -> bool:
-    """Tell whether a record of this type is an event by itself: the messages of user space.
+    """Tell whether a record of this type is an event by itself: no EOE will follow.
 
     See the ranges in include/uapi/linux/audit.h: 1100 to 1299 and 2100 to 2999 come from user
-    space, which knows no EOE.
+    space. ANOM_ABEND is written when a signal is delivered, outside of any system call.
     """
-    return 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
+    return 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999 or record_type == ANOM_ABEND
 
 
 class Assembler:
