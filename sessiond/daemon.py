@@ -180,6 +180,7 @@ class Daemon:
             source=self._source.name,
             exact=self._source.exact,
             audited=audited,
+            exec_by_source=self._audit.client.multicast and "execve" not in audited,
         )
         self._kernel_lost = self._audit.client.status().lost
         self._socket_dropped = self._audit.client.dropped

@@ -63,13 +63,15 @@ class PipelineOptions:
 
     ``source`` is the name of the process source, ``exact`` whether it sees every fork, exec and
     exit. ``audited`` are the syscalls that the loaded rules can bring events of: an end waits for
-    its exit_group only where one can come. ``max_args_bytes`` limits one event's argv.
+    its exit_group only where one can come. ``exec_by_source`` writes the execs that the source
+    tells of, for where nobody audits them. ``max_args_bytes`` limits one event's argv.
     """
 
     source: str
     exact: bool
     audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
     fork_events: bool = False
+    exec_by_source: bool = False
     include_namespaces: bool = False
     include_cgroup: bool = False
     max_args_bytes: int = 1_048_576
@@ -188,7 +190,9 @@ class Pipeline:
                 if self.options.fork_events and not event.facts.kernel_thread:
                     self._process_event("fork", process, process.states[0], event.time)
             elif isinstance(event, Executed):
-                table.executed(event)
+                process = table.executed(event)
+                if self.options.exec_by_source:
+                    self._process_event("exec", process, process.state, event.time)
                 if self._execs:
                     self._retry_execs()
             elif isinstance(event, Changed):
@@ -692,9 +696,10 @@ class Pipeline:
             more["sessiond"] = details
         if action in ("end", "fork", "setsid"):
             event_id = f"{process.entity_id}-{action}"
-        else:
-            assert event is not None  # noqa: S101 -- the others come from audit
+        elif event is not None:
             event_id = self._documents.audit_id(event.time, event.serial)
+        else:
+            event_id = f"{process.entity_id}-{action}-{state.time:x}"
         block = self._processes.block(
             process,
             state,

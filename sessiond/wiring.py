@@ -50,16 +50,19 @@ def live_pipeline(
     source: str,
     exact: bool,
     audited: frozenset[str],
+    exec_by_source: bool = False,
 ) -> Pipeline:
     """Make the daemon's pipeline.
 
     ``boot_time`` is in ns since the epoch; ``source`` and ``exact`` say where process events come
-    from; ``audited`` are the system calls that the loaded rules can bring events of.
+    from; ``audited`` are the system calls that the loaded rules can bring events of;
+    ``exec_by_source`` writes execs without an audit event.
     """
     options = PipelineOptions(
         source=source,
         exact=exact,
         audited=audited,
+        exec_by_source=exec_by_source,
         fork_events=config.event.fork_events,
         include_namespaces=config.event.include_namespaces,
         include_cgroup=config.event.include_cgroup,
