@@ -26,7 +26,7 @@ from sessiond.audit.record import arguments, display, fields, number
 from sessiond.ecs.description import Description, Descriptions
 from sessiond.ecs.document import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import UNSET_ID, ProcessEncoder
-from sessiond.process.audited import execution
+from sessiond.process.audited import MOST_KEPT, execution, shortened
 from sessiond.process.events import (
     Changed,
     Executed,
@@ -429,10 +429,10 @@ class Pipeline:
         if args and state.program.args != tuple(args):
             if state.program.args_cut:
                 self._refine(state, args)
-            override = self._processes.arguments(args)
-        details = self._details(process, state)
-        if not whole and args:
-            details.setdefault("truncated", []).append("process.args")
+            shown = shortened(args, self.options.max_args_bytes)
+            override = self._processes.arguments(shown) | {"args_count": len(args)}
+            whole = whole and shown is args
+        details = self._details(process, state, own_args_cut=bool(args) and not whole)
         if note:
             details["incomplete"] = [note]
         description = self._descriptions.recall(event)
@@ -453,17 +453,10 @@ class Pipeline:
     def _refine(self, state: State, args: list[bytes]) -> None:
         """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
         program = state.program
-        kept, size = [], 0
-        for argument in args:
-            size += len(argument) + 1
-            if size > 32_768:
-                break
-            kept.append(argument)
-        if len(kept) > len(program.args or ()):
-            whole = len(kept) == len(args)
-            state.program = program._replace(
-                args=tuple(kept), args_size=None if whole else program.args_size
-            )
+        kept = shortened(args, MOST_KEPT)
+        if len(kept) >= len(program.args or ()):
+            size = sum(map(len, args)) + len(args)
+            state.program = program._replace(args=tuple(kept), args_size=size)
             state.cached = None
 
     # Ends
@@ -627,8 +620,13 @@ class Pipeline:
             document["auditd"] = {"session": str(facts.audit_session)}
         return self._descriptions.encode(document, [], enriched=True)
 
-    def _details(self, process: Process, state: State) -> dict[str, Any]:
-        """What ``sessiond.*`` tells of a process in an event."""
+    def _details(
+        self, process: Process, state: State, *, own_args_cut: bool | None = None
+    ) -> dict[str, Any]:
+        """What ``sessiond.*`` tells of a process in an event.
+
+        ``own_args_cut`` says whether the process's own argv is cut, where the event knows better.
+        """
         details: dict[str, Any] = {}
         facts = state.facts
         creator = process.creator
@@ -641,8 +639,19 @@ class Pipeline:
         incomplete = self._incomplete(process, state)
         if incomplete:
             details["incomplete"] = incomplete
-        if state.program.args_cut:
-            details["truncated"] = ["process.args"]
+        cut = ["process.args"] if own_args_cut else []
+        if own_args_cut is None and state.program.args_cut:
+            cut.append("process.args")
+        for name, relative in (
+            ("parent", creator),
+            ("group_leader", state.group_leader),
+            ("session_leader", state.session_leader),
+            ("entry_leader", state.entry_leader),
+        ):
+            if isinstance(relative, Process) and relative.state.program.args_cut:
+                cut.append(f"process.{name}.args")
+        if cut:
+            details["truncated"] = cut
         if self.options.include_namespaces:
             details["namespaces"] = {
                 name: number

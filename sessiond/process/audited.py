@@ -8,11 +8,26 @@ from typing import Final, TypedDict
 
 from sessiond.audit.assemble import AuditEvent
 from sessiond.audit.record import CWD, arguments, decode, number
-from sessiond.process.events import Executed, Facts, Program
+from sessiond.process.events import LEAST_KEPT, Executed, Facts, Program
 from sessiond.process.table import Process
 
 DELETED: Final = b" (deleted)"  # d_path() of fs/d_path.c adds it
 _TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
+
+
+# How much of an argv, in bytes, is remembered of a process.
+MOST_KEPT: Final = 32_768
+
+
+def shortened(args: list[bytes], limit: int) -> list[bytes]:
+    """The first arguments, with their NULs at most ``limit`` bytes together; the last may be cut."""
+    size = 0
+    for index, argument in enumerate(args):
+        size += len(argument) + 1
+        if size > limit:
+            rest = argument[: max(0, limit - (size - len(argument)))]
+            return [*args[:index], rest] if rest else args[:index]
+    return args
 
 
 def terminal(name: bytes) -> tuple[int, int]:
@@ -47,13 +62,14 @@ def execution(
     """
     fields = event.syscall
     args, whole = arguments(event.records)
+    size = sum(map(len, args)) + len(args)
     executable = decode(fields.get("exe", b""))
     deleted = executable is not None and executable.endswith(DELETED)
     program = Program(
         decode(fields.get("comm", b"")) or b"",
         executable.removesuffix(DELETED) if executable is not None else None,
-        tuple(args) if args else None,
-        None if whole or not args else sum(map(len, args)) + len(args) + 1,
+        tuple(shortened(args, MOST_KEPT)) if args else None,
+        size if whole else size + LEAST_KEPT,  # of a part that was lost, nobody knows the size
         deleted,
     )
     facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)

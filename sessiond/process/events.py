@@ -46,6 +46,9 @@ class Facts(NamedTuple):
     kernel_thread: bool = False
 
 
+LEAST_KEPT = 256
+
+
 class Program(NamedTuple):
     """What a process executes: the outcome of its last execve.
 
@@ -66,7 +69,8 @@ class Program(NamedTuple):
     @property
     def args_cut(self) -> bool:
         """Whether there is more of the argv than ``args`` has."""
-        if self.args is None or self.args_size is None:
+        # No source keeps less than this, so the usual short argv needs no adding up.
+        if self.args is None or self.args_size is None or self.args_size <= LEAST_KEPT:
             return False
         return sum(map(len, self.args)) + len(self.args) < self.args_size
 
