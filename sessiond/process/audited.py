@@ -20,7 +20,7 @@ MOST_KEPT: Final = 32_768
 
 
 def shortened(args: list[bytes], limit: int) -> list[bytes]:
-    """The first arguments, with their NULs at most ``limit`` bytes together; the last may be cut."""
+    """The first arguments, with their NULs at most ``limit`` bytes; the last may be cut."""
     size = 0
     for index, argument in enumerate(args):
         size += len(argument) + 1
