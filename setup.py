@@ -22,6 +22,7 @@ COMPILED = [
     "sessiond/ecs/process.py",
     "sessiond/ecs/time.py",
     "sessiond/ecs/values.py",
+    "sessiond/ledger.py",
     "sessiond/pipeline.py",
     "sessiond/process/audited.py",
     "sessiond/process/container.py",

@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from sessiond.audit.assemble import Assembler, AuditEvent
-from sessiond.audit.record import arguments, display, fields, number
+from sessiond.audit.record import CONFIG_CHANGE, arguments, decode, display, fields, number
 from sessiond.ecs.description import Description, Descriptions
 from sessiond.ecs.document import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import UNSET_ID, ProcessEncoder
+from sessiond.ledger import Loss, Losses, account
 from sessiond.process.audited import MOST_KEPT, execution, shortened
 from sessiond.process.events import (
     Changed,
@@ -82,12 +83,17 @@ class PipelineOptions:
 
 @dataclass
 class Counters:
-    """What went through, hop by hop; see ``Pipeline.ledger`` for the identity they obey."""
+    """What went through; see ``Pipeline.account`` for the identity they obey.
+
+    ``unaudited`` are the lines without an audit event, ``merged`` the audit events without a line
+    of their own: what they tell was written before.
+    """
 
     audit_events: int = 0
     process_events: Counter[str] = field(default_factory=Counter)
     lines: Counter[str] = field(default_factory=Counter)
-    lost: Counter[str] = field(default_factory=Counter)
+    unaudited: int = 0
+    merged: int = 0
     joined_ends: int = 0
     unjoined_execs: int = 0
     unenriched: int = 0
@@ -100,6 +106,25 @@ class _Waiting(NamedTuple):
     due: int
     event: AuditEvent
     kind: str
+
+
+@dataclass
+class Canary:
+    """A process of ours that shall be seen: ``audited`` by audit, ``traced`` by the source."""
+
+    pid: int
+    audited: bool = False
+    traced: bool = False
+
+
+class ConfigChange(NamedTuple):
+    """Somebody changed the audit configuration, as its CONFIG_CHANGE record tells."""
+
+    text: str  # op=, and what it was done to
+    auid: int | None
+    user: str | None
+    pid: int | None  # of who did it, where there is a SYSCALL record
+    comm: str | None
 
 
 SyscallName = Callable[[bytes, bytes], str]
@@ -126,6 +151,10 @@ class Pipeline:
         self.options = options
         self.table = table
         self.counters = Counters()
+        self.losses = Losses()
+        # The last changes of the audit configuration, whoever made them; the daemon takes them.
+        self.notices: deque[ConfigChange] = deque(maxlen=64)
+        self.canary: Canary | None = None
         self._processes = processes
         self._documents = documents
         self._descriptions = descriptions
@@ -146,8 +175,12 @@ class Pipeline:
         self._lines: list[bytes] = []
         self._wall_offset = 0
         self._drained = 0
+        self._polled: int | None = None
         self._own_events = 0
         source = options.source
+        self._why_unknown = (
+            "the log does not tell" if options.replay else "it was gone before anyone looked"
+        )
         self._by_source = b'["%b"]' % source.encode()
         self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
 
@@ -200,42 +233,92 @@ class Pipeline:
                 if event.what == "session":
                     self._session(process, event.time)
             elif isinstance(event, Lost):
-                self.lost(event.time, "tracer", event.number, f"{event.kind} events")
+                self.lost(event.time, "tracer", event.number, _RING_FULL, kind=event.kind)
             else:
                 table.cgroups[event.cgroup_id] = event.path
         if observed:
             table.snapshot(observed)
 
-    def lost(self, time: int, hop: str, number: int, reason: str) -> None:
-        """Note a loss: it is counted, and told in the stream."""
-        self.counters.lost[hop] += number
-        self.own_event(
-            "sessiond-lost",
-            time,
-            {"loss": {"hop": hop, "count": number, "reason": reason}},
-            f"lost {number} at the hop {hop}: {reason}",
-        )
+    def lost(
+        self,
+        time: int,
+        hop: str,
+        count: int,
+        reason: str,
+        *,
+        since: int | None = None,
+        kind: str = "",
+    ) -> None:
+        """Note a loss between ``since`` (the last poll, if None) and ``time``, both ns since boot.
 
-    def own_event(self, action: str, time: int, details: Mapping[str, Any], message: str) -> None:
-        """Write an event about ourselves: sessiond-lost, -degraded or -recovered."""
+        It is counted at once, and told in the stream by ``poll``, at most once a second for a hop.
+        """
+        if since is None:
+            since = time if self._polled is None else min(self._polled, time)
+        self.losses.note(hop, count, reason, since=since, until=time, kind=kind)
+
+    def reconcile(self, events: list[ProcessEvent], *, since: int, time: int) -> int:
+        """Check the table after a loss against the source's new snapshot, begun at ``time``.
+
+        ``events`` are the snapshot, and what came meanwhile, by time; the loss began after
+        ``since``. Who isn't there any more has ended in between, one can't tell when: from
+        ``since`` on, nothing is said to be of them. Returns how many those are.
+        """
+        self.feed_process(events)
+        observed = [event for event in events if isinstance(event, Observed)]
+        return len(self.table.absent(observed, time, ended=since))
+
+    def own_event(
+        self,
+        action: str,
+        time: int,
+        details: Mapping[str, Any],
+        message: str,
+        *,
+        window: tuple[int, int] | None = None,
+    ) -> None:
+        """Write an event about ourselves: sessiond-lost, -degraded or -recovered.
+
+        ``window`` is when it began and when it ended, in ns since boot like ``time``.
+        """
         self._own_events += 1
-        document: dict[str, Any] = {
-            "message": message,
-            "event": {
-                "kind": "pipeline_error",
-                "action": action,
-                "category": ["process"],
-                "type": ["info"],
-                "outcome": "success" if action == "sessiond-recovered" else "failure",
-            },
-            "sessiond": dict(details),
+        self.counters.unaudited += 1
+        event: dict[str, Any] = {
+            "kind": "pipeline_error",
+            "action": action,
+            "category": ["process"],
+            "type": ["info"],
+            "outcome": "success" if action == "sessiond-recovered" else "failure",
         }
+        if window is not None:
+            event["start"] = self._processes.date(window[0])
+            event["end"] = self._processes.date(window[1])
+        document: dict[str, Any] = {"message": message, "event": event, "sessiond": dict(details)}
         self._emit(
             self._descriptions.encode(document, [], enriched=True),
             date=self._processes.date(time),
             event_id=self._documents.own_id(time, self._own_events),
             providers=_BY_OURSELVES,
             more=None,
+        )
+
+    def _tell(self, loss: Loss, now: int) -> None:
+        """Write a loss into the stream: the window, the hop, the count and the reason."""
+        begin, end = self._processes.date(loss.since), self._processes.date(loss.until)
+        details: dict[str, Any] = {
+            "hop": loss.hop,
+            "count": loss.number,
+            "unit": loss.unit,
+            "reason": loss.reason,
+        }
+        if loss.kinds:
+            details["kinds"] = loss.kinds
+        self.own_event(
+            "sessiond-lost",
+            now,
+            {"loss": details},
+            f"blind from {begin} to {end}: {loss.hop}, {loss.number} {loss.unit}: {loss.reason}",
+            window=(loss.since, loss.until),
         )
 
     # Output
@@ -252,16 +335,19 @@ class Pipeline:
 
     def poll(self, now: int) -> list[bytes]:
         """Handle all that is ready or overdue; return its lines."""
+        self._polled = now
         self._take(self._assembler.expire(now))
         ready, self._ready = self._ready, []
         for event in ready:
             self._audit_event(event, now)
         presumed, self.table.presumed = self.table.presumed, []
         for process in presumed:
-            self._end(process, None)
+            self._presumed(process)
         if self._execs or self._ends or self._exit_groups or self._sessions:
             self._overdue(now)
         self.table.forget(min(now, self._drained) if self._drained else now)
+        for loss in self.losses.due(now):
+            self._tell(loss, now)
         lines, self._lines = self._lines, []
         return lines
 
@@ -280,6 +366,8 @@ class Pipeline:
         for process, time in list(self._sessions.items()):
             self._process_event("setsid", process, process.at(time), time)
         self._sessions.clear()
+        for loss in self.losses.flush():
+            self._tell(loss, now)
         return lines + self.poll(now)
 
     def deadline(self) -> int | None:
@@ -298,6 +386,19 @@ class Pipeline:
             self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._exit_groups)
         )
 
+    def account(self) -> dict[str, Any]:
+        """Where the audit events are that have been received; it is balanced at every moment.
+
+        An event is received with its first record. None is filtered or dropped here: each is
+        written as a line, or merged into one that was written before, or in flight.
+        """
+        return account(
+            self.counters.audit_events + self._assembler.in_flight,
+            written=self.counters.lines.total() - self.counters.unaudited,
+            merged=self.counters.merged,
+            in_flight=self.in_flight,
+        )
+
     def status(self) -> dict[str, Any]:
         """The counters, as ``sessiond status`` shows them."""
         counters = self.counters
@@ -313,7 +414,6 @@ class Pipeline:
             "warnings": counters.warnings,
             "process_events": dict(counters.process_events),
             "lines": dict(counters.lines),
-            "lost": dict(counters.lost),
             "table": {
                 "processes": len(self.table),
                 "evicted": self.table.evicted,
@@ -400,6 +500,8 @@ class Pipeline:
         """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
         self.counters.unjoined_execs += 1
         pid = number(event.syscall.get("pid"))
+        if self.canary is not None and pid == self.canary.pid:
+            self.canary.audited = True
         time = self._boot(event.time)
         if self.table.holder(pid, time, TICK) is None:
             self._other(event, "process: the tracer did not see it")
@@ -435,6 +537,8 @@ class Pipeline:
         details = self._details(process, state, own_args_cut=bool(args) and not whole)
         if note:
             details["incomplete"] = [note]
+        elif self.canary is not None and process.pid == self.canary.pid:
+            self.canary.audited = self.canary.traced = True
         description = self._descriptions.recall(event)
         self._finish(
             description, process, state, "exec", time, details, override=override, event=event
@@ -466,15 +570,20 @@ class Pipeline:
         time = self._boot(event.time)
         process = self._ending(pid, time)
         if process is None:
-            if self.options.exact and self.table.get(pid) is None:
+            process = self.table.get(pid)
+            if self.options.exact and (process is None or _presumed_ended(process)):
+                # Of who is presumed to have ended, one can't tell whether this is the end of it or
+                # that of somebody who got the same pid later.
                 self._other(event, "process: not known")
                 return
-            process = self.table.get(pid)
         if process is None:
             self._other(event, "process: it ended before it could be looked up")
         elif process in self._ends:
             del self._ends[process]
             self._end(process, event)
+        elif process in self._exit_groups:
+            # Two of its threads called exit_group at once: the first decides.
+            self.counters.merged += 1
         elif self.options.exact and process.end is None:
             self._exit_groups[process] = _Waiting(now + HOLD_EXIT_GROUP, event, "end")
         elif process.end is None or not self.options.exact:
@@ -483,6 +592,7 @@ class Pipeline:
             # The end was written already: a deadline was too short. The audit event counts as
             # joined all the same; it says nothing that the end didn't.
             self.counters.joined_ends += 1
+            self.counters.merged += 1
 
     def _ending(self, pid: int, time: int) -> Process | None:
         """Who called exit_group then: of several who had the pid, the first without a match."""
@@ -497,10 +607,17 @@ class Pipeline:
 
     def _end_by_audit(self, process: Process, event: AuditEvent) -> None:
         """End a process by its exit_group, where no tracer told or will tell of its end."""
-        code = int(event.syscall.get("a0", b"0"), 16) & 0xFF
+        code = _exit_code(event)
         time = max(self._boot(event.time), process.state.time)
         self.table.ended(process, time, code << 8)
         self._end(process, event)
+
+    def _presumed(self, process: Process) -> None:
+        """Write the end of a process of which only its absence tells, or its exit_group."""
+        waiting = self._exit_groups.pop(process, None)
+        if waiting is not None:
+            process.status = _exit_code(waiting.event) << 8
+        self._end(process, None if waiting is None else waiting.event)
 
     def _exited(self, process: Process, event: Exited) -> None:
         if event.facts.kernel_thread:
@@ -534,6 +651,7 @@ class Pipeline:
             self.counters.joined_ends += 1
             description = self._descriptions.recall(event)
         else:
+            self.counters.unaudited += 1
             description = self._bare("end", state)
         details = self._details(process, state)
         if process.status is None:
@@ -576,6 +694,8 @@ class Pipeline:
 
     def _other(self, event: AuditEvent, note: str = "") -> None:
         """Write any other event, enriched by its pid where that is the kernel's own word."""
+        if event.records and event.records[0].type == CONFIG_CHANGE:
+            self._notice(event)
         stamp = self._boot(event.time)
         pid = number(event.syscall.get("pid")) or _pid_of(event)
         process = self.table.holder(pid, stamp, TICK) if pid else None
@@ -599,8 +719,28 @@ class Pipeline:
             more={"sessiond": details} if details else None,
         )
 
+    def _notice(self, event: AuditEvent) -> None:
+        """Keep for the daemon who changed the audit configuration, and what."""
+        told = fields(event.records[0].text)
+        call = event.syscall
+        auid = number(told["auid"]) if "auid" in told else None
+        if auid == UNSET_ID:
+            auid = None
+        pid = number(call["pid"]) if "pid" in call else None
+        comm = decode(call.get("comm", b""))
+        text = " ".join(
+            f"{name}={display(value)}"
+            for name, value in told.items()
+            if name not in ("auid", "ses", "subj", "res", "uid", "pid", "tty")
+        )
+        user = None if auid is None else self._processes.user(auid).get("name")
+        self.notices.append(
+            ConfigChange(text, auid, user, pid, None if comm is None else display(comm))
+        )
+
     def _process_event(self, action: str, process: Process, state: State, time: int) -> None:
         """Write an event that only the process source told of."""
+        self.counters.unaudited += 1
         details = self._details(process, state)
         self._finish(self._bare(action, state), process, state, action, time, details)
 
@@ -628,6 +768,8 @@ class Pipeline:
         ``own_args_cut`` says whether the process's own argv is cut, where the event knows better.
         """
         details: dict[str, Any] = {}
+        if self.canary is not None and process.pid == self.canary.pid:
+            details["canary"] = True
         facts = state.facts
         creator = process.creator
         if creator is not None and facts.ppid not in (0, creator.pid):
@@ -668,13 +810,13 @@ class Pipeline:
     def _incomplete(self, process: Process, state: State) -> list[str]:
         notes = []
         if process.creator is None and process.pid > 2:
-            notes.append("process.parent: it was gone before anyone looked")
+            notes.append(f"process.parent: {self._why_unknown}")
         if state.session_leader is None:
-            notes.append("process.session_leader: it was gone before anyone looked")
+            notes.append(f"process.session_leader: {self._why_unknown}")
         elif state.session_inferred:
             notes.append("process.session_leader: taken from the parent, which it was forked by")
         if state.group_leader is None:
-            notes.append("process.group_leader: it was gone before anyone looked")
+            notes.append(f"process.group_leader: {self._why_unknown}")
         return notes
 
     def _finish(
@@ -790,12 +932,22 @@ class Pipeline:
 
 _BY_AUDIT: Final = b'["auditd"]'
 _BY_OURSELVES: Final = b'["sessiond"]'
+_RING_FULL: Final = "the tracer's buffer was full"
 _UNFINISHED: Final = "audit: the end of the event was lost"
 
 
 def _pid_of(event: AuditEvent) -> int:
     """The pid of a record that is no syscall's; the kernel writes it, also for user space."""
     return next((number(fields(r.text).get("pid")) for r in event.records), 0)
+
+
+def _exit_code(event: AuditEvent) -> int:
+    """The code that an exit_group event was called with."""
+    return int(event.syscall.get("a0", b"0"), 16) & 0xFF
+
+
+def _presumed_ended(process: Process) -> bool:
+    return process.end is not None and process.status is None
 
 
 def _signal(status: int) -> dict[str, Any]:

@@ -385,10 +385,19 @@ class ProcessTable:
         return processes
 
     def reconcile(self, observed: list[Observed], time: int) -> list[Process]:
-        """Check the table against a snapshot taken at ``time``, after a loss; return who is gone.
+        """Check the table against a snapshot taken at ``time``; return who is gone.
 
         Who isn't in the snapshot has ended at some moment; who is in it and wasn't known is
         taken in.
+        """
+        gone = self.absent(observed, time, ended=time)
+        self.snapshot(observed)
+        return gone
+
+    def absent(self, observed: Iterable[Observed], time: int, *, ended: int) -> list[Process]:
+        """End who isn't in a snapshot that was begun at ``time``; return who that is.
+
+        Their end is dated ``ended``, or that of the last thing that is known of them.
         """
         there = {event.facts.pid: event.facts for event in observed}
         gone = []
@@ -397,9 +406,8 @@ class ProcessTable:
                 continue
             facts = there.get(process.pid)
             if facts is None or not process.is_same(facts.start, exact=_is_exact(facts)):
-                self.ended(process, time)
+                self.ended(process, max(ended, process.state.time))
                 gone.append(process)
-        self.snapshot(observed)
         return gone
 
     def forget(self, time: int) -> None:

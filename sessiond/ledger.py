@@ -1,0 +1,110 @@
+"""The account of what went through, and of what was lost on the way. Pure: time is an argument.
+
+Hops, in the order of the flow: ``kernel`` (records that never left it), ``socket`` (records that
+the receive buffer of a multicast listener had no room for), ``record`` (records that could not be
+read), ``tracer`` (process events that the ring had no room for), ``output`` (lines).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final, NamedTuple
+
+# How often, in ns, one hop's losses are told at the most.
+INTERVAL: Final = 1_000_000_000
+
+# What each hop loses.
+UNITS: Final = {
+    "kernel": "records",
+    "socket": "records",
+    "record": "records",
+    "tracer": "events",
+    "output": "lines",
+}
+
+
+class Loss(NamedTuple):
+    """``number`` were lost at ``hop``, each at some time between ``since`` and ``until``.
+
+    The times are ns since boot. ``kinds`` says how many of which kind, where the hop knows kinds.
+    """
+
+    hop: str
+    number: int
+    reason: str
+    since: int
+    until: int
+    kinds: dict[str, int]
+
+    @property
+    def unit(self) -> str:
+        """What was lost: records, events or lines."""
+        return UNITS[self.hop]
+
+
+class Losses:
+    """Counts what is lost, and gathers it so that each hop tells of it at most once an INTERVAL."""
+
+    def __init__(self) -> None:
+        """Start with nothing lost."""
+        self.totals: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self._untold: dict[str, Loss] = {}
+        self._told: dict[str, int] = {}
+
+    def note(
+        self, hop: str, number: int, reason: str, *, since: int, until: int, kind: str = ""
+    ) -> None:
+        """Count a loss; reason and window are joined with what is not told yet of this hop."""
+        self.totals[hop] += number
+        if kind:
+            self.kinds[kind] += number
+        before = self._untold.get(hop)
+        if before is None:
+            kinds = {kind: number} if kind else {}
+            self._untold[hop] = Loss(hop, number, reason, since, until, kinds)
+            return
+        kinds = dict(before.kinds)
+        if kind:
+            kinds[kind] = kinds.get(kind, 0) + number
+        if reason not in before.reason.split("; "):
+            reason = f"{before.reason}; {reason}"
+        else:
+            reason = before.reason
+        self._untold[hop] = Loss(
+            hop,
+            before.number + number,
+            reason,
+            min(before.since, since),
+            max(before.until, until),
+            kinds,
+        )
+
+    def due(self, now: int) -> list[Loss]:
+        """Return, and forget, what may be told at ``now``."""
+        if not self._untold:
+            return []
+        hops = [hop for hop in self._untold if self._told.get(hop, -INTERVAL) + INTERVAL <= now]
+        for hop in hops:
+            self._told[hop] = now
+        return [self._untold.pop(hop) for hop in hops]
+
+    def flush(self) -> list[Loss]:
+        """Return, and forget, all that is not told yet: the end has come."""
+        losses = list(self._untold.values())
+        self._untold.clear()
+        return losses
+
+
+def account(received: int, **places: int) -> dict[str, Any]:
+    """Make the account of one hop: what came in, where it is, and whether the two agree."""
+    return {"received": received, **places, "balanced": received == sum(places.values())}
+
+
+def balanced(statement: dict[str, Any]) -> bool:
+    """Tell whether every account in a statement, and in the statements in it, is balanced."""
+    return all(
+        balanced(value) if isinstance(value, dict) else value
+        for name, value in statement.items()
+        if name == "balanced" or isinstance(value, dict)
+    )
