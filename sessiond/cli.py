@@ -354,10 +354,11 @@ def _replay(arguments: argparse.Namespace) -> int:
     from sessiond.audit import libaudit
 
     _quiet(arguments)
-    pipeline = wiring.offline_pipeline(config.load(arguments.config))
+    names = replay.LoggedNames()
+    pipeline = wiring.offline_pipeline(config.load(arguments.config), names)
     try:
         with _open(arguments.log, "rb") as source, _open(arguments.output, "wb") as sink:
-            outcome = replay.replay(source, pipeline, sink.writelines, libaudit.message_type)
+            outcome = replay.replay(source, pipeline, sink.writelines, libaudit.message_type, names)
             sink.flush()
     except BrokenPipeError:
         raise

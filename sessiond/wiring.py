@@ -14,6 +14,7 @@ from sessiond.ecs import audit
 from sessiond.ecs.audit import Describer
 from sessiond.ecs.description import Descriptions
 from sessiond.ecs.document import DocumentEncoder
+from sessiond.ecs.process import Names as ProcessNames
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.host import HostFacts
 from sessiond.names import Names, NullNames
@@ -80,7 +81,7 @@ def live_pipeline(
     )
 
 
-def offline_pipeline(config: Config) -> Pipeline:
+def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
     """Make the pipeline of ``replay``: nothing of this host is in what it writes."""
     options = PipelineOptions(
         source="auditd",
@@ -89,15 +90,13 @@ def offline_pipeline(config: Config) -> Pipeline:
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
         replay=True,
     )
-    return _pipeline(
-        config, options, NullNames(), machine_and_boot=_OFFLINE, boot_time=0, host_block={}
-    )
+    return _pipeline(config, options, names, machine_and_boot=_OFFLINE, boot_time=0, host_block={})
 
 
 def _pipeline(
     config: Config,
     options: PipelineOptions,
-    names: Names | NullNames,
+    names: ProcessNames,
     *,
     machine_and_boot: tuple[str, str],
     boot_time: int,
@@ -135,7 +134,7 @@ def container_fields(cgroup: bytes) -> Mapping[str, Any]:
     return found.fields() if found is not None else {}
 
 
-def _describer(config: Config, names: Names | NullNames) -> Describer:
+def _describer(config: Config, names: ProcessNames) -> Describer:
     options = audit.Options(
         resolve_ids=config.auditd.resolve_ids,
         include_raw_message=config.auditd.include_raw_message,

@@ -88,6 +88,11 @@ def split_log_line(line: bytes, type_number: Callable[[str], int | None]) -> tup
     return number, text.rstrip(b"\r\n")
 
 
+def enrichment(line: bytes) -> bytes:
+    """Return the names that auditd's ENRICHED format adds to a record; empty without any."""
+    return line.partition(_ENRICHMENT)[2].rstrip(b"\r\n")
+
+
 def fields(text: bytes) -> dict[str, bytes]:
     """Return the fields of a record's text, in order, with their values as written.
 
