@@ -185,10 +185,10 @@ class Auditd(Section, frozen=True, kw_only=True):
         bool, _option("Add the names of users and groups to their ids.", live=True)
     ] = True
     include_raw_message: Annotated[
-        bool, _option("Keep the text of the records in event.original.", live=True)
+        bool, _option("Keep the text of the records in auditd.messages.", live=True)
     ] = False
     include_warnings: Annotated[
-        bool, _option("Tell in error.message what could not be parsed.", live=True)
+        bool, _option("Tell in auditd.warnings what could not be parsed.", live=True)
     ] = False
     keep_rules_on_exit: Annotated[
         bool, _option("Leave our rules in the kernel when we end.", live=True)

@@ -272,7 +272,8 @@ def _lines(section: dict[str, Any], indent: str) -> Iterator[str]:
             for item in value:
                 yield f"{indent}  - {_scalar(item)}"
         else:
-            yield f"{indent}{_safe(name):<{width}}  {_scalar(value)}"
+            shown = str(value) if name == "pid" and value else _scalar(value)
+            yield f"{indent}{_safe(name):<{width}}  {shown}"
 
 
 def _scalar(value: object) -> str:

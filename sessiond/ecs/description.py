@@ -105,20 +105,22 @@ class Descriptions:
         remembered = self._remembered.get(key)
         if remembered is None or not 0 <= event.time - remembered.time < _VALID:
             document, warnings = self._describer.describe(event, enriched=True)
-            if warnings or "a0" not in document["auditd"].get("data", {}):
+            auditd = document["auditd"]
+            # The texts of the records are each event's own.
+            if warnings or "messages" in auditd or "a0" not in auditd.get("data", {}):
                 return self.encode(document, warnings, enriched=True)
             remembered = self._remember(key, event.time, document)
         numbers = b"".join(
             [b',"%b":"%b"' % (n.encode(), event.syscall.get(n, b"")) for n in _NUMBERS]
         )
-        auditd = b'%b,"sequence":%d,"data":{%b%b}' % (
+        told = b'%b,"sequence":%d,"data":{%b%b}' % (
             remembered.auditd,
             event.serial,
             remembered.data,
             numbers,
         )
         return Description(
-            remembered.action, remembered.event, auditd, remembered.rest, _title(event), []
+            remembered.action, remembered.event, told, remembered.rest, _title(event), []
         )
 
     def _remember(self, key: tuple[bytes, ...], time: int, document: dict[str, Any]) -> _Remembered:
