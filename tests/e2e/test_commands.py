@@ -1,0 +1,120 @@
+"""The other commands, while the daemon runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from support.daemon import Daemon, token_of, value
+from support.kernel import AuditState, auditctl
+from support.truth import Truth, ends, images, read
+
+pytestmark = pytest.mark.kernel
+
+MakeDaemon = Callable[..., Daemon]
+
+
+def test_status_tells_what_runs(daemon: Daemon, truth: Truth) -> None:
+    """As JSON: role, source, rules, and counters that agree with the stream."""
+    truth.run("spawn", 20)
+    documents = daemon.settle()
+    status = daemon.status()
+    assert status["health"] == {"state": "healthy", "problems": []}
+    assert (status["role"], status["source"], status["rules"]) == ("unicast", "ebpf", 3)
+    assert status["kernel"]["pid"] == daemon.pid
+    lines = status["pipeline"]["lines"]
+    assert sum(lines.values()) >= len(documents)
+    assert lines["exec"] >= 20
+    assert not any(status["ledger"]["lost"].values())
+
+
+def test_status_reads_well(daemon: Daemon) -> None:
+    """For people: the state first, and numbers as people write them."""
+    asked = daemon.command("status")
+    assert asked.returncode == 0
+    assert asked.stdout.startswith("health\n  state  healthy\n")
+    assert f" {daemon.pid}\n" in asked.stdout
+
+
+def test_status_without_a_daemon(make_daemon: MakeDaemon) -> None:
+    """One line, exit code 7."""
+    asked = make_daemon().command("status")
+    assert asked.returncode == 7
+    assert len(asked.stderr.splitlines()) == 1
+
+
+def test_rules_compares_wanted_and_loaded(daemon: Daemon) -> None:
+    """All are loaded; when somebody deletes one, it is shown as missing."""
+    asked = daemon.command("rules")
+    assert asked.returncode == 0
+    assert [line[0] for line in asked.stdout.splitlines() if line[:1] in "=+~"] == ["="] * 3
+    auditctl("-d", "always,exit", "-F", "arch=b64", "-S", "setsid", "-F", "key=setsid")
+    asked = daemon.command("rules")
+    assert asked.returncode == 1
+    assert [line for line in asked.stdout.splitlines() if line[:1] == "+" and "setsid" in line]
+
+
+def test_check_says_what_would_be_done(make_daemon: MakeDaemon, audit_state: AuditState) -> None:
+    """Nothing is changed, and this host, where the tests run, has all it takes."""
+    asked = make_daemon().command("check")
+    assert asked.returncode == 0, asked.stdout
+    assert "execve" in asked.stdout
+    assert AuditState.read() == audit_state
+
+
+def test_check_sees_the_daemon_that_runs(daemon: Daemon) -> None:
+    """That the audit socket is taken is said, with whom by."""
+    asked = daemon.command("check")
+    assert str(daemon.pid) in asked.stdout
+
+
+def test_run_writes_to_standard_output(make_daemon: MakeDaemon, truth: Truth) -> None:
+    """With ``--output -`` every line goes there and none to the configured file."""
+    daemon = make_daemon()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "run", "-c", str(daemon.config), "--output", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    try:
+        first = json.loads(process.stdout.readline() if truth.run("spawn", 1) else b"")
+        while token_of(first) is None or not str(token_of(first)).startswith("spawn-"):
+            truth.run("spawn", 1)
+            first = json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert first["event"]["action"] in ("exec", "end")
+    assert not daemon.output.exists()
+
+
+def test_replay_tells_what_a_log_tells(make_daemon: MakeDaemon, truth: Truth) -> None:
+    """Records as the daemon kept them, replayed: the same execs and exit codes, offline."""
+    daemon = make_daemon({"auditd": {"include_raw_message": True}}).start()
+    file = truth.file()
+    truth.run_into(file, "code", 10)
+    documents = daemon.settle()
+    daemon.stop()
+    log = daemon.directory / "audit.log"
+    messages = [line for document in documents for line in value(document, "auditd.messages") or []]
+    log.write_text("".join(line + "\n" for line in messages))
+    asked = daemon.command("replay", str(log))
+    assert asked.returncode == 0, asked.stderr
+    told = read(file)
+    replayed = [json.loads(line) for line in asked.stdout.splitlines()]
+    by_pid = {
+        (document["event"]["action"], value(document, "process.pid")): document
+        for document in replayed
+    }
+    for image in images(told):
+        document = by_pid["exec", image.pid]
+        assert value(document, "process.args") == [os.fsdecode(one) for one in image.argv]
+        assert value(document, "process.executable") == os.fsdecode(image.exe)
+    for end in ends(told):
+        assert value(by_pid["end", end.pid], "process.exit_code") == end.exit_code
