@@ -300,8 +300,9 @@ class ProcessTable:
     def exited(self, event: Exited) -> Process:
         """Take in the end of a process; it is found for a while, and kept while referred to."""
         process = self._known(event.facts, event.time, None)
-        facts = _filled(event.facts, process.state.facts)
-        if facts != process.state.facts:
+        before = process.state.facts
+        facts = _filled(event.facts, before)
+        if facts is not before and facts != before:
             self._follow(process, event.time, facts)
         self._end(process, event.time, event.status, group_exit=event.group_exit)
         return process
@@ -436,11 +437,13 @@ class ProcessTable:
 
     def _identified(self, pid: int, start: int | None, *, exact: bool) -> Process | None:
         """The process of that identity; of that pid now, where the start isn't known."""
-        for process in self.holders(pid):
-            if start is None:
-                return process if process.end is None else None
-            if process.is_same(start, exact=exact):
+        process = self._by_pid.get(pid)
+        if start is None:
+            return process if process is not None and process.end is None else None
+        while process is not None:
+            if process.start == start or process.is_same(start, exact=exact):
                 return process
+            process = process.predecessor
         return None
 
     def _known(self, facts: Facts, time: int, program: Program | None) -> Process:
@@ -647,7 +650,7 @@ def _is_exact(facts: Facts) -> bool:
 
 def _filled(new: Facts, old: Facts) -> Facts:
     """The newer facts, with the older where the newer are not known."""
-    if None not in new:
+    if new is old or None not in new:
         return new
     older: tuple[Any, ...] = old
     newer: tuple[Any, ...] = new

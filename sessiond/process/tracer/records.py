@@ -17,10 +17,12 @@ from sessiond.process.events import (
     Program,
 )
 
-# struct event of programs.c, up to its data.
-_HEAD = struct.Struct("=IIQ26Q?7xQIIIHHHH16s")
-_FACTS = slice(3, 30)
-_OTHER_START, _OTHER, _ARGS_SIZE, _END, _EXECUTABLE, _CWD, _FILENAME, _ARGS, _COMM = range(30, 39)
+# struct event of programs.c, up to its data: kind, flags and time, the facts, and the rest.
+_FACTS = struct.Struct("=26Q?7x")
+_HEAD = struct.Struct(f"=IIQ{_FACTS.size}sQIIIHHHH16s")
+_FACTS_AT = 3
+_OTHER_START, _OTHER, _ARGS_SIZE, _END, _EXECUTABLE, _CWD, _FILENAME, _ARGS, _COMM = range(4, 13)
+_CGROUP_ID = 25  # its place among the facts
 
 _FORK, _EXEC, _EXIT, _SESSION, _GROUP, _IDS, _CGROUP, _SNAPSHOT = range(8)
 # The kinds of loss, in the order of the counters.
@@ -31,6 +33,7 @@ _CWD_KNOWN, _EXECUTABLE_KNOWN, _DELETED, _TRUNCATED = 1, 2, 4, 8
 _ARGS_KNOWN, _GROUP_EXIT, _AUDIT_STAMP, _UNKNOWNS = 16, 32, 64, 128
 
 _MOST_PATHS = 4096  # remembered at a time
+_MOST_FACTS = 256
 
 _T = TypeVar("_T")
 
@@ -47,10 +50,15 @@ class MalformedRecordError(ValueError):
 
 
 class Decoder:
-    """Makes events of records; remembers paths, because the same ones come again and again."""
+    """Makes events of records; remembers what comes again and again.
+
+    Paths are the same for many processes; the facts of a process that executes a program and ends
+    are those of its fork, most often, and are then the same object in all three events.
+    """
 
     def __init__(self) -> None:
         self._paths: dict[bytes, bytes] = {}
+        self._facts: dict[bytes, Facts] = {}
 
     def decode(self, data: bytes, offset: int, limit: int) -> tuple[ProcessEvent, int]:
         """Return the event that begins at ``offset`` and the offset behind it.
@@ -71,9 +79,10 @@ class Decoder:
         kind, flags, time = head[:3]
         if kind == _CGROUP:
             return CgroupSeen(
-                head[_FACTS][25], data[begin : begin + head[_EXECUTABLE]].rstrip(b"\0")
+                _FACTS.unpack(head[_FACTS_AT])[_CGROUP_ID],
+                data[begin : begin + head[_EXECUTABLE]].rstrip(b"\0"),
             )
-        facts = _new(Facts, head[_FACTS])
+        facts = self._facts_of(head[_FACTS_AT])
         if flags & _UNKNOWNS:
             facts = _without_unknowns(facts)
         if kind == _EXIT:
@@ -108,6 +117,15 @@ class Decoder:
         if kind == _SNAPSHOT:
             return Observed(time, facts, program, cwd, None)
         raise MalformedRecordError(f"there is no kind {kind}")
+
+    def _facts_of(self, packed: bytes) -> Facts:
+        facts = self._facts.get(packed)
+        if facts is None:
+            facts = _new(Facts, _FACTS.unpack(packed))
+            if len(self._facts) >= _MOST_FACTS:
+                self._facts.clear()
+            self._facts[packed] = facts
+        return facts
 
     def _path(self, names: bytes) -> bytes:
         """Turn the names bin, usr (each with its NUL) into /usr/bin."""
