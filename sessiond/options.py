@@ -426,8 +426,8 @@ class Redact(Section, frozen=True, kw_only=True):
     patterns: Annotated[
         tuple[str, ...],
         _option(
-            "Regular expressions (Python's) searched in the arguments; the first group is what "
-            "gets replaced, all that matched where there is none.",
+            "Regular expressions (Python's) searched in the arguments, which are parted by NUL "
+            "(\\0); what their groups match is replaced, all that matched where there is none.",
             live=True,
         ),
     ] = ()

@@ -532,8 +532,9 @@ class Pipeline:
             if state.program.args_cut:
                 self._refine(state, args)
             shown = shortened(args, self.options.max_args_bytes)
-            override = self._processes.arguments(shown) | {"args_count": len(args)}
             whole = whole and shown is args
+            override = self._processes.arguments(shown, cut=not whole)
+            override["args_count"] = len(args)
         details = self._details(process, state, own_args_cut=bool(args) and not whole)
         if note:
             details["incomplete"] = [note]

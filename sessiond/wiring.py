@@ -5,20 +5,24 @@ The daemon, ``replay`` and the tests all get their pipeline here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from sessiond.audit import libaudit
-from sessiond.config import group_id, user_id
+from sessiond.config import expand, group_id, read_trusted, user_id
 from sessiond.ecs import audit
 from sessiond.ecs.audit import Describer
 from sessiond.ecs.description import Descriptions
 from sessiond.ecs.document import DocumentEncoder
 from sessiond.ecs.process import Names as ProcessNames
 from sessiond.ecs.process import ProcessEncoder
+from sessiond.ecs.redact import Redactor, read_patterns
+from sessiond.errors import ConfigError
 from sessiond.host import HostFacts
 from sessiond.names import Names, NullNames
-from sessiond.options import Config, SocketOutput
+from sessiond.options import Config, Redact, SocketOutput
 from sessiond.output import (
     ConsoleOutput,
     DatagramOutput,
@@ -32,9 +36,12 @@ from sessiond.pipeline import Pipeline, PipelineOptions
 from sessiond.process import container
 from sessiond.process.identity import identifier
 from sessiond.process.table import SECOND, ProcessTable
+from sessiond.quantities import show
 
 # What identifies a host and a boot in events made from a log: the log doesn't tell.
 _OFFLINE: Final = ("log", "log")
+
+_SHIPPED_PATTERNS: Final = Path(__file__).with_name("ecs") / "redact.patterns"
 
 
 def names(config: Config) -> Names | NullNames:
@@ -103,10 +110,13 @@ def _pipeline(
     host_block: Mapping[str, Any],
 ) -> Pipeline:
     identify = identifier(*machine_and_boot)
+    redact = redactor(config.event.redact)
     return Pipeline(
         options,
         table=ProcessTable(identify, max_processes=config.session_metadata.max_processes),
-        processes=ProcessEncoder(names, boot_time, full=frozenset(config.event.relatives)),
+        processes=ProcessEncoder(
+            names, boot_time, full=frozenset(config.event.relatives), redact=redact
+        ),
         documents=DocumentEncoder(
             host=host_block,
             identity=" ".join(machine_and_boot),
@@ -114,10 +124,34 @@ def _pipeline(
         descriptions=Descriptions(
             _describer(config, names),
             auditbeat_actions=config.event.event_actions == "auditbeat",
+            redact=redact,
         ),
         syscall_name=syscall_name,
         context=container_fields,
     )
+
+
+def redactor(settings: Redact) -> Redactor | None:
+    """Make what takes secrets out of command lines, None where nobody wants that.
+
+    Raises ConfigError for a pattern file that can't be read, could be changed by others, or has a
+    line that is no regular expression.
+    """
+    if not settings.enabled:
+        return None
+    files = expand("event.redact.pattern_files", settings.pattern_files)
+    texts = [(str(file), read_trusted(file)) for file in files]
+    if settings.shipped_patterns:
+        texts.insert(0, (str(_SHIPPED_PATTERNS), _SHIPPED_PATTERNS.read_text("utf-8")))
+    patterns = []
+    for source, text in texts:
+        for line, pattern in read_patterns(text):
+            try:
+                patterns.append(re.compile(pattern))
+            except (re.error, OverflowError, RecursionError) as error:
+                wrong = f"{source}:{line}: {show(pattern)} is no regular expression: {error}"
+                raise ConfigError(wrong) from None
+    return Redactor([*patterns, *map(re.compile, settings.patterns)])
 
 
 def syscall_name(arch: bytes, number: bytes) -> str:

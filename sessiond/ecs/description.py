@@ -11,8 +11,9 @@ from typing import Any, Final, Protocol
 import orjson
 
 from sessiond.audit.assemble import AuditEvent
-from sessiond.audit.record import EXECVE, PROCTITLE, SYSCALL
+from sessiond.audit.record import EXECVE, PROCTITLE, SYSCALL, arguments
 from sessiond.ecs.parts import title_of
+from sessiond.ecs.redact import Redactor
 
 AUDITBEAT_ACTIONS: Final = {"exec": "executed", "exec-failed": "executed", "setsid": ""}
 
@@ -78,16 +79,38 @@ class _Remembered:
 class Descriptions:
     """Makes descriptions of events, and remembers those of execs and ends."""
 
-    def __init__(self, describer: Describer, *, auditbeat_actions: bool = False) -> None:
-        """Take who reads the records; ``auditbeat_actions``: Auditbeat's names of actions."""
+    def __init__(
+        self,
+        describer: Describer,
+        *,
+        auditbeat_actions: bool = False,
+        redact: Redactor | None = None,
+    ) -> None:
+        """Take who reads the records; ``auditbeat_actions``: Auditbeat's names of actions.
+
+        ``redact`` takes the secrets out of what the records tell, where the user wants that.
+        """
         self._describer = describer
+        self._redact = redact
         self._auditbeat_actions = auditbeat_actions
         self._remembered: dict[tuple[bytes, ...], _Remembered] = {}
 
     def describe(self, event: AuditEvent, *, enriched: bool) -> Description:
         """Describe any event; ``enriched``: of the process only the title is wanted."""
-        document, warnings = self._describer.describe(event, enriched=enriched)
+        document, warnings = self._describe(event, enriched=enriched)
         return self.encode(document, warnings, enriched=enriched)
+
+    def _describe(self, event: AuditEvent, *, enriched: bool) -> tuple[dict[str, Any], list[str]]:
+        document, warnings = self._describer.describe(event, enriched=enriched)
+        if self._redact is not None:
+            self._redact.document(document)
+            process = document.get("process", {})
+            if "title" in process:
+                process["title"] = _title(event, self._redact)
+            if "args" in process:
+                _, whole = arguments(event.records)
+                process["args"] = self._redact.arguments(process["args"], cut=not whole)
+        return document, warnings
 
     def encode(
         self, document: dict[str, Any], warnings: list[str], *, enriched: bool
@@ -104,7 +127,7 @@ class Descriptions:
         key = _key(event)
         remembered = self._remembered.get(key)
         if remembered is None or not 0 <= event.time - remembered.time < _VALID:
-            document, warnings = self._describer.describe(event, enriched=True)
+            document, warnings = self._describe(event, enriched=True)
             auditd = document["auditd"]
             # The texts of the records are each event's own.
             if warnings or "messages" in auditd or "a0" not in auditd.get("data", {}):
@@ -120,7 +143,12 @@ class Descriptions:
             numbers,
         )
         return Description(
-            remembered.action, remembered.event, told, remembered.rest, _title(event), []
+            remembered.action,
+            remembered.event,
+            told,
+            remembered.rest,
+            _title(event, self._redact),
+            [],
         )
 
     def _remember(self, key: tuple[bytes, ...], time: int, document: dict[str, Any]) -> _Remembered:
@@ -164,10 +192,10 @@ def _key(event: AuditEvent) -> tuple[bytes, ...]:
     return tuple(key)
 
 
-def _title(event: AuditEvent) -> str | None:
+def _title(event: AuditEvent, redact: Redactor | None) -> str | None:
     for record in event.records:
         if record.type == PROCTITLE:
-            return title_of(record.text)
+            return title_of(record.text, redact)
     return None
 
 

@@ -23,6 +23,7 @@ from sessiond.audit.record import (
 )
 from sessiond.ecs import values
 from sessiond.ecs.actions import AUXILIARY
+from sessiond.ecs.redact import Redactor
 
 SOCKADDR: Final = 1306
 OBJ_PID: Final = 1318
@@ -56,6 +57,9 @@ _MESSAGE_FIELD: Final = re.compile(
     rb"(\"[^\"]*\"|(?:(?! [A-Za-z0-9_][A-Za-z0-9_\-]*=)[^\n])*)"
 )
 _AVC: Final = re.compile(rb"avc: +(denied|granted) +\{ ([^}]*) \}")
+
+# MAX_PROCTITLE_AUDIT_LEN of kernel/audit.h, with the NUL behind it: what is longer is cut there.
+_LONGEST_TITLE: Final = 127
 
 # A bound on the fields that one event can bring to auditd.data: an index has a limit for all.
 DATA_LIMIT: Final = 128
@@ -258,12 +262,15 @@ def text_of(name: str, raw: bytes) -> str | None:
     return display(raw)
 
 
-def title_of(text: bytes) -> str | None:
+def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
     """Return the command line that a PROCTITLE record tells, with spaces between the arguments."""
     title = decode(text.partition(b"proctitle=")[2])
     if not title:
         return None
-    return display(title.rstrip(b"\0").replace(b"\0", b" ")) or None
+    shown = display(title.rstrip(b"\0"))
+    if redact is not None:
+        shown = redact.text(shown, cut=len(title) >= _LONGEST_TITLE)
+    return shown.replace("\0", " ") or None
 
 
 def _socket(text: bytes, parts: Parts) -> None:

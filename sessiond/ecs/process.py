@@ -7,7 +7,6 @@ starts a thousand programs is written a thousand times, and encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from operator import is_
 from typing import Any, Final, Protocol
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from sessiond.audit.record import display
+from sessiond.ecs.redact import Redactor
 from sessiond.ecs.time import timestamp
 from sessiond.process.events import Facts, Program
 from sessiond.process.table import ITSELF, Process, Reference, Relative, State
@@ -72,7 +72,7 @@ class ProcessEncoder:
 
     ``boot_time`` is the wall-clock time of boot in ns since the epoch, the same all through a boot;
     ``full`` names the relatives that are written in full (the others with their identity alone);
-    ``redact`` rewrites an argument list before it is shown, where the user wants that.
+    ``redact`` takes the secrets out of argument lists, where the user wants that.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ProcessEncoder:
         full: frozenset[str] = frozenset(
             ("parent", "group_leader", "session_leader", "entry_leader")
         ),
-        redact: Callable[[list[str]], list[str]] | None = None,
+        redact: Redactor | None = None,
     ) -> None:
         """Take what the documents depend on."""
         self._names = names
@@ -123,13 +123,15 @@ class ProcessEncoder:
         elif program.comm:
             own["name"] = display(program.comm)
         if program.args:
-            own.update(self.arguments(program.args))
+            own.update(self.arguments(program.args, cut=program.args_cut))
 
-    def arguments(self, args: tuple[bytes, ...] | list[bytes]) -> dict[str, Any]:
-        """Give ``args``, ``args_count`` and ``command_line`` of an argv."""
+    def arguments(
+        self, args: tuple[bytes, ...] | list[bytes], *, cut: bool = False
+    ) -> dict[str, Any]:
+        """Give ``args``, ``args_count`` and ``command_line`` of an argv; ``cut``: of a part."""
         shown = [display(argument) for argument in args]
         if self._redact is not None:
-            shown = self._redact(shown)
+            shown = self._redact.arguments(shown, cut=cut)
         result: dict[str, Any] = {"args": shown, "args_count": len(shown)}
         # An argv of nothing but empty strings has a list, but no line to show.
         line = " ".join(shown)
