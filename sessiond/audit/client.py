@@ -219,6 +219,11 @@ class AuditClient:
         return self._data.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     @property
+    def kept(self) -> int:
+        """Records that have been read and wait for ``receive``."""
+        return len(self._kept)
+
+    @property
     def buffered(self) -> int:
         """Bytes of the receive buffer in use now."""
         return self._memory()[_MEMINFO_RMEM_ALLOC]
@@ -241,6 +246,22 @@ class AuditClient:
         """
         messages, self._kept = self._kept, []
         return messages or self._read_records()
+
+    def gather(self) -> None:
+        """Keep what has arrived for ``receive``: for use while something else takes long."""
+        while records := self._read_records():
+            self._kept += records
+            if len(records) < BATCH:
+                return
+
+    def take_over(self, other: AuditClient) -> None:
+        """Keep what another client has received, or still holds, for this one's ``receive``."""
+        other.gather()
+        self._kept += other._kept
+        other._kept = []
+        self.counters = other.counters
+        self._reader.truncated = other._reader.truncated
+        self._reader.forged = other._reader.forged
 
     def settle(self, timeout: float = 1.0) -> None:
         """Wait, at most ``timeout`` seconds, until the kernel has sent all that it has queued.
@@ -266,13 +287,15 @@ class AuditClient:
         return messages
 
     def _read_messages(self) -> list[tuple[int, bytes]]:
-        try:
-            messages = self._reader.read()
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            self.counters.congested += 1
-            messages = self._reader.read()
+        while True:
+            try:
+                messages = self._reader.read()
+                break
+            except OSError as error:
+                # Told once for each time that the buffer was full; what is in it can be read.
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.counters.congested += 1
         self.counters.truncated = self._reader.truncated
         self.counters.forged = self._reader.forged
         return messages

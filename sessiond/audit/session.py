@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -37,7 +38,9 @@ class AuditSession:
     """The audit subsystem while it is ours; make it with ``claim``, end it with ``release``.
 
     ``role`` is "unicast" (we are the audit daemon) or "multicast" (we listen beside it).
-    ``refused`` is what of the rules the kernel would not take, and why.
+    ``refused`` is what of the rules the kernel would not take, and why. ``owner`` is the pid under
+    which the kernel knows us (unicast), ``expected`` what we made of its settings. Changing many
+    rules takes a while: ``meanwhile`` is called between any two, to read what comes in.
     """
 
     def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
@@ -46,6 +49,10 @@ class AuditSession:
         self.refused: list[str] = []
         self.notes: list[str] = []
         self.ours: list[bytes] = []
+        self.owner = 0
+        self.expected: dict[str, int] = {}
+        self.meanwhile: Callable[[], None] = self._gather
+        self._wanted: RuleSet | None = None
         self._ledger = ledger
         self._boot_id = boot_id
         self._state = AuditState.capture(client)
@@ -94,6 +101,7 @@ class AuditSession:
                 raise
             listener = AuditClient.open(multicast=True, receive_buffer=settings.receive_buffer)
             session = cls(listener, ledger, boot_id)
+            session._wanted = wanted
             session.notes.append(f"listening by multicast, with the rules that are there: {error}")
         except BaseException:
             session.release(keep_rules=False)
@@ -126,6 +134,7 @@ class AuditSession:
         temporary.replace(self._ledger)
 
     def _claim_unicast(self, settings: Auditd, wanted: RuleSet) -> None:
+        self._wanted = wanted
         if self._state.found.enabled == _LOCKED:
             if not settings.immutable:
                 raise AuditUnavailableError(
@@ -134,20 +143,70 @@ class AuditSession:
                     "auditd.socket_type: multicast to listen"
                 )
             self.client.register()
+            self.owner = self.client.status().pid
             self.notes.append("the audit configuration is locked: rules and settings stay")
             return
         self.client.register()
+        self.owner = self.client.status().pid
         self._remember()
-        self._state.apply(self.client, **limits(settings, wanted))
-        self._remember()
+        self._limit(settings, wanted)
         self.load(wanted)
         enabled = self._controls(wanted)
         if settings.immutable:
             enabled = _LOCKED
         self._state.apply(self.client, enabled=min(enabled, 1))
         self._remember()
+        self.expected["enabled"] = enabled
         if enabled == _LOCKED:
             self.client.set("enabled", _LOCKED)
+
+    def _limit(self, settings: Auditd, wanted: RuleSet) -> None:
+        values = limits(settings, wanted)
+        # What an old kernel doesn't have can't be set.
+        if self.client.status().backlog_wait_time is None:
+            del values["backlog_wait_time"]
+        self._state.apply(self.client, **values)
+        self._remember()
+        self.expected.update(values)
+
+    def _gather(self) -> None:
+        """Keep what has come in for the next ``receive``."""
+        self.client.gather()
+
+    def reconfigure(self, settings: Auditd, wanted: RuleSet) -> None:
+        """Apply other limits and other rules. Raises AuditRequestError."""
+        if self.client.multicast:
+            return
+        self._wanted = wanted
+        self._limit(settings, wanted)
+        self.load(wanted)
+
+    def give_way(self, settings: Auditd) -> None:
+        """Go on as a listener beside the daemon that has taken our place; ours stays with us.
+
+        What the old socket still holds is kept for ``receive``. Raises AuditUnavailableError.
+        """
+        listener = AuditClient.open(multicast=True, receive_buffer=settings.receive_buffer)
+        self._replace(listener)
+
+    def take_over(self, settings: Auditd) -> None:
+        """Become the audit daemon, now that there is none. Raises AuditUnavailableError."""
+        wanted = self._wanted
+        assert wanted is not None  # noqa: S101 -- only socket_type multicast has no rules
+        # Between the last reading of the old socket and the registration of the new one lies the
+        # gap: with both at once every record would come twice.
+        self._replace(AuditClient.open(receive_buffer=settings.receive_buffer))
+        try:
+            self._state = AuditState.capture(self.client)
+            self._claim_unicast(settings, wanted)
+        except BaseException:
+            self.give_way(settings)
+            raise
+
+    def _replace(self, client: AuditClient) -> None:
+        old, self.client = self.client, client
+        client.take_over(old)
+        old.close()
 
     def _controls(self, wanted: RuleSet) -> int:
         """Do what the rule files' control lines ask for; return what they want ``enabled`` to be.
@@ -183,6 +242,7 @@ class AuditSession:
         self.refused = []
         for data in plan.remove:
             self._delete(data)
+            self.meanwhile()
         # Written down first: a rule that is listed and not loaded does no harm, the reverse would.
         self.ours = [*plan.ours, *(rule.data for rule in plan.add)]
         self._remember()
@@ -193,6 +253,7 @@ class AuditSession:
                 self.ours.remove(rule.data)
                 if error.code != errno.EEXIST:
                     self.refused.append(str(rules.refused(rule, error.code)))
+            self.meanwhile()
         self._remember()
 
     def _delete(self, data: bytes) -> None:
@@ -203,24 +264,40 @@ class AuditSession:
             if error.code != errno.ENOENT:
                 raise
 
-    def missing(self) -> list[bytes]:
-        """Our rules that are not in the kernel any more. Raises AuditRequestError."""
-        there = {ruledata.canonical(data) for data in self.client.list_rules()}
+    def missing(self, listing: list[bytes]) -> list[bytes]:
+        """Our rules that are not among those the kernel lists."""
+        there = {ruledata.canonical(data) for data in listing}
         return [data for data in self.ours if ruledata.canonical(data) not in there]
+
+    def add_missing(self) -> int:
+        """Load again what is missing of our rules, in their order; return how many.
+
+        Raises AuditRequestError.
+        """
+        missing = self.missing(self.client.list_rules())
+        for data in missing:
+            try:
+                self.client.add_rule(data)
+            except AuditRequestError as error:
+                if error.code != errno.EEXIST:
+                    raise
+            self.meanwhile()
+        return len(missing)
 
     def release(self, *, keep_rules: bool) -> list[str]:
         """Take our rules away and put the settings back; what had to stay is told.
 
         Records that were on their way can still be received from the client afterwards.
         """
-        if self.client.multicast:
-            return []
         left: list[str] = []
         try:
-            if not keep_rules and self.client.status().enabled != _LOCKED:
+            if not keep_rules and self.ours and self.client.status().enabled != _LOCKED:
                 for data in self.ours:
                     self._delete(data)
+                    self.meanwhile()
                 self.ours = []
+            if self.client.multicast:
+                return []  # the settings are another daemon's
             left = self._state.restore(self.client)
         except AuditRequestError as error:
             left.append(f"the audit state could not be put back: {error}")

@@ -1,0 +1,141 @@
+"""Holds the kernel's audit state against what we made of it, while we run.
+
+Everything is compared with what the kernel lists, and only what differs is put back: nothing is
+added blindly, so there is no flood of CONFIG_CHANGE records, and no fight with someone who insists.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import Final, NamedTuple
+
+from sessiond.audit.client import LOCKED, AuditRequestError, Status, process_name
+from sessiond.audit.session import AuditSession
+from sessiond.options import Auditd
+
+# One thing is put back at most REPAIRS times in WINDOW seconds.
+REPAIRS: Final = 5
+WINDOW: Final = 60.0
+
+_MEANING: Final = {
+    "enabled": "auditing is switched {}",
+    "failure": "the failure mode is {} (ours: {})",
+    "rate_limit": "the rate limit is {} records/s (ours: {})",
+    "backlog_limit": "the backlog limit is {} records (ours: {})",
+    "backlog_wait_time": "the host's processes may be made to wait for {} ticks (ours: {})",
+}
+
+
+class Finding(NamedTuple):
+    """What isn't as we left it: ``what`` names it in a word or two, ``reason`` tells it.
+
+    ``repairable`` says whether we can put it back.
+    """
+
+    what: str
+    reason: str
+    repairable: bool
+
+
+class Guard:
+    """Finds what somebody else has changed, and puts it back when told to."""
+
+    def __init__(self, session: AuditSession, settings: Auditd) -> None:
+        """Take a claimed session and the settings it was claimed with."""
+        self._session = session
+        self._settings = settings
+        self._repairs: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._listing: list[bytes] | None = None
+        self._missing: list[bytes] = []
+        self._had_owner = session.client.multicast and session.client.status().pid != 0
+
+    def find(self) -> list[Finding]:
+        """Return what differs now. Raises AuditRequestError when the kernel doesn't tell."""
+        status = self._session.client.status()
+        if self._session.client.multicast:
+            return self._beside(status)
+        findings = []
+        if status.pid != self._session.owner:
+            findings.append(self._owner(status))
+        locked = status.enabled == LOCKED
+        for name, ours in self._session.expected.items():
+            now = getattr(status, name)
+            if now == ours or (name == "enabled" and now and ours):
+                continue
+            words = _MEANING[name].format("on" if now else "off", ours)
+            if name != "enabled":
+                words = _MEANING[name].format(now, ours)
+            findings.append(Finding(f"audit {name}", words, not locked))
+        if locked and self._session.expected.get("enabled") != LOCKED:
+            reason = "somebody locked the audit configuration until reboot (-e 2)"
+            findings.append(Finding("audit lock", reason, repairable=False))
+        missing = self._missing_rules()
+        if missing:
+            reason = f"{missing} of our {len(self._session.ours)} rules are gone from the kernel"
+            findings.append(Finding("audit rules", reason, not locked))
+        return findings
+
+    def repair(self, finding: Finding, now: float) -> str | None:
+        """Put back what ``find`` found; return in words what was done, None when nothing was.
+
+        ``now`` is in monotonic seconds. Raises AuditUnavailableError when it is refused.
+        """
+        times = self._repairs[finding.what]
+        while times and times[0] < now - WINDOW:
+            times.popleft()
+        if not finding.repairable or len(times) >= REPAIRS:
+            return None
+        times.append(now)
+        session = self._session
+        if finding.what == "audit owner":
+            return self._repair_owner()
+        if finding.what == "audit rules":
+            self._listing = None
+            added = session.add_missing()
+            return f"{added} rules were loaded again"
+        name = finding.what.removeprefix("audit ")
+        session.client.set(name, session.expected[name])
+        return f"{name} was set to {session.expected[name]} again"
+
+    def _missing_rules(self) -> int:
+        listing = self._session.client.list_rules()
+        if listing != self._listing:
+            self._missing = self._session.missing(listing)
+            self._listing = listing
+        return len(self._missing)
+
+    def _owner(self, status: Status) -> Finding:
+        if status.pid == 0:
+            return Finding("audit owner", "the kernel no longer sends us its records", True)
+        who = f"{process_name(status.pid) or 'a process that has ended'} (pid {status.pid})"
+        reason = f"{who} has taken our place as the audit daemon"
+        return Finding("audit owner", reason, self._settings.socket_type == "auto")
+
+    def _beside(self, status: Status) -> list[Finding]:
+        """Look at what another audit daemon has, which we only listen beside."""
+        findings = []
+        if status.enabled == 0:
+            reason = "auditing is switched off; it is another daemon's to switch on"
+            findings.append(Finding("audit enabled", reason, repairable=False))
+        if status.pid == 0 and self._settings.socket_type == "auto":
+            findings.append(Finding("audit owner", "the audit daemon has gone", repairable=True))
+        elif status.pid == 0 and self._had_owner:
+            reason = "the audit daemon beside which we listen has gone"
+            findings.append(Finding("audit owner", reason, repairable=False))
+        return findings
+
+    def _repair_owner(self) -> str:
+        session = self._session
+        self._listing = None
+        if session.client.multicast:
+            session.take_over(self._settings)
+            return "we are the audit daemon now"
+        try:
+            session.client.register()
+            session.owner = session.client.status().pid
+        except AuditRequestError:
+            if self._settings.socket_type != "auto":
+                raise
+            session.give_way(self._settings)
+            return "listening by multicast now"
+        return "we are registered again"
