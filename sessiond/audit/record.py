@@ -177,7 +177,7 @@ def _joined_arguments(texts: list[bytes], count: int) -> tuple[list[bytes], bool
     for text in texts:
         for index, piece, value in _ARGUMENT.findall(text):
             pieces.setdefault(int(index), []).append((int(piece or 0), decode(value) or b""))
-    whole = list(pieces) == list(range(count))
+    whole = count >= 0 and list(pieces) == list(range(count))
     values = []
     for parts in pieces.values():
         whole = whole and [number for number, _ in parts] == list(range(len(parts)))

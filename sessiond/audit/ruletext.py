@@ -372,7 +372,10 @@ def _number(option: str, value: str) -> int:
 
 def _near(name: str, names: Iterable[str | None]) -> str:
     """Return a hint at the names most like ``name``, or nothing."""
-    near = difflib.get_close_matches(show(name), [known for known in names if known], n=3)
+    known = [each for each in names if each]
+    # show() first: a byte's capital letter may be no byte.
+    shown = show(name).upper() if known and known[0].isupper() else show(name)
+    near = difflib.get_close_matches(shown, known, n=3)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -461,10 +464,10 @@ def _field_reason(code: int, option: str, pair: str) -> str:
             return f"unknown field {quote(unknown)}{_near(unknown, names)}"
         case 8:
             names = map(libaudit.message_type_name, range(1000, 3000))
-            return f"unknown record type {quote(value)}{_near(value.upper(), names)}"
+            return f"unknown record type {quote(value)}{_near(value, names)}"
         case 15:
             names = map(libaudit.errno_name, range(1, 200))
-            return f"unknown error {quote(value)}{_near(value.lstrip('-').upper(), names)}"
+            return f"unknown error {quote(value)}{_near(value.lstrip('-'), names)}"
         case 38:
             who = "group" if name.endswith("gid") else "user"
             return f"there is no {who} {quote(value)} on this host"

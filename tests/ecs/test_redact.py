@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -142,7 +143,7 @@ def test_a_match_over_several_arguments_leaves_as_many() -> None:
 def test_records_of_a_document_are_searched() -> None:
     """Values by their name, raw records also where they are hex, command lines not at all."""
     hexed = f"--password={SECRET}".encode().hex().upper()
-    document = {
+    document: dict[str, Any] = {
         "auditd": {
             "sequence": 7,
             "data": {"cmd": f"x --token {SECRET}", "password": SECRET, "terminal": "pts/1"},

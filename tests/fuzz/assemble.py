@@ -1,0 +1,34 @@
+"""Records come in any order and number: each is in one event, and what is open has a bound.
+
+Records that went in = records in events + records without a stamp + ends of events.
+"""
+
+from __future__ import annotations
+
+from fuzz.seeds import EVENTS, framed, frames
+
+from sessiond.audit.assemble import Assembler
+from sessiond.audit.record import EOE
+
+SEEDS = [framed([*event, (EOE, event[0][1][:30])]) for event in EVENTS]
+MOST = 4
+
+
+def one(data: bytes) -> None:
+    """Feed records one by one, letting time pass between them."""
+    assembler = Assembler(timeout=10, max_in_flight=MOST)
+    events, ends, now = [], 0, 0
+    records = frames(data)
+    for kind, payload in records:
+        now += len(payload) % 5
+        malformed = assembler.malformed
+        events += assembler.feed([(kind, payload)], now)
+        ends += kind == EOE and assembler.malformed == malformed
+        events += assembler.expire(now)
+        assert assembler.in_flight <= MOST
+        due = assembler.deadline()
+        assert due is None or due > now
+    events += assembler.flush()
+    assert assembler.in_flight == 0
+    assert assembler.records == len(records)
+    assert sum(len(e.records) for e in events) + assembler.malformed + ends == len(records)

@@ -1,0 +1,36 @@
+"""The records of an event, whatever they hold, make a document that is ECS, and never an exception.
+
+What user space says is marked as its own.
+"""
+
+from __future__ import annotations
+
+import orjson
+from fuzz.seeds import EVENTS, framed, frames
+
+from sessiond.audit import libaudit
+from sessiond.audit.assemble import AuditEvent
+from sessiond.audit.record import Record
+from sessiond.ecs.audit import Describer, Options
+from sessiond.names import NullNames
+
+SEEDS = [
+    framed([(kind, payload.partition(b"): ")[2]) for kind, payload in event]) for event in EVENTS
+]
+OPTIONS = Options(include_raw_message=True, include_warnings=True)
+
+
+def one(data: bytes) -> None:
+    """Describe an event that has the records of ``data``, with and without its process."""
+    records = [Record(kind, 1_700_000_000_000, 1, text) for kind, text in frames(data)]
+    if not records:
+        return
+    event = AuditEvent(1_700_000_000_000, 1, 0)
+    event.records = records
+    describer = Describer(NullNames(), libaudit, OPTIONS)
+    for enriched in (False, True):
+        document, _ = describer.describe(event, enriched=enriched)
+        orjson.dumps(document)
+        assert document["event"]["action"]
+        if all(1100 <= record.type < 1300 for record in records):
+            assert document["auditd"]["origin"] == "user"

@@ -1,0 +1,37 @@
+"""A log of any bytes is replayed: lines that are records are written, others refused and counted.
+
+Every line written is JSON in one line of UTF-8, and the same log gives the same lines.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fuzz.seeds import LOGS
+
+from sessiond import wiring
+from sessiond.audit import libaudit
+from sessiond.options import Config
+from sessiond.replay import LoggedNames, replay
+
+SEEDS = LOGS
+CONFIG = Config()
+
+
+def one(data: bytes) -> None:
+    """Replay ``data`` twice."""
+    assert _replayed(data) == _replayed(data)
+
+
+def _replayed(data: bytes) -> list[bytes]:
+    lines = data.splitlines(keepends=True)
+    written: list[bytes] = []
+    names = LoggedNames()
+    pipeline = wiring.offline_pipeline(CONFIG, names)
+    outcome = replay(lines, pipeline, written.extend, libaudit.message_type, names)
+    assert (outcome.read, outcome.written) == (len(lines), len(written))
+    for line in written:
+        assert line.count(b"\n") == 1
+        assert line.endswith(b"\n")
+        json.loads(line)
+    return written

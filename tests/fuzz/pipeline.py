@@ -1,0 +1,106 @@
+"""Bytes in, lines out: whatever the kernel's two sources bring, there is no exception.
+
+Every line is valid JSON, in one line of UTF-8, with an id of its own; the sequence has no gap; and
+what is kept (processes, events in flight) has a bound. With redaction no canary is in any line.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fuzz.seeds import EVENTS, framed, frames
+from fuzz.tracer import PARTS, laid_out
+
+from sessiond import wiring
+from sessiond.audit.record import EOE
+from sessiond.host import HostFacts
+from sessiond.names import NullNames
+from sessiond.options import Auditd, Config, Event, Reassembler, Redact, SessionMetadata
+from sessiond.pipeline import Pipeline
+from sessiond.process.tracer.records import Decoder, MalformedRecordError
+
+# Frames of these kinds are no audit records: one from the ring, time that passes, a loss.
+RING, TIME, LOSS = 60_000, 60_001, 60_002
+MOST = 64
+HOST = HostFacts(
+    "host", "0" * 32, "1" * 32, "x86_64", "6.1", None, None, None, None, None, (), (), None
+)  # fmt: skip
+CONFIG = Config(
+    auditd=Auditd(
+        include_raw_message=True,
+        include_warnings=True,
+        reassembler=Reassembler(max_in_flight=MOST),
+    ),
+    event=Event(fork_events=True, include_cgroup=True, include_namespaces=True),
+    session_metadata=SessionMetadata(max_processes=1024),
+)
+REDACTED = Config(
+    auditd=CONFIG.auditd, event=Event(redact=Redact(enabled=True, shipped_patterns=False))
+)
+AUDITED = frozenset(("execve", "execveat", "exit_group", "setsid"))
+BEGIN = 1_700_000_000_000_000_000
+
+
+def _life() -> list[tuple[int, bytes]]:
+    """A process's whole life by the ring: fork, exec, setsid, exit, and a snapshot before."""
+    return [
+        (RING, laid_out(kind, 0x77, time=10**9 + kind, parts=PARTS))
+        for kind in (7, 6, 0, 1, 3, 5, 4, 2)
+    ]
+
+
+SEEDS = [bytes([mode]) + framed(_life()) for mode in range(4)]
+SEEDS += [
+    bytes([number % 4])
+    + framed([*_life(), *event, (EOE, event[0][1][:30]), (TIME, b"\1"), (LOSS, b"")])
+    for number, event in enumerate(EVENTS)
+]
+
+
+def one(data: bytes) -> None:
+    """Feed ``data``; its first byte says which source the pipeline believes in."""
+    mode = data[0] if data else 0
+    pipeline = wiring.live_pipeline(
+        REDACTED if mode & 4 else CONFIG,
+        NullNames(),
+        HOST,
+        boot_time=BEGIN,
+        source="ebpf" if mode & 1 else "procfs",
+        exact=bool(mode & 1),
+        audited=AUDITED if mode & 2 else frozenset(),
+        exec_by_source=not mode & 2,
+    )
+    lines, now = _fed(pipeline, frames(data[1:]))
+    lines += pipeline.flush(now)
+    ids = set()
+    for number, line in enumerate(lines, 1):
+        assert line.count(b"\n") == 1
+        assert line.endswith(b"\n")
+        event = json.loads(line)["event"]
+        assert event["sequence"] == number
+        ids.add(event["id"])
+    assert pipeline.in_flight == 0
+    status = pipeline.status()
+    assert sum(status["lines"].values()) == len(lines)
+
+
+def _fed(pipeline: Pipeline, records: list[tuple[int, bytes]]) -> tuple[list[bytes], int]:
+    decoder, now, lines = Decoder(), 2 * 10**9, []
+    for kind, payload in records:
+        if kind == TIME:
+            now += int.from_bytes(payload[:4], "little") * 1_000_000
+            lines += pipeline.poll(now)
+        elif kind == LOSS:
+            pipeline.lost(now, "kernel", 1, "fuzz")
+        elif kind == RING:
+            try:
+                event, _ = decoder.decode(payload, 0, len(payload))
+            except MalformedRecordError:
+                continue
+            pipeline.feed_process([event])
+        else:
+            pipeline.feed_audit([(kind, payload)], now=now, wall_offset=BEGIN)
+            pipeline.unknown_pids()
+        assert pipeline.in_flight <= 8 * MOST
+        assert len(pipeline.table) <= 1024 + 64
+    return lines, now

@@ -1,0 +1,51 @@
+"""A record's text is read without an exception, whatever it is, and what is read is part of it.
+
+An argv that the kernel's own encoding was made of comes back exactly.
+"""
+
+from __future__ import annotations
+
+from fuzz.seeds import EVENTS
+
+from sessiond.audit.record import (
+    EXECVE,
+    Record,
+    arguments,
+    decode,
+    display,
+    fields,
+    parse,
+    syscall_fields,
+)
+from sessiond.errors import RecordError
+
+SEEDS = [payload for event in EVENTS for _, payload in event]
+
+
+def one(data: bytes) -> None:
+    """Read ``data`` as a record, as values, and as an argv."""
+    try:
+        record = parse(1300, data)
+    except RecordError:
+        record = Record(1300, 0, 0, data)
+    found = fields(record.text)
+    for name, value in found.items():
+        assert f"{name}=".encode() + value in record.text
+        decoded = decode(value)
+        assert decoded is None or len(decoded) <= len(value)
+    assert syscall_fields(record.text) == found or record.text[:5] == b"arch="
+    display(data).encode()
+    values, whole = arguments([Record(EXECVE, 0, 0, data)])
+    assert sum(map(len, values)) <= len(data)
+    assert not whole or data.startswith(b"argc=")
+    _argv(data.split(b"\0"))
+
+
+def _argv(argv: list[bytes]) -> None:
+    """Write an argv as audit_log_execve_info of kernel/auditsc.c does, and read it back."""
+    text = f"argc={len(argv)}".encode()
+    for number, argument in enumerate(argv):
+        plain = all(0x20 < byte < 0x7F and byte != 0x22 for byte in argument)
+        value = b'"%b"' % argument if plain else argument.hex().upper().encode()
+        text += b" a%d=%b" % (number, value)
+    assert arguments([Record(EXECVE, 0, 0, text)]) == (argv, True)

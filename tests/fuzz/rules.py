@@ -1,0 +1,40 @@
+"""A rule file is refused with its line, or compiled to rules that describe themselves.
+
+What ``describe`` says of a rule, as ``auditctl -l`` would, can be read as a rule again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+
+from sessiond.audit import rules
+from sessiond.errors import RuleError
+
+SEEDS = [
+    b"-a always,exit -F arch=b64 -S execve,execveat -F auid>=1000 -F auid!=unset -k exec\n",
+    b"-w /etc/passwd -p wa -k identity\n-a never,exclude -F msgtype=CWD\n",
+    b"-D\n-b 8192\n-f 1\n--backlog_wait_time 0\n-e 1\n-c\n-i\n",
+    b"-a exit,always -S 1,2 -F exit=-EPERM -C uid!=obj_uid -F exe=/bin/sh\n# c\n",
+    b"-a always,exit -F dir=/etc -F perm=rwxa -F subj_user=x -F a0&0x7 -F success=0\n",
+    b"-a always,user -F uid=root\n-A task,never -F pid=1\n-d exit,always -S open\n-W /x -p r\n",
+    b"-a never,filesystem -F fstype=0x74726163\n-q /a,/b\n-t\n-r 10\n--loginuid-immutable\n",
+]
+
+
+def _regular(_path: bytes) -> int:
+    return stat.S_IFREG
+
+
+def one(data: bytes) -> None:
+    """Compile ``data`` strictly, and again so that errors are gathered."""
+    with contextlib.suppress(RuleError):
+        rules.parse(data, "fuzz.rules", path_mode=_regular)
+    found = rules.parse(data, "fuzz.rules", keep_going=True, path_mode=_regular)
+    for error in found.errors:
+        assert error.line >= 1
+        assert str(error).isprintable()
+    for rule in found:
+        described = rules.LoadedRule(rule.data).describe()
+        again = rules.parse(described, "again", path_mode=_regular)
+        assert [each.canonical for each in again] == [rule.canonical], described

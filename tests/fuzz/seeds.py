@@ -1,0 +1,32 @@
+"""Real input to begin with: the logs of the golden tests, as lines and as netlink has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sessiond.audit import libaudit
+from sessiond.audit.record import split_log_line
+
+TESTS = Path(__file__).parent.parent
+LOGS = [path.read_bytes() for path in sorted((TESTS / "ecs" / "golden").glob("*.log"))]
+EVENTS = [
+    [split_log_line(line, libaudit.message_type) for line in log.splitlines()] for log in LOGS
+]
+
+
+def framed(records: list[tuple[int, bytes]]) -> bytes:
+    """Records as one text: the type in two bytes, the length in two, the payload."""
+    return b"".join(
+        kind.to_bytes(2, "little") + len(payload).to_bytes(2, "little") + payload
+        for kind, payload in records
+    )
+
+
+def frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Take such a text apart, whatever it is."""
+    records, at = [], 0
+    while at + 4 <= len(data):
+        size = int.from_bytes(data[at + 2 : at + 4], "little")
+        records.append((int.from_bytes(data[at : at + 2], "little"), data[at + 4 : at + 4 + size]))
+        at += 4 + size
+    return records

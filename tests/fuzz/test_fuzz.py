@@ -1,0 +1,38 @@
+"""Every target takes its seeds, what was found earlier, and a few seconds of new input."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+from fuzz.run import HERE, TARGETS, inputs
+
+SECONDS = 3
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_known_input(name: str) -> None:
+    """The invariant holds for the seeds and for whatever has broken it before."""
+    target = importlib.import_module(f"fuzz.{name}")
+    target.one(b"")
+    for data in inputs(name, target):
+        target.one(data)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="needs atheris, of the extra dev"
+)
+@pytest.mark.parametrize("name", TARGETS)
+def test_new_input(name: str) -> None:
+    """The invariant holds for what a fuzzer thinks of in a few seconds."""
+    done = subprocess.run(
+        [sys.executable, HERE / "run.py", name, f"-max_total_time={SECONDS}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        cwd=HERE,
+    )
+    assert done.returncode == 0, done.stdout[-4000:].decode("utf-8", "replace")
