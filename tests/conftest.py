@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,12 @@ def audit_state(kernel_lock: None) -> Iterator[AuditState]:
 
 
 @pytest.fixture(scope="session")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+def truth() -> Iterator[Truth]:
     """The generator of processes that write down themselves what they were."""
-    directory = tmp_path_factory.mktemp("truth")
-    directory.chmod(0o755)
-    return Truth.build(directory)
+    # Other users must reach it, which pytest's own directories don't allow.
+    with tempfile.TemporaryDirectory(prefix="sessiond-truth-") as directory:
+        Path(directory).chmod(0o755)
+        yield Truth.build(Path(directory))
 
 
 @pytest.fixture

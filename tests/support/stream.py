@@ -132,6 +132,30 @@ class Stream:
         since_boot = nanoseconds(process["start"]) + 1000 - self._boot_time
         return since_boot // TICK
 
+    def false(self, told: Iterable[Told]) -> list[str]:
+        """Say where the documents contradict what the processes told; they may lack anything."""
+        written = self._written()
+        problems: list[str] = []
+        for life in _lives(told):
+            images = {one.token: one for one in life if one.event == "exec"}
+            for document in written.get(self._key(life[0].pid, life[0].start), [[]])[0]:
+                process, action = document["process"], document["event"]["action"]
+                where = f"{action} of {process['pid']}: "
+                args = process.get("args")
+                image = images.get(args[-1]) if args else None
+                if image is not None:
+                    problems += [
+                        where + each for each in _differences(process, _shown(image), lacking=True)
+                    ]
+                    problems += [
+                        where + each for each in self._relatives(image, document, lacking=True)
+                    ]
+                elif args:
+                    problems.append(f"{where}it never was {args}")
+                if action == "end":
+                    problems += [where + each for each in _outcome(life, document, lacking=True)]
+        return problems
+
     def untrue(self, told: Iterable[Told], run: Path | None = None) -> list[str]:
         """Say where the documents differ from what the processes told, one line each.
 
@@ -195,11 +219,12 @@ class Stream:
         yield from _differences(document["process"], _shown(one))
         yield from self._relatives(one, document)
 
-    def _relatives(self, one: Told, document: Document) -> Iterator[str]:
+    def _relatives(self, one: Told, document: Document, *, lacking: bool = False) -> Iterator[str]:
+        lacking = lacking or not self.exact
         process = document["process"]
         for name, expected in (("group_leader", one.pgid), ("session_leader", one.sid)):
             found = value(process, f"{name}.pid")
-            if found != expected and (self.exact or found is not None):
+            if found != expected and not (lacking and found is None):
                 yield f"the {name} is {found}, not {expected}"
         parent = value(process, "parent.pid")
         adopted = value(document, "sessiond.reparented_to.pid")
@@ -207,7 +232,7 @@ class Stream:
         if adopted is None and now != one.ppid and self._parent_was_there(document):
             # It told its parent a moment after its exec; in between it was adopted.
             return
-        if now != one.ppid and (self.exact or now is not None):
+        if now != one.ppid and not (lacking and now is None):
             yield f"its parent is {parent}, or now {adopted}, not {one.ppid}"
 
     def _parent_was_there(self, document: Document) -> bool:
@@ -248,10 +273,12 @@ def _strangers(run: Path, documents: list[Document]) -> Iterator[str]:
             yield f"an exec that never was: {document['process']['pid']} {args}"
 
 
-def _differences(process: Document, expected: dict[str, Any]) -> Iterator[str]:
+def _differences(
+    process: Document, expected: dict[str, Any], *, lacking: bool = False
+) -> Iterator[str]:
     for name, wanted in expected.items():
         found = value(process, name)
-        if found != wanted:
+        if found != wanted and not (lacking and found is None):
             yield f"{name} is {found!r:.200}, not {wanted!r:.200}"
 
 
@@ -277,10 +304,16 @@ def _ending(life: list[Told], document: Document) -> Iterator[str]:
     images = [one for one in life if one.event == "exec"]
     if images:
         yield from _differences(document["process"], _shown(images[-1]))
+    yield from _outcome(life, document)
+
+
+def _outcome(life: list[Told], document: Document, *, lacking: bool = False) -> Iterator[str]:
     for one in life:
         if one.status is None:
             continue
         found = value(document, "process.exit_code")
+        if lacking and found is None:
+            continue
         if found != one.exit_code:
             yield f"the exit code is {found}, not {one.exit_code}"
         number = one.status & 0x7F

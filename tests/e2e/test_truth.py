@@ -1,0 +1,342 @@
+"""Right in every case, on the real kernel: what is hard to tell, as the processes tell it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, Document, value
+from support.stream import Stream, agree, inconsistent, losses, malformed
+from support.truth import Truth, images, read, until
+
+pytestmark = pytest.mark.kernel
+
+MakeDaemon = Callable[..., Daemon]
+
+STORM = 6  # seconds
+
+
+def run(*command: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
+    """Run a command that may end in any way."""
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60, **options
+    )
+
+
+def shell(script: str, *arguments: str | Path) -> None:
+    """Run a script of the shell."""
+    subprocess.run(["/bin/sh", "-c", script, "sh", *arguments], check=True, timeout=60)
+
+
+def ended_with(daemon: Daemon, mark: str) -> Document:
+    """The end of the process whose last argument is ``mark``."""
+    return until(  # type: ignore[no-any-return]
+        lambda: next(
+            (
+                document
+                for document in daemon.find(event__action="end")
+                if (value(document, "process.args") or [""])[-1] == mark
+            ),
+            None,
+        ),
+        10,
+        f"an end of {mark}",
+    )
+
+
+# --- relatives that are gone ---
+
+
+def test_relatives_that_ended_long_ago_are_told_in_full(daemon: Daemon, truth: Truth) -> None:
+    """Parent, group leader and session leader ended seconds ago; all they were is still there."""
+    file = truth.file()
+    inner = " ".join(truth.command(file, "spawn"))
+    # The shell leads session and group, forks one that waits, and ends.
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"(sleep 2.5; {inner}) & exit 3"],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+    )
+    process.wait(10)
+    until(lambda: images(read(file)), 10, "the late process")
+    daemon.settle()
+    agree(Stream(daemon).untrue(read(file), file))
+    (late,) = images(read(file))
+    event = daemon.await_one(event__action="exec", process__pid=late.pid)
+    for name in ("group_leader", "session_leader"):
+        leader = event["process"][name]
+        assert leader["pid"] == process.pid
+        assert leader["args"][:2] == ["/bin/sh", "-c"]
+        assert leader["executable"] == os.path.realpath("/bin/sh")
+        assert leader["working_directory"] == os.getcwd()
+    (end,) = daemon.find(event__action="end", process__pid=process.pid)
+    assert end["process"]["entity_id"] == value(event, "process.session_leader.entity_id")
+
+
+def test_parent_that_ended_is_told_with_its_end(daemon: Daemon, truth: Truth) -> None:
+    """Who was forked by a process that has ended has it as parent, end and exit code included."""
+    told = truth.run("orphan", 5)
+    daemon.settle()
+    forkers = [one for one in told if one.event == "fork"]
+    for orphan, forker in zip(images(told), forkers, strict=True):
+        event = daemon.await_one(event__action="exec", process__pid=orphan.pid)
+        parent = event["process"]["parent"]
+        assert parent["pid"] == forker.pid
+        assert parent["exit_code"] == 0
+        assert parent["end"] <= event["@timestamp"]
+        assert value(event, "sessiond.reparented_to.pid") == orphan.ppid
+
+
+# --- what is executed, and how ---
+
+
+def test_a_script_is_its_interpreter(daemon: Daemon, tmp_path: Path) -> None:
+    """The executable is the interpreter, the arguments are those it gets."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh -e\nexit 4\n")
+    script.chmod(0o755)
+    run(script, "of-a-script")
+    event = ended_with(daemon, "of-a-script")
+    assert value(event, "process.executable") == os.path.realpath("/bin/sh")
+    assert value(event, "process.args") == ["/bin/sh", "-e", str(script), "of-a-script"]
+    assert value(event, "process.exit_code") == 4
+
+
+def test_a_deleted_executable_keeps_its_path(daemon: Daemon, tmp_path: Path) -> None:
+    """A program that was deleted while it ran is told by the path it had."""
+    program = tmp_path / "short-lived"
+    shutil.copy2("/bin/sleep", program)
+    process = subprocess.Popen([program, "0.3"])
+    program.unlink()
+    process.wait(10)
+    event = ended_with(daemon, "0.3")
+    assert value(event, "process.executable") == str(program)
+    assert value(event, "process.name") == "short-lived"
+
+
+def test_a_failed_exec_is_told_as_such(daemon: Daemon) -> None:
+    """The error by its name, and the process that tried, as it is."""
+    shell("exec 2>/dev/null; /nonexistent/program; true")
+    event = daemon.await_one(event__action="exec-failed", event__outcome="failure")
+    assert value(event, "error.code") == "ENOENT"
+    assert value(event, "process.executable") == os.path.realpath("/bin/sh")
+
+
+def test_other_users(daemon: Daemon, truth: Truth) -> None:
+    """Who runs as another user is told as that user."""
+    file = truth.file()
+    run(*truth.command(file, "spawn", 3), user=65534, group=65534, extra_groups=[])
+    daemon.settle()
+    agree(Stream(daemon).untrue(read(file), file))
+    (image, *_) = images(read(file))
+    event = daemon.await_one(event__action="exec", process__pid=image.pid)
+    assert event["process"]["user"] == {"id": "65534", "name": "nobody"}
+    assert event["process"]["real_group"] == {"id": "65534", "name": "nogroup"}
+    assert value(event, "process.parent.user.id") == "65534"
+    assert "thread" not in event["process"]
+
+
+def test_other_namespaces_and_roots(daemon: Daemon, truth: Truth, tmp_path: Path) -> None:
+    """In a pid namespace the host's numbers count, vpid tells the inner one; roots don't hide."""
+    root = tmp_path / "root"
+    (root / "proc").mkdir(parents=True)
+    (root / "tmp").mkdir()
+    shutil.copy2(truth.program, root / "truth")
+    (root / "tmp/told").touch()
+    marks = {
+        "in-a-pid-namespace": ["unshare", "--fork", "--pid", "--mount-proc"],
+        "in-a-mount-namespace": ["unshare", "--mount"],
+        "in-a-user-namespace": ["unshare", "--user", "--map-root-user"],
+    }
+    for mark, command in marks.items():
+        run(*command, "/bin/sleep", "0", mark)
+    shell(
+        'mount -t proc proc "$1/proc"; chroot "$1" /truth /tmp/told spawn 2; umount "$1/proc"', root
+    )
+    daemon.settle()
+    for mark in marks:
+        event = ended_with(daemon, mark)
+        inner = value(event, "process.vpid")
+        assert (inner == 1) is (mark == "in-a-pid-namespace")
+        assert value(event, "process.executable") == "/usr/bin/sleep"
+        assert os.getpid() not in (value(event, "process.pid"), inner)
+    assert not inconsistent(daemon.documents())
+    inside = read(root / "tmp/told")
+    assert len(images(inside)) == 2
+    for image in images(inside):
+        event = daemon.await_one(event__action="exec", process__pid=image.pid)
+        assert value(event, "process.args") == [os.fsdecode(one) for one in image.argv]
+        assert value(event, "process.working_directory").endswith("/root")
+
+
+# --- ends ---
+
+
+def test_a_core_dump_is_told(daemon: Daemon, tmp_path: Path) -> None:
+    """A signal that dumps core is told with its name, and that a core was written."""
+    pattern = Path("/proc/sys/kernel/core_pattern")
+    found = pattern.read_text()
+    pattern.write_text(f"{tmp_path}/core")
+    try:
+        limit = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        run(
+            "/bin/sh", "-c", "kill -SEGV $$; exit 1", "sh", "dumps-core",
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, limit),
+        )  # fmt: skip
+    finally:
+        pattern.write_text(found)
+    assert (tmp_path / "core").exists()
+    event = ended_with(daemon, "dumps-core")
+    assert value(event, "process.exit_code") == 128 + signal.SIGSEGV
+    assert value(event, "sessiond.signal") == {"number": 11, "name": "SIGSEGV", "core_dumped": True}
+
+
+@pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGRTMIN + 3, signal.SIGKILL])
+def test_a_signal_is_named(daemon: Daemon, number: int) -> None:
+    """Each signal has its number and name, real-time ones too."""
+    run("/bin/sh", "-c", f"kill -{number} $$; sleep 5", "sh", f"killed-by-{number}")
+    event = ended_with(daemon, f"killed-by-{number}")
+    assert value(event, "process.exit_code") == 128 + number
+    name = "SIGRTMIN+3" if number >= signal.SIGRTMIN else signal.Signals(number).name
+    assert value(event, "sessiond.signal.name") == name
+    assert value(event, "sessiond.signal.number") == number
+
+
+def test_killed_for_want_of_memory(daemon: Daemon) -> None:
+    """The kernel's own kill in a control group out of memory is an end by SIGKILL."""
+    group = Path("/sys/fs/cgroup/memory/sessiond-test-oom")
+    limit = group / "memory.limit_in_bytes"
+    if not group.parent.exists():
+        group = Path("/sys/fs/cgroup/sessiond-test-oom")
+        limit = group / "memory.max"
+    group.mkdir()
+    try:
+        limit.write_text(str(16 << 20))
+        eats = "import os; open('{}', 'w').write(str(os.getpid())); x = bytearray(64 << 20)"
+        run(sys.executable, "-c", eats.format(group / "cgroup.procs"), "eats-memory")
+        event = ended_with(daemon, "eats-memory")
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), 5, "an empty control group")
+        group.rmdir()
+    assert value(event, "sessiond.signal.name") == "SIGKILL"
+    assert value(event, "process.exit_code") == 137
+
+
+# --- storms ---
+
+
+class Storm:
+    """Two spawners at once, flat out, until they are stopped."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.files = [truth.file(), truth.file()]
+        self._spawners = [
+            subprocess.Popen(truth.command(file, "spawn", 10**6)) for file in self.files
+        ]
+
+    def stop(self, after: float) -> None:
+        """Stop the spawners after some seconds; what they spawned last tells its own truth."""
+        time.sleep(after)
+        for spawner in self._spawners:
+            spawner.terminate()
+            spawner.wait(10)
+        time.sleep(0.3)
+
+
+def test_a_start_in_a_storm_misses_nobody(make_daemon: MakeDaemon, truth: Truth) -> None:
+    """Hundreds come and go while the daemon starts: from its readiness on each one is right."""
+    storm = Storm(truth)
+    time.sleep(1)
+    daemon = make_daemon().start()
+    ready = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+    storm.stop(after=3)
+    daemon.settle()
+    stream = Stream(daemon)
+    for file in storm.files:
+        told = [one for one in read(file) if one.start > ready]
+        assert len(images(told)) > 100
+        agree(stream.untrue(told))
+    agree(inconsistent(daemon.documents()))
+    assert losses(daemon.documents()) == []
+
+
+def test_a_storm_is_told_without_loss(daemon: Daemon, truth: Truth) -> None:
+    """Flat out from two spawners: every process is there, all enriched, nothing lost."""
+    storm = Storm(truth)
+    storm.stop(after=STORM)
+    until(lambda: _drained(daemon), 60, "the end of the storm in the stream")
+    stream = Stream(daemon)
+    for file in storm.files:
+        told = read(file)
+        assert len(images(told)) > 1000
+        agree(stream.untrue(told, file))
+    documents = daemon.documents()
+    agree(inconsistent(documents))
+    assert losses(documents) == []
+    incomplete = Counter(
+        str(document["sessiond"]["incomplete"])
+        for document in documents
+        if "incomplete" in document.get("sessiond", {})
+        and {str(file) for file in storm.files} & set(value(document, "process.args") or [])
+    )
+    assert not incomplete
+
+
+def test_what_overflowed_is_told_and_nothing_false_is(
+    make_daemon: MakeDaemon, truth: Truth
+) -> None:
+    """Stopped for a whole storm: the losses are told per kind, and what follows is right."""
+    daemon = make_daemon(
+        {
+            "session_metadata": {"ring_buffer": "256KiB"},
+            "auditd": {"backlog_limit": 512, "receive_buffer": "1MiB"},
+        }
+    ).start()
+    survivor_file = truth.file()
+    daemon.send(signal.SIGSTOP)
+    storm = Storm(truth)
+    time.sleep(STORM / 2)
+    # It begins while nobody listens, and executes something when somebody does again.
+    inner = " ".join(truth.command(survivor_file, "spawn", 3))
+    survivor = subprocess.Popen(
+        ["/bin/sh", "-c", f"sleep {STORM}; {inner}; sleep 0.1"], start_new_session=True
+    )
+    storm.stop(after=STORM / 2)
+    daemon.send(signal.SIGCONT)
+    survivor.wait(60)
+    until(lambda: _drained(daemon), 60, "the end of the storm in the stream")
+    after = truth.file()
+    for way in ("spawn", "orphan", "chain", "signal"):
+        truth.run_into(after, way, 10)
+    daemon.settle()
+    told = losses(daemon.documents())
+    hops = {value(document, "sessiond.loss.hop") for document in told}
+    assert {"tracer", "kernel"} <= hops
+    kinds = " ".join(str(document["sessiond"]["loss"]) for document in told)
+    assert all(kind in kinds for kind in ("fork", "exec", "exit"))
+    stream = Stream(daemon)
+    agree(stream.untrue(read(after), after))
+    agree(stream.untrue(read(survivor_file), survivor_file))
+    for document in daemon.find(event__action="exec"):
+        leader = value(document, "process.session_leader.pid")
+        if leader == survivor.pid:
+            assert value(document, "process.session_leader.args") == survivor.args
+    agree(inconsistent(daemon.documents()))
+    agree(malformed(daemon))
+    agree(stream.false(told for file in storm.files for told in read(file)))
+
+
+def _drained(daemon: Daemon) -> bool:
+    """Whether nothing is on its way any more."""
+    count = len(daemon.documents())
+    time.sleep(1)
+    return len(daemon.documents()) == count
