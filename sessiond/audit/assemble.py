@@ -8,7 +8,7 @@ alone; whatever has neither is closed by a deadline.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol, cast
 
 from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, parse_stamp, syscall_fields
 from sessiond.errors import RecordError
@@ -49,6 +49,13 @@ class AuditEvent:
 
 
 _PADDING: Final = (b"\n", b"\0")
+
+
+class _NewRecord(Protocol):
+    def __call__(self, kind: type[Record], values: tuple[int, int, int, bytes], /) -> Record: ...
+
+
+_new_record = cast("_NewRecord", tuple.__new__)  # a third faster than a named tuple's own
 
 
 def stands_alone(record_type: int) -> bool:
@@ -93,10 +100,15 @@ class Assembler:
         events: list[AuditEvent] = []
         opened = self._open
         ends = self._ends
+        # Most records follow another one of their event: then its stamp is compared, not looked up.
+        event: AuditEvent | None = None
+        stamp = b""
+        number = 0
         for record_type, payload in batch:
-            self.records += 1
-            key = payload[: payload.find(b")")]
-            event = opened.get(key)
+            number += 1
+            if event is None or not payload.startswith(stamp):
+                stamp = payload[: payload.find(b")") + 1]
+                event = opened.get(stamp)
             if event is None:
                 if record_type == EOE:
                     # The end of an event that a deadline closed, or whose records were all lost.
@@ -108,17 +120,20 @@ class Assembler:
                     continue
                 event = AuditEvent(time, serial, now)
                 if stands_alone(record_type):
-                    event.records.append(_record(record_type, event, payload, key))
+                    event.records.append(_record(record_type, event, payload, stamp))
                     event.complete = True
                     events.append(event)
+                    event = None
                     continue
-                opened[key] = event
+                opened[stamp] = event
             if record_type != EOE:
-                event.records.append(_record(record_type, event, payload, key))
+                event.records.append(_record(record_type, event, payload, stamp))
             if record_type in ends:
                 event.complete = True
-                del opened[key]
+                del opened[stamp]
                 events.append(event)
+                event = None
+        self.records += number
         while len(opened) > self._max_in_flight:
             events.append(self._close(next(iter(opened))))
         return events
@@ -153,9 +168,9 @@ class Assembler:
         return event
 
 
-def _record(record_type: int, event: AuditEvent, payload: bytes, key: bytes) -> Record:
-    # The key ends before ")": behind it stand "): " or, in a truncated record, less.
-    text = payload[len(key) + 3 :]
-    if text[-1:] in _PADDING:
+def _record(record_type: int, event: AuditEvent, payload: bytes, stamp: bytes) -> Record:
+    # The stamp ends with ")": behind it stand ": " or, in a truncated record, less.
+    text = payload[len(stamp) + 2 :]
+    if text.endswith(_PADDING):
         text = text.rstrip(b"\n\0")
-    return Record(record_type, event.time, event.serial, text)
+    return _new_record(Record, (record_type, event.time, event.serial, text))
