@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from sessiond.audit.assemble import Assembler, AuditEvent
-from sessiond.audit.record import CONFIG_CHANGE, arguments, decode, display, fields, number
+from sessiond.audit.record import CONFIG_CHANGE, NO_CALL, arguments, decode, display, fields, number
 from sessiond.ecs.description import Description, Descriptions
 from sessiond.ecs.document import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import UNSET_ID, ProcessEncoder
@@ -430,25 +430,25 @@ class Pipeline:
         self._ready += events
         if not self.options.exact and not self.options.replay:
             for event in events:
-                pid = number(event.syscall.get("pid"))
+                pid = number(event.call.pid)
                 if pid:
                     self._wanted.add(pid)
 
-    def _name(self, call: Mapping[str, bytes]) -> str:
-        key = call.get("arch", b""), call.get("syscall", b"")
+    def _name(self, arch: bytes, syscall: bytes) -> str:
+        key = arch, syscall
         name = self._names.get(key)
         if name is None:
-            name = self._names[key] = self._syscall_name(*key)
+            name = self._names[key] = self._syscall_name(arch, syscall)
         return name
 
     def _audit_event(self, event: AuditEvent, now: int) -> None:
-        call = event.syscall
-        name = self._name(call) if call else ""
-        if name in ("execve", "execveat") and call.get("success") == b"yes":
+        call = event.call
+        name = self._name(call.arch, call.syscall) if call is not NO_CALL else ""
+        if name in ("execve", "execveat") and call.success == b"yes":
             self._exec(event, now)
         elif name == "exit_group":
             self._exit_group(event, now)
-        elif name == "setsid" and call.get("success") == b"yes":
+        elif name == "setsid" and call.success == b"yes":
             self._setsid(event)
         else:
             self._other(event)
@@ -458,7 +458,7 @@ class Pipeline:
         return stamp * MILLISECOND - self._wall_offset
 
     def _exec(self, event: AuditEvent, now: int) -> None:
-        pid = number(event.syscall.get("pid"))
+        pid = number(event.call.pid)
         if not self.options.exact:
             process = self._audited_exec(event, pid)
             self._exec_line(event, process, process.state, process.state.time)
@@ -490,7 +490,7 @@ class Pipeline:
     def _retry_execs(self) -> None:
         waiting, self._execs = self._execs, deque()
         for item in waiting:
-            found = self._executed(number(item.event.syscall.get("pid")), item.event)
+            found = self._executed(number(item.event.call.pid), item.event)
             if found is None:
                 self._execs.append(item)
             else:
@@ -499,7 +499,7 @@ class Pipeline:
     def _unjoined_exec(self, event: AuditEvent) -> None:
         """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
         self.counters.unjoined_execs += 1
-        pid = number(event.syscall.get("pid"))
+        pid = number(event.call.pid)
         if self.canary is not None and pid == self.canary.pid:
             self.canary.audited = True
         time = self._boot(event.time)
@@ -514,7 +514,7 @@ class Pipeline:
         """Move the table by an audited exec, where no tracer did."""
         time = self._boot(event.time)
         known = self.table.holder(pid, time, TICK)
-        parent = self.table.holder(number(event.syscall.get("ppid")), time, TICK)
+        parent = self.table.holder(number(event.call.ppid), time, TICK)
         return self.table.audited_exec(
             execution(event, time, known, parent),
             session_known="setsid" in self.options.audited,
@@ -567,7 +567,7 @@ class Pipeline:
     # Ends
 
     def _exit_group(self, event: AuditEvent, now: int) -> None:
-        pid = number(event.syscall.get("pid"))
+        pid = number(event.call.pid)
         time = self._boot(event.time)
         process = self._ending(pid, time)
         if process is None:
@@ -668,7 +668,7 @@ class Pipeline:
     # Sessions
 
     def _setsid(self, event: AuditEvent) -> None:
-        pid = number(event.syscall.get("pid"))
+        pid = number(event.call.pid)
         time = self._boot(event.time)
         process = self.table.holder(pid, time, TICK)
         if process is None:
@@ -698,7 +698,7 @@ class Pipeline:
         if event.records and event.records[0].type == CONFIG_CHANGE:
             self._notice(event)
         stamp = self._boot(event.time)
-        pid = number(event.syscall.get("pid")) or _pid_of(event)
+        pid = number(event.call.pid) or _pid_of(event)
         process = self.table.holder(pid, stamp, TICK) if pid else None
         description = self._descriptions.describe(event, enriched=process is not None)
         if process is not None:
@@ -922,8 +922,8 @@ class Pipeline:
         """Relatives that ready events need and the table doesn't have."""
         unknown: set[int] = set()
         for event in self._ready:
-            process = self.table.get(number(event.syscall.get("pid")))
-            pids = {number(event.syscall.get("ppid"))}
+            process = self.table.get(number(event.call.pid))
+            pids = {number(event.call.ppid)}
             if process is not None:
                 facts = process.state.facts
                 pids |= {facts.ppid, facts.pgid or 0, facts.sid or 0}
@@ -944,7 +944,7 @@ def _pid_of(event: AuditEvent) -> int:
 
 def _exit_code(event: AuditEvent) -> int:
     """The code that an exit_group event was called with."""
-    return int(event.syscall.get("a0", b"0"), 16) & 0xFF
+    return int(event.call.a0 or b"0", 16) & 0xFF
 
 
 def _presumed_ended(process: Process) -> bool:

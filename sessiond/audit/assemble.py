@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol, cast
 
-from sessiond.audit.record import EOE, PROCTITLE, SYSCALL, Record, parse_stamp, syscall_fields
+from sessiond.audit.record import (
+    EOE,
+    NO_CALL,
+    PROCTITLE,
+    SYSCALL,
+    Call,
+    Record,
+    call,
+    parse_stamp,
+    syscall_fields,
+)
 from sessiond.errors import RecordError
 
 ANOM_ABEND: Final = 1701
@@ -24,7 +34,7 @@ class AuditEvent:
     assembler's clock).
     """
 
-    __slots__ = ("_syscall", "complete", "opened", "records", "serial", "time")
+    __slots__ = ("_call", "_syscall", "complete", "opened", "records", "serial", "time")
 
     def __init__(self, time: int, serial: int, opened: int) -> None:
         """Open an event at the assembler's time ``opened``."""
@@ -34,6 +44,18 @@ class AuditEvent:
         self.records: list[Record] = []
         self.complete = False
         self._syscall: dict[str, bytes] | None = None
+        self._call: Call | None = None
+
+    @property
+    def call(self) -> Call:
+        """The head of its SYSCALL record, read once; NO_CALL where it has none."""
+        if self._call is None:
+            self._call = NO_CALL
+            for record in self.records:
+                if record.type == SYSCALL:
+                    self._call = call(record.text)
+                    break
+        return self._call
 
     @property
     def syscall(self) -> dict[str, bytes]:

@@ -122,6 +122,37 @@ _SYSCALL: Final = re.compile(
 )
 
 
+class Call(NamedTuple):
+    """The head of a SYSCALL record: what was called, by whom. Values as written; b"" for none."""
+
+    arch: bytes
+    syscall: bytes
+    success: bytes
+    a0: bytes
+    a1: bytes
+    a2: bytes
+    a3: bytes
+    ppid: bytes
+    pid: bytes
+
+
+NO_CALL: Final = Call(b"", b"", b"", b"", b"", b"", b"", b"", b"")
+
+_CALL: Final = re.compile(
+    rb"arch=(\w+) syscall=(\d+)(?: success=(\w+) exit=-?\d+)? a0=(\w+) a1=(\w+) a2=(\w+)"
+    rb" a3=(\w+) items=\d+ ppid=(\d+) pid=(\d+) "
+)
+
+
+def call(text: bytes) -> Call:
+    """Return the head of a SYSCALL record's text; of most events nothing else is read."""
+    match = _CALL.match(text)
+    if match is not None:
+        return Call._make(match.groups(b""))
+    found = fields(text)
+    return Call._make(found.get(name, b"") for name in Call._fields)
+
+
 def syscall_fields(text: bytes) -> dict[str, bytes]:
     """Return the fields of a SYSCALL record: what ``fields`` returns, sooner."""
     match = _SYSCALL.match(text)

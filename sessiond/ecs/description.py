@@ -133,14 +133,15 @@ class Descriptions:
             if warnings or "messages" in auditd or "a0" not in auditd.get("data", {}):
                 return self.encode(document, warnings, enriched=True)
             remembered = self._remember(key, event.time, document)
-        numbers = b"".join(
-            [b',"%b":"%b"' % (n.encode(), event.syscall.get(n, b"")) for n in _NUMBERS]
-        )
-        told = b'%b,"sequence":%d,"data":{%b%b}' % (
+        call = event.call
+        told = b'%b,"sequence":%d,"data":{%b,"a0":"%b","a1":"%b","a2":"%b","a3":"%b"}' % (
             remembered.auditd,
             event.serial,
             remembered.data,
-            numbers,
+            call.a0,
+            call.a1,
+            call.a2,
+            call.a3,
         )
         return Description(
             remembered.action,

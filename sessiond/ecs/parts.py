@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from sessiond.audit.record import (
@@ -262,6 +263,8 @@ def text_of(name: str, raw: bytes) -> str | None:
     return display(raw)
 
 
+# The end of a process tells the same title as its exec.
+@lru_cache(maxsize=CACHE_LIMIT)
 def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
     """Return the command line that a PROCTITLE record tells, with spaces between the arguments."""
     title = decode(text.partition(b"proctitle=")[2])
