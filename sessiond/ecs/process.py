@@ -8,7 +8,6 @@ starts a thousand programs is written a thousand times, and encoded once.
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import is_
 from typing import Any, Final, Protocol
 
 import orjson
@@ -27,6 +26,7 @@ UNIX98_PTY_MAJORS: Final = range(136, 144)
 UNSET_ID: Final = 4294967295
 
 _MOST_REMEMBERED: Final = 1024
+_MOST_FAMILIES: Final = 256
 
 
 class Names(Protocol):
@@ -94,6 +94,7 @@ class ProcessEncoder:
         self._groups: dict[tuple[int, str | None], dict[str, str]] = {}
         self._terminals_and_users: dict[tuple[int, ...], bytes] = {}
         self._owns: dict[tuple[object, ...], bytes] = {}
+        self._families: dict[tuple[object, ...], bytes] = {}
         self._unnamed = False  # a name was asked for that isn't known
 
     def date(self, time: int) -> str:
@@ -280,19 +281,19 @@ class ProcessEncoder:
     def _relatives(self, encoded: _Encoded, process: Process, state: State, time: int) -> bytes:
         """The parent and the leaders, as they were at ``time``.
 
-        They are the same for most events of a process, so the bytes are kept together with the
-        states that they were made of.
+        They are the same for most events of a process, so the bytes are kept together with what
+        they were made of.
         """
         creator = process.creator
-        made_of = (
-            creator.at(time) if isinstance(creator, Process) else creator,
-            isinstance(creator, Process) and creator.end is not None and creator.end <= time,
-            _at(state.group_leader, time),
-            _at(state.session_leader, time),
-            _at(state.entry_leader, time),
-        )
-        if encoded.made_of is not None and all(map(is_, made_of, encoded.made_of)):
+        over = isinstance(creator, Process) and creator.end is not None and creator.end <= time
+        made_of = _made_of(creator, over, state, time)
+        if encoded.made_of == made_of:
             return encoded.relatives
+        # Whatever a shell starts has the same relatives, unless it leads something itself.
+        relatives = self._families.get(made_of)
+        if relatives is not None:
+            encoded.made_of, encoded.relatives = made_of, relatives
+            return relatives
         parts: list[bytes] = []
         if creator is not None:
             parts += b',"parent":', self._parent(creator, time)
@@ -303,9 +304,15 @@ class ProcessEncoder:
         ):
             if leader is not None:
                 parts += b',"%b":' % name.encode(), self._leader(name, leader, process, state, time)
-        encoded.made_of = made_of
-        encoded.relatives = b"".join(parts)
-        return encoded.relatives
+        relatives = b"".join(parts)
+        made_of = _made_of(creator, over, state, time)  # all are encoded now
+        if None not in made_of:
+            encoded.made_of, encoded.relatives = made_of, relatives
+            if ITSELF not in made_of:
+                if len(self._families) >= _MOST_FAMILIES:
+                    self._families.clear()
+                self._families[made_of] = relatives
+        return relatives
 
     def _identity(self, relative: Reference | Process) -> bytes:
         """The members that the tree of processes needs, without braces."""
@@ -375,8 +382,29 @@ class _Encoded:
         self.relatives = b""
 
 
-def _at(relative: Relative, time: int) -> object:
-    return relative.at(time) if isinstance(relative, Process) else relative
+_NOBODY: Final = b""
+
+
+def _made_of(
+    creator: Process | Reference | None, over: bool, state: State, time: int
+) -> tuple[object, ...]:
+    """What the JSON of the relatives at ``time`` depends on; ``over``: the creator has ended.
+
+    A relative that isn't encoded yet is None.
+    """
+    return (
+        _encoded_at(creator, time),
+        over,
+        _encoded_at(state.group_leader, time),
+        _encoded_at(state.session_leader, time),
+        _encoded_at(state.entry_leader, time),
+    )
+
+
+def _encoded_at(relative: Relative, time: int) -> object:
+    if isinstance(relative, Process):
+        return relative.at(time).cached
+    return _NOBODY if relative is None else relative
 
 
 def exit_code(status: int) -> int:

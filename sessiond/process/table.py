@@ -176,10 +176,14 @@ class Process:
 
     def at(self, time: int) -> State:
         """What it was at ``time``; its first known state for a time before that."""
-        for state in reversed(self.states):
+        states = self.states
+        latest = states[-1]
+        if latest.time <= time or len(states) == 1:
+            return latest
+        for state in reversed(states):
             if state.time <= time:
                 return state
-        return self.states[0]
+        return states[0]
 
     def is_same(self, start: int, *, exact: bool) -> bool:
         """Tell whether a start time that another source gives means this process."""
