@@ -37,7 +37,7 @@ from sessiond.process.events import (
     Observed,
     ProcessEvent,
 )
-from sessiond.process.table import SECOND, TICK, Process, ProcessTable, State
+from sessiond.process.table import SECOND, TICK, Process, ProcessTable, Relative, State
 
 MILLISECOND: Final = 1_000_000
 
@@ -773,26 +773,32 @@ class Pipeline:
             details["canary"] = True
         facts = state.facts
         creator = process.creator
-        if creator is not None and facts.ppid not in (0, creator.pid):
+        if creator is not None and facts.ppid != creator.pid and facts.ppid:
             parent = self.table.parent_now(state)
             now = {"pid": facts.ppid}
             details["reparented_to"] = now
             if parent is not None:
                 details["reparented_to"] = now | {"entity_id": parent.entity_id}
-        incomplete = self._incomplete(process, state)
-        if incomplete:
-            details["incomplete"] = incomplete
+        if (
+            creator is None
+            or state.session_leader is None
+            or state.group_leader is None
+            or state.session_inferred
+        ):
+            incomplete = self._incomplete(process, state)
+            if incomplete:
+                details["incomplete"] = incomplete
         cut = ["process.args"] if own_args_cut else []
         if own_args_cut is None and state.program.args_cut:
             cut.append("process.args")
-        for name, relative in (
-            ("parent", creator),
-            ("group_leader", state.group_leader),
-            ("session_leader", state.session_leader),
-            ("entry_leader", state.entry_leader),
-        ):
-            if isinstance(relative, Process) and relative.state.program.args_cut:
-                cut.append(f"process.{name}.args")
+        if _args_cut(creator):
+            cut.append("process.parent.args")
+        if _args_cut(state.group_leader):
+            cut.append("process.group_leader.args")
+        if _args_cut(state.session_leader):
+            cut.append("process.session_leader.args")
+        if _args_cut(state.entry_leader):
+            cut.append("process.entry_leader.args")
         if cut:
             details["truncated"] = cut
         if self.options.include_namespaces:
@@ -935,6 +941,10 @@ _BY_AUDIT: Final = b'["auditd"]'
 _BY_OURSELVES: Final = b'["sessiond"]'
 _RING_FULL: Final = "the tracer's buffer was full"
 _UNFINISHED: Final = "audit: the end of the event was lost"
+
+
+def _args_cut(relative: Relative) -> bool:
+    return isinstance(relative, Process) and relative.states[-1].program.args_cut
 
 
 def _pid_of(event: AuditEvent) -> int:
