@@ -21,7 +21,8 @@ EXECVE = 1309
 EOE = 1320
 PROCTITLE = 1327
 
-_STAMP = re.compile(rb"audit\((\d{1,12})\.(\d{1,3}):(\d{1,20})\):[ ]?")
+# Seconds up to the year 2255: in ns since the epoch they have 63 bits.
+_STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,20})\):[ ]?")
 _LOG_LINE = re.compile(rb"(?:node=\S+ )?type=(\S+) msg=")
 _UNKNOWN_TYPE = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
 # A user message comes whole in msg='...', from user space and so with anything inside: it is one
@@ -181,8 +182,8 @@ def decode(value: bytes) -> bytes | None:
 
 
 def number(value: bytes | None) -> int:
-    """A decimal field's value; 0 where it is absent or no number."""
-    return int(value) if value is not None and value.isdigit() else 0
+    """A decimal field's value; 0 where it is absent, no number, or none that has 64 bits."""
+    return int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
 
 
 def arguments(records: Iterable[Record]) -> tuple[list[bytes], bool]:

@@ -29,7 +29,7 @@ from sessiond.ecs.actions import (
     unknown_record,
     unknown_syscall,
 )
-from sessiond.ecs.parts import CACHE_LIMIT, UNSET, Parts, Reader, integer, text_of
+from sessiond.ecs.parts import CACHE_LIMIT, MAX_SEQUENCE, UNSET, Parts, Reader, integer, text_of
 from sessiond.ecs.process import Names
 
 # What of a SYSCALL record has its own place in the document.
@@ -56,8 +56,6 @@ _VERDICTS: Final = {
 }
 _UNKNOWN: Final = ("unknown", "unknown")
 _INTERPRETERS: Final = re.compile(r"(?:python|perl|ruby|node|php|lua|java|bash|dash|sh|zsh)[\d.]*$")
-
-_LONG: Final = 1 << 63
 
 
 class Tables(Protocol):
@@ -180,7 +178,7 @@ class Describer:
             auditd["message_type"] = "syscall" if event.syscall else self._first_type(event).lower()
             auditd["origin"] = "kernel"
         auditd["result"] = result
-        if event.serial < _LONG:
+        if event.serial <= MAX_SEQUENCE:
             auditd["sequence"] = event.serial
         session = parts.main.get("ses")
         if session is not None and session not in UNSET:
@@ -417,7 +415,9 @@ def _arguments(
         number = integer(raw, 16)
         if number is None:
             parts.warnings.append(f"SYSCALL: a{position} is no hex number")
-        elif argument != "mode" or not name.startswith("open") or "O_CREAT" in found["flags"]:
+        elif (
+            argument != "mode" or not name.startswith("open") or "O_CREAT" in found.get("flags", "")
+        ):
             found[argument] = decoder(number)
     return found
 

@@ -12,7 +12,7 @@ import orjson
 
 from sessiond.audit.assemble import AuditEvent
 from sessiond.audit.record import EXECVE, PROCTITLE, SYSCALL, arguments
-from sessiond.ecs.parts import title_of
+from sessiond.ecs.parts import MAX_SEQUENCE, title_of
 from sessiond.ecs.redact import Redactor
 
 AUDITBEAT_ACTIONS: Final = {"exec": "executed", "exec-failed": "executed", "setsid": ""}
@@ -124,6 +124,10 @@ class Descriptions:
 
     def recall(self, event: AuditEvent) -> Description:
         """Describe an execve or exit_group whose process is told by others."""
+        call = event.call
+        if not (call.a0 + call.a1 + call.a2 + call.a3).isalnum() or event.serial > MAX_SEQUENCE:
+            # No kernel writes that, but a log that is replayed may hold anything.
+            return self.describe(event, enriched=True)
         key = _key(event)
         remembered = self._remembered.get(key)
         if remembered is None or not 0 <= event.time - remembered.time < _VALID:
@@ -133,7 +137,6 @@ class Descriptions:
             if warnings or "messages" in auditd or "a0" not in auditd.get("data", {}):
                 return self.encode(document, warnings, enriched=True)
             remembered = self._remember(key, event.time, document)
-        call = event.call
         told = b'%b,"sequence":%d,"data":{%b,"a0":"%b","a1":"%b","a2":"%b","a3":"%b"}' % (
             remembered.auditd,
             event.serial,

@@ -62,6 +62,9 @@ _AVC: Final = re.compile(rb"avc: +(denied|granted) +\{ ([^}]*) \}")
 # MAX_PROCTITLE_AUDIT_LEN of kernel/audit.h, with the NUL behind it: what is longer is cut there.
 _LONGEST_TITLE: Final = 127
 
+# What an index takes for a long. The kernel's serial has 32 bits.
+MAX_SEQUENCE: Final = (1 << 63) - 1
+
 # A bound on the fields that one event can bring to auditd.data: an index has a limit for all.
 DATA_LIMIT: Final = 128
 CACHE_LIMIT: Final = 1024

@@ -17,6 +17,7 @@ from sessiond.host import HostFacts
 from sessiond.names import NullNames
 from sessiond.options import Auditd, Config, Event, Reassembler, Redact, SessionMetadata
 from sessiond.pipeline import Pipeline
+from sessiond.process.events import CgroupSeen, Lost
 from sessiond.process.tracer.records import Decoder, MalformedRecordError
 
 # Frames of these kinds are no audit records: one from the ring, time that passes, a loss.
@@ -97,6 +98,8 @@ def _fed(pipeline: Pipeline, records: list[tuple[int, bytes]]) -> tuple[list[byt
                 event, _ = decoder.decode(payload, 0, len(payload))
             except MalformedRecordError:
                 continue
+            if not isinstance(event, CgroupSeen | Lost) and event.facts.pid >> 32:
+                continue  # these are numbers that our own program in the kernel writes
             pipeline.feed_process([event])
         else:
             pipeline.feed_audit([(kind, payload)], now=now, wall_offset=BEGIN)
