@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Callable
@@ -17,19 +18,22 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from sessiond import host, notify, wiring
+from sessiond import host, ledger, notify, wiring
 from sessiond import log as logs
 from sessiond.audit import rules
 from sessiond.audit.batch import BATCH
 from sessiond.audit.session import AuditSession
 from sessiond.config import diff, group_id, needs_restart, read_rules, user_id
-from sessiond.errors import OutputError, SessiondError
+from sessiond.errors import OutputError, SessiondError, SourceUnavailableError
+from sessiond.health import Health
 from sessiond.options import Config
 from sessiond.output import Delivery
 from sessiond.pipeline import Pipeline
+from sessiond.process.events import ProcessEvent
 from sessiond.process.procfs import Procfs, now
 from sessiond.process.tracer import Declined, Source, open_source
 from sessiond.status import StatusServer
+from sessiond.vigil import Vigil
 
 # How long, in seconds, records may gather before they are read.
 GATHER: Final = 0.02
@@ -37,6 +41,9 @@ GATHER: Final = 0.02
 MOST_BATCHES: Final = 16
 # How often, in seconds, the kernel's own counters and settings are looked at.
 WATCH: Final = 1.0
+# How long, in seconds, one check of the table for losses must be after the other: while losses go
+# on, checking must not take the time that reading needs.
+RECONCILE: Final = 0.25
 # How often, in seconds, a table without a tracer is checked against procfs.
 SWEEP: Final = 30.0
 # How long, in seconds, an output may take to flush at the end.
@@ -83,7 +90,6 @@ class Daemon:
         """Take the configuration; nothing is touched before ``run``."""
         self._config = config
         self._load = load
-        self._throttle = logs.Throttle(log)
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._started = time.time()
@@ -95,19 +101,26 @@ class Daemon:
         self._regular: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._outputs: list[Delivery] = []
         self._declined: list[Declined] = []
-        self._problems: dict[str, str] = {}
-        self._kernel_lost = 0
-        self._socket_dropped = 0
-        self._last_turn = 0
+        # What the account of the lines starts from: written by then, and accepted by the output.
+        self._written = 0
+        self._bases: dict[Delivery, tuple[int, int]] = {}
+        self._drained = 0
+        self._tracer_lost = 0
+        self._lost_since: int | None = None
+        self._reconcile_due = 0.0
+        self._exit_code = 0
         self._audit: AuditSession
         self._source: Source
         self._pipeline: Pipeline
+        self._health: Health
+        self._vigil: Vigil
 
     # Life
 
     async def run(self) -> int:
         """Start, work until told to stop, give everything back; return the exit code."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
@@ -121,7 +134,7 @@ class Daemon:
                 self._every(SWEEP, self._sweep)
             interval = notify.watchdog_interval()
             if interval is not None:
-                self._every(interval, notify.watchdog)
+                self._every(interval, self._feed_watchdog)
             notify.ready(self._summary())
             log.info("started", **self._facts())
             await self._stop.wait()
@@ -133,7 +146,22 @@ class Daemon:
             if status is not None:
                 await status.close()
         log.info("stopped", lines=self._pipeline.counters.lines.total())
-        return 0
+        return self._exit_code
+
+    def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """End with an error when a part of the loop has failed: a start anew is better than half.
+
+        The service manager restarts us, and what the kernel keeps for us is read then.
+        """
+        error = context.get("exception")
+        log.error("failed", reason=str(error or context.get("message")), exc_info=error)
+        self._exit_code = 1
+        self.stop("an internal error")
+
+    def _feed_watchdog(self) -> None:
+        """Tell the manager that we are alive, as long as the canaries come back."""
+        if self._vigil.canary.failure is None:
+            notify.watchdog()
 
     def stop(self, reason: str) -> None:
         """End ``run``; a second call changes nothing."""
@@ -155,7 +183,7 @@ class Daemon:
         for output in wiring.outputs(config):
             output.open()
             stack.callback(output.close)
-            self._outputs.append(output)
+            self._add(output)
         self._source, self._declined = self._open_source()
         stack.callback(lambda: self._source.close())
         for declined in self._declined:
@@ -169,9 +197,10 @@ class Daemon:
             boot_id=self._host.boot_id,
         )
         stack.callback(self._close_audit)
+        self._audit.meanwhile = self._meanwhile
         for note in (*self._audit.notes, *self._audit.refused):
             log.warning("audit", note=note)
-        audited = frozenset(name for name in SYSCALLS if rules.audits(self._audit.loaded, name))
+        audited = self._audited()
         self._pipeline = wiring.live_pipeline(
             config,
             self._names,
@@ -182,17 +211,42 @@ class Daemon:
             audited=audited,
             exec_by_source=self._audit.client.multicast and "execve" not in audited,
         )
-        self._kernel_lost = self._audit.client.status().lost
-        self._socket_dropped = self._audit.client.dropped
+        self._health = Health(self._pipeline)
+        self._vigil = Vigil(config, self._audit, self._pipeline, self._health, now())
+        self._drained = now()
         self._pipeline.feed_process(self._source.drain())
 
-    def _open_source(self) -> tuple[Source, list[Declined]]:
+    def _add(self, output: Delivery) -> None:
+        self._outputs.append(output)
+        self._bases[output] = self._written, output.status()["accepted"]
+
+    def _audited(self) -> frozenset[str]:
+        """Return the system calls that the kernel's rules can bring events of."""
+        loaded = self._audit.loaded
+        return frozenset(name for name in SYSCALLS if rules.audits(loaded, name))
+
+    def _use(self, config: Config) -> None:
+        """Let the pipeline go on with these settings, and with what the rules of now can bring."""
+        audited = self._audited()
+        options = dataclasses.replace(
+            self._pipeline.options,
+            audited=audited,
+            fork_events=config.event.fork_events,
+            include_namespaces=config.event.include_namespaces,
+            include_cgroup=config.event.include_cgroup,
+            max_args_bytes=config.event.max_args_bytes,
+            exec_by_source=self._audit.client.multicast and "execve" not in audited,
+        )
+        self._pipeline.use(options)
+
+    def _open_source(self, *, after: str | None = None) -> tuple[Source, list[Declined]]:
         settings = self._config.session_metadata
         return open_source(
-            settings.backend,
+            "auto" if after else settings.backend,
             self._procfs,
             ring_bytes=settings.ring_buffer,
             args_limit=settings.args_limit,
+            after=after,
         )
 
     def _close_audit(self) -> None:
@@ -202,6 +256,7 @@ class Daemon:
             log.warning("audit_not_restored", note=note)
         while self._turn():
             pass
+        self._vigil.canary.close()
         self._write(self._pipeline.flush(now()))
         for output in self._outputs:
             if not output.flush(FLUSH):
@@ -217,12 +272,15 @@ class Daemon:
         if descriptor is not None:
             loop.add_reader(descriptor, self._wake)
 
-    def _wake(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _unlisten(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._audit.client.fileno())
         descriptor = self._source.fileno()
         if descriptor is not None:
             loop.remove_reader(descriptor)
+
+    def _wake(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._unlisten(loop)
         if self._beat is not None:
             self._beat.cancel()
         self._beat = loop.call_later(GATHER, self._on_beat)
@@ -252,14 +310,84 @@ class Daemon:
                 drained = True
                 break
         # After the records: whoever they are about is in the ring by now.
-        events = self._source.drain()
+        events = self._drain()
         time_now = now()
         pipeline.feed_process(events)
+        self._reconcile()
         pipeline.feed_audit(records, now=time_now, wall_offset=wall_offset(), drained=drained)
         if not self._source.exact:
             self._look_up()
         self._write(pipeline.poll(time_now))
         return bool(records or events)
+
+    def _drain(self) -> list[ProcessEvent]:
+        """Empty the process source; move down to the next one when it is dead."""
+        try:
+            return self._source.drain()
+        except (OSError, ValueError) as error:
+            self._move_down(f"{self._source.name} has failed: {error}")
+            return []
+
+    def _reconcile(self) -> None:
+        """After a loss of process events, check the table against what the kernel has."""
+        losses = self._pipeline.losses.totals["tracer"]
+        if losses != self._tracer_lost:
+            self._tracer_lost = losses
+            if self._lost_since is None:
+                self._lost_since = self._drained
+        self._drained = now()
+        since, clock = self._lost_since, time.monotonic()
+        if since is None or clock < self._reconcile_due:
+            return
+        self._lost_since = None
+        begun = now()
+        try:
+            events = self._source.resnapshot()
+        except OSError as error:
+            self._move_down(f"{self._source.name} has failed: {error}")
+            return
+        gone = self._pipeline.reconcile(events, since=since, time=begun)
+        self._reconcile_due = time.monotonic() + RECONCILE
+        log.info("reconciled", lost=losses, gone=gone, processes=len(self._pipeline.table))
+
+    def _move_down(self, reason: str) -> None:
+        """Go on with the next source of the chain, because the one we had is dead."""
+        dead, time_now = self._source, now()
+        fallback = self._config.session_metadata.fallback
+        if not fallback or dead.name == "procfs":
+            log.error("source_failed", source=dead.name, reason=reason)
+            self._exit_code = SourceUnavailableError.exit_code
+            self.stop(reason)
+            return
+        loop = asyncio.get_running_loop()
+        self._unlisten(loop)
+        since = self._drained
+        self._source, declined = self._open_source(after=dead.name)
+        with contextlib.suppress(OSError, ValueError):
+            dead.close()
+        self._declined = [
+            *self._declined,
+            Declined(dead.name, reason, "restart sessiond to try it again"),
+            *declined,
+        ]
+        pipeline = self._pipeline
+        pipeline.use(
+            dataclasses.replace(
+                pipeline.options, source=self._source.name, exact=self._source.exact
+            )
+        )
+        begun = now()
+        pipeline.reconcile(self._source.drain(), since=since, time=begun)
+        self._drained = now()
+        if not self._source.exact:
+            self._every(SWEEP, self._sweep)
+        reason = f"{reason}; going on with {self._source.name}"
+        self._health.degraded("process source", reason, time_now, window=(since, self._drained))
+        self._wake()
+
+    def _meanwhile(self) -> None:
+        """Read while rules are being changed: nothing may fill up because that takes long."""
+        self._turn()
 
     def _look_up(self) -> None:
         """Read from procfs who the table doesn't know: the process, then its relatives."""
@@ -272,6 +400,7 @@ class Daemon:
 
     def _write(self, lines: list[bytes]) -> None:
         if lines:
+            self._written += len(lines)
             for output in self._outputs:
                 output.write(lines)
 
@@ -287,44 +416,35 @@ class Daemon:
         self._regular[work] = loop.call_later(interval, again)
 
     def _watch(self) -> None:
-        """Look at what the kernel counted and the outputs went through."""
-        status = self._audit.client.status()
+        """Look at the kernel, at ourselves and at the outputs."""
         time_now = now()
-        lost, self._kernel_lost = (status.lost - self._kernel_lost) % 2**32, status.lost
-        if lost and not self._audit.client.multicast:
-            self._pipeline.lost(time_now, "kernel", lost, "the audit backlog was full")
-            self._throttle.warning("lost", hop="kernel", records=lost)
-        dropped = self._audit.client.dropped
-        missed, self._socket_dropped = dropped - self._socket_dropped, dropped
-        if missed > 0 and self._audit.client.multicast:
-            self._pipeline.lost(time_now, "socket", missed, "the receive buffer was full")
-            self._throttle.warning("lost", hop="socket", records=missed)
+        descriptor = self._audit.client.fileno()
+        self._vigil.look(time_now, time.monotonic())
+        if self._audit.client.fileno() != descriptor:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            self._vigil.reset()
+            self._use(self._config)
+            self._wake()
+        if self._vigil.canary.blind:
+            self._vigil.canary.blind = False
+            self._move_down(f"{self._source.name} did not see a process of ours")
         self._watch_outputs(time_now)
         self._write(self._pipeline.poll(time_now))
         self._names.refresh(time.monotonic())
-        self._throttle.flush()
 
     def _watch_outputs(self, time_now: int) -> None:
         for output in self._outputs:
             output.tick(time.monotonic())
             for loss in output.take_losses():
-                self._pipeline.lost(time_now, "output", loss.lines, f"{loss.output}: {loss.reason}")
+                begin, end = (int(wall * 1e9) - wall_offset() for wall in (loss.since, loss.until))
+                reason = f"{loss.output}: {loss.reason}"
+                self._pipeline.lost(end, "output", loss.lines, reason, since=begin)
             for change in output.take_events():
-                self._health(
-                    f"output {change.output}", change.reason, time_now, well=change.healthy
-                )
-
-    def _health(self, what: str, reason: str, time_now: int, *, well: bool) -> None:
-        """Log a change of health once, and tell it in the stream."""
-        if well:
-            self._problems.pop(what, None)
-            log.info("recovered", what=what, reason=reason)
-        else:
-            self._problems[what] = reason
-            log.warning("degraded", what=what, reason=reason)
-        action = "sessiond-recovered" if well else "sessiond-degraded"
-        details = {"health": {"what": what, "reason": reason}}
-        self._pipeline.own_event(action, time_now, details, f"{what}: {reason}")
+                what = f"output {change.output}"
+                if change.healthy:
+                    self._health.recovered(what, time_now, change.reason)
+                else:
+                    self._health.degraded(what, change.reason, time_now)
 
     def _sweep(self) -> None:
         """Find who is gone, where no tracer tells of it."""
@@ -354,10 +474,11 @@ class Daemon:
     def _apply(self, config: Config, wanted: rules.RuleSet) -> None:
         changed = diff(self._config, config)
         restart = needs_restart(changed)
-        if not self._audit.client.multicast:
-            self._audit.load(wanted)
-            for problem in self._audit.refused:
-                log.warning("audit", note=problem)
+        self._audit.reconfigure(config.auditd, wanted)
+        for problem in self._audit.refused:
+            log.warning("audit", note=problem)
+        self._use(config)
+        self._vigil.reconfigure(config)
         if any(path.startswith("output.") for path in changed):
             self._replace_outputs(config)
         if any(path.startswith("logging.") for path in changed):
@@ -372,9 +493,10 @@ class Daemon:
             output.flush(FLUSH)
             output.close()
         self._outputs.clear()
+        self._bases.clear()
         for output in fresh:
             output.open()
-            self._outputs.append(output)
+            self._add(output)
 
     # Status
 
@@ -395,10 +517,7 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """Health and counters, as ``sessiond status`` shows them."""
         return {
-            "health": {
-                "state": "degraded" if self._problems else "healthy",
-                "problems": [f"{what}: {reason}" for what, reason in self._problems.items()],
-            },
+            "health": self._health.status(),
             "uptime": round(time.time() - self._started, 1),
             **self._facts(),
             "declined": {each.name: f"{each.reason}; {each.fix}" for each in self._declined},
@@ -409,12 +528,43 @@ class Daemon:
                 "buffered": self._audit.client.buffered,
                 "dropped": self._audit.client.dropped,
             },
+            "ledger": self._ledger(),
+            "canary": {"seen": self._vigil.canary.seen, "failure": self._vigil.canary.failure},
             "pipeline": self._pipeline.status(),
             "procfs": {"denied": self._procfs.denied, "malformed": self._procfs.malformed},
             "outputs": {
                 state.pop("output"): state for state in (o.status() for o in self._outputs)
             },
         }
+
+    def _ledger(self) -> dict[str, Any]:
+        """The account of every hop: what came in is somewhere, and what was lost is counted."""
+        client, pipeline = self._audit.client, self._pipeline
+        lost = pipeline.losses.totals
+        written = pipeline.counters.lines.total()
+        outputs = {}
+        for output in self._outputs:
+            state = output.status()
+            written_before, accepted_before = self._bases[output]
+            outputs[state["output"]] = ledger.account(
+                accepted_before + self._written - written_before,
+                **{name: state[name] for name in ("delivered", "queued", "spooled", "dropped")},
+            )
+        statement: dict[str, Any] = {
+            "kernel": {"lost": lost["kernel"]},
+            "socket": {
+                "lost": lost["socket"],
+                **ledger.account(
+                    client.counters.received, taken=pipeline.records, waiting=client.kept
+                ),
+            },
+            "record": {"lost": lost["record"], "truncated": client.counters.truncated},
+            "tracer": {"lost": lost["tracer"], "kinds": dict(pipeline.losses.kinds)},
+            "audit_events": pipeline.account(),
+            "lines": ledger.account(written, written=self._written, waiting=pipeline.waiting),
+            "output": {"lost": lost["output"], **outputs},
+        }
+        return {"balanced": ledger.balanced(statement), **statement}
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -190,6 +190,14 @@ class Auditd(Section, frozen=True, kw_only=True):
     include_warnings: Annotated[
         bool, _option("Tell in auditd.warnings what could not be parsed.", live=True)
     ] = False
+    reconcile: Annotated[
+        bool,
+        _option(
+            "Put back what of our rules and settings somebody else changes while we run, and take "
+            "our place again; at most five times a minute each. false: only tell.",
+            live=True,
+        ),
+    ] = True
     keep_rules_on_exit: Annotated[
         bool, _option("Leave our rules in the kernel when we end.", live=True)
     ] = False
@@ -517,6 +525,21 @@ class Logging(Section, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class Canary(Section, frozen=True, kw_only=True):
+    """A process started from time to time, to see it come back through audit and the tracer.
+
+    Its exec and end are written with sessiond.canary: true, as a heartbeat. One that does not come
+    back is a health problem, and the service manager's watchdog is no longer fed.
+    """
+
+    interval: Annotated[
+        Duration, _option("How often one is started; 0: never.", live=True, min=0, max=86400)
+    ] = Duration(30)
+    timeout: Annotated[
+        Duration, _option("How long it may take to come back.", live=True, min=1, max=3600)
+    ] = Duration(10)
+
+
 class StatusSocket(Section, frozen=True, kw_only=True):
     """The unix socket that `sessiond status` asks."""
 
@@ -557,6 +580,7 @@ class Config(Section, frozen=True, kw_only=True):
     event: Event = Event()
     logging: Logging = Logging()
     status_socket: StatusSocket = StatusSocket()
+    canary: Canary = Canary()
     state_directory: Annotated[
         Path, _option("What must outlive a restart: the spool, the state of the process table.")
     ] = Path("/var/lib/sessiond")

@@ -177,10 +177,15 @@ class Pipeline:
         self._drained = 0
         self._polled: int | None = None
         self._own_events = 0
-        source = options.source
         self._why_unknown = (
             "the log does not tell" if options.replay else "it was gone before anyone looked"
         )
+        self.use(options)
+
+    def use(self, options: PipelineOptions) -> None:
+        """Go on with other rules or another process source; the assembler's limits stay."""
+        self.options = options
+        source = options.source
         self._by_source = b'["%b"]' % source.encode()
         self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
 
@@ -385,6 +390,21 @@ class Pipeline:
         return (
             self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._exit_groups)
         )
+
+    @property
+    def records(self) -> int:
+        """How many audit records were taken."""
+        return self._assembler.records
+
+    @property
+    def malformed(self) -> int:
+        """How many of them could not be read."""
+        return self._assembler.malformed
+
+    @property
+    def waiting(self) -> int:
+        """How many lines the next ``poll`` will hand out that are there already."""
+        return len(self._lines)
 
     def account(self) -> dict[str, Any]:
         """Where the audit events are that have been received; it is balanced at every moment.

@@ -219,6 +219,12 @@ class AuditClient:
         return self._data.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     @property
+    def pinged_by(self) -> str:
+        """Who last tried to register as the audit daemon, in words."""
+        name = process_name(self._pinged_by) or "a process that has ended"
+        return f"{name} (pid {self._pinged_by})"
+
+    @property
     def kept(self) -> int:
         """Records that have been read and wait for ``receive``."""
         return len(self._kept)
