@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from sessiond.errors import OutputError, SessiondError, SourceUnavailableError
 from sessiond.health import Health
 from sessiond.options import Config
 from sessiond.output import Delivery
+from sessiond.output.safe import open_directory, trusted_users
 from sessiond.pipeline import Pipeline
 from sessiond.process.events import ProcessEvent
 from sessiond.process.procfs import Procfs, now
@@ -46,6 +48,8 @@ WATCH: Final = 1.0
 RECONCILE: Final = 0.25
 # How often, in seconds, a table without a tracer is checked against procfs.
 SWEEP: Final = 30.0
+# How long, in seconds, what has gathered is read at the end.
+READ_ON: Final = 3.0
 # How long, in seconds, an output may take to flush at the end.
 FLUSH: Final = 10.0
 
@@ -68,7 +72,10 @@ def run(config: Config, load: Callable[[], Config]) -> int:
 
 
 def _make_directories(config: Config) -> None:
-    """Make the directories that a service manager would have made. Raises OutputError."""
+    """Make the directories that a service manager would have made.
+
+    Raises OutputError when that can't be done, or when others could swap what is in them.
+    """
     wanted = {
         config.runtime_directory: 0o755,
         config.state_directory: 0o700,
@@ -78,6 +85,9 @@ def _make_directories(config: Config) -> None:
         wanted[config.output.file.path.parent] = 0o750
     for path, mode in wanted.items():
         try:
+            # Where it goes first: a stranger's link must not decide where we make something.
+            there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+            os.close(open_directory(str(there), trusted=trusted_users()))
             path.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{path}: can't make this directory: {error.strerror}") from None
@@ -254,7 +264,9 @@ class Daemon:
         left = self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
         for note in left:
             log.warning("audit_not_restored", note=note)
-        while self._turn():
+        # The records are all there by now; a busy host never stops making process events.
+        end = time.monotonic() + READ_ON
+        while self._turn() and time.monotonic() < end:
             pass
         self._vigil.canary.close()
         self._write(self._pipeline.flush(now()))
