@@ -30,6 +30,7 @@ COMPILED = [
     "sessiond/process/identity.py",
     "sessiond/process/table.py",
     "sessiond/process/tracer/records.py",
+    "sessiond/process/tracer/ring.py",
 ]
 
 extensions: list[Extension] = []

@@ -100,12 +100,14 @@ class Counters:
     warnings: int = 0
 
 
-class _Waiting(NamedTuple):
+class _Waiting:
     """An audit event that waits for its process event until ``due``."""
 
-    due: int
-    event: AuditEvent
-    kind: str
+    __slots__ = ("due", "event")
+
+    def __init__(self, due: int, event: AuditEvent) -> None:
+        self.due = due
+        self.event = event
 
 
 @dataclass
@@ -487,7 +489,7 @@ class Pipeline:
         if found is not None:
             self._exec_line(event, *found, found[1].time)
         else:
-            self._execs.append(_Waiting(now + HOLD, event, "exec"))
+            self._execs.append(_Waiting(now + HOLD, event))
 
     def _executed(self, pid: int, event: AuditEvent) -> tuple[Process, State] | None:
         """The state that an audited exec led to, which no audit event has claimed yet."""
@@ -606,7 +608,7 @@ class Pipeline:
             # Two of its threads called exit_group at once: the first decides.
             self.counters.merged += 1
         elif self.options.exact and process.end is None:
-            self._exit_groups[process] = _Waiting(now + HOLD_EXIT_GROUP, event, "end")
+            self._exit_groups[process] = _Waiting(now + HOLD_EXIT_GROUP, event)
         elif process.end is None or not self.options.exact:
             self._end_by_audit(process, event)
         else:

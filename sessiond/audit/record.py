@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from sessiond.errors import RecordError
 
@@ -139,6 +139,13 @@ class Call(NamedTuple):
 
 NO_CALL: Final = Call(b"", b"", b"", b"", b"", b"", b"", b"", b"")
 
+
+class _NewCall(Protocol):
+    def __call__(self, kind: type[Call], values: tuple[bytes | Any, ...], /) -> Call: ...
+
+
+_new_call = cast("_NewCall", tuple.__new__)  # a named tuple's own is Python, and slower
+
 _CALL: Final = re.compile(
     rb"arch=(\w+) syscall=(\d+)(?: success=(\w+) exit=-?\d+)? a0=(\w+) a1=(\w+) a2=(\w+)"
     rb" a3=(\w+) items=\d+ ppid=(\d+) pid=(\d+) "
@@ -149,7 +156,7 @@ def call(text: bytes) -> Call:
     """Return the head of a SYSCALL record's text; of most events nothing else is read."""
     match = _CALL.match(text)
     if match is not None:
-        return Call._make(match.groups(b""))
+        return _new_call(Call, match.groups(b""))
     found = fields(text)
     return Call._make(found.get(name, b"") for name in Call._fields)
 

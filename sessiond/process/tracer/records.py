@@ -102,18 +102,22 @@ class Decoder:
             if flags & _TRUNCATED:
                 executable = executable[1:]  # where it begins is unknown
         args_begin = cwd_end + head[_FILENAME]
-        program = Program(
-            comm,
-            executable,
-            _split(data[args_begin : args_begin + head[_ARGS]]) if flags & _ARGS_KNOWN else None,
-            head[_ARGS_SIZE] if flags & _ARGS_KNOWN else None,
-            bool(flags & _DELETED),
-            data[cwd_end : args_begin - 1] if head[_FILENAME] else None,
-            bool(flags & _TRUNCATED),
+        args = data[args_begin : args_begin + head[_ARGS]]
+        program = _new(
+            Program,
+            (
+                comm,
+                executable,
+                _split(args) if flags & _ARGS_KNOWN else None,
+                head[_ARGS_SIZE] if flags & _ARGS_KNOWN else None,
+                bool(flags & _DELETED),
+                data[cwd_end : args_begin - 1] if head[_FILENAME] else None,
+                bool(flags & _TRUNCATED),
+            ),
         )
         if kind == _EXEC:
             stamp = head[_OTHER_START] if flags & _AUDIT_STAMP else None
-            return Executed(time, facts, program, cwd, stamp)
+            return _new(Executed, (time, facts, program, cwd, stamp))
         if kind == _SNAPSHOT:
             return Observed(time, facts, program, cwd, None)
         raise MalformedRecordError(f"there is no kind {kind}")

@@ -9,12 +9,10 @@ split; one copy of what is read does the same for half the memory.
 from __future__ import annotations
 
 import mmap
-import struct
 import threading
 from collections.abc import Iterator
 
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
-_HEADER = struct.Struct("=I4x")
 _MOST_AT_ONCE = 1 << 20  # bytes
 
 
@@ -29,6 +27,7 @@ class Ring:
         self._consumer = memoryview(self._consumer_page).cast("Q")
         self._producer = memoryview(self._pages)[:8].cast("Q")
         self._data = memoryview(self._pages)[page:]
+        self._words = self._data.cast("I")
         self._order = threading.Lock()
 
     def read(self) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
@@ -47,7 +46,7 @@ class Ring:
 
     def close(self) -> None:
         """Unmap the memory."""
-        for view in (self._consumer, self._producer, self._data):
+        for view in (self._consumer, self._producer, self._words, self._data):
             view.release()
         self._consumer_page.close()
         self._pages.close()
@@ -60,11 +59,11 @@ class Ring:
 
     def _committed(self, start: int, most: int) -> tuple[list[tuple[int, int]], int]:
         """Return the records from ``start`` on that are whole, and how many bytes they take."""
-        data, mask, header = self._data, self._size - 1, _HEADER.unpack_from
+        words, mask = self._words, self._size - 1
         spans = []
         offset = 0
         while offset < most:
-            (length,) = header(data, (start + offset) & mask)
+            length = words[((start + offset) & mask) >> 2]
             if length & _BUSY:
                 break
             begin = offset + 8
