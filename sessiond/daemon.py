@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import os
 import signal
 import time
@@ -37,8 +38,9 @@ from sessiond.process.tracer import Declined, Source, open_source
 from sessiond.status import StatusServer
 from sessiond.vigil import Vigil
 
-# How long, in seconds, records may gather before they are read.
-GATHER: Final = 0.02
+# How long, in seconds, records may gather before they are read: half of it is the usual delay of a
+# line. Waking up costs as much as three processes, so 35 ms are an eighth cheaper than 20 ms.
+GATHER: Final = 0.035
 # Batches read in one turn at the most: outputs and signals must get their turn as well.
 MOST_BATCHES: Final = 16
 # How often, in seconds, the kernel's own counters and settings are looked at.
@@ -52,6 +54,9 @@ SWEEP: Final = 30.0
 READ_ON: Final = 3.0
 # How long, in seconds, an output may take to flush at the end.
 FLUSH: Final = 10.0
+
+# Net new objects after which the collector looks for cycles; none is made on the way of an event.
+COLLECT: Final = 50_000
 
 SYSCALLS: Final = ("execve", "execveat", "exit_group", "setsid")
 
@@ -145,6 +150,10 @@ class Daemon:
             interval = notify.watchdog_interval()
             if interval is not None:
                 self._every(interval, self._feed_watchdog)
+            # What the start has made stays: the collector need not look through it again and again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(COLLECT, 20, 50)
             notify.ready(self._summary())
             log.info("started", **self._facts())
             await self._stop.wait()
