@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -18,11 +17,14 @@ import msgspec
 from sessiond.audit import ruledata, rules
 from sessiond.audit.client import AuditClient, AuditRequestError, AuditState, Status
 from sessiond.audit.rules import LoadedRule, RuleSet
-from sessiond.errors import AuditUnavailableError
+from sessiond.errors import AuditUnavailableError, OutputError
 from sessiond.options import Auditd
+from sessiond.output.safe import read_file, replace_file
 
 _FAILURE_MODES: Final = {"silent": 0, "log": 1, "panic": 2}
 _LOCKED: Final = 2
+# Of the ledger, in bytes: a rule has 1 to 10 KiB, and who has more than thousands of them is lost.
+_LARGEST: Final = 64 << 20
 
 
 class Ledger(msgspec.Struct):
@@ -112,10 +114,10 @@ class AuditSession:
     def _resume(self) -> None:
         """Take over what an earlier run of this boot left undone."""
         try:
-            earlier = msgspec.json.decode(self._ledger.read_bytes(), type=Ledger)
+            earlier = msgspec.json.decode(read_file(self._ledger, _LARGEST), type=Ledger)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, OutputError, msgspec.DecodeError) as error:
             self.notes.append(f"{self._ledger} is set aside, it can't be read: {error}")
             return
         if earlier.boot_id == self._boot_id:
@@ -124,14 +126,10 @@ class AuditSession:
 
     def _remember(self) -> None:
         ledger = Ledger(self._boot_id, self._state.found, self._state.ours, self.ours)
-        temporary = self._ledger.with_suffix(".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(temporary, flags, 0o600)
         try:
-            os.write(file, msgspec.json.encode(ledger))
-        finally:
-            os.close(file)
-        temporary.replace(self._ledger)
+            replace_file(self._ledger, msgspec.json.encode(ledger), mode=0o600)
+        except (OSError, OutputError) as error:
+            self.notes.append(f"{self._ledger}: {error}; a crash would leave our rules behind")
 
     def _claim_unicast(self, settings: Auditd, wanted: RuleSet) -> None:
         self._wanted = wanted

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Collection
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from sessiond.errors import OutputError
 
@@ -111,6 +112,38 @@ def open_file(
         os.close(descriptor)
         raise
     return descriptor, False
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a small file that this program has written, ``limit`` bytes of it at the most.
+
+    Raises OutputError when it could be somebody else's work, OSError when it can't be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        _check_file(os.fstat(descriptor), str(path), trusted_users())
+        return file.read(limit)
+
+
+def replace_file(path: Path, data: bytes, *, mode: int) -> None:
+    """Write a small file as a whole or not at all, whatever stands in its place.
+
+    Raises OutputError when others could swap what is written, OSError when it can't be written.
+    """
+    directory = open_directory(str(path.parent), trusted=trusted_users())
+    try:
+        new = f".{path.name}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(new, flags, mode, dir_fd=directory)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(new, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(new, dir_fd=directory)
+            raise
+    finally:
+        os.close(directory)
 
 
 def _check_file(status: os.stat_result, path: str, trusted: Collection[int]) -> None:
