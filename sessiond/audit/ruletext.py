@@ -335,7 +335,9 @@ def options(words: list[str]) -> list[tuple[str, str]]:
         problem = "needs a value" if "requires argument" in error.msg else "is no auditctl option"
         if not error.opt:
             raise RefusedError(f"an option {problem}") from None
-        raise RefusedError(f"{dashes}{show(error.opt)} {problem}") from None
+        given = dashes + error.opt
+        shown = given if given.isascii() and given.isprintable() else quote(given)
+        raise RefusedError(f"{shown} {problem}") from None
     if rest:
         raise RefusedError(_stray_reason(rest[0], words))
     if not found:

@@ -17,7 +17,7 @@ from sessiond.host import HostFacts
 from sessiond.names import NullNames
 from sessiond.options import Auditd, Config, Event, Reassembler, Redact, SessionMetadata
 from sessiond.pipeline import Pipeline
-from sessiond.process.events import CgroupSeen, Lost
+from sessiond.process.events import CgroupSeen, Facts, Lost
 from sessiond.process.tracer.records import Decoder, MalformedRecordError
 
 # Frames of these kinds are no audit records: one from the ring, time that passes, a loss.
@@ -85,6 +85,14 @@ def one(data: bytes) -> None:
     assert sum(status["lines"].values()) == len(lines)
 
 
+def _beyond(facts: Facts) -> bool:
+    """Tell whether a pid or a time is none that a kernel could have."""
+    pids = (facts.pid, facts.ppid, facts.pgid or 0, facts.sid or 0)
+    return any(pid >> 32 for pid in pids) or any(
+        time >> 61 for time in (facts.start, facts.parent_start or 0)
+    )
+
+
 def _fed(pipeline: Pipeline, records: list[tuple[int, bytes]]) -> tuple[list[bytes], int]:
     decoder, now, lines = Decoder(), 2 * 10**9, []
     for kind, payload in records:
@@ -98,7 +106,7 @@ def _fed(pipeline: Pipeline, records: list[tuple[int, bytes]]) -> tuple[list[byt
                 event, _ = decoder.decode(payload, 0, len(payload))
             except MalformedRecordError:
                 continue
-            if not isinstance(event, CgroupSeen | Lost) and event.facts.pid >> 32:
+            if not isinstance(event, CgroupSeen | Lost) and _beyond(event.facts):
                 continue  # these are numbers that our own program in the kernel writes
             pipeline.feed_process([event])
         else:
