@@ -52,10 +52,7 @@ SIGNALS: Final = (
     "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
     "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
 ).split()
-
-
-# QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS: sig_kernel_coredump of linux/signal.h
-CORE_SIGNALS: Final = frozenset((3, 4, 5, 6, 7, 8, 11, 24, 25, 31))
+SIGRTMIN: Final = 34  # the C library's, signal(7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -650,21 +647,8 @@ class Pipeline:
         if waiting is not None:
             self._end(process, waiting.event)
             return
-        announced = not event.status & 0x7F and event.group_exit is not False
-        if (announced and "exit_group" in self.options.audited) or self._awaited(process):
-            self._ends[process] = event.time + HOLD
-        else:
-            self._end(process, None)
-
-    def _awaited(self, process: Process) -> bool:
-        """Whether an audit event of something that happened before the end is on its way."""
-        if process in self._sessions:
-            return True
-        if process.status is not None and process.status & 0x7F in CORE_SIGNALS:
-            return True  # ANOM_ABEND, which no rule has to ask for
-        return "execve" in self.options.audited and any(
-            state.executed and not state.claimed for state in process.states
-        )
+        # Whatever audit has to tell of the process is told before its end, however it ended.
+        self._ends[process] = event.time + HOLD
 
     def _end(self, process: Process, event: AuditEvent | None) -> None:
         assert process.end is not None  # noqa: S101 -- only ended processes come here
@@ -935,7 +919,8 @@ class Pipeline:
             del self._sessions[process]
             self._process_event("setsid", process, process.at(time), time)
         # An end waits for its exit_group until the audit socket was seen empty after it.
-        for process, due in list(self._ends.items()):
+        while self._ends:
+            process, due = next(iter(self._ends.items()))
             if due > now or self._drained < due - HOLD:
                 break
             del self._ends[process]
@@ -986,5 +971,13 @@ def _presumed_ended(process: Process) -> bool:
 def _signal(status: int) -> dict[str, Any]:
     number = status & 0x7F
     signal: dict[str, Any] = {"number": number, "core_dumped": bool(status & 0x80)}
-    signal["name"] = f"SIG{SIGNALS[number - 1]}" if number <= len(SIGNALS) else f"SIGRT{number}"
+    signal["name"] = signal_name(number)
     return signal
+
+
+def signal_name(number: int) -> str:
+    """Name a signal as kill -l does; the first two real-time signals are the C library's own."""
+    if number <= len(SIGNALS):
+        return f"SIG{SIGNALS[number - 1]}"
+    above = number - SIGRTMIN
+    return f"SIGRTMIN{above:+d}" if above else "SIGRTMIN"
