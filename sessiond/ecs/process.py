@@ -119,7 +119,7 @@ class ProcessEncoder:
         """Add what a program is: name, executable, args, args_count, command_line."""
         if program.executable is not None:
             executable = display(program.executable)
-            own["name"] = executable.rpartition("/")[2] or executable
+            own["name"] = executable.rpartition("/")[2] or display(program.comm) or executable
             own["executable"] = executable
         elif program.comm:
             own["name"] = display(program.comm)

@@ -153,14 +153,15 @@ def name(program: Program) -> bytes:
     """The name the rules go by: the last part of the executable's path, else comm.
 
     runc executes itself from memory, so that no container can overwrite it: then the name is that
-    of the memory file ("/memfd:runc_cloned:/proc/self/exe").
+    of the memory file ("/memfd:runc_cloned:/proc/self/exe"). Or from a mount that is in no tree:
+    the kernel's path of that is "/", and comm ("runc:[2:INIT]") is what is left.
     """
     executable = program.executable
     if executable is None:
         return program.comm
     if executable.startswith(b"/memfd:"):
         return executable.removeprefix(b"/memfd:")
-    return executable.rpartition(b"/")[2]
+    return executable.rpartition(b"/")[2] or program.comm
 
 
 def _terminal(candidate: Candidate) -> bool:

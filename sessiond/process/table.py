@@ -269,9 +269,11 @@ class ProcessTable:
         process.creator = creator
         process.cgroup, process.groups = creator.cgroup, creator.groups
         facts = _filled(facts, origin.facts)
-        process.states.append(
-            State(event.time, facts, origin.program, origin.working_directory, ())
-        )
+        program = origin.program
+        if event.comm and event.comm != program.comm:
+            # Whoever forks may have named itself anew (prctl(2)), as runc does: told by a fork.
+            program = program._replace(comm=event.comm)
+        process.states.append(State(event.time, facts, program, origin.working_directory, ()))
         self._relate(process, process.state, (creator, origin))
         return process
 
