@@ -27,6 +27,7 @@ from sessiond.audit.batch import BATCH
 from sessiond.audit.session import AuditSession
 from sessiond.config import diff, group_id, needs_restart, read_rules, user_id
 from sessiond.errors import OutputError, SessiondError, SourceUnavailableError
+from sessiond.handover import Handover
 from sessiond.health import Health
 from sessiond.options import Config
 from sessiond.output import Delivery
@@ -57,6 +58,9 @@ FLUSH: Final = 10.0
 
 # Net new objects after which the collector looks for cycles; none is made on the way of an event.
 COLLECT: Final = 50_000
+
+# Exit codes after which the manager does not start us again: a person has to do something first.
+FINAL: Final = (2, 3)
 
 SYSCALLS: Final = ("execve", "execveat", "exit_group", "setsid")
 
@@ -124,6 +128,8 @@ class Daemon:
         self._lost_since: int | None = None
         self._reconcile_due = 0.0
         self._exit_code = 0
+        # What the service manager kept from an earlier run, until it is adopted.
+        self._handover = Handover()
         self._audit: AuditSession
         self._source: Source
         self._pipeline: Pipeline
@@ -214,7 +220,11 @@ class Daemon:
             wanted,
             ledger=config.runtime_directory / "audit.json",
             boot_id=self._host.boot_id,
+            adopted_fd=self._handover.audit,
+            adopted_listener=self._handover.listener,
         )
+        self._handover.keep_audit(self._audit.client)
+        self._handover.keep_source(self._source)
         stack.callback(self._close_audit)
         self._audit.meanwhile = self._meanwhile
         for note in (*self._audit.notes, *self._audit.refused):
@@ -266,10 +276,35 @@ class Daemon:
             ring_bytes=settings.ring_buffer,
             args_limit=settings.args_limit,
             after=after,
+            handed_on=() if after else self._handover.tracer,
         )
 
     def _close_audit(self) -> None:
-        """Give the audit subsystem back, and write what was still on its way."""
+        """Give the audit subsystem back, or on, and write what was still on its way."""
+        if self._exit_code not in FINAL and notify.will_start_again():
+            self._hand_on()
+        else:
+            self._give_back()
+        for output in self._outputs:
+            if not output.flush(FLUSH):
+                log.warning("output_not_flushed", **output.status())
+        self._audit.client.close()
+
+    def _hand_on(self) -> None:
+        """Leave rules, registration and tracer as they are for the next start.
+
+        The ring is left alone: what has been read of audit is about what was read of the ring
+        before, or will be read by the next start.
+        """
+        end = time.monotonic() + READ_ON
+        while self._turn() and time.monotonic() < end:
+            pass
+        self._vigil.canary.close()
+        self._write(self._pipeline.flush(now()))
+        log.info("handed_on")
+
+    def _give_back(self) -> None:
+        self._handover.give_up()
         left = self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
         for note in left:
             log.warning("audit_not_restored", note=note)
@@ -279,10 +314,6 @@ class Daemon:
             pass
         self._vigil.canary.close()
         self._write(self._pipeline.flush(now()))
-        for output in self._outputs:
-            if not output.flush(FLUSH):
-                log.warning("output_not_flushed", **output.status())
-        self._audit.client.close()
 
     # The beat
 
@@ -386,6 +417,7 @@ class Daemon:
         self._source, declined = self._open_source(after=dead.name)
         with contextlib.suppress(OSError, ValueError):
             dead.close()
+        self._handover.keep_source(self._source)
         self._declined = [
             *self._declined,
             Declined(dead.name, reason, "restart sessiond to try it again"),
@@ -443,6 +475,7 @@ class Daemon:
         self._vigil.look(time_now, time.monotonic())
         if self._audit.client.fileno() != descriptor:
             asyncio.get_running_loop().remove_reader(descriptor)
+            self._handover.keep_audit(self._audit.client)
             self._vigil.reset()
             self._use(self._config)
             self._wake()
@@ -572,7 +605,7 @@ class Daemon:
                 **{name: state[name] for name in ("delivered", "queued", "spooled", "dropped")},
             )
         statement: dict[str, Any] = {
-            "kernel": {"lost": lost["kernel"]},
+            "kernel": {"lost": lost["kernel"], "hint_serials_unseen": pipeline.unseen},
             "socket": {
                 "lost": lost["socket"],
                 **ledger.account(

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import subprocess
 import time
 
 from systemd import daemon
+
+# How long, in seconds, the manager may take to answer. Longer, and a stop would not end in time.
+_ANSWER = 5.0
 
 
 def ready(status: str) -> None:
@@ -57,6 +62,42 @@ def store(name: str, descriptor: int) -> bool:
 def remove_stored(name: str) -> None:
     """Take what is stored under ``name`` out of the manager's store."""
     _send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+
+def barrier() -> None:
+    """Wait until the manager has done what it was told before, see sd_notify_barrier(3)."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    try:
+        told = _send("BARRIER=1", theirs)
+    finally:
+        os.close(theirs)
+    try:
+        if told:
+            poll = select.poll()
+            poll.register(ours, select.POLLHUP)
+            poll.poll(_ANSWER * 1000)
+    finally:
+        os.close(ours)
+
+
+def will_start_again() -> bool:
+    """Tell whether the manager starts us again once we have ended, and keeps its store until then.
+
+    It does unless a job stops us for good: ``systemctl restart`` is a job of its own, an automatic
+    restart has none. The unit asks for this by telling its name in $SESSIOND_UNIT. Where the
+    manager does not answer we stop for good: a gap is better than rules that nobody takes away.
+    """
+    unit, address = os.environ.get("SESSIOND_UNIT"), os.environ.get("NOTIFY_SOCKET", "")
+    if not unit or not address:
+        return False
+    whose = "--system" if address.startswith("/run/systemd/") else "--user"
+    command = ["systemctl", whose, "--no-legend", "--no-pager", "--full", "list-jobs", unit]
+    try:
+        asked = subprocess.run(command, capture_output=True, timeout=_ANSWER, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    # A line is: number, unit, type, state.
+    return asked.returncode == 0 and b"stop" not in asked.stdout.split()
 
 
 def stored() -> dict[str, list[int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -15,7 +16,13 @@ from typing import Final, Literal, Self
 import msgspec
 
 from sessiond.audit import ruledata, rules
-from sessiond.audit.client import AuditClient, AuditRequestError, AuditState, Status
+from sessiond.audit.client import (
+    AuditClient,
+    AuditRequestError,
+    AuditState,
+    Status,
+    never_audit,
+)
 from sessiond.audit.rules import LoadedRule, RuleSet
 from sessiond.errors import AuditUnavailableError, OutputError
 from sessiond.options import Auditd
@@ -41,8 +48,9 @@ class AuditSession:
 
     ``role`` is "unicast" (we are the audit daemon) or "multicast" (we listen beside it).
     ``refused`` is what of the rules the kernel would not take, and why. ``owner`` is the pid under
-    which the kernel knows us (unicast), ``expected`` what we made of its settings. Changing many
-    rules takes a while: ``meanwhile`` is called between any two, to read what comes in.
+    which the kernel knows us (unicast): of an earlier process where the socket was ``adopted``.
+    ``expected`` is what we made of its settings. Changing many rules takes a while: ``meanwhile``
+    is called between any two, to read what comes in.
     """
 
     def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
@@ -52,6 +60,7 @@ class AuditSession:
         self.notes: list[str] = []
         self.ours: list[bytes] = []
         self.owner = 0
+        self.adopted = False
         self.expected: dict[str, int] = {}
         self.meanwhile: Callable[[], None] = self._gather
         self._wanted: RuleSet | None = None
@@ -81,12 +90,16 @@ class AuditSession:
         ledger: Path,
         boot_id: str,
         adopted_fd: int | None = None,
+        adopted_listener: int | None = None,
     ) -> Self:
         """Open the socket and become the audit daemon, or a listener where there is one already.
 
         Unicast registers first, so that the records of our own rules have a reader from the first
-        on; rules come last. Raises AuditUnavailableError.
+        on; rules come last. ``adopted_fd`` is the registered socket of an earlier process,
+        ``adopted_listener`` its multicast socket. Raises AuditUnavailableError.
         """
+        if settings.socket_type == "multicast":
+            adopted_fd = adopted_listener
         client = AuditClient.open(
             multicast=settings.socket_type == "multicast",
             adopted_fd=adopted_fd,
@@ -101,7 +114,11 @@ class AuditSession:
             client.close()
             if error.code != errno.EEXIST or settings.socket_type != "auto":
                 raise
-            listener = AuditClient.open(multicast=True, receive_buffer=settings.receive_buffer)
+            listener = AuditClient.open(
+                multicast=True,
+                adopted_fd=adopted_listener,
+                receive_buffer=settings.receive_buffer,
+            )
             session = cls(listener, ledger, boot_id)
             session._wanted = wanted
             session.notes.append(f"listening by multicast, with the rules that are there: {error}")
@@ -140,12 +157,10 @@ class AuditSession:
                     "auditd.immutable: true to read with the rules that are loaded, or "
                     "auditd.socket_type: multicast to listen"
                 )
-            self.client.register()
-            self.owner = self.client.status().pid
+            self._register()
             self.notes.append("the audit configuration is locked: rules and settings stay")
             return
-        self.client.register()
-        self.owner = self.client.status().pid
+        self._register()
         self._remember()
         self._limit(settings, wanted)
         self.load(wanted)
@@ -157,6 +172,10 @@ class AuditSession:
         self.expected["enabled"] = enabled
         if enabled == _LOCKED:
             self.client.set("enabled", _LOCKED)
+
+    def _register(self) -> None:
+        self.adopted = self.client.register() == "adopted"
+        self.owner = self.client.status().pid
 
     def _limit(self, settings: Auditd, wanted: RuleSet) -> None:
         values = limits(settings, wanted)
@@ -252,7 +271,22 @@ class AuditSession:
                 if error.code != errno.EEXIST:
                     self.refused.append(str(rules.refused(rule, error.code)))
             self.meanwhile()
+        if self.adopted:
+            self._leave_us_out()
         self._remember()
+
+    def _leave_us_out(self) -> None:
+        """Load the rule that the kernel needs to leave out a process that did not register."""
+        rule = never_audit(os.getpid(), self.client.list_rules())
+        if rule is None:
+            return
+        self.ours.append(rule)
+        self._remember()
+        try:
+            self.client.add_rule(rule)
+        except AuditRequestError as error:
+            self.ours.remove(rule)
+            self.notes.append(f"our own system calls are audited, where rules match: {error}")
 
     def _delete(self, data: bytes) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from sessiond.errors import SourceUnavailableError
@@ -31,6 +31,16 @@ class Source(Protocol):
     @property
     def degraded(self) -> tuple[str, ...]:
         """What this source can't see on this host, in words for the user."""
+        ...
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What another process needs to go on with this source; empty when that can't be."""
+        ...
+
+    @property
+    def set_aside(self) -> str:
+        """Why the descriptors that were handed on to it could not be used; "" if none were."""
         ...
 
     def fileno(self) -> int | None:
@@ -68,16 +78,18 @@ def open_source(
     ring_bytes: int = RING_BYTES,
     args_limit: int = ARGS_LIMIT,
     after: str | None = None,
+    handed_on: Sequence[int] = (),
 ) -> tuple[Source, list[Declined]]:
     """Open the source named ``backend``; for ``auto``, the best that works.
 
     Returns it with the reasons why better ones don't work. ``after`` names the source that died
     while running, so that ``auto`` tries only the ones below it. eBPF's are ``ring_bytes`` (a power
-    of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MOST_ARGS). Raises
-    SourceUnavailableError when the one asked for can't be had. Blocks for about a second.
+    of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MOST_ARGS); its
+    ``handed_on`` are the descriptors of an earlier process. Raises SourceUnavailableError when the
+    one asked for can't be had. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
-        "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit),
+        "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on),
         "proc_connector": lambda: _open_proc_connector(procfs),
         "procfs": lambda: _open_procfs(procfs),
     }
@@ -95,10 +107,12 @@ def open_source(
 # Each is imported when it is tried: a source that isn't used costs no memory.
 
 
-def _open_ebpf(procfs: ProcessLookup, ring_bytes: int, args_limit: int) -> Source:
+def _open_ebpf(
+    procfs: ProcessLookup, ring_bytes: int, args_limit: int, handed_on: Sequence[int]
+) -> Source:
     from sessiond.process.tracer.ebpf import EbpfSource
 
-    return EbpfSource(procfs, ring_bytes=ring_bytes, args_limit=args_limit)
+    return EbpfSource(procfs, ring_bytes=ring_bytes, args_limit=args_limit, handed_on=handed_on)
 
 
 def _open_proc_connector(procfs: ProcessLookup) -> Source:

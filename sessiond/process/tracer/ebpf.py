@@ -7,6 +7,7 @@ descriptors are open here. Nothing of bcc, LLVM or libbpf is in this process.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import mmap
 import os
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ _MOST_DESCRIPTORS = 64
 _BPF_ITER_CREATE = 33
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 _SNAPSHOT_READ = 1 << 18  # bytes
+_NOTE = 4096  # bytes
 
 
 class EbpfSource:
@@ -51,13 +54,32 @@ class EbpfSource:
         ring_bytes: int,
         args_limit: int,
         mountinfo: Path = Path("/proc/self/mountinfo"),
+        handed_on: Sequence[int] = (),
     ) -> None:
         """Load and attach the programs, then take a snapshot, so that nothing is missed between.
 
         ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
-        kept (at most MOST_ARGS). Blocks for about a second. Raises SourceUnavailableError.
+        kept (at most MOST_ARGS). Blocks for about a second. ``handed_on`` are the
+        ``descriptors`` of an earlier process: its programs have run on, what they wrote is read
+        first. If they are of another version or configuration, ``set_aside`` says so, and they are
+        closed. Raises SourceUnavailableError.
         """
-        answer, self._descriptors = _load(ring_bytes, min(args_limit, MOST_ARGS))
+        fingerprint = _fingerprint(ring_bytes, min(args_limit, MOST_ARGS))
+        self.adopted = False
+        self.set_aside = ""
+        if handed_on:
+            self.set_aside = _unfit(handed_on, fingerprint)
+            self.adopted = not self.set_aside
+        if self.adopted:
+            self._note, *self._descriptors = handed_on
+            answer = _read_note(self._note)
+        else:
+            for descriptor in handed_on:
+                os.close(descriptor)
+            answer, self._descriptors = _load(ring_bytes, min(args_limit, MOST_ARGS))
+            answer |= {"fingerprint": fingerprint, "told": [0] * len(LOSS_KINDS)}
+            self._note = os.memfd_create("sessiond-tracer")
+        self._answer = answer
         # What this host doesn't let the tracer see, in words.
         self.degraded: tuple[str, ...] = tuple(answer["degraded"])
         self.malformed = 0  # records that could not be decoded; stays 0 unless something is broken
@@ -67,13 +89,19 @@ class EbpfSource:
         self._ring = Ring(ring, ring_bytes)
         self._counter_page = mmap.mmap(counters, mmap.PAGESIZE, prot=mmap.PROT_READ)
         self._counters = memoryview(self._counter_page).cast("Q")
-        self._told = [0] * len(LOSS_KINDS)
+        self._told: list[int] = answer["told"]
+        self._write_note()
         self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
         self._pending += self.resnapshot()
 
     def fileno(self) -> int:
         """Return the ring's descriptor. Drain once before you wait for it."""
         return self._descriptors[0]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What a later process needs to go on with the programs and the ring, in this order."""
+        return [self._note, *self._descriptors]
 
     def drain(self) -> list[ProcessEvent]:
         """Return what has happened since the last call, in the kernel's order; never block.
@@ -88,6 +116,7 @@ class EbpfSource:
             if count != self._told[index]:
                 number, self._told[index] = count - self._told[index], count
                 events.append(Lost(time.clock_gettime_ns(time.CLOCK_BOOTTIME), kind, number))
+                self._write_note()
         return events
 
     def resnapshot(self) -> list[ProcessEvent]:
@@ -123,9 +152,17 @@ class EbpfSource:
         self._ring.close()
         self._counters.release()
         self._counter_page.close()
-        for descriptor in self._descriptors:
+        for descriptor in self.descriptors:
             os.close(descriptor)
         self._descriptors = []
+
+    def _write_note(self) -> None:
+        """Write for a later process what it can't see: which programs, and which losses are told.
+
+        It is memory of the kernel's, which outlives us with the other descriptors.
+        """
+        data = json.dumps(self._answer).encode()
+        os.pwrite(self._note, data.ljust(_NOTE), 0)
 
     def _read_ring(self) -> list[ProcessEvent]:
         events: list[ProcessEvent] = []
@@ -158,6 +195,33 @@ class EbpfSource:
         finally:
             os.close(descriptor)
         return processes
+
+
+def _fingerprint(ring_bytes: int, args_limit: int) -> str:
+    """What must be the same for one process to go on with the programs of another."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256(f"{platform.release()} {ring_bytes} {args_limit}".encode())
+    for name in ("programs.c", "loader.py", "btf.py", "records.py"):
+        digest.update((here / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _read_note(descriptor: int) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads(os.pread(descriptor, _NOTE, 0))
+    return note
+
+
+def _unfit(handed_on: Sequence[int], fingerprint: str) -> str:
+    """Say why the descriptors of an earlier process can't be used; "" when they can."""
+    try:
+        note = _read_note(handed_on[0])
+        if note["fingerprint"] != fingerprint:
+            return "they are of another version or configuration"
+        if note["descriptors"] != len(handed_on) - 1 or len(note["told"]) != len(LOSS_KINDS):
+            return "some of them are missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"what was noted about them can't be read: {error}"
+    return ""
 
 
 def _time(event: ProcessEvent) -> int:

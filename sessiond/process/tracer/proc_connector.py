@@ -78,6 +78,7 @@ class ProcConnectorSource:
 
     name = "proc_connector"
     exact = True
+    set_aside = ""
     degraded = (
         "what a process that ends at once executed is unknown",
         "start times are exact to a clock tick only",
@@ -99,6 +100,11 @@ class ProcConnectorSource:
         self._ahead = 0  # losses that were told before the numbers showed them
         self._alive: dict[int, _Alive] = {}
         self._pending = self.resnapshot()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """None: a subscription is cheap to make, and its socket small."""
+        return []
 
     def fileno(self) -> int:
         """Return the socket's descriptor. Drain once before you wait for it."""

@@ -11,12 +11,18 @@ class ProcfsSource:
 
     name = "procfs"
     exact = False
+    set_aside = ""
     degraded = ("only what audit events name is seen, and what is still in /proc by then",)
 
     def __init__(self, procfs: ProcessLookup) -> None:
         """Take the snapshot."""
         self._pending: list[Observed] = procfs.snapshot()
         self._procfs = procfs
+
+    @property
+    def descriptors(self) -> list[int]:
+        """There are none."""
+        return []
 
     def fileno(self) -> None:
         """Return None: there is nothing to wait for."""
