@@ -254,7 +254,7 @@ class SessionMetadata(Section, frozen=True, kw_only=True):
     ring_buffer: Annotated[
         Size,
         _option("Size of the eBPF ring buffer; a power of two.", min=64 * 2**10, max=2**30),
-    ] = Size(8 * 2**20)
+    ] = Size(4 * 2**20)
     args_limit: Annotated[
         Size,
         _option(
