@@ -29,6 +29,7 @@ from sessiond.ecs.process import UNSET_ID, ProcessEncoder
 from sessiond.ledger import Loss, Losses, account
 from sessiond.process.audited import MOST_KEPT, execution, shortened
 from sessiond.process.events import (
+    LEAST_KEPT,
     Changed,
     Executed,
     Exited,
@@ -951,7 +952,10 @@ _UNFINISHED: Final = "audit: the end of the event was lost"
 
 
 def _args_cut(relative: Relative) -> bool:
-    return isinstance(relative, Process) and relative.states[-1].program.args_cut
+    if not isinstance(relative, Process):
+        return False
+    program = relative.states[-1].program
+    return (program.args_size or 0) > LEAST_KEPT and program.args_cut
 
 
 def _pid_of(event: AuditEvent) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -162,6 +163,7 @@ def syscall_name(arch: bytes, number: bytes) -> str:
         return ""
 
 
+@lru_cache(maxsize=1024)
 def container_fields(cgroup: bytes) -> Mapping[str, Any]:
     """The ECS fields of the container that a cgroup is, none where it is no container."""
     found = container.identify(cgroup)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable
 from hashlib import blake2b
 from struct import Struct
@@ -11,6 +11,8 @@ from typing import Final
 # 18 bytes are 24 characters of base64 without padding, and 144 bits against collisions.
 _DIGEST_SIZE: Final = 18
 _PID_AND_START: Final = Struct("<Qq")
+# RFC 4648, section 5
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def identifier(machine_id: str, boot_id: str) -> Callable[[int, int], str]:
@@ -26,7 +28,7 @@ def identifier(machine_id: str, boot_id: str) -> Callable[[int, int], str]:
     def identify(pid: int, start: int) -> str:
         digest = prepared.copy()
         digest.update(pack(pid, start))
-        return urlsafe_b64encode(digest.digest()).decode()
+        return b2a_base64(digest.digest(), newline=False).translate(_URL_SAFE).decode()
 
     return identify
 
