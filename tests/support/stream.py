@@ -126,11 +126,13 @@ class Stream:
         boot: Any = json.loads((daemon.directory / "run/boot_time").read_text())
         self._boot_time = int(boot["boot_time"])
 
-    def start_tick(self, process: Document) -> int:
-        """Return the start in a block in clock ticks since boot, as in /proc/PID/stat."""
-        # Dates are cut to the microsecond; the kernel's own start is never cut that short.
-        since_boot = nanoseconds(process["start"]) + 1000 - self._boot_time
-        return since_boot // TICK
+    def _ticks(self, process: Document) -> range:
+        """The clock ticks since boot in which a process may have started, as its date is cut."""
+        if not self.exact:
+            # The start of those that nobody could look up is that of their exec.
+            return range(1 << 62)
+        since_boot = nanoseconds(process["start"]) - self._boot_time
+        return range(since_boot // TICK, (since_boot + 999) // TICK + 1)
 
     def false(self, told: Iterable[Told]) -> list[str]:
         """Say where the documents contradict what the processes told; they may lack anything."""
@@ -138,7 +140,7 @@ class Stream:
         problems: list[str] = []
         for life in _lives(told):
             images = {one.token: one for one in life if one.event == "exec"}
-            for document in written.get(self._key(life[0].pid, life[0].start), [[]])[0]:
+            for document in self._take(written, life) or []:
                 process, action = document["process"], document["event"]["action"]
                 where = f"{action} of {process['pid']}: "
                 args = process.get("args")
@@ -165,32 +167,37 @@ class Stream:
         written = self._written()
         problems: list[str] = []
         for life in _lives(told):
-            key = self._key(life[0].pid, life[0].start)
-            if written.get(key):
-                problems += self._life(life, written[key].pop(0))
+            documents = self._take(written, life)
+            if documents is not None:
+                problems += self._life(life, documents)
             elif self.exact or any(one.event == "exec" for one in life):
                 problems.append(f"nothing of {life[0].pid} (start {life[0].start}) {life[0].token}")
         if run is not None:
-            for documents in (each for key in written for each in written[key]):
-                problems += _strangers(run, documents)
+            for left in (each for pid in written for each in written[pid]):
+                problems += _strangers(run, left)
         return problems
 
-    def _key(self, pid: int, start: int) -> tuple[int, int]:
-        # Without a tracer the start of those that nobody could look up is that of their exec.
-        return (pid, start) if self.exact else (pid, 0)
-
-    def _written(self) -> dict[tuple[int, int], list[list[Document]]]:
-        """The documents of each process; of several with one key the oldest process first."""
+    def _written(self) -> dict[int, list[list[Document]]]:
+        """The documents of each process, by pid; of several with one pid the oldest first."""
         identities: dict[str, list[Document]] = defaultdict(list)
         for document in self.daemon.documents():
             identity = value(document, "process.entity_id")
             if identity is not None:
                 identities[identity].append(document)
-        written: dict[tuple[int, int], list[list[Document]]] = defaultdict(list)
+        written: dict[int, list[list[Document]]] = defaultdict(list)
         for documents in sorted(identities.values(), key=lambda some: some[0]["process"]["start"]):
-            process = documents[0]["process"]
-            written[self._key(process["pid"], self.start_tick(process))].append(documents)
+            written[documents[0]["process"]["pid"]].append(documents)
         return written
+
+    def _take(
+        self, written: dict[int, list[list[Document]]], life: list[Told]
+    ) -> list[Document] | None:
+        """Take the documents of a life out of what is written."""
+        candidates = written.get(life[0].pid, [])
+        for place, documents in enumerate(candidates):
+            if life[0].start in self._ticks(documents[0]["process"]):
+                return candidates.pop(place)
+        return None
 
     def _life(self, life: list[Told], documents: list[Document]) -> Iterator[str]:
         by_action: dict[str, list[Document]] = defaultdict(list)

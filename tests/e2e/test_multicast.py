@@ -1,0 +1,119 @@
+"""Beside a real auditd, which keeps its socket, its settings and its log."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon
+from support.kernel import AuditState, auditctl
+from support.stream import Stream, agree, inconsistent, losses, malformed
+from support.truth import Truth, images, read, until
+
+pytestmark = pytest.mark.kernel
+
+MakeDaemon = Callable[..., Daemon]
+
+RULES = (
+    "-a always,exit -F arch=b64 -S execve,execveat -k exec",
+    "-a always,exit -F arch=b64 -S exit_group,setsid",
+)
+
+
+class Auditd:
+    """The audit daemon of the audit project, with its configuration and log in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "audit.log"
+        directory.mkdir(mode=0o700)
+        (directory / "plugins.d").mkdir()
+        (directory / "auditd.conf").write_text(
+            f"log_file = {self.log}\nwrite_logs = yes\nlog_format = RAW\nflush = NONE\n"
+            f"plugin_dir = {directory}/plugins.d\nspace_left = 75\nadmin_space_left = 50\n"
+            "space_left_action = IGNORE\nadmin_space_left_action = IGNORE\n"
+            "disk_full_action = IGNORE\ndisk_error_action = IGNORE\n"
+        )
+        self.process = subprocess.Popen(
+            ["/usr/sbin/auditd", "-n", "-s", "nochange", "-c", directory],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until(lambda: AuditState.read().owner == self.process.pid, 10, "a registered auditd")
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def auditd(audit_state: AuditState, tmp_path: Path) -> Iterator[Auditd]:
+    """A running auditd with rules of its own."""
+    daemon = Auditd(tmp_path / "auditd")
+    try:
+        for rule in RULES:
+            auditctl(*rule.split())
+        auditctl("-b", "8192")
+        auditctl("-e", "1")
+        yield daemon
+    finally:
+        auditctl("-D")
+        daemon.stop()
+        audit_state.restore()
+
+
+def test_both_hear_everything(auditd: Auditd, make_daemon: MakeDaemon, truth: Truth) -> None:
+    """By default sessiond listens beside it: both have every exec, and nothing of it is changed."""
+    before = AuditState.read()
+    daemon = make_daemon().start()
+    assert daemon.status()["role"] == "multicast"
+    assert AuditState.read() == before
+    file = truth.file()
+    for way in ("spawn", "chain", "daemon", "signal", "arguments", "setsid"):
+        truth.run_into(file, way, 20)
+    daemon.settle()
+    agree(Stream(daemon).untrue(read(file), file))
+    agree(inconsistent(daemon.documents()))
+    agree(malformed(daemon))
+    assert losses(daemon.documents()) == []
+    log = auditd.log.read_bytes()
+    for image in images(read(file)):
+        assert b" pid=%d " % image.pid in log
+    assert daemon.stop() == 0
+    assert AuditState.read() == before
+
+
+def test_its_rules_are_not_ours(auditd: Auditd, make_daemon: MakeDaemon) -> None:
+    """Rules that are configured but can't be loaded beside another daemon are told of."""
+    daemon = make_daemon(
+        {"auditd": {"audit_rules": "-a always,exit -F arch=b64 -S mkdir -k mine"}}
+    ).start()
+    assert len(AuditState.read().rules) == len(RULES)
+    assert "rules" in daemon.log.read_text()
+    asked = daemon.command("rules")
+    assert asked.returncode == 1
+
+
+def test_an_auditd_that_starts_later_is_refused_or_told(
+    make_daemon: MakeDaemon, truth: Truth, tmp_path: Path
+) -> None:
+    """While sessiond is the audit daemon, another one can't take over; the stream goes on."""
+    daemon = make_daemon().start()
+    refused = subprocess.run(
+        ["/usr/sbin/auditd", "-n", "-s", "nochange"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
+    assert refused.returncode != 0
+    time.sleep(0.1)
+    assert AuditState.read().owner == daemon.pid
+    file = truth.file()
+    truth.run_into(file, "spawn", 10)
+    daemon.settle()
+    agree(Stream(daemon).untrue(read(file), file))
