@@ -3,6 +3,10 @@
 Hops, in the order of the flow: ``kernel`` (records that never left it), ``socket`` (records that
 the receive buffer of a multicast listener had no room for), ``record`` (records that could not be
 read), ``tracer`` (process events that the ring had no room for), ``output`` (lines).
+
+The kernel's own count is of records that it could not begin or keep. An event whose first record
+finds no room counts as one: its other records are not even tried (kernel/auditsc.c,
+audit_log_exit).
 """
 
 from __future__ import annotations

@@ -402,6 +402,11 @@ class Pipeline:
         return self._assembler.malformed
 
     @property
+    def unseen(self) -> int:
+        """How many serials are missing among the audit events that came: a hint."""
+        return self._assembler.unseen
+
+    @property
     def waiting(self) -> int:
         """How many lines the next ``poll`` will hand out that are there already."""
         return len(self._lines)

@@ -108,11 +108,23 @@ class Assembler:
         self.records = 0
         self.malformed = 0
         self.unfinished = 0
+        self._opened = 0
+        self._lowest = 0
+        self._highest = 0
 
     @property
     def in_flight(self) -> int:
         """How many events are open."""
         return len(self._open)
+
+    @property
+    def unseen(self) -> int:
+        """How many serials are missing among those that came: a hint, never the count of losses.
+
+        An event that the kernel could not begin has no serial at all; one that it dropped later,
+        without counting it (kernel/audit.c, kauditd_hold_skb), has one and never comes.
+        """
+        return max(0, self._highest - self._lowest + 1 - self._opened) if self._opened else 0
 
     def feed(self, batch: Iterable[tuple[int, bytes]], now: int) -> list[AuditEvent]:
         """Take (record type, payload) pairs; return the events they complete, in that order.
@@ -141,6 +153,9 @@ class Assembler:
                     self.malformed += 1
                     continue
                 event = AuditEvent(time, serial, now)
+                self._opened += 1
+                self._lowest = min(self._lowest or serial, serial)
+                self._highest = max(self._highest, serial)
                 if stands_alone(record_type):
                     event.records.append(_record(record_type, event, payload, stamp))
                     event.complete = True
