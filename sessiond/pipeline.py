@@ -17,7 +17,7 @@ Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is c
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -208,11 +208,12 @@ class Pipeline:
             self._drained = now
         self._take(self._assembler.feed(batch, now))
 
-    def feed_process(self, events: Iterable[ProcessEvent]) -> None:
+    def feed_process(self, events: Sequence[ProcessEvent]) -> None:
         """Take the process source's events, in its order."""
         counts = self.counters.process_events
         table = self.table
         observed: list[Observed] = []
+        execs_lost = self._doubt(events)
         for event in events:
             counts[type(event).__name__] += 1
             if isinstance(event, Observed):
@@ -224,9 +225,7 @@ class Pipeline:
             if isinstance(event, Exited):
                 self._exited(table.exited(event), event)
             elif isinstance(event, Forked):
-                process = table.forked(event)
-                if self.options.fork_events and not event.facts.kernel_thread:
-                    self._process_event("fork", process, process.states[0], event.time)
+                self._forked(event, doubtful=execs_lost)
             elif isinstance(event, Executed):
                 process = table.executed(event)
                 if self.options.exec_by_source:
@@ -243,6 +242,22 @@ class Pipeline:
                 table.cgroups[event.cgroup_id] = event.path
         if observed:
             table.snapshot(observed)
+
+    def _forked(self, event: Forked, *, doubtful: bool) -> None:
+        process = self.table.forked(event)
+        if doubtful:
+            self.table.doubt(process, event.time + 1)
+        if self.options.fork_events and not event.facts.kernel_thread:
+            self._process_event("fork", process, process.states[0], event.time)
+
+    def _doubt(self, events: Sequence[ProcessEvent]) -> bool:
+        """Say of nobody what it executes when execs were lost since the last call."""
+        lost = [event for event in events if isinstance(event, Lost) and event.kind in _EXEC_LOSSES]
+        for event in lost[:1]:
+            since = self._polled if self._polled is not None else event.time
+            for process in self.table:
+                self.table.doubt(process, since)
+        return bool(lost)
 
     def lost(
         self,
@@ -485,8 +500,8 @@ class Pipeline:
     def _exec(self, event: AuditEvent, now: int) -> None:
         pid = number(event.call.pid)
         if not self.options.exact:
-            process = self._audited_exec(event, pid)
-            self._exec_line(event, process, process.state, process.state.time)
+            process, state = self._audited_exec(event, pid)
+            self._exec_line(event, process, state, state.time)
             return
         found = self._executed(pid, event)
         if found is not None:
@@ -531,11 +546,11 @@ class Pipeline:
         if self.table.holder(pid, time, TICK) is None:
             self._other(event, "process: the tracer did not see it")
             return
-        process = self._audited_exec(event, pid)
+        process, state = self._audited_exec(event, pid)
         note = "process: the tracer did not see this exec"
-        self._exec_line(event, process, process.state, process.state.time, note)
+        self._exec_line(event, process, state, state.time, note)
 
-    def _audited_exec(self, event: AuditEvent, pid: int) -> Process:
+    def _audited_exec(self, event: AuditEvent, pid: int) -> tuple[Process, State]:
         """Move the table by an audited exec, where no tracer did."""
         time = self._boot(event.time)
         known = self.table.holder(pid, time, TICK)
@@ -950,6 +965,8 @@ class Pipeline:
         return unknown
 
 
+# The kinds of Lost that an exec can be among; the connector can't tell its events apart.
+_EXEC_LOSSES: Final = frozenset(("exec", "event"))
 _BY_AUDIT: Final = b'["auditd"]'
 _BY_OURSELVES: Final = b'["sessiond"]'
 _RING_FULL: Final = "the tracer's buffer was full"

@@ -37,6 +37,10 @@ MOST_PREVIOUS: Final = 8
 MOST_STATES: Final = 256
 
 
+# What a process executes, when nobody knows.
+UNKNOWN: Final = Program(b"", None, None, None)
+
+
 class Itself(Enum):
     """Stands for "the process itself" where a relative is meant.
 
@@ -62,13 +66,15 @@ class State:
 
     ``cached`` is the encoder's: the state as JSON. ``audit_time`` is the stamp that the
     audit event of this exec bears (ms since the epoch), where known; ``claimed`` says that the
-    audit event has come. ``observed`` is when procfs told it, if procfs did.
+    audit event has come. ``observed`` is when procfs told it, if procfs did. ``doubtful`` says
+    that an exec may have been lost, so the program isn't known.
     """
 
     __slots__ = (
         "audit_time",
         "cached",
         "claimed",
+        "doubtful",
         "entry_leader",
         "executed",
         "facts",
@@ -101,6 +107,7 @@ class State:
         self.entry_leader: Relative = None
         self.session_inferred = False
         self.executed = False
+        self.doubtful = False
         self.observed: int | None = None
         self.audit_time: int | None = None
         self.claimed = False
@@ -322,7 +329,18 @@ class ProcessTable:
             self.presumed.append(process)
         self._end(process, time, status, group_exit=None)
 
-    def audited_exec(self, event: Executed, *, session_known: bool) -> Process:
+    def doubt(self, process: Process, time: int) -> None:
+        """Forget from ``time`` on what a process executes: its exec may be among what was lost."""
+        if process.end is not None or process.state.doubtful:
+            return
+        before = process.state
+        facts = before.facts
+        state = State(time, facts, UNKNOWN, before.working_directory, before.previous)
+        state.doubtful = True
+        self._append(process, state)
+        self._relate(process, state, (process, before))
+
+    def audited_exec(self, event: Executed, *, session_known: bool) -> tuple[Process, State]:
         """Take in an exec of which only the audit event tells.
 
         The facts may lack what an audit record doesn't say. ``session_known`` says that each
@@ -335,6 +353,8 @@ class ProcessTable:
             process.states.append(State(event.time, facts, event.program, None, ()))
             self._adopt(process)
         before = process.state
+        if before.time > event.time and len(process.states) > 1:
+            return process, self._inserted_exec(process, event)
         looked_up = before.observed is not None and before.observed >= event.time
         if (
             len(process.states) == 1
@@ -359,7 +379,31 @@ class ProcessTable:
             state.session_inferred = True
             if state.entry_leader is None:
                 self._enter(process, state)
-        return process
+        return process, state
+
+    def _inserted_exec(self, process: Process, event: Executed) -> State:
+        """Put a late exec where it belongs: what is known of later moments stays."""
+        states = process.states
+        index = sum(state.time <= event.time for state in states)
+        before = states[max(0, index - 1)]
+        state = State(
+            event.time,
+            _filled(event.facts, before.facts),
+            event.program,
+            event.working_directory or before.working_directory,
+            (*before.previous, before.program)[-MOST_PREVIOUS:],
+        )
+        state.executed = True
+        states.insert(index, state)
+        self._relate(process, state, (process, before))
+        self._enter(process, state)
+        for later in states[index + 1 :]:
+            if not later.doubtful:
+                break
+            later.program, later.previous = state.program, state.previous
+            later.working_directory = later.working_directory or state.working_directory
+            later.cached = None
+        return state
 
     def observed(self, event: Observed) -> Process:
         """Take in a process as procfs shows it: new, or what was not known yet of a known one."""
@@ -584,6 +628,7 @@ class ProcessTable:
         facts = _filled(facts, before.facts)
         state = State(time, facts, before.program, cwd or before.working_directory, before.previous)
         state.session_inferred = before.session_inferred
+        state.doubtful = before.doubtful
         self._append(process, state)
         self._relate(process, state, (process, before))
         return state
@@ -600,6 +645,9 @@ class ProcessTable:
     def _complete(self, process: Process, event: Observed) -> None:
         """Fill in what procfs knows of a process and nothing else has told yet."""
         state = process.state
+        if state.doubtful:
+            self._settle(process, event)
+            return
         program = state.program
         partial = program.executable is None or program.args is None
         if partial and program.executable in (None, event.program.executable):
@@ -607,6 +655,23 @@ class ProcessTable:
         state.facts = _filled(state.facts, event.facts)
         state.working_directory = state.working_directory or event.working_directory
         state.cached = None
+
+    def _settle(self, process: Process, event: Observed) -> None:
+        """End a doubt: procfs tells which program it is, be it the one of before or another."""
+        states = process.states
+        doubtful = [state for state in states if state.doubtful]
+        known = [state.program for state in states if not state.doubtful]
+        if (
+            known
+            and known[-1].executable == event.program.executable
+            and (event.program.args is None or known[-1].args == event.program.args)
+        ):
+            for state in doubtful:
+                state.program, state.doubtful, state.cached = known[-1], False, None
+            return
+        state = self._follow(process, event.time, _filled(event.facts, process.state.facts))
+        state.program, state.doubtful = event.program, False
+        state.working_directory = event.working_directory or state.working_directory
 
     def _end(
         self, process: Process, time: int, status: int | None, *, group_exit: bool | None

@@ -260,6 +260,38 @@ def test_the_ceiling_is_kept_and_counted() -> None:
     assert (len(table), table.evicted) == (10, 2)
 
 
+def test_after_a_lost_exec_nobody_says_what_a_process_executes(table: ProcessTable) -> None:
+    """Neither the program of before nor a guess: unknown, until procfs tells."""
+    shell = at(table, 60)
+    table.doubt(shell, 10 * SECOND)
+    assert name_of(shell, 9 * SECOND) == b"bash"
+    assert name_of(shell) == b""
+    table.observed(observed(60, 6 * SECOND + 1, "vim", ppid=50)._replace(time=12 * SECOND))
+    assert name_of(shell, 11 * SECOND) == b""
+    assert name_of(shell, 12 * SECOND) == b"vim"
+
+
+def test_a_doubt_without_cause_leaves_no_trace(table: ProcessTable) -> None:
+    """Procfs shows the program of before: nothing was executed."""
+    shell = at(table, 60)
+    table.doubt(shell, 10 * SECOND)
+    table.observed(observed(60, 6 * SECOND + 1, "bash", ppid=50)._replace(time=12 * SECOND))
+    assert name_of(shell, 11 * SECOND) == b"bash"
+
+
+def test_a_late_audit_event_of_a_lost_exec_is_put_where_it_belongs(table: ProcessTable) -> None:
+    """What was executed later stays the latest; what was in doubt since then is known now."""
+    child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
+    table.doubt(child, 10 * SECOND + 2)
+    end = child.state.facts._replace(ppid=INIT)
+    table.exited(Exited(14 * SECOND, end, 0))
+    process, state = table.audited_exec(execute(child, 11 * SECOND, "ls"), session_known=True)
+    assert process is child
+    assert state.program.comm == b"ls"
+    assert name_of(child, 10 * SECOND + 1) == b"bash"
+    assert name_of(child, 14 * SECOND) == b"ls"
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
