@@ -39,6 +39,7 @@ class Keeper:
         self._audited: bool | None = None  # whether audit can see canaries
         self._started = 0.0
         self._due: float | None = None
+        self._ended: list[int] = []  # canaries that were let go, and must still be waited for
 
     def forget(self) -> None:
         """Find out anew whether audit can see canaries: the rules have changed."""
@@ -50,6 +51,7 @@ class Keeper:
         ``now`` is in monotonic seconds. ``audit_well`` says that nothing is known to keep audit
         from telling: otherwise only the process source has to see it.
         """
+        self._reap()
         if not self.interval or self._program is None:
             self.close()
             return
@@ -67,8 +69,15 @@ class Keeper:
         canary, self._pipeline.canary = self._pipeline.canary, None
         if canary is not None:
             # Until here it was a zombie, so that nobody else could have its pid.
+            self._ended.append(canary.pid)
+            self._reap()
+
+    def _reap(self) -> None:
+        for pid in list(self._ended):
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(canary.pid, os.WNOHANG)
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+            self._ended.remove(pid)
 
     def _start(self, program: str, now: float) -> None:
         try:

@@ -15,6 +15,7 @@ from support.daemon import Daemon
 from support.kernel import AuditState
 from support.logins import Sshd, Tmux
 from support.manager import UserManager
+from support.spawns import Spawns
 from support.truth import Truth
 
 
@@ -62,6 +63,14 @@ def truth() -> Iterator[Truth]:
     with tempfile.TemporaryDirectory(prefix="sessiond-truth-") as directory:
         Path(directory).chmod(0o755)
         yield Truth.build(Path(directory))
+
+
+@pytest.fixture(scope="session")
+def spawns() -> Iterator[Spawns]:
+    """The program that starts many processes and measures how long each takes."""
+    with tempfile.TemporaryDirectory(prefix="sessiond-spawns-") as directory:
+        Path(directory).chmod(0o755)  # it runs as another user
+        yield Spawns.build(Path(directory))
 
 
 @pytest.fixture
