@@ -189,6 +189,15 @@ class Pipeline:
         self._by_source = b'["%b"]' % source.encode()
         self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
 
+    def encode_with(
+        self, processes: ProcessEncoder, documents: DocumentEncoder, descriptions: Descriptions
+    ) -> None:
+        """Go on with other encoders; the lines are numbered on."""
+        documents.sequence = self._documents.sequence
+        self._processes = processes
+        self._documents = documents
+        self._descriptions = descriptions
+
     # Input
 
     def feed_audit(

@@ -101,6 +101,26 @@ def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
     return _pipeline(config, options, names, machine_and_boot=_OFFLINE, boot_time=0, host_block={})
 
 
+def encode_live(
+    pipeline: Pipeline,
+    config: Config,
+    names: Names | NullNames,
+    host: HostFacts,
+    *,
+    boot_time: int,
+) -> None:
+    """Let the daemon's pipeline write its lines as another configuration wants them."""
+    pipeline.encode_with(
+        *_encoders(
+            config,
+            names,
+            machine_and_boot=(host.id, host.boot_id),
+            boot_time=boot_time,
+            host_block=host.block(config.event.host_fields),
+        )
+    )
+
+
 def _pipeline(
     config: Config,
     options: PipelineOptions,
@@ -111,24 +131,42 @@ def _pipeline(
     host_block: Mapping[str, Any],
 ) -> Pipeline:
     identify = identifier(*machine_and_boot)
-    redact = redactor(config.event.redact)
+    processes, documents, descriptions = _encoders(
+        config,
+        names,
+        machine_and_boot=machine_and_boot,
+        boot_time=boot_time,
+        host_block=host_block,
+    )
     return Pipeline(
         options,
         table=ProcessTable(identify, max_processes=config.session_metadata.max_processes),
-        processes=ProcessEncoder(
-            names, boot_time, full=frozenset(config.event.relatives), redact=redact
-        ),
-        documents=DocumentEncoder(
-            host=host_block,
-            identity=" ".join(machine_and_boot),
-        ),
-        descriptions=Descriptions(
+        processes=processes,
+        documents=documents,
+        descriptions=descriptions,
+        syscall_name=syscall_name,
+        context=container_fields,
+    )
+
+
+def _encoders(
+    config: Config,
+    names: ProcessNames,
+    *,
+    machine_and_boot: tuple[str, str],
+    boot_time: int,
+    host_block: Mapping[str, Any],
+) -> tuple[ProcessEncoder, DocumentEncoder, Descriptions]:
+    redact = redactor(config.event.redact)
+    full = frozenset(config.event.relatives)
+    return (
+        ProcessEncoder(names, boot_time, full=full, redact=redact),
+        DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot)),
+        Descriptions(
             _describer(config, names),
             auditbeat_actions=config.event.event_actions == "auditbeat",
             redact=redact,
         ),
-        syscall_name=syscall_name,
-        context=container_fields,
     )
 
 

@@ -145,10 +145,11 @@ class ProcessEncoder:
 
     def _encoded(self, process: Process, state: State) -> _Encoded:
         cached = state.cached
-        if isinstance(cached, _Encoded):
+        # Another encoder's pieces say what other settings wanted.
+        if isinstance(cached, _Encoded) and cached.by is self:
             return cached
         self._unnamed = False
-        encoded = _Encoded(self._shared(process, state))
+        encoded = _Encoded(self, self._shared(process, state))
         if not self._unnamed:
             # With a name that isn't known yet it is encoded anew the next time.
             state.cached = encoded
@@ -371,10 +372,11 @@ class ProcessEncoder:
 class _Encoded:
     """The JSON of one state, piece by piece as it is asked for."""
 
-    __slots__ = ("as_leader", "made_of", "own", "relatives", "shared")
+    __slots__ = ("as_leader", "by", "made_of", "own", "relatives", "shared")
 
-    def __init__(self, shared: bytes) -> None:
-        """Take the members that every reference to the process has."""
+    def __init__(self, by: ProcessEncoder, shared: bytes) -> None:
+        """Take who encodes, and the members that every reference to the process has."""
+        self.by = by
         self.shared = shared
         self.own: bytes | None = None
         self.as_leader: dict[str, bytes] = {}
