@@ -1,11 +1,12 @@
 """Builds the pure rooms with mypyc where that is asked for; everything else is in pyproject.toml.
 
-``SESSIOND_COMPILE=1 python setup.py build_ext --inplace`` (or ``pip install .`` with the same in
-the environment, without build isolation) needs mypy, a C compiler and Python's headers. The Python
-source stays the source of truth: without the compiled modules it runs as it is.
+``SESSIOND_COMPILE=1 pip install .`` (or ``python setup.py build_ext --inplace`` with the same in the
+environment, where mypy is installed) needs a C compiler and Python's headers. The Python source
+stays the source of truth: without the compiled modules it runs as it is.
 """
 
 import os
+from importlib.util import find_spec
 
 from setuptools import Extension, setup
 
@@ -34,9 +35,13 @@ COMPILED = [
 ]
 
 extensions: list[Extension] = []
+needed: list[str] = []
 if os.environ.get("SESSIOND_COMPILE") == "1":
-    from mypyc.build import mypycify
+    # pip asks first what is needed, in an environment that does not have it yet.
+    needed = ["mypy>=1.8"]
+    if find_spec("mypyc"):
+        from mypyc.build import mypycify
 
-    extensions = mypycify(COMPILED, opt_level="2")
+        extensions = mypycify(COMPILED, opt_level="2")
 
-setup(ext_modules=extensions)
+setup(ext_modules=extensions, setup_requires=needed)
