@@ -1,8 +1,8 @@
 """Builds the pure rooms with mypyc where that is asked for; everything else is in pyproject.toml.
 
-``SESSIOND_COMPILE=1 pip install .`` (or ``python setup.py build_ext --inplace`` with the same in the
-environment, where mypy is installed) needs a C compiler and Python's headers. The Python source
-stays the source of truth: without the compiled modules it runs as it is.
+``SESSIOND_COMPILE=1 pip install .`` (or ``python setup.py build_ext --inplace`` with the same
+setting, where mypy is installed) needs a C compiler and Python's headers. The Python source stays
+the source of truth: without the compiled modules it runs as it is.
 """
 
 import os
