@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from sessiond import host, ledger, notify, wiring
+from sessiond import __version__, host, ledger, notify, wiring
 from sessiond import log as logs
 from sessiond.audit import rules
 from sessiond.audit.batch import BATCH
@@ -29,11 +29,12 @@ from sessiond.config import diff, group_id, needs_restart, read_rules, user_id
 from sessiond.errors import OutputError, SessiondError, SourceUnavailableError
 from sessiond.handover import Handover
 from sessiond.health import Health
+from sessiond.journal import PERIOD, RING, Journal, Repeats
 from sessiond.options import Config
 from sessiond.output import Delivery
 from sessiond.output.safe import open_directory, trusted_users
 from sessiond.pipeline import Pipeline
-from sessiond.process.events import ProcessEvent
+from sessiond.process.events import Observed, ProcessEvent
 from sessiond.process.procfs import Procfs, now
 from sessiond.process.tracer import Declined, Source, open_source
 from sessiond.status import StatusServer
@@ -130,6 +131,11 @@ class Daemon:
         self._exit_code = 0
         # What the service manager kept from an earlier run, until it is adopted.
         self._handover = Handover()
+        # Until what was left in flight is through: what of it had been written.
+        self._repeats: Repeats | None = None
+        self._repeated = 0
+        self._journal: Journal
+        self._boot_time = 0
         self._audit: AuditSession
         self._source: Source
         self._pipeline: Pipeline
@@ -145,7 +151,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
-            stack.callback(self._names.close)
+            stack.callback(lambda: self._names.close())
             self._open(stack)
             status = await self._serve_status()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -204,17 +210,25 @@ class Daemon:
         for warning in (*wanted.warnings, *wanted.errors):
             log.warning("rule", problem=str(warning))
         _make_directories(config)
-        boot_time = host.boot_time_ns(config.runtime_directory / "boot_time")
+        self._boot_time = host.boot_time_ns(config.runtime_directory / "boot_time")
         for output in wiring.outputs(config):
             output.open()
             stack.callback(output.close)
             self._add(output)
+        self._journal = Journal(
+            config.runtime_directory, f"{self._host.boot_id} {__version__}", time.monotonic()
+        )
+        stack.callback(self._journal.close)
+        if self._journal.problem:
+            log.warning("set_aside", what="what was in flight", reason=self._journal.problem)
         self._source, self._declined = self._open_source()
         stack.callback(lambda: self._source.close())
         for declined in self._declined:
             log.warning(
                 "source_declined", source=declined.name, reason=declined.reason, fix=declined.fix
             )
+        for limit in self._source.degraded:
+            log.warning("source_limited", source=self._source.name, limit=limit)
         self._audit = AuditSession.claim(
             config.auditd,
             wanted,
@@ -234,7 +248,7 @@ class Daemon:
             config,
             self._names,
             self._host,
-            boot_time=boot_time,
+            boot_time=self._boot_time,
             source=self._source.name,
             exact=self._source.exact,
             audited=audited,
@@ -243,7 +257,28 @@ class Daemon:
         self._health = Health(self._pipeline)
         self._vigil = Vigil(config, self._audit, self._pipeline, self._health, now())
         self._drained = now()
-        self._pipeline.feed_process(self._source.drain())
+        self._resume()
+
+    def _resume(self) -> None:
+        """Go on where the run before us ended: first with what it had read and not yet written."""
+        left = self._journal.left
+        self._journal.left = []
+        events = self._source.drain()
+        # Who is there comes first, so that all find their relatives.
+        there = [event for event in events if isinstance(event, Observed)]
+        since = [event for event in events if not isinstance(event, Observed)]
+        before = self._source.decoded(chunk for kind, chunk in left if kind == RING)
+        self._pipeline.feed_process([*there, *before, *since])
+        records = [entry for entry in left if entry[0] != RING]
+        if left and self._config.output.file is not None and len(self._outputs) == 1:
+            self._repeats = Repeats(self._config.output.file.path)
+        if records:
+            self._pipeline.feed_audit(records, now=now(), wall_offset=wall_offset(), drained=False)
+        if left:
+            log.info("resumed", records=len(records), process_events=len(before))
+
+    def _keep_chunk(self, chunk: bytes) -> None:
+        self._journal.add([(RING, chunk)], time.monotonic())
 
     def _add(self, output: Delivery) -> None:
         self._outputs.append(output)
@@ -267,6 +302,12 @@ class Daemon:
             exec_by_source=self._audit.client.multicast and "execve" not in audited,
         )
         self._pipeline.use(options)
+        if config.auditd.resolve_ids != self._config.auditd.resolve_ids:
+            self._names.close()
+            self._names = wiring.names(config)
+        wiring.encode_live(
+            self._pipeline, config, self._names, self._host, boot_time=self._boot_time
+        )
 
     def _open_source(self, *, after: str | None = None) -> tuple[Source, list[Declined]]:
         settings = self._config.session_metadata
@@ -277,6 +318,7 @@ class Daemon:
             args_limit=settings.args_limit,
             after=after,
             handed_on=() if after else self._handover.tracer,
+            keep=self._keep_chunk,
         )
 
     def _close_audit(self) -> None:
@@ -293,14 +335,10 @@ class Daemon:
     def _hand_on(self) -> None:
         """Leave rules, registration and tracer as they are for the next start.
 
-        The ring is left alone: what has been read of audit is about what was read of the ring
-        before, or will be read by the next start.
+        What is ready is written; what still waits for its other half is in the journal.
         """
-        end = time.monotonic() + READ_ON
-        while self._turn() and time.monotonic() < end:
-            pass
+        self._turn()
         self._vigil.canary.close()
-        self._write(self._pipeline.flush(now()))
         log.info("handed_on")
 
     def _give_back(self) -> None:
@@ -314,6 +352,7 @@ class Daemon:
             pass
         self._vigil.canary.close()
         self._write(self._pipeline.flush(now()))
+        self._journal.empty()
 
     # The beat
 
@@ -357,6 +396,7 @@ class Daemon:
         drained = False
         for _ in range(MOST_BATCHES):
             batch = client.receive()
+            self._journal.add(batch, time.monotonic())
             records += batch
             if len(batch) < BATCH:
                 drained = True
@@ -449,9 +489,12 @@ class Daemon:
             if not pids:
                 return
             found = [self._procfs.look_up(pid) for pid in pids]
-            self._pipeline.feed_process(observed for observed in found if observed is not None)
+            self._pipeline.feed_process([each for each in found if each is not None])
 
     def _write(self, lines: list[bytes]) -> None:
+        if lines and self._repeats is not None:
+            lines = self._repeats.without(lines)
+            self._repeated = self._repeats.skipped
         if lines:
             self._written += len(lines)
             for output in self._outputs:
@@ -483,6 +526,8 @@ class Daemon:
             self._vigil.canary.blind = False
             self._move_down(f"{self._source.name} did not see a process of ours")
         self._watch_outputs(time_now)
+        if self._repeats is not None and time.time() > self._started + 2 * PERIOD:
+            self._repeats = None
         self._write(self._pipeline.poll(time_now))
         self._names.refresh(time.monotonic())
 
@@ -574,6 +619,7 @@ class Daemon:
             "health": self._health.status(),
             "uptime": round(time.time() - self._started, 1),
             **self._facts(),
+            "source_limits": list(self._source.degraded),
             "declined": {each.name: f"{each.reason}; {each.fix}" for each in self._declined},
             "kernel": msgspec.to_builtins(self._audit.client.status()),
             "socket": {
@@ -615,7 +661,9 @@ class Daemon:
             "record": {"lost": lost["record"], "truncated": client.counters.truncated},
             "tracer": {"lost": lost["tracer"], "kinds": dict(pipeline.losses.kinds)},
             "audit_events": pipeline.account(),
-            "lines": ledger.account(written, written=self._written, waiting=pipeline.waiting),
+            "lines": ledger.account(
+                written, written=self._written, repeated=self._repeated, waiting=pipeline.waiting
+            ),
             "output": {"lost": lost["output"], **outputs},
         }
         return {"balanced": ledger.balanced(statement), **statement}

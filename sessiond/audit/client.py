@@ -293,6 +293,8 @@ class AuditClient:
         return messages
 
     def _read_messages(self) -> list[tuple[int, bytes]]:
+        if self._data.fileno() < 0:
+            return []  # closed by ``unregister``; what it held is kept
         while True:
             try:
                 messages = self._reader.read()
@@ -339,6 +341,7 @@ class AuditClient:
                 return "registered"
             # The kernel pings who is registered; the ping came to us if that is this very socket.
             if answer == -errno.EEXIST and self._pinged_by == os.getpid():
+                self.counters.pings -= 1  # it was ours
                 return "adopted"
             if answer not in (None, -errno.EEXIST):
                 raise _refused("register as the audit daemon", -answer)

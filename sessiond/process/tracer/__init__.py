@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from sessiond.errors import SourceUnavailableError
@@ -47,6 +47,10 @@ class Source(Protocol):
         """Return a descriptor that is readable when there may be something to drain, or None."""
         ...
 
+    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:
+        """Return the events of what ``keep`` was given by an earlier process, if they fit."""
+        ...
+
     def drain(self) -> list[ProcessEvent]:
         """Return what has happened since the last call, in the kernel's order; never block.
 
@@ -79,17 +83,19 @@ def open_source(
     args_limit: int = ARGS_LIMIT,
     after: str | None = None,
     handed_on: Sequence[int] = (),
+    keep: Callable[[bytes], None] | None = None,
 ) -> tuple[Source, list[Declined]]:
     """Open the source named ``backend``; for ``auto``, the best that works.
 
     Returns it with the reasons why better ones don't work. ``after`` names the source that died
     while running, so that ``auto`` tries only the ones below it. eBPF's are ``ring_bytes`` (a power
     of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MOST_ARGS); its
-    ``handed_on`` are the descriptors of an earlier process. Raises SourceUnavailableError when the
+    ``handed_on`` are the descriptors of an earlier process, and ``keep`` is given what is read
+    of the ring before it is freed. Raises SourceUnavailableError when the
     one asked for can't be had. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
-        "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on),
+        "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on, keep),
         "proc_connector": lambda: _open_proc_connector(procfs),
         "procfs": lambda: _open_procfs(procfs),
     }
@@ -108,11 +114,17 @@ def open_source(
 
 
 def _open_ebpf(
-    procfs: ProcessLookup, ring_bytes: int, args_limit: int, handed_on: Sequence[int]
+    procfs: ProcessLookup,
+    ring_bytes: int,
+    args_limit: int,
+    handed_on: Sequence[int],
+    keep: Callable[[bytes], None] | None,
 ) -> Source:
     from sessiond.process.tracer.ebpf import EbpfSource
 
-    return EbpfSource(procfs, ring_bytes=ring_bytes, args_limit=args_limit, handed_on=handed_on)
+    return EbpfSource(
+        procfs, ring_bytes=ring_bytes, args_limit=args_limit, handed_on=handed_on, keep=keep
+    )
 
 
 def _open_proc_connector(procfs: ProcessLookup) -> Source:

@@ -6,6 +6,7 @@ descriptors are open here. Nothing of bcc, LLVM or libbpf is in this process.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sessiond.process.events import Executed, Exited, Lost, Observed, ProcessEve
 from sessiond.process.tracer import MOST_ARGS, cgroups
 from sessiond.process.tracer.lookup import ProcessLookup, filled_up, hidden_parents
 from sessiond.process.tracer.records import LOSS_KINDS, Decoder, MalformedRecordError
-from sessiond.process.tracer.ring import Ring
+from sessiond.process.tracer.ring import Ring, spans
 
 _LOADER_SECONDS = 60.0
 _MOST_DESCRIPTORS = 64
@@ -55,6 +56,7 @@ class EbpfSource:
         args_limit: int,
         mountinfo: Path = Path("/proc/self/mountinfo"),
         handed_on: Sequence[int] = (),
+        keep: Callable[[bytes], None] | None = None,
     ) -> None:
         """Load and attach the programs, then take a snapshot, so that nothing is missed between.
 
@@ -62,7 +64,8 @@ class EbpfSource:
         kept (at most MOST_ARGS). Blocks for about a second. ``handed_on`` are the
         ``descriptors`` of an earlier process: its programs have run on, what they wrote is read
         first. If they are of another version or configuration, ``set_aside`` says so, and they are
-        closed. Raises SourceUnavailableError.
+        closed. ``keep`` is given the ring's bytes before they are freed, for ``decoded``.
+        Raises SourceUnavailableError.
         """
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MOST_ARGS))
         self.adopted = False
@@ -87,6 +90,8 @@ class EbpfSource:
         self._decoder = Decoder()
         ring, counters, self._iterator = self._descriptors[:3]
         self._ring = Ring(ring, ring_bytes)
+        if keep is not None:
+            self._ring.keep = keep
         self._counter_page = mmap.mmap(counters, mmap.PAGESIZE, prot=mmap.PROT_READ)
         self._counters = memoryview(self._counter_page).cast("Q")
         self._told: list[int] = answer["told"]
@@ -156,6 +161,17 @@ class EbpfSource:
             os.close(descriptor)
         self._descriptors = []
 
+    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:
+        """Return the events of chunks that ``keep`` was given, perhaps by an earlier process."""
+        if not self.adopted:
+            return []
+        events: list[ProcessEvent] = []
+        for chunk in chunks:
+            for begin, end in spans(chunk):
+                with contextlib.suppress(MalformedRecordError):
+                    events.append(self._decoder.decode(chunk, begin, end)[0])
+        return events
+
     def _write_note(self) -> None:
         """Write for a later process what it can't see: which programs, and which losses are told.
 
@@ -167,8 +183,8 @@ class EbpfSource:
     def _read_ring(self) -> list[ProcessEvent]:
         events: list[ProcessEvent] = []
         decode = self._decoder.decode
-        for chunk, spans in self._ring.read():
-            for begin, end in spans:
+        for chunk, records in self._ring.read():
+            for begin, end in records:
                 try:
                     events.append(decode(chunk, begin, end)[0])
                 except MalformedRecordError:

@@ -110,6 +110,10 @@ class ProcConnectorSource:
         """Return the socket's descriptor. Drain once before you wait for it."""
         return self._socket.fileno()
 
+    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:  # noqa: ARG002
+        """Return nothing: no other source can be read again."""
+        return []
+
     def drain(self) -> list[ProcessEvent]:
         """Return what has happened since the last call, in the kernel's order; never block."""
         events, self._pending = self._pending, []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sessiond.process.events import Observed, ProcessEvent
 from sessiond.process.tracer.lookup import ProcessLookup
 
@@ -26,6 +28,10 @@ class ProcfsSource:
 
     def fileno(self) -> None:
         """Return None: there is nothing to wait for."""
+
+    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:  # noqa: ARG002
+        """Return nothing: no other source can be read again."""
+        return []
 
     def drain(self) -> list[ProcessEvent]:
         """Return the snapshot, once."""

@@ -9,8 +9,9 @@ split; one copy of what is read does the same for half the memory.
 from __future__ import annotations
 
 import mmap
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
 _MOST_AT_ONCE = 1 << 20  # bytes
@@ -29,6 +30,8 @@ class Ring:
         self._data = memoryview(self._pages)[page:]
         self._words = self._data.cast("I")
         self._order = threading.Lock()
+        # Called with each chunk before the kernel may write over it.
+        self.keep: Callable[[bytes], None] = _nothing
 
     def read(self) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
         """Yield chunks, each with where its records begin and end, up to what is there now."""
@@ -40,6 +43,7 @@ class Ring:
                 return
             self._fence()
             chunk = self._copy(start % self._size, size)
+            self.keep(chunk)
             self._fence()
             self._consumer[0] = start + size
             yield chunk, spans
@@ -84,3 +88,19 @@ class Ring:
             pass
         with self._order:
             pass
+
+
+def spans(chunk: bytes) -> Iterator[tuple[int, int]]:
+    """Return where the records of a chunk that ``Ring.read`` gave begin and end."""
+    offset = 0
+    while offset + 8 <= len(chunk):
+        length = int.from_bytes(chunk[offset : offset + 4], sys.byteorder)
+        begin = offset + 8
+        end = begin + (length & ~(_BUSY | _DISCARDED))
+        if not length & _DISCARDED and end <= len(chunk):
+            yield begin, end
+        offset = (end + 7) & ~7
+
+
+def _nothing(_: bytes) -> None:
+    pass

@@ -1,0 +1,167 @@
+"""What has been read and may not be written yet, kept where SIGKILL does not take it away.
+
+Audit records and the tracer's records are appended to a file in the runtime directory before they
+are worked on: memory of the kernel's, as that directory is a tmpfs. The next start reads them again
+before anything else. There are two files, of which the older one is emptied and begun anew every
+few seconds: together they always hold the last PERIOD seconds, longer than anything is in flight.
+What was written before it is read again has the same event.id, see ``Repeats``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from sessiond.errors import OutputError
+from sessiond.output.safe import open_directory, open_file, read_file, trusted_users
+
+# In seconds. An audit event can be open for two seconds, and an exit_group wait for three more.
+PERIOD: Final = 5.0
+# Of one file, in bytes; who makes more in PERIOD seconds has less of it kept.
+MOST: Final = 32 << 20
+# The kind of an entry that is a piece of the tracer's ring; those of audit records are above it.
+RING: Final = 1
+
+_ENTRY: Final = struct.Struct("=II")  # kind, bytes
+_NUMBER: Final = struct.Struct("=Q")  # rises with each beginning of a file
+_NAMES: Final = ("in-flight.0", "in-flight.1")
+# The event's own id: what stands before it in the line are members of "event" that we chose.
+_ID: Final = re.compile(rb'"event":\{[^{}]*?"id":"([^"]+)","sequence":')
+
+Entry = tuple[int, bytes]
+
+
+class Journal:
+    """The two files; ``left`` is what an earlier run of this boot read last, in its order."""
+
+    def __init__(self, directory: Path, identity: str, now: float) -> None:
+        """Read what is there, and go on behind it.
+
+        ``identity`` is what must be the same for that to mean anything: the boot and the version.
+        ``now`` is in seconds. Raises OutputError when the files can't be had.
+        """
+        self.problem = ""
+        self.size = 0
+        self._head = f"sessiond in flight {identity}\n".encode()
+        self._files: list[int] = []
+        found = sorted((*self._read(directory / name), name) for name in _NAMES)
+        self.left: list[Entry] = []
+        for number, entries, name in found:  # the older one first
+            self._number = number
+            self.left += entries
+            self._files.append(_open(directory, name))
+        self._since = now
+        if not self._number:
+            self._begin(now)
+            return
+        # The newer file goes on: what is in it has not been worked on yet.
+        self.size = len(self._head) + _NUMBER.size
+        self.size += sum(_ENTRY.size + len(text) for _, text in entries)
+        os.ftruncate(self._files[-1], self.size)
+
+    def _read(self, path: Path) -> tuple[int, list[Entry]]:
+        try:
+            data = read_file(path, 2 * MOST)
+        except FileNotFoundError:
+            return 0, []
+        except (OSError, OutputError) as error:
+            self.problem = str(error)
+            return 0, []
+        if not data:
+            return 0, []
+        offset = len(self._head) + _NUMBER.size
+        if not data.startswith(self._head) or len(data) < offset:
+            self.problem = f"{path} is of another boot or version, or damaged"
+            return 0, []
+        (number,) = _NUMBER.unpack_from(data, offset - _NUMBER.size)
+        return number, list(_entries(data, offset))
+
+    def _begin(self, now: float) -> None:
+        """Empty the older file and go on there."""
+        self._files.reverse()
+        self._number += 1
+        file = self._files[-1]
+        os.ftruncate(file, 0)
+        head = self._head + _NUMBER.pack(self._number)
+        os.write(file, head)
+        self.size, self._since = len(head), now
+
+    def add(self, entries: Iterable[Entry], now: float) -> None:
+        """Append what has just been read; ``now`` is in seconds. Never raises."""
+        data = b"".join(
+            [part for kind, text in entries for part in (_ENTRY.pack(kind, len(text)), text)]
+        )
+        try:
+            if now - self._since >= PERIOD or self.size + len(data) > MOST:
+                self._begin(now)
+            if data:
+                self.size += os.write(self._files[-1], data)
+        except OSError as error:
+            self.problem = f"the journal can't be written: {error.strerror}"
+
+    def empty(self) -> None:
+        """Forget everything: all of it is written."""
+        for file in self._files:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, 0)
+
+    def close(self) -> None:
+        """Close the files; what is in them stays."""
+        for file in self._files:
+            os.close(file)
+
+
+class Repeats:
+    """Leaves out the lines that an output file has at its end already."""
+
+    def __init__(self, output: Path, most: int = 64 << 20) -> None:
+        """Read the last ``most`` bytes of the file; no file, no repeats."""
+        self.skipped = 0
+        try:
+            with output.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+                self._ids = set(_ID.findall(file.read()))
+        except OSError:
+            self._ids = set()
+
+    def without(self, lines: list[bytes]) -> list[bytes]:
+        """Return the lines that are not in the file."""
+        fresh = []
+        for line in lines:
+            found = _ID.search(line)
+            if found is None or found[1] not in self._ids:
+                fresh.append(line)
+        self.skipped += len(lines) - len(fresh)
+        return fresh
+
+
+def _open(directory: Path, name: str) -> int:
+    opened = open_directory(str(directory), trusted=trusted_users())
+    try:
+        file, _ = open_file(
+            name,
+            os.O_WRONLY | os.O_APPEND,
+            directory=opened,
+            path=str(directory / name),
+            mode=0o600,
+            trusted=trusted_users(),
+        )
+    finally:
+        os.close(opened)
+    return file
+
+
+def _entries(data: bytes, offset: int) -> Iterator[Entry]:
+    """Take a file apart; an entry that was cut by the end of the process is left out."""
+    while offset + _ENTRY.size <= len(data):
+        kind, size = _ENTRY.unpack_from(data, offset)
+        offset += _ENTRY.size
+        if offset + size > len(data):
+            return
+        yield kind, data[offset : offset + size]
+        offset += size
