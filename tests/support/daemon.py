@@ -37,6 +37,8 @@ class Daemon:
         self.log = directory / "log"
         self.config = directory / "sessiond.yml"
         self.notified: list[str] = []
+        # A command that becomes the daemon, such as unshare.
+        self.prefix: list[str] = []
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._notify: socket.socket | None = None
@@ -73,7 +75,7 @@ class Daemon:
         self.notified.clear()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sessiond", "run", "-c", str(self.config)],
+                [*self.prefix, sys.executable, "-m", "sessiond", "run", "-c", str(self.config)],
                 env={**os.environ, **self._environment, "NOTIFY_SOCKET": str(address)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -122,10 +124,16 @@ class Daemon:
     def wait(self, seconds: float = 30) -> int:
         """Wait until it has ended by itself, or by a signal sent before; return its exit code."""
         assert self._process is not None
+        deadline = time.monotonic() + seconds
         try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still there after {seconds} s: {self.log.read_text()}") from None
+            while self._process.poll() is None:
+                # A service manager never stops reading, and the daemon may wait for it.
+                self._receive_notifications()
+                assert time.monotonic() < deadline, (
+                    f"still there after {seconds} s: {self.log.read_text()}"
+                )
+                time.sleep(0.02)
+            return self._process.returncode
         finally:
             if self._process.poll() is not None and self._notify is not None:
                 self._notify.close()
