@@ -236,6 +236,8 @@ class Daemon:
             boot_id=self._host.boot_id,
             adopted_fd=self._handover.audit,
             adopted_listener=self._handover.listener,
+            memory=self._journal.memory,
+            keep=self._keep_records,
         )
         self._handover.keep_audit(self._audit.client)
         self._handover.keep_source(self._source)
@@ -276,6 +278,9 @@ class Daemon:
             self._pipeline.feed_audit(records, now=now(), wall_offset=wall_offset(), drained=False)
         if left:
             log.info("resumed", records=len(records), process_events=len(before))
+
+    def _keep_records(self, records: list[tuple[int, bytes]]) -> None:
+        self._journal.add(records, time.monotonic())
 
     def _keep_chunk(self, chunk: bytes) -> None:
         self._journal.add([(RING, chunk)], time.monotonic())
@@ -396,7 +401,6 @@ class Daemon:
         drained = False
         for _ in range(MOST_BATCHES):
             batch = client.receive()
-            self._journal.add(batch, time.monotonic())
             records += batch
             if len(batch) < BATCH:
                 drained = True

@@ -10,6 +10,7 @@ What was written before it is read again has the same event.id, see ``Repeats``.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import re
 import struct
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from sessiond.audit.batch import MEMORY, last_batch
 from sessiond.errors import OutputError
 from sessiond.output.safe import open_directory, open_file, read_file, trusted_users
 
@@ -26,6 +28,8 @@ PERIOD: Final = 5.0
 MOST: Final = 32 << 20
 # The kind of an entry that is a piece of the tracer's ring; those of audit records are above it.
 RING: Final = 1
+_FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
+_PING: Final = 1329
 
 _ENTRY: Final = struct.Struct("=II")  # kind, bytes
 _NUMBER: Final = struct.Struct("=Q")  # rises with each beginning of a file
@@ -55,6 +59,13 @@ class Journal:
             self._number = number
             self.left += entries
             self._files.append(_open(directory, name))
+        # The batch that is being read: a kill may come before it is added. The file is shared
+        # memory that recvmmsg(2) writes into.
+        file = _open(directory, "last-batch", os.O_RDWR)
+        os.ftruncate(file, MEMORY)
+        self.memory = mmap.mmap(file, MEMORY)
+        os.close(file)
+        last = self._missing(last_batch(self.memory)) if self._number else []
         self._since = now
         if not self._number:
             self._begin(now)
@@ -63,6 +74,17 @@ class Journal:
         self.size = len(self._head) + _NUMBER.size
         self.size += sum(_ENTRY.size + len(text) for _, text in entries)
         os.ftruncate(self._files[-1], self.size)
+        self.add(last, now)
+        self.left += last
+
+    def _missing(self, batch: list[Entry]) -> list[Entry]:
+        """Return what of the last batch had not been added any more."""
+        batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
+        records = [entry for entry in self.left if entry[0] != RING]
+        for number in range(len(batch), 0, -1):
+            if records[-number:] == batch[:number]:
+                return batch[number:]
+        return batch
 
     def _read(self, path: Path) -> tuple[int, list[Entry]]:
         try:
@@ -106,6 +128,7 @@ class Journal:
 
     def empty(self) -> None:
         """Forget everything: all of it is written."""
+        self.memory[:] = bytes(MEMORY)
         for file in self._files:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, 0)
@@ -140,12 +163,12 @@ class Repeats:
         return fresh
 
 
-def _open(directory: Path, name: str) -> int:
+def _open(directory: Path, name: str, flags: int = os.O_WRONLY | os.O_APPEND) -> int:
     opened = open_directory(str(directory), trusted=trusted_users())
     try:
         file, _ = open_file(
             name,
-            os.O_WRONLY | os.O_APPEND,
+            flags,
             directory=opened,
             path=str(directory / name),
             mode=0o600,

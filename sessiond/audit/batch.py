@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import socket
 import struct
+import sys
 from typing import Final
 
 # Most datagrams taken at once.
@@ -57,6 +59,25 @@ _NAME: Final = 12
 _WORD: Final = 4
 
 
+MEMORY: Final = BATCH * (DATAGRAM + ctypes.sizeof(_Mmsghdr))
+_NO_LENGTHS: Final = memoryview(bytes(BATCH * _WORD)).cast("I")
+
+
+def last_batch(memory: mmap.mmap) -> list[tuple[int, bytes]]:
+    """Return the messages of the last batch that a reader with this memory has read."""
+    messages = []
+    with memoryview(memory) as data:
+        for number in range(BATCH):
+            at = BATCH * DATAGRAM + number * ctypes.sizeof(_Mmsghdr) + _Mmsghdr.len.offset
+            length = int.from_bytes(data[at : at + _WORD], sys.byteorder)
+            if not NLMSGHDR <= length <= DATAGRAM:
+                break
+            start = number * DATAGRAM
+            kind = int.from_bytes(data[start + 4 : start + 6], sys.byteorder)
+            messages.append((kind, bytes(data[start + NLMSGHDR : start + length])))
+    return messages
+
+
 class BatchReader:
     """Preallocated buffers for one netlink socket, read in batches and never blocking.
 
@@ -65,16 +86,21 @@ class BatchReader:
     nlmsg_types of the last batch, dropped ones included.
     """
 
-    def __init__(self, fd: int, group_mask: int) -> None:
-        """Take the socket's descriptor and the group bits its datagrams carry (0 for unicast)."""
+    def __init__(self, fd: int, group_mask: int, memory: mmap.mmap | None = None) -> None:
+        """Take the socket's descriptor and the group bits its datagrams carry (0 for unicast).
+
+        ``memory`` of MEMORY bytes, if given, holds the last batch: where it is a file's, a batch
+        that SIGKILL leaves unread is there for ``last_batch``.
+        """
         self.truncated = 0
         self.forged = 0
         self.types: list[int] = []
         self._fd = fd
-        self._data = bytearray(BATCH * DATAGRAM)
+        shared = memoryview(memory if memory is not None else bytearray(MEMORY))
+        self._data = shared[: BATCH * DATAGRAM]
         self._names = bytearray(BATCH * _NAME)
         self._iovecs = (_Iovec * BATCH)()
-        raw_headers = bytearray(BATCH * ctypes.sizeof(_Mmsghdr))
+        raw_headers = shared[BATCH * DATAGRAM : MEMORY]
         self._headers = (_Mmsghdr * BATCH).from_buffer(raw_headers)
         self._from_kernel = (_KERNEL + struct.pack("=I", group_mask)) * BATCH
 
@@ -88,12 +114,12 @@ class BatchReader:
         self._headers_at = ctypes.addressof(self._headers)
 
         # One strided view per column, so that a batch is taken apart without a Python loop.
-        words = memoryview(raw_headers).cast("I")
+        words = raw_headers.cast("I")
         per_header = ctypes.sizeof(_Mmsghdr) // _WORD
         self._lengths = words[_Mmsghdr.len.offset // _WORD :: per_header]
         self._flags = words[_Msghdr.flags.offset // _WORD :: per_header]
-        self._types = memoryview(self._data).cast("H")[2 :: DATAGRAM // 2]
-        self._bytes = memoryview(self._data)
+        self._types = self._data.cast("H")[2 :: DATAGRAM // 2]
+        self._bytes = self._data
         self._starts = range(0, BATCH * DATAGRAM, DATAGRAM)
         self._payloads = range(NLMSGHDR, BATCH * DATAGRAM, DATAGRAM)
 
@@ -105,6 +131,8 @@ class BatchReader:
         Raises OSError, in particular ENOBUFS when the receive buffer was full meanwhile: that is
         told once, and what is in the buffer is still there to be read.
         """
+        # Of what is in the memory then, only a batch of now counts.
+        self._lengths[:] = _NO_LENGTHS
         number = _recvmmsg(self._fd, self._headers_at, BATCH, socket.MSG_DONTWAIT, None)
         if number < 0:
             self.types = []

@@ -13,12 +13,13 @@ kernel thread. Facts about the kernel are from kernel/audit.c and kernel/auditfi
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import select
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -157,13 +158,22 @@ class AuditClient:
     bytes as the kernel counts them (a record takes about 1 to 2 KiB of it).
     """
 
-    def __init__(self, data: socket.socket, control: socket.socket, *, multicast: bool) -> None:
+    def __init__(
+        self,
+        data: socket.socket,
+        control: socket.socket,
+        *,
+        multicast: bool,
+        memory: mmap.mmap | None = None,
+    ) -> None:
         """Take sockets that are open and, for multicast, bound to the group; see ``open``."""
         self.multicast = multicast
         self.counters = Counters()
         self._data = data
         self._control = control
-        self._reader = BatchReader(data.fileno(), _NLGRP_READLOG if multicast else 0)
+        self._reader = BatchReader(data.fileno(), _NLGRP_READLOG if multicast else 0, memory)
+        # Called with all records as soon as they are read.
+        self.keep: Callable[[list[tuple[int, bytes]]], None] = _nothing
         self._kept: list[tuple[int, bytes]] = []
         self._sequence = 0
         self._pinged_by = 0
@@ -175,10 +185,12 @@ class AuditClient:
         multicast: bool = False,
         adopted_fd: int | None = None,
         receive_buffer: int = RECEIVE_BUFFER,
+        memory: mmap.mmap | None = None,
     ) -> Self:
         """Open the sockets, or take over ``adopted_fd``, an audit socket of an earlier process.
 
         Unicast receives nothing until ``register``. Multicast receives from now on.
+        ``memory`` is what a BatchReader reads into.
         ``receive_buffer`` (bytes) is forced with CAP_NET_ADMIN, otherwise cut at
         net.core.rmem_max; the attribute of the same name tells what was reached.
         Raises AuditUnavailableError when the kernel has no audit, when CAP_AUDIT_READ is missing
@@ -189,7 +201,7 @@ class AuditClient:
             _grow(data, receive_buffer)
             if adopted_fd is None and multicast:
                 _join(data)
-            return cls(data, _socket(None), multicast=multicast)
+            return cls(data, _socket(None), multicast=multicast, memory=memory)
         except BaseException:
             data.close()
             raise
@@ -290,6 +302,8 @@ class AuditClient:
         if messages and (min(kinds) < _USER or _REPLACE in kinds):
             messages = [message for message in messages if self._is_record(message)]
         self.counters.received += len(messages)
+        if messages:
+            self.keep(messages)
         return messages
 
     def _read_messages(self) -> list[tuple[int, bytes]]:
@@ -361,6 +375,7 @@ class AuditClient:
                     (answer,) = struct.unpack_from("=i", payload)
             records = [message for message in messages if self._is_record(message)]
             self.counters.received += len(records)
+            self.keep(records)
             self._kept += records
         return answer
 
@@ -564,6 +579,10 @@ def as_listed(rule: bytes) -> bytes:
     """
     (flags,) = struct.unpack_from("=I", rule)
     return struct.pack("=I", flags & ~_FILTER_PREPEND) + rule[4:]
+
+
+def _nothing(_: list[tuple[int, bytes]]) -> None:
+    pass
 
 
 def _socket(adopted_fd: int | None) -> socket.socket:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ class Ledger(msgspec.Struct):
     found: Status
     ours: dict[str, int]
     rules: list[bytes]
+    about_us: list[bytes] = []  # those of the rules that leave out what we do ourselves
 
 
 class AuditSession:
@@ -59,6 +61,7 @@ class AuditSession:
         self.refused: list[str] = []
         self.notes: list[str] = []
         self.ours: list[bytes] = []
+        self._about_us: list[bytes] = []
         self.owner = 0
         self.adopted = False
         self.expected: dict[str, int] = {}
@@ -91,12 +94,15 @@ class AuditSession:
         boot_id: str,
         adopted_fd: int | None = None,
         adopted_listener: int | None = None,
+        memory: mmap.mmap | None = None,
+        keep: Callable[[list[tuple[int, bytes]]], None] | None = None,
     ) -> Self:
         """Open the socket and become the audit daemon, or a listener where there is one already.
 
         Unicast registers first, so that the records of our own rules have a reader from the first
         on; rules come last. ``adopted_fd`` is the registered socket of an earlier process,
-        ``adopted_listener`` its multicast socket. Raises AuditUnavailableError.
+        ``adopted_listener`` its multicast socket. Records are read into ``memory``, and ``keep`` is
+        called with them at once. Raises AuditUnavailableError.
         """
         if settings.socket_type == "multicast":
             adopted_fd = adopted_listener
@@ -104,7 +110,10 @@ class AuditSession:
             multicast=settings.socket_type == "multicast",
             adopted_fd=adopted_fd,
             receive_buffer=settings.receive_buffer,
+            memory=memory,
         )
+        if keep is not None:
+            client.keep = keep
         session = cls(client, ledger, boot_id)
         session._resume()
         try:
@@ -119,6 +128,7 @@ class AuditSession:
                 adopted_fd=adopted_listener,
                 receive_buffer=settings.receive_buffer,
             )
+            listener.keep = client.keep
             session = cls(listener, ledger, boot_id)
             session._wanted = wanted
             session.notes.append(f"listening by multicast, with the rules that are there: {error}")
@@ -140,9 +150,12 @@ class AuditSession:
         if earlier.boot_id == self._boot_id:
             self._state = AuditState(earlier.found, earlier.ours)
             self.ours = earlier.rules
+            self._about_us = earlier.about_us
 
     def _remember(self) -> None:
-        ledger = Ledger(self._boot_id, self._state.found, self._state.ours, self.ours)
+        ledger = Ledger(
+            self._boot_id, self._state.found, self._state.ours, self.ours, self._about_us
+        )
         try:
             replace_file(self._ledger, msgspec.json.encode(ledger), mode=0o600)
         except (OSError, OutputError) as error:
@@ -222,6 +235,7 @@ class AuditSession:
 
     def _replace(self, client: AuditClient) -> None:
         old, self.client = self.client, client
+        client.keep = old.keep
         client.take_over(old)
         old.close()
 
@@ -255,13 +269,19 @@ class AuditSession:
         Rules of others stay. What the kernel refuses is told in ``refused``; the rest is loaded.
         Raises AuditRequestError when the rules can't even be listed.
         """
-        plan = rules.plan(wanted, self.client.list_rules(), self.ours)
+        # The rule about ourselves is not part of the plan: where it goes first, all others would
+        # have to be loaded anew.
+        about_us, self._about_us = self._about_us, []
+        loaded = [data for data in self.client.list_rules() if not _among(data, about_us)]
+        ours = [data for data in self.ours if not _among(data, about_us)]
+        plan = rules.plan(wanted, loaded, ours)
         self.refused = []
         for data in plan.remove:
             self._delete(data)
             self.meanwhile()
         # Written down first: a rule that is listed and not loaded does no harm, the reverse would.
-        self.ours = [*plan.ours, *(rule.data for rule in plan.add)]
+        self.ours = [*plan.ours, *(rule.data for rule in plan.add), *about_us]
+        self._about_us = about_us
         self._remember()
         for rule in plan.add:
             try:
@@ -271,22 +291,31 @@ class AuditSession:
                 if error.code != errno.EEXIST:
                     self.refused.append(str(rules.refused(rule, error.code)))
             self.meanwhile()
-        if self.adopted:
-            self._leave_us_out()
+        self._leave_us_out(about_us)
         self._remember()
 
-    def _leave_us_out(self) -> None:
-        """Load the rule that the kernel needs to leave out a process that did not register."""
-        rule = never_audit(os.getpid(), self.client.list_rules())
-        if rule is None:
-            return
-        self.ours.append(rule)
-        self._remember()
-        try:
-            self.client.add_rule(rule)
-        except AuditRequestError as error:
-            self.ours.remove(rule)
-            self.notes.append(f"our own system calls are audited, where rules match: {error}")
+    def _leave_us_out(self, before: list[bytes]) -> None:
+        """Load the rule that the kernel needs to leave out a process that did not register.
+
+        ``before`` are those for an earlier process, or for other rules: they go.
+        """
+        listing = [data for data in self.client.list_rules() if not _among(data, before)]
+        rule = never_audit(os.getpid(), listing) if self.adopted else None
+        if rule is not None and not _among(rule, before):
+            self.ours.append(rule)
+            self._about_us = [*before, rule]
+            self._remember()
+            try:
+                self.client.add_rule(rule)
+            except AuditRequestError as error:
+                self.ours.remove(rule)
+                self.notes.append(f"our own system calls are audited, where rules match: {error}")
+        for data in before:
+            if rule is None or not _among(data, [rule]):
+                self._delete(data)
+                self.ours.remove(data)
+                self.meanwhile()
+        self._about_us = [data for data in self.ours if rule is not None and _among(data, [rule])]
 
     def _delete(self, data: bytes) -> None:
         try:
@@ -337,6 +366,11 @@ class AuditSession:
             with contextlib.suppress(OSError):
                 self._ledger.unlink()
         return left
+
+
+def _among(rule: bytes, those: list[bytes]) -> bool:
+    canonical = ruledata.canonical(rule)
+    return any(canonical == ruledata.canonical(each) for each in those)
 
 
 def limits(settings: Auditd, wanted: RuleSet) -> dict[str, int]:
