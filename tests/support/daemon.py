@@ -152,8 +152,8 @@ class Daemon:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
+                self.wait(15)
+            except AssertionError:
                 self._process.kill()
         self.wait()
 
