@@ -386,8 +386,10 @@ class Daemon:
         self._beat = None
         if self._stop.is_set():
             return
+        began = loop.time()
         if self._turn():
-            self._beat = loop.call_later(GATHER, self._on_beat)
+            # A long turn has gathered already; in a storm one turn follows the other.
+            self._beat = loop.call_at(began + GATHER, self._on_beat)
             return
         self._listen(loop)
         deadline = self._pipeline.deadline()
