@@ -1,0 +1,305 @@
+"""Least privilege: a user of its own, the unit's capabilities, and nobody else's files.
+
+The daemon runs here as an unprivileged user with the capabilities that the shipped unit lists; the
+test of each capability takes it away, and sees what the documentation says of that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from support.daemon import Daemon, value
+from support.kernel import AuditState
+from support.manager import UNIT
+from support.stream import Stream, agree, inconsistent, malformed
+from support.truth import Truth, read
+
+pytestmark = pytest.mark.kernel
+
+MakeDaemon = Callable[..., Daemon]
+
+NOBODY = 65534
+STRANGER = 12345
+GRANTED = tuple(
+    dict.fromkeys(re.findall(r"CAP_[A-Z_]+", " ".join(re.findall(r"Ambient.*", UNIT.read_text()))))
+)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that everybody can reach: pytest's own are root's alone."""
+    path = Path(mkdtemp(prefix="sessiond-test-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+class Confined(Daemon):
+    """A daemon of another user, who may write to what stands for the service manager's socket."""
+
+    def spawn(self) -> None:
+        """Start it, with a umask that forbids nothing."""
+        before = os.umask(0)
+        try:
+            super().spawn()
+        finally:
+            os.umask(before)
+
+
+@pytest.fixture
+def make_confined(audit_state: AuditState, place: Path) -> Iterator[Callable[..., Daemon]]:
+    """A function that makes a daemon which runs as nobody with these capabilities alone.
+
+    It does by hand what the service manager does for the shipped unit.
+    """
+    made: list[Daemon] = []
+
+    def make(*capabilities: str, settings: dict[str, Any] | None = None) -> Daemon:
+        daemon = Confined(place / f"daemon-{len(made)}", settings)
+        made.append(daemon)
+        names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities)
+        daemon.prefix = [
+            "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+            "--no-new-privs", f"--bounding-set=-all,{names}", f"--inh-caps=-all,{names}",
+            f"--ambient-caps=-all,{names}",
+        ]  # fmt: skip
+        os.chown(daemon.directory, NOBODY, NOBODY)
+        os.chown(daemon.config, 0, NOBODY)
+        daemon.config.chmod(0o640)
+        return daemon
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def without(*names: str) -> list[str]:
+    """The unit's capabilities but for these."""
+    return [name for name in GRANTED if name not in names]
+
+
+def test_main_job_with_the_units_capabilities_alone(
+    make_confined: MakeDaemon, truth: Truth
+) -> None:
+    """As nobody: rules are loaded, the tracer works, other users' processes are told truly."""
+    daemon = make_confined(*GRANTED, settings={"session_metadata": {"backend": "ebpf"}}).start()
+    status = daemon.status()
+    assert (status["source"], status["role"]) == ("ebpf", "unicast")
+    assert status["rules"] > 0
+    proc = Path(f"/proc/{daemon.pid}/status").read_text()
+    assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}\n" in proc
+    assert "NoNewPrivs:\t1\n" in proc
+    stream = Stream(daemon, exact=True)
+    file = truth.file()
+    truth.run_into(file, "spawn", 50)
+    daemon.settle()
+    agree(stream.untrue(read(file), file))
+    agree(inconsistent(daemon.documents()))
+    agree(malformed(daemon))
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("missing", "source"),
+    [
+        (["CAP_BPF"], "proc_connector"),
+        (["CAP_PERFMON"], "proc_connector"),
+        (["CAP_DAC_READ_SEARCH"], "ebpf"),
+        (["CAP_SYS_PTRACE"], "ebpf"),
+        (["CAP_NET_ADMIN"], "ebpf"),
+        (["CAP_AUDIT_READ"], "ebpf"),
+    ],
+    ids=lambda given: ",".join(given) if isinstance(given, list) else given,
+)
+def test_a_missing_capability_is_told_and_does_the_next_best(
+    make_confined: MakeDaemon, missing: list[str], source: str
+) -> None:
+    """The stream goes on by the next source; status and log say what is missing and the remedy."""
+    daemon = make_confined(*without(*missing)).start()
+    status = daemon.status()
+    assert status["source"] == source, status["declined"]
+    if source != "ebpf":
+        assert missing[0] in status["declined"]["ebpf"]
+    subprocess.run(["/bin/true", "a-token"], check=True)
+    daemon.await_one(process__args=["/bin/true", "a-token"], event__action="exec")
+    assert daemon.stop() == 0
+
+
+def test_without_audit_control_there_is_one_clear_error(
+    make_confined: MakeDaemon,
+) -> None:
+    """Nobody audits without permission: exit code 4 and what to do, not a traceback."""
+    daemon = make_confined(*without("CAP_AUDIT_CONTROL"))
+    daemon.spawn()
+    assert daemon.wait() == 4
+    log = daemon.log.read_text()
+    assert "CAP_AUDIT_CONTROL" in log
+    assert "Traceback" not in log
+
+
+def test_a_configuration_that_others_can_write_is_refused(make_daemon: MakeDaemon) -> None:
+    """Whoever writes it would decide where a daemon with capabilities writes."""
+    daemon = make_daemon()
+    daemon.config.chmod(0o666)
+    daemon.spawn()
+    assert daemon.wait() == 2
+    assert "others can" in daemon.log.read_text()
+    assert not daemon.output.exists()
+
+
+def test_a_configuration_of_somebody_else_is_refused(make_daemon: MakeDaemon) -> None:
+    """Also when only its owner can write it."""
+    daemon = make_daemon()
+    os.chown(daemon.config, STRANGER, STRANGER)
+    daemon.spawn()
+    assert daemon.wait() == 2
+    assert str(STRANGER) in daemon.log.read_text()
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """A file that the daemon has no business with, which must stay as it is."""
+    path = tmp_path / "victim"
+    path.write_text("precious")
+    before = path.stat()
+    yield path
+    after = path.stat()
+    assert path.read_text() == "precious"
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (
+        before.st_mode, before.st_uid, before.st_mtime_ns
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("trick", ["symlink", "hard link", "fifo"])
+def test_output_is_written_nowhere_else(make_daemon: MakeDaemon, victim: Path, trick: str) -> None:
+    """A link in the place of the output file is refused with one line, and exit code 6."""
+    daemon = make_daemon()
+    _put(trick, daemon.output, victim)
+    daemon.spawn()
+    assert daemon.wait() == 6
+    assert "Traceback" not in daemon.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["audit.json", "boot_time", "status.sock"])
+@pytest.mark.parametrize("trick", ["symlink", "hard link"])
+def test_state_is_written_nowhere_else(
+    make_daemon: MakeDaemon, victim: Path, name: str, trick: str
+) -> None:
+    """A link in the place of a file of ours is replaced or refused; what it led to stays."""
+    daemon = make_daemon()
+    run = daemon.directory / "run"
+    run.mkdir()
+    _put(trick, run / name, victim)
+    daemon.spawn()
+    if name == "status.sock":
+        assert daemon.wait() == 7
+    else:
+        daemon.wait_notified("READY=1", 30)
+        assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_spool_is_written_nowhere_else(make_daemon: MakeDaemon, victim: Path) -> None:
+    """A link in the place of the spool's next file: the line goes elsewhere or nowhere."""
+    daemon = make_daemon({"output": {"socket": {"type": "unix", "address": "/nonexistent/s"}}})
+    spool = daemon.directory / "state" / "spool" / "socket"
+    spool.mkdir(parents=True)
+    for number in range(1, 50):
+        (spool / f"{number:020d}.spool").symlink_to(victim)
+    (spool / "position").symlink_to(victim)
+    daemon.spawn()
+    try:
+        daemon.wait_notified("READY=1", 30)
+    except AssertionError:
+        assert "Traceback" not in daemon.log.read_text()
+        return
+    subprocess.run(["/bin/true"], check=True)
+    daemon.settle()
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["run", "state", "spool"])
+def test_directories_that_others_can_write_are_refused(make_daemon: MakeDaemon, name: str) -> None:
+    """Whoever may write there could swap the files between two looks."""
+    daemon = make_daemon()
+    places = {"run": "run", "state": "state", "spool": "state/spool"}
+    path = daemon.directory / places[name]
+    path.mkdir(parents=True)
+    path.chmod(0o777)
+    daemon.spawn()
+    assert daemon.wait() in (6, 7)
+    log = daemon.log.read_text()
+    assert "others can write" in log
+    assert "Traceback" not in log
+
+
+def test_a_runtime_directory_that_is_a_link_of_somebody_else_is_refused(
+    make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """What a stranger's link leads to is the stranger's choice."""
+    daemon = make_daemon()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = daemon.directory / "run"
+    run.symlink_to(elsewhere)
+    os.chown(run, STRANGER, STRANGER, follow_symlinks=False)
+    daemon.spawn()
+    assert daemon.wait() in (6, 7)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_what_we_make_is_ours_alone(make_daemon: MakeDaemon) -> None:
+    """Nobody else can read or write what was made, whatever the umask was."""
+    daemon = make_daemon()
+    before = os.umask(0)
+    try:
+        daemon.start()
+    finally:
+        os.umask(before)
+    made = [daemon.output, *(daemon.directory / "run").rglob("*")]
+    made += (daemon.directory / "state").rglob("*")
+    assert len(made) > 4
+    for path in made:
+        mode = path.stat().st_mode
+        assert not mode & 0o022 or path.is_socket(), path
+        assert not mode & 0o004 or path.name == "boot_time", path
+    assert daemon.stop() == 0
+
+
+def test_status_answers_only_whom_it_may(make_confined: MakeDaemon) -> None:
+    """A socket that everybody can open is refused by who asks, by the kernel's own word."""
+    daemon = make_confined(*GRANTED, settings={"status_socket": {"mode": "0666"}}).start()
+    asked = subprocess.run(
+        ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups",
+         sys.executable, "-c", _ASK, str(daemon.directory / "run" / "status.sock")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(asked.stdout) == {"error": "refused"}
+    assert value(daemon.status(), "health.state") is not None
+
+
+_ASK = """
+import socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+print(client.recv(65536).decode())
+"""
+
+
+def _put(trick: str, at: Path, victim: Path) -> None:
+    if trick == "symlink":
+        at.symlink_to(victim)
+    elif trick == "hard link":
+        at.hardlink_to(victim)
+    else:
+        os.mkfifo(at)
