@@ -32,7 +32,7 @@ _FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is 
 _PING: Final = 1329
 
 _ENTRY: Final = struct.Struct("=II")  # kind, bytes
-_NUMBER: Final = struct.Struct("=Q")  # rises with each beginning of a file
+_NUMBER: Final = struct.Struct("=Qd")  # rises with each beginning of a file; when that was
 _NAMES: Final = ("in-flight.0", "in-flight.1")
 # The event's own id: what stands before it in the line are members of "event" that we chose.
 _ID: Final = re.compile(rb'"event":\{[^{}]*?"id":"([^"]+)","sequence":')
@@ -47,7 +47,8 @@ class Journal:
         """Read what is there, and go on behind it.
 
         ``identity`` is what must be the same for that to mean anything: the boot and the version.
-        ``now`` is in seconds. Raises OutputError when the files can't be had.
+        ``now`` is in seconds of a clock that goes on from start to start. Raises OutputError when
+        the files can't be had.
         """
         self.problem = ""
         self.size = 0
@@ -55,8 +56,9 @@ class Journal:
         self._files: list[int] = []
         found = sorted((*self._read(directory / name), name) for name in _NAMES)
         self.left: list[Entry] = []
-        for number, entries, name in found:  # the older one first
+        for number, since, entries, name in found:  # the older one first
             self._number = number
+            self._since = since
             self.left += entries
             self._files.append(_open(directory, name))
         # The batch that is being read: a kill may come before it is added. The file is shared
@@ -66,7 +68,6 @@ class Journal:
         self.memory = mmap.mmap(file, MEMORY)
         os.close(file)
         last = self._missing(last_batch(self.memory)) if self._number else []
-        self._since = now
         if not self._number:
             self._begin(now)
             return
@@ -86,22 +87,22 @@ class Journal:
                 return batch[number:]
         return batch
 
-    def _read(self, path: Path) -> tuple[int, list[Entry]]:
+    def _read(self, path: Path) -> tuple[int, float, list[Entry]]:
         try:
             data = read_file(path, 2 * MOST)
         except FileNotFoundError:
-            return 0, []
+            return 0, 0.0, []
         except (OSError, OutputError) as error:
             self.problem = str(error)
-            return 0, []
+            return 0, 0.0, []
         if not data:
-            return 0, []
+            return 0, 0.0, []
         offset = len(self._head) + _NUMBER.size
         if not data.startswith(self._head) or len(data) < offset:
             self.problem = f"{path} is of another boot or version, or damaged"
-            return 0, []
-        (number,) = _NUMBER.unpack_from(data, offset - _NUMBER.size)
-        return number, list(_entries(data, offset))
+            return 0, 0.0, []
+        number, since = _NUMBER.unpack_from(data, offset - _NUMBER.size)
+        return number, since, list(_entries(data, offset))
 
     def _begin(self, now: float) -> None:
         """Empty the older file and go on there."""
@@ -109,7 +110,7 @@ class Journal:
         self._number += 1
         file = self._files[-1]
         os.ftruncate(file, 0)
-        head = self._head + _NUMBER.pack(self._number)
+        head = self._head + _NUMBER.pack(self._number, now)
         os.write(file, head)
         self.size, self._since = len(head), now
 
@@ -142,15 +143,18 @@ class Journal:
 class Repeats:
     """Leaves out the lines that an output file has at its end already."""
 
-    def __init__(self, output: Path, most: int = 64 << 20) -> None:
+    def __init__(self, output: Path, most: int = 256 << 20) -> None:
         """Read the last ``most`` bytes of the file; no file, no repeats."""
         self.skipped = 0
-        try:
-            with output.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-                self._ids = set(_ID.findall(file.read()))
-        except OSError:
-            self._ids = set()
+        self._ids: set[bytes] = set()
+        with contextlib.suppress(OSError), output.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = max(0, size - most) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+            if size:
+                with mmap.mmap(
+                    file.fileno(), size - begin, prot=mmap.PROT_READ, offset=begin
+                ) as tail:
+                    self._ids = set(_ID.findall(tail))
 
     def without(self, lines: list[bytes]) -> list[bytes]:
         """Return the lines that are not in the file."""

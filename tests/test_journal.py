@@ -45,6 +45,13 @@ def test_the_last_seconds_are_kept_and_no_more(tmp_path: Path) -> None:
     assert journal(tmp_path).left == SECOND + SECOND
 
 
+def test_starts_do_not_make_it_keep_more(tmp_path: Path) -> None:
+    """Who is restarted again and again within a period forgets as fast as who runs on."""
+    for second in range(20):
+        journal(tmp_path, second * PERIOD / 4).add(FIRST, second * PERIOD / 4)
+    assert len(journal(tmp_path).left) <= 2 * 4 * len(FIRST) + len(FIRST)
+
+
 def test_its_size_is_bounded(tmp_path: Path) -> None:
     """Who makes more than fits has less of it kept."""
     one = journal(tmp_path)
