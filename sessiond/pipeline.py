@@ -722,6 +722,9 @@ class Pipeline:
         self._finish(description, process, state, "setsid", moment, details, event=event)
 
     def _session(self, process: Process, time: int) -> None:
+        if any(state.leads_session for state in process.states[:-1]):
+            # The audit event came first and has been written: setsid succeeds once.
+            return
         if "setsid" in self.options.audited:
             self._sessions[process] = time
         else:

@@ -43,6 +43,7 @@ CALLS = {
     62: "kill",
     82: "rename",
     112: "setsid",
+    231: "exit_group",
     263: "unlinkat",
 }
 

@@ -1,0 +1,359 @@
+"""The pipeline: two voices of the kernel become one line for each thing that happened."""
+
+from typing import Any
+
+import pytest
+from ecs_schema.validate import validate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.scripted import BOOT, MILLISECOND, Actor, Host, Records, documents, pipeline
+
+from sessiond.pipeline import HOLD, Pipeline
+from sessiond.process.events import Lost, ProcessEvent
+from sessiond.process.table import SECOND
+
+T = 10 * SECOND
+
+
+class Bench:
+    """A pipeline that has seen the host's snapshot, and everything it wrote so far."""
+
+    def __init__(self, **options: Any) -> None:
+        """Start the host and the pipeline."""
+        self.host = Host()
+        self.pipeline: Pipeline = pipeline(**options)
+        self.pipeline.feed_process(self.host.snapshot())
+        self.written: list[dict[str, Any]] = []
+        self.now = T
+
+    def tell(self, *events: ProcessEvent, audit: Records | None = None, after: int = 0) -> None:
+        """Feed what one turn of the daemon would, ``after`` ns later than the last one."""
+        self.now += after
+        self.pipeline.feed_process(list(events))
+        self.pipeline.feed_audit(audit or [], now=self.now, wall_offset=BOOT)
+        self.written += documents(self.pipeline.poll(self.now))
+
+    def settle(self) -> list[dict[str, Any]]:
+        """Let every deadline pass; return all that was written."""
+        for _ in range(4):
+            self.tell(after=3 * SECOND)
+        return self.written
+
+    def actions(self) -> list[str]:
+        """What was written, by its action."""
+        return [each["event"]["action"] for each in self.settle()]
+
+    def child(self, pid: int = 61, time: int = T + 1) -> Actor:
+        """Fork a child of the shell, told already."""
+        child, forked = self.host.shell.fork(pid, time)
+        self.tell(forked)
+        return child
+
+
+def only(written: list[dict[str, Any]], action: str) -> dict[str, Any]:
+    (found,) = [each for each in written if each["event"]["action"] == action]
+    return found
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """An exact source: every fork, exec and exit is told."""
+    return Bench()
+
+
+def test_an_exec_is_joined_and_enriched(bench: Bench) -> None:
+    """What audit says and what the tracer says is one line, with the relatives of the moment."""
+    event, records = bench.child().execute("ls", T + 2_000_000, "-l")
+    bench.tell(event, audit=records)
+    line = only(bench.settle(), "exec")
+    process = line["process"]
+    assert line["event"]["provider"] == ["auditd", "ebpf"]
+    assert line["auditd"]["data"]["syscall"] == "execve"
+    assert (process["args"], process["executable"]) == (["ls", "-l"], "/bin/ls")
+    assert process["parent"]["executable"] == "/bin/bash"
+    assert process["session_leader"]["pid"] == 60
+    assert process["previous"] == [{"executable": "/bin/bash", "args": ["bash"], "args_count": 1}]
+    assert line["@timestamp"] == "2026-05-01T10:00:10.002000Z"
+
+
+def test_the_audit_event_may_come_before_the_tracers(bench: Bench) -> None:
+    """The one waits for the other; the line is the same."""
+    event, records = bench.child().execute("ls", T + 2_000_000)
+    bench.tell(audit=records)
+    assert bench.written == []
+    bench.tell(event, after=1_000_000)
+    assert only(bench.settle(), "exec")["process"]["name"] == "ls"
+
+
+def test_two_execs_in_one_tick_are_told_apart(bench: Bench) -> None:
+    """One pid, one audit stamp, two programs: each line has its own."""
+    child = bench.child()
+    first, first_records = child.execute("env", T + 100_000)
+    second, second_records = child.execute("ls", T + 200_000)
+    bench.tell(first, second, audit=first_records + second_records)
+    assert [each["process"]["name"] for each in bench.settle()] == ["env", "ls"]
+
+
+@pytest.mark.parametrize("audit_first", [True, False])
+def test_an_end_is_one_line_whoever_tells_first(bench: Bench, audit_first: bool) -> None:
+    """exit_group by audit and the exit by the tracer are the same end."""
+    event, records = bench.child().exit(3, T + 5_000_000)
+    if audit_first:
+        bench.tell(audit=records)
+        bench.tell(event, after=1_000_000)
+    else:
+        bench.tell(event)
+        bench.tell(audit=records, after=1_000_000)
+    assert bench.actions() == ["end"]
+    line = bench.written[0]
+    assert line["process"]["exit_code"] == 3
+    assert line["process"]["end"] == line["@timestamp"]
+    assert line["auditd"]["data"]["syscall"] == "exit_group"
+
+
+def test_a_signal_is_an_end_too(bench: Bench) -> None:
+    """No audit record tells of it; the line says which signal."""
+    bench.tell(bench.child().die(9, T + 5_000_000))
+    line = only(bench.settle(), "end")
+    assert line["event"]["provider"] == ["ebpf"]
+    assert line["process"]["exit_code"] == 137
+    assert line["sessiond"]["signal"] == {"number": 9, "name": "SIGKILL", "core_dumped": False}
+
+
+def test_nothing_is_written_of_a_process_after_its_end(bench: Bench) -> None:
+    """An exec that is told late still comes before the end."""
+    child = bench.child()
+    event, records = child.execute("ls", T + 1_000_000)
+    bench.tell(event, child.die(15, T + 2_000_000))
+    bench.tell(audit=records, after=50_000_000)
+    assert bench.actions() == ["exec", "end"]
+
+
+def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
+    """The process is its own session leader in it."""
+    changed, records = bench.child().set_session(T + 3_000_000)
+    bench.tell(changed, audit=records)
+    line = only(bench.settle(), "setsid")
+    assert line["process"]["session_leader"]["same_as_process"] is True
+    assert line["process"]["parent"]["pid"] == 60
+
+
+def test_a_failed_exec_changes_nothing_and_says_why(bench: Bench) -> None:
+    """It is enriched with the process as it is."""
+    bench.tell(audit=bench.child().fail_to_execute(T + 1_000_000))
+    line = only(bench.settle(), "exec-failed")
+    assert line["event"]["outcome"] == "failure"
+    assert line["error"]["code"] == "ENOENT"
+    assert line["process"]["executable"] == "/bin/bash"
+
+
+def test_the_creator_stays_the_parent_and_the_new_parent_is_told(bench: Bench) -> None:
+    """A double fork: the process in the middle is gone when the daemon executes."""
+    middle = bench.child(61)
+    daemon, forked = middle.fork(62, T + 2_000_000)
+    bench.tell(forked, middle.exit(0, T + 3_000_000)[0])
+    daemon.facts = daemon.facts._replace(ppid=1, parent_start=1)
+    event, records = daemon.execute("sleep", T + 4_000_000)
+    bench.tell(event, audit=records)
+    line = only(bench.settle(), "exec")
+    assert line["process"]["parent"]["pid"] == 61
+    assert line["process"]["parent"]["exit_code"] == 0
+    assert line["sessiond"]["reparented_to"] == {"pid": 1, "entity_id": "p1-1"}
+
+
+def test_of_an_unknown_process_only_what_audit_knows_is_told(bench: Bench) -> None:
+    """Nothing is guessed: no relatives, and the reason in words."""
+    stranger = Actor(
+        bench.host, 999, T, bench.host.shell.facts._replace(pid=999), bench.host.shell.program
+    )
+    bench.tell(audit=stranger.execute("ls", T + 1_000_000)[1])
+    line = only(bench.settle(), "exec")
+    assert line["process"]["pid"] == 999
+    assert "entity_id" not in line["process"]
+    assert line["sessiond"]["incomplete"] == ["process: the tracer did not see it"]
+
+
+def test_a_record_that_is_lost_is_told(bench: Bench) -> None:
+    """An event whose end never comes is written late, and says so."""
+    event, records = bench.child().execute("ls", T + 1_000_000)
+    bench.tell(event, audit=records[:-1])
+    line = only(bench.settle(), "exec")
+    assert "audit: the end of the event was lost" in line["sessiond"]["incomplete"]
+
+
+def test_a_loss_of_the_tracer_is_an_event_in_the_stream(bench: Bench) -> None:
+    """It names the hop and the number, so that an analyst knows where we were blind."""
+    bench.tell(Lost(T, "exec", 812))
+    line = only(bench.settle(), "sessiond-lost")
+    assert line["event"]["kind"] == "pipeline_error"
+    assert line["sessiond"]["loss"]["count"] == 812
+    assert line["sessiond"]["loss"]["hop"] == "tracer"
+
+
+def test_after_lost_execs_no_program_is_guessed(bench: Bench) -> None:
+    """The child may have executed something: its end doesn't show the shell's program."""
+    child, forked = bench.host.shell.fork(61, T + 1)
+    bench.tell(forked, child.exit(0, T + 2_000_000)[0], Lost(T + 3_000_000, "exec", 1))
+    line = only(bench.settle(), "end")
+    assert "executable" not in line["process"]
+    assert "args" not in line["process"]
+
+
+def test_lines_are_numbered_without_a_gap(bench: Bench) -> None:
+    """A gap in event.sequence means that something was lost after us."""
+    for pid in range(61, 71):
+        child = bench.child(pid, T + pid)
+        event, records = child.execute("true", T + pid * 1_000_000)
+        ended, end_records = child.exit(0, T + pid * 1_000_000 + 500)
+        bench.tell(event, ended, audit=records + end_records)
+    assert [each["event"]["sequence"] for each in bench.settle()] == list(range(1, 21))
+
+
+def test_the_same_event_has_the_same_id_when_it_is_read_again() -> None:
+    """After a crash a reader can tell a repeated line from a new event."""
+    ids = []
+    for _ in range(2):
+        bench = Bench()
+        child = bench.child()
+        event, records = child.execute("ls", T + 1_000_000)
+        bench.tell(event, child.die(9, T + 2_000_000), audit=records)
+        ids.append([each["event"]["id"] for each in bench.settle()])
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 2
+
+
+def test_forks_are_told_where_they_are_wanted() -> None:
+    """By default a fork without an exec is no event."""
+    bench = Bench(fork_events=True)
+    bench.child()
+    assert only(bench.settle(), "fork")["process"]["name"] == "bash"
+
+
+def test_an_event_that_waits_has_a_deadline(bench: Bench) -> None:
+    """The daemon sleeps no longer than until the first of them."""
+    assert bench.pipeline.deadline() is None
+    bench.tell(bench.child().exit(0, T)[0])
+    deadline = bench.pipeline.deadline()
+    assert deadline is not None
+    assert deadline <= T + HOLD + SECOND
+
+
+def test_at_the_end_nothing_stays_behind(bench: Bench) -> None:
+    """flush writes what still waits for its other half."""
+    child = bench.child()
+    event, records = child.execute("ls", T + 1_000_000)
+    bench.tell(event, child.exit(0, T + 2_000_000)[0], audit=records[:-1])
+    actions = [each["event"]["action"] for each in documents(bench.pipeline.flush(bench.now))]
+    assert actions == ["exec", "end"]
+    assert bench.pipeline.in_flight == 0
+
+
+def test_without_a_tracer_audit_moves_the_table_and_look_ups_help() -> None:
+    """The pipeline says whom it doesn't know; a process that is gone keeps what audit tells."""
+    bench = Bench(source="procfs", exact=False)
+    child, _ = bench.host.shell.fork(61, T + 1)
+    _, records = child.execute("ls", T + 1_000_000)
+    bench.pipeline.feed_audit(records, now=T, wall_offset=BOOT)
+    assert 61 in bench.pipeline.unknown_pids()
+    line = only(documents(bench.pipeline.poll(T)), "exec")
+    assert line["process"]["executable"] == "/bin/ls"
+    assert line["process"]["parent"]["pid"] == 60
+    assert line["process"]["session_leader"]["pid"] == 60
+    assert "group_leader" not in line["process"]
+
+
+def test_the_account_is_balanced_at_any_moment(bench: Bench) -> None:
+    """Every audit event is written, joined or in flight."""
+    child = bench.child()
+    event, records = child.execute("ls", T + 1_000_000)
+    bench.tell(event, audit=records[:2])
+    assert bench.pipeline.account()["balanced"] is True
+    bench.tell(audit=records[2:])
+    bench.tell(child.exit(0, T + 2_000_000)[0])
+    assert bench.pipeline.account()["balanced"] is True
+    bench.settle()
+    assert bench.pipeline.account()["balanced"] is True
+
+
+class Story:
+    """Some processes that fork, execute, set sessions, fail and end, as the two voices tell it.
+
+    ``audit`` holds each record with the number of process events that the kernel has told before
+    it: a fork and an exec are told before their audit records are, a setsid and an end after.
+    """
+
+    def __init__(self, host: Host) -> None:
+        """Let six processes live."""
+        self.events: list[ProcessEvent] = []
+        self.audit: list[tuple[int, tuple[int, bytes]]] = []
+        for pid in range(61, 67):
+            self._live(host, pid, T + pid * 5_000_000)
+
+    def _live(self, host: Host, pid: int, time: int) -> None:
+        child, forked = host.shell.fork(pid, time)
+        self._tell(forked)
+        if pid % 2:
+            changed, records = child.set_session(time + 1_000_000)
+            self._record(records)
+            self._tell(changed)
+        self._record(child.fail_to_execute(time + 1_500_000))
+        executed, records = child.execute("ls", time + 2_000_000, str(pid))
+        self._tell(executed)
+        self._record(records)
+        if pid % 3:
+            exited, records = child.exit(pid % 256, time + 3_000_000)
+            self._record(records)
+            self._tell(exited)
+        else:
+            self._tell(child.die(11, time + 3_000_000))
+
+    def _tell(self, event: ProcessEvent) -> None:
+        self.events.append(event)
+
+    def _record(self, records: Records) -> None:
+        self.audit += [(len(self.events), record) for record in records]
+
+    def turn(self, events: int, records: int) -> tuple[list[ProcessEvent], Records]:
+        """What is read next: at most so many records, and at least the events before them."""
+        read, self.audit = self.audit[:records], self.audit[records:]
+        told = len(self.events)
+        needed = max((before for before, _ in read), default=0) - (_EVENTS - told)
+        number = max(events, needed, 0)
+        first, self.events = self.events[:number], self.events[number:]
+        return first, [record for _, record in read]
+
+
+_EVENTS = len(Story(Host()).events)
+
+
+def _told(written: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return sorted((each["event"]["action"], each["event"]["id"]) for each in written)
+
+
+CUTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 40)), max_size=24)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CUTS)
+def test_however_the_two_voices_are_cut_the_story_is_the_same(
+    cuts: list[tuple[int, int, int]],
+) -> None:
+    """Batches of any size, the tracer ahead or not: the same lines, each valid and in order."""
+    straight = Bench()
+    events, records = Story(straight.host).turn(1000, 1000)
+    straight.tell(*events, audit=records)
+    expected = _told(straight.settle())
+
+    bench = Bench()
+    story = Story(bench.host)
+    for some, more, milliseconds in [*cuts, (1000, 1000, 0)]:
+        events, records = story.turn(some, more)
+        bench.tell(*events, audit=records, after=milliseconds * MILLISECOND)
+    written = bench.settle()
+    assert _told(written) == expected
+    assert [problem for each in written for problem in validate(each)] == []
+    for pid in range(61, 67):
+        own = [each for each in written if each["process"]["pid"] == pid]
+        dates = [each["@timestamp"] for each in own]
+        assert dates == sorted(dates)
+        assert own[-1]["event"]["action"] == "end"
