@@ -17,6 +17,7 @@ from sessiond import config
 from sessiond.audit import rules
 from sessiond.config import Config, load, loads, options
 from sessiond.errors import ConfigError
+from sessiond.quantities import Duration
 
 SHIPPED = Path(__file__).parent.parent / "etc" / "sessiond.yml"
 
@@ -59,10 +60,10 @@ def test_every_section_can_be_set() -> None:
     assert loaded.output.file is not None
     assert loaded.output.file.mode == 0o640
     assert loaded.output.file.rotate.size == 10_000_000
-    assert loaded.output.file.rotate.interval == 5400
+    assert loaded.output.file.rotate.interval == Duration(5400)
     assert loaded.output.socket is not None
     assert loaded.output.socket.host_and_port() == ("::1", 5044)
-    assert loaded.output.socket.backoff.init == 2
+    assert loaded.output.socket.backoff.init == Duration(2)
     assert loaded.output.console is None
     assert loaded.event.redact.patterns == ("--password=(.*)",)
     assert loaded.spool_path == Path("/srv/state/spool")
@@ -77,8 +78,9 @@ def test_a_file_of_comments_and_empty_sections_is_the_defaults() -> None:
 
 def test_without_an_output_the_file_is_written() -> None:
     """No output configured means the default file; a configured one stands alone."""
-    assert Config().output.file is not None
-    assert str(Config().output.file.path) == "/var/log/sessiond/events.ndjson"
+    file = Config().output.file
+    assert file is not None
+    assert str(file.path) == "/var/log/sessiond/events.ndjson"
     only_console = loads("output: {console: }", "f.yml").output
     assert only_console.console is not None
     assert only_console.file is None

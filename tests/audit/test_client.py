@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.audit.client import (
+    RECEIVE_BUFFER,
     AuditClient,
     AuditRequestError,
     AuditState,
@@ -71,9 +72,9 @@ def auditd(kernel: AuditClient, tmp_path: Path) -> Iterator[int]:
         process.wait(10)
 
 
-def listening(**options: int) -> tuple[AuditClient, AuditState]:
+def listening(receive_buffer: int = RECEIVE_BUFFER) -> tuple[AuditClient, AuditState]:
     """Return a registered client with auditing on, and what its settings were before."""
-    client = AuditClient.open(**options)
+    client = AuditClient.open(receive_buffer=receive_buffer)
     state = AuditState.capture(client)
     client.register()
     state.apply(client, enabled=1, **QUIET)
@@ -83,8 +84,8 @@ def listening(**options: int) -> tuple[AuditClient, AuditState]:
 def compiled(client: AuditClient, *rules: str) -> list[bytes]:
     """Return rules as the kernel's bytes, which auditctl makes from their text."""
     before = client.list_rules()
-    for rule in rules:
-        subprocess.run(["auditctl", *rule.split()], check=True)
+    for text in rules:
+        subprocess.run(["auditctl", *text.split()], check=True)
     made = [rule for rule in client.list_rules() if rule not in before]
     for rule in made:
         client.delete_rule(rule)

@@ -1,0 +1,188 @@
+"""The kernel's side: whatever somebody else changes is told within two seconds, and put back."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, Document, value
+from support.kernel import AuditState, auditctl
+from support.stream import agree, malformed
+from support.truth import Truth, until
+
+pytestmark = pytest.mark.kernel
+
+MakeDaemon = Callable[..., Daemon]
+
+# As sitecustomize.py in the daemon: SIGUSR1 takes the kernel's programs away from its tracer.
+WITHOUT_TRACER = """
+import gc, os, signal
+
+def detach(*_):
+    from sessiond.process.tracer.ebpf import EbpfSource
+    for source in gc.get_objects():
+        if isinstance(source, EbpfSource):
+            null = os.open(os.devnull, os.O_RDONLY)
+            for descriptor in source._descriptors[3:]:
+                os.dup2(null, descriptor)
+
+signal.signal(signal.SIGUSR1, detach)
+"""
+
+
+def degraded(daemon: Daemon, what: str, seconds: float = 4) -> Document:
+    """Wait for the event that says that ``what`` is in trouble."""
+    return daemon.await_one(seconds, event__action="sessiond-degraded", sessiond__health__what=what)
+
+
+def recovered(daemon: Daemon, what: str, seconds: float = 10) -> Document:
+    """Wait for the event that says that ``what`` is well again."""
+    return daemon.await_one(
+        seconds, event__action="sessiond-recovered", sessiond__health__what=what
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (["-D"], "audit rules"),
+        (["-e", "0"], "audit enabled"),
+        (["-b", "100"], "audit backlog_limit"),
+        (["-r", "5000"], "audit rate_limit"),
+        (["-f", "1"], "audit failure"),
+        (["--backlog_wait_time", "100"], "audit backlog_wait_time"),
+    ],
+)
+def test_what_others_change_is_told_and_put_back(
+    make_daemon: MakeDaemon, truth: Truth, change: list[str], what: str
+) -> None:
+    """The event says what, when and who it was; the state is ours again; nothing stays wrong."""
+    daemon = make_daemon().start()
+    ours = AuditState.read()
+    auditctl(*change)
+    told = degraded(daemon, what)
+    assert value(told, "sessiond.health.by.process") == "auditctl"
+    assert told["event"]["start"] < told["event"]["end"]
+    recovered(daemon, what)
+    assert AuditState.read() == ours
+    assert daemon.status()["health"]["problems"] == []
+    truth.run("spawn", 3)
+    assert len([each for each in daemon.settle() if each["event"]["action"] == "exec"]) >= 3
+    agree(malformed(daemon))
+
+
+def test_without_reconcile_it_is_only_told(make_daemon: MakeDaemon) -> None:
+    """With auditd.reconcile: false what somebody changed stays, and so does the problem."""
+    daemon = make_daemon({"auditd": {"reconcile": False}}).start()
+    auditctl("-r", "5000")
+    degraded(daemon, "audit rate_limit")
+    time.sleep(1.5)
+    assert AuditState.read().status["rate_limit"] == "5000"
+    assert any("rate_limit" in each for each in daemon.status()["health"]["problems"])
+    auditctl("-r", "0")
+    recovered(daemon, "audit rate_limit")
+
+
+@pytest.fixture
+def auditd(audit_state: AuditState) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """A function that starts the distribution's audit daemon; it is ended with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(
+            subprocess.Popen(
+                ["auditd", "-n", "-s", "nochange"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.poll() is None:
+            each.terminate()
+        each.wait(10)
+
+
+def test_another_audit_daemon_beside_us_is_told(
+    make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    """The kernel refuses it, and we say that it tried."""
+    daemon = make_daemon().start()
+    rival = auditd()
+    told = degraded(daemon, "audit rival")
+    assert f"pid {rival.pid}" in value(told, "sessiond.health.reason")
+    assert rival.wait(10) != 0
+    assert AuditState.read().owner == daemon.pid
+    recovered(daemon, "audit rival")
+
+
+def test_we_take_over_when_the_audit_daemon_leaves(
+    make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]], truth: Truth
+) -> None:
+    """A listener beside auditd becomes the audit daemon when that goes, and tells the gap."""
+    owner = auditd()
+    until(lambda: AuditState.read().owner == owner.pid, 10, "auditd's registration")
+    daemon = make_daemon().start()
+    assert daemon.status()["role"] == "multicast"
+    owner.terminate()
+    owner.wait(10)
+    told = degraded(daemon, "audit owner")
+    assert told["event"]["start"] < told["event"]["end"]
+    recovered(daemon, "audit owner")
+    assert AuditState.read().owner == daemon.pid
+    assert daemon.status()["role"] == "unicast"
+    truth.run("spawn", 3)
+    daemon.await_one(event__action="exec", process__name="truth")
+    assert daemon.status()["ledger"]["balanced"]
+
+
+def test_a_canary_proves_the_way(make_daemon: MakeDaemon) -> None:
+    """It is in the output, marked, and counted; the watchdog is fed."""
+    daemon = make_daemon({"canary": {"interval": "1s"}}, WATCHDOG_USEC="1000000").start()
+    document = daemon.await_one(event__action="exec", sessiond__canary=True)
+    assert value(document, "process.parent.pid") == daemon.pid
+    daemon.await_one(event__action="end", sessiond__canary=True)
+    until(lambda: daemon.status()["canary"]["seen"] >= 2, 10, "canaries that came back")
+    daemon.wait_notified("WATCHDOG=1")
+
+
+def test_a_canary_that_does_not_come_back_starves_the_watchdog(
+    make_daemon: MakeDaemon,
+) -> None:
+    """A rule that hides what the daemon starts: a problem, and the watchdog is not fed."""
+    settings = {"canary": {"interval": "1s", "timeout": "2s"}}
+    daemon = make_daemon(settings, WATCHDOG_USEC="1000000").start()
+    until(lambda: daemon.status()["canary"]["seen"] >= 1, 10, "a canary that came back")
+    hiding = ["never,exit", "-F", "arch=b64", "-S", "execve", "-F", "exe=/usr/bin/true"]
+    auditctl("-A", *hiding)
+    try:
+        degraded(daemon, "canary", 15)
+        daemon.wait_notified("WATCHDOG=1")
+        daemon.notified.clear()
+        time.sleep(2)
+        with pytest.raises(AssertionError):
+            daemon.wait_notified("WATCHDOG=1", 0.5)
+    finally:
+        auditctl("-d", *hiding)
+    recovered(daemon, "canary", 15)
+
+
+def test_a_dead_tracer_is_replaced(make_daemon: MakeDaemon, truth: Truth, tmp_path: Path) -> None:
+    """When the kernel's programs are gone the next source takes over, and says so."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TRACER)
+    settings = {"canary": {"interval": "1s", "timeout": "2s"}}
+    daemon = make_daemon(settings, PYTHONPATH=str(tmp_path)).start()
+    until(lambda: daemon.status()["canary"]["seen"] >= 1, 10, "a canary that came back")
+    daemon.send(signal.SIGUSR1)
+    told = degraded(daemon, "process source", 15)
+    assert "going on with proc_connector" in value(told, "sessiond.health.reason")
+    assert daemon.status()["source"] == "proc_connector"
+    truth.run("spawn", 3)
+    document = daemon.await_one(event__action="exec", process__name="truth")
+    assert document["event"]["provider"] == ["auditd", "proc_connector"]
