@@ -46,14 +46,12 @@ def kernel_lock() -> Iterator[None]:
 
 @pytest.fixture
 def audit_state(kernel_lock: None) -> Iterator[AuditState]:
-    """The audit status and rules as found, which the test must leave as they were."""
-    found = AuditState.read()
-    if found.owner:
-        pytest.skip(f"needs the audit socket, which process {found.owner} owns")
-    yield found
-    left = AuditState.read()
-    found.restore()
-    assert left == found
+    """Audit as after a boot, with no rules; the test must leave it so, and then it is as before."""
+    with kernel.after_boot() as clean:
+        yield clean
+        left = AuditState.read()
+        clean.restore()
+        assert left == clean
 
 
 @pytest.fixture(scope="session")

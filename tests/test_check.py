@@ -249,7 +249,7 @@ def test_a_finding_is_one_line() -> None:
 
 
 @pytest.mark.kernel
-def test_this_host_can_do_the_main_job(kernel_lock: None) -> None:
+def test_this_host_can_do_the_main_job(audit_state: object) -> None:
     """As root on a real kernel, nothing fails."""
     findings = check.report()
     assert check.exit_code(findings) == 0, check.render(findings)
@@ -257,7 +257,7 @@ def test_this_host_can_do_the_main_job(kernel_lock: None) -> None:
 
 
 @pytest.mark.kernel
-def test_listener_on_this_host_is_found(kernel_lock: None) -> None:
+def test_listener_on_this_host_is_found(audit_state: object) -> None:
     """A socket that really joined the group is found with its holder."""
     with AuditClient.open(multicast=True):
         holders = [pid for one in check.listeners() or [] for pid, _ in one.holders]
@@ -265,7 +265,7 @@ def test_listener_on_this_host_is_found(kernel_lock: None) -> None:
 
 
 @pytest.mark.kernel
-def test_a_user_without_privileges_is_told_what_is_missing(kernel_lock: None) -> None:
+def test_a_user_without_privileges_is_told_what_is_missing(audit_state: object) -> None:
     """On the real host as nobody, the first failure is the missing capability."""
     script = (
         "from sessiond import check\n"

@@ -37,7 +37,7 @@ QUIET = {"backlog_limit": 8192, "backlog_wait_time": 0}
 
 
 @pytest.fixture
-def kernel(kernel_lock: None) -> Iterator[AuditClient]:
+def kernel(audit_state: object) -> Iterator[AuditClient]:
     """A client to look with; audit's state is put back afterwards, whatever the test did."""
     with AuditClient.open() as client:
         before, rules = client.status(), client.list_rules()

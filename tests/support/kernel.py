@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 LOCK = Path("/run/lock/sessiond-kernel.lock")
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
 _SETTINGS = {  # line of auditctl -s: option of auditctl that sets it
@@ -18,6 +20,14 @@ _SETTINGS = {  # line of auditctl -s: option of auditctl that sets it
     "rate_limit": "-r",
     "backlog_limit": "-b",
     "backlog_wait_time": "--backlog_wait_time",
+}
+
+_AFTER_BOOT = {  # kernel/audit.c
+    "enabled": "0",
+    "failure": "1",
+    "rate_limit": "0",
+    "backlog_limit": "64",
+    "backlog_wait_time": "15000",
 }
 
 
@@ -84,6 +94,24 @@ class AuditState:
         for name, option in _SETTINGS.items():
             if now.status.get(name) != self.status.get(name):
                 auditctl(option, self.status[name])
+
+
+@contextmanager
+def after_boot() -> Iterator[AuditState]:
+    """Give audit the state that it has after a boot, and bring back at the end what was found.
+
+    What else happened on this machine before the tests is no part of them: rules that someone
+    left, auditing that is on. Skips the test when another program is the audit daemon.
+    """
+    found = AuditState.read()
+    if found.owner:
+        pytest.skip(f"needs the audit socket, which process {found.owner} owns")
+    clean = AuditState({**found.status, **_AFTER_BOOT}, ())
+    clean.restore()
+    try:
+        yield clean
+    finally:
+        found.restore()
 
 
 def kernel_lost() -> int:
