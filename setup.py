@@ -24,6 +24,7 @@ COMPILED = [
     "sessiond/ecs/time.py",
     "sessiond/ecs/values.py",
     "sessiond/ledger.py",
+    "sessiond/lines.py",
     "sessiond/pipeline.py",
     "sessiond/process/audited.py",
     "sessiond/process/container.py",

@@ -9,7 +9,8 @@ from typing import Final
 
 import structlog
 
-from sessiond.pipeline import Canary, Pipeline
+from sessiond.lines import Canary
+from sessiond.pipeline import Pipeline
 
 _PATH: Final = "/usr/bin:/bin"
 _ARGUMENT: Final = "sessiond-canary"
@@ -55,7 +56,7 @@ class Keeper:
         if not self.interval or self._program is None:
             self.close()
             return
-        canary = self._pipeline.canary
+        canary = self._pipeline.lines.canary
         if canary is not None:
             self._judge(canary, now, audit_well=audit_well)
         elif self._due is None:
@@ -66,7 +67,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of the canary that is on its way."""
-        canary, self._pipeline.canary = self._pipeline.canary, None
+        canary, self._pipeline.lines.canary = self._pipeline.lines.canary, None
         if canary is not None:
             # Until here it was a zombie, so that nobody else could have its pid.
             self._ended.append(canary.pid)
@@ -87,7 +88,7 @@ class Keeper:
             log.warning("canary_not_started", program=program, reason=error.strerror)
             return
         self._started = now
-        self._pipeline.canary = Canary(pid)
+        self._pipeline.lines.canary = Canary(pid)
 
     def _judge(self, canary: Canary, now: float, *, audit_well: bool) -> None:
         options = self._pipeline.options

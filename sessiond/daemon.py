@@ -176,7 +176,7 @@ class Daemon:
             loop.remove_signal_handler(signal.SIGHUP)
             if status is not None:
                 await status.close()
-        log.info("stopped", lines=self._pipeline.counters.lines.total())
+        log.info("stopped", lines=self._pipeline.lines.counts.total())
         return self._exit_code
 
     def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -647,7 +647,7 @@ class Daemon:
         """The account of every hop: what came in is somewhere, and what was lost is counted."""
         client, pipeline = self._audit.client, self._pipeline
         lost = pipeline.losses.totals
-        written = pipeline.counters.lines.total()
+        written = pipeline.lines.counts.total()
         outputs = {}
         for output in self._outputs:
             state = output.status()

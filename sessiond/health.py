@@ -72,4 +72,4 @@ class Health:
     ) -> None:
         self.told += 1
         told = {"health": {"what": what, "reason": reason, **details}}
-        self._pipeline.own_event(action, time, told, f"{what}: {reason}", window=window)
+        self._pipeline.lines.own(action, time, told, f"{what}: {reason}", window=window)

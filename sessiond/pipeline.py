@@ -23,13 +23,11 @@ from typing import Any, Final, NamedTuple
 
 from sessiond.audit.assemble import Assembler, AuditEvent
 from sessiond.audit.record import CONFIG_CHANGE, NO_CALL, arguments, decode, display, fields, number
-from sessiond.ecs.description import Description, Descriptions
-from sessiond.ecs.document import PROCESS_EVENTS, DocumentEncoder
-from sessiond.ecs.process import UNSET_ID, ProcessEncoder
-from sessiond.ledger import Loss, Losses, account
+from sessiond.ecs.process import UNSET_ID
+from sessiond.ledger import Losses, account
+from sessiond.lines import Encoders, LineOptions, Lines
 from sessiond.process.audited import MOST_KEPT, execution, shortened
 from sessiond.process.events import (
-    LEAST_KEPT,
     Changed,
     Executed,
     Exited,
@@ -38,7 +36,7 @@ from sessiond.process.events import (
     Observed,
     ProcessEvent,
 )
-from sessiond.process.table import SECOND, TICK, Process, ProcessTable, Relative, State
+from sessiond.process.table import SECOND, TICK, Process, ProcessTable, State
 
 MILLISECOND: Final = 1_000_000
 
@@ -48,12 +46,20 @@ HOLD: Final = 250 * MILLISECOND
 # An exit_group can precede the end of its last thread by as long as that takes to unwind.
 HOLD_EXIT_GROUP: Final = 5 * SECOND
 
-# The first three of a kind have names in wait(2)'s status; the rest is Linux' own numbering.
-SIGNALS: Final = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
-    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
-).split()
-SIGRTMIN: Final = 34  # the C library's, signal(7)
+
+@dataclass
+class Counters:
+    """What went through; see ``Pipeline.account`` for the identity they obey.
+
+    ``merged`` are the audit events without a line of their own: what they tell was written before.
+    """
+
+    audit_events: int = 0
+    process_events: Counter[str] = field(default_factory=Counter)
+    merged: int = 0
+    joined_ends: int = 0
+    unjoined_execs: int = 0
+    unenriched: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,25 +85,6 @@ class PipelineOptions:
     replay: bool = False
 
 
-@dataclass
-class Counters:
-    """What went through; see ``Pipeline.account`` for the identity they obey.
-
-    ``unaudited`` are the lines without an audit event, ``merged`` the audit events without a line
-    of their own: what they tell was written before.
-    """
-
-    audit_events: int = 0
-    process_events: Counter[str] = field(default_factory=Counter)
-    lines: Counter[str] = field(default_factory=Counter)
-    unaudited: int = 0
-    merged: int = 0
-    joined_ends: int = 0
-    unjoined_execs: int = 0
-    unenriched: int = 0
-    warnings: int = 0
-
-
 class _Waiting:
     """An audit event that waits for its process event until ``due``."""
 
@@ -106,15 +93,6 @@ class _Waiting:
     def __init__(self, due: int, event: AuditEvent) -> None:
         self.due = due
         self.event = event
-
-
-@dataclass
-class Canary:
-    """A process of ours that shall be seen: ``audited`` by audit, ``traced`` by the source."""
-
-    pid: int
-    audited: bool = False
-    traced: bool = False
 
 
 class ConfigChange(NamedTuple):
@@ -141,9 +119,7 @@ class Pipeline:
         options: PipelineOptions,
         *,
         table: ProcessTable,
-        processes: ProcessEncoder,
-        documents: DocumentEncoder,
-        descriptions: Descriptions,
+        encoders: Encoders,
         syscall_name: SyscallName,
         context: Callable[[bytes], Mapping[str, Any]],
     ) -> None:
@@ -151,15 +127,11 @@ class Pipeline:
         self.options = options
         self.table = table
         self.counters = Counters()
+        self.lines = Lines(_line_options(options), encoders, table, context)
         self.losses = Losses()
         # The last changes of the audit configuration, whoever made them; the daemon takes them.
         self.notices: deque[ConfigChange] = deque(maxlen=64)
-        self.canary: Canary | None = None
-        self._processes = processes
-        self._documents = documents
-        self._descriptions = descriptions
         self._syscall_name = syscall_name
-        self._context = context
         self._assembler = Assembler(
             timeout=options.assembler_timeout,
             max_in_flight=options.max_in_flight,
@@ -172,31 +144,20 @@ class Pipeline:
         self._ends: dict[Process, int] = {}
         self._sessions: dict[Process, int] = {}
         self._wanted: set[int] = set()
-        self._lines: list[bytes] = []
         self._wall_offset = 0
         self._drained = 0
         self._polled: int | None = None
-        self._own_events = 0
-        self._why_unknown = (
-            "the log does not tell" if options.replay else "it was gone before anyone looked"
-        )
-        self.use(options)
 
     def use(self, options: PipelineOptions) -> None:
         """Go on with other rules or another process source; the assembler's limits stay."""
         self.options = options
-        source = options.source
-        self._by_source = b'["%b"]' % source.encode()
-        self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
+        self.lines.use(_line_options(options))
 
-    def encode_with(
-        self, processes: ProcessEncoder, documents: DocumentEncoder, descriptions: Descriptions
-    ) -> None:
+    def encode_with(self, encoders: Encoders) -> None:
         """Go on with other encoders; the lines are numbered on."""
-        documents.sequence = self._documents.sequence
-        self._processes = processes
-        self._documents = documents
-        self._descriptions = descriptions
+        number = self.lines.sequence
+        self.lines.encode_with(encoders)
+        self.lines.sequence = number
 
     # Input
 
@@ -238,7 +199,7 @@ class Pipeline:
             elif isinstance(event, Executed):
                 process = table.executed(event)
                 if self.options.exec_by_source:
-                    self._process_event("exec", process, process.state, event.time)
+                    self.lines.traced("exec", process, process.state, event.time)
                 if self._execs:
                     self._retry_execs()
             elif isinstance(event, Changed):
@@ -257,7 +218,7 @@ class Pipeline:
         if doubtful:
             self.table.doubt(process, event.time + 1)
         if self.options.fork_events and not event.facts.kernel_thread:
-            self._process_event("fork", process, process.states[0], event.time)
+            self.lines.traced("fork", process, process.states[0], event.time)
 
     def _doubt(self, events: Sequence[ProcessEvent]) -> bool:
         """Say of nobody what it executes when execs were lost since the last call."""
@@ -297,59 +258,6 @@ class Pipeline:
         observed = [event for event in events if isinstance(event, Observed)]
         return len(self.table.absent(observed, time, ended=since))
 
-    def own_event(
-        self,
-        action: str,
-        time: int,
-        details: Mapping[str, Any],
-        message: str,
-        *,
-        window: tuple[int, int] | None = None,
-    ) -> None:
-        """Write an event about ourselves: sessiond-lost, -degraded or -recovered.
-
-        ``window`` is when it began and when it ended, in ns since boot like ``time``.
-        """
-        self._own_events += 1
-        self.counters.unaudited += 1
-        event: dict[str, Any] = {
-            "kind": "pipeline_error",
-            "action": action,
-            "category": ["process"],
-            "type": ["info"],
-            "outcome": "success" if action == "sessiond-recovered" else "failure",
-        }
-        if window is not None:
-            event["start"] = self._processes.date(window[0])
-            event["end"] = self._processes.date(window[1])
-        document: dict[str, Any] = {"message": message, "event": event, "sessiond": dict(details)}
-        self._emit(
-            self._descriptions.encode(document, [], enriched=True),
-            date=self._processes.date(time),
-            event_id=self._documents.own_id(time, self._own_events),
-            providers=_BY_OURSELVES,
-            more=None,
-        )
-
-    def _tell(self, loss: Loss, now: int) -> None:
-        """Write a loss into the stream: the window, the hop, the count and the reason."""
-        begin, end = self._processes.date(loss.since), self._processes.date(loss.until)
-        details: dict[str, Any] = {
-            "hop": loss.hop,
-            "count": loss.number,
-            "unit": loss.unit,
-            "reason": loss.reason,
-        }
-        if loss.kinds:
-            details["kinds"] = loss.kinds
-        self.own_event(
-            "sessiond-lost",
-            now,
-            {"loss": details},
-            f"blind from {begin} to {end}: {loss.hop}, {loss.number} {loss.unit}: {loss.reason}",
-            window=(loss.since, loss.until),
-        )
-
     # Output
 
     def unknown_pids(self) -> set[int]:
@@ -376,9 +284,8 @@ class Pipeline:
             self._overdue(now)
         self.table.forget(min(now, self._drained) if self._drained else now)
         for loss in self.losses.due(now):
-            self._tell(loss, now)
-        lines, self._lines = self._lines, []
-        return lines
+            self.lines.loss(loss, now)
+        return self.lines.take()
 
     def flush(self, now: int) -> list[bytes]:
         """Handle everything that is in flight: nothing more will come."""
@@ -393,10 +300,10 @@ class Pipeline:
             self._end(process, None)
         self._ends.clear()
         for process, time in list(self._sessions.items()):
-            self._process_event("setsid", process, process.at(time), time)
+            self.lines.traced("setsid", process, process.at(time), time)
         self._sessions.clear()
         for loss in self.losses.flush():
-            self._tell(loss, now)
+            self.lines.loss(loss, now)
         return lines + self.poll(now)
 
     def deadline(self) -> int | None:
@@ -433,7 +340,7 @@ class Pipeline:
     @property
     def waiting(self) -> int:
         """How many lines the next ``poll`` will hand out that are there already."""
-        return len(self._lines)
+        return self.lines.waiting
 
     def account(self) -> dict[str, Any]:
         """Where the audit events are that have been received; it is balanced at every moment.
@@ -443,7 +350,7 @@ class Pipeline:
         """
         return account(
             self.counters.audit_events + self._assembler.in_flight,
-            written=self.counters.lines.total() - self.counters.unaudited,
+            written=self.lines.counts.total() - self.lines.unaudited,
             merged=self.counters.merged,
             in_flight=self.in_flight,
         )
@@ -460,9 +367,9 @@ class Pipeline:
             "ends_joined": counters.joined_ends,
             "execs_unjoined": counters.unjoined_execs,
             "unenriched": counters.unenriched,
-            "warnings": counters.warnings,
+            "warnings": self.lines.warnings,
             "process_events": dict(counters.process_events),
-            "lines": dict(counters.lines),
+            "lines": dict(self.lines.counts),
             "table": {
                 "processes": len(self.table),
                 "evicted": self.table.evicted,
@@ -510,11 +417,11 @@ class Pipeline:
         pid = number(event.call.pid)
         if not self.options.exact:
             process, state = self._audited_exec(event, pid)
-            self._exec_line(event, process, state, state.time)
+            self._exec_line(event, process, state)
             return
         found = self._executed(pid, event)
         if found is not None:
-            self._exec_line(event, *found, found[1].time)
+            self._exec_line(event, *found)
         else:
             self._execs.append(_Waiting(now + HOLD, event))
 
@@ -543,21 +450,21 @@ class Pipeline:
             if found is None:
                 self._execs.append(item)
             else:
-                self._exec_line(item.event, *found, found[1].time)
+                self._exec_line(item.event, *found)
 
     def _unjoined_exec(self, event: AuditEvent) -> None:
         """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
         self.counters.unjoined_execs += 1
         pid = number(event.call.pid)
-        if self.canary is not None and pid == self.canary.pid:
-            self.canary.audited = True
+        if self.lines.canary is not None and self.lines.is_canary(pid):
+            self.lines.canary.audited = True
         time = self._boot(event.time)
         if self.table.holder(pid, time, TICK) is None:
             self._other(event, "process: the tracer did not see it")
             return
         process, state = self._audited_exec(event, pid)
         note = "process: the tracer did not see this exec"
-        self._exec_line(event, process, state, state.time, note)
+        self._exec_line(event, process, state, note)
 
     def _audited_exec(self, event: AuditEvent, pid: int) -> tuple[Process, State]:
         """Move the table by an audited exec, where no tracer did."""
@@ -569,30 +476,16 @@ class Pipeline:
             session_known="setsid" in self.options.audited,
         )
 
-    def _exec_line(
-        self, event: AuditEvent, process: Process, state: State, time: int, note: str = ""
-    ) -> None:
+    def _exec_line(self, event: AuditEvent, process: Process, state: State, note: str = "") -> None:
         if state.program.executable is None:
             self._learn_program(process, state, event)
-        override: dict[str, Any] = {}
-        # The audit record's own argv is whole where the tracer's copy is cut.
+        canary = self.lines.canary
+        if canary is not None and process.pid == canary.pid and not note:
+            canary.audited = canary.traced = True
         args, whole = arguments(event.records)
-        if args and state.program.args != tuple(args):
-            if state.program.args_cut:
-                self._refine(state, args)
-            shown = shortened(args, self.options.max_args_bytes)
-            whole = whole and shown is args
-            override = self._processes.arguments(shown, cut=not whole)
-            override["args_count"] = len(args)
-        details = self._details(process, state, own_args_cut=bool(args) and not whole)
-        if note:
-            details["incomplete"] = [note]
-        elif self.canary is not None and process.pid == self.canary.pid:
-            self.canary.audited = self.canary.traced = True
-        description = self._descriptions.recall(event)
-        self._finish(
-            description, process, state, "exec", time, details, override=override, event=event
-        )
+        self.lines.execution(event, process, state, args, whole=whole, note=note)
+        if args and state.program.args_cut:
+            self._refine(state, args)
 
     def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
         """Take from the audit event what was executed, where the source came too late to see it."""
@@ -681,23 +574,9 @@ class Pipeline:
         self._ends[process] = event.time + HOLD
 
     def _end(self, process: Process, event: AuditEvent | None) -> None:
-        assert process.end is not None  # noqa: S101 -- only ended processes come here
-        time = process.end
-        state = process.at(time)
         if event is not None:
             self.counters.joined_ends += 1
-            description = self._descriptions.recall(event)
-        else:
-            self.counters.unaudited += 1
-            description = self._bare("end", state)
-        details = self._details(process, state)
-        if process.status is None:
-            details.setdefault("incomplete", []).append(
-                "process.exit_code: the end was not seen, only that the process is gone"
-            )
-        elif process.status & 0x7F:
-            details["signal"] = _signal(process.status)
-        self._finish(description, process, state, "end", time, details, event=event)
+        self.lines.end(process, event)
         for each in process.states:
             each.cached = None
 
@@ -716,10 +595,7 @@ class Pipeline:
             # No tracer tells of sessions here, so the audit event does.
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
-        description = self._descriptions.describe(event, enriched=True)
-        moment = max(state.time, time)
-        details = self._details(process, state)
-        self._finish(description, process, state, "setsid", moment, details, event=event)
+        self.lines.audited(event, process, state, "setsid", max(state.time, time))
 
     def _session(self, process: Process, time: int) -> None:
         if any(state.leads_session for state in process.states[:-1]):
@@ -728,7 +604,7 @@ class Pipeline:
         if "setsid" in self.options.audited:
             self._sessions[process] = time
         else:
-            self._process_event("setsid", process, process.at(time), time)
+            self.lines.traced("setsid", process, process.at(time), time)
 
     # Everything else
 
@@ -739,25 +615,12 @@ class Pipeline:
         stamp = self._boot(event.time)
         pid = number(event.call.pid) or _pid_of(event)
         process = self.table.holder(pid, stamp, TICK) if pid else None
-        description = self._descriptions.describe(event, enriched=process is not None)
         if process is not None:
             time = max(stamp, process.latest)
-            state = process.at(time)
-            details = self._details(process, state)
-            self._finish(description, process, state, None, time, details, event=event)
+            self.lines.audited(event, process, process.at(time), None, time)
             return
         self.counters.unenriched += 1
-        details = {"incomplete": [note]} if note else {}
-        if not event.complete:
-            details.setdefault("incomplete", []).append(_UNFINISHED)
-        self._warn(description, details)
-        self._emit(
-            description,
-            date=self._processes.date(stamp),
-            event_id=self._documents.audit_id(event.time, event.serial),
-            providers=_BY_AUDIT,
-            more={"sessiond": details} if details else None,
-        )
+        self.lines.unenriched(event, stamp, note)
 
     def _notice(self, event: AuditEvent) -> None:
         """Keep for the daemon who changed the audit configuration, and what."""
@@ -773,172 +636,9 @@ class Pipeline:
             for name, value in told.items()
             if name not in ("auid", "ses", "subj", "res", "uid", "pid", "tty")
         )
-        user = None if auid is None else self._processes.user(auid).get("name")
+        user = None if auid is None else self.lines.user_name(auid)
         self.notices.append(
             ConfigChange(text, auid, user, pid, None if comm is None else display(comm))
-        )
-
-    def _process_event(self, action: str, process: Process, state: State, time: int) -> None:
-        """Write an event that only the process source told of."""
-        self.counters.unaudited += 1
-        details = self._details(process, state)
-        self._finish(self._bare(action, state), process, state, action, time, details)
-
-    def _bare(self, action: str, state: State) -> Description:
-        """The description of an event without an audit record: what the audit record would say."""
-        category, types = PROCESS_EVENTS[action]
-        outcome = "unknown" if action == "end" else "success"
-        facts = state.facts
-        document: dict[str, Any] = {
-            "event": {"action": action, "category": category, "type": types, "outcome": outcome},
-            "user": dict(self._processes.user(facts.uid)),
-        }
-        if facts.loginuid not in (None, UNSET_ID):
-            assert facts.loginuid is not None  # noqa: S101 -- narrows the type
-            document["user"]["audit"] = self._processes.user(facts.loginuid)
-        if facts.audit_session not in (None, UNSET_ID):
-            document["auditd"] = {"session": str(facts.audit_session)}
-        return self._descriptions.encode(document, [], enriched=True)
-
-    def _details(
-        self, process: Process, state: State, *, own_args_cut: bool | None = None
-    ) -> dict[str, Any]:
-        """What ``sessiond.*`` tells of a process in an event.
-
-        ``own_args_cut`` says whether the process's own argv is cut, where the event knows better.
-        """
-        details: dict[str, Any] = {}
-        if self.canary is not None and process.pid == self.canary.pid:
-            details["canary"] = True
-        facts = state.facts
-        creator = process.creator
-        if creator is not None and facts.ppid != creator.pid and facts.ppid:
-            parent = self.table.parent_now(state)
-            now = {"pid": facts.ppid}
-            details["reparented_to"] = now
-            if parent is not None:
-                details["reparented_to"] = now | {"entity_id": parent.entity_id}
-        if (
-            creator is None
-            or state.session_leader is None
-            or state.group_leader is None
-            or state.session_inferred
-        ):
-            incomplete = self._incomplete(process, state)
-            if incomplete:
-                details["incomplete"] = incomplete
-        cut = ["process.args"] if own_args_cut else []
-        if own_args_cut is None and state.program.args_cut:
-            cut.append("process.args")
-        if _args_cut(creator):
-            cut.append("process.parent.args")
-        if _args_cut(state.group_leader):
-            cut.append("process.group_leader.args")
-        if _args_cut(state.session_leader):
-            cut.append("process.session_leader.args")
-        if _args_cut(state.entry_leader):
-            cut.append("process.entry_leader.args")
-        if cut:
-            details["truncated"] = cut
-        if self.options.include_namespaces:
-            details["namespaces"] = {
-                name: number
-                for name, number in (
-                    ("pid", facts.pid_namespace),
-                    ("mount", facts.mount_namespace),
-                    ("user", facts.user_namespace),
-                    ("network", facts.network_namespace),
-                )
-                if number
-            }
-        return details
-
-    def _incomplete(self, process: Process, state: State) -> list[str]:
-        notes = []
-        if process.creator is None and process.pid > 2:
-            notes.append(f"process.parent: {self._why_unknown}")
-        if state.session_leader is None:
-            notes.append(f"process.session_leader: {self._why_unknown}")
-        elif state.session_inferred:
-            notes.append("process.session_leader: taken from the parent, which it was forked by")
-        if state.group_leader is None:
-            notes.append(f"process.group_leader: {self._why_unknown}")
-        return notes
-
-    def _finish(
-        self,
-        description: Description,
-        process: Process,
-        state: State,
-        action: str | None,
-        time: int,
-        details: dict[str, Any],
-        *,
-        override: dict[str, Any] | None = None,
-        event: AuditEvent | None = None,
-    ) -> None:
-        """Join what an event says with its process and write it."""
-        time = max(time, process.latest)
-        process.latest = time
-        if event is not None and not event.complete:
-            details.setdefault("incomplete", []).append(_UNFINISHED)
-        self._warn(description, details)
-        more: dict[str, Any] = {}
-        cgroup = self.table.cgroup_of(process, state)
-        if cgroup is not None:
-            more.update(self._context(cgroup))
-            if self.options.include_cgroup:
-                details["cgroup"] = display(cgroup)
-        if details:
-            more["sessiond"] = details
-        if action in ("end", "fork", "setsid"):
-            event_id = f"{process.entity_id}-{action}"
-        elif event is not None:
-            event_id = self._documents.audit_id(event.time, event.serial)
-        else:
-            event_id = f"{process.entity_id}-{action}-{state.time:x}"
-        block = self._processes.block(
-            process,
-            state,
-            time=time,
-            ended=action == "end",
-            title=description.title,
-            override=override,
-        )
-        self._emit(
-            description,
-            date=self._processes.date(time),
-            event_id=event_id,
-            providers=self._by_source if event is None else self._by_both,
-            more=more,
-            process=block,
-        )
-
-    def _warn(self, description: Description, details: dict[str, Any]) -> None:
-        if description.warnings:
-            self.counters.warnings += len(description.warnings)
-            details["warnings"] = description.warnings
-
-    def _emit(
-        self,
-        description: Description,
-        *,
-        date: str,
-        event_id: str,
-        providers: bytes,
-        more: dict[str, Any] | None,
-        process: bytes | None = None,
-    ) -> None:
-        self.counters.lines[description.action] += 1
-        self._lines.append(
-            self._documents.line(
-                description,
-                date=date,
-                event_id=event_id,
-                providers=providers,
-                more=more,
-                process=process,
-            )
         )
 
     # Deadlines
@@ -950,7 +650,7 @@ class Pipeline:
             if time + HOLD > now or self._drained < time:
                 break
             del self._sessions[process]
-            self._process_event("setsid", process, process.at(time), time)
+            self.lines.traced("setsid", process, process.at(time), time)
         # An end waits for its exit_group until the audit socket was seen empty after it.
         while self._ends:
             process, due = next(iter(self._ends.items()))
@@ -977,19 +677,21 @@ class Pipeline:
         return unknown
 
 
+def _line_options(options: PipelineOptions) -> LineOptions:
+    return LineOptions(
+        source=options.source,
+        include_namespaces=options.include_namespaces,
+        include_cgroup=options.include_cgroup,
+        max_args_bytes=options.max_args_bytes,
+        why_unknown=(
+            "the log does not tell" if options.replay else "it was gone before anyone looked"
+        ),
+    )
+
+
 # The kinds of Lost that an exec can be among; the connector can't tell its events apart.
 _EXEC_LOSSES: Final = frozenset(("exec", "event"))
-_BY_AUDIT: Final = b'["auditd"]'
-_BY_OURSELVES: Final = b'["sessiond"]'
 _RING_FULL: Final = "the tracer's buffer was full"
-_UNFINISHED: Final = "audit: the end of the event was lost"
-
-
-def _args_cut(relative: Relative) -> bool:
-    if not isinstance(relative, Process):
-        return False
-    program = relative.states[-1].program
-    return (program.args_size or 0) > LEAST_KEPT and program.args_cut
 
 
 def _pid_of(event: AuditEvent) -> int:
@@ -1004,18 +706,3 @@ def _exit_code(event: AuditEvent) -> int:
 
 def _presumed_ended(process: Process) -> bool:
     return process.end is not None and process.status is None
-
-
-def _signal(status: int) -> dict[str, Any]:
-    number = status & 0x7F
-    signal: dict[str, Any] = {"number": number, "core_dumped": bool(status & 0x80)}
-    signal["name"] = signal_name(number)
-    return signal
-
-
-def signal_name(number: int) -> str:
-    """Name a signal as kill -l does; the first two real-time signals are the C library's own."""
-    if number <= len(SIGNALS):
-        return f"SIG{SIGNALS[number - 1]}"
-    above = number - SIGRTMIN
-    return f"SIGRTMIN{above:+d}" if above else "SIGRTMIN"

@@ -22,6 +22,7 @@ from sessiond.ecs.process import ProcessEncoder
 from sessiond.ecs.redact import Redactor, read_patterns
 from sessiond.errors import ConfigError
 from sessiond.host import HostFacts
+from sessiond.lines import Encoders
 from sessiond.names import Names, NullNames
 from sessiond.options import Config, Redact, SocketOutput
 from sessiond.output import (
@@ -111,7 +112,7 @@ def encode_live(
 ) -> None:
     """Let the daemon's pipeline write its lines as another configuration wants them."""
     pipeline.encode_with(
-        *_encoders(
+        _encoders(
             config,
             names,
             machine_and_boot=(host.id, host.boot_id),
@@ -131,7 +132,7 @@ def _pipeline(
     host_block: Mapping[str, Any],
 ) -> Pipeline:
     identify = identifier(*machine_and_boot)
-    processes, documents, descriptions = _encoders(
+    encoders = _encoders(
         config,
         names,
         machine_and_boot=machine_and_boot,
@@ -141,9 +142,7 @@ def _pipeline(
     return Pipeline(
         options,
         table=ProcessTable(identify, max_processes=config.session_metadata.max_processes),
-        processes=processes,
-        documents=documents,
-        descriptions=descriptions,
+        encoders=encoders,
         syscall_name=syscall_name,
         context=container_fields,
     )
@@ -156,10 +155,10 @@ def _encoders(
     machine_and_boot: tuple[str, str],
     boot_time: int,
     host_block: Mapping[str, Any],
-) -> tuple[ProcessEncoder, DocumentEncoder, Descriptions]:
+) -> Encoders:
     redact = redactor(config.event.redact)
     full = frozenset(config.event.relatives)
-    return (
+    return Encoders(
         ProcessEncoder(names, boot_time, full=full, redact=redact),
         DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot)),
         Descriptions(

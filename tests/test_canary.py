@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sessiond.canary import Keeper
+from sessiond.lines import Canary
 from sessiond.names import NullNames
 from sessiond.options import Config
-from sessiond.pipeline import Canary, Pipeline
+from sessiond.pipeline import Pipeline
 from sessiond.wiring import offline_pipeline
 
 
@@ -35,8 +36,8 @@ def keeper(pipeline: Pipeline) -> Keeper:
 def started(keeper: Keeper, pipeline: Pipeline, now: float) -> Canary:
     """Look when a canary is due, and return the one that was started."""
     keeper.look(now, audit_well=True)
-    assert pipeline.canary is not None
-    return pipeline.canary
+    assert pipeline.lines.canary is not None
+    return pipeline.lines.canary
 
 
 def test_a_canary_that_is_seen_is_let_go(keeper: Keeper, pipeline: Pipeline) -> None:
@@ -48,7 +49,7 @@ def test_a_canary_that_is_seen_is_let_go(keeper: Keeper, pipeline: Pipeline) -> 
     assert stat.exists()
     canary.audited = canary.traced = True
     keeper.look(32, audit_well=True)
-    assert (keeper.seen, keeper.failure, pipeline.canary) == (1, None, None)
+    assert (keeper.seen, keeper.failure, pipeline.lines.canary) == (1, None, None)
     assert not stat.exists()
 
 
@@ -106,4 +107,4 @@ def test_without_an_interval_there_are_none(pipeline: Pipeline) -> None:
     keeper = Keeper(pipeline, interval=0, timeout=10)
     for now in (0, 1000, 2000):
         keeper.look(now, audit_well=True)
-        assert pipeline.canary is None
+        assert pipeline.lines.canary is None

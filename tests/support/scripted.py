@@ -17,6 +17,7 @@ from sessiond.ecs.audit import Describer
 from sessiond.ecs.description import Descriptions
 from sessiond.ecs.document import DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
+from sessiond.lines import Encoders
 from sessiond.pipeline import Pipeline, PipelineOptions
 from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
 from sessiond.process.table import SECOND, ProcessTable
@@ -35,9 +36,11 @@ def pipeline(**options: Any) -> Pipeline:
     return Pipeline(
         PipelineOptions(**chosen),
         table=ProcessTable(lambda pid, start: f"p{pid}-{start}"),
-        processes=ProcessEncoder(FixedNames(), BOOT),
-        documents=DocumentEncoder(host={"name": "paper"}, identity="paper boot"),
-        descriptions=Descriptions(Describer(FixedNames(), SmallTables())),
+        encoders=Encoders(
+            ProcessEncoder(FixedNames(), BOOT),
+            DocumentEncoder(host={"name": "paper"}, identity="paper boot"),
+            Descriptions(Describer(FixedNames(), SmallTables())),
+        ),
         syscall_name=lambda _arch, number: NUMBERS.get(number, ""),
         context=lambda _cgroup: {},
     )
