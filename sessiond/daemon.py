@@ -20,13 +20,18 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from sessiond import __version__, host, ledger, notify, wiring
+from sessiond import host, ledger, notify, saved, wiring
 from sessiond import log as logs
 from sessiond.audit import rules
 from sessiond.audit.batch import BATCH
 from sessiond.audit.session import AuditSession
 from sessiond.config import diff, group_id, needs_restart, read_rules, user_id
-from sessiond.errors import OutputError, SessiondError, SourceUnavailableError
+from sessiond.errors import (
+    OutputError,
+    SavedStateError,
+    SessiondError,
+    SourceUnavailableError,
+)
 from sessiond.handover import Handover
 from sessiond.health import Health
 from sessiond.journal import PERIOD, RING, Journal, Repeats
@@ -216,11 +221,12 @@ class Daemon:
             stack.callback(output.close)
             self._add(output)
         self._journal = Journal(
-            config.runtime_directory, f"{self._host.boot_id} {__version__}", time.monotonic()
+            config.runtime_directory, self._host.boot_id, str(saved.LAYOUT), time.monotonic()
         )
         stack.callback(self._journal.close)
         if self._journal.problem:
-            log.warning("set_aside", what="what was in flight", reason=self._journal.problem)
+            log.warning("set_aside", what="what was known", reason=self._journal.problem)
+        begun = now()
         self._source, self._declined = self._open_source()
         stack.callback(lambda: self._source.close())
         for declined in self._declined:
@@ -259,31 +265,61 @@ class Daemon:
         self._health = Health(self._pipeline)
         self._vigil = Vigil(config, self._audit, self._pipeline, self._health, now())
         self._drained = now()
-        self._resume()
+        self._resume(begun)
 
-    def _resume(self) -> None:
-        """Go on where the run before us ended: first with what it had read and not yet written."""
-        left = self._journal.left
-        self._journal.left = []
+    def _resume(self, begun: int) -> None:
+        """Go on where the run before us ended: with what it knew, then with what it read since.
+
+        ``begun`` is a moment before the process source looked at who is there.
+        """
+        journal, pipeline = self._journal, self._pipeline
+        left, journal.left = journal.left, []
+        told_until = self._restore()
         events = self._source.drain()
-        # Who is there comes first, so that all find their relatives.
-        there = [event for event in events if isinstance(event, Observed)]
-        since = [event for event in events if not isinstance(event, Observed)]
         before = self._source.decoded(chunk for kind, chunk in left if kind == RING)
-        self._pipeline.feed_process([*there, *before, *since])
+        # What it had read of the ring and not taken out yet comes twice.
+        told = set(before)
+        there = [event for event in events if isinstance(event, Observed)]
+        since = [each for each in events if not isinstance(each, Observed) and each not in told]
+        if told_until is None:
+            # Who is there comes first, so that all find their relatives.
+            pipeline.feed_process([*there, *before, *since])
+        else:
+            pipeline.feed_process([*before, *there, *since])
+            pipeline.table.absent(there, begun, ended=told_until)
         records = [entry for entry in left if entry[0] != RING]
         if left and self._config.output.file is not None and len(self._outputs) == 1:
-            self._repeats = Repeats(self._config.output.file.path)
+            self._repeats = Repeats(self._config.output.file.path, pipeline.lines.sequence)
+            pipeline.lines.sequence = self._repeats.sequence
         if records:
-            self._pipeline.feed_audit(records, now=now(), wall_offset=wall_offset(), drained=False)
-        if left:
-            log.info("resumed", records=len(records), process_events=len(before))
+            pipeline.feed_audit(records, now=now(), wall_offset=wall_offset(), drained=False)
+        if left or told_until is not None:
+            known = len(pipeline.table)
+            log.info("resumed", processes=known, records=len(records), process_events=len(before))
+
+    def _restore(self) -> int | None:
+        """Take over what the run before us knew; return when it knew that, if it did."""
+        state, self._journal.state = self._journal.state, None
+        if state is None:
+            return None
+        try:
+            return self._pipeline.restore(state)
+        except SavedStateError as error:
+            log.warning("set_aside", what="what was known", reason=str(error))
+            return None
+
+    def _save(self) -> None:
+        """Keep for the next start what we know, and forget the log of how we came to know it."""
+        began = time.monotonic()
+        state = self._pipeline.save(now())
+        ended = time.monotonic()
+        self._journal.begin(state, ended - began, ended)
 
     def _keep_records(self, records: list[tuple[int, bytes]]) -> None:
-        self._journal.add(records, time.monotonic())
+        self._journal.add(records)
 
     def _keep_chunk(self, chunk: bytes) -> None:
-        self._journal.add([(RING, chunk)], time.monotonic())
+        self._journal.add([(RING, chunk)])
 
     def _add(self, output: Delivery) -> None:
         self._outputs.append(output)
@@ -344,6 +380,7 @@ class Daemon:
         """
         self._turn()
         self._vigil.canary.close()
+        self._save()
         log.info("handed_on")
 
     def _give_back(self) -> None:
@@ -357,7 +394,7 @@ class Daemon:
             pass
         self._vigil.canary.close()
         self._write(self._pipeline.flush(now()))
-        self._journal.empty()
+        self._journal.clear()
 
     # The beat
 
@@ -416,7 +453,13 @@ class Daemon:
         if not self._source.exact:
             self._look_up()
         self._write(pipeline.poll(time_now))
+        if self._journal.due(time.monotonic()) and (self._journal.full or self._all_written()):
+            self._save()
         return bool(records or events)
+
+    def _all_written(self) -> bool:
+        """Whether every line survives our death."""
+        return not any(output.volatile for output in self._outputs)
 
     def _drain(self) -> list[ProcessEvent]:
         """Empty the process source; move down to the next one when it is dead."""

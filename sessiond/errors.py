@@ -54,6 +54,10 @@ class OutputError(SessiondError):
     exit_code = 6
 
 
+class SavedStateError(SessiondError):
+    """What an earlier run has left can't be used; the message goes on after its name."""
+
+
 class StatusError(SessiondError):
     """The running daemon could not be asked: it doesn't run, or refuses, or doesn't answer."""
 

@@ -1,10 +1,13 @@
-"""What has been read and may not be written yet, kept where SIGKILL does not take it away.
+"""What the next start needs when this one ends without a word, where SIGKILL does not take it.
 
-Audit records and the tracer's records are appended to a file in the runtime directory before they
-are worked on: memory of the kernel's, as that directory is a tmpfs. The next start reads them again
-before anything else. There are two files, of which the older one is emptied and begun anew every
-few seconds: together they always hold the last PERIOD seconds, longer than anything is in flight.
-What was written before it is read again has the same event.id, see ``Repeats``.
+Two things in the runtime directory, which is a tmpfs and so memory of the kernel's: the *state*,
+all that was known at one moment, and the *log*, every record read since then, appended before it is
+worked on. The next start takes the state, reads the log, and knows as much as this one did. From
+time to time, when everything that was read is written, there is a new state and an empty log.
+
+The two bear the same number, and the log of the number before is kept until its successor's state
+is there: whenever the process ends, one pair is whole. What was written after the state was, is
+made again, with the same ``event.id``: see ``Repeats``.
 """
 
 from __future__ import annotations
@@ -14,68 +17,82 @@ import mmap
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from sessiond.audit.batch import MEMORY, last_batch
+from sessiond.audit.batch import MEMORY, forget_batch, last_batch
 from sessiond.errors import OutputError
-from sessiond.output.safe import open_directory, open_file, read_file, trusted_users
+from sessiond.output.safe import open_directory, open_file, read_file, replace_file, trusted_users
 
-# In seconds. An audit event can be open for two seconds, and an exit_group wait for three more.
-PERIOD: Final = 5.0
-# Of one file, in bytes; who makes more in PERIOD seconds has less of it kept.
+# How often, in seconds, there is a new state at the most. It takes some 10 us a process.
+PERIOD: Final = 10.0
+# How much of the time, at the most, may go into making it.
+SHARE: Final = 0.01
+# Bytes of the log after which there is a new state even before that.
 MOST: Final = 32 << 20
+# Bytes of a state, at the most, that are read again.
+MOST_STATE: Final = 1 << 30
 # The kind of an entry that is a piece of the tracer's ring; those of audit records are above it.
 RING: Final = 1
 _FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
 _PING: Final = 1329
 
 _ENTRY: Final = struct.Struct("=II")  # kind, bytes
-_NUMBER: Final = struct.Struct("=Qd")  # rises with each beginning of a file; when that was
-_NAMES: Final = ("in-flight.0", "in-flight.1")
+_NUMBER: Final = struct.Struct("=Q")
+_CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of what follows
+_LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
+_STATE: Final = "state"
 # The event's own id: what stands before it in the line are members of "event" that we chose.
-_ID: Final = re.compile(rb'"event":\{[^{}]*?"id":"([^"]+)","sequence":')
+_ID: Final = re.compile(rb'"event":\{[^{}]*?"id":"([^"]+)","sequence":([0-9]+)')
 
 Entry = tuple[int, bytes]
 
 
 class Journal:
-    """The two files; ``left`` is what an earlier run of this boot read last, in its order."""
+    """The state and the log.
 
-    def __init__(self, directory: Path, identity: str, now: float) -> None:
+    ``state`` is what an earlier run of this boot saved, None if there is nothing that could be
+    used; ``left`` is what it read afterwards, in its order. ``problem`` says what is wrong.
+    """
+
+    def __init__(self, directory: Path, boot: str, layout: str, now: float) -> None:
         """Read what is there, and go on behind it.
 
-        ``identity`` is what must be the same for that to mean anything: the boot and the version.
-        ``now`` is in seconds of a clock that goes on from start to start. Raises OutputError when
-        the files can't be had.
+        Records mean something within one ``boot``, a state only to who has the same ``layout`` as
+        well. ``now`` is in seconds of a monotonic clock. Raises OutputError when the files can't
+        be had.
         """
         self.problem = ""
         self.size = 0
-        self._head = f"sessiond in flight {identity}\n".encode()
-        self._files: list[int] = []
-        found = sorted((*self._read(directory / name), name) for name in _NAMES)
-        self.left: list[Entry] = []
-        for number, since, entries, name in found:  # the older one first
-            self._number = number
-            self._since = since
-            self.left += entries
-            self._files.append(_open(directory, name))
+        self._directory = directory
+        self._log_head = f"sessiond log {boot}\n".encode()
+        self._state_head = f"sessiond state {boot} {layout}\n".encode()
+        self._due = now
+        number, self.state = self._read_state()
+        logs = sorted(log for log in map(self._read_log, _LOGS) if log is not None)
+        if self.state is not None:
+            logs = [log for log in logs if log[0] == number]
+        self.left: list[Entry] = [entry for _, entries in logs for entry in entries]
+        self._number = logs[-1][0] if logs else number
+        self._logs = [_open(directory, name) for name in _LOGS]
         # The batch that is being read: a kill may come before it is added. The file is shared
         # memory that recvmmsg(2) writes into.
-        file = _open(directory, "last-batch", os.O_RDWR)
+        file = _open(directory, "last-batch")
         os.ftruncate(file, MEMORY)
         self.memory = mmap.mmap(file, MEMORY)
         os.close(file)
-        last = self._missing(last_batch(self.memory)) if self._number else []
-        if not self._number:
-            self._begin(now)
+        if not logs:
+            self._empty(self._number)
             return
-        # The newer file goes on: what is in it has not been worked on yet.
-        self.size = len(self._head) + _NUMBER.size
+        # The log goes on: what is in it has not been worked on yet.
+        entries = logs[-1][1]
+        self.size = len(self._log_head) + _NUMBER.size
         self.size += sum(_ENTRY.size + len(text) for _, text in entries)
-        os.ftruncate(self._files[-1], self.size)
-        self.add(last, now)
+        os.ftruncate(self._logs[self._number % 2], self.size)
+        last = self._missing(last_batch(self.memory))
+        self.add(last)
         self.left += last
 
     def _missing(self, batch: list[Entry]) -> list[Entry]:
@@ -87,74 +104,139 @@ class Journal:
                 return batch[number:]
         return batch
 
-    def _read(self, path: Path) -> tuple[int, float, list[Entry]]:
+    def _read_state(self) -> tuple[int, bytes | None]:
+        data = self._read(_STATE)
+        if not data:
+            return 0, None
+        head = len(self._state_head) + _CHECKED.size
+        if not data.startswith(self._state_head) or len(data) < head:
+            self.problem = f"{self._directory / _STATE} is of another boot or version"
+            return 0, None
+        number, checksum = _CHECKED.unpack_from(data, len(self._state_head))
+        if zlib.crc32(data[head:]) != checksum:
+            self.problem = f"{self._directory / _STATE} is damaged"
+            return 0, None
+        return number, data[head:]
+
+    def _read_log(self, name: str) -> tuple[int, list[Entry]] | None:
+        data = self._read(name)
+        head = len(self._log_head) + _NUMBER.size
+        if not data:
+            return None
+        if not data.startswith(self._log_head) or len(data) < head:
+            self.problem = f"{self._directory / name} is of another boot, or damaged"
+            return None
+        return _NUMBER.unpack_from(data, len(self._log_head))[0], list(_entries(data, head))
+
+    def _read(self, name: str) -> bytes:
         try:
-            data = read_file(path, 2 * MOST)
+            return read_file(self._directory / name, MOST_STATE)
         except FileNotFoundError:
-            return 0, 0.0, []
+            pass
         except (OSError, OutputError) as error:
             self.problem = str(error)
-            return 0, 0.0, []
-        if not data:
-            return 0, 0.0, []
-        offset = len(self._head) + _NUMBER.size
-        if not data.startswith(self._head) or len(data) < offset:
-            self.problem = f"{path} is of another boot or version, or damaged"
-            return 0, 0.0, []
-        number, since = _NUMBER.unpack_from(data, offset - _NUMBER.size)
-        return number, since, list(_entries(data, offset))
+        return b""
 
-    def _begin(self, now: float) -> None:
-        """Empty the older file and go on there."""
-        self._files.reverse()
-        self._number += 1
-        file = self._files[-1]
-        os.ftruncate(file, 0)
-        head = self._head + _NUMBER.pack(self._number, now)
-        os.write(file, head)
-        self.size, self._since = len(head), now
+    def due(self, now: float) -> bool:
+        """Tell whether it is time for a new state; never while nothing has been read."""
+        anything = self.size > len(self._log_head) + _NUMBER.size
+        return anything and (now >= self._due or self.full)
 
-    def add(self, entries: Iterable[Entry], now: float) -> None:
-        """Append what has just been read; ``now`` is in seconds. Never raises."""
+    @property
+    def full(self) -> bool:
+        """Whether there must be a new state, whatever is not written yet: the log is bounded."""
+        return self.size > MOST
+
+    def begin(self, state: bytes, took: float, now: float) -> None:
+        """Keep this state, which it took ``took`` seconds to make, and empty the log.
+
+        All that was read must be written. ``now`` is as for ``due``. Never raises.
+        """
+        self._due = now + max(PERIOD, took / SHARE)
+        number = self._number + 1
+        try:
+            self._empty(number)
+            # It is in the log of now, and from here on in the state.
+            forget_batch(self.memory)
+            data = self._state_head + _CHECKED.pack(number, zlib.crc32(state)) + state
+            replace_file(self._directory / _STATE, data, mode=0o600)
+            os.ftruncate(self._logs[self._number % 2], 0)
+        except (OSError, OutputError) as error:
+            self.problem = f"the state can't be written: {error}"
+        else:
+            self._number = number
+
+    def _empty(self, number: int) -> None:
+        log = self._logs[number % 2]
+        os.ftruncate(log, 0)
+        self.size = os.write(log, self._log_head + _NUMBER.pack(number))
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append what has just been read. Never raises."""
         data = b"".join(
             [part for kind, text in entries for part in (_ENTRY.pack(kind, len(text)), text)]
         )
         try:
-            if now - self._since >= PERIOD or self.size + len(data) > MOST:
-                self._begin(now)
             if data:
-                self.size += os.write(self._files[-1], data)
+                self.size += os.write(self._logs[self._number % 2], data)
         except OSError as error:
-            self.problem = f"the journal can't be written: {error.strerror}"
+            self.problem = f"the log of what is read can't be written: {error.strerror}"
 
-    def empty(self) -> None:
-        """Forget everything: all of it is written."""
-        self.memory[:] = bytes(MEMORY)
-        for file in self._files:
+    def clear(self) -> None:
+        """Forget everything: there is nothing to go on with."""
+        forget_batch(self.memory)
+        for log in self._logs:
             with contextlib.suppress(OSError):
-                os.ftruncate(file, 0)
+                os.ftruncate(log, 0)
+        with contextlib.suppress(OSError):
+            (self._directory / _STATE).unlink()
 
     def close(self) -> None:
         """Close the files; what is in them stays."""
-        for file in self._files:
-            os.close(file)
+        for log in self._logs:
+            os.close(log)
 
 
 class Repeats:
-    """Leaves out the lines that an output file has at its end already."""
+    """Leaves out the lines that an output file has at its end already.
 
-    def __init__(self, output: Path, most: int = 256 << 20) -> None:
-        """Read the last ``most`` bytes of the file; no file, no repeats."""
+    ``sequence`` is the ``event.sequence`` of the last line there, or what was given.
+    """
+
+    def __init__(self, output: Path, after: int, most: int = 256 << 20) -> None:
+        """Read the lines with a sequence above ``after``, of the last ``most`` bytes.
+
+        The file may have been rotated since they were written: then some are in the one before.
+        """
         self.skipped = 0
+        self.sequence = after
         self._ids: set[bytes] = set()
-        with contextlib.suppress(OSError), output.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            begin = max(0, size - most) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-            if size:
-                with mmap.mmap(
-                    file.fileno(), size - begin, prot=mmap.PROT_READ, offset=begin
-                ) as tail:
-                    self._ids = set(_ID.findall(tail))
+        lowest = self._read(output, after, most, None)
+        if lowest is None or lowest > after + 1:
+            self._read(output.with_name(f"{output.name}.1"), after, most, lowest)
+
+    def _read(self, path: Path, after: int, most: int, lowest: int | None) -> int | None:
+        """Read a file from its end, up to the lines that follow ``lowest``; return the new one."""
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            end = os.fstat(file.fileno()).st_size
+            if not end:
+                return lowest
+            with mmap.mmap(file.fileno(), end, prot=mmap.PROT_READ) as data:
+                least = max(0, end - most)
+                while end > least:
+                    begin = data.rfind(b"\n", 0, end - 1) + 1
+                    found = _ID.search(data, begin, end)
+                    end = begin
+                    if found is None:
+                        continue
+                    number = int(found[2])
+                    # A number that is not lower is of the time before the counting began anew.
+                    if number <= after or (lowest is not None and number >= lowest):
+                        break
+                    lowest = number
+                    self.sequence = max(self.sequence, number)
+                    self._ids.add(found[1])
+        return lowest
 
     def without(self, lines: list[bytes]) -> list[bytes]:
         """Return the lines that are not in the file."""
@@ -167,12 +249,12 @@ class Repeats:
         return fresh
 
 
-def _open(directory: Path, name: str, flags: int = os.O_WRONLY | os.O_APPEND) -> int:
+def _open(directory: Path, name: str) -> int:
     opened = open_directory(str(directory), trusted=trusted_users())
     try:
         file, _ = open_file(
             name,
-            flags,
+            os.O_RDWR | os.O_APPEND,
             directory=opened,
             path=str(directory / name),
             mode=0o600,
@@ -184,7 +266,7 @@ def _open(directory: Path, name: str, flags: int = os.O_WRONLY | os.O_APPEND) ->
 
 
 def _entries(data: bytes, offset: int) -> Iterator[Entry]:
-    """Take a file apart; an entry that was cut by the end of the process is left out."""
+    """Take a log apart; an entry that was cut by the end of the process is left out."""
     while offset + _ENTRY.size <= len(data):
         kind, size = _ENTRY.unpack_from(data, offset)
         offset += _ENTRY.size

@@ -84,6 +84,16 @@ class Losses:
             kinds,
         )
 
+    def untold(self) -> list[Loss]:
+        """Return what is not told yet."""
+        return list(self._untold.values())
+
+    def keep(self, loss: Loss) -> None:
+        """Count a loss that an earlier run has not told any more, and tell it."""
+        self.totals[loss.hop] += loss.number
+        self.kinds.update(loss.kinds)
+        self._untold[loss.hop] = loss
+
     def due(self, now: int) -> list[Loss]:
         """Return, and forget, what may be told at ``now``."""
         if not self._untold:

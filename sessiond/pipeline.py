@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from sessiond import saved
 from sessiond.audit.assemble import Assembler, AuditEvent
 from sessiond.audit.record import CONFIG_CHANGE, NO_CALL, arguments, decode, display, fields, number
 from sessiond.ecs.process import UNSET_ID
@@ -257,6 +258,60 @@ class Pipeline:
         self.feed_process(events)
         observed = [event for event in events if isinstance(event, Observed)]
         return len(self.table.absent(observed, time, ended=since))
+
+    # From one run to the next
+
+    def save(self, now: int) -> bytes:
+        """Return, as bytes for ``restore``, all that is known and in flight; lines are not in it.
+
+        ``now`` is in ns since boot. To be called when the lines of ``poll`` are written.
+        """
+        needed = (*self._exit_groups, *self._ends, *self._sessions)
+        table, numbers = saved.save_table(self.table, now, needed)
+        event = saved.save_event
+        state = saved.SavedPipeline(
+            time=now,
+            drained=self._drained,
+            sequence=self.lines.sequence,
+            table=table,
+            open=[event(each) for each in self._assembler.open_events()],
+            ready=[event(each) for each in self._ready],
+            execs=[(each.due, event(each.event)) for each in self._execs],
+            exit_groups=[
+                (numbers[process], each.due, event(each.event))
+                for process, each in self._exit_groups.items()
+            ],
+            ends=[(numbers[process], due) for process, due in self._ends.items()],
+            sessions=[(numbers[process], time) for process, time in self._sessions.items()],
+            losses=self.losses.untold(),
+        )
+        return saved.encode(state)
+
+    def restore(self, data: bytes) -> int:
+        """Go on, before anything was fed, where ``save`` was called; return its ``now``.
+
+        Raises SavedStateError when that can't be; then nothing has changed.
+        """
+        state = saved.decode(data)
+        event, at = saved.restore_event, saved.at
+        processes = saved.restored_processes(self.table, state.table)
+        exit_groups = {
+            at(processes, number): _Waiting(due, event(each))
+            for number, due, each in state.exit_groups
+        }
+        ends = {at(processes, number): due for number, due in state.ends}
+        sessions = {at(processes, number): time for number, time in state.sessions}
+        saved.fill(self.table, processes, state.table)
+        self._exit_groups, self._ends, self._sessions = exit_groups, ends, sessions
+        self._execs.extend(_Waiting(due, event(each)) for due, each in state.execs)
+        self._ready = [event(each) for each in state.ready]
+        self._assembler.reopen(event(each) for each in state.open)
+        self._drained = state.drained
+        self.lines.sequence = state.sequence
+        self.counters.audit_events += self.in_flight - self._assembler.in_flight
+        for loss in state.losses:
+            self.losses.keep(loss)
+        return state.time
 
     # Output
 

@@ -189,6 +189,16 @@ class Assembler:
         """Return all that is open: nothing more will come."""
         return [self._close(key) for key in list(self._open)]
 
+    def open_events(self) -> list[AuditEvent]:
+        """Return all that is open, and leave it open."""
+        return list(self._open.values())
+
+    def reopen(self, events: Iterable[AuditEvent]) -> None:
+        """Go on with events that were open in an earlier run."""
+        for event in events:
+            seconds, milliseconds = divmod(event.time, 1000)
+            self._open[b"audit(%d.%03d:%d)" % (seconds, milliseconds, event.serial)] = event
+
     def deadline(self) -> int | None:
         """Return when the oldest open event is due, None when nothing is open."""
         for event in self._open.values():

@@ -78,6 +78,12 @@ def last_batch(memory: mmap.mmap) -> list[tuple[int, bytes]]:
     return messages
 
 
+def forget_batch(memory: mmap.mmap) -> None:
+    """Let ``last_batch`` find nothing until the next batch is read."""
+    at = BATCH * DATAGRAM + _Mmsghdr.len.offset
+    memory[at : at + _WORD] = bytes(_WORD)
+
+
 class BatchReader:
     """Preallocated buffers for one netlink socket, read in batches and never blocking.
 

@@ -249,6 +249,23 @@ class ProcessTable:
             yield process
             process = process.predecessor
 
+    def make(self, pid: int, start: int) -> Process:
+        """Return a process that is not in the table yet, and has no states: for ``put_back``."""
+        return Process(pid, start, self._identify(pid, start), exact=start % TICK != 0)
+
+    def refer(self, pid: int, start: int) -> Reference:
+        """Return the identity of a process that is not remembered."""
+        return Reference(pid, start, self._identify(pid, start))
+
+    def put_back(self, processes: Iterable[Process]) -> None:
+        """Fill an empty table with processes that an earlier run knew."""
+        for process in sorted(processes, key=lambda each: each.start):
+            process.predecessor = self._by_pid.pop(process.pid, None)
+            self._by_pid[process.pid] = process
+            if process.end is not None:
+                self._ended.append(process)
+        self._ended = deque(sorted(self._ended, key=lambda each: each.end or 0))
+
     def forked(self, event: Forked) -> Process:
         """Take in a new process; it inherits what its creator is at this moment."""
         facts = event.facts

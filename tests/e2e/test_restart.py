@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -127,7 +128,7 @@ def test_a_stop_gives_the_host_back(service: Service, audit_state: AuditState) -
 def test_what_happens_during_restarts_is_told(service: Service, spawns: Spawns, times: int) -> None:
     """The exec and the end of each process are in the output once, through restarts and kills.
 
-    Each line is whole, and at most the events of one write are there twice, with the same id.
+    Each line is whole, and says the same of the relatives whoever wrote it.
     """
     storm = spawns.start(2500 * times)
     for _ in range(times):
@@ -136,27 +137,69 @@ def test_what_happens_during_restarts_is_told(service: Service, spawns: Spawns, 
     storm.communicate(timeout=100)
     time.sleep(1)
     service.stop()
-    documents = [each for each in service.documents() if "exec" in each.get("tags", ())]
+    log = service.log.read_text()
+    everything = service.documents()
+    documents = [each for each in everything if "exec" in each.get("tags", ())]
     documents += [
         each
-        for each in service.documents()
-        if each["event"]["action"] == "end" and _user(each) == str(USER)
+        for each in everything
+        if each["event"]["action"] == "end" and each["process"]["user"]["id"] == str(USER)
     ]
-    identities = Counter(document["event"]["id"] for document in documents)
-    told = {
+    told = Counter(
         (document["event"]["action"], document["process"]["entity_id"]) for document in documents
-    }
-    number = Counter(action for action, _ in told)
+    )
     # The spawning program itself is one as well.
     expected = 2500 * times + 1
-    log = service.log.read_text()
-    assert number == {"exec": expected, "end": expected}, log
-    assert len(told) == len(identities), log
-    assert identities.total() - len(identities) <= 64 * 2 * times, log
+    assert Counter(action for action, _ in told) == {"exec": expected, "end": expected}, log
+    assert told.total() == len(told), log
+    assert {each["process"]["session_leader"]["entity_id"] for each in documents} == {
+        documents[0]["process"]["session_leader"]["entity_id"]
+    }
+    parents = Counter(each["process"]["parent"]["entity_id"] for each in documents)
+    assert sorted(parents.values()) == [2, 2 * (expected - 1)]
+    numbers = [each["event"]["sequence"] for each in everything]
+    assert numbers == sorted(set(numbers))
     assert "set_aside" not in log
 
 
-def _user(document: dict[str, Any]) -> str | None:
-    # An exit_group that is read again after its end was told can come without its process.
-    found: str | None = document["process"].get("user", {}).get("id")
-    return found
+SCRIPT = f"""
+import os, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    time.sleep(1)
+    os._exit(7)
+while not os.path.exists({{flag!r}}):
+    time.sleep(0.1)
+os.setuid({USER})
+os.execv("/bin/true", ["true", "last"])
+"""
+
+
+def test_an_ended_leader_is_known_after_restarts(service: Service) -> None:
+    """What ended long before is told as before it: after a restart, a crash, and both."""
+    flag = service.directory / "flag"
+    command = [sys.executable, "-c", SCRIPT.format(flag=str(flag))]
+    subprocess.run(command, check=True)
+    time.sleep(2)  # the leader ends meanwhile
+    service.restart()
+    service.kill()
+    service.restart()
+    flag.touch()
+    found: list[dict[str, Any]] = []
+
+    def told() -> bool:
+        found[:] = [
+            each["process"]
+            for each in service.documents()
+            if each["process"].get("args") == ["true", "last"]
+        ]
+        return bool(found)
+
+    until(told, 10, "the exec")
+    process = found[0]
+    assert process["session_leader"]["args"] == command
+    assert process["session_leader"]["entity_id"] == process["parent"]["entity_id"]
+    assert process["session_leader"]["pid"] != process["pid"]
+    assert "incomplete" not in str(process)
