@@ -226,6 +226,7 @@ class Daemon:
         stack.callback(self._journal.close)
         if self._journal.problem:
             log.warning("set_aside", what="what was known", reason=self._journal.problem)
+            self._journal.problem = ""
         begun = now()
         self._source, self._declined = self._open_source()
         stack.callback(lambda: self._source.close())
@@ -574,6 +575,8 @@ class Daemon:
         if self._vigil.canary.blind:
             self._vigil.canary.blind = False
             self._move_down(f"{self._source.name} did not see a process of ours")
+        if self._journal.problem:
+            self._health.degraded("what a restart needs", self._journal.problem, time_now)
         self._watch_outputs(time_now)
         if self._repeats is not None and time.time() > self._started + 2 * PERIOD:
             self._repeats = None

@@ -210,7 +210,7 @@ class Pipeline:
             elif isinstance(event, Lost):
                 self.lost(event.time, "tracer", event.number, _RING_FULL, kind=event.kind)
             else:
-                table.cgroups[event.cgroup_id] = event.path
+                table.name_cgroup(event.cgroup_id, event.path)
         if observed:
             table.snapshot(observed)
 

@@ -35,6 +35,8 @@ GRACE: Final = 5 * SECOND
 # How many earlier programs, and how many states, one process may have at the most.
 MOST_PREVIOUS: Final = 8
 MOST_STATES: Final = 256
+# How many cgroups' paths are remembered; who is in an older one still has the path it began with.
+MOST_CGROUPS: Final = 65_536
 
 
 # What a process executes, when nobody knows.
@@ -442,8 +444,15 @@ class ProcessTable:
         process.groups = event.supplementary_groups or process.groups
         process.connection = event.connection or process.connection
         if event.cgroup is not None and facts.cgroup_id is not None:
-            self.cgroups[facts.cgroup_id] = event.cgroup
+            self.name_cgroup(facts.cgroup_id, event.cgroup)
         return process
+
+    def name_cgroup(self, cgroup_id: int, path: bytes) -> None:
+        """Learn a cgroup's path; those learned first are forgotten when there are too many."""
+        self.cgroups.pop(cgroup_id, None)
+        self.cgroups[cgroup_id] = path
+        if len(self.cgroups) > MOST_CGROUPS:
+            del self.cgroups[next(iter(self.cgroups))]
 
     def snapshot(self, observed: Iterable[Observed]) -> list[Process]:
         """Take in all that procfs shows, in any order; relatives are found in a second pass."""

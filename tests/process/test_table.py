@@ -327,3 +327,13 @@ def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
         assert pid == INIT or process.creator is creators[pid]
     table.forget(next(clock) + GRACE + SECOND)
     assert {process.pid for process in table} == set(living)
+
+
+def test_cgroups_are_forgotten_when_there_are_too_many(
+    table: ProcessTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those learned first go first; what is learned anew is young again."""
+    monkeypatch.setattr("sessiond.process.table.MOST_CGROUPS", 2)
+    for number in (1, 2, 1, 3):
+        table.name_cgroup(number, b"/%d" % number)
+    assert table.cgroups == {1: b"/1", 3: b"/3"}
