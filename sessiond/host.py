@@ -16,9 +16,18 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import structlog
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
+from sessiond.netlink import (
+    NETLINK_ROUTE,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    NetlinkError,
+    NetlinkSocket,
+    ifaddrmsg,
+    ifinfmsg,
+)
 from sessiond.process import procfs
 
 _log = structlog.get_logger(__name__)
@@ -110,9 +119,10 @@ class HostFacts(NamedTuple):
 def read_interfaces() -> list[Interface]:
     """Ask the kernel for the interfaces (rtnetlink(7)); none where it doesn't answer."""
     try:
-        with IPRoute() as route:
+        with NetlinkSocket(family=NETLINK_ROUTE) as route:
+            route.marshal.msg_map = {RTM_NEWADDR: ifaddrmsg, RTM_NEWLINK: ifinfmsg}
             addresses: dict[int, list[str]] = {}
-            for message in route.get_addr():
+            for message in route.nlm_request(ifaddrmsg(), RTM_GETADDR):
                 if message["scope"] == _RT_SCOPE_UNIVERSE:
                     # Of a point-to-point link IFA_ADDRESS is the other side's.
                     address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
@@ -120,7 +130,7 @@ def read_interfaces() -> list[Interface]:
                         addresses.setdefault(message["index"], []).append(address)
             return [
                 Interface(link.get_attr("IFLA_ADDRESS"), tuple(addresses.get(link["index"], ())))
-                for link in route.get_links()
+                for link in route.nlm_request(ifinfmsg(), RTM_GETLINK)
             ]
     except (OSError, NetlinkError) as error:
         _log.warning("interfaces_unknown", reason=str(error))

@@ -24,7 +24,11 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import msgspec
-from pyroute2.netlink import (
+
+from sessiond import privileges
+from sessiond.audit.batch import BATCH, NLMSGHDR, BatchReader
+from sessiond.errors import AuditUnavailableError
+from sessiond.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_AUDIT,
     NLM_F_ACK,
@@ -32,14 +36,10 @@ from pyroute2.netlink import (
     NLMSG_DONE,
     NLMSG_ERROR,
     SOL_NETLINK,
+    AsyncNetlinkSocket,
     nlmsg,
     nlmsgerr,
 )
-from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
-
-from sessiond import privileges
-from sessiond.audit.batch import BATCH, NLMSGHDR, BatchReader
-from sessiond.errors import AuditUnavailableError
 
 __all__ = [
     "BATCH",

@@ -31,7 +31,7 @@ SECOND: Final = 1_000_000_000
 
 # How long an ended process can still be found by its pid, once all audit records have been read: an
 # event without an end of its own stays open for up to two seconds.
-GRACE: Final = 5 * SECOND
+GRACE: Final = 3 * SECOND
 # How many earlier programs, and how many states, one process may have at the most.
 MOST_PREVIOUS: Final = 8
 MOST_STATES: Final = 256

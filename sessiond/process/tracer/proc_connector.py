@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pyroute2.netlink.connector.cn_proc import (
+from sessiond.errors import SourceUnavailableError
+from sessiond.netlink import (
     PROC_EVENT_EXEC,
     PROC_EVENT_EXIT,
     PROC_EVENT_FORK,
@@ -25,8 +26,6 @@ from pyroute2.netlink.connector.cn_proc import (
     PROC_EVENT_UID,
     ProcEventSocket,
 )
-
-from sessiond.errors import SourceUnavailableError
 from sessiond.process.events import (
     Changed,
     Executed,
