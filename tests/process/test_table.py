@@ -284,7 +284,7 @@ def test_a_late_audit_event_of_a_lost_exec_is_put_where_it_belongs(table: Proces
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     table.doubt(child, 10 * SECOND + 2)
     end = child.state.facts._replace(ppid=INIT)
-    table.exited(Exited(14 * SECOND, end, 0))
+    table.exited(Exited(12 * SECOND, end, 0))
     process, state = table.audited_exec(execute(child, 11 * SECOND, "ls"), session_known=True)
     assert process is child
     assert state.program.comm == b"ls"
