@@ -112,4 +112,4 @@ def _show_duration(duration: Duration) -> str:
     for seconds, name in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
         if duration >= seconds and duration % seconds == 0:
             return f"{duration / seconds:.0f}{name}"
-    return f"{duration * 1000:g}ms" if duration else "0s"
+    return f"{duration * 1000:.12g}ms" if duration else "0s"

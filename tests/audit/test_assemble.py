@@ -14,8 +14,8 @@ def of(serial: int, *types: int, time: bytes = b"1777630272.123") -> list[tuple[
     return [(kind, b"audit(%s:%d): pid=%d" % (time, serial, serial)) for kind in types]
 
 
-def assembler(**options: int) -> Assembler:
-    return Assembler(timeout=options.pop("timeout", 2), **options)
+def assembler(timeout: int = 2, max_in_flight: int = 8192) -> Assembler:
+    return Assembler(timeout=timeout, max_in_flight=max_in_flight)
 
 
 def test_an_event_is_complete_with_its_end() -> None:

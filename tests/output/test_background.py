@@ -1,0 +1,41 @@
+"""The thread for what takes long."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from sessiond.output.background import Background
+
+
+def test_jobs_run_one_after_the_other_elsewhere() -> None:
+    """In their order, in one thread of low priority that has the name it was given."""
+    background = Background("test-jobs")
+    done: list[tuple[int, int, str]] = []
+
+    def job(number: int) -> None:
+        thread = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, thread)
+        done.append((number, niceness, threading.current_thread().name))
+
+    for number in range(5):
+        background.submit(lambda number=number: job(number))  # type: ignore[misc]
+    background.close(timeout=5)
+    assert done == [(number, 10, "test-jobs") for number in range(5)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) != 10
+
+
+def test_submitting_does_not_wait() -> None:
+    """Nor does closing, longer than it is told."""
+    background = Background("test-slow")
+    release = threading.Event()
+    began = time.monotonic()
+
+    def slow() -> None:
+        release.wait(10)
+
+    background.submit(slow)
+    background.close(timeout=0.1)
+    assert time.monotonic() - began < 5
+    release.set()
