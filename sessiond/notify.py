@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import subprocess
 import time
 
@@ -16,6 +17,8 @@ from systemd import daemon
 
 # How long, in seconds, the manager may take to answer. Longer, and a stop would not end in time.
 _ANSWER = 5.0
+# How long, in seconds, a message may wait for those before it to be read.
+_ROOM = 0.2
 
 
 def ready(status: str) -> None:
@@ -109,10 +112,22 @@ def stored() -> dict[str, list[int]]:
 
 
 def _send(message: str, *descriptors: int) -> bool:
-    # A manager that is gone, or doesn't read, is no reason to stop.
+    # A manager that is gone, or doesn't read, is no reason to stop or to wait.
     with contextlib.suppress(OSError):
-        return bool(daemon.notify(message, fds=list(descriptors)))
+        return _reads() and bool(daemon.notify(message, fds=list(descriptors)))
     return False
+
+
+def _reads() -> bool:
+    """Tell whether the manager's socket has room: sending waits for it (unix(7))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return bool(address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        probe.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
+        poll = select.poll()
+        poll.register(probe, select.POLLOUT)
+        return bool(poll.poll(_ROOM * 1000))
 
 
 def _one_line(text: str) -> str:

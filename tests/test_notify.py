@@ -100,6 +100,24 @@ def test_the_watchdog_wants_half_its_time(
     assert notify.watchdog_interval() == interval
 
 
+def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
+    """What finds no room is not sent, and a store says so."""
+    began = time.monotonic()
+    for _ in range(2000):
+        if not notify.store("audit", 0):
+            break
+    else:
+        pytest.fail("the queue never filled up")
+    assert time.monotonic() - began < 3
+    while True:  # what had room is whole
+        try:
+            said, descriptors = manager.heard()
+        except TimeoutError:
+            break
+        assert said["FDNAME"] == "audit"
+        os.close(descriptors[0])
+
+
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor where the one that was there is gone."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.kernel
 
 MakeDaemon = Callable[..., Daemon]
 
-COUNT = 20_000
+# In full it takes 20,000 spawns and one and a half minutes.
+COUNT = int(os.environ.get("SESSIOND_LATENCY_SPAWNS", "4000"))
 # How much longer than on the bare machine the longest of all spawns may take, in microseconds.
 STALL = 50_000.0
 
@@ -44,7 +45,7 @@ def many_rules() -> str:
 def test_no_spawn_is_stalled(
     make_daemon: MakeDaemon, spawns: Spawns, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
-    """20,000 spawns: with us, with us stopped, with nobody reading us, while 200 rules load."""
+    """Thousands of spawns: with us, us stopped, nobody reading us, and while 200 rules load."""
     bare = least(lambda: spawns.run(COUNT))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(tmp_path / "reader"))
@@ -98,7 +99,7 @@ def test_a_wait_time_would_stall_the_host(make_daemon: MakeDaemon, spawns: Spawn
     end.start()
     daemon.send(signal.SIGSTOP)
     try:
-        took = spawns.run(300)
+        took = spawns.run(40)
     finally:
         end.join()
     assert took.max > 10 * STALL

@@ -24,6 +24,7 @@ import gc, os, signal
 
 def detach(*_):
     from sessiond.process.tracer.ebpf import EbpfSource
+    gc.unfreeze()
     for source in gc.get_objects():
         if isinstance(source, EbpfSource):
             null = os.open(os.devnull, os.O_RDONLY)
@@ -179,6 +180,8 @@ def test_a_dead_tracer_is_replaced(make_daemon: MakeDaemon, truth: Truth, tmp_pa
     settings = {"canary": {"interval": "1s", "timeout": "2s"}}
     daemon = make_daemon(settings, PYTHONPATH=str(tmp_path)).start()
     until(lambda: daemon.status()["canary"]["seen"] >= 1, 10, "a canary that came back")
+    # What it gave to the service manager would keep the programs alive.
+    daemon.wait_notified("FDNAME=tracer-00")
     daemon.send(signal.SIGUSR1)
     told = degraded(daemon, "process source", 15)
     assert "going on with proc_connector" in value(told, "sessiond.health.reason")

@@ -15,7 +15,9 @@ from sessiond.ecs.description import Descriptions
 from sessiond.ecs.document import DocumentEncoder
 
 DATE = "2026-05-01T10:00:10.000000Z"
-VALUES = st.recursive(st.integers(-(2**63), 2**63 - 1) | st.text(), lambda inner: st.lists(inner, max_size=3))
+VALUES = st.recursive(
+    st.integers(-(2**63), 2**63 - 1) | st.text(), lambda inner: st.lists(inner, max_size=3)
+)
 
 
 def encoder(identity: str = "paper boot") -> DocumentEncoder:
