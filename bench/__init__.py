@@ -1,0 +1,1 @@
+"""Measurements of sessiond, side by side with what else consumes the kernel's audit records."""

@@ -1,0 +1,291 @@
+"""Those who consume audit records: auditd, auditd with LAUREL, and sessiond, each ready to start.
+
+Everything they write, and every configuration they read, is in a directory of the measurement.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import orjson
+
+from bench.host import BenchError, audit_status, auditctl
+from bench.load import Reader
+from sessiond.options import DEFAULT_RULES
+
+_LIMIT: Final = 60.0  # seconds for a start, and for an end
+_TOKEN: Final = re.compile(rb'"(bench-\d+-\d+)"')
+_PID: Final = re.compile(rb" pid=(\d+) ")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A consumer at work: its process, its output, and how long it took to be ready."""
+
+    pid: int
+    output: Path
+    seconds_to_ready: float
+
+
+class Consumer(Protocol):
+    """Something that can be measured. ``reader`` finds execs and ends in what it writes."""
+
+    name: str
+
+    @property
+    def reader(self) -> Reader:
+        """Finds execs and ends in what it writes."""
+
+    def missing(self) -> str | None:
+        """Say what is not installed; None when all is."""
+
+    def running(self, directory: Path) -> AbstractContextManager[Running]:
+        """Start it with an empty directory of its own, yield when it is ready, and end it."""
+
+
+class Auditd:
+    """auditd as Debian configures it, with the ENRICHED log as the only output."""
+
+    name = "auditd"
+
+    @property
+    def reader(self) -> Reader:
+        """Read auditd's log."""
+        return _read_log
+
+    def missing(self) -> str | None:
+        """Say what is not installed; None when all is."""
+        return None if Path("/usr/sbin/auditd").exists() else "the Debian package auditd"
+
+    def configure(self, directory: Path) -> Path:
+        """Write the configuration into ``directory``; return the file that it will write."""
+        output = directory / "audit.log"
+        _configure_auditd(directory, output, write_logs=True)
+        return output
+
+    @contextmanager
+    def running(self, directory: Path) -> Iterator[Running]:
+        """Ready means: auditd has the audit socket, and the rules are loaded."""
+        output = self.configure(directory)
+        begin = time.monotonic()
+        log = directory / "said"
+        # Not -f: that is for debugging, and writes events to standard error instead of the log.
+        with _process(["/usr/sbin/auditd", "-n", "-c", str(directory)], log, {}) as process:
+            _await(lambda: audit_status()["pid"] == str(process.pid), process, log)
+            # What Debian's rules.d begins with, and then the rules that sessiond has built in.
+            auditctl("-b", "8192")
+            auditctl("--backlog_wait_time", "60000")
+            for rule in DEFAULT_RULES.splitlines():
+                if rule:
+                    auditctl(*rule.split())
+            self.await_more(process, log)
+            yield Running(process.pid, output, time.monotonic() - begin)
+
+    def await_more(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        """Wait for what else has to be there; for auditd alone that is nothing."""
+
+
+class Laurel(Auditd):
+    """auditd with LAUREL as its plugin, and LAUREL's JSON as the only output."""
+
+    name = "laurel"
+
+    @property
+    def reader(self) -> Reader:
+        """Read LAUREL's log."""
+        return _read_laurel
+
+    def missing(self) -> str | None:
+        """Say what is not installed; None when all is."""
+        return super().missing() or (None if _laurel() else "the Debian package laurel")
+
+    def configure(self, directory: Path) -> Path:
+        """Write the configuration into ``directory``; return the file that it will write."""
+        _configure_auditd(directory, directory / "audit.log", write_logs=False)
+        logs = directory / "laurel"
+        logs.mkdir()
+        logs.chmod(0o750)
+        shutil.chown(logs, "_laurel")
+        config = directory / "laurel.toml"
+        # The installed configuration, but for the place and for rotation: the log is one file.
+        settings = Path("/etc/laurel/config.toml").read_text()
+        for name, value in (("directory", f'"{logs}"'), ("size", "100000000000")):
+            settings = re.sub(rf"(?m)^{name} = .*", f"{name} = {value}", settings, count=1)
+        config.write_text(settings)
+        plugin = directory / "plugins.d" / "laurel.conf"
+        plugin.write_text(
+            "active = yes\ndirection = out\ntype = always\nformat = string\n"
+            f"path = {_laurel()}\nargs = --config {config}\n"
+        )
+        plugin.chmod(0o640)
+        return logs / "audit.log"
+
+    def await_more(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        """Wait until LAUREL, a child of auditd, runs."""
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        _await(lambda: bool(children.read_text().split()), process, log)
+
+
+class Sessiond:
+    """sessiond from a directory that holds its package, plain or compiled; output to a file.
+
+    ``more_rules`` are loaded after the built-in ones.
+    """
+
+    def __init__(
+        self, name: str, packages: Path, *, backend: str, more_rules: Sequence[str] = ()
+    ) -> None:
+        """Take the package as it is in ``packages``."""
+        self.name = name
+        self.packages = packages
+        self._backend = backend
+        self._rules = [*DEFAULT_RULES.splitlines(), *more_rules]
+
+    @property
+    def reader(self) -> Reader:
+        """Read our lines."""
+        return _read_ours
+
+    def missing(self) -> str | None:
+        """Say what is not installed; None when all is."""
+        return None
+
+    @contextmanager
+    def running(self, directory: Path) -> Iterator[Running]:
+        """Ready means: it says READY=1."""
+        output = directory / "events.ndjson"
+        config = directory / "sessiond.yml"
+        rules = "".join(f"    {rule}\n" for rule in self._rules)
+        config.write_text(
+            f"auditd:\n  audit_rules: |\n{rules}"
+            f"session_metadata: {{backend: {self._backend}, fallback: false}}\n"
+            f"output: {{file: {{path: {output}, rotate: {{size: 0}}}}}}\n"
+            f"state_directory: {directory}/state\nruntime_directory: {directory}/run\n"
+        )
+        config.chmod(0o600)
+        ready = threading.Event()
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        manager.bind(str(directory / "notify"))
+        threading.Thread(target=_listen, args=(manager, ready), daemon=True).start()
+        environment = {
+            "NOTIFY_SOCKET": str(directory / "notify"),
+            "PYTHONPATH": str(self.packages),
+            "PYTHONSAFEPATH": "1",
+        }
+        begin = time.monotonic()
+        log = directory / "said"
+        command = [sys.executable, "-m", "sessiond", "run", "-c", str(config)]
+        try:
+            with _process(command, log, environment) as process:
+                _await(ready.is_set, process, log)
+                yield Running(process.pid, output, time.monotonic() - begin)
+        finally:
+            manager.shutdown(socket.SHUT_RDWR)
+            manager.close()
+
+
+def _laurel() -> str | None:
+    return shutil.which("laurel", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+
+
+def _configure_auditd(directory: Path, output: Path, *, write_logs: bool) -> None:
+    # auditd.conf of Debian, but for the places, for rotation (so that the log is one file), and for
+    # what auditd does about a full disk, which is no matter here.
+    (directory / "plugins.d").mkdir()
+    config = directory / "auditd.conf"
+    config.write_text(
+        f"local_events = yes\nwrite_logs = {'yes' if write_logs else 'no'}\nlog_file = {output}\n"
+        "log_group = root\nlog_format = ENRICHED\nflush = INCREMENTAL_ASYNC\nfreq = 50\n"
+        "num_logs = 0\nmax_log_file = 100000\nmax_log_file_action = IGNORE\npriority_boost = 4\n"
+        "name_format = NONE\nspace_left = 75\nspace_left_action = IGNORE\n"
+        "admin_space_left = 50\nadmin_space_left_action = IGNORE\ndisk_full_action = IGNORE\n"
+        "disk_error_action = IGNORE\nq_depth = 2000\noverflow_action = SYSLOG\n"
+        f"max_restarts = 10\nplugin_dir = {directory}/plugins.d\nend_of_event_timeout = 2\n"
+    )
+    config.chmod(0o640)
+
+
+@contextmanager
+def _process(
+    command: Sequence[str], log: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    # In a session of its own, a Ctrl-C for us is none for it: we end it.
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_LIMIT)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _LIMIT
+    while not done():
+        if process.poll() is not None or time.monotonic() > deadline:
+            state = "ended" if process.returncode is not None else f"is not ready in {_LIMIT:.0f} s"
+            lines = log.read_text(errors="replace").splitlines() or [
+                "it said nothing; perhaps the system log knows"
+            ]
+            raise BenchError(f"{state}: {lines[-1]}")
+        time.sleep(0.005)
+
+
+def _listen(manager: socket.socket, ready: threading.Event) -> None:
+    # A service manager never stops reading. Nothing comes any more when the socket is shut down.
+    while said := manager.recv(65536):
+        if b"READY=1" in said:
+            ready.set()
+
+
+def _read_log(line: bytes) -> bytes | int | None:
+    if line.startswith(b"type=EXECVE "):
+        token = _TOKEN.search(line)
+        return token[1] if token else None
+    if line.startswith(b"type=SYSCALL ") and b" SYSCALL=exit_group " in line:
+        pid = _PID.search(line)
+        return int(pid[1]) if pid else None
+    return None
+
+
+def _read_laurel(line: bytes) -> bytes | int | None:
+    event = orjson.loads(line)
+    call = event.get("SYSCALL", {})
+    if "EXECVE" in event:
+        token = _TOKEN.search(orjson.dumps(event["EXECVE"]))
+        return token[1] if token else None
+    return int(call["pid"]) if call.get("SYSCALL") == "exit_group" else None
+
+
+def _read_ours(line: bytes) -> bytes | int | None:
+    event = orjson.loads(line)
+    process, action = event.get("process", {}), event["event"]["action"]
+    if action == "exec":
+        args = process.get("args") or [""]
+        return str(args[-1]).encode()
+    return int(process["pid"]) if action == "end" else None

@@ -1,0 +1,154 @@
+"""The load that consumers are measured under, and what of it arrived in what they wrote."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.host import BenchError
+
+_SOURCE: Final = Path(__file__).with_name("spawner.c")
+# How finely a growing file is watched, in seconds: no delay is known better than this.
+_WATCH: Final = 0.001
+
+
+@dataclass
+class Truth:
+    """What was started: its token and when (ns since the epoch), the pids, and how fast."""
+
+    started: dict[bytes, int] = field(default_factory=dict)
+    pids: Counter[int] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def number(self) -> int:
+        """How many processes there were."""
+        return len(self.started)
+
+
+class Arrived(NamedTuple):
+    """How many execs and ends are in the output, and how late execs were there, in ms, sorted."""
+
+    execs: int
+    ends: int
+    delays: list[float]
+
+
+# Tells of a line whether it is an exec (its token) or an end (its pid), and which.
+Reader = Callable[[bytes], bytes | int | None]
+
+
+class Spawner:
+    """The built load program."""
+
+    def __init__(self, directory: Path) -> None:
+        """Build it in ``directory``; raises BenchError where that can't be done."""
+        self._directory = directory
+        self._program = directory / "spawner"
+        command = ["gcc", "-O2", "-Wall", "-static", "-o", str(self._program), str(_SOURCE)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise BenchError("no gcc here to build the load program with") from None
+        if done.returncode:
+            raise BenchError(f"gcc can't build the load program: {done.stderr.strip()}")
+
+    def run(self, *, rate: float, seconds: float, number: int) -> Truth:
+        """Run ``number`` spawners at once, each at ``rate`` a second (0: flat out)."""
+        files = [self._directory / f"started-{each}" for each in range(number)]
+        running = [
+            subprocess.Popen(
+                [str(self._program), str(rate), str(seconds), str(file)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for file in files
+        ]
+        truth = Truth()
+        try:
+            said = [each.communicate(timeout=seconds + 60)[0] for each in running]
+        except subprocess.TimeoutExpired:
+            raise BenchError("the load program does not end: processes are held up") from None
+        finally:
+            for each in running:
+                each.kill()
+                each.wait()
+        for file, line in zip(files, said, strict=True):
+            if not line:
+                raise BenchError("the load program failed")
+            pid, _, took = line.split()
+            truth.seconds = max(truth.seconds, float(took))
+            for index, row in enumerate(file.read_text().splitlines()):
+                child, started = row.split()
+                truth.started[f"bench-{pid}-{index}".encode()] = int(started)
+                truth.pids[int(child)] += 1
+        return truth
+
+
+class Growth:
+    """When a file had which size, observed every millisecond."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self._sizes: list[int] = []
+        self._times: list[int] = []
+
+    @contextmanager
+    def watching(self, path: Path) -> Iterator[None]:
+        """Observe the file in a thread."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_WATCH):
+                size = path.stat().st_size if path.exists() else 0
+                if not self._sizes or size > self._sizes[-1]:
+                    self._sizes.append(size)
+                    self._times.append(time.time_ns())
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def at(self, offset: int) -> int | None:
+        """When the file had so many bytes, in ns since the epoch; None if it was not seen."""
+        index = bisect_left(self._sizes, offset)
+        return self._times[index] if index < len(self._times) else None
+
+
+def arrived(output: Path, reader: Reader, truth: Truth, growth: Growth | None = None) -> Arrived:
+    """Count what of the truth is in the output, each once, and when it got there."""
+    missing = dict(truth.started)
+    ends = Counter(truth.pids)
+    delays: list[float] = []
+    offset = 0
+    if not output.exists():
+        return Arrived(0, 0, [])
+    with output.open("rb") as lines:
+        for line in lines:
+            offset += len(line)
+            told = reader(line)
+            if isinstance(told, int):
+                ends[told] -= ends[told] > 0
+            elif told is not None and (started := missing.pop(told, None)) is not None:
+                seen = growth.at(offset) if growth else None
+                if seen is not None:
+                    delays.append((seen - started) / 1e6)
+    delays.sort()
+    return Arrived(truth.number - len(missing), truth.number - ends.total(), delays)
+
+
+def percentile(values: list[float], share: float) -> float | None:
+    """Return the value below which that share of sorted ``values`` is; None of nothing."""
+    return values[min(len(values) - 1, int(len(values) * share))] if values else None

@@ -1,0 +1,217 @@
+"""Processes that exist only on paper, told by audit and by the tracer as the kernel would.
+
+Run as a program it measures what an event costs in this process' own pipeline:
+``python -m bench.paper PROCESSES LIVES`` prints the us of CPU that one process (fork, exec, end)
+costs with a table of PROCESSES others.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sessiond import config, wiring
+from sessiond.audit.record import CWD, EOE, EXECVE, PATH, PROCTITLE, SYSCALL
+from sessiond.daemon import COLLECT
+from sessiond.host import HostFacts
+from sessiond.names import Names
+from sessiond.process.events import (
+    Executed,
+    Exited,
+    Facts,
+    Forked,
+    Observed,
+    ProcessEvent,
+    Program,
+)
+from sessiond.process.table import SECOND
+
+_MILLISECOND: Final = 1_000_000
+_BOOT: Final = 1_767_261_600 * SECOND  # 2026-01-01T10:00:00Z
+_BEGIN: Final = 1_000 * SECOND
+# One process every 2 ms lives for 1 ms: 500 a second.
+_PACE: Final = 2 * _MILLISECOND
+# How many processes the daemon sees in one of its turns: 50 ms of them.
+_TURN: Final = 25
+_FIRST_PID: Final = 1_000
+_FIRST_NEW_PID: Final = 1_000_000
+
+_HOST: Final = HostFacts(
+    hostname="paper", id="0" * 32, boot_id="0" * 32, architecture="x86_64", kernel="6.1.0",
+    os_name="Debian GNU/Linux", os_version="12", os_full="Debian GNU/Linux 12 (bookworm)",
+    os_family="debian", os_platform="debian", ip=("192.0.2.1",), mac=("00-00-5E-00-53-01",),
+    pid_namespace=4026531836,
+)  # fmt: skip
+
+AuditRecord = tuple[int, bytes]
+
+
+def facts(pid: int, start: int, ppid: int, parent_start: int | None, sid: int) -> Facts:
+    """Give the facts of a process of root's."""
+    return Facts(
+        pid=pid, start=start, ppid=ppid, parent_start=parent_start, pgid=pid, sid=sid, vpid=pid,
+        tty_major=136, tty_minor=0, uid=0, euid=0, suid=0, fsuid=0, gid=0, egid=0, sgid=0, fsgid=0,
+        cap_permitted=0x1FFFFFFFFFF, cap_effective=0x1FFFFFFFFFF, loginuid=0, audit_session=1,
+        pid_namespace=4026531836, mount_namespace=4026531841, user_namespace=4026531837,
+        network_namespace=4026531840, cgroup_id=None,
+    )  # fmt: skip
+
+
+def snapshot(number: int) -> list[Observed]:
+    """Give that many processes: every hundredth leads a session, the others are its children."""
+    seen = []
+    for index in range(number):
+        leader = _FIRST_PID + index // 100 * 100
+        pid = _FIRST_PID + index
+        start = SECOND + pid * 1_001
+        parent, born = (1, 1) if pid == leader else (leader, SECOND + leader * 1_001)
+        name = b"bash" if pid == leader else b"sleep"
+        program = Program(name, b"/usr/bin/" + name, (name, b"%d" % pid), None)
+        known = facts(pid, start, parent, born, leader)
+        seen.append(Observed(900 * SECOND, known, program, b"/root", b"/user.slice"))
+    return seen
+
+
+def audit_records(index: int, *, shells: int) -> tuple[list[AuditRecord], list[AuditRecord]]:
+    """Give the records of one process' exec and of its end."""
+    pid, time_ = _FIRST_NEW_PID + index, _BEGIN + index * _PACE
+    ppid = _FIRST_PID + index % shells * 100
+    stamp = _stamp(time_)
+    common = (
+        f"items={{items}} ppid={ppid} pid={pid} auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 "
+        'sgid=0 fsgid=0 tty=pts0 ses=1 comm="ls" exe="/usr/bin/ls" subj=unconfined key="exec"'
+    )
+    execution = _event(
+        stamp,
+        2 * index + 1,
+        (
+            SYSCALL,
+            "arch=c000003e syscall=59 success=yes exit=0 a0=55d0c0de a1=55d0c0df a2=55d0c0e0 a3=8 "
+            + common.format(items=2),
+        ),
+        (EXECVE, f'argc=4 a0="ls" a1="--color=auto" a2="-l" a3="/srv/{index}"'),
+        (CWD, 'cwd="/root"'),
+        (PATH, f'item=0 name="/usr/bin/ls" inode=393 {_FILE}'),
+        (PATH, f'item=1 name="/lib64/ld-linux-x86-64.so.2" inode=917 {_FILE}'),
+        (PROCTITLE, f"proctitle={b'ls'.hex()}00{b'--color=auto'.hex()}00{b'-l'.hex()}"),
+        (EOE, ""),
+    )
+    end = _event(
+        _stamp(time_ + _MILLISECOND),
+        2 * index + 2,
+        (SYSCALL, "arch=c000003e syscall=231 a0=0 a1=3c a2=e7 a3=0 " + common.format(items=0)),
+        (PROCTITLE, f"proctitle={b'ls'.hex()}"),
+        (EOE, ""),
+    )
+    return execution, end
+
+
+_FILE: Final = (
+    "dev=fe:00 mode=0100755 ouid=0 ogid=0 rdev=00:00 nametype=NORMAL "
+    "cap_fp=0 cap_fi=0 cap_fe=0 cap_fver=0 cap_frootid=0"
+)
+
+
+def _event(stamp: int, serial: int, *records: tuple[int, str]) -> list[AuditRecord]:
+    head = f"audit({stamp // 1000}.{stamp % 1000:03d}:{serial}): "
+    return [(kind, (head + text).encode()) for kind, text in records]
+
+
+def _stamp(time_: int) -> int:
+    # Audit stamps with the coarse clock, which moves with the kernel's ticks of 4 ms.
+    return (_BOOT + time_) // (4 * _MILLISECOND) * 4
+
+
+def life(index: int, *, shells: int) -> tuple[list[ProcessEvent], list[AuditRecord]]:
+    """Give one process as both voices of the kernel tell it: fork, exec, end."""
+    pid, time_ = _FIRST_NEW_PID + index, _BEGIN + index * _PACE
+    parent = _FIRST_PID + index % shells * 100
+    known = facts(pid, time_, parent, SECOND + parent * 1_001, parent)
+    argv = (b"ls", b"--color=auto", b"-l", b"/srv/%d" % index)
+    program = Program(b"ls", b"/usr/bin/ls", argv, sum(map(len, argv)) + len(argv))
+    events: list[ProcessEvent] = [
+        Forked(time_, known, parent, SECOND + parent * 1_001, b"bash", b"/root"),
+        Executed(time_ + 100_000, known, program, b"/root", _stamp(time_)),
+        Exited(time_ + _MILLISECOND + 5_000, known, 0, group_exit=True),
+    ]
+    execution, end = audit_records(index, shells=shells)
+    return events, execution + end
+
+
+def measure(processes: int, lives: int) -> float:
+    """Return the us of CPU that the pipeline takes for one more process, of ``lives``."""
+    pipeline = wiring.live_pipeline(
+        config.loads("{}", "bench"),
+        Names(),
+        _HOST,
+        boot_time=_BOOT,
+        source="ebpf",
+        exact=True,
+        audited=frozenset(("execve", "execveat", "exit_group", "setsid")),
+    )
+    pipeline.feed_process(snapshot(processes))
+    # As the daemon does when it has begun.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT, 20, 50)
+    used, lines = 0, 0
+    # The first ones warm up what is remembered, and are as many as are kept after their end.
+    warm = 4 * SECOND // _PACE
+    for first, events, records in _turns(warm + lives, shells=max(1, processes // 100)):
+        now = _BEGIN + (first + _TURN) * _PACE
+        begin = time.process_time_ns()
+        pipeline.feed_process(events)
+        pipeline.feed_audit(records, now=now, wall_offset=_BOOT)
+        written = pipeline.poll(now)
+        if first >= warm:
+            used += time.process_time_ns() - begin
+            lines += len(written)
+    if lines < 2 * lives * 0.98:
+        sys.exit(f"{lines} lines of {lives} processes: this measures something else")
+    return used / lives / 1000
+
+
+def _turns(
+    number: int, *, shells: int
+) -> Iterator[tuple[int, list[ProcessEvent], list[AuditRecord]]]:
+    for first in range(0, number, _TURN):
+        events: list[ProcessEvent] = []
+        records: list[AuditRecord] = []
+        for index in range(first, first + _TURN):
+            more_events, more_records = life(index, shells=shells)
+            events += more_events
+            records += more_records
+        yield first, events, records
+
+
+_LOGGED_NAMES: Final = (
+    b'\x1dARCH=x86_64 SYSCALL=%s AUID="root" UID="root" GID="root" EUID="root" SUID="root" '
+    b'FSUID="root" EGID="root" SGID="root" FSGID="root"'
+)
+_TYPES: Final = {
+    SYSCALL: b"SYSCALL", EXECVE: b"EXECVE", CWD: b"CWD", PATH: b"PATH", PROCTITLE: b"PROCTITLE",
+    EOE: b"EOE",
+}  # fmt: skip
+
+
+def write_log(path: Path, processes: int) -> int:
+    """Write a log as auditd does (ENRICHED); return how many records are in it."""
+    number = 0
+    with path.open("wb") as log:
+        for index in range(processes):
+            for call, told in zip(
+                (b"execve", b"exit_group"), audit_records(index, shells=1), strict=True
+            ):
+                for kind, text in told:
+                    names = _LOGGED_NAMES % call if kind == SYSCALL else b""
+                    log.write(b"type=%s msg=%s%s\n" % (_TYPES[kind], text, names))
+                    number += 1
+    return number
+
+
+if __name__ == "__main__":
+    print(f"{measure(int(sys.argv[1]), int(sys.argv[2])):.3f}")

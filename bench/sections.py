@@ -1,0 +1,274 @@
+"""What is measured: each section is a function that returns rows for the report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench import host, paper
+from bench.builds import ROOT
+from bench.consumers import Consumer, Running, Sessiond
+from bench.host import BenchError, audit_lent, audit_status, cpu, memory, thread_cpu
+from bench.load import Growth, Spawner, arrived, percentile
+
+_SETTLE: Final = 1.0  # seconds between a start and the load
+# Seconds after the load that still count as its cost: what is buffered is worked off by then.
+_AFTERMATH: Final = 3.0
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, as the command line asks for it."""
+
+    consumers: Sequence[Consumer]
+    ours: Sequence[Sessiond]
+    spawner: Spawner | None
+    directory: Path
+    rounds: int
+    seconds: float
+    flat_seconds: float
+    idle_seconds: float
+    rate: float
+    quick: bool
+    backend: str
+
+
+def note(text: str) -> None:
+    """Tell how far it is."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _work(plan: Plan) -> Iterator[Path]:
+    # LAUREL runs as a user of its own and has to get at its directory.
+    directory = Path(tempfile.mkdtemp(dir=plan.directory))
+    directory.chmod(0o711)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def _started(plan: Plan, consumer: Consumer) -> Iterator[tuple[Running, Path]]:
+    with audit_lent(), _work(plan) as directory, consumer.running(directory) as running:
+        time.sleep(_SETTLE)
+        yield running, directory
+
+
+def _under_load(
+    plan: Plan, consumer: Consumer, *, rate: float, seconds: float, spawners: int, watch: bool
+) -> Row:
+    assert plan.spawner is not None
+    growth = Growth()
+    with audit_lent(), _work(plan) as directory:
+        with consumer.running(directory) as running:
+            time.sleep(_SETTLE)
+            at_start = memory(running.pid)
+            lost, kauditd = int(audit_status()["lost"]), thread_cpu("kauditd")
+            before = cpu(running.pid)
+            if watch:
+                with growth.watching(running.output):
+                    truth = plan.spawner.run(rate=rate, seconds=seconds, number=spawners)
+                    time.sleep(_AFTERMATH)
+            else:
+                truth = plan.spawner.run(rate=rate, seconds=seconds, number=spawners)
+                time.sleep(_AFTERMATH)
+            used = cpu(running.pid) - before
+            kernel = thread_cpu("kauditd") - kauditd
+            at_end = memory(running.pid)
+            lost = int(audit_status()["lost"]) - lost
+        # It has ended, so all that will ever be in its output is there.
+        execs, ends, delays = arrived(running.output, consumer.reader, truth, growth)
+        written = running.output.stat().st_size if running.output.exists() else 0
+    row: Row = {
+        "consumer": consumer.name,
+        "processes": truth.number,
+        "rate": truth.number / truth.seconds,
+        "cpu_us": used / truth.number / 1000,
+        "kauditd_us": kernel / truth.number / 1000,
+        "execs": execs,
+        "ends": ends,
+        "lost": lost,
+        "bytes": written / truth.number,
+        "start_s": running.seconds_to_ready,
+        "pss_start_mb": at_start["pss"],
+        "pss_end_mb": at_end["pss"],
+        "rss_start_mb": at_start["rss"],
+        "rss_end_mb": at_end["rss"],
+    }
+    if watch:
+        row |= {
+            "p50_ms": percentile(delays, 0.5),
+            "p99_ms": percentile(delays, 0.99),
+            "max_ms": delays[-1] if delays else None,
+        }
+    return row
+
+
+def _rounds(plan: Plan, consumers: Sequence[Consumer], **load: Any) -> list[Row]:  # noqa: ANN401 - handed on
+    rows = []
+    failed: set[str] = set()
+    for number in range(1, plan.rounds + 1):
+        for consumer in consumers:
+            if consumer.name in failed:
+                continue
+            try:
+                row = _under_load(plan, consumer, **load)
+            except BenchError as error:
+                failed.add(consumer.name)
+                note(f"{consumer.name}: left out of this section: {error}")
+                continue
+            rows.append(row)
+            note(
+                f"round {number}: {consumer.name}: {row['processes']} processes at "
+                f"{row['rate']:.0f}/s, {row['cpu_us']:.1f} us each, {row['execs']} execs, "
+                f"{row['ends']} ends"
+            )
+    return rows
+
+
+def load(plan: Plan) -> list[Row]:
+    """CPU, completeness, memory and start, at a steady rate."""
+    return _rounds(
+        plan, plan.consumers, rate=plan.rate, seconds=plan.seconds, spawners=1, watch=False
+    )
+
+
+def flat(plan: Plan) -> list[Row]:
+    """The same, as fast as two spawners can."""
+    return _rounds(plan, plan.consumers, rate=0, seconds=plan.flat_seconds, spawners=2, watch=False)
+
+
+def delay(plan: Plan) -> list[Row]:
+    """How long after its exec a process is in the file, at the steady rate."""
+    return _rounds(
+        plan, plan.consumers, rate=plan.rate, seconds=plan.seconds, spawners=1, watch=True
+    )
+
+
+def rules(plan: Plan) -> list[Row]:
+    """What an event costs with 1,000 more rules loaded."""
+    more = [
+        f"-a always,exit -F arch=b64 -S kexec_load -F auid={100_000 + number} -k never"
+        for number in range(1_000)
+    ]
+    consumers: list[Consumer] = []
+    for ours in plan.ours:
+        consumers.append(ours)
+        name = f"{ours.name}, 1,000 more rules"
+        consumers.append(Sessiond(name, ours.packages, backend=plan.backend, more_rules=more))
+    return _rounds(plan, consumers, rate=plan.rate, seconds=plan.seconds, spawners=1, watch=False)
+
+
+def idle(plan: Plan) -> list[Row]:
+    """CPU while nothing is started by us; what else the host does is counted as lines."""
+    rows = []
+    for consumer in plan.consumers:
+        try:
+            with _started(plan, consumer) as (running, _):
+                time.sleep(_AFTERMATH)
+                size = running.output.stat().st_size if running.output.exists() else 0
+                before, begin = cpu(running.pid), time.monotonic()
+                time.sleep(plan.idle_seconds)
+                used = cpu(running.pid) - before
+                seconds = time.monotonic() - begin
+                lines = 0
+                if running.output.exists():
+                    with running.output.open("rb") as output:
+                        output.seek(size)
+                        lines = sum(1 for _ in output)
+        except BenchError as error:
+            note(f"{consumer.name}: left out of this section: {error}")
+            continue
+        percent = used / 1e9 / seconds * 100
+        rows.append({"consumer": consumer.name, "idle_percent": percent, "lines": lines})
+        note(f"{consumer.name}: {percent:.3f}% of a core")
+    return rows
+
+
+def table(plan: Plan) -> list[Row]:
+    """What a process costs the pipeline, with more and more other processes in the table."""
+    sizes = (100, 10_000) if plan.quick else (100, 1_000, 10_000, 100_000)
+    lives = 2_000 if plan.quick else 5_000
+    rows = []
+    for number in range(1, plan.rounds + 1):
+        for ours in plan.ours:
+            for size in sizes:
+                done = subprocess.run(
+                    [sys.executable, "-m", "bench.paper", str(size), str(lives)],
+                    env=_python_path(ours.packages, ROOT),
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if done.returncode:
+                    raise BenchError(f"{ours.name}: {done.stderr.strip().splitlines()[-1]}")
+                cost = float(done.stdout)
+                rows.append({"consumer": ours.name, "table": size, "cpu_us": cost})
+                note(f"round {number}: {ours.name}, {size} processes: {cost:.1f} us each")
+    return rows
+
+
+def replay(plan: Plan) -> list[Row]:
+    """How fast a log is read, and whether memory depends on its size."""
+    least = 2_000 if plan.quick else 10_000
+    rows = []
+    with _work(plan) as directory:
+        log, output = directory / "audit.log", directory / "events.ndjson"
+        for processes in (least, 10 * least):
+            records = paper.write_log(log, processes)
+            for ours in plan.ours:
+                command = [sys.executable, "-m", "sessiond", "replay", "--output"]
+                begin = time.monotonic()
+                process = subprocess.Popen([*command, output, log], env=_python_path(ours.packages))
+                peak, ended = 0.0, 0
+                while not ended:
+                    # Not ru_maxrss: that of a new process begins with its parent's.
+                    peak = max(peak, host.peak_memory(process.pid))
+                    time.sleep(0.01)
+                    ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                took = time.monotonic() - begin
+                if process.returncode:
+                    raise BenchError(f"{ours.name}: replay failed: exit {process.returncode}")
+                used = usage.ru_utime + usage.ru_stime
+                row = {
+                    "consumer": ours.name,
+                    "records": records,
+                    "records_per_s": records / used,
+                    "wall_records_per_s": records / took,
+                    "peak_mb": peak,
+                }
+                rows.append(row)
+                note(f"{ours.name}: {records} records, {row['records_per_s']:.0f}/s of CPU")
+    return rows
+
+
+SECTIONS: Final = {
+    "load": load,
+    "flat": flat,
+    "delay": delay,
+    "idle": idle,
+    "rules": rules,
+    "table": table,
+    "replay": replay,
+}
+# Those that need root and the kernel's audit.
+KERNEL: Final = frozenset(("load", "flat", "delay", "idle", "rules"))
+
+
+def _python_path(*directories: Path) -> dict[str, str]:
+    path = os.pathsep.join(map(str, directories))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
