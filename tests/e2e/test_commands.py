@@ -23,13 +23,14 @@ def test_status_tells_what_runs(daemon: Daemon, truth: Truth) -> None:
     truth.run("spawn", 20)
     documents = daemon.settle()
     status = daemon.status()
-    assert status["health"] == {"state": "healthy", "problems": []}
+    assert status["health"] == {"state": "healthy", "problems": [], "told": 0}
     assert (status["role"], status["source"], status["rules"]) == ("unicast", "ebpf", 3)
     assert status["kernel"]["pid"] == daemon.pid
     lines = status["pipeline"]["lines"]
     assert sum(lines.values()) >= len(documents)
     assert lines["exec"] >= 20
-    assert not any(status["ledger"]["lost"].values())
+    hops = ("kernel", "socket", "record", "tracer", "output")
+    assert [status["ledger"][hop]["lost"] for hop in hops] == [0] * 5
 
 
 def test_status_reads_well(daemon: Daemon) -> None:

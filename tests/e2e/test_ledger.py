@@ -96,7 +96,12 @@ def at_once(spawns: Spawns) -> None:
 
 def test_what_the_kernel_lost_is_what_is_missing(make_daemon: MakeDaemon, spawns: Spawns) -> None:
     """Records made = received + lost, to the record; a quiet run afterwards has lost exactly 0."""
-    daemon = make_daemon({"auditd": {"audit_rules": RULES}, "canary": {"interval": 0}}).start()
+    settings = {
+        "auditd": {"audit_rules": RULES},
+        "session_metadata": {"ring_buffer": "64MiB"},  # room for all of them
+        "canary": {"interval": 0},
+    }
+    daemon = make_daemon(settings).start()
     account = Account(daemon)
     # An exec and an exit of each, the spawner included.
     assert account.of(lambda: spawns.run(100)) == (2 * 101, 0)
@@ -152,9 +157,9 @@ def test_after_a_loss_of_the_tracer_nothing_false_is_said(
     assert ledger["tracer"]["lost"] > 0
     told = [found for found in losses(daemon.documents()) if value(found, "sessiond.loss")]
     assert sum(value(found, "sessiond.loss.count") for found in told) == ledger["tracer"]["lost"]
-    for found in told:
-        assert nanoseconds(found["event"]["start"]) < after
-        assert nanoseconds(found["event"]["end"]) > before
+    # Others on this machine may have been lost as well before the ring was empty again.
+    assert nanoseconds(told[0]["event"]["start"]) < after
+    assert all(nanoseconds(found["event"]["end"]) > before for found in told)
     agree(inconsistent(daemon.documents()))
     agree(malformed(daemon))
     agree(_false(daemon.documents(), runs))

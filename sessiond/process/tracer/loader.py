@@ -210,7 +210,7 @@ def _refused(what: str) -> SourceUnavailableError:
 
 def _attach_syscalls(bcc: Any, module: Any) -> tuple[list[int], str | None]:  # noqa: ANN401
     """Attach to what changes a session, a group or an identity; these tracepoints need tracefs."""
-    root = next((root for root in _TRACEFS if (root / "events/syscalls").is_dir()), None)
+    root = next((root for root in _TRACEFS if os.access(root / "events/syscalls", os.X_OK)), None)
     if root is None:
         return [], (
             "setsid, setpgid and set*id are seen only at the next fork, exec or exit:"
