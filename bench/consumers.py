@@ -234,6 +234,8 @@ def _process(
         )
     try:
         yield process
+        if process.poll() is not None:
+            raise BenchError(f"ended under the load with {process.returncode}: {_last_words(log)}")
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -254,6 +256,11 @@ def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log: Path
             ]
             raise BenchError(f"{state}: {lines[-1]}")
         time.sleep(0.005)
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "it said nothing; perhaps the system log knows"
 
 
 def _listen(manager: socket.socket, ready: threading.Event) -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -50,10 +51,26 @@ def audit_status() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in auditctl("-s").splitlines() if " " in line)
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    with LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"  waiting for whoever holds {LOCK}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def why_not() -> str | None:
     """Say why nothing that needs the kernel's audit can be measured here; None when it can."""
     if os.geteuid() != 0:
         return "needs root"
+    with _alone():
+        return _in_the_way()
+
+
+def _in_the_way() -> str | None:
     try:
         status = audit_status()
     except BenchError as error:
@@ -67,10 +84,12 @@ def why_not() -> str | None:
 
 @contextmanager
 def audit_lent() -> Iterator[None]:
-    """Have the kernel's audit for oneself, without rules; at the end it is as it was found."""
-    with LOCK.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        reason = why_not()
+    """Have the kernel's audit for oneself, without rules; at the end it is as it was found.
+
+    Raises BenchError when another audit daemon runs, or the configuration is locked.
+    """
+    with _alone():
+        reason = _in_the_way()
         if reason:
             raise BenchError(reason)
         settings = audit_status()

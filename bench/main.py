@@ -201,12 +201,14 @@ def _measure(asked: argparse.Namespace, directory: Path) -> dict[str, Any]:
     }
     for name in wanted:
         print(f"bench: {name}", file=sys.stderr)
+        plan.failures.clear()
         try:
             found["sections"][name] = sections.SECTIONS[name](plan)
         except host.BenchError as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
-            left_out.append(f"{name}: {error}")
-            found["failed"] = True
+            plan.failures.append(str(error))
+        left_out += [f"{name}: {each}" for each in plan.failures]
+        found["failed"] |= bool(plan.failures)
     return found
 
 

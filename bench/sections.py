@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from bench.load import Growth, Spawner, arrived, percentile
 _SETTLE: Final = 1.0  # seconds between a start and the load
 # Seconds after the load that still count as its cost: what is buffered is worked off by then.
 _AFTERMATH: Final = 3.0
+
+# What a consumer that can't be measured leads to: it is left out, and the others go on.
+_FAILURES: Final = (BenchError, OSError, LookupError, ValueError, subprocess.SubprocessError)
 
 Row = dict[str, Any]
 
@@ -42,6 +45,12 @@ class Plan:
     rate: float
     quick: bool
     backend: str
+    failures: list[str] = field(default_factory=list)
+
+    def failed(self, consumer: Consumer, error: Exception) -> None:
+        """Note that a consumer can't be measured in a section, which goes on without it."""
+        self.failures.append(f"{consumer.name}: {error}")
+        note(f"{consumer.name}: left out of this section: {error}")
 
 
 def note(text: str) -> None:
@@ -126,9 +135,9 @@ def _rounds(plan: Plan, consumers: Sequence[Consumer], **load: Any) -> list[Row]
                 continue
             try:
                 row = _under_load(plan, consumer, **load)
-            except BenchError as error:
+            except _FAILURES as error:
                 failed.add(consumer.name)
-                note(f"{consumer.name}: left out of this section: {error}")
+                plan.failed(consumer, error)
                 continue
             rows.append(row)
             note(
@@ -189,8 +198,8 @@ def idle(plan: Plan) -> list[Row]:
                     with running.output.open("rb") as output:
                         output.seek(size)
                         lines = sum(1 for _ in output)
-        except BenchError as error:
-            note(f"{consumer.name}: left out of this section: {error}")
+        except _FAILURES as error:
+            plan.failed(consumer, error)
             continue
         percent = used / 1e9 / seconds * 100
         rows.append({"consumer": consumer.name, "idle_percent": percent, "lines": lines})
