@@ -474,4 +474,6 @@ def _field_reason(code: int, option: str, pair: str) -> str:
             who = "group" if name.endswith("gid") else "user"
             return f"there is no {who} {quote(value)} on this host"
     reason = _REASONS.get(code, "libaudit refuses {pair}")
-    return reason.format(name=show(name), value=quote(value), pair=quote(pair))
+    shown = show(name)
+    named = shown if shown.isprintable() else repr(shown)
+    return reason.format(name=named, value=quote(value), pair=quote(pair))
