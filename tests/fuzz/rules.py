@@ -44,8 +44,11 @@ def one(data: bytes) -> None:
     for rule in found:
         described = rules.LoadedRule(rule.data).describe()
         # Of odd values auditctl's way to show a rule is ambiguous: blanks in a path, operators in a
-        # value, separators in a key, numbers beyond the kernel's; and -p is taken where perm isn't.
-        if odd or not _PLAIN.fullmatch(described) or _AMBIGUOUS.search(described):
+        # value, separators in a key, numbers beyond the kernel's; -p is taken where perm isn't, and
+        # whether -w is of a file or a directory is not said.
+        if odd or described.startswith("-w") or _AMBIGUOUS.search(described):
+            continue
+        if not _PLAIN.fullmatch(described):
             continue
         with contextlib.suppress(RuleError):
             again = rules.parse(described, "again", path_mode=_regular)
