@@ -38,9 +38,9 @@ COMPILED = [
 extensions: list[Extension] = []
 needed: list[str] = []
 if os.environ.get("SESSIOND_COMPILE") == "1":
-    # pip asks first what is needed, in an environment that does not have it yet; the modules
-    # import msgspec, whose types mypy reads.
-    needed = ["mypy>=1.8", "msgspec"]
+    # pip asks first what is needed, in an environment that does not have it yet; mypy reads the
+    # types of what the modules import.
+    needed = ["mypy>=1.8", "msgspec", "orjson"]
     if find_spec("mypyc"):
         from mypyc.build import mypycify
 

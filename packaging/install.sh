@@ -52,7 +52,15 @@ if [ -z "${SESSIOND_COMPILE:-}" ] && command -v cc >/dev/null && [ -e "$headers/
     SESSIOND_COMPILE=1
 fi
 export SESSIOND_COMPILE="${SESSIOND_COMPILE:-0}"
-"$home/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade .
+install_package() {
+    "$home/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade .
+}
+if ! install_package; then
+    [ "$SESSIOND_COMPILE" = 1 ] || exit 1
+    echo "install: compiling failed, see above; installing without it" >&2
+    SESSIOND_COMPILE=0
+    install_package
+fi
 ln -sf "$home/bin/sessiond" /usr/local/bin/sessiond
 install -D -m 644 README.md "$home/share/doc/sessiond/README.md"
 
