@@ -184,7 +184,7 @@ class Journal:
 
     def clear(self) -> None:
         """Forget everything: there is nothing to go on with."""
-        forget_batch(self.memory)
+        self.memory[:] = bytes(MEMORY)
         for log in self._logs:
             with contextlib.suppress(OSError):
                 os.ftruncate(log, 0)

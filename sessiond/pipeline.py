@@ -174,7 +174,9 @@ class Pipeline:
 
         ``drained`` says that nothing more was there to read.
         """
-        self._wall_offset = wall_offset
+        # It is measured a little differently each time: stamps must not change places by that.
+        if abs(wall_offset - self._wall_offset) > MILLISECOND:
+            self._wall_offset = wall_offset
         if drained:
             self._drained = now
         self._take(self._assembler.feed(batch, now))

@@ -270,3 +270,17 @@ def test_however_the_two_voices_are_cut_the_story_is_the_same(
         dates = [each["@timestamp"] for each in own]
         assert dates == sorted(dates)
         assert own[-1]["event"]["action"] == "end"
+
+
+def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
+    """The offset between the clocks, measured at each reading, varies by some microseconds."""
+    bench = Bench(source="procfs", exact=False)
+    child, _ = bench.host.shell.fork(61, T + 1)
+    _, first = child.execute("ls", T + 2_000_000)
+    _, second = child.execute("id", T + 2_000_001)
+    _, end = child.exit(0, T + 2_000_002)
+    for records, jitter in ((first, 0), (second, 30_000), (end, -30_000)):
+        bench.pipeline.feed_audit(records, now=bench.now, wall_offset=BOOT + jitter)
+        bench.written += documents(bench.pipeline.poll(bench.now))
+    told = [(each["event"]["action"], each["process"]["name"]) for each in bench.settle()]
+    assert told == [("exec", "ls"), ("exec", "id"), ("end", "id")]

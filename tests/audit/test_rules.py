@@ -527,5 +527,5 @@ def test_which_events_the_rules_can_bring(text: str, audited: set[str]) -> None:
 
 def test_a_field_name_with_a_control_character_is_shown_harmlessly() -> None:
     """An error is one line, whatever stands in the file."""
-    with pytest.raises(rules.RuleError, match=r"'key=\\x1bx' has no value"):
+    with pytest.raises(RuleError, match=r"'key=\\x1bx' has no value"):
         rules.parse(b"-a always,exit -S open -F key=\x1bx>=\n", "f")

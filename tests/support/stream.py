@@ -236,6 +236,8 @@ class Stream:
         parent = value(process, "parent.pid")
         adopted = value(document, "sessiond.reparented_to.pid")
         now = parent if adopted is None else adopted
+        if parent == one.ppid and not self.exact:
+            return  # what procfs says a moment later
         if adopted is None and now != one.ppid and self._parent_was_there(document):
             # It told its parent a moment after its exec; in between it was adopted.
             return

@@ -16,6 +16,7 @@ import os
 import platform
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,8 @@ def _refused(what: str) -> SourceUnavailableError:
 
 def _attach_syscalls(bcc: Any, module: Any) -> tuple[list[int], str | None]:  # noqa: ANN401
     """Attach to what changes a session, a group or an identity; these tracepoints need tracefs."""
-    root = next((root for root in _TRACEFS if os.access(root / "events/syscalls", os.X_OK)), None)
+    readable = partial(os.access, mode=os.X_OK, effective_ids=True)
+    root = next((root for root in _TRACEFS if readable(root / "events/syscalls")), None)
     if root is None:
         return [], (
             "setsid, setpgid and set*id are seen only at the next fork, exec or exit:"
