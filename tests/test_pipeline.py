@@ -278,9 +278,10 @@ def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
     child, _ = bench.host.shell.fork(61, T + 1)
     _, first = child.execute("ls", T + 2_000_000)
     _, second = child.execute("id", T + 2_000_001)
-    _, end = child.exit(0, T + 2_000_002)
-    for records, jitter in ((first, 0), (second, 30_000), (end, -30_000)):
+    _, third = child.execute("env", T + 2_000_002)
+    _, end = child.exit(0, T + 2_000_003)
+    for records, jitter in ((first, 0), (second, 0), (third, 30_000), (end, -30_000)):
         bench.pipeline.feed_audit(records, now=bench.now, wall_offset=BOOT + jitter)
         bench.written += documents(bench.pipeline.poll(bench.now))
     told = [(each["event"]["action"], each["process"]["name"]) for each in bench.settle()]
-    assert told == [("exec", "ls"), ("exec", "id"), ("end", "id")]
+    assert told == [("exec", "ls"), ("exec", "id"), ("exec", "env"), ("end", "env")]
