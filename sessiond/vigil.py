@@ -64,8 +64,8 @@ class Vigil:
         """Look at everything; ``time`` is in ns since boot, ``clock`` in monotonic seconds."""
         try:
             status = self._audit.client.status()
-            self._losses(status, time, clock)
-            self._guarded(time, clock)
+            lost = self._losses(status, time, clock)
+            self._guarded(status, time, clock, lost=lost)
         except AuditUnavailableError as error:
             self._health.degraded("audit", str(error), time)
         else:
@@ -83,7 +83,8 @@ class Vigil:
 
     # Counters
 
-    def _losses(self, status: Status, time: int, clock: float) -> None:
+    def _losses(self, status: Status, time: int, clock: float) -> bool:
+        """Tell what was lost since the last look; return whether anything was."""
         # Somebody may have reset the counter (auditctl --reset-lost).
         lost = status.lost - self._kernel_lost if status.lost >= self._kernel_lost else status.lost
         self._kernel_lost = status.lost
@@ -116,6 +117,7 @@ class Vigil:
             self._pings = pings
             reason = f"{client.pinged_by} tried to take our place; the kernel refused"
             self._for_now("audit rival", reason, time, clock)
+        return bool(lost)
 
     def _lost(self, hop: str, number: int, reason: str, time: int) -> None:
         self._pipeline.lost(time, hop, number, reason, since=self._looked)
@@ -128,14 +130,14 @@ class Vigil:
 
     # Settings and rules
 
-    def _guarded(self, time: int, clock: float) -> None:
+    def _guarded(self, status: Status, time: int, clock: float, *, lost: bool) -> None:
         """Find what others have changed, say who it was, and put it back."""
         while self._pipeline.notices:
             change = self._pipeline.notices.popleft()
             if change.pid not in (os.getpid(), self._audit.owner):
                 self._changes.append((clock, change))
         self._changes = [each for each in self._changes if each[0] > clock - EXPLAINS]
-        found = {finding.what: finding for finding in self._guard.find()}
+        found = {each.what: each for each in self._guard.find(status, clock, lost=lost)}
         for what in [what for what in self._seen if what not in found]:
             del self._seen[what]
             self._health.recovered(what, time, self._repaired.pop(what, ""))

@@ -19,7 +19,6 @@ MODULES = sorted(path.relative_to(PROJECT) for path in PACKAGE.rglob("*.py"))
 TESTED_ELSEWHERE = {
     "sessiond/__main__.py": "tests/support/daemon.py",
     "sessiond/audit/session.py": "tests/e2e/test_lifecycle.py",
-    "sessiond/audit/watch.py": "tests/e2e/test_watch.py",
     "sessiond/daemon.py": "tests/e2e/test_lifecycle.py",
     "sessiond/output/__init__.py": "tests/output/test_delivery.py",
     "sessiond/output/rotation.py": "tests/output/test_file.py",

@@ -62,6 +62,7 @@ _DEL_RULE: Final = 1012
 _LIST_RULES: Final = 1013
 _SET_FEATURE: Final = 1018
 _GET_FEATURE: Final = 1019
+_CONFIG_CHANGE: Final = 1305
 _REPLACE: Final = 1329  # "are you still there?", to the registered socket
 _NLGRP_READLOG: Final = 1
 _STATUS_PID: Final = 0x04
@@ -143,6 +144,7 @@ class Counters(msgspec.Struct):
     truncated: int = 0  # records longer than the longest that audit makes
     forged: int = 0  # datagrams that did not come from the kernel; never handed out
     pings: int = 0  # another process tried to register
+    config_changes: int = 0  # records that say that somebody, or we, changed something
 
 
 class _Message(nlmsg):  # type: ignore[misc]
@@ -301,6 +303,8 @@ class AuditClient:
         kinds = self._reader.types
         if messages and (min(kinds) < _USER or _REPLACE in kinds):
             messages = [message for message in messages if self._is_record(message)]
+        if _CONFIG_CHANGE in kinds:
+            self.counters.config_changes += 1
         self.counters.received += len(messages)
         if messages:
             self.keep(messages)

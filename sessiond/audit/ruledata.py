@@ -206,6 +206,21 @@ def canonical(data: bytes) -> bytes:
 # --- as auditctl -l shows it ----------------------------------------------------------------------
 
 
+def hides(data: bytes, record_type: int) -> bool:
+    """Tell whether a rule may keep records of a type from everybody, its other fields aside.
+
+    It is one of the exclude list; which records its ``msgtype`` leaves alone is certain only where
+    that is compared for equality.
+    """
+    rule = unpack(data)
+    if rule.flags & LIST_MASK != EXCLUDE or rule.action == NEVER:
+        return False
+    return not any(
+        field.type == MSGTYPE and field.operator == _EQUAL and field.value != record_type
+        for field in rule.fields
+    )
+
+
 def describe(data: bytes) -> str:
     """Return the rule as ``auditctl -l`` prints it; raises ValueError when ``data`` isn't one.
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from typing import Final, NamedTuple
 
+from sessiond.audit import ruledata
 from sessiond.audit.client import LOCKED, AuditRequestError, Status, process_name
+from sessiond.audit.record import CONFIG_CHANGE
 from sessiond.audit.session import AuditSession
 from sessiond.options import Auditd
 
 # One thing is put back at most REPAIRS times in WINDOW seconds.
 REPAIRS: Final = 5
 WINDOW: Final = 60.0
+# How often, in seconds, the rules are listed although no record says that they were changed: a
+# thousand of them cost 7 ms.
+LISTING: Final = 30.0
 
 _MEANING: Final = {
     "enabled": "auditing is switched {}",
@@ -47,11 +52,18 @@ class Guard:
         self._repairs: defaultdict[str, deque[float]] = defaultdict(deque)
         self._listing: list[bytes] | None = None
         self._missing: list[bytes] = []
+        self._hidden = False  # a rule keeps the records of changes from us
+        self._blind = False  # whether they could not reach us when we looked last
+        self._changes = 0
+        self._list_at = 0.0
         self._had_owner = session.client.multicast and session.client.status().pid != 0
 
-    def find(self) -> list[Finding]:
-        """Return what differs now. Raises AuditRequestError when the kernel doesn't tell."""
-        status = self._session.client.status()
+    def find(self, status: Status, now: float, *, lost: bool) -> list[Finding]:
+        """Return what differs, by the kernel's ``status``, at ``now`` (monotonic seconds).
+
+        ``lost`` says that records were lost since the last time: a change of the rules may have
+        been among them. Raises AuditRequestError when the kernel doesn't tell.
+        """
         if self._session.client.multicast:
             return self._beside(status)
         findings = []
@@ -59,17 +71,21 @@ class Guard:
             findings.append(self._owner(status))
         locked = status.enabled == LOCKED
         for name, ours in self._session.expected.items():
-            now = getattr(status, name)
-            if now == ours or (name == "enabled" and now and ours):
+            current = getattr(status, name)
+            if current == ours or (name == "enabled" and current and ours):
                 continue
-            words = _MEANING[name].format("on" if now else "off", ours)
+            words = _MEANING[name].format("on" if current else "off", ours)
             if name != "enabled":
-                words = _MEANING[name].format(now, ours)
+                words = _MEANING[name].format(current, ours)
             findings.append(Finding(f"audit {name}", words, not locked))
         if locked and self._session.expected.get("enabled") != LOCKED:
             reason = "somebody locked the audit configuration until reboot (-e 2)"
             findings.append(Finding("audit lock", reason, repairable=False))
-        missing = self._missing_rules()
+        # Who changes rules while auditing is off leaves no record (kernel/auditfilter.c,
+        # audit_log_rule_change), and what another daemon is sent we don't see.
+        blind = not status.enabled or status.pid != self._session.owner
+        missing = self._missing_rules(now, unsure=blind or self._blind or lost)
+        self._blind = blind
         if missing:
             reason = f"{missing} of our {len(self._session.ours)} rules are gone from the kernel"
             findings.append(Finding("audit rules", reason, not locked))
@@ -90,18 +106,24 @@ class Guard:
         if finding.what == "audit owner":
             return self._repair_owner()
         if finding.what == "audit rules":
-            self._listing = None
+            self._list_at = now
             added = session.add_missing()
             return f"{added} rules were loaded again"
         name = finding.what.removeprefix("audit ")
         session.client.set(name, session.expected[name])
         return f"{name} was set to {session.expected[name]} again"
 
-    def _missing_rules(self) -> int:
-        listing = self._session.client.list_rules()
-        if listing != self._listing:
-            self._missing = self._session.missing(listing)
-            self._listing = listing
+    def _missing_rules(self, now: float, *, unsure: bool) -> int:
+        client = self._session.client
+        changes = client.counters.config_changes
+        if unsure or self._hidden or changes != self._changes or now >= self._list_at:
+            self._changes = changes
+            self._list_at = now + LISTING
+            listing = client.list_rules()
+            if listing != self._listing:
+                self._missing = self._session.missing(listing)
+                self._hidden = any(ruledata.hides(rule, CONFIG_CHANGE) for rule in listing)
+                self._listing = listing
         return len(self._missing)
 
     def _owner(self, status: Status) -> Finding:
@@ -126,7 +148,7 @@ class Guard:
 
     def _repair_owner(self) -> str:
         session = self._session
-        self._listing = None
+        self._listing, self._list_at = None, 0.0
         if session.client.multicast:
             session.take_over(self._settings)
             return "we are the audit daemon now"

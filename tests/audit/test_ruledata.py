@@ -126,3 +126,20 @@ def test_any_fields_are_described(
     assert ruledata.describe(data)
     reason = ruledata.objection(ruledata.unpack(data))
     assert reason is None or reason
+
+
+@pytest.mark.parametrize(
+    ("line", "hidden"),
+    [
+        ("-a always,exclude -F msgtype=CONFIG_CHANGE", True),
+        ("-a always,exclude -F msgtype=CWD", False),
+        ("-a always,exclude -F msgtype!=CWD", True),
+        ("-a always,exclude -F msgtype>=1300 -F msgtype<=1310", True),
+        ("-a always,exclude -F uid=0", True),
+        ("-a never,exclude -F uid=0", False),
+        ("-a always,exit -F arch=b64 -S execve", False),
+    ],
+)
+def test_rules_that_may_hide_a_record(line: str, hidden: bool) -> None:
+    """Those of the exclude list, unless they are for another type for certain."""
+    assert ruledata.hides(compiled(line), 1305) == hidden
