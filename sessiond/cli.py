@@ -286,7 +286,15 @@ def _run(arguments: argparse.Namespace) -> int:
         return with_output(config.load(arguments.config), arguments.output)
 
     log.configure("debug" if arguments.debug else "info")
-    loaded = load()
+    try:
+        loaded = load()
+    except errors.ConfigError:
+        # Set by the service manager, which does not start us again after this.
+        if (directory := os.environ.get("RUNTIME_DIRECTORY")) is not None:
+            from sessiond import daemon
+
+            daemon.leave_nothing(Path(directory))
+        raise
     log.configure("debug" if arguments.debug else loaded.logging.level, loaded.logging.format)
     from sessiond import daemon  # last: a wrong configuration is told without loading all that
 

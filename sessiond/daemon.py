@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -24,9 +25,10 @@ from sessiond import host, ledger, notify, saved, wiring
 from sessiond import log as logs
 from sessiond.audit import rules
 from sessiond.audit.batch import BATCH
-from sessiond.audit.session import AuditSession
+from sessiond.audit.session import AuditSession, clear_away
 from sessiond.config import diff, group_id, needs_restart, read_rules, user_id
 from sessiond.errors import (
+    AuditUnavailableError,
     OutputError,
     SavedStateError,
     SessiondError,
@@ -39,8 +41,9 @@ from sessiond.options import Config
 from sessiond.output import Delivery
 from sessiond.output.safe import open_directory, trusted_users
 from sessiond.pipeline import Pipeline
+from sessiond.privileges import PROC
 from sessiond.process.events import Observed, ProcessEvent
-from sessiond.process.procfs import Procfs, now
+from sessiond.process.procfs import Procfs, boot_id, now
 from sessiond.process.tracer import Declined, Source, open_source
 from sessiond.status import StatusServer
 from sessiond.vigil import Vigil
@@ -70,6 +73,9 @@ FINAL: Final = (2, 3)
 
 SYSCALLS: Final = ("execve", "execveat", "exit_group", "setsid")
 
+# What we have changed of audit, in the runtime directory.
+LEDGER: Final = "audit.json"
+
 log = structlog.get_logger()
 
 
@@ -84,6 +90,19 @@ def run(config: Config, load: Callable[[], Config]) -> int:
     Raises SessiondError when it can't start.
     """
     return asyncio.run(Daemon(config, load).run())
+
+
+def leave_nothing(directory: Path, handover: Handover | None = None) -> None:
+    """Take away what a crashed run left in the kernel, for a start that fails for good.
+
+    The service manager doesn't start us again then, and nobody would read the records of our rules.
+    ``directory`` is the runtime directory, ``handover`` what the manager kept.
+    """
+    handover = handover or Handover()
+    handover.give_up()
+    with contextlib.suppress(AuditUnavailableError):
+        for note in clear_away(directory / LEDGER, boot_id(PROC), handover.audit):
+            log.warning("audit", note=note)
 
 
 def _make_directories(config: Config) -> None:
@@ -157,7 +176,7 @@ class Daemon:
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._names.close())
-            self._open(stack)
+            self._open(stack, self._wanted())
             status = await self._serve_status()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             self._listen(loop)
@@ -204,16 +223,25 @@ class Daemon:
         self._stop_reason = self._stop_reason or reason
         self._stop.set()
 
-    def _open(self, stack: contextlib.ExitStack) -> None:
+    def _wanted(self) -> rules.RuleSet:
+        """Return the configured rules. Raises ConfigError or RuleError, and then leaves none."""
+        settings = self._config.auditd
+        try:
+            wanted = rules.parse_all(read_rules(settings), keep_going=settings.ignore_errors)
+        except SessiondError:
+            leave_nothing(self._config.runtime_directory, self._handover)
+            raise
+        for warning in (*wanted.warnings, *wanted.errors):
+            log.warning("rule", problem=str(warning))
+        return wanted
+
+    def _open(self, stack: contextlib.ExitStack, wanted: rules.RuleSet) -> None:
         """Open everything, in the order in which it must work; ``stack`` closes it in reverse.
 
         Outputs first: who can't write has no reason to listen. The source before the rules: who is
         audited must be known already.
         """
         config = self._config
-        wanted = rules.parse_all(read_rules(config.auditd), keep_going=config.auditd.ignore_errors)
-        for warning in (*wanted.warnings, *wanted.errors):
-            log.warning("rule", problem=str(warning))
         _make_directories(config)
         self._boot_time = host.boot_time_ns(config.runtime_directory / "boot_time")
         for output in wiring.outputs(config):
@@ -239,7 +267,7 @@ class Daemon:
         self._audit = AuditSession.claim(
             config.auditd,
             wanted,
-            ledger=config.runtime_directory / "audit.json",
+            ledger=config.runtime_directory / LEDGER,
             boot_id=self._host.boot_id,
             adopted_fd=self._handover.audit,
             adopted_listener=self._handover.listener,
@@ -353,15 +381,21 @@ class Daemon:
 
     def _open_source(self, *, after: str | None = None) -> tuple[Source, list[Declined]]:
         settings = self._config.session_metadata
-        return open_source(
-            "auto" if after else settings.backend,
-            self._procfs,
-            ring_bytes=settings.ring_buffer,
-            args_limit=settings.args_limit,
-            after=after,
-            handed_on=() if after else self._handover.tracer,
-            keep=self._keep_chunk,
-        )
+        try:
+            return open_source(
+                "auto" if after else settings.backend,
+                self._procfs,
+                ring_bytes=settings.ring_buffer,
+                args_limit=settings.args_limit,
+                after=after,
+                handed_on=() if after else self._handover.tracer,
+                keep=self._keep_chunk,
+            )
+        except SourceUnavailableError as error:
+            if after or settings.backend == "auto" or not settings.fallback:
+                raise
+            source, declined = self._open_source(after=settings.backend)
+            return source, [Declined(error.source, error.reason, error.fix), *declined]
 
     def _close_audit(self) -> None:
         """Give the audit subsystem back, or on, and write what was still on its way."""

@@ -23,6 +23,7 @@ from sessiond.audit.client import (
     AuditState,
     Status,
     never_audit,
+    process_name,
 )
 from sessiond.audit.rules import LoadedRule, RuleSet
 from sessiond.errors import AuditUnavailableError, OutputError
@@ -227,7 +228,9 @@ class AuditSession:
         # gap: with both at once every record would come twice.
         self._replace(AuditClient.open(receive_buffer=settings.receive_buffer))
         try:
-            self._state = AuditState.capture(self.client)
+            # Who was the audit daemon before gives back at the end what it found at first.
+            if not self._state.ours:
+                self._state = AuditState.capture(self.client)
             self._claim_unicast(settings, wanted)
         except BaseException:
             self.give_way(settings)
@@ -366,6 +369,28 @@ class AuditSession:
             with contextlib.suppress(OSError):
                 self._ledger.unlink()
         return left
+
+
+def clear_away(ledger: Path, boot_id: str, adopted_fd: int | None = None) -> list[str]:
+    """Undo what a run that crashed has left, when we can't start; return in words what was done.
+
+    Nobody would read the records of its rules. While the audit daemon is a living process nothing
+    is touched: the rules may be in use. ``adopted_fd`` is the audit socket of that run, if the
+    service manager kept it. Raises AuditUnavailableError.
+    """
+    if not ledger.exists():
+        return []
+    with AuditClient.open(adopted_fd=adopted_fd) as client:
+        session = AuditSession(client, ledger, boot_id)
+        session._resume()
+        owner = client.status().pid
+        if owner and process_name(owner) is not None:
+            return []
+        count = len(session.ours)
+        left = session.release(keep_rules=False)
+    if count:
+        left.insert(0, f"{count} rules of an earlier run, which crashed, were taken away")
+    return [*session.notes, *left]
 
 
 def _among(rule: bytes, those: list[bytes]) -> bool:

@@ -62,6 +62,57 @@ def test_a_restart_after_a_crash_cleans_up(make_daemon: MakeDaemon, foreign_rule
     assert AuditState.read() == found
 
 
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"auditd": {"audit_rules": "-a always,exit -S nonsense"}}, 3),
+        ({"auditd": {"backlog_limit": "many"}}, 2),
+    ],
+    ids=["rule", "type"],
+)
+def test_a_start_that_fails_for_good_after_a_crash_cleans_up(
+    make_daemon: MakeDaemon, foreign_rule: str, settings: dict[str, object], code: int
+) -> None:
+    """What the crashed run left is taken away when nobody starts us again."""
+    found = AuditState.read()
+    daemon = make_daemon()
+    daemon = make_daemon(RUNTIME_DIRECTORY=str(daemon.directory.with_name("daemon-1") / "run"))
+    daemon.start()
+    daemon.stop(signal.SIGKILL)
+    daemon.configure(settings)
+    daemon.spawn()
+    assert daemon.wait() == code
+    assert "taken away" in daemon.log.read_text()
+    assert AuditState.read() == found
+    assert AuditState.read().rules == (foreign_rule,)
+
+
+def test_a_bad_start_leaves_a_running_daemon_alone(make_daemon: MakeDaemon) -> None:
+    """Another start in the same directories, with rules that are wrong, takes nothing away."""
+    daemon = make_daemon().start()
+    running = AuditState.read()
+    daemon.configure({"auditd": {"audit_rules": "-a always,exit -S nonsense"}})
+    assert daemon.command("run").returncode == 3
+    assert AuditState.read() == running
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_source_that_can_not_be_had(make_daemon: MakeDaemon, fallback: bool) -> None:
+    """The next one is used, and it is told; without session_metadata.fallback the start fails."""
+    # No room for its descriptors: the kernel's programs can't be handed over.
+    settings = {"session_metadata": {"backend": "ebpf", "fallback": fallback}}
+    daemon = make_daemon(settings, BCC_KERNEL_SOURCE="/nowhere")
+    daemon.prefix = ["prlimit", "--nofile=24:24"]
+    daemon.spawn()
+    if not fallback:
+        assert daemon.wait() == 5
+        return
+    daemon.wait_notified("READY=1")
+    status = daemon.status()
+    assert status["source"] == "proc_connector"
+    assert list(status["declined"]) == ["ebpf"]
+
+
 def test_a_restart_with_other_rules_after_a_crash(
     make_daemon: MakeDaemon, audit_state: AuditState
 ) -> None:
