@@ -6,6 +6,7 @@ procfs at once. What is gone by then is told as far as fork's inheritance makes 
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import time
@@ -114,7 +115,10 @@ class ProcConnectorSource:
         return []
 
     def drain(self) -> list[ProcessEvent]:
-        """Return what has happened since the last call, in the kernel's order; never block."""
+        """Return what has happened since the last call, in the kernel's order; never block.
+
+        Raises OSError when the socket is dead.
+        """
         events, self._pending = self._pending, []
         messages, lost = self._receive()
         last_exec = {
@@ -158,7 +162,10 @@ class ProcConnectorSource:
                 data = self._socket.recv(_DATAGRAM)
             except BlockingIOError:
                 return messages, lost
-            except OSError:  # ENOBUFS: at least one is missing, the numbers will tell how many
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise  # the socket is of no use any more
+                # At least one is missing, the numbers will tell how many.
                 lost, self._ahead = lost + 1, self._ahead + 1
                 continue
             if len(data) < _MESSAGE.size + _NUMBERS.size:

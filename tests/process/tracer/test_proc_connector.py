@@ -155,6 +155,17 @@ def test_overrun_is_counted(truth: Truth, kernel_lock: None) -> None:
     assert len([event for event in events if isinstance(event, Forked)]) < 300
 
 
+def test_a_dead_socket_is_an_error() -> None:
+    """What is no loss of messages ends the source, rather than being tried for ever."""
+    source: Any = open_source("proc_connector", Procfs())[0]
+    source.drain()
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), source.fileno())
+    with pytest.raises(OSError, match="non-socket"):
+        source.drain()
+    source.close()
+
+
 def test_snapshot_comes_first() -> None:
     """The first drain has the processes that were there, the resnapshot has them again."""
     source, _ = open_source("proc_connector", Procfs())
