@@ -19,8 +19,10 @@ pytestmark = pytest.mark.kernel
 
 MakeDaemon = Callable[..., Daemon]
 
-# In full it takes 20,000 spawns and one and a half minutes.
+# In full it is 20,000 spawns.
 COUNT = int(os.environ.get("SESSIOND_LATENCY_SPAWNS", "4000"))
+# How long, in seconds, the daemon is stopped at the least; in full it is a minute.
+STOPPED = float(os.environ.get("SESSIOND_LATENCY_STOPPED", "0"))
 # How much longer than on the bare machine the longest of all spawns may take, in microseconds.
 STALL = 50_000.0
 
@@ -57,8 +59,12 @@ def test_no_spawn_is_stalled(
 
     def while_stopped() -> Took:
         daemon.send(signal.SIGSTOP)
+        end = time.monotonic() + STOPPED
         try:
-            return spawns.run(COUNT)
+            took = spawns.run(COUNT)
+            while time.monotonic() < end:
+                took = max(took, spawns.run(COUNT), key=lambda each: each.max)
+            return took
         finally:
             daemon.send(signal.SIGCONT)
 

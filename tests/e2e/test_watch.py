@@ -35,6 +35,39 @@ signal.signal(signal.SIGUSR1, detach)
 """
 
 
+# As sitecustomize.py in the daemon: from SIGUSR1 on audit records are taken, and go nowhere.
+STUCK = """
+import signal
+
+def stick(*_):
+    from sessiond.pipeline import Pipeline
+    Pipeline.feed_audit = lambda *_, **__: None
+
+signal.signal(signal.SIGUSR1, stick)
+"""
+
+
+# As sitecustomize.py in the daemon: at SIGUSR1 it is the audit daemon no more, and doesn't know.
+UNREGISTERED = """
+import os, signal
+
+def leave(*_):
+    from sessiond.audit.client import AuditClient
+    with AuditClient.open() as client:
+        client.unregister()
+
+signal.signal(signal.SIGUSR1, leave)
+"""
+# Then it stops, before it can find out.
+STOPPED = """
+def stop(*_):
+    leave()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+signal.signal(signal.SIGUSR1, stop)
+"""
+
+
 def degraded(daemon: Daemon, what: str, seconds: float = 4) -> Document:
     """Wait for the event that says that ``what`` is in trouble."""
     return daemon.await_one(seconds, event__action="sessiond-degraded", sessiond__health__what=what)
@@ -74,6 +107,33 @@ def test_what_others_change_is_told_and_put_back(
     truth.run("spawn", 3)
     assert len([each for each in daemon.settle() if each["event"]["action"] == "exec"]) >= 3
     agree(malformed(daemon))
+
+
+@pytest.mark.parametrize(
+    ("hide", "show"),
+    [
+        (["-e", "0"], ["-e", "1"]),
+        (
+            ["-A", "exclude,always", "-F", "msgtype=CONFIG_CHANGE"],
+            ["-d", "exclude,always", "-F", "msgtype=CONFIG_CHANGE"],
+        ),
+    ],
+    ids=["audit off", "excluded"],
+)
+def test_rules_that_go_without_a_record_are_missed(
+    make_daemon: MakeDaemon, hide: list[str], show: list[str]
+) -> None:
+    """No record tells that the rules were changed; within two seconds we do, and load them."""
+    daemon = make_daemon().start()
+    ours = AuditState.read()
+    auditctl(*hide)
+    try:
+        auditctl("-d", "always,exit", *ours.rules[0].split()[2:])
+        degraded(daemon, "audit rules", 3.5)
+    finally:
+        auditctl(*show)
+    recovered(daemon, "audit rules")
+    assert sorted(AuditState.read().rules) == sorted(ours.rules)
 
 
 def test_without_reconcile_it_is_only_told(make_daemon: MakeDaemon) -> None:
@@ -141,6 +201,73 @@ def test_we_take_over_when_the_audit_daemon_leaves(
     truth.run("spawn", 3)
     daemon.await_one(event__action="exec", process__name="truth")
     assert daemon.status()["ledger"]["balanced"]
+
+
+def test_a_listener_tells_that_the_audit_daemon_left(
+    make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    """By socket_type multicast nothing is taken over: it is a problem until there is a new one."""
+    owner = auditd()
+    until(lambda: AuditState.read().owner == owner.pid, 10, "auditd's registration")
+    daemon = make_daemon({"auditd": {"socket_type": "multicast"}}).start()
+    owner.terminate()
+    owner.wait(10)
+    degraded(daemon, "audit owner")
+    assert daemon.status()["role"] == "multicast"
+    auditd()
+    recovered(daemon, "audit owner")
+
+
+def test_a_lost_registration_is_made_again(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """The kernel no longer sends us anything: we register anew, and tell the gap."""
+    (tmp_path / "sitecustomize.py").write_text(UNREGISTERED)
+    daemon = make_daemon(PYTHONPATH=str(tmp_path)).start()
+    daemon.send(signal.SIGUSR1)
+    told = degraded(daemon, "audit owner")
+    assert told["event"]["start"] < told["event"]["end"]
+    recovered(daemon, "audit owner")
+    assert AuditState.read().owner == daemon.pid
+
+
+def test_who_takes_our_place_has_it_until_it_leaves(
+    make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """We say who it is, listen beside it, and are the audit daemon again when it has gone."""
+    # The kernel takes the place of no reader that lives, not even of one that doesn't read.
+    (tmp_path / "sitecustomize.py").write_text(UNREGISTERED + STOPPED)
+    daemon = make_daemon(PYTHONPATH=str(tmp_path)).start()
+    daemon.send(signal.SIGUSR1)
+    try:
+        until(lambda: AuditState.read().owner == 0, 5, "no audit daemon")
+        rival = auditd()
+        until(lambda: AuditState.read().owner == rival.pid, 10, "auditd's registration")
+    finally:
+        daemon.send(signal.SIGCONT)
+    told = degraded(daemon, "audit owner")
+    assert f"pid {rival.pid}" in value(told, "sessiond.health.reason")
+    recovered(daemon, "audit owner")
+    assert daemon.status()["role"] == "multicast"
+    rival.terminate()
+    rival.wait(10)
+    until(lambda: daemon.status()["role"] == "unicast", 10, "our registration")
+    assert AuditState.read().owner == daemon.pid
+    assert daemon.status()["ledger"]["balanced"]
+
+
+def test_a_stuck_pipeline_starves_the_watchdog(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """The loop turns, and nothing comes through: that is no life worth telling of."""
+    (tmp_path / "sitecustomize.py").write_text(STUCK)
+    settings = {"canary": {"interval": "1s", "timeout": "2s"}}
+    environment = {"WATCHDOG_USEC": "1000000", "PYTHONPATH": str(tmp_path)}
+    daemon = make_daemon(settings, **environment).start()
+    until(lambda: daemon.status()["canary"]["seen"] >= 1, 10, "a canary that came back")
+    daemon.send(signal.SIGUSR1)
+    degraded(daemon, "canary", 10)
+    daemon.wait_notified("WATCHDOG=1")
+    daemon.notified.clear()
+    time.sleep(1)
+    with pytest.raises(AssertionError):
+        daemon.wait_notified("WATCHDOG=1", 0.5)
 
 
 def test_a_canary_proves_the_way(make_daemon: MakeDaemon) -> None:
