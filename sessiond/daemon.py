@@ -483,6 +483,9 @@ class Daemon:
         events = self._drain()
         time_now = now()
         pipeline.feed_process(events)
+        connecting = pipeline.connecting()
+        if connecting:
+            pipeline.connected(self._procfs.connections(connecting))
         self._reconcile()
         pipeline.feed_audit(records, now=time_now, wall_offset=wall_offset(), drained=drained)
         if not self._source.exact:

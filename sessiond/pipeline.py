@@ -28,6 +28,7 @@ from sessiond.ecs.process import UNSET_ID
 from sessiond.ledger import Losses, account
 from sessiond.lines import Encoders, LineOptions, Lines
 from sessiond.process.audited import MOST_KEPT, execution, shortened
+from sessiond.process.entry import is_sshd
 from sessiond.process.events import (
     Changed,
     Executed,
@@ -145,6 +146,7 @@ class Pipeline:
         self._ends: dict[Process, int] = {}
         self._sessions: dict[Process, int] = {}
         self._wanted: set[int] = set()
+        self._connecting: set[int] = set()
         self._wall_offset = 0
         self._drained = 0
         self._polled: int | None = None
@@ -218,6 +220,9 @@ class Pipeline:
 
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
+        if is_sshd(event.comm):
+            # For a connection that it has taken, or in one that was there before us.
+            self._connecting.update((event.facts.pid, event.creator_pid))
         if doubtful:
             self.table.doubt(process, event.time + 1)
         if self.options.fork_events and not event.facts.kernel_thread:
@@ -326,6 +331,18 @@ class Pipeline:
         if not wanted and not self.options.exact:
             wanted = self._unknown_relatives()
         return wanted
+
+    def connecting(self) -> set[int]:
+        """Of which processes it should be found out, before ``poll``, who is connected to them."""
+        connecting, self._connecting = self._connecting, set()
+        return connecting
+
+    def connected(self, connections: Mapping[int, bytes]) -> None:
+        """Take in what was found of them, as in SSH_CONNECTION."""
+        for pid, connection in connections.items():
+            process = self.table.get(pid)
+            if process is not None and process.connection is None:
+                self.table.connected(process, connection)
 
     def poll(self, now: int) -> list[bytes]:
         """Handle all that is ready or overdue; return its lines."""

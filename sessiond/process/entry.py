@@ -131,6 +131,11 @@ def decide(candidate: Candidate) -> Decision:
     return Decision(Origin.NONE)
 
 
+def is_sshd(comm: bytes) -> bool:
+    """Tell whether this is the name of a part of OpenSSH's server."""
+    return comm in _SSHD
+
+
 def source_address(connection: bytes) -> str | None:
     """Give the client's address of an SSH_CONNECTION (sshd(8)); None if it doesn't hold one.
 

@@ -9,9 +9,13 @@ and to no later one with the same pid, so what comes together here was never two
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
+import struct
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,6 +36,7 @@ _ENVIRONMENT_LIMIT: Final = 256 * 1024
 _ATTEMPTS: Final = 3
 
 _DELETED: Final = b" (deleted)"
+_ESTABLISHED: Final = b"01"  # TCP_ESTABLISHED of net/tcp_states.h
 _SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth")
 
 
@@ -202,6 +207,29 @@ def parse_connection(environment: bytes) -> bytes | None:
     return found[2].partition(b"\0")[0] if found[1] else None
 
 
+def parse_tcp(table: bytes) -> dict[int, bytes]:
+    """Find the established connections in /proc/net/tcp or tcp6 (proc_net_tcp.rst), by inode.
+
+    Each is written as in SSH_CONNECTION: the other side's address and port, then our own.
+    """
+    found = {}
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) > 9 and words[3] == _ESTABLISHED:
+            with contextlib.suppress(ValueError):
+                ends = _address(words[2]) + b" " + _address(words[1])
+                found[int(words[9])] = ends
+    return found
+
+
+def _address(end: bytes) -> bytes:
+    """Read "0100007F:1F90": words of 32 bits, each in the order of this machine, and a port."""
+    address, _, port = end.decode("ascii").partition(":")
+    words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    return f"{ipaddress.ip_address(packed)} {int(port, 16)}".encode()
+
+
 def parse_namespace(link: bytes) -> int | None:
     """Take the inode number from a link like "pid:[4026531836]"; None if it isn't one."""
     number = link[link.find(b"[") + 1 : -1]
@@ -251,6 +279,34 @@ class Procfs:
         A zombie is found: of its program nothing but comm is left.
         """
         return self._observe(pid, zombies=True)
+
+    def connections(self, pids: Iterable[int]) -> dict[int, bytes]:
+        """The TCP connection that each of these processes holds; not those that hold none.
+
+        As in SSH_CONNECTION, see ``parse_tcp``. A process that is gone holds none.
+        """
+        tables: dict[Path, dict[int, bytes]] = {}  # by network namespace
+        found = {}
+        for pid in pids:
+            process = Path(os.fsdecode(self._root), str(pid))
+            try:
+                namespace = (process / "ns/net").readlink()
+                links = [os.fsencode(each.readlink()) for each in (process / "fd").iterdir()]
+                if namespace not in tables:
+                    read = [path.read_bytes() for path in process.glob("net/tcp*")]
+                    tables[namespace] = {
+                        k: v for table in read for k, v in parse_tcp(table).items()
+                    }
+            except PermissionError:
+                self.denied += 1
+                continue
+            except OSError:
+                continue
+            inodes = [parse_namespace(link) for link in links if link.startswith(b"socket:[")]
+            held = [tables[namespace][each] for each in inodes if each in tables[namespace]]
+            if held:
+                found[pid] = held[0]
+        return found
 
     def _observe(self, pid: int, *, zombies: bool) -> Observed | None:
         try:

@@ -498,6 +498,15 @@ class ProcessTable:
             else:
                 self._drop(next(iter(self._by_pid.values())))
 
+    def connected(self, process: Process, connection: bytes) -> None:
+        """Take in from where an sshd's client comes; what it has let in before knows it, too."""
+        process.connection = connection
+        for each in self:
+            if each.entry_type == "sshd" and each.entry_source is None:
+                each.entry_source = _source_of(each)
+                for state in each.states:
+                    state.cached = None
+
     def cgroup_of(self, process: Process, state: State) -> bytes | None:
         """The cgroup's path in that state, None where no source told."""
         cgroup_id = state.facts.cgroup_id
@@ -635,8 +644,8 @@ class ProcessTable:
             case entry.Origin.ITSELF:
                 state.entry_leader = ITSELF
                 process.entry_type = decision.type
-                if decision.type == "sshd" and process.connection is not None:
-                    process.entry_source = entry.source_address(process.connection)
+                if decision.type == "sshd":
+                    process.entry_source = _source_of(process)
             case entry.Origin.PARENT:
                 state.entry_leader = inherited
             case entry.Origin.SESSION:
@@ -726,6 +735,18 @@ class ProcessTable:
         state.group_leader = _cut(state.group_leader)
         state.session_leader = _cut(state.session_leader)
         state.entry_leader = _cut(state.entry_leader)
+
+
+def _source_of(process: Process) -> str | None:
+    """From where a login came: as its environment says, or one of the sshd processes above it."""
+    each: Process | Reference | None = process
+    while isinstance(each, Process):
+        if each.connection is not None:
+            return entry.source_address(each.connection)
+        each = each.creator
+        if isinstance(each, Process) and not entry.is_sshd(each.state.program.comm):
+            return None
+    return None
 
 
 def _entry_of(relative: Relative, state: State | None) -> Relative:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fuzz.run import HERE, TARGETS, inputs
@@ -26,7 +28,7 @@ def test_known_input(name: str) -> None:
     importlib.util.find_spec("atheris") is None, reason="needs atheris, of the extra dev"
 )
 @pytest.mark.parametrize("name", TARGETS)
-def test_new_input(name: str) -> None:
+def test_new_input(name: str, tmp_path: Path) -> None:
     """The invariant holds for what a fuzzer thinks of in a few seconds."""
     done = subprocess.run(
         # timeout(1) as the parent: the kernel counts our own memory as that of who we start.
@@ -34,6 +36,7 @@ def test_new_input(name: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        cwd=HERE,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stdout[-4000:].decode("utf-8", "replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from sessiond.process.procfs import (
     parse_namespace,
     parse_stat,
     parse_status,
+    parse_tcp,
     split_device,
 )
 
@@ -763,3 +765,46 @@ def test_the_boot_has_an_id() -> None:
     """A UUID, the same until the next boot."""
     assert len(procfs.boot_id()) == 36
     assert procfs.boot_id() == procfs.boot_id()
+
+
+TCP = b"""\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1 x
+   1: 0100007F:0016 070200C0:C822 01 00000000:00000000 00:00000000 00000000     0        0 12 1 x
+"""
+TCP6 = b"""\
+  sl  local_address                         remote_address                        st
+0: 00000000000000000000000001000000:0016 B80D0120000000000000000007000000:C823 01 0:0 0:0 0 0 0 13
+"""
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the samples are of a little-endian machine")
+def test_connections_are_those_that_are_established() -> None:
+    """The other side first, as in SSH_CONNECTION; who listens is connected to nobody."""
+    assert parse_tcp(TCP) == {12: b"192.0.2.7 51234 127.0.0.1 22"}
+    assert parse_tcp(TCP6) == {13: b"2001:db8::7 51235 ::1 22"}
+
+
+@given(st.binary(max_size=300))
+def test_any_table_of_connections_is_read(table: bytes) -> None:
+    """A line that is none is left out."""
+    assert isinstance(parse_tcp(b"head\n" + table), dict)
+
+
+def test_a_process_is_known_by_the_connection_that_it_holds() -> None:
+    """Of whoever holds none, nothing is said; nor of whoever is gone."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours, theirs = server.getsockname()[1], 0
+        with socket.create_connection(server.getsockname()) as client:
+            accepted, (_, theirs) = server.accept()
+            with accepted:
+                client.set_inheritable(False)
+                held = [accepted.fileno()]
+                child = subprocess.Popen(["sleep", "9"], pass_fds=held)
+            client_side = f"127.0.0.1 {theirs} 127.0.0.1 {ours}".encode()
+            try:
+                connections = Procfs().connections([child.pid, 2, 4_000_000])
+            finally:
+                child.kill()
+                child.wait()
+    assert connections == {child.pid: client_side}

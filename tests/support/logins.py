@@ -14,7 +14,8 @@ SSHD = Path("/usr/sbin/sshd")
 PRIVILEGE_SEPARATION = Path("/run/sshd")
 
 _CONFIG = """\
-ListenAddress 127.0.0.1:{port}
+ListenAddress 0.0.0.0:{port}
+ListenAddress [::1]:{port}
 HostKey {directory}/host_key
 AuthorizedKeysFile {directory}/user_key.pub
 PidFile none
@@ -70,21 +71,26 @@ class Sshd:
         if self._made_separation:
             PRIVILEGE_SEPARATION.rmdir()
 
-    def command(self, command: str, *, terminal: bool = False) -> list[str]:
-        """Return the ssh command line that runs ``command`` there, with a terminal if wanted."""
+    def command(
+        self, command: str, *, terminal: bool = False, address: str = "127.0.0.1"
+    ) -> list[str]:
+        """Return the ssh command line that runs ``command`` there, with a terminal if wanted.
+
+        ``address`` is one of this host, which the connection comes from and goes to.
+        """
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
         return [
             "ssh",
             *(["-tt"] if terminal else []),
             *(f"-o{option}" for option in options),
             *("-F", "none", "-i", str(self.directory / "user_key"), "-p", str(self.port)),
-            *("root@127.0.0.1", command),
+            *("-b", address, f"root@{address}", command),
         ]
 
-    def login(self, command: str, *, terminal: bool = False) -> str:
+    def login(self, command: str, *, terminal: bool = False, address: str = "127.0.0.1") -> str:
         """Log in, run ``command`` by the login shell, and return what it prints."""
         done = subprocess.run(
-            self.command(command, terminal=terminal),
+            self.command(command, terminal=terminal, address=address),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,0 +1,176 @@
+"""Logins and what they leave behind: every process knows through which one it came, and from where.
+
+Each test has a program executed at the end of some way into the host, known by its argument.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, Document, value
+from support.logins import Sshd, Tmux
+from support.manager import UserManager
+from support.stream import agree, inconsistent, malformed
+
+pytestmark = pytest.mark.kernel
+
+NOBODY = "65534"
+
+
+@pytest.fixture
+def token() -> str:
+    """An argument that no other process has."""
+    return str(uuid.uuid4())
+
+
+def executed(daemon: Daemon, token: str) -> Document:
+    """Wait for the exec of ``/bin/true TOKEN``."""
+    return daemon.await_one(event__action="exec", process__args=["/bin/true", token])
+
+
+def came_by_ssh(document: Document, address: str = "127.0.0.1") -> bool:
+    entry = document["process"]["entry_leader"]
+    return bool(entry["entry_meta"] == {"type": "sshd", "source": {"ip": address}})
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_ssh_login(daemon: Daemon, sshd: Sshd, token: str, terminal: bool, address: str) -> None:
+    """The login shell is session and entry leader, by sshd, with the client's address."""
+    sshd.login(f"/bin/true {token}; :", terminal=terminal, address=address)
+    document = executed(daemon, token)
+    process = document["process"]
+    assert came_by_ssh(document, address)
+    assert process["entry_leader"]["entity_id"] == process["session_leader"]["entity_id"]
+    assert process["parent"]["entity_id"] == process["entry_leader"]["entity_id"]
+    assert process["entry_leader"]["args"][1:] == ["-c", f"/bin/true {token}; :"]
+    assert process["interactive"] is terminal
+    assert (value(process, "tty.char_device.major") == 136) is terminal
+    agree(inconsistent(daemon.documents()))
+    agree(malformed(daemon))
+
+
+def test_two_logins_at_once_are_told_apart(daemon: Daemon, sshd: Sshd, token: str) -> None:
+    """Each of their processes has the address of its own."""
+    addresses = {"127.0.0.2": f"{token}-2", "127.0.0.3": f"{token}-3"}
+    logins = [
+        subprocess.Popen(
+            sshd.command(f"for i in 1 2 3 4 5; do /bin/true {own}; sleep 0.05; done", address=each),
+            stdin=subprocess.DEVNULL,
+        )
+        for each, own in addresses.items()
+    ]
+    assert [each.wait(20) for each in logins] == [0, 0]
+    daemon.settle()
+    for address, own in addresses.items():
+        found = daemon.find(event__action="exec", process__args=["/bin/true", own])
+        assert len(found) == 5
+        assert all(came_by_ssh(each, address) for each in found)
+        assert len({each["process"]["entry_leader"]["entity_id"] for each in found}) == 1
+
+
+def test_what_a_login_leaves_behind(daemon: Daemon, sshd: Sshd, token: str) -> None:
+    """In a session of its own, adopted, the login long ended: still that login's."""
+    sshd.login(f"setsid -f sh -c 'sleep 1; exec /bin/true {token}' >/dev/null 2>&1 </dev/null")
+    process = executed(daemon, token)
+    assert came_by_ssh(process)
+    entry, session = (process["process"][f"{name}_leader"] for name in ("entry", "session"))
+    assert session["pid"] == process["process"]["pid"]
+    assert entry["pid"] != session["pid"]
+    ended = daemon.await_one(event__action="end", process__entity_id=entry["entity_id"])
+    assert ended["@timestamp"] < process["@timestamp"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["su -s /bin/sh nobody -c '/bin/true {token}'", "sudo -n -u nobody /bin/true {token}"],
+    ids=["su", "sudo"],
+)
+def test_another_user_by(daemon: Daemon, sshd: Sshd, token: str, command: str) -> None:
+    """Another identity, the same entry: who logged in is told with what they run."""
+    sshd.login(command.format(token=token), terminal=True)
+    document = executed(daemon, token)
+    assert came_by_ssh(document)
+    assert document["process"]["user"]["id"] == NOBODY
+    assert document["process"]["real_user"]["id"] == NOBODY
+    assert document["process"]["entry_leader"]["user"]["id"] == "0"
+
+
+def test_tmux_inside_ssh(daemon: Daemon, sshd: Sshd, tmux: Tmux, token: str) -> None:
+    """What runs in it came by that login, in a session and on a terminal of its own."""
+    sshd.login(" ".join(tmux.new_session(f"'sleep 1; /bin/true {token}; :'")), terminal=True)
+    document = executed(daemon, token)
+    assert came_by_ssh(document)
+    process = document["process"]
+    assert process["session_leader"]["pid"] == process["parent"]["pid"]
+    assert process["session_leader"]["pid"] != process["entry_leader"]["pid"]
+    assert process["interactive"] is True
+
+
+def test_screen_inside_ssh(daemon: Daemon, sshd: Sshd, token: str, tmp_path: Path) -> None:
+    """Likewise."""
+    directory = tmp_path / "screens"
+    directory.mkdir(mode=0o700)
+    inner = f"sh -c 'sleep 1; /bin/true {token}; :'"
+    sshd.login(f"SCREENDIR={directory} screen -dmS {token} {inner}")
+    document = executed(daemon, token)
+    assert came_by_ssh(document)
+    process = document["process"]
+    assert process["session_leader"]["pid"] != process["entry_leader"]["pid"]
+    assert process["interactive"] is True
+
+
+@pytest.fixture
+def cron(token: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A cron with one job, which it runs when it starts."""
+    table = Path("/etc/cron.d/sessiond-test")
+    marks = [Path("/run/crond.reboot"), Path("/run/crond.pid")]
+    if any(mark.exists() for mark in marks):
+        pytest.skip("needs a host whose cron does not run")
+    table.write_text(f"@reboot nobody /bin/true {token}\n")
+    process = subprocess.Popen(["cron", "-f"], start_new_session=True)
+    yield process
+    process.terminate()
+    process.wait(10)
+    for path in (table, *marks):
+        path.unlink(missing_ok=True)
+
+
+def test_a_cron_job(daemon: Daemon, cron: subprocess.Popen[bytes], token: str) -> None:
+    """A session of its own below cron, as another user, without a terminal."""
+    process = executed(daemon, token)["process"]
+    assert process["user"]["id"] == NOBODY
+    assert process["interactive"] is False
+    assert process["session_leader"]["pid"] != cron.pid
+    of_cron = daemon.await_one(event__action="exec", process__pid=cron.pid)["process"]
+    assert process["entry_leader"]["entity_id"] == of_cron["entry_leader"]["entity_id"]
+
+
+def test_a_service(daemon: Daemon, user_manager: UserManager, token: str) -> None:
+    """A service leads its session; its parent is the manager."""
+    user_manager.install(
+        "once.service", f"[Service]\nType=oneshot\nExecStart=/bin/true {token}\nUser=nobody\n"
+    )
+    user_manager.systemctl("start", "once.service")
+    process = executed(daemon, token)["process"]
+    assert process["parent"]["name"] == "systemd"
+    assert process["session_leader"]["same_as_process"] is True
+    assert process["user"]["id"] == NOBODY
+    assert process["interactive"] is False
+
+
+def test_a_daemon_that_init_adopted(daemon: Daemon, token: str) -> None:
+    """Its parent is pid 1 when it executes; how it came in is still how its maker did."""
+    wait = "while [ $(cut -d' ' -f4 /proc/$$/stat) != 1 ]; do sleep 0.05; done"
+    made = subprocess.run(
+        ["setsid", "-f", "sh", "-c", f"{wait}; exec /bin/true {token}"], check=True
+    )
+    assert made.returncode == 0
+    document = executed(daemon, token)
+    assert value(document, "sessiond.reparented_to.pid") == 1
+    assert document["process"]["session_leader"]["same_as_process"] is True
+    assert document["process"]["parent"]["pid"] != 1
