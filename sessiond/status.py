@@ -84,7 +84,8 @@ class StatusServer:
                     os.umask(umask)
                 self._inode = _inode(self._path.name, directory)
                 uid, gid = (-1 if it is None else it for it in (self._owner, self._group))
-                os.chown(self._path.name, uid, gid, dir_fd=directory, follow_symlinks=False)
+                if (uid, gid) != (-1, -1):
+                    os.chown(self._path.name, uid, gid, dir_fd=directory, follow_symlinks=False)
         except OSError as error:
             listener.close()
             reason = (error.strerror or str(error)).lower()

@@ -15,7 +15,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -291,7 +291,7 @@ class Procfs:
             process = Path(os.fsdecode(self._root), str(pid))
             try:
                 namespace = (process / "ns/net").readlink()
-                links = [os.fsencode(each.readlink()) for each in (process / "fd").iterdir()]
+                inodes = set(_sockets(process / "fd"))
                 if namespace not in tables:
                     read = [path.read_bytes() for path in process.glob("net/tcp*")]
                     tables[namespace] = {
@@ -302,10 +302,9 @@ class Procfs:
                 continue
             except OSError:
                 continue
-            inodes = [parse_namespace(link) for link in links if link.startswith(b"socket:[")]
-            held = [tables[namespace][each] for each in inodes if each in tables[namespace]]
+            held = inodes & tables[namespace].keys()
             if held:
-                found[pid] = held[0]
+                found[pid] = tables[namespace][held.pop()]
         return found
 
     def _observe(self, pid: int, *, zombies: bool) -> Observed | None:
@@ -501,6 +500,16 @@ class Procfs:
 def _is_in_exec(stat: Stat, observed: Observed | None) -> bool:
     """Tell whether a process is between two programs: it has the new one, and no argv yet."""
     return observed is not None and observed.program.executable is not None and stat.args_end == 0
+
+
+def _sockets(directory: Path) -> Iterator[int]:
+    """The inodes of the sockets among a process's descriptors."""
+    for link in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            leads = os.fsencode(link.readlink())
+            inode = parse_namespace(leads) if leads.startswith(b"socket:[") else None
+            if inode is not None:
+                yield inode
 
 
 def _whole(descriptor: int, limit: int | None) -> bytes:

@@ -1,0 +1,142 @@
+"""The shipped unit under a real service manager: its sandbox, readiness, reload, watchdog, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from support.kernel import AuditState
+from support.manager import UserManager, service
+from support.truth import until
+
+pytestmark = pytest.mark.kernel
+
+NAME = "sessiond.service"
+
+
+class Service:
+    """sessiond as the unit runs it, but as the user nobody and from this checkout."""
+
+    def __init__(self, manager: UserManager) -> None:
+        self.manager = manager
+        self.config = manager.directory / "sessiond.yml"
+        self.output = manager.logs / "sessiond/events.ndjson"
+        self.log = manager.directory / "log"
+        self.configure()
+
+    def configure(self, **settings: Any) -> None:
+        """Write the configuration; directories are those that the manager makes."""
+        self.config.write_text(
+            yaml.safe_dump(
+                {
+                    "output": {"file": {"path": str(self.output)}},
+                    "state_directory": str(self.manager.state / "sessiond"),
+                    "runtime_directory": str(self.manager.runtime / "sessiond"),
+                    **settings,
+                }
+            )
+        )
+        self.config.chmod(0o644)
+
+    def start(self, **unit: str) -> None:
+        """Install the unit, start it, and wait until it is ready."""
+        command = f"{sys.executable} -m sessiond run -c {self.config}"
+        self.manager.install(NAME, service(command, self.log, **unit))
+        self.manager.systemctl("start", NAME, check=False)
+        assert self.show("ActiveState") == "active", self.log.read_text()
+
+    def show(self, name: str) -> str:
+        """Return a property of the running unit."""
+        return self.manager.show(NAME, name)
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return what it has written so far."""
+        data = self.output.read_bytes()
+        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+
+    def executed(self, token: str) -> dict[str, Any]:
+        """Execute a program with this argument, and wait for the line that tells of it."""
+        subprocess.run(["/bin/true", token], check=True)
+        found: list[dict[str, Any]] = []
+
+        def told() -> bool:
+            found[:] = [
+                each
+                for each in self.documents()
+                if each["event"]["action"] == "exec"
+                and each["process"].get("args") == ["/bin/true", token]
+            ]
+            return bool(found)
+
+        until(told, 10, f"the exec: {self.log.read_text()}")
+        return found[0]
+
+
+@pytest.fixture
+def unit(audit_state: AuditState, user_manager: UserManager) -> Iterator[Service]:
+    """The service, not started yet."""
+    yield Service(user_manager)
+    user_manager.systemctl("stop", NAME, check=False)
+
+
+def test_the_unit_does_the_main_job(unit: Service, audit_state: AuditState) -> None:
+    """In its sandbox, as its user: ready means that it sees everything; a stop undoes it all."""
+    unit.start()
+    assert unit.show("ActiveState") == "active"
+    assert unit.show("StatusText").startswith("unicast, 3 rules, ")
+    assert unit.show("StatusText").endswith(" processes by ebpf")
+    document = unit.executed(str(uuid.uuid4()))
+    assert document["event"]["provider"] == ["auditd", "ebpf"]
+    assert document["process"]["parent"]["pid"] == os.getpid()
+    assert document["process"]["working_directory"] == os.getcwd()
+    assert document["process"]["entry_leader"]["entity_id"]
+    began = time.monotonic()
+    unit.manager.systemctl("stop", NAME)
+    assert time.monotonic() - began < 15
+    assert unit.show("Result") == "success"
+    assert AuditState.read() == audit_state
+    assert "Traceback" not in unit.log.read_text()
+
+
+def test_a_reload_applies_what_changed_or_says_why_not(unit: Service) -> None:
+    """systemctl reload comes back when it is done; a bad file leaves everything as it was."""
+    unit.start()
+    unit.configure(auditd={"audit_rules": "-a always,exit -F arch=b64 -S execve -k only\n"})
+    unit.manager.systemctl("reload", NAME)
+    assert unit.show("StatusText").startswith("unicast, 1 rules, ")
+    assert AuditState.read().rules == ("-a always,exit -F arch=b64 -S execve -F key=only",)
+    unit.configure(auditd={"audit_rules": "-a always,exit -S no_such_call\n"})
+    unit.manager.systemctl("reload", NAME)
+    assert unit.show("ActiveState") == "active"
+    assert AuditState.read().rules == ("-a always,exit -F arch=b64 -S execve -F key=only",)
+    (refused,) = [line for line in unit.log.read_text().splitlines() if "reload_refused" in line]
+    assert "no_such_call" in refused
+    assert unit.executed(str(uuid.uuid4()))["tags"] == ["only"]
+
+
+def test_a_hanging_daemon_is_replaced_and_nothing_is_missed(unit: Service) -> None:
+    """The watchdog ends it; the next one goes on with what gathered meanwhile."""
+    unit.start(WatchdogSec="2", RestartSec="100ms")
+    pid = int(unit.show("MainPID"))
+    os.kill(pid, signal.SIGSTOP)
+    token = str(uuid.uuid4())
+    subprocess.run(["/bin/true", token], check=True)
+
+    def replaced() -> bool:
+        return int(unit.show("MainPID")) not in (0, pid) and unit.show("ActiveState") == "active"
+
+    until(replaced, 30, "another daemon")
+    assert unit.show("NRestarts") == "1"
+    assert unit.executed(str(uuid.uuid4()))["event"]["provider"] == ["auditd", "ebpf"]
+    told = [each for each in unit.documents() if token in each["process"].get("args", ())]
+    assert [each["event"]["action"] for each in told] == ["exec", "end"]
+    assert "what='the audit socket'" in unit.log.read_text()
