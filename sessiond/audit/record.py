@@ -22,7 +22,7 @@ EOE = 1320
 PROCTITLE = 1327
 
 # Seconds up to the year 2255: in ns since the epoch they have 63 bits.
-_STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,20})\):[ ]?")
+_STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\):[ ]?")
 _LOG_LINE = re.compile(rb"(?:node=\S+ )?type=(\S+) msg=")
 _UNKNOWN_TYPE = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
 # A user message comes whole in msg='...', from user space and so with anything inside: it is one

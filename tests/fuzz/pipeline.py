@@ -1,7 +1,7 @@
 """Bytes in, lines out: whatever the kernel's two sources bring, there is no exception.
 
 Every line is valid JSON, in one line of UTF-8, with an id of its own; the sequence has no gap; and
-what is kept (processes, events in flight) has a bound. With redaction no canary is in any line.
+what is kept (processes, events in flight) has a bound. What one pipeline saves the next one takes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from sessiond.pipeline import Pipeline
 from sessiond.process.events import CgroupSeen, Facts, Lost
 from sessiond.process.tracer.records import Decoder, MalformedRecordError
 
-# Frames of these kinds are no audit records: one from the ring, time that passes, a loss.
-RING, TIME, LOSS = 60_000, 60_001, 60_002
+# Frames of these kinds are no audit records: one from the ring, time that passes, a loss, another
+# start of the daemon.
+RING, TIME, LOSS, RESTART = 60_000, 60_001, 60_002, 60_003
 MOST = 64
 HOST = HostFacts(
     "host", "0" * 32, "1" * 32, "x86_64", "6.1", None, None, None, None, None, (), (), None
@@ -56,22 +57,16 @@ SEEDS += [
     + framed([*_life(), *event, (EOE, event[0][1][:30]), (TIME, b"\1"), (LOSS, b"")])
     for number, event in enumerate(EVENTS)
 ]
+SEEDS += [
+    bytes([number % 4]) + framed([*_life(), *event[:1], (RESTART, b""), *event[1:], (RESTART, b"")])
+    for number, event in enumerate(EVENTS)
+]
 
 
 def one(data: bytes) -> None:
     """Feed ``data``; its first byte says which source the pipeline believes in."""
     mode = data[0] if data else 0
-    pipeline = wiring.live_pipeline(
-        REDACTED if mode & 4 else CONFIG,
-        NullNames(),
-        HOST,
-        boot_time=BEGIN,
-        source="ebpf" if mode & 1 else "procfs",
-        exact=bool(mode & 1),
-        audited=AUDITED if mode & 2 else frozenset(),
-        exec_by_source=not mode & 2,
-    )
-    lines, now = _fed(pipeline, frames(data[1:]))
+    pipeline, now, lines = _fed(mode, frames(data[1:]))
     lines += pipeline.flush(now)
     ids = set()
     for number, line in enumerate(lines, 1):
@@ -81,8 +76,20 @@ def one(data: bytes) -> None:
         assert event["sequence"] == number
         ids.add(event["id"])
     assert pipeline.in_flight == 0
-    status = pipeline.status()
-    assert sum(status["lines"].values()) == len(lines)
+    assert pipeline.account()["balanced"]
+
+
+def _pipeline(mode: int) -> Pipeline:
+    return wiring.live_pipeline(
+        REDACTED if mode & 4 else CONFIG,
+        NullNames(),
+        HOST,
+        boot_time=BEGIN,
+        source="ebpf" if mode & 1 else "procfs",
+        exact=bool(mode & 1),
+        audited=AUDITED if mode & 2 else frozenset(),
+        exec_by_source=not mode & 2,
+    )
 
 
 def _beyond(facts: Facts) -> bool:
@@ -93,12 +100,17 @@ def _beyond(facts: Facts) -> bool:
     )
 
 
-def _fed(pipeline: Pipeline, records: list[tuple[int, bytes]]) -> tuple[list[bytes], int]:
-    decoder, now, lines = Decoder(), 2 * 10**9, []
+def _fed(mode: int, records: list[tuple[int, bytes]]) -> tuple[Pipeline, int, list[bytes]]:
+    pipeline, decoder, now, lines = _pipeline(mode), Decoder(), 2 * 10**9, list[bytes]()
     for kind, payload in records:
         if kind == TIME:
             now += int.from_bytes(payload[:4], "little") * 1_000_000
             lines += pipeline.poll(now)
+        elif kind == RESTART:
+            lines += pipeline.poll(now)
+            left, pipeline = pipeline, _pipeline(mode)
+            assert pipeline.restore(left.save(now)) == now
+            assert pipeline.in_flight == left.in_flight
         elif kind == LOSS:
             pipeline.lost(now, "kernel", 1, "fuzz")
         elif kind == RING:
@@ -114,4 +126,4 @@ def _fed(pipeline: Pipeline, records: list[tuple[int, bytes]]) -> tuple[list[byt
             pipeline.unknown_pids()
         assert pipeline.in_flight <= 8 * MOST
         assert len(pipeline.table) <= 1024 + 64
-    return lines, now
+    return pipeline, now, lines
