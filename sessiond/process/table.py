@@ -327,6 +327,8 @@ class ProcessTable:
         state = self._follow(process, event.time, event.facts)
         if event.what == "session":
             self._enter(process, state)
+        elif event.what == "ids":
+            process.groups = None  # setgroups(2) goes with it, and no event says to which ones
         return process
 
     def exited(self, event: Exited) -> Process:
@@ -441,7 +443,8 @@ class ProcessTable:
         elif process.end is None:
             self._complete(process, event)
         process.cgroup = event.cgroup or process.cgroup
-        process.groups = event.supplementary_groups or process.groups
+        if event.supplementary_groups is not None:
+            process.groups = event.supplementary_groups
         process.connection = event.connection or process.connection
         if event.cgroup is not None and facts.cgroup_id is not None:
             self.name_cgroup(facts.cgroup_id, event.cgroup)

@@ -337,3 +337,24 @@ def test_cgroups_are_forgotten_when_there_are_too_many(
     for number in (1, 2, 1, 3):
         table.name_cgroup(number, b"/%d" % number)
     assert table.cgroups == {1: b"/1", 3: b"/3"}
+
+
+def test_groups_are_unknown_once_the_identity_changed(table: ProcessTable) -> None:
+    """A login gives up its parent's supplementary groups; showing those would be wrong."""
+    shell = table.observed(
+        observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
+    )
+    child = table.forked(fork(71, 10 * SECOND + 1, shell))
+    assert child.groups == (4, 27)
+    nobody = child.state.facts._replace(uid=65534, euid=65534)
+    table.changed(Changed(10 * SECOND + 2, nobody, "ids"))
+    assert at(table, 71).groups is None
+    assert at(table, 70).groups == (4, 27)
+
+
+def test_a_process_without_groups_is_seen_to_have_none(table: ProcessTable) -> None:
+    """None seen by procfs is knowledge too, and replaces what was inherited."""
+    seen = observed(70, 9 * SECOND + 1, "sh")
+    shell = table.observed(seen._replace(supplementary_groups=(4, 27)))
+    table.observed(seen._replace(supplementary_groups=()))
+    assert shell.groups == ()

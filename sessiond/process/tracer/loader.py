@@ -32,8 +32,8 @@ _RAW_TRACEPOINTS = {
     "on_exit": "sched_process_exit",
     "on_cgroup_mkdir": "cgroup_mkdir",
 }
-_IDS = (
-    "setuid setgid setreuid setregid setresuid setresgid capset unshare setns"  # 0 when they worked
+_IDS = (  # 0 when they worked
+    "setuid setgid setreuid setregid setresuid setresgid setgroups capset unshare setns"
 ).split()
 _SYSCALL_TRACEPOINTS = {
     "sys_enter_setpgid": "on_setpgid_enter",
