@@ -11,8 +11,8 @@ import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 
@@ -61,15 +61,15 @@ def run(argv: Sequence[str]) -> int:
         debug = arguments.debug
         command: Callable[[argparse.Namespace], int] = arguments.command
         code = command(arguments)
-        sys.stdout.flush()
+        with _telling():
+            sys.stdout.flush()
     except errors.SessiondError as error:
         _complain(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered has no reader either; the interpreter must not try again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         code = READER_GONE
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for the user
         if debug:
@@ -81,7 +81,26 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    with _telling():
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Make a standard output that can't be written to (a full disk) an error of one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        reason = (error.strerror or str(error)).lower()
+        raise errors.SessiondError(f"standard output: {reason}") from None
+
+
+def _give_up_output() -> None:
+    """Leave what is still buffered: the interpreter must not try to write it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

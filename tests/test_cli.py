@@ -197,6 +197,16 @@ def test_a_reader_that_went_away_ends_it_quietly() -> None:
         assert process.wait() == 141
 
 
+@pytest.mark.parametrize("arguments", [("check",), ("check", "--settings"), ("replay", LOG)])
+def test_a_full_disk_under_the_output_is_one_line(arguments: tuple[str | Path, ...]) -> None:
+    """It is no bug of ours, and nothing more fails at the interpreter's end."""
+    with Path("/dev/full").open("w") as full:
+        done = sessiond(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.endswith(": no space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
 # --- the commands --------------------------------------------------------------------------------
 
 
