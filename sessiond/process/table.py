@@ -373,6 +373,9 @@ class ProcessTable:
             process = self._new(facts)
             process.states.append(State(event.time, facts, event.program, None, ()))
             self._adopt(process)
+        if event.time < process.start:
+            # An audit stamp is a coarse clock's: it can be a tick before the process was there.
+            event = event._replace(time=process.start)
         before = process.state
         if before.time > event.time and len(process.states) > 1:
             return process, self._inserted_exec(process, event)

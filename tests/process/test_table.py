@@ -358,3 +358,13 @@ def test_a_process_without_groups_is_seen_to_have_none(table: ProcessTable) -> N
     shell = table.observed(seen._replace(supplementary_groups=(4, 27)))
     table.observed(seen._replace(supplementary_groups=()))
     assert shell.groups == ()
+
+
+def test_execs_stamped_before_the_start_keep_their_order(table: ProcessTable) -> None:
+    """The audit stamp is of a coarse clock, a tick behind the start that procfs tells."""
+    table.observed(observed(61, 10 * SECOND, "bash", ppid=60))
+    child = at(table, 61)
+    for name in ("one", "two", "three", "four"):
+        table.audited_exec(execute(child, 10 * SECOND - 4_000_000, name), session_known=True)
+    assert name_of(child) == b"four"
+    assert name_of(child, 11 * SECOND) == b"four"
