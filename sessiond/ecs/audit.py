@@ -151,6 +151,10 @@ class Describer:
             if "selinux" in user:
                 parts.data.pop("subj", None)
         process = _process(parts, enriched=enriched)
+        if call.name == "exit_group" and not enriched:
+            code = integer(syscall.get("a0"), 16)
+            if code is not None:
+                process["exit_code"] = code & 0xFF
         if process:
             document["process"] = process
         summary = self._summary(meaning, call, user, document, parts)

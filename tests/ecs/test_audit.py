@@ -132,6 +132,13 @@ def test_a_syscall_without_a_result_has_an_unknown_outcome() -> None:
     assert "exit" not in document["auditd"]["data"]
 
 
+def test_the_record_of_an_end_has_the_exit_code() -> None:
+    """exit_group(2) is given an int in hexadecimal, of which the lowest byte is the code."""
+    record = (SYSCALL, b"arch=c000003e syscall=231 a0=ffffff0b pid=7 uid=0")
+    assert describe(record)["process"]["exit_code"] == 11
+    assert "exit_code" not in describe(record, enriched=True)["process"]
+
+
 # Tags, paths, addresses, arguments
 
 
