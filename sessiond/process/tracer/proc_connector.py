@@ -235,7 +235,14 @@ class ProcConnectorSource:
         if known is not None and (
             seen is None or not same_process(known.seen.facts.start, seen.facts.start)
         ):
-            facts = known.seen.facts._replace(pgid=NOT_KNOWN)  # a shell may have set it meanwhile
+            facts = known.seen.facts
+            facts = facts._replace(
+                pgid=NOT_KNOWN,  # a shell may have set it meanwhile
+                suid=facts.euid,  # execve(2) copies the effective ids to the others
+                fsuid=facts.euid,
+                sgid=facts.egid,
+                fsgid=facts.egid,
+            )
             seen = known.seen._replace(program=_UNKNOWN_PROGRAM, facts=facts)
         if seen is None:
             return None

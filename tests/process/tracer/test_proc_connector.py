@@ -124,6 +124,18 @@ def test_changes_of_session_and_ids(connector: Source) -> None:
     assert (user.what, user.facts.euid, user.facts.egid) == ("ids", 65534, 65534)
 
 
+def test_who_is_gone_had_its_effective_ids_saved_by_its_exec(connector: Source) -> None:
+    """procfs can't tell it any more, but execve(2) always does so."""
+    pid = os.fork()
+    if pid == 0:
+        os.setresgid(65534, 65534, 0)
+        os.setresuid(65534, 65534, 0)
+        os.execv("/bin/true", ["true"])
+    os.waitpid(pid, 0)
+    (executed,) = of(pid, connector.drain(), Executed)
+    assert (executed.facts.suid, executed.facts.sgid) == (65534, 65534)
+
+
 def test_threads_are_not_processes(connector: Source) -> None:
     """Threads that come and go neither begin nor end a process."""
     code = (
