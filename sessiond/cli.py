@@ -341,11 +341,15 @@ def _check(arguments: argparse.Namespace) -> int:
         _say(config.commented())
         return 0
     from sessiond import check
+    from sessiond.audit import rules
 
     _quiet(arguments)
     loaded = config.load(arguments.config)
     _say_settings(loaded, arguments.config or config.DEFAULT_PATH)
-    _say_rules(_wanted(loaded))
+    wanted = _wanted(loaded)
+    _say_rules(wanted)
+    if not wanted.rules and loaded.auditd.socket_type != "multicast":
+        _say(f"  warning: {rules.NO_RULES}")
     findings = check.report()
     _say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)

@@ -254,6 +254,8 @@ class Daemon:
         audited must be known already.
         """
         config = self._config
+        if not wanted.rules and config.auditd.socket_type != "multicast":
+            log.warning("rule", problem=rules.NO_RULES)
         _make_directories(config)
         self._boot_time = host.boot_time_ns(config.runtime_directory / "boot_time")
         for output in wiring.outputs(config):

@@ -346,3 +346,13 @@ def test_an_output_on_the_command_line_stands_alone() -> None:
     assert file.file is not None
     assert file.file.path == Path.cwd() / "events"
     assert cli.with_output(loaded, None) is loaded
+
+
+def test_check_warns_when_no_rule_is_configured(tmp_path: Path) -> None:
+    """A glob may match nothing, but nobody should believe that something is audited then."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text(f"auditd: {{audit_rule_files: ['{tmp_path}/*.rules']}}\n")
+    done = sessiond("check", "-c", path)
+    assert "\nrules: 0 would be loaded\n  warning: no rule is configured" in done.stdout
+    path.write_text("auditd: {socket_type: multicast}\n")
+    assert "no rule is configured" not in sessiond("check", "-c", path).stdout

@@ -173,6 +173,12 @@ class Plan:
     foreign: tuple[LoadedRule, ...] = ()
 
 
+NO_RULES: Final = (
+    "no rule is configured, so audit tells only what others' rules bring: see auditd.audit_rules "
+    "and auditd.audit_rule_files; without either the built-in rules are used"
+)
+
+
 def plan(wanted: Iterable[Rule], loaded: Iterable[bytes], ours: Collection[bytes] = ()) -> Plan:
     """Compare what is wanted with what is loaded.
 
