@@ -619,8 +619,14 @@ class Pipeline:
                 continue
             if process in self._exit_groups:
                 continue
-            found = process
+            if found is None or process.end is None or self._awaits_exit_group(process):
+                found = process
         return found
+
+    def _awaits_exit_group(self, process: Process) -> bool:
+        """Tell whether an ended process called exit_group, and the audit event is yet to come."""
+        killed = (process.status or 0) & 0x7F
+        return process in self._ends and process.group_exit is not False and not killed
 
     def _end_by_audit(self, process: Process, event: AuditEvent) -> None:
         """End a process by its exit_group, where no tracer told or will tell of its end."""
@@ -659,7 +665,7 @@ class Pipeline:
     def _setsid(self, event: AuditEvent) -> None:
         pid = number(event.call.pid)
         time = self._boot(event.time)
-        process = self.table.holder(pid, time, TICK)
+        process = self._new_leader(pid, time) or self.table.holder(pid, time, TICK)
         if process is None:
             self._other(event, "process: not known")
             return
@@ -670,6 +676,18 @@ class Pipeline:
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
         self.lines.audited(event, process, state, "setsid", max(state.time, time))
+
+    def _new_leader(self, pid: int, time: int) -> Process | None:
+        """Who called setsid then: of several who had the pid, the first without a match."""
+        found = None
+        for process in self.table.holders(pid):
+            # An event's stamp can be a tick too early, and the clocks differ by up to a ms.
+            if (
+                process.start <= time + TICK
+                and self._sessions.get(process, 0) >= time - MILLISECOND
+            ):
+                found = process
+        return found
 
     def _session(self, process: Process, time: int) -> None:
         if any(state.leads_session for state in process.states[:-1]):

@@ -6,11 +6,11 @@ import pytest
 from ecs_schema.validate import validate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.scripted import BOOT, MILLISECOND, Actor, documents
+from support.scripted import BOOT, MILLISECOND, Actor, Records, documents
 from support.story import Bench, Story, T
 
 from sessiond.pipeline import HOLD
-from sessiond.process.events import Lost
+from sessiond.process.events import Lost, ProcessEvent
 from sessiond.process.table import SECOND
 
 
@@ -100,6 +100,40 @@ def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
     line = only(bench.settle(), "setsid")
     assert line["process"]["session_leader"]["same_as_process"] is True
     assert line["process"]["parent"]["pid"] == 60
+
+
+def test_who_had_one_pid_in_one_tick_are_told_apart(bench: Bench) -> None:
+    """Sessions and ends of three processes: to each what audit tells of it, nothing of the next."""
+    bench.child()  # and its pid, again and again
+    told: list[ProcessEvent] = []
+    records: Records = []
+    for number in range(3):
+        begin = T + 200_000 + number * 600_000
+        child, forked = bench.host.shell.fork(62, begin)
+        session, session_records = child.set_session(begin + 100_000)
+        told.extend((forked, session))
+        records += session_records
+        if number == 1:
+            told.append(child.die(9, begin + 200_000))
+            continue
+        end, end_records = child.exit(number, begin + 200_000)
+        told.append(end)
+        records += end_records
+    bench.tell(*told, audit=records)
+    lines = bench.settle()
+    starts = [f"p62-{T + 200_000 + number * 600_000}" for number in range(3)]
+    for action in ("setsid", "end"):
+        found = {
+            line["process"]["entity_id"]: line["event"]["provider"]
+            for line in lines
+            if line["event"]["action"] == action
+        }
+        assert sorted(found) == starts
+        audited = [who for who in starts if found[who] == ["auditd", "ebpf"]]
+        assert audited == (starts if action == "setsid" else [starts[0], starts[2]])
+    for line in lines:
+        if line["event"]["action"] == "end" and "auditd" in line:
+            assert int(line["auditd"]["data"]["a0"], 16) == line["process"]["exit_code"]
 
 
 def test_a_failed_exec_changes_nothing_and_says_why(bench: Bench) -> None:
