@@ -31,6 +31,7 @@ from sessiond.ecs.actions import (
 )
 from sessiond.ecs.parts import CACHE_LIMIT, MAX_SEQUENCE, UNSET, Parts, Reader, integer, text_of
 from sessiond.ecs.process import Names
+from sessiond.ecs.time import timestamp
 
 # What of a SYSCALL record has its own place in the document.
 _SYSCALL_PLACED: Final = frozenset(
@@ -155,6 +156,7 @@ class Describer:
             code = integer(syscall.get("a0"), 16)
             if code is not None:
                 process["exit_code"] = code & 0xFF
+            process["end"] = timestamp(event.time * 1_000_000)
         if process:
             document["process"] = process
         summary = self._summary(meaning, call, user, document, parts)
