@@ -229,6 +229,10 @@ def test_a_reader_that_is_not_there_yet(tmp_path: Path) -> None:
 
 def test_a_name_is_looked_up_beside_the_loop() -> None:
     """The name server may be slow: tick and write return at once all the same."""
+    try:
+        socket.getaddrinfo("localhost", None)
+    except OSError:
+        pytest.skip("needs a host that knows localhost")
     listener = Listener(None)
     output = listener.output(host="localhost")
     assert output.write([line(1)]) == 1
