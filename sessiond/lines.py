@@ -338,11 +338,12 @@ class Lines:
         notes = []
         if process.creator is None and process.pid > 2:
             notes.append(f"process.parent: {self._options.why_unknown}")
-        if state.session_leader is None:
+        # Whom the kernel itself started may be in session and group 0, which have no leader.
+        if state.session_leader is None and state.facts.sid != 0:
             notes.append(f"process.session_leader: {self._options.why_unknown}")
         elif state.session_inferred:
             notes.append("process.session_leader: taken from the parent, which it was forked by")
-        if state.group_leader is None:
+        if state.group_leader is None and state.facts.pgid != 0:
             notes.append(f"process.group_leader: {self._options.why_unknown}")
         return notes
 

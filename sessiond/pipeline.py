@@ -203,7 +203,10 @@ class Pipeline:
                 self._forked(event, doubtful=execs_lost)
             elif isinstance(event, Executed):
                 process = table.executed(event)
-                if self.options.exec_by_source:
+                by_kernel = _executed_by_kernel(process)
+                if by_kernel:
+                    process.state.claimed = True
+                if self.options.exec_by_source or by_kernel:
                     self.lines.traced("exec", process, process.state, event.time)
                 if self._execs:
                     self._retry_execs()
@@ -794,6 +797,16 @@ def _pid_of(event: AuditEvent) -> int:
 def _exit_code(event: AuditEvent) -> int:
     """The code that an exit_group event was called with."""
     return int(event.call.a0 or b"0", 16) & 0xFF
+
+
+def _executed_by_kernel(process: Process) -> bool:
+    """Tell whether its first exec was no syscall: a helper that the kernel starts (kernel/umh.c).
+
+    Such as the reader of core dumps, or modprobe; audit has no event of it.
+    """
+    creator = process.creator
+    by_kernel = isinstance(creator, Process) and creator.state.facts.kernel_thread
+    return by_kernel and len(process.state.previous) == 1
 
 
 def _presumed_ended(process: Process) -> bool:

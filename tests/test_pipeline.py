@@ -10,7 +10,7 @@ from support.scripted import BOOT, MILLISECOND, Actor, Records, documents
 from support.story import Bench, Story, T
 
 from sessiond.pipeline import HOLD
-from sessiond.process.events import Lost, ProcessEvent
+from sessiond.process.events import Lost, Observed, ProcessEvent
 from sessiond.process.table import SECOND
 
 
@@ -134,6 +134,24 @@ def test_who_had_one_pid_in_one_tick_are_told_apart(bench: Bench) -> None:
     for line in lines:
         if line["event"]["action"] == "end" and "auditd" in line:
             assert int(line["auditd"]["data"]["a0"], 16) == line["process"]["exit_code"]
+
+
+def test_a_helper_that_the_kernel_starts_is_told_by_the_tracer(bench: Bench) -> None:
+    """Its exec is no syscall, so audit has nothing; what it executes after that is audited."""
+    worker = bench.host.shell.fork(70, T)[0]
+    worker.facts = worker.facts._replace(ppid=2, sid=0, pgid=0, kernel_thread=True)
+    helper, forked = worker.fork(71, T + 1_000)
+    helper.facts = helper.facts._replace(kernel_thread=False)
+    first, _ = helper.execute("core-reader", T + 2_000)
+    second, records = helper.execute("sh", T + 3_000)
+    observed = Observed(T, worker.facts, worker.program, None, None)
+    bench.tell(observed, forked._replace(facts=helper.facts), first, second, audit=records)
+    by_kernel, audited = bench.settle()
+    assert (by_kernel["process"]["name"], audited["process"]["name"]) == ("core-reader", "sh")
+    assert by_kernel["event"]["provider"] == ["ebpf"]
+    assert audited["event"]["provider"] == ["auditd", "ebpf"]
+    assert by_kernel["process"]["parent"]["pid"] == 70
+    assert "incomplete" not in by_kernel.get("sessiond", {})
 
 
 def test_a_failed_exec_changes_nothing_and_says_why(bench: Bench) -> None:
