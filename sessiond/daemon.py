@@ -659,6 +659,7 @@ class Daemon:
     def reload(self) -> None:
         """Read the configuration again and apply what changed; keep the old one if it is bad."""
         notify.reloading()
+        status = ""
         try:
             config = self._load()
             wanted = rules.parse_all(
@@ -669,9 +670,10 @@ class Daemon:
             log.error(  # noqa: TRY400 -- a bad file is no bug: no traceback
                 "reload_refused", reason=str(error), effect="the configuration is unchanged"
             )
+            status = f"reload refused: {error}; still "
         for output in self._outputs:
             output.reopen()
-        notify.ready(self._summary())
+        notify.ready(status + self._summary())
 
     def _apply(self, config: Config, wanted: rules.RuleSet) -> None:
         changed = diff(self._config, config)

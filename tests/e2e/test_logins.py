@@ -5,9 +5,13 @@ Each test has a program executed at the end of some way into the host, known by 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
+import termios
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,9 @@ from support.stream import agree, inconsistent, malformed
 pytestmark = pytest.mark.kernel
 
 NOBODY = "65534"
+SOMEBODY = "4711"
+CONSOLE = Path("/dev/tty63")  # where nobody looks
+SERIAL = Path("/dev/ttyS0")
 
 
 @pytest.fixture
@@ -47,6 +54,7 @@ def test_an_ssh_login(daemon: Daemon, sshd: Sshd, token: str, terminal: bool, ad
     assert came_by_ssh(document, address)
     assert process["entry_leader"]["entity_id"] == process["session_leader"]["entity_id"]
     assert process["parent"]["entity_id"] == process["entry_leader"]["entity_id"]
+    assert process["group_leader"]["entity_id"] == process["entry_leader"]["entity_id"]
     assert process["entry_leader"]["args"][1:] == ["-c", f"/bin/true {token}; :"]
     assert process["interactive"] is terminal
     assert (value(process, "tty.char_device.major") == 136) is terminal
@@ -92,12 +100,28 @@ def test_what_a_login_leaves_behind(daemon: Daemon, sshd: Sshd, token: str) -> N
 )
 def test_another_user_by(daemon: Daemon, sshd: Sshd, token: str, command: str) -> None:
     """Another identity, the same entry: who logged in is told with what they run."""
-    sshd.login(command.format(token=token), terminal=True)
+    become = f"echo {SOMEBODY} >/proc/self/loginuid && {command}"
+    sshd.login(become.format(token=token), terminal=True)
     document = executed(daemon, token)
     assert came_by_ssh(document)
+    assert document["user"]["id"] == NOBODY
+    assert document["user"]["audit"]["id"] == SOMEBODY
     assert document["process"]["user"]["id"] == NOBODY
     assert document["process"]["real_user"]["id"] == NOBODY
     assert document["process"]["entry_leader"]["user"]["id"] == "0"
+
+
+def test_a_set_uid_program(daemon: Daemon, sshd: Sshd, token: str) -> None:
+    """Who it acts as and who runs it are two."""
+    sshd.login(f"su -s /bin/sh nobody -c '/bin/mount --version {token}'")
+    document = daemon.await_one(
+        event__action="exec", process__args=["/bin/mount", "--version", token]
+    )
+    assert came_by_ssh(document)
+    assert document["process"]["user"]["id"] == "0"
+    assert document["process"]["real_user"]["id"] == NOBODY
+    assert document["user"]["id"] == NOBODY
+    assert document["user"]["effective"]["id"] == "0"
 
 
 def test_tmux_inside_ssh(daemon: Daemon, sshd: Sshd, tmux: Tmux, token: str) -> None:
@@ -122,6 +146,55 @@ def test_screen_inside_ssh(daemon: Daemon, sshd: Sshd, token: str, tmp_path: Pat
     process = document["process"]
     assert process["session_leader"]["pid"] != process["entry_leader"]["pid"]
     assert process["interactive"] is True
+
+
+@contextmanager
+def opened(terminal: Path) -> Iterator[int]:
+    """A terminal, opened without becoming ours; skips where there is none."""
+    try:
+        descriptor = os.open(terminal, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError as error:
+        pytest.skip(f"needs {terminal}: {error.strerror}")
+    try:
+        os.set_blocking(descriptor, True)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def test_a_console_login(daemon: Daemon, token: str) -> None:
+    """What is typed at a shell there came in by login, and PAM says as whom."""
+    with opened(CONSOLE) as console:
+        login = subprocess.Popen(
+            ["setsid", "-c", "login", "-f", "root"], stdin=console, stdout=console, stderr=console
+        )
+        try:
+            daemon.await_one(event__action="exec", process__parent__pid=login.pid)
+            for byte in f"unset HISTFILE; /bin/true {token}; exit\n".encode():
+                fcntl.ioctl(console, termios.TIOCSTI, bytes([byte]))
+            process = executed(daemon, token)["process"]
+            assert login.wait(10) == 0
+        finally:
+            login.kill()
+            login.wait()
+    assert process["entry_leader"]["pid"] == login.pid
+    assert process["entry_leader"]["name"] == "login"
+    assert process["entry_leader"]["entry_meta"] == {"type": "console"}
+    assert process["session_leader"]["pid"] == login.pid
+    # The shell controls jobs: each has a group of its own.
+    assert process["group_leader"]["same_as_process"] is True
+    assert process["tty"]["char_device"] == {"major": 4, "minor": 63}
+    assert executed(daemon, token)["user"]["audit"]["id"] == "0"
+
+
+def test_a_serial_line(daemon: Daemon, token: str) -> None:
+    """Whoever leads a session on it came in by a terminal."""
+    with opened(SERIAL) as line:
+        shell = ["sh", "-c", f"/bin/true {token}; :"]
+        subprocess.run(["setsid", "-c", "-w", *shell], stdin=line, check=True)
+    entry = executed(daemon, token)["process"]["entry_leader"]
+    assert entry["entry_meta"] == {"type": "terminal"}
+    assert entry["args"] == shell
 
 
 @pytest.fixture

@@ -99,11 +99,18 @@ def test_the_unit_does_the_main_job(unit: Service, audit_state: AuditState) -> N
     assert document["process"]["parent"]["pid"] == os.getpid()
     assert document["process"]["working_directory"] == os.getcwd()
     assert document["process"]["entry_leader"]["entity_id"]
+    tokens = [str(uuid.uuid4()) for _ in range(100)]
+    for token in tokens:
+        subprocess.run(["/bin/true", token], check=True)
     began = time.monotonic()
     unit.manager.systemctl("stop", NAME)
     assert time.monotonic() - began < 15
     assert unit.show("Result") == "success"
     assert AuditState.read() == audit_state
+    # What was on its way at the stop is written.
+    executed = [each for each in unit.documents() if each["event"]["action"] == "exec"]
+    last = [each["process"]["args"][-1] for each in executed]
+    assert [each for each in last if each in tokens] == tokens
     assert "Traceback" not in unit.log.read_text()
 
 
@@ -120,7 +127,11 @@ def test_a_reload_applies_what_changed_or_says_why_not(unit: Service) -> None:
     assert AuditState.read().rules == ("-a always,exit -F arch=b64 -S execve -F key=only",)
     (refused,) = [line for line in unit.log.read_text().splitlines() if "reload_refused" in line]
     assert "no_such_call" in refused
+    assert "no_such_call" in unit.show("StatusText")
     assert unit.executed(str(uuid.uuid4()))["tags"] == ["only"]
+    unit.configure()
+    unit.manager.systemctl("reload", NAME)
+    assert unit.show("StatusText").startswith("unicast, 3 rules, ")
 
 
 def test_a_hanging_daemon_is_replaced_and_nothing_is_missed(unit: Service) -> None:
