@@ -17,6 +17,7 @@ from sessiond.audit.client import (
     process_name,
 )
 from sessiond.errors import AuditUnavailableError
+from sessiond.process.tracer import kernel_headers
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -430,11 +431,13 @@ def _btf(host: Host) -> Finding:
             return Finding("ok", "btf", "there: no kernel headers are needed")
     except OSError:
         pass
+    if kernel_headers.available(host.sys.parent):
+        return Finding("ok", "btf", "missing, but the running kernel's headers are there")
     return Finding(
         "warn",
         "btf",
-        f"{path} is missing or empty: no eBPF tracer",
-        "use a kernel built with CONFIG_DEBUG_INFO_BTF",
+        f"{path} is missing or empty, and so are the kernel's headers: no eBPF tracer",
+        "use a kernel built with CONFIG_DEBUG_INFO_BTF, or install the running kernel's headers",
     )
 
 

@@ -196,8 +196,10 @@ class KernelBtf:
         if not self._btf:
             raise SourceUnavailableError(
                 "ebpf",
-                "the kernel doesn't describe its types (no readable /sys/kernel/btf/vmlinux)",
-                "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or backend: proc_connector",
+                "the kernel doesn't describe its types (no readable /sys/kernel/btf/vmlinux, and no"
+                " headers in /lib/modules/RELEASE/build)",
+                "use a kernel with CONFIG_DEBUG_INFO_BTF=y, install the running kernel's headers,"
+                " or use backend: proc_connector",
             )
 
     def close(self) -> None:

@@ -88,7 +88,9 @@ class EbpfSource:
         self.malformed = 0  # records that could not be decoded; stays 0 unless something is broken
         self._procfs = procfs
         self._decoder = Decoder()
-        ring, counters, self._iterator = self._descriptors[:3]
+        ring, counters = self._descriptors[:2]
+        # A kernel without BTF has no iterators.
+        self._iterator = self._descriptors[2] if answer["iterator"] else None
         self._ring = Ring(ring, ring_bytes)
         if keep is not None:
             self._ring.keep = keep
@@ -129,9 +131,13 @@ class EbpfSource:
 
         For the time after a loss: who isn't in the list and was there before it has ended. Facts
         are the kernel's, exact; arguments and what else only procfs tells are filled up from there,
-        unless the process executed something or ended meanwhile. Blocks for some 50 us a process.
+        unless the process executed something or ended meanwhile. Without BTF all is procfs's.
+        Blocks for some 50 us a process.
         """
-        told = self._iterate()
+        if self._iterator is None:
+            listed = list(self._procfs.snapshot())
+            return sorted([*listed, *self._read_ring()], key=_time)
+        told = self._iterate(self._iterator)
         seen = {process.facts.pid: process for process in self._procfs.snapshot()}
         observed = [filled_up(process, seen.get(process.facts.pid)) for process in told]
         meanwhile = self._read_ring()
@@ -191,11 +197,11 @@ class EbpfSource:
                     self.malformed += 1
         return events
 
-    def _iterate(self) -> list[Observed]:
+    def _iterate(self, iterator: int) -> list[Observed]:
         """Run the snapshot program over all processes and return what it writes."""
         processes = []
         data = b""
-        descriptor = _open_iterator(self._iterator)
+        descriptor = _open_iterator(iterator)
         try:
             while more := os.read(descriptor, _SNAPSHOT_READ):
                 data += more
@@ -217,7 +223,7 @@ def _fingerprint(ring_bytes: int, args_limit: int) -> str:
     """What must be the same for one process to go on with the programs of another."""
     here = Path(__file__).parent
     digest = hashlib.sha256(f"{platform.release()} {ring_bytes} {args_limit}".encode())
-    for name in ("programs.c", "loader.py", "btf.py", "records.py"):
+    for name in ("programs.c", "loader.py", "btf.py", "kernel_headers.py", "records.py"):
         digest.update((here / name).read_bytes())
     return digest.hexdigest()
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sessiond.errors import SourceUnavailableError
-from sessiond.process.tracer import btf
+from sessiond.process.tracer import btf, kernel_headers
 
 _HERE = Path(__file__).parent
 _RAW_TRACEPOINT, _TRACEPOINT, _TRACING = 17, 5, 26  # enum bpf_prog_type
@@ -64,17 +64,13 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
 
     The answer has ``controller`` (the version 1 cgroup controller that is read, or None) and
     ``degraded`` (what this kernel or this host's set-up doesn't let the tracer see, in words). The
-    first three descriptors are the ring, the loss counters and the snapshot iterator; the rest
-    only have to be kept open. Raises SourceUnavailableError.
+    first descriptors are the ring, the loss counters and, where ``iterator`` is true, the snapshot
+    iterator; the rest only have to be kept open. Raises SourceUnavailableError.
     """
     _check_privileges()
     bcc = _import_bcc()
     controller, hierarchy = _version_1_hierarchy(Path("/proc/cgroups"))
-    layouts = btf.KernelBtf()
-    try:
-        header = btf.generate(layouts)
-    finally:
-        layouts.close()
+    header, has_btf = _header(bcc)
     defines: dict[str, int | str] = {
         "PAGE_SIZE": mmap.PAGESIZE,
         "RING_PAGES": ring_bytes // mmap.PAGESIZE,
@@ -106,12 +102,17 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
     syscall_links, reason = _attach_syscalls(bcc, module)
     if reason:
         degraded.append(reason)
-    iterator = bcc.lib.bcc_iter_attach(_load_program(module, "bpf_iter__task", _TRACING), None, 0)
-    _attach(iterator, "iter/task")
-    descriptors = [module[b"ring"].map_fd, module[b"lost"].map_fd, iterator, *links, *syscall_links]
+    descriptors = [module[b"ring"].map_fd, module[b"lost"].map_fd]
+    if has_btf:
+        program = _load_program(module, "bpf_iter__task", _TRACING)
+        descriptors.append(_attach(bcc.lib.bcc_iter_attach(program, None, 0), "iter/task"))
+    else:
+        degraded.append(_NO_ITERATOR)
+    descriptors += [*links, *syscall_links]
     answer = {
         "controller": controller,
         "degraded": degraded,
+        "iterator": has_btf,
         "descriptors": len(descriptors),
     }
     return answer, descriptors
@@ -122,6 +123,23 @@ _MISSING = {
     "SYSCALL": "exit(2) of the last thread can't be told from exit_group(2)",
     "AUDIT_STAMP": "execs can't be matched with audit events by their exact time stamp",
 }
+
+
+_NO_ITERATOR = "what was there before the start is told by procfs (the kernel has no BTF)"
+
+
+def _header(bcc: Any) -> tuple[btf.Header, bool]:  # noqa: ANN401
+    """Return the layouts as a header, and whether they are from the kernel's BTF."""
+    try:
+        layouts = btf.KernelBtf()
+    except SourceUnavailableError:
+        if not kernel_headers.available():
+            raise
+        return btf.generate(kernel_headers.KernelHeaders(bcc)), False
+    try:
+        return btf.generate(layouts), True
+    finally:
+        layouts.close()
 
 
 def _check_privileges() -> None:

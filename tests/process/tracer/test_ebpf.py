@@ -36,7 +36,7 @@ from sessiond.process.events import (
     ProcessEvent,
 )
 from sessiond.process.procfs import Procfs
-from sessiond.process.tracer import Source, btf, loader, open_source
+from sessiond.process.tracer import Source, btf, kernel_headers, loader, open_source
 from sessiond.process.tracer import ebpf as ebpf_module
 from sessiond.process.tracer.ebpf import EbpfSource
 
@@ -609,6 +609,42 @@ def test_kernel_that_tells_less(
         assert_told(told, events)
         assert only(told[0].pid, events, Exited).facts.loginuid == 0xFFFFFFFF
         assert len(source.degraded) == 3
+    finally:
+        source.close()
+
+
+class HeadersOnly(btf.KernelBtf):
+    """What the headers of this kernel would tell: neither audit's struct nor registers."""
+
+    def __init__(self, _bcc: object) -> None:
+        super().__init__()
+
+    def offset(self, struct: str, path: str) -> int | None:
+        """Return the real offset, except of what is private to the kernel."""
+        private = struct in ("audit_context", "pt_regs")
+        return None if private else super().offset(struct, path)
+
+
+def test_kernel_without_btf(
+    monkeypatch: pytest.MonkeyPatch, tracefs: None, procfs: Procfs, truth: Truth
+) -> None:
+    """With its headers each process is told; procfs tells who was there before, and it says so."""
+
+    def no_btf() -> None:
+        raise SourceUnavailableError("ebpf", "no BTF", "")
+
+    monkeypatch.setattr(btf, "KernelBtf", no_btf)
+    monkeypatch.setattr(kernel_headers, "available", lambda: True)
+    monkeypatch.setattr(kernel_headers, "KernelHeaders", HeadersOnly)
+    monkeypatch.setattr(ebpf_module, "_load", loader.load)
+    source, _ = open_source("ebpf", procfs)
+    try:
+        there = {event.facts.pid for event in source.drain() if isinstance(event, Observed)}
+        assert {1, os.getpid()} <= there
+        assert_told(truth.run("spawn", 50) + truth.run("orphan", 20), source.drain())
+        again = [event for event in source.resnapshot() if isinstance(event, Observed)]
+        assert os.getpid() in {event.facts.pid for event in again}
+        assert any("procfs" in what for what in source.degraded)
     finally:
         source.close()
 
