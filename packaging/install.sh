@@ -46,7 +46,7 @@ sh packaging/setup.sh packages
 if ! [ -x "$home/bin/python" ]; then
     /usr/bin/python3 -m venv --system-site-packages "$home"
 fi
-# Compiled, an event costs a quarter less; it takes half a minute. SESSIOND_COMPILE=0 leaves it out.
+# Compiled, an event costs a third less; it takes a minute. SESSIOND_COMPILE=0 leaves it out.
 headers=$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')
 if [ -z "${SESSIOND_COMPILE:-}" ] && command -v cc >/dev/null && [ -e "$headers/Python.h" ]; then
     SESSIOND_COMPILE=1
