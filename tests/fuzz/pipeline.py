@@ -92,11 +92,11 @@ def _pipeline(mode: int) -> Pipeline:
     )
 
 
-def _beyond(facts: Facts) -> bool:
+def _beyond(facts: Facts, when: int) -> bool:
     """Tell whether a pid or a time is none that a kernel could have."""
     pids = (facts.pid, facts.ppid, facts.pgid or 0, facts.sid or 0)
     return any(pid >> 32 for pid in pids) or any(
-        time >> 61 for time in (facts.start, facts.parent_start or 0)
+        time >> 61 for time in (when, facts.start, facts.parent_start or 0)
     )
 
 
@@ -118,7 +118,7 @@ def _fed(mode: int, records: list[tuple[int, bytes]]) -> tuple[Pipeline, int, li
                 event, _ = decoder.decode(payload, 0, len(payload))
             except MalformedRecordError:
                 continue
-            if not isinstance(event, CgroupSeen | Lost) and _beyond(event.facts):
+            if not isinstance(event, CgroupSeen | Lost) and _beyond(event.facts, event.time):
                 continue  # these are numbers that our own program in the kernel writes
             pipeline.feed_process([event])
         else:
