@@ -60,9 +60,9 @@ _LOADS = (0xB7, 0x18)
 
 
 def available(root: Path = Path("/")) -> bool:
-    """Tell whether the running kernel's headers are where bcc looks for them, under ``root``."""
-    build = root / "lib/modules" / platform.release() / "build"
-    return build.exists() or (root / _ARCHIVE.relative_to("/")).exists()
+    """Tell whether one may read the running kernel's headers where bcc looks for them."""
+    places = root / "lib/modules" / platform.release() / "build", root / _ARCHIVE.relative_to("/")
+    return any(os.access(place, os.R_OK) for place in places)
 
 
 class KernelHeaders:
