@@ -343,7 +343,7 @@ class Lines:
             notes.append(f"process.session_leader: {self._options.why_unknown}")
         elif state.session_inferred:
             notes.append("process.session_leader: taken from the parent, which it was forked by")
-        if state.group_leader is None and state.facts.sid != 0:
+        if state.group_leader is None and state.facts.pgid != 0:
             notes.append(f"process.group_leader: {self._options.why_unknown}")
         return notes
 

@@ -37,9 +37,13 @@ class Spawns:
         return cls(program)
 
     def start(self, count: int) -> subprocess.Popen[str]:
-        """Begin to start ``count`` processes, as USER."""
+        """Begin to start ``count`` processes, as USER and in a session of their own."""
         return subprocess.Popen(
-            [str(self.program), str(count)], stdout=subprocess.PIPE, text=True, user=USER
+            [str(self.program), str(count)],
+            stdout=subprocess.PIPE,
+            text=True,
+            user=USER,
+            start_new_session=True,
         )
 
     def run(self, count: int, seconds: float = 60) -> Took:

@@ -229,7 +229,9 @@ class Stream:
     def _relatives(self, one: Told, document: Document, *, lacking: bool = False) -> Iterator[str]:
         lacking = lacking or not self.exact
         process = document["process"]
-        for name, expected in (("group_leader", one.pgid), ("session_leader", one.sid)):
+        for name, number in (("group_leader", one.pgid), ("session_leader", one.sid)):
+            # Whom the kernel itself started may be in group and session 0, which nobody leads.
+            expected = number or None
             found = value(process, f"{name}.pid")
             if found != expected and not (lacking and found is None):
                 yield f"the {name} is {found}, not {expected}"
