@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,8 +16,24 @@ FIRST = [(1300, b"audit(1.000:1): first"), (1, b"ring")]
 SECOND = [(1320, b"audit(1.000:1): ")]
 
 
+OPEN: list[Journal] = []
+
+
 def journal(directory: Path, boot: str = "boot 1", layout: str = "7") -> Journal:
-    return Journal(directory, boot, layout, 0.0)
+    OPEN.append(Journal(directory, boot, layout, 0.0))
+    return OPEN[-1]
+
+
+def close_all() -> None:
+    while OPEN:
+        OPEN.pop().close()
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No journal stays open: those that a test lets be killed aren't closed before."""
+    yield
+    close_all()
 
 
 def test_what_was_added_is_left_to_the_next(tmp_path: Path) -> None:
@@ -118,6 +136,7 @@ def test_a_cut_entry_is_left_out(cut: int) -> None:
         assert after.left == (FIRST + SECOND)[: len(after.left)]
         after.add(SECOND)
         assert journal(directory).left == after.left + SECOND
+        close_all()
 
 
 @given(place=st.integers(min_value=0, max_value=40), value=st.integers(1, 255))
@@ -135,6 +154,7 @@ def test_a_damaged_state_is_set_aside(place: int, value: int) -> None:
         assert (after.state, after.left) in ((None, FIRST), (b"known", []))
         if after.state is None:
             assert "damaged" in after.problem or "another boot or version" in after.problem
+        close_all()
 
 
 def test_another_boot_is_set_aside(tmp_path: Path) -> None:

@@ -50,8 +50,10 @@ def take_all(spool: Spool) -> list[int]:
 
 def kill(spool: Spool) -> None:
     """Let go of the spool as a kill does: nothing is saved any more."""
-    os.close(spool._directory)
-    spool._directory = -1
+    for descriptor in {spool._directory, spool._position, *spool._unsynced.values()} - {-1}:
+        os.close(descriptor)
+    spool._unsynced.clear()
+    spool._directory = spool._position = -1
 
 
 def segments(path: Path) -> list[Path]:
