@@ -38,7 +38,7 @@ from sessiond.handover import Handover
 from sessiond.health import Health
 from sessiond.journal import PERIOD, RING, Journal, Repeats
 from sessiond.options import Config
-from sessiond.output import Delivery
+from sessiond.output import Writer
 from sessiond.output.safe import open_directory, trusted_users
 from sessiond.pipeline import Pipeline
 from sessiond.privileges import PROC
@@ -155,11 +155,11 @@ class Daemon:
         self._names = wiring.names(config)
         self._beat: asyncio.TimerHandle | None = None
         self._regular: dict[Callable[[], None], asyncio.TimerHandle] = {}
-        self._outputs: list[Delivery] = []
+        self._outputs: list[Writer] = []
         self._declined: list[Declined] = []
         # What the account of the lines starts from: written by then, and accepted by the output.
         self._written = 0
-        self._bases: dict[Delivery, tuple[int, int]] = {}
+        self._bases: dict[Writer, tuple[int, int]] = {}
         self._drained = 0
         self._tracer_lost = 0
         self._lost_since: int | None = None
@@ -258,9 +258,9 @@ class Daemon:
             log.warning("rule", problem=rules.NO_RULES)
         _make_directories(config)
         self._boot_time = host.boot_time_ns(config.runtime_directory / "boot_time")
+        stack.callback(self._close_outputs)
         for output in wiring.outputs(config):
             output.open()
-            stack.callback(output.close)
             self._add(output)
         self._journal = Journal(
             config.runtime_directory, self._host.boot_id, str(saved.LAYOUT), time.monotonic()
@@ -364,7 +364,7 @@ class Daemon:
     def _keep_chunk(self, chunk: bytes) -> None:
         self._journal.add([(RING, chunk)])
 
-    def _add(self, output: Delivery) -> None:
+    def _add(self, output: Writer) -> None:
         self._outputs.append(output)
         self._bases[output] = self._written, output.status()["accepted"]
 
@@ -417,19 +417,26 @@ class Daemon:
             self._hand_on()
         else:
             self._give_back()
-        for output in self._outputs:
-            if not output.flush(FLUSH):
-                log.warning("output_not_flushed", **output.status())
         self._audit.client.close()
+
+    def _flush(self) -> None:
+        """Give the outputs their time to deliver what waits, and the log what they did not."""
+        end = time.monotonic() + FLUSH
+        for output in self._outputs:
+            if not output.flush(end - time.monotonic()):
+                log.warning("output_not_flushed", **output.status())
 
     def _hand_on(self) -> None:
         """Leave rules, registration and tracer as they are for the next start.
 
-        What is ready is written; what still waits for its other half is in the journal.
+        What is ready is written; what still waits for its other half is in the journal. So is what
+        an output did not take in time: it is made again then.
         """
         self._turn()
         self._vigil.canary.close()
-        self._save()
+        self._flush()
+        if self._all_written():
+            self._save()
         log.info("handed_on")
 
     def _give_back(self) -> None:
@@ -443,6 +450,7 @@ class Daemon:
             pass
         self._vigil.canary.close()
         self._write(self._pipeline.flush(now()))
+        self._flush()
         self._journal.clear()
 
     # The beat
@@ -485,6 +493,8 @@ class Daemon:
     def _turn(self) -> bool:
         """Read, join, write; return whether there was anything to read."""
         client, pipeline = self._audit.client, self._pipeline
+        if self._journal.due(time.monotonic()) and (self._journal.full or self._all_written()):
+            self._save()  # before there are new lines: those of the last turn are written by now
         records: list[tuple[int, bytes]] = []
         drained = False
         for _ in range(MOST_BATCHES):
@@ -505,8 +515,6 @@ class Daemon:
         if not self._source.exact:
             self._look_up()
         self._write(pipeline.poll(time_now))
-        if self._journal.due(time.monotonic()) and (self._journal.full or self._all_written()):
-            self._save()
         return bool(records or events)
 
     def _all_written(self) -> bool:
@@ -636,7 +644,6 @@ class Daemon:
 
     def _watch_outputs(self, time_now: int) -> None:
         for output in self._outputs:
-            output.tick(time.monotonic())
             for loss in output.take_losses():
                 begin, end = (int(wall * 1e9) - wall_offset() for wall in (loss.since, loss.until))
                 reason = f"{loss.output}: {loss.reason}"
@@ -678,29 +685,48 @@ class Daemon:
     def _apply(self, config: Config, wanted: rules.RuleSet) -> None:
         changed = diff(self._config, config)
         restart = needs_restart(changed)
-        self._audit.reconfigure(config.auditd, wanted)
+        moves = any(path.startswith("output.") for path in changed)
+        if moves:
+            self._replace_outputs(config)
+        try:
+            self._audit.reconfigure(config.auditd, wanted)
+        except SessiondError:
+            if moves:
+                self._replace_outputs(self._config)
+            raise
         for problem in self._audit.refused:
             log.warning("audit", note=problem)
         self._use(config)
         self._vigil.reconfigure(config)
-        if any(path.startswith("output.") for path in changed):
-            self._replace_outputs(config)
         if any(path.startswith("logging.") for path in changed):
             logs.configure(config.logging.level, config.logging.format)
         self._config = config
         log.info("reloaded", changed=changed, needs_restart=restart)
 
     def _replace_outputs(self, config: Config) -> None:
-        """Open the new outputs, then close the old ones: a bad one leaves the old in place."""
+        """Close the outputs and open those of ``config``; where these fail, the old ones again.
+
+        Never both at once: they may share a file or a spool.
+        """
         fresh = wiring.outputs(config)
+        self._flush()
+        self._close_outputs()
+        try:
+            for output in fresh:
+                output.open()
+                self._add(output)
+        except SessiondError:
+            self._close_outputs()
+            for output in wiring.outputs(self._config):
+                output.open()
+                self._add(output)
+            raise
+
+    def _close_outputs(self) -> None:
         for output in self._outputs:
-            output.flush(FLUSH)
             output.close()
         self._outputs.clear()
         self._bases.clear()
-        for output in fresh:
-            output.open()
-            self._add(output)
 
     # Status
 

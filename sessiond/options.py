@@ -322,9 +322,9 @@ class Backoff(Section, frozen=True, kw_only=True):
 
     init: Annotated[
         Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
-    ] = Duration(1)
+    ] = Duration(0.1)
     max: Annotated[Duration, _option("The longest wait.", live=True, min=0.01, max=86400)] = (
-        Duration(60)
+        Duration(10)
     )
 
     def __post_init__(self) -> None:
@@ -403,6 +403,16 @@ class Output(Section, frozen=True, kw_only=True):
     socket: SocketOutput | None = None
     console: ConsoleOutput | None = None
     spool: Spool = Spool()
+    queue_size: Annotated[
+        Size,
+        _option(
+            "Most bytes that wait in memory for an output that takes nothing, not even into its "
+            "spool: a disk that hangs.",
+            live=True,
+            min=2**20,
+            max=2**40,
+        ),
+    ] = Size(64 * 2**20)
 
     def __post_init__(self) -> None:
         """Drop what is not enabled; without any output, write the file."""

@@ -33,6 +33,7 @@ from sessiond.output import (
     Sink,
     Spool,
     StreamOutput,
+    Writer,
 )
 from sessiond.pipeline import Pipeline, PipelineOptions
 from sessiond.process import container
@@ -216,9 +217,9 @@ def _describer(config: Config, names: ProcessNames) -> Describer:
     return Describer(names, libaudit, options)
 
 
-def outputs(config: Config) -> list[Delivery]:
+def outputs(config: Config) -> list[Writer]:
     """Make what the configuration calls outputs; none is open yet. Raises ConfigError."""
-    made: list[Delivery] = []
+    made: list[Writer] = []
     settings = config.output
     if settings.file is not None:
         file = settings.file
@@ -232,26 +233,30 @@ def outputs(config: Config) -> list[Delivery]:
             keep=file.rotate.keep,
             compress=file.rotate.compress,
         )
-        made.append(_delivery(config, "file", sink))
+        made.append(_writer(config, "file", sink))
     if settings.socket is not None:
-        made.append(_delivery(config, "socket", _socket(settings.socket)))
+        made.append(_writer(config, "socket", _socket(settings.socket)))
     if settings.console is not None:
-        made.append(Delivery(ConsoleOutput(), drop=settings.spool.drop))
+        made.append(_writer(config, "console", ConsoleOutput()))
     return made
 
 
 def _socket(settings: SocketOutput) -> Sink:
+    waits = settings.backoff.init, settings.backoff.max
     if settings.type == "tcp":
         host, port = settings.host_and_port()
-        return StreamOutput(host=host, port=port)
+        return StreamOutput(host=host, port=port, backoff=waits)
     if settings.type == "unix_datagram":
-        return DatagramOutput(path=settings.address)
-    return StreamOutput(path=settings.address)
+        return DatagramOutput(path=settings.address, backoff=waits)
+    return StreamOutput(path=settings.address, backoff=waits)
 
 
-def _delivery(config: Config, name: str, sink: Sink) -> Delivery:
-    spool = config.output.spool
-    if not spool.max_size:
-        return Delivery(sink, drop=spool.drop)
-    kept = Spool(str(config.spool_path / name), max_size=spool.max_size, drop=spool.drop)
-    return Delivery(sink, spool=kept, drop=spool.drop)
+def _writer(config: Config, name: str, sink: Sink) -> Writer:
+    settings = config.output.spool
+    spool = None
+    # Who reads a terminal has seen it or not: what waits for it is not kept for the next time.
+    if settings.max_size and name != "console":
+        spool = Spool(str(config.spool_path / name), max_size=settings.max_size, drop=settings.drop)
+    queue_size = config.output.queue_size
+    delivery = Delivery(sink, spool=spool, queue_size=queue_size, drop=settings.drop)
+    return Writer(delivery, queue_size=queue_size, drop=settings.drop)

@@ -193,7 +193,7 @@ MESSAGES = {
         "allowed: an absolute path or @name, of at most 107 bytes"
     ),
     "output: {socket: {address: /x, backoff: {init: 5m}}}": (
-        "f.yml:1: output.socket.backoff: init (5m) is longer than max (1m); "
+        "f.yml:1: output.socket.backoff: init (5m) is longer than max (10s); "
         "allowed: init at most as long as max"
     ),
     "output: {file: {enabled: false}}": (

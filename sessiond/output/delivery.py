@@ -19,7 +19,10 @@ from sessiond.output.spool import Policy, Spool
 
 
 class Sink(Protocol):
-    """Something that lines can be put into, and that may be sick. Methods never block."""
+    """Something that lines can be put into, and that may be sick.
+
+    No method waits for a reader. A file's may take as long as its disk does.
+    """
 
     name: str
     trouble: str | None  # why it isn't well, in words; lines may be taken nevertheless
@@ -85,6 +88,16 @@ class Loss(NamedTuple):
     until: float
 
 
+class Account(NamedTuple):
+    """Where the lines of an output are; accepted is the sum of all others."""
+
+    accepted: int
+    delivered: int
+    queued: int
+    spooled: int
+    dropped: dict[str, int]  # by reason
+
+
 class Delivery:
     """A sink, its spool, a bounded queue in memory, and the account of it all.
 
@@ -115,6 +128,7 @@ class Delivery:
         Lines that wait for longer than ``grace`` seconds make the output count as sick. ``clock``
         and ``wall`` tell seconds, monotonic and since the epoch.
         """
+        self.name = sink.name
         self._sink = sink
         self._spool = spool
         self._queue: deque[bytes] = deque()
@@ -156,13 +170,17 @@ class Delivery:
             self._accepted = self._spool.inherited
         try:
             self._sink.open()
+        except OutputError:
+            if self._spool is not None:
+                self._spool.close()
+            raise
         except OSError as error:
             if self._spool is None:
-                raise OutputError(f"{self._sink.name}: {error.strerror}") from None
+                raise OutputError(f"{self.name}: {error.strerror}") from None
         self.tick(self._clock())
 
     def write(self, lines: list[bytes]) -> None:
-        """Take ``lines``, each with its newline. Never blocks, never raises for a sick sink.
+        """Take ``lines``, each with its newline. Never raises for a sick sink.
 
         When it returns, every line survives the death of this process, but for the ``volatile``
         ones: it is in the file, in the socket or in the spool.
@@ -272,13 +290,6 @@ class Delivery:
         """How many lines are in the memory of this process alone."""
         return len(self._queue)
 
-    @property
-    def nearly_full(self) -> bool:
-        """Whether lines will soon be dropped: for who would rather stop reading than lose any."""
-        if self._spool is not None and self._spool.trouble is None:
-            return self._spool.nearly_full
-        return self._queue_bytes * 10 >= self._queue_size * 9
-
     def take_events(self) -> list[Health]:
         """Return how its health has changed since the last call, in order."""
         changes, self._changes = self._changes, []
@@ -295,19 +306,26 @@ class Delivery:
         losses, self._losses = self._losses, {}
         return list(losses.values())
 
+    def account(self) -> Account:
+        """Return where the lines are."""
+        return Account(
+            accepted=self._accepted,
+            delivered=self._taken - self._sink.unconfirmed - self._sink.rejected,
+            queued=len(self._queue) + self._sink.unconfirmed - self._given_up,
+            spooled=0 if self._spool is None else self._spool.pending,
+            dropped=self._dropped(),
+        )
+
     def status(self) -> dict[str, Any]:
         """Return health and counters (lines), as ``sessiond status`` shows them."""
-        dropped = self._dropped()
+        account = self.account()
         return {
-            "output": self._sink.name,
+            "output": self.name,
             "healthy": self._reason is None,
             "reason": self._reason,
-            "accepted": self._accepted,
-            "delivered": self._taken - self._sink.unconfirmed - self._sink.rejected,
-            "queued": len(self._queue) + self._sink.unconfirmed - self._given_up,
-            "spooled": 0 if self._spool is None else self._spool.pending,
-            "dropped": sum(dropped.values()),
-            "dropped_by_reason": dropped,
+            **account._asdict(),
+            "dropped": sum(account.dropped.values()),
+            "dropped_by_reason": account.dropped,
             "sink": self._sink.status(),
             "spool": None if self._spool is None else self._spool.status(),
         }
@@ -404,7 +422,7 @@ class Delivery:
             if self._reason is not None:  # well again only when nothing waits any more
                 reason = self._reason
             elif now - self._behind_since > self._grace:
-                reason = f"{self._sink.name} takes lines more slowly than they come"
+                reason = f"{self.name} takes lines more slowly than they come"
         if reason is not None and self._reason is None:
             self._sick_since = self._wall()
             self._changes.append(self._health(reason, until=None))
@@ -417,7 +435,7 @@ class Delivery:
 
     def _health(self, reason: str, until: float | None) -> Health:
         dropped = sum(self._dropped().values()) - self._dropped_when_well
-        name = self._sink.name
+        name = self.name
         return Health(name, until is not None, reason, self._sick_since, until, self._kept, dropped)
 
     def _dropped(self) -> dict[str, int]:
@@ -437,5 +455,5 @@ class Delivery:
             new = count - self._counted.get(reason, 0)
             if new:
                 self._counted[reason] = count
-                loss = self._losses.get(reason, Loss(self._sink.name, reason, 0, now, now))
+                loss = self._losses.get(reason, Loss(self.name, reason, 0, now, now))
                 self._losses[reason] = loss._replace(lines=loss.lines + new, until=now)

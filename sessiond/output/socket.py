@@ -42,12 +42,14 @@ class StreamOutput:
         host: str | None = None,
         port: int = 0,
         user_timeout: float = 20.0,
+        backoff: tuple[float, float] = _BACKOFF,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the unix socket's ``path``, or ``host`` (name or address) and ``port`` for TCP.
 
-        A TCP peer that acknowledges nothing for ``user_timeout`` seconds counts as dead. ``clock``
-        tells monotonic seconds.
+        A TCP peer that acknowledges nothing for ``user_timeout`` seconds counts as dead.
+        ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` tells
+        monotonic seconds.
         """
         if (path is None) == (host is None):
             raise ValueError("either path or host")
@@ -58,7 +60,7 @@ class StreamOutput:
         self._resolver = None if host is None else _Resolver(host, port)
         self._user_timeout = user_timeout
         self._clock = clock
-        self._backoff = Backoff(*_BACKOFF)
+        self._backoff = Backoff(*backoff)
         self._retry = 0.0
         self._connection: socket.socket | None = None
         self._connecting: socket.socket | None = None
@@ -300,15 +302,25 @@ class DatagramOutput:
 
     _BUFFER = 4 * 1024 * 1024  # bytes; the kernel takes less when net.core.wmem_max is less
 
-    def __init__(self, *, path: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the reader's socket; ``clock`` tells monotonic seconds."""
+    def __init__(
+        self,
+        *,
+        path: str,
+        backoff: tuple[float, float] = _BACKOFF,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the reader's socket.
+
+        ``backoff`` is the first and the longest wait for it, in seconds; ``clock`` tells monotonic
+        seconds.
+        """
         self.name = f"unix-datagram:{path}"
         self.trouble: str | None = None
         self.rejected = 0
         self.unconfirmed = 0
         self._path = path
         self._clock = clock
-        self._backoff = Backoff(*_BACKOFF)
+        self._backoff = Backoff(*backoff)
         self._retry = 0.0
         self._socket: socket.socket | None = None
         self._connections = 0

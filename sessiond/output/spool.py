@@ -175,11 +175,6 @@ class Spool:
         first = self._segments[0].first if self._segments else self._next_in
         return sum(number >= first for number in self._in_flight)
 
-    @property
-    def nearly_full(self) -> bool:
-        """Whether nine tenths of the bound are used."""
-        return self._size * 10 >= self._max_size * 9
-
     def append(self, lines: list[bytes]) -> int:
         """Put ``lines`` in and return how many were seen to: kept, or dropped and counted.
 

@@ -220,6 +220,25 @@ def test_a_bad_reload_keeps_everything(
     agree(inconsistent(daemon.documents()))
 
 
+def test_an_output_that_is_refused_leaves_the_old_one(
+    make_daemon: MakeDaemon, truth: Truth
+) -> None:
+    """It shows only when it is opened; the lines go on where they went before."""
+    daemon = make_daemon().start()
+    elsewhere = daemon.directory / "a-directory"
+    elsewhere.mkdir()
+    daemon.configure({"output": {"file": {"path": str(elsewhere)}}})
+    daemon.reload()
+    (refused,) = [line for line in daemon.log.read_text().splitlines() if "reload_refused" in line]
+    assert f"{elsewhere}: is not a regular file" in refused
+    file = truth.file()
+    truth.run_into(file, "spawn", 5)
+    daemon.settle()
+    agree(Stream(daemon).untrue(read(file), file))
+    agree(inconsistent(daemon.documents()))
+    assert daemon.status()["ledger"]["balanced"]
+
+
 def test_a_reload_moves_the_output(make_daemon: MakeDaemon, truth: Truth) -> None:
     """Lines go on in the new file, with no number missing or twice."""
     daemon = make_daemon().start()

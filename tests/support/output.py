@@ -63,12 +63,12 @@ def tmpfs(path: Path, size: str = "1M") -> Iterator[Path]:
 class Ext4:
     """A small ext4 file system in an image, that a test can break and mend."""
 
-    def __init__(self, image: Path, path: Path) -> None:
+    def __init__(self, image: Path, path: Path, size: int) -> None:
         self.path = path
         self._image = image
         path.mkdir()
         with image.open("wb") as file:
-            file.truncate(16 << 20)
+            file.truncate(size)
         subprocess.run(["mkfs.ext4", "-q", image], check=True)
         self.mount()
 
@@ -84,6 +84,15 @@ class Ext4:
         """Have the kernel treat it as after an error on the disk: read-only from now on."""
         subprocess.run(["mount", "-o", "remount,abort", self.path], check=True)
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have every write to it wait, as on a disk that doesn't answer."""
+        subprocess.run(["fsfreeze", "--freeze", self.path], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", self.path], check=True)
+
     def take_away(self) -> None:
         """Have every operation on it fail with EIO, as when the disk is pulled out."""
         directory = os.open(self.path, os.O_RDONLY)
@@ -94,9 +103,9 @@ class Ext4:
 
 
 @contextmanager
-def ext4(image: Path, path: Path) -> Iterator[Ext4]:
-    """An ``Ext4``, gone afterwards."""
-    disk = Ext4(image, path)
+def ext4(image: Path, path: Path, size: int = 16 << 20) -> Iterator[Ext4]:
+    """An ``Ext4`` of ``size`` bytes, gone afterwards."""
+    disk = Ext4(image, path, size)
     try:
         yield disk
     finally:
