@@ -44,6 +44,7 @@ TOPICS: Final = {
     "bcc": (27, "the bcc module can't be imported"),
     "proc-connector": (28, "not permitted to listen to the proc connector"),
     "container": (29, "this looks like a container"),
+    "output": (30, "the output file can't be one"),
 }
 
 _NETLINK_AUDIT: Final = 9
@@ -95,11 +96,12 @@ class Listener(NamedTuple):
     holders: tuple[tuple[int, str], ...]  # (pid, comm)
 
 
-def report(host: Host | None = None) -> list[Finding]:
+def report(host: Host | None = None, *, output: Path | None = None) -> list[Finding]:
     """Look at everything that the main job and its better forms need; change nothing.
 
-    Returns one finding or more for every topic that can be judged, the most important topics
-    first. Never raises: what can't be read is itself a finding.
+    ``output`` is the file that lines would go to, None when they don't go to one. Returns one
+    finding or more for every topic that can be judged, the most important topics first. Never
+    raises: what can't be read is itself a finding.
     """
     host = host or Host()
     checks = (
@@ -114,7 +116,7 @@ def report(host: Host | None = None) -> list[Finding]:
         _proc_connector,
         _container,
     )
-    return [finding for check in checks for finding in check(host)]
+    return [*(finding for check in checks for finding in check(host)), _output(output)]
 
 
 def exit_code(findings: list[Finding], *, strict: bool = False) -> int:
@@ -516,6 +518,22 @@ def _container(host: Host) -> Iterator[Finding]:
             f"{signs[0]} exists: this looks like a container",
             "give it the host's pid, user and network namespaces, and /proc and /sys",
         )
+
+
+def _output(path: Path | None) -> Finding:
+    if path is None:
+        return Finding("ok", "output", "lines don't go to a file")
+    try:
+        above = next(directory for directory in path.parents if directory.exists())
+        if not above.is_dir():
+            problem = f"{above} is no directory"
+        elif path.is_symlink() or (path.exists() and not path.is_file()):
+            problem = f"{path} is not a regular file"
+        else:
+            return Finding("ok", "output", f"lines go to {path}")
+    except PermissionError:
+        return Finding("warn", "output", f"{path} can't be looked at", "run this command as root")
+    return Finding("fail", "output", problem, "name another path in output.file.path")
 
 
 def _has(host: Host, capability: str) -> bool:

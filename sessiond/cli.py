@@ -350,7 +350,8 @@ def _check(arguments: argparse.Namespace) -> int:
     _say_rules(wanted)
     if not wanted.rules and loaded.auditd.socket_type != "multicast":
         _say(f"  warning: {rules.NO_RULES}")
-    findings = check.report()
+    file = loaded.output.file
+    findings = check.report(output=None if file is None else file.path)
     _say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)
 

@@ -248,6 +248,24 @@ def test_a_finding_is_one_line() -> None:
     assert lines == "warn  btf                 is missing; use another kernel"
 
 
+def test_an_output_that_can_not_be_a_file(tmp_path: Path) -> None:
+    """What the start would refuse is said before it, and nothing is made."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    for path, problem in {
+        tmp_path: f"{tmp_path} is not a regular file",
+        tmp_path / "link": f"{tmp_path}/link is not a regular file",
+        tmp_path / "file/events.ndjson": f"{tmp_path}/file is no directory",
+    }.items():
+        finding = check.report(output=path)[-1]
+        assert (finding.level, finding.name, finding.text) == ("fail", "output", problem)
+        assert finding.exit_code == 30
+        assert "output.file.path" in finding.fix
+    for path in (tmp_path / "file", tmp_path / "new/events.ndjson"):
+        assert check.report(output=path)[-1] == Finding("ok", "output", f"lines go to {path}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
 @pytest.mark.kernel
 def test_this_host_can_do_the_main_job(audit_state: object) -> None:
     """As root on a real kernel, nothing fails."""
