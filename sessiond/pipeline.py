@@ -596,7 +596,9 @@ class Pipeline:
                 # that of somebody who got the same pid later.
                 self._other(event, "process: not known")
                 return
-        if process is None:
+        if process is None and self.options.replay:
+            self._other(event, "process: the log does not tell of it before its end")
+        elif process is None:
             self._other(event, "process: it ended before it could be looked up")
         elif process in self._ends:
             del self._ends[process]

@@ -48,6 +48,28 @@ def test_the_same_log_gives_the_same_lines() -> None:
     assert replayed(lines)[0] == replayed(lines)[0]
 
 
+END = (
+    (
+        b"type=SYSCALL msg=audit(1700000000.123:77): arch=c000003e syscall=231 a0=3 ppid=10 "
+        b"pid=20 auid=1000 uid=1000 gid=1000 euid=1000 suid=1000 fsuid=1000 egid=1000 sgid=1000 "
+        b'fsgid=1000 tty=pts0 ses=4 comm="ls" exe="/usr/bin/ls" key=(null)'
+    ),
+    b"type=EOE msg=audit(1700000000.123:77): ",
+)
+
+
+def test_an_end_alone_says_what_is_not_known() -> None:
+    """A log that begins with it: what the record has is told, and what the log has not."""
+    (document,) = documents(END)
+    assert document["event"]["action"] == "end"
+    process = document["process"]
+    assert (process["pid"], process["executable"], process["exit_code"]) == (20, "/usr/bin/ls", 3)
+    assert document["user"]["id"] == "1000"
+    assert document["sessiond"]["incomplete"] == [
+        "process: the log does not tell of it before its end"
+    ]
+
+
 def test_an_enriched_log_names_users_as_its_host_did() -> None:
     """The raw format of the same log has the ids alone."""
     enriched = LOG.read_bytes().splitlines()
