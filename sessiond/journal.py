@@ -18,9 +18,10 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sessiond.audit.batch import MEMORY, forget_batch, last_batch
 from sessiond.errors import OutputError
@@ -39,7 +40,8 @@ RING: Final = 1
 _FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
 _PING: Final = 1329
 
-_ENTRY: Final = struct.Struct("=II")  # kind, bytes
+# A batch of entries: their number, the kinds of all, the sizes of all, their texts.
+_WORD: Final = 4
 _NUMBER: Final = struct.Struct("=Q")
 _CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of what follows
 _LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
@@ -48,6 +50,36 @@ _STATE: Final = "state"
 _ID: Final = re.compile(rb'"event":\{[^{}]*?"id":"([^"]+)","sequence":([0-9]+)')
 
 Entry = tuple[int, bytes]
+
+
+class _Log(NamedTuple):
+    """What a log holds: ``whole`` bytes of it, and ``cut`` of what the end of its writer cut."""
+
+    number: int
+    whole: int
+    entries: list[Entry]
+    cut: list[Entry]
+
+    @classmethod
+    def of(cls, number: int, data: bytes, offset: int) -> _Log:
+        """Take apart what is from ``offset`` on."""
+        entries: list[Entry] = []
+        while offset + _WORD <= len(data):
+            (count,) = array("I", data[offset : offset + _WORD])
+            end = offset + _WORD * (1 + 2 * count)
+            if end > len(data):
+                break
+            numbers = array("I", data[offset + _WORD : end])
+            batch = []
+            for kind, size in zip(numbers[:count], numbers[count:], strict=True):
+                if end + size <= len(data):
+                    batch.append((kind, data[end : end + size]))
+                end += size
+            if end > len(data):
+                return cls(number, offset, entries, batch)
+            entries += batch
+            offset = end
+        return cls(number, offset, entries, [])
 
 
 class Journal:
@@ -67,15 +99,15 @@ class Journal:
         self.problem = ""
         self.size = 0
         self._directory = directory
-        self._log_head = f"sessiond log {boot}\n".encode()
+        self._log_head = f"sessiond batches {boot}\n".encode()
         self._state_head = f"sessiond state {boot} {layout}\n".encode()
         self._due = now
         number, self.state = self._read_state()
         logs = sorted(log for log in map(self._read_log, _LOGS) if log is not None)
         if self.state is not None:
-            logs = [log for log in logs if log[0] == number]
-        self.left: list[Entry] = [entry for _, entries in logs for entry in entries]
-        self._number = logs[-1][0] if logs else number
+            logs = [log for log in logs if log.number == number]
+        self.left: list[Entry] = [entry for log in logs for entry in (*log.entries, *log.cut)]
+        self._number = logs[-1].number if logs else number
         self._logs = [_open(directory, name) for name in _LOGS]
         # The batch that is being read: a kill may come before it is added. The file is shared
         # memory that recvmmsg(2) writes into.
@@ -87,10 +119,9 @@ class Journal:
             self._empty(self._number)
             return
         # The log goes on: what is in it has not been worked on yet.
-        entries = logs[-1][1]
-        self.size = len(self._log_head) + _NUMBER.size
-        self.size += sum(_ENTRY.size + len(text) for _, text in entries)
+        self.size = logs[-1].whole
         os.ftruncate(self._logs[self._number % 2], self.size)
+        self.add(logs[-1].cut)
         last = self._missing(last_batch(self.memory))
         self.add(last)
         self.left += last
@@ -118,7 +149,7 @@ class Journal:
             return 0, None
         return number, data[head:]
 
-    def _read_log(self, name: str) -> tuple[int, list[Entry]] | None:
+    def _read_log(self, name: str) -> _Log | None:
         data = self._read(name)
         head = len(self._log_head) + _NUMBER.size
         if not data:
@@ -126,7 +157,8 @@ class Journal:
         if not data.startswith(self._log_head) or len(data) < head:
             self.problem = f"{self._directory / name} is of another boot, or damaged"
             return None
-        return _NUMBER.unpack_from(data, len(self._log_head))[0], list(_entries(data, head))
+        (number,) = _NUMBER.unpack_from(data, len(self._log_head))
+        return _Log.of(number, data, head)
 
     def _read(self, name: str) -> bytes:
         try:
@@ -171,14 +203,16 @@ class Journal:
         os.ftruncate(log, 0)
         self.size = os.write(log, self._log_head + _NUMBER.pack(number))
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Sequence[Entry]) -> None:
         """Append what has just been read. Never raises."""
-        data = b"".join(
-            [part for kind, text in entries for part in (_ENTRY.pack(kind, len(text)), text)]
-        )
+        if not entries:
+            return
+        kinds, texts = zip(*entries, strict=True)
+        numbers = array("I", (len(entries), *kinds, *map(len, texts)))
         try:
-            if data:
-                self.size += os.write(self._logs[self._number % 2], data)
+            self.size += os.write(
+                self._logs[self._number % 2], b"".join((numbers.tobytes(), *texts))
+            )
         except OSError as error:
             self.problem = f"the log of what is read can't be written: {error.strerror}"
 
@@ -263,14 +297,3 @@ def _open(directory: Path, name: str) -> int:
     finally:
         os.close(opened)
     return file
-
-
-def _entries(data: bytes, offset: int) -> Iterator[Entry]:
-    """Take a log apart; an entry that was cut by the end of the process is left out."""
-    while offset + _ENTRY.size <= len(data):
-        kind, size = _ENTRY.unpack_from(data, offset)
-        offset += _ENTRY.size
-        if offset + size > len(data):
-            return
-        yield kind, data[offset : offset + size]
-        offset += size

@@ -15,8 +15,12 @@ from typing import Final
 BATCH: Final = 256
 # linux/netlink.h: struct nlmsghdr before each message.
 NLMSGHDR: Final = 16
-# libaudit.h: MAX_AUDIT_MESSAGE_LENGTH is 8970; rounded up so that every buffer is aligned.
+# libaudit.h: MAX_AUDIT_MESSAGE_LENGTH is 8970; rounded up.
 DATAGRAM: Final = 9216
+# Each datagram's first bytes, which is nearly always all of it, go side by side with those of the
+# others, the rest elsewhere: a batch of short records touches a few pages, not one for each.
+_HEAD: Final = 512
+_TAIL: Final = DATAGRAM - _HEAD
 
 
 class _Iovec(ctypes.Structure):
@@ -59,28 +63,40 @@ _NAME: Final = 12
 _WORD: Final = 4
 
 
-MEMORY: Final = BATCH * (DATAGRAM + ctypes.sizeof(_Mmsghdr))
+_HEADER: Final = ctypes.sizeof(_Mmsghdr)
+_HEADERS_AT: Final = BATCH * _HEAD
+_TAILS_AT: Final = _HEADERS_AT + BATCH * _HEADER
+MEMORY: Final = _TAILS_AT + BATCH * _TAIL
 _NO_LENGTHS: Final = memoryview(bytes(BATCH * _WORD)).cast("I")
+
+
+def _payload(memory: mmap.mmap, number: int, length: int) -> bytes:
+    """Return what is behind the header of datagram ``number`` of a batch, ``length`` bytes long."""
+    start = number * _HEAD
+    head = memory[start + NLMSGHDR : start + min(length, _HEAD)]
+    if length <= _HEAD:
+        return head
+    tail = _TAILS_AT + number * _TAIL
+    return head + memory[tail : tail + length - _HEAD]
 
 
 def last_batch(memory: mmap.mmap) -> list[tuple[int, bytes]]:
     """Return the messages of the last batch that a reader with this memory has read."""
     messages = []
-    with memoryview(memory) as data:
-        for number in range(BATCH):
-            at = BATCH * DATAGRAM + number * ctypes.sizeof(_Mmsghdr) + _Mmsghdr.len.offset
-            length = int.from_bytes(data[at : at + _WORD], sys.byteorder)
-            if not NLMSGHDR <= length <= DATAGRAM:
-                break
-            start = number * DATAGRAM
-            kind = int.from_bytes(data[start + 4 : start + 6], sys.byteorder)
-            messages.append((kind, bytes(data[start + NLMSGHDR : start + length])))
+    for number in range(BATCH):
+        at = _HEADERS_AT + number * _HEADER + _Mmsghdr.len.offset
+        length = int.from_bytes(memory[at : at + _WORD], sys.byteorder)
+        if not NLMSGHDR <= length <= DATAGRAM:
+            break
+        start = number * _HEAD
+        kind = int.from_bytes(memory[start + 4 : start + 6], sys.byteorder)
+        messages.append((kind, _payload(memory, number, length)))
     return messages
 
 
 def forget_batch(memory: mmap.mmap) -> None:
     """Let ``last_batch`` find nothing until the next batch is read."""
-    at = BATCH * DATAGRAM + _Mmsghdr.len.offset
+    at = _HEADERS_AT + _Mmsghdr.len.offset
     memory[at : at + _WORD] = bytes(_WORD)
 
 
@@ -102,32 +118,34 @@ class BatchReader:
         self.forged = 0
         self.types: list[int] = []
         self._fd = fd
-        shared = memoryview(memory if memory is not None else bytearray(MEMORY))
-        self._data = shared[: BATCH * DATAGRAM]
+        self._memory = mmap.mmap(-1, MEMORY) if memory is None else memory
         self._names = bytearray(BATCH * _NAME)
-        self._iovecs = (_Iovec * BATCH)()
-        raw_headers = shared[BATCH * DATAGRAM : MEMORY]
+        self._iovecs = (_Iovec * (2 * BATCH))()
+        shared = memoryview(self._memory)
+        raw_headers = shared[_HEADERS_AT:_TAILS_AT]
         self._headers = (_Mmsghdr * BATCH).from_buffer(raw_headers)
         self._from_kernel = (_KERNEL + struct.pack("=I", group_mask)) * BATCH
 
-        data = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
+        base = ctypes.addressof(ctypes.c_char.from_buffer(shared))
         names = ctypes.addressof(ctypes.c_char.from_buffer(self._names))
         iovecs = ctypes.addressof(self._iovecs)
-        for i, (header, iovec) in enumerate(zip(self._headers, self._iovecs, strict=True)):
-            iovec.base, iovec.len = data + i * DATAGRAM, DATAGRAM
+        for i, header in enumerate(self._headers):
+            head, tail = self._iovecs[2 * i], self._iovecs[2 * i + 1]
+            head.base, head.len = base + i * _HEAD, _HEAD
+            tail.base, tail.len = base + _TAILS_AT + i * _TAIL, _TAIL
             header.head.name, header.head.namelen = names + i * _NAME, _NAME
-            header.head.iov, header.head.iovlen = iovecs + i * ctypes.sizeof(_Iovec), 1
+            header.head.iov, header.head.iovlen = iovecs + 2 * i * ctypes.sizeof(_Iovec), 2
         self._headers_at = ctypes.addressof(self._headers)
 
         # One strided view per column, so that a batch is taken apart without a Python loop.
         words = raw_headers.cast("I")
-        per_header = ctypes.sizeof(_Mmsghdr) // _WORD
+        per_header = _HEADER // _WORD
         self._lengths = words[_Mmsghdr.len.offset // _WORD :: per_header]
         self._flags = words[_Msghdr.flags.offset // _WORD :: per_header]
-        self._types = self._data.cast("H")[2 :: DATAGRAM // 2]
-        self._bytes = self._data
-        self._starts = range(0, BATCH * DATAGRAM, DATAGRAM)
-        self._payloads = range(NLMSGHDR, BATCH * DATAGRAM, DATAGRAM)
+        self._types = shared[:_HEADERS_AT].cast("H")[2 :: _HEAD // 2]
+        self._starts = range(0, BATCH * _HEAD, _HEAD)
+        self._payloads = range(NLMSGHDR, BATCH * _HEAD, _HEAD)
+        self._filled = BATCH  # how many lengths the memory has; what is left there is another's
 
     def read(self) -> list[tuple[int, bytes]]:
         """Return what has arrived, at most BATCH messages, as (nlmsg_type, payload); [] for none.
@@ -138,7 +156,8 @@ class BatchReader:
         told once, and what is in the buffer is still there to be read.
         """
         # Of what is in the memory then, only a batch of now counts.
-        self._lengths[:] = _NO_LENGTHS
+        self._lengths[: self._filled] = _NO_LENGTHS[: self._filled]
+        self._filled = 0
         number = _recvmmsg(self._fd, self._headers_at, BATCH, socket.MSG_DONTWAIT, None)
         if number < 0:
             self.types = []
@@ -146,18 +165,26 @@ class BatchReader:
             if code in (errno.EAGAIN, errno.EINTR):
                 return []
             raise OSError(code, os.strerror(code))
-        data = self._bytes
+        self._filled = number
+        memory = self._memory
         self.types = self._types[:number].tolist()
-        messages = [
-            (kind, data[payload : start + length].tobytes())
-            for kind, payload, start, length in zip(
-                self.types,
-                self._payloads,
-                self._starts,
-                self._lengths[:number].tolist(),
-                strict=False,  # the ranges go on to the end of the buffers
-            )
-        ]
+        lengths = self._lengths[:number].tolist()
+        if max(lengths, default=0) <= _HEAD:
+            messages = [
+                (kind, memory[payload : start + length])
+                for kind, payload, start, length in zip(
+                    self.types,
+                    self._payloads,
+                    self._starts,
+                    lengths,
+                    strict=False,  # the ranges go on to the end of the buffers
+                )
+            ]
+        else:
+            messages = [
+                (kind, _payload(memory, i, length))
+                for i, (kind, length) in enumerate(zip(self.types, lengths, strict=True))
+            ]
         size = number * _NAME
         if self._names[:size] != self._from_kernel[:size]:
             messages = self._genuine(messages)

@@ -8,17 +8,20 @@ the loop only hands lines over, through a queue in memory that is bounded::
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sessiond.errors import OutputError
-from sessiond.output.delivery import Account, Delivery, Health, Loss
+from sessiond.output.delivery import Delivery, Health, Loss
 from sessiond.output.spool import Policy
 
 _FULL = "queue full"
+# How long, in seconds, the loop waits for the thread to come out of a call, to look inside.
+_LOOK = 0.02
 
 
 class _Batch(NamedTuple):
@@ -29,8 +32,9 @@ class _Batch(NamedTuple):
 class Writer:
     """A ``Delivery`` in a thread of its own, with the same account.
 
-    While the thread is inside a call, nobody else touches the delivery; while it isn't, whoever
-    holds the lock may look at it. The thread never keeps the process from ending.
+    Each counter is written by one side alone, the loop's or the thread's. The thread holds the lock
+    while it is inside the delivery; whoever else holds it may look inside. The thread never keeps
+    the process from ending.
     """
 
     def __init__(
@@ -56,28 +60,27 @@ class Writer:
         self._patience = patience
         self._clock = clock
         self._wall = wall
-
-        self._changed = threading.Condition()  # its lock guards all that follows
+        self._queue: queue.SimpleQueue[_Batch | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._batches: deque[_Batch] = deque()
-        self._bytes = 0  # in _batches
-        self._waiting = 0  # lines in _batches
-        self._inside = 0  # lines in the call that the thread is in
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._busy_since: float | None = None  # the thread is inside a call since then
-        self._opened = False
-        self._closing = False
-        self._failure: Exception | None = None
-        # What the delivery said of itself when the thread was last outside.
-        self._account = Account(0, 0, 0, 0, {})
-        self._status: dict[str, Any] = {}
-        self._volatile = 0
+        self._lock = threading.Lock()
 
+        # Of the thread.
+        self._taken_bytes = 0  # out of the queue
+        self._done = 0  # lines that the delivery has seen to
+        self._busy_since: float | None = None  # it is inside a call since then
+        self._opened = False
+        self._failure: Exception | None = None
+
+        # Of the loop.
+        self._given = 0  # lines
+        self._given_bytes = 0
+        self._inherited = 0  # lines of an earlier run
+        self._details: dict[str, Any] = {}  # what the delivery said of itself last
         self._dropped = 0
         self._loss: Loss | None = None
         self._hanging: str | None = None  # why it counts as sick
         self._sick_since = 0.0
-        self._dropped_before = 0
+        self._dropped_when_well = 0
         self._changes: list[Health] = []
 
     def open(self, timeout: float = 10.0) -> None:
@@ -99,30 +102,26 @@ class Writer:
         if problems:
             self.close(timeout=timeout)
             raise problems[0]
+        self._inherited = self._delivery.account().accepted
 
     def write(self, lines: list[bytes]) -> None:
         """Take ``lines``, each with its newline. Never blocks.
 
         Raises what has ended the thread: an error in this program.
         """
+        if self._failure is not None:
+            raise self._failure
+        if not lines:
+            return
         size = sum(map(len, lines))
-        with self._changed:
-            if self._failure is not None:
-                raise self._failure
-            if not lines:
+        if self._given_bytes - self._taken_bytes + size > self._queue_size:
+            self._make_room(size)
+            if self._drop == "newest" and self._given_bytes > self._taken_bytes:
+                self._lose(len(lines))
                 return
-            while self._bytes and self._bytes + size > self._queue_size:
-                if self._drop == "newest":
-                    self._lose(len(lines))
-                    return
-                oldest = self._batches.popleft()
-                self._bytes -= oldest.size
-                self._waiting -= len(oldest.lines)
-                self._lose(len(oldest.lines))
-            self._batches.append(_Batch(lines, size))
-            self._bytes += size
-            self._waiting += len(lines)
-            self._changed.notify_all()
+        self._given += len(lines)
+        self._given_bytes += size
+        self._queue.put(_Batch(lines, size))
 
     def flush(self, timeout: float) -> bool:
         """Deliver what waits; return whether it has arrived within ``timeout`` seconds."""
@@ -140,59 +139,89 @@ class Writer:
 
     def close(self, timeout: float = 3.0) -> None:
         """Keep what has not arrived and let go of everything, or of all that can be let go of."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
         if self._thread is not None:
+            self._queue.put(None)
             self._thread.join(timeout)
+            self._thread = None
 
     @property
     def volatile(self) -> int:
         """How many lines are in the memory of this process alone."""
-        with self._changed:
-            return self._waiting + self._inside + self._volatile
+        return self._given - self._done + self._delivery.volatile
 
     def take_events(self) -> list[Health]:
         """Return how its health has changed since the last call, in order."""
-        with self._changed:
-            self._judge()
-            changes, self._changes = self._changes, []
-            if self._busy_since is None:
-                changes += self._delivery.take_events()
-            return changes
+        self._judge()
+        changes, self._changes = self._changes, []
+        with self._outside() as outside:
+            return changes + (self._delivery.take_events() if outside else [])
 
     def take_losses(self) -> list[Loss]:
         """Return what was lost since the last call, added up by reason."""
-        with self._changed:
-            losses = [] if self._busy_since is not None else self._delivery.take_losses()
-            if self._loss is not None and not (self._hanging and self._drop == "newest"):
-                losses.append(self._loss)
-                self._loss = None
-            return losses
+        with self._outside() as outside:
+            losses = self._delivery.take_losses() if outside else []
+        # While it hangs and the newest lines are dropped, a line about it would be dropped, too.
+        if self._loss is not None and not (self._hanging and self._drop == "newest"):
+            losses.append(self._loss)
+            self._loss = None
+        return losses
 
     def status(self) -> dict[str, Any]:
         """Return health and counters (lines), as ``sessiond status`` shows them."""
-        with self._changed:
-            self._judge()
-            if self._busy_since is None:
-                self._status = self._delivery.status()
-            account = self._account
-            by_reason = dict(account.dropped)
-            by_reason[_FULL] = by_reason.get(_FULL, 0) + self._dropped
-            waiting = self._waiting + self._inside
-            reason = self._hanging or self._status.get("reason")
-            return {
-                **self._status,
-                "output": self.name,
-                "healthy": reason is None,
-                "reason": reason,
-                "accepted": account.accepted + waiting + self._dropped,
-                "delivered": account.delivered,
-                "queued": account.queued + waiting,
-                "spooled": account.spooled,
-                "dropped": sum(by_reason.values()),
-                "dropped_by_reason": by_reason,
-            }
+        self._judge()
+        with self._outside() as outside:
+            if outside:
+                self._details = self._delivery.status()
+            account = self._delivery.account()
+            dropped = dict(account.dropped)
+            dropped[_FULL] = dropped.get(_FULL, 0) + self._dropped
+            accepted = self._inherited + self._given + self._dropped
+            # What a call that has not returned is about is on its way, however far it has come.
+            there = account.delivered + account.spooled + sum(dropped.values())
+            queued = account.queued + self._given - self._done if outside else accepted - there
+        reason = self._hanging or self._details.get("reason")
+        return {
+            **self._details,
+            "output": self.name,
+            "healthy": reason is None,
+            "reason": reason,
+            "accepted": accepted,
+            "delivered": account.delivered,
+            "queued": queued,
+            "spooled": account.spooled,
+            "dropped": sum(dropped.values()),
+            "dropped_by_reason": dropped,
+        }
+
+    @contextmanager
+    def _outside(self) -> Iterator[bool]:
+        """Keep the thread outside of the delivery; tell whether it is, for it may hang inside."""
+        outside = self._lock.acquire(timeout=_LOOK)
+        try:
+            yield outside
+        finally:
+            if outside:
+                self._lock.release()
+
+    def _make_room(self, size: int) -> None:
+        """Drop the oldest lines that wait, if that is how it shall be, until ``size`` bytes fit."""
+        jobs: list[Callable[[], None] | None] = []
+        while (
+            self._drop == "oldest"
+            and self._given_bytes - self._taken_bytes + size > self._queue_size
+        ):
+            try:
+                oldest = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(oldest, _Batch):
+                self._given -= len(oldest.lines)
+                self._given_bytes -= oldest.size
+                self._lose(len(oldest.lines))
+            else:
+                jobs.append(oldest)
+        for job in jobs:
+            self._queue.put(job)
 
     def _lose(self, lines: int) -> None:
         now = self._wall()
@@ -203,13 +232,13 @@ class Writer:
     def _judge(self) -> None:
         """See whether the thread hangs in a call, and note it when that has changed."""
         since, now = self._busy_since, self._clock()
-        hangs = since is not None and now - since > self._patience
-        if since is not None and hangs and self._hanging is None:
-            self._hanging = f"{self.name} does not answer: its disk or its server hangs"
-            self._sick_since = self._wall() - (now - since)
-            self._dropped_before = self._dropped
-            self._changes.append(self._health(None))
-        elif not hangs and self._hanging is not None:
+        if since is not None and now - since > self._patience:
+            if self._hanging is None:
+                self._hanging = f"{self.name} does not answer: its disk or its server hangs"
+                self._sick_since = self._wall() - (now - since)
+                self._dropped_when_well = self._dropped
+                self._changes.append(self._health(None))
+        elif self._hanging is not None:
             self._changes.append(self._health(self._wall()))
             self._hanging = None
 
@@ -220,8 +249,8 @@ class Writer:
             reason=self._hanging or "",
             since=self._sick_since,
             until=until,
-            kept=self._waiting + self._inside,
-            dropped=self._dropped - self._dropped_before,
+            kept=self._given - self._done,
+            dropped=self._dropped - self._dropped_when_well,
         )
 
     def _ask(self, job: Callable[[], None], timeout: float) -> bool:
@@ -232,11 +261,9 @@ class Writer:
             job()
             done.set()
 
-        with self._changed:
-            if self._failure is not None or self._closing:
-                return False
-            self._jobs.append(do)
-            self._changed.notify_all()
+        if self._thread is None or self._failure is not None:
+            return False
+        self._queue.put(do)
         return done.wait(max(0.0, timeout))
 
     # The thread
@@ -248,39 +275,31 @@ class Writer:
             if self._opened:
                 self._delivery.close()
         except Exception as error:  # noqa: BLE001 -- whatever it is, the loop must hear of it
-            with self._changed:
-                self._failure = error
+            self._failure = error
 
     def _step(self) -> bool:
-        """Wait for something to do and do it; return False when it was the last."""
-        with self._changed:
-            due = self._delivery.deadline()
-            while not (self._batches or self._jobs or self._closing):
-                left = None if due is None else due - self._clock()
-                if left is not None and left <= 0:
-                    break
-                self._changed.wait(left)
-            batch = job = None
-            if self._batches:
-                batch = self._batches.popleft()
-                self._bytes -= batch.size
-                self._waiting -= len(batch.lines)
-                self._inside = len(batch.lines)
-            elif self._jobs:
-                job = self._jobs.popleft()
-            elif self._closing:
-                return False
-            self._busy_since = self._clock()
-        if batch is not None:
-            self._delivery.write(batch.lines)
-        if job is not None:
-            job()
+        """Wait for something to do and do it; return False when that was the last."""
         due = self._delivery.deadline()
-        if due is not None and due <= self._clock():
-            self._delivery.tick(self._clock())
-        with self._changed:
-            self._inside = 0
+        item: _Batch | Callable[[], None] | None
+        try:
+            item = self._queue.get(timeout=None if due is None else max(0.0, due - self._clock()))
+        except queue.Empty:
+            item = self._tick
+        if item is None:
+            return False
+        with self._lock:
+            self._busy_since = self._clock()
+            if isinstance(item, _Batch):
+                self._taken_bytes += item.size
+                self._delivery.write(item.lines)
+                self._done += len(item.lines)
+                due = self._delivery.deadline()
+                if due is not None and due <= self._clock():
+                    self._tick()
+            else:
+                item()
             self._busy_since = None
-            self._account = self._delivery.account()
-            self._volatile = self._delivery.volatile
         return True
+
+    def _tick(self) -> None:
+        self._delivery.tick(self._clock())

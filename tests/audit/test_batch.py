@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import socket
 import struct
@@ -59,6 +60,26 @@ def test_messages_come_in_order_in_batches() -> None:
         assert (reader.truncated, reader.forged) == (0, 0)
 
 
+def test_long_messages_come_whole() -> None:
+    """Between short ones, with each length around where a message is put together from two."""
+    with netlink() as opened, mmap.mmap(-1, MEMORY) as memory:
+        reader = BatchReader(opened.fileno(), 0, memory)
+        sizes = [0, 400, *range(440, 520, 4), 1000, 4, 8000, 0]
+        for number, size in enumerate(sizes):
+            # The answer repeats the whole request.
+            text = bytes(range(256)) * 32
+            head = struct.pack("=IHHII", NLMSGHDR + size, 255, NLM_F_REQUEST_AND_ACK, number, 0)
+            opened.send(head + text[:size])
+        messages = reader.read()
+        assert numbers(messages) == list(range(len(sizes)))
+        for (_, payload), size in zip(messages, sizes, strict=True):
+            assert payload[4 + NLMSGHDR :] == (bytes(range(256)) * 32)[:size]
+        assert last_batch(memory) == messages
+        assert reader.truncated == 0
+        del reader
+        gc.collect()
+
+
 def test_what_another_process_sends_is_dropped_and_counted() -> None:
     """Anyone with the privilege can send to a netlink socket: only the kernel is believed."""
     with netlink() as opened, netlink() as other:
@@ -88,8 +109,6 @@ def test_the_last_batch_outlives_its_reader() -> None:
         ask(opened, 2)
         assert len(reader.read()) == len(last_batch(memory)) == 2
         del reader, messages
-        import gc
-
         gc.collect()
 
 
