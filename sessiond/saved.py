@@ -288,5 +288,5 @@ def restore_event(saved: SavedEvent) -> AuditEvent:
     """Return the event that ``save_event`` was given."""
     event = AuditEvent(saved.time, saved.serial, saved.opened)
     event.complete = saved.complete
-    event.records = [Record(kind, saved.time, saved.serial, text) for kind, text in saved.records]
+    event.records = [Record(kind, text) for kind, text in saved.records]
     return event

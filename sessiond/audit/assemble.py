@@ -74,7 +74,7 @@ _PADDING: Final = (b"\n", b"\0")
 
 
 class _NewRecord(Protocol):
-    def __call__(self, kind: type[Record], values: tuple[int, int, int, bytes], /) -> Record: ...
+    def __call__(self, kind: type[Record], values: tuple[int, bytes], /) -> Record: ...
 
 
 _new_record = cast("_NewRecord", tuple.__new__)  # a third faster than a named tuple's own
@@ -157,14 +157,14 @@ class Assembler:
                 self._lowest = min(self._lowest or serial, serial)
                 self._highest = max(self._highest, serial)
                 if stands_alone(record_type):
-                    event.records.append(_record(record_type, event, payload, stamp))
+                    event.records.append(_record(record_type, payload, stamp))
                     event.complete = True
                     events.append(event)
                     event = None
                     continue
                 opened[stamp] = event
             if record_type != EOE:
-                event.records.append(_record(record_type, event, payload, stamp))
+                event.records.append(_record(record_type, payload, stamp))
             if record_type in ends:
                 event.complete = True
                 del opened[stamp]
@@ -215,9 +215,9 @@ class Assembler:
         return event
 
 
-def _record(record_type: int, event: AuditEvent, payload: bytes, stamp: bytes) -> Record:
+def _record(record_type: int, payload: bytes, stamp: bytes) -> Record:
     # The stamp ends with ")": behind it stand ": " or, in a truncated record, less.
     text = payload[len(stamp) + 2 :]
     if text.endswith(_PADDING):
         text = text.rstrip(b"\n\0")
-    return _new_record(Record, (record_type, event.time, event.serial, text))
+    return _new_record(Record, (record_type, text))

@@ -36,39 +36,27 @@ _ABSENT = frozenset((b"", b"?", b"(null)", b"(none)"))
 
 
 class Record(NamedTuple):
-    """One record: its type, the event's stamp, and its text behind the stamp.
+    """One record of an event: its type, and its text behind the stamp.
 
-    ``time`` is in milliseconds since the epoch: a coarse clock's value at the syscall's entry.
-    ``serial`` is the same in all records of one event. Names that auditd's ENRICHED format adds
-    behind 0x1D are not part of ``text``: they can be resolved again, and would pass for fields.
+    Names that auditd's ENRICHED format adds behind 0x1D are not part of ``text``: they can be
+    resolved again, and would pass for fields.
     """
 
     type: int
-    time: int
-    serial: int
     text: bytes
 
 
 def parse_stamp(payload: bytes) -> tuple[int, int, int]:
     """Return (time in ms since the epoch, serial, where the text begins).
 
-    Raises RecordError when the payload doesn't begin with a stamp.
+    The time is a coarse clock's value at the syscall's entry; it and the serial are the same in all
+    records of one event. Raises RecordError when the payload doesn't begin with a stamp.
     """
     match = _STAMP.match(payload)
     if match is None:
         raise RecordError(f"no audit stamp in {payload[:40]!r}")
     seconds, fraction, serial = match.groups()
     return int(seconds) * 1000 + int(fraction.ljust(3, b"0")), int(serial), match.end()
-
-
-def parse(record_type: int, payload: bytes) -> Record:
-    """Parse a netlink message's payload; ``record_type`` is the message's type.
-
-    Raises RecordError when the payload is no audit record.
-    """
-    time, serial, begin = parse_stamp(payload)
-    text = payload[begin:].rstrip(b"\n\0")
-    return Record(record_type, time, serial, text)
 
 
 def split_log_line(line: bytes, type_number: Callable[[str], int | None]) -> tuple[int, bytes]:

@@ -169,7 +169,7 @@ class Describer:
         if parts.data:
             auditd["data"] = parts.data
         if self._options.include_raw_message and event.records:
-            auditd["messages"] = [self._raw(record) for record in event.records]
+            auditd["messages"] = [self._raw(event, record) for record in event.records]
         if self._options.include_warnings and parts.warnings:
             auditd["warnings"] = parts.warnings
         return document, parts.warnings
@@ -384,9 +384,9 @@ class Describer:
         """Name the first record of an event whose own record is lost."""
         return self._type_name(event.records[0].type) if event.records else "unknown"
 
-    def _raw(self, record: Record) -> str:
-        seconds, milliseconds = divmod(record.time, 1000)
-        stamp = f"audit({seconds}.{milliseconds:03d}:{record.serial})"
+    def _raw(self, event: AuditEvent, record: Record) -> str:
+        seconds, milliseconds = divmod(event.time, 1000)
+        stamp = f"audit({seconds}.{milliseconds:03d}:{event.serial})"
         return f"type={self._type_name(record.type)} msg={stamp}: {display(record.text)}"
 
 

@@ -12,7 +12,7 @@ from sessiond.ecs.parts import DATA_LIMIT, Parts, Reader, integer, text_of
 
 def read(*records: tuple[int, bytes]) -> Parts:
     """Read records."""
-    return Reader().read([Record(number, 0, 1, text) for number, text in records], enriched=False)
+    return Reader().read([Record(number, text) for number, text in records], enriched=False)
 
 
 @pytest.mark.parametrize(

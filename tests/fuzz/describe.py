@@ -22,7 +22,7 @@ OPTIONS = Options(include_raw_message=True, include_warnings=True)
 
 def one(data: bytes) -> None:
     """Describe an event that has the records of ``data``, with and without its process."""
-    records = [Record(kind, 1_700_000_000_000, 1, text) for kind, text in frames(data)]
+    records = [Record(kind, text) for kind, text in frames(data)]
     if not records:
         return
     event = AuditEvent(1_700_000_000_000, 1, 0)

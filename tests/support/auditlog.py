@@ -71,7 +71,7 @@ class SmallTables:
 def event(*records: tuple[int, bytes], serial: int = 8972) -> AuditEvent:
     """Make an event of records."""
     made = AuditEvent(1777630272123, serial, 0)
-    made.records = [Record(number, 1777630272123, serial, text) for number, text in records]
+    made.records = [Record(number, text) for number, text in records]
     return made
 
 
