@@ -55,6 +55,10 @@ GATHER: Final = 0.035
 MOST_BATCHES: Final = 16
 # How often, in seconds, the kernel's own counters and settings are looked at.
 WATCH: Final = 1.0
+# How often, in seconds, to read unasked: kernel threads, which come and go, don't ask.
+UNASKED: Final = 10.0
+# What two processes bring, at the most: after so little, to wait costs less than to look again.
+FEW: Final = 32
 # How long, in seconds, one check of the table for losses must be after the other: while losses go
 # on, checking must not take the time that reading needs.
 RECONCILE: Final = 0.25
@@ -161,6 +165,7 @@ class Daemon:
         self._written = 0
         self._bases: dict[Writer, tuple[int, int]] = {}
         self._drained = 0
+        self._turned = 0.0  # when it was last read, in monotonic seconds
         self._tracer_lost = 0
         self._lost_since: int | None = None
         self._reconcile_due = 0.0
@@ -481,7 +486,7 @@ class Daemon:
         if self._stop.is_set():
             return
         began = loop.time()
-        if self._turn():
+        if self._turn() > FEW:
             # A long turn has gathered already; in a storm one turn follows the other.
             self._beat = loop.call_at(began + GATHER, self._on_beat)
             return
@@ -490,8 +495,9 @@ class Daemon:
         if deadline is not None:
             self._beat = loop.call_later(max(0.0, (deadline - now()) / 1e9), self._on_beat)
 
-    def _turn(self) -> bool:
-        """Read, join, write; return whether there was anything to read."""
+    def _turn(self) -> int:
+        """Read, join, write; return how many records and process events there were to read."""
+        self._turned = time.monotonic()
         client, pipeline = self._audit.client, self._pipeline
         if self._journal.due(time.monotonic()) and (self._journal.full or self._all_written()):
             self._save()  # before there are new lines: those of the last turn are written by now
@@ -515,7 +521,7 @@ class Daemon:
         if not self._source.exact:
             self._look_up()
         self._write(pipeline.poll(time_now))
-        return bool(records or events)
+        return len(records) + len(events)
 
     def _all_written(self) -> bool:
         """Whether every line survives our death."""
@@ -631,6 +637,8 @@ class Daemon:
             self._vigil.reset()
             self._use(self._config)
             self._wake()
+        if time.monotonic() > self._turned + UNASKED:
+            self._turn()
         if self._vigil.canary.blind:
             self._vigil.canary.blind = False
             self._move_down(f"{self._source.name} did not see a process of ours")

@@ -203,11 +203,10 @@ class _Known:
     def _read(self) -> None:
         """Read the file if it has changed since; one that isn't there is empty."""
         try:
+            if _version(self._file.stat()) == self._seen:
+                return
             with self._file.open("rb") as file:
-                status = os.fstat(file.fileno())
-                seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-                if seen == self._seen:
-                    return
+                seen = _version(os.fstat(file.fileno()))
                 in_file = parse(file.read())
         except OSError:
             seen, in_file = None, {}
@@ -217,6 +216,10 @@ class _Known:
             self._forget(number)
         self._seen, self._in_file = seen, in_file
         self.names.update(in_file)
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _Worker:

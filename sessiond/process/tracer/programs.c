@@ -53,6 +53,7 @@ struct event {
 
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 BPF_F_TABLE("array", u32, u64, lost, KINDS, 1024 /* BPF_F_MMAPABLE */);
+BPF_ARRAY(unannounced, u32, 1); /* whether there is something in the ring that woke nobody */
 BPF_PERCPU_ARRAY(scratch, struct event, 1);
 /* The snapshot runs in a task that others may preempt, so it has a place of its own. */
 BPF_PERCPU_ARRAY(snapshot_scratch, struct event, 1);
@@ -273,10 +274,24 @@ static __always_inline void count_lost(u32 kind)
     __sync_fetch_and_add(counter, 1);
 }
 
-/* The reader is woken only when it had read everything before (adaptive, the kernel's default). */
+/*
+ * The reader is woken only when it had read everything before (adaptive, the kernel's default), and
+ * never for a kernel thread: it is read with whatever comes next, which has to wake the reader then.
+ * The kernel makes such threads all the time, one for each question about audit's state.
+ */
 static __always_inline void submit(struct event *event)
 {
-  if (ring.ringbuf_output(event, size_of(event), 0))
+  u32 zero = 0;
+  u64 flags = 0;
+  u32 *unannounced_before = unannounced.lookup(&zero);
+  if (unannounced_before && event->facts.kernel_thread) {
+    *unannounced_before = 1;
+    flags = BPF_RB_NO_WAKEUP;
+  } else if (unannounced_before && *unannounced_before) {
+    *unannounced_before = 0;
+    flags = BPF_RB_FORCE_WAKEUP;
+  }
+  if (ring.ringbuf_output(event, size_of(event), flags))
     count_lost(event->kind);
 }
 
