@@ -637,7 +637,9 @@ def _encode(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
     message["header"]["sequence_number"] = sequence
     message["payload"] = payload
     message.encode()
-    return bytes(message.data)
+    data = bytes(message.data)
+    message.chain.clear()  # it refers to itself, and would wait for the collector
+    return data
 
 
 def _acknowledged(message: bytes, what: str) -> int:
@@ -645,6 +647,7 @@ def _acknowledged(message: bytes, what: str) -> int:
     acknowledgement = nlmsgerr(message)
     acknowledgement.decode()
     value: int = acknowledgement["error"]
+    acknowledgement.chain.clear()
     if value < 0:
         raise _refused(what, -value)
     return value
