@@ -140,7 +140,10 @@ def _make_directories(config: Config) -> None:
             os.close(open_directory(str(there), trusted=trusted_users()))
             path.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{path}: can't make this directory: {error.strerror}") from None
+            problem = f"{path}: can't make this directory: {error.strerror}"
+            if isinstance(error, PermissionError):
+                problem += "; run this as root, or make it for this user"
+            raise OutputError(problem) from None
 
 
 class Daemon:

@@ -119,3 +119,14 @@ def test_replay_tells_what_a_log_tells(make_daemon: MakeDaemon, truth: Truth) ->
         assert value(document, "process.executable") == os.fsdecode(image.exe)
     for end in ends(told):
         assert value(by_pid["end", end.pid], "process.exit_code") == end.exit_code
+
+
+def test_a_directory_that_can_not_be_made_is_one_clear_line(make_daemon: MakeDaemon) -> None:
+    """As for whoever isn't root: which one, why, and what to do."""
+    ended = make_daemon({"state_directory": "/sys/sessiond"}).command("run")
+    assert ended.returncode == 6
+    (said,) = [line for line in ended.stderr.splitlines() if line.startswith("sessiond: ")]
+    assert said == (
+        "sessiond: /sys/sessiond: can't make this directory: Operation not permitted; "
+        "run this as root, or make it for this user"
+    )
