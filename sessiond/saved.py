@@ -50,6 +50,7 @@ class SavedState(NamedTuple):
     session_inferred: bool
     executed: bool
     doubtful: bool
+    groups: tuple[int, ...] | None
     claimed: bool
     observed: int | None
     audit_time: int | None
@@ -67,7 +68,6 @@ class SavedProcess(NamedTuple):
     status: int | None
     group_exit: bool | None
     cgroup: bytes | None
-    groups: tuple[int, ...] | None
     connection: bytes | None
     entry_type: str | None
     entry_source: str | None
@@ -189,6 +189,7 @@ def save_table(
             state.session_inferred,
             state.executed,
             state.doubtful,
+            state.groups,
             state.claimed,
             state.observed,
             state.audit_time,
@@ -205,7 +206,6 @@ def save_table(
             process.status,
             process.group_exit,
             process.cgroup,
-            process.groups,
             process.connection,
             process.entry_type,
             process.entry_source,
@@ -241,6 +241,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         made.session_inferred = told.session_inferred
         made.executed = told.executed
         made.doubtful = told.doubtful
+        made.groups = told.groups
         made.claimed = told.claimed
         made.observed = told.observed
         made.audit_time = told.audit_time
@@ -256,7 +257,6 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.status = told.status
         process.group_exit = told.group_exit
         process.cgroup = told.cgroup
-        process.groups = told.groups
         process.connection = told.connection
         process.entry_type = told.entry_type
         process.entry_source = told.entry_source

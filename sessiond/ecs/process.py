@@ -213,7 +213,7 @@ class ProcessEncoder:
         if override:
             shared = self._shared(process, state, **override)
         if encoded.own is None:
-            encoded.own = self._remembered_own(process, state)
+            encoded.own = self._remembered_own(state)
         parts = [b"{", shared, encoded.own]
         if ended and process.end is not None:
             parts.append(self._end(process))
@@ -222,7 +222,7 @@ class ProcessEncoder:
         parts += self._relatives(encoded, process, state, time), b"}"
         return b"".join(parts)
 
-    def _remembered_own(self, process: Process, state: State) -> bytes:
+    def _remembered_own(self, state: State) -> bytes:
         # Whatever a shell starts has the same ids, capabilities and earlier programs.
         facts = state.facts
         key = (
@@ -230,28 +230,28 @@ class ProcessEncoder:
             facts.sgid,
             facts.cap_effective,
             facts.cap_permitted,
-            process.groups,
+            state.groups,
             state.previous,
         )
         own = self._owns.get(key)
         if own is None:
             self._unnamed = False
-            own = self._own(process, state)
+            own = self._own(state)
             if not self._unnamed:
                 if len(self._owns) >= _MOST_REMEMBERED:
                     self._owns.clear()
                 self._owns[key] = own
         return own
 
-    def _own(self, process: Process, state: State) -> bytes:
+    def _own(self, state: State) -> bytes:
         """The members that only the process of an event has, not a reference to it."""
         facts = state.facts
         own: dict[str, Any] = {
             "saved_user": self.user(facts.suid),
             "saved_group": self.group(facts.sgid),
         }
-        if process.groups:
-            own["supplemental_groups"] = [self.group(gid) for gid in process.groups]
+        if state.groups:
+            own["supplemental_groups"] = [self.group(gid) for gid in state.groups]
         capabilities: dict[str, Any] = {}
         if facts.cap_effective:
             capabilities["effective"] = capability_names(facts.cap_effective)

@@ -131,12 +131,14 @@ class Exited(NamedTuple):
 class Changed(NamedTuple):
     """A process changed its session, process group or identity; ``facts`` hold after the change.
 
-    ``what`` is "session", "group" or "ids".
+    ``what`` is "session", "group" or "ids"; with "ids", ``groups`` are the supplementary ones, None
+    where the source doesn't see them.
     """
 
     time: int
     facts: Facts
     what: str
+    groups: tuple[int, ...] | None = None
 
 
 class CgroupSeen(NamedTuple):

@@ -69,7 +69,8 @@ class State:
     ``cached`` is the encoder's: the state as JSON. ``audit_time`` is the stamp that the
     audit event of this exec bears (ms since the epoch), where known; ``claimed`` says that the
     audit event has come. ``observed`` is when procfs told it, if procfs did. ``doubtful`` says
-    that an exec may have been lost, so the program isn't known.
+    that an exec may have been lost, so the program isn't known. ``groups`` are the supplementary
+    ones, None where nobody told.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class State:
         "executed",
         "facts",
         "group_leader",
+        "groups",
         "observed",
         "previous",
         "program",
@@ -110,6 +112,7 @@ class State:
         self.session_inferred = False
         self.executed = False
         self.doubtful = False
+        self.groups: tuple[int, ...] | None = None
         self.observed: int | None = None
         self.audit_time: int | None = None
         self.claimed = False
@@ -140,7 +143,6 @@ class Process:
         "entry_type",
         "exact",
         "group_exit",
-        "groups",
         "latest",
         "pid",
         "predecessor",
@@ -163,7 +165,6 @@ class Process:
         self.status: int | None = None
         self.group_exit: bool | None = None
         self.cgroup: bytes | None = None
-        self.groups: tuple[int, ...] | None = None
         self.connection: bytes | None = None
         self.entry_type: str | None = None
         self.entry_source: str | None = None
@@ -293,14 +294,16 @@ class ProcessTable:
             # chdir isn't traced: a fork is where it shows.
             origin = self._follow(creator, event.time, origin.facts, cwd=event.working_directory)
         process.creator = creator
-        process.cgroup, process.groups = creator.cgroup, creator.groups
+        process.cgroup = creator.cgroup
         facts = _filled(facts, origin.facts)
         program = origin.program
         if event.comm and event.comm != program.comm:
             # Whoever forks may have named itself anew (prctl(2)), as runc does: told by a fork.
             program = program._replace(comm=event.comm)
-        process.states.append(State(event.time, facts, program, origin.working_directory, ()))
-        self._relate(process, process.state, (creator, origin))
+        state = State(event.time, facts, program, origin.working_directory, ())
+        state.groups = origin.groups
+        process.states.append(state)
+        self._relate(process, state, (creator, origin))
         return process
 
     def executed(self, event: Executed) -> Process:
@@ -315,6 +318,7 @@ class ProcessTable:
             (*before.previous, before.program)[-MOST_PREVIOUS:],
         )
         state.executed = True
+        state.groups = before.groups
         state.audit_time = event.audit_time
         self._append(process, state)
         self._relate(process, state, (process, before))
@@ -328,7 +332,7 @@ class ProcessTable:
         if event.what == "session":
             self._enter(process, state)
         elif event.what == "ids":
-            process.groups = None  # setgroups(2) goes with it, and no event says to which ones
+            state.groups = event.groups
         return process
 
     def exited(self, event: Exited) -> Process:
@@ -358,6 +362,7 @@ class ProcessTable:
         facts = before.facts
         state = State(time, facts, UNKNOWN, before.working_directory, before.previous)
         state.doubtful = True
+        state.groups = before.groups
         self._append(process, state)
         self._relate(process, state, (process, before))
 
@@ -418,6 +423,7 @@ class ProcessTable:
             (*before.previous, before.program)[-MOST_PREVIOUS:],
         )
         state.executed = True
+        state.groups = before.groups
         states.insert(index, state)
         self._relate(process, state, (process, before))
         self._enter(process, state)
@@ -446,8 +452,8 @@ class ProcessTable:
         elif process.end is None:
             self._complete(process, event)
         process.cgroup = event.cgroup or process.cgroup
-        if event.supplementary_groups is not None:
-            process.groups = event.supplementary_groups
+        if event.supplementary_groups is not None and process.end is None:
+            process.state.groups = event.supplementary_groups
         process.connection = event.connection or process.connection
         if event.cgroup is not None and facts.cgroup_id is not None:
             self.name_cgroup(facts.cgroup_id, event.cgroup)
@@ -670,6 +676,7 @@ class ProcessTable:
         state = State(time, facts, before.program, cwd or before.working_directory, before.previous)
         state.session_inferred = before.session_inferred
         state.doubtful = before.doubtful
+        state.groups = before.groups
         self._append(process, state)
         self._relate(process, state, (process, before))
         return state

@@ -145,6 +145,22 @@ def test_other_users(daemon: Daemon, truth: Truth) -> None:
     assert "thread" not in event["process"]
 
 
+def test_supplementary_groups(daemon: Daemon) -> None:
+    """They change with setgroups(2): who executes before and who after has each its own."""
+    token = "groups-before-and-after"
+    run("setpriv", "--reuid=65534", "--regid=65534", "--groups=27,4,1000", "/bin/sleep", "0", token)
+    daemon.settle()
+    (before,) = daemon.find(event__action="exec", process__args_count=7)
+    (after,) = daemon.find(event__action="exec", process__args=["/bin/sleep", "0", token])
+    (end,) = daemon.find(event__action="end", process__args=["/bin/sleep", "0", token])
+    assert before["process"]["entity_id"] == after["process"]["entity_id"]
+    told = [
+        [group["id"] for group in event["process"].get("supplemental_groups", ())]
+        for event in (before, after, end)
+    ]
+    assert told == [[str(group) for group in os.getgroups()], *[["4", "27", "1000"]] * 2]
+
+
 def test_other_namespaces_and_roots(daemon: Daemon, truth: Truth, tmp_path: Path) -> None:
     """In a pid namespace the host's numbers count, vpid tells the inner one; roots don't hide."""
     root = tmp_path / "root"

@@ -339,17 +339,27 @@ def test_cgroups_are_forgotten_when_there_are_too_many(
     assert table.cgroups == {1: b"/1", 3: b"/3"}
 
 
-def test_groups_are_unknown_once_the_identity_changed(table: ProcessTable) -> None:
-    """A login gives up its parent's supplementary groups; showing those would be wrong."""
+def test_groups_go_with_the_identity(table: ProcessTable) -> None:
+    """A login gives up its parent's; what it was before, and has done as that, had the old ones."""
     shell = table.observed(
         observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
     )
     child = table.forked(fork(71, 10 * SECOND + 1, shell))
-    assert child.groups == (4, 27)
+    assert child.state.groups == (4, 27)
     nobody = child.state.facts._replace(uid=65534, euid=65534)
-    table.changed(Changed(10 * SECOND + 2, nobody, "ids"))
-    assert at(table, 71).groups is None
-    assert at(table, 70).groups == (4, 27)
+    table.changed(Changed(10 * SECOND + 2, nobody, "ids", (65534,)))
+    table.executed(execute(child, 10 * SECOND + 3, "sh"))
+    assert [state.groups for state in child.states] == [(4, 27), (65534,), (65534,)]
+    assert shell.state.groups == (4, 27)
+
+
+def test_groups_are_unknown_where_the_source_does_not_see_them_change(table: ProcessTable) -> None:
+    """Showing those of the parent would be wrong."""
+    shell = table.observed(
+        observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
+    )
+    table.changed(Changed(10 * SECOND + 2, shell.state.facts._replace(uid=1), "ids"))
+    assert shell.state.groups is None
 
 
 def test_a_process_without_groups_is_seen_to_have_none(table: ProcessTable) -> None:
@@ -357,7 +367,7 @@ def test_a_process_without_groups_is_seen_to_have_none(table: ProcessTable) -> N
     seen = observed(70, 9 * SECOND + 1, "sh")
     shell = table.observed(seen._replace(supplementary_groups=(4, 27)))
     table.observed(seen._replace(supplementary_groups=()))
-    assert shell.groups == ()
+    assert shell.state.groups == ()
 
 
 def test_execs_stamped_before_the_start_keep_their_order(table: ProcessTable) -> None:

@@ -72,6 +72,11 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "cap_permitted": ("u64", ("cap_permitted",)),
         "cap_effective": ("u64", ("cap_effective",)),
         "user_ns": ("struct user_namespace *", ("user_ns",)),
+        "group_info": ("struct group_info *", ("group_info",)),
+    },
+    "group_info": {
+        "ngroups": ("int", ("ngroups",)),
+        "gids": ("u32", ("gid",)),
     },
     "nsproxy": {
         "mnt_ns": ("struct mnt_namespace *", ("mnt_ns",)),

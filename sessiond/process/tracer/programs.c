@@ -26,6 +26,7 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
 #define LARGEST_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
+#define GROUPS_SIZE 1024 /* 256 groups */
 #define DATA_SIZE (OFFSET_MASK + 1 + LARGEST_PART)
 /* Keeps the compiler from moving or splitting a check that the verifier has to see. */
 #define AS_CHECKED(variable) asm volatile("" : "+r"(variable))
@@ -239,6 +240,18 @@ static __always_inline void append_args(struct event *event, struct mm_struct *m
     event->args_length = size;
     event->end = offset + size;
   }
+}
+
+/* The supplementary groups, when there are not too many of them: all or none. */
+static __always_inline void append_groups(struct event *event, struct task_struct *task)
+{
+  struct group_info *groups = READ(READ(task, real_cred), group_info);
+  u64 size = (u64)(u32)READ(groups, ngroups) * sizeof(u32);
+  AS_CHECKED(size);
+  if (size > GROUPS_SIZE || bpf_probe_read_kernel(event->data, size, &groups->gids) != 0)
+    return;
+  event->flags |= ARGS_KNOWN;
+  event->args_length = event->end = size;
 }
 
 static __always_inline void begin(struct event *event, u32 kind, struct task_struct *task)
@@ -491,8 +504,14 @@ int on_setpgid(struct sys_exit_args *ctx)
 static __always_inline void ids_changed(void)
 {
   u64 id = bpf_get_current_pid_tgid();
-  if ((u32)id == id >> 32)
-    submit_simple(IDS, (struct task_struct *)bpf_get_current_task());
+  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+  u32 zero = 0;
+  struct event *event = scratch.lookup(&zero);
+  if (!event || (u32)id != id >> 32)
+    return;
+  begin(event, IDS, task);
+  append_groups(event, task);
+  submit(event);
 }
 
 int on_ids(struct sys_exit_args *ctx)

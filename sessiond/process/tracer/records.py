@@ -88,7 +88,10 @@ class Decoder:
         if kind == _EXIT:
             return _new(Exited, (time, facts, head[_OTHER], bool(flags & _GROUP_EXIT)))
         if kind in _CHANGES:
-            return Changed(time, facts, _CHANGES[kind])
+            groups = None
+            if kind == _IDS and flags & _ARGS_KNOWN:
+                groups = _numbers(data[begin : begin + head[_ARGS]])
+            return Changed(time, facts, _CHANGES[kind], groups)
         comm = head[_COMM].partition(b"\0")[0]
         end = begin + head[_EXECUTABLE]
         cwd_end = end + head[_CWD]
@@ -140,6 +143,10 @@ class Decoder:
                 self._paths.clear()
             self._paths[names] = path
         return path
+
+
+def _numbers(words: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"={len(words) // 4}I", words[: len(words) // 4 * 4])
 
 
 def _split(args: bytes) -> tuple[bytes, ...]:
