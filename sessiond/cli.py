@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 DIFFERENT = 1  # the answer of rules and status when all is not as it should be
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-READER_GONE = 141  # 128 + SIGPIPE
 HOST_TROUBLE = "10+"
 
 EXIT_CODES: dict[int | str, str] = {
@@ -41,7 +40,7 @@ EXIT_CODES: dict[int | str, str] = {
     HOST_TROUBLE: "check: what this host lacks, a code for each, as check --help lists them",
     INTERNAL_ERROR: "a bug in sessiond",
     INTERRUPTED: "interrupted (Ctrl-C)",
-    READER_GONE: "the reader of the output went away",
+    errors.READER_GONE: "the reader of the output went away",
 }
 
 
@@ -70,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
         code = INTERRUPTED
     except BrokenPipeError:
         _give_up_output()
-        code = READER_GONE
+        code = errors.READER_GONE
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for the user
         if debug:
             traceback.print_exc()

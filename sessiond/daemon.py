@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from sessiond import host, ledger, notify, saved, wiring
+from sessiond import errors, host, ledger, notify, saved, wiring
 from sessiond import log as logs
 from sessiond.audit import rules
 from sessiond.audit.batch import BATCH
@@ -665,6 +665,10 @@ class Daemon:
                     self._health.recovered(what, time_now, change.reason)
                 else:
                     self._health.degraded(what, change.reason, time_now)
+
+        if self._outputs and all(output.gone for output in self._outputs):
+            self._exit_code = errors.READER_GONE
+            self.stop("the reader of the output went away")
 
     def _sweep(self) -> None:
         """Find who is gone, where no tracer tells of it."""

@@ -1,5 +1,8 @@
 """What can go wrong, by whose fault it is; every message is one line a user can act on."""
 
+# The exit code of whoever writes to a pipe that nobody reads any more: 128 + SIGPIPE.
+READER_GONE = 141
+
 
 class SessiondError(Exception):
     """The base of all errors that are told to the user as one line, without a traceback.

@@ -20,7 +20,7 @@ def _escape(match: re.Match[bytes]) -> bytes:
 class ConsoleOutput:
     """Standard output. A reader that has stopped (^S, a full pipe) never blocks the program.
 
-    ``broken`` becomes True when nobody will read any more (EPIPE, a closed terminal): then the
+    ``gone`` becomes True when nobody will read any more (EPIPE, a closed terminal): then the
     program may as well end. On a terminal, characters that it would take for commands are shown
     as JSON escapes, which mean the same.
     """
@@ -30,7 +30,7 @@ class ConsoleOutput:
         self.name = "console"
         self.trouble: str | None = None
         self.rejected = 0
-        self.broken = False
+        self.gone = False
         self._given = descriptor
         self._output = -1
         self._was_blocking = False
@@ -66,7 +66,7 @@ class ConsoleOutput:
 
     def write(self, lines: list[bytes]) -> int:
         """Write what can be written now; return how many lines were taken."""
-        if self.broken or not self._write_rest():
+        if self.gone or not self._write_rest():
             return 0
         if self._terminal:
             lines = [_UNSAFE.sub(_escape, line) for line in lines]
@@ -102,7 +102,7 @@ class ConsoleOutput:
 
     def status(self) -> dict[str, Any]:
         """Return whether it is a terminal, and whether nobody reads it any more."""
-        return {"terminal": self._terminal, "broken": self.broken}
+        return {"terminal": self._terminal, "gone": self.gone}
 
     def _write_rest(self) -> bool:
         if self._rest:
@@ -110,7 +110,7 @@ class ConsoleOutput:
         return not self._rest
 
     def _write(self, data: bytes) -> int:
-        if self._output < 0 or self.broken:
+        if self._output < 0 or self.gone:
             return 0
         try:
             written = os.write(self._output, data)
@@ -118,7 +118,7 @@ class ConsoleOutput:
             return 0
         except OSError as error:
             # EPIPE: the reader has gone; EIO: the terminal has. A full disk may get better.
-            self.broken = isinstance(error, BrokenPipeError) or self._terminal
+            self.gone = isinstance(error, BrokenPipeError) or self._terminal
             self.trouble = f"can't write to standard output: {error.strerror}"
             return 0
         self.trouble = None

@@ -27,6 +27,7 @@ class Sink(Protocol):
     name: str
     trouble: str | None  # why it isn't well, in words; lines may be taken nevertheless
     rejected: int  # lines taken that it can never deliver, such as one too long for a datagram
+    gone: bool  # nobody will ever read it again
 
     @property
     def unconfirmed(self) -> int:
@@ -284,6 +285,11 @@ class Delivery:
         self._note_losses()
         if self._spool is not None:
             self._spool.close()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody will ever read what is written."""
+        return self._sink.gone
 
     @property
     def volatile(self) -> int:

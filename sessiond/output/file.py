@@ -72,6 +72,7 @@ class FileOutput:
 
         self.trouble: str | None = None
         self.rejected = 0  # every line fits into a file
+        self.gone = False
         self._write_trouble: str | None = None
         self._rotation_trouble: str | None = None
         self._backoff = Backoff(0.25, 10.0)

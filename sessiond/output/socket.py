@@ -56,6 +56,7 @@ class StreamOutput:
         self.name = f"unix:{path}" if path is not None else f"tcp:{host}:{port}"
         self.trouble: str | None = None
         self.rejected = 0
+        self.gone = False  # another reader may come
         self._path = path
         self._resolver = None if host is None else _Resolver(host, port)
         self._user_timeout = user_timeout
@@ -317,6 +318,7 @@ class DatagramOutput:
         self.name = f"unix-datagram:{path}"
         self.trouble: str | None = None
         self.rejected = 0
+        self.gone = False  # another reader may come
         self.unconfirmed = 0
         self._path = path
         self._clock = clock

@@ -145,6 +145,11 @@ class Writer:
             self._thread = None
 
     @property
+    def gone(self) -> bool:
+        """Whether nobody will ever read what is written."""
+        return self._delivery.gone
+
+    @property
     def volatile(self) -> int:
         """How many lines are in the memory of this process alone."""
         return self._given - self._done + self._delivery.volatile

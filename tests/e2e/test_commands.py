@@ -121,6 +121,25 @@ def test_replay_tells_what_a_log_tells(make_daemon: MakeDaemon, truth: Truth) ->
         assert value(by_pid["end", end.pid], "process.exit_code") == end.exit_code
 
 
+def test_run_ends_when_nobody_reads_any_more(make_daemon: MakeDaemon, truth: Truth) -> None:
+    """As in ``sessiond run --output - | head``; audit is given back as ever."""
+    daemon = make_daemon()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "run", "-c", str(daemon.config), "--output", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stderr:
+        if b"started" in line:
+            break
+    process.stdout.close()
+    truth.run("spawn", 3)
+    assert process.wait(20) == 141
+    process.stderr.close()
+
+
 def test_a_directory_that_can_not_be_made_is_one_clear_line(make_daemon: MakeDaemon) -> None:
     """As for whoever isn't root: which one, why, and what to do."""
     ended = make_daemon({"state_directory": "/sys/sessiond"}).command("run")

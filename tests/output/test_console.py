@@ -50,7 +50,7 @@ def test_a_reader_that_has_gone_is_the_end() -> None:
     output = opened(writing)
     os.close(reading)
     assert output.write([line(1)]) == 0
-    assert output.broken
+    assert output.gone
     assert "Broken pipe" in str(output.trouble)
     output.close()
     os.close(writing)
