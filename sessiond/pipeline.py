@@ -149,7 +149,7 @@ class Pipeline:
         self._connecting: set[int] = set()
         self._wall_offset = 0
         self._drained = 0
-        self._polled: int | None = None
+        self._fed: int | None = None  # when both inputs were read last
 
     def use(self, options: PipelineOptions) -> None:
         """Go on with other rules or another process source; the assembler's limits stay."""
@@ -179,6 +179,7 @@ class Pipeline:
         # It is measured a little differently each time: stamps must not change places by that.
         if abs(wall_offset - self._wall_offset) > MILLISECOND:
             self._wall_offset = wall_offset
+        self._fed = now
         if drained:
             self._drained = now
         self._take(self._assembler.feed(batch, now))
@@ -235,7 +236,7 @@ class Pipeline:
         """Say of nobody what it executes when execs were lost since the last call."""
         lost = [event for event in events if isinstance(event, Lost) and event.kind in _EXEC_LOSSES]
         for event in lost[:1]:
-            since = self._polled if self._polled is not None else event.time
+            since = self._fed if self._fed is not None else event.time
             for process in self.table:
                 self.table.doubt(process, since)
         return bool(lost)
@@ -250,12 +251,13 @@ class Pipeline:
         since: int | None = None,
         kind: str = "",
     ) -> None:
-        """Note a loss between ``since`` (the last poll, if None) and ``time``, both ns since boot.
+        """Note a loss between ``since`` and ``time``, both ns since boot.
 
-        It is counted at once, and told in the stream by ``poll``, at most once a second for a hop.
+        Without ``since`` it began after the last time that records were fed. It is counted at once,
+        and told in the stream by ``poll``, at most once a second for a hop.
         """
         if since is None:
-            since = time if self._polled is None else min(self._polled, time)
+            since = time if self._fed is None else min(self._fed, time)
         self.losses.note(hop, count, reason, since=since, until=time, kind=kind)
 
     def reconcile(self, events: list[ProcessEvent], *, since: int, time: int) -> int:
@@ -316,7 +318,7 @@ class Pipeline:
         self._execs.extend(_Waiting(due, event(each)) for due, each in state.execs)
         self._ready = [event(each) for each in state.ready]
         self._assembler.reopen(event(each) for each in state.open)
-        self._drained = state.drained
+        self._fed = self._drained = state.drained
         self.lines.sequence = state.sequence
         self.counters.audit_events += self.in_flight - self._assembler.in_flight
         for loss in state.losses:
@@ -349,7 +351,6 @@ class Pipeline:
 
     def poll(self, now: int) -> list[bytes]:
         """Handle all that is ready or overdue; return its lines."""
-        self._polled = now
         self._take(self._assembler.expire(now))
         ready, self._ready = self._ready, []
         for event in ready:

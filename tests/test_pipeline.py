@@ -1,5 +1,6 @@
 """The pipeline: two voices of the kernel become one line for each thing that happened."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -204,6 +205,16 @@ def test_a_loss_of_the_tracer_is_an_event_in_the_stream(bench: Bench) -> None:
     assert line["event"]["kind"] == "pipeline_error"
     assert line["sessiond"]["loss"]["count"] == 812
     assert line["sessiond"]["loss"]["hop"] == "tracer"
+
+
+def test_a_loss_began_when_was_read_last(bench: Bench) -> None:
+    """What is written in between, without reading, doesn't make the blind time shorter."""
+    bench.tell()
+    bench.pipeline.poll(bench.now + 5 * SECOND)
+    bench.tell(Lost(T + 6 * SECOND, "exec", 1), after=6 * SECOND)
+    line = only(bench.settle(), "sessiond-lost")
+    began, ended = (datetime.fromisoformat(line["event"][name]) for name in ("start", "end"))
+    assert (ended - began).total_seconds() == 6
 
 
 def test_after_lost_execs_no_program_is_guessed(bench: Bench) -> None:
