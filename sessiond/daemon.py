@@ -324,6 +324,8 @@ class Daemon:
         ``begun`` is a moment before the process source looked at who is there.
         """
         journal, pipeline = self._journal, self._pipeline
+        # Whatever is found to be lost was lost after that.
+        pipeline.feed_audit([], now=begun, wall_offset=wall_offset(), drained=False)
         left, journal.left = journal.left, []
         told_until = self._restore()
         events = self._source.drain()
