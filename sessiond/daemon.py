@@ -267,9 +267,7 @@ class Daemon:
         _make_directories(config)
         self._boot_time = host.boot_time_ns(config.runtime_directory / "boot_time")
         stack.callback(self._close_outputs)
-        for output in wiring.outputs(config):
-            output.open()
-            self._add(output)
+        self._open_outputs(wiring.outputs(config))
         self._journal = Journal(
             config.runtime_directory, self._host.boot_id, str(saved.LAYOUT), time.monotonic()
         )
@@ -374,9 +372,11 @@ class Daemon:
     def _keep_chunk(self, chunk: bytes) -> None:
         self._journal.add([(RING, chunk)])
 
-    def _add(self, output: Writer) -> None:
-        self._outputs.append(output)
-        self._bases[output] = self._written, output.status()["accepted"]
+    def _open_outputs(self, outputs: list[Writer]) -> None:
+        for output in outputs:
+            output.open()
+            self._outputs.append(output)
+            self._bases[output] = self._written, output.status()["accepted"]
 
     def _audited(self) -> frozenset[str]:
         """Return the system calls that the kernel's rules can bring events of."""
@@ -504,7 +504,7 @@ class Daemon:
         """Read, join, write; return how many records and process events there were to read."""
         self._turned = time.monotonic()
         client, pipeline = self._audit.client, self._pipeline
-        if self._journal.due(time.monotonic()) and (self._journal.full or self._all_written()):
+        if self._journal.due(self._turned) and (self._journal.full or self._all_written()):
             self._save()  # before there are new lines: those of the last turn are written by now
         records: list[tuple[int, bytes]] = []
         drained = False
@@ -729,14 +729,10 @@ class Daemon:
         self._flush()
         self._close_outputs()
         try:
-            for output in fresh:
-                output.open()
-                self._add(output)
+            self._open_outputs(fresh)
         except SessiondError:
             self._close_outputs()
-            for output in wiring.outputs(self._config):
-                output.open()
-                self._add(output)
+            self._open_outputs(wiring.outputs(self._config))
             raise
 
     def _close_outputs(self) -> None:

@@ -300,10 +300,8 @@ class ProcessTable:
         if event.comm and event.comm != program.comm:
             # Whoever forks may have named itself anew (prctl(2)), as runc does: told by a fork.
             program = program._replace(comm=event.comm)
-        state = State(event.time, facts, program, origin.working_directory, ())
-        state.groups = origin.groups
-        process.states.append(state)
-        self._relate(process, state, (creator, origin))
+        process.states.append(State(event.time, facts, program, origin.working_directory, ()))
+        self._relate(process, process.state, (creator, origin))
         return process
 
     def executed(self, event: Executed) -> Process:
@@ -318,7 +316,6 @@ class ProcessTable:
             (*before.previous, before.program)[-MOST_PREVIOUS:],
         )
         state.executed = True
-        state.groups = before.groups
         state.audit_time = event.audit_time
         self._append(process, state)
         self._relate(process, state, (process, before))
@@ -362,7 +359,6 @@ class ProcessTable:
         facts = before.facts
         state = State(time, facts, UNKNOWN, before.working_directory, before.previous)
         state.doubtful = True
-        state.groups = before.groups
         self._append(process, state)
         self._relate(process, state, (process, before))
 
@@ -423,7 +419,6 @@ class ProcessTable:
             (*before.previous, before.program)[-MOST_PREVIOUS:],
         )
         state.executed = True
-        state.groups = before.groups
         states.insert(index, state)
         self._relate(process, state, (process, before))
         self._enter(process, state)
@@ -569,12 +564,13 @@ class ProcessTable:
     # Relatives
 
     def _relate(self, process: Process, state: State, origin: tuple[Process, State] | None) -> None:
-        """Set the relatives of a state: as in the state it came from, where the numbers agree."""
+        """Set what a state has of the one it came from: groups, relatives whose numbers agree."""
         facts = state.facts
         state.group_leader = self._leader(process, facts.pgid, origin, group=True)
         state.session_leader = self._leader(process, facts.sid, origin, group=False)
         if origin is not None:
             source, before = origin
+            state.groups = before.groups
             inherited = before.entry_leader
             if inherited is ITSELF and source is not process:
                 inherited = source
@@ -676,7 +672,6 @@ class ProcessTable:
         state = State(time, facts, before.program, cwd or before.working_directory, before.previous)
         state.session_inferred = before.session_inferred
         state.doubtful = before.doubtful
-        state.groups = before.groups
         self._append(process, state)
         self._relate(process, state, (process, before))
         return state

@@ -73,14 +73,19 @@ def test_check_sees_the_daemon_that_runs(daemon: Daemon) -> None:
     assert str(daemon.pid) in asked.stdout
 
 
+def to_standard_output(daemon: Daemon, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start the daemon with its lines going to a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "run", "-c", str(daemon.config), "--output", "-"],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    )
+
+
 def test_run_writes_to_standard_output(make_daemon: MakeDaemon, truth: Truth) -> None:
     """With ``--output -`` every line goes there and none to the configured file."""
     daemon = make_daemon()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sessiond", "run", "-c", str(daemon.config), "--output", "-"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    process = to_standard_output(daemon)
     assert process.stdout is not None
     try:
         first = json.loads(process.stdout.readline() if truth.run("spawn", 1) else b"")
@@ -124,11 +129,7 @@ def test_replay_tells_what_a_log_tells(make_daemon: MakeDaemon, truth: Truth) ->
 def test_run_ends_when_nobody_reads_any_more(make_daemon: MakeDaemon, truth: Truth) -> None:
     """As in ``sessiond run --output - | head``; audit is given back as ever."""
     daemon = make_daemon()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sessiond", "run", "-c", str(daemon.config), "--output", "-"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = to_standard_output(daemon, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     for line in process.stderr:

@@ -315,6 +315,8 @@ static __always_inline void submit_simple(u32 kind, struct task_struct *task)
   if (!event)
     return;
   begin(event, kind, task);
+  if (kind == IDS)
+    append_groups(event, task);
   submit(event);
 }
 
@@ -504,14 +506,8 @@ int on_setpgid(struct sys_exit_args *ctx)
 static __always_inline void ids_changed(void)
 {
   u64 id = bpf_get_current_pid_tgid();
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-  u32 zero = 0;
-  struct event *event = scratch.lookup(&zero);
-  if (!event || (u32)id != id >> 32)
-    return;
-  begin(event, IDS, task);
-  append_groups(event, task);
-  submit(event);
+  if ((u32)id == id >> 32)
+    submit_simple(IDS, (struct task_struct *)bpf_get_current_task());
 }
 
 int on_ids(struct sys_exit_args *ctx)
