@@ -71,6 +71,9 @@ def run(argv: Sequence[str]) -> int:
         _give_up_output()
         code = errors.READER_GONE
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for the user
+        if isinstance(error, OSError) and error.errno in errors.SHORTAGES:
+            _complain(f"{(error.strerror or '').lower()}; {errors.SHORTAGES[error.errno]}")
+            return errors.SourceUnavailableError.exit_code
         if debug:
             traceback.print_exc()
         hint = "please report it" if debug else "please report it with what --debug shows"

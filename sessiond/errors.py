@@ -1,5 +1,14 @@
 """What can go wrong, by whose fault it is; every message is one line a user can act on."""
 
+import errno
+
+# What a host can be short of, by errno, and what helps.
+SHORTAGES = {
+    errno.EMFILE: "raise the limit on open files (LimitNOFILE= of the service, or ulimit -n)",
+    errno.ENFILE: "raise the host's limit on open files (sysctl fs.file-max)",
+    errno.ENOMEM: "give sessiond more memory (MemoryMax= of the service), or free some",
+}
+
 # The exit code of whoever writes to a pipe that nobody reads any more: 128 + SIGPIPE.
 READER_GONE = 141
 

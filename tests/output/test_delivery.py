@@ -59,7 +59,9 @@ def all_delivered(delivery: Delivery) -> bool:
 
 def make(sink: Sink, spool: Path | None, **options: Any) -> Delivery:
     """An open delivery."""
-    delivery = Delivery(sink, spool=None if spool is None else Spool(str(spool)), **options)
+    clock = options.get("clock", time.monotonic)
+    made = None if spool is None else Spool(str(spool), clock=clock)
+    delivery = Delivery(sink, spool=made, **options)
     delivery.open()
     return delivery
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from sessiond.errors import SourceUnavailableError
+from sessiond.errors import SHORTAGES, SourceUnavailableError
 from sessiond.process.events import ProcessEvent
 from sessiond.process.tracer.lookup import ProcessLookup
 
@@ -100,14 +100,25 @@ def open_source(
         "procfs": lambda: _open_procfs(procfs),
     }
     if backend != "auto":
-        return openers[backend](), []
+        return _opened(backend, openers[backend]), []
     declined: list[Declined] = []
     for name in BACKENDS[BACKENDS.index(after) + 1 if after else 0 : -1]:
         try:
-            return openers[name](), declined
+            return _opened(name, openers[name]), declined
         except SourceUnavailableError as error:
             declined.append(Declined(error.source, error.reason, error.fix))
-    return openers["procfs"](), declined
+    return _opened("procfs", openers["procfs"]), declined
+
+
+def _opened(name: str, opener: Callable[[], Source]) -> Source:
+    """Open a source. Raises SourceUnavailableError, also for what the host is short of."""
+    try:
+        return opener()
+    except OSError as error:
+        fix = SHORTAGES.get(error.errno or 0)
+        if fix is None:
+            raise
+        raise SourceUnavailableError(name, (error.strerror or str(error)).lower(), fix) from None
 
 
 # Each is imported when it is tried: a source that isn't used costs no memory.

@@ -81,7 +81,12 @@ class EbpfSource:
                 os.close(descriptor)
             answer, self._descriptors = _load(ring_bytes, min(args_limit, MOST_ARGS))
             answer |= {"fingerprint": fingerprint, "told": [0] * len(LOSS_KINDS)}
-            self._note = os.memfd_create("sessiond-tracer")
+            try:
+                self._note = os.memfd_create("sessiond-tracer")
+            except OSError:
+                for descriptor in self._descriptors:
+                    os.close(descriptor)
+                raise
         self._answer = answer
         # What this host doesn't let the tracer see, in words.
         self.degraded: tuple[str, ...] = tuple(answer["degraded"])

@@ -16,7 +16,6 @@ import os
 import platform
 import socket
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ _SYSCALL_EXIT = {"x86_64": 60, "aarch64": 93}
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 _CAPABILITIES = {39: "CAP_BPF", 38: "CAP_PERFMON"}
 _CAP_SYS_ADMIN = 21
+_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000  # linux/sched.h, linux/mount.h
 
 
 def main(arguments: list[str]) -> None:
@@ -229,9 +229,7 @@ def _refused(what: str) -> SourceUnavailableError:
 
 def _attach_syscalls(bcc: Any, module: Any) -> tuple[list[int], str | None]:  # noqa: ANN401
     """Attach to what changes a session, a group or an identity; these tracepoints need tracefs."""
-    readable = partial(os.access, mode=os.X_OK, effective_ids=True)
-    root = next((root for root in _TRACEFS if readable(root / "events/syscalls")), None)
-    if root is None:
+    if not (_tracefs_is_readable() or (_mount_tracefs() and _tracefs_is_readable())):
         return [], (
             "setsid, setpgid and set*id are seen only at the next fork, exec or exit:"
             " tracefs isn't readable at /sys/kernel/tracing"
@@ -245,6 +243,26 @@ def _attach_syscalls(bcc: Any, module: Any) -> tuple[list[int], str | None]:  # 
         else:
             links.append(link)
     return links, f"could not attach to {', '.join(missing)}" if missing else None
+
+
+def _tracefs_is_readable() -> bool:
+    return any(
+        os.access(root / "events/syscalls", os.X_OK, effective_ids=True) for root in _TRACEFS
+    )
+
+
+def _mount_tracefs() -> bool:
+    """Mount tracefs in a mount namespace of this process's own, which ends with the process.
+
+    A host that has just booted without systemd has not mounted it. Returns False where that is
+    refused: without CAP_SYS_ADMIN, or where the kernel has no tracefs (mount(2), unshare(2)).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(
+        libc.unshare(_CLONE_NEWNS) == 0
+        and libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
+        and libc.mount(b"tracefs", bytes(_TRACEFS[0]), b"tracefs", 0, None) == 0
+    )
 
 
 if __name__ == "__main__":

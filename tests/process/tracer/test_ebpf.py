@@ -649,9 +649,24 @@ def test_kernel_without_btf(
         source.close()
 
 
-def test_host_without_tracefs_is_told(tracefs: None) -> None:
+def test_host_without_tracefs_has_its_tracepoints_all_the_same(tracefs: None) -> None:
+    """Where tracefs is not mounted the loader mounts it for itself alone, and nothing is left."""
+    hidden = "umount -l /sys/kernel/tracing; "
+    command = hidden + f"{sys.executable} -c '{OPEN_AND_TELL}'; grep -c tracefs /proc/mounts"
+    told = subprocess.run(
+        ["unshare", "-m", "/bin/sh", "-c", command], capture_output=True, text=True
+    ).stdout.splitlines()
+    assert told[0].startswith("ebpf ")
+    assert told[0].endswith("()")
+    assert told[-1] == "0"
+
+
+def test_host_without_tracefs_that_lets_nobody_mount_it_is_told(tracefs: None) -> None:
     """Without tracefs changes of identity come later, and the source says so."""
-    hidden = "umount -l /sys/kernel/tracing; exec "
+    hidden = (
+        "umount -l /sys/kernel/tracing; exec setpriv --bounding-set=-sys_admin"
+        " --inh-caps=-sys_admin "
+    )
     command = hidden + f"{sys.executable} -c '{OPEN_AND_TELL}'"
     told = subprocess.run(
         ["unshare", "-m", "/bin/sh", "-c", command], capture_output=True, text=True, check=True
