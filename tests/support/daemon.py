@@ -101,6 +101,16 @@ class Daemon:
 
         until(said, seconds, f"{word} from the daemon: {self.log.read_text()[-2000:]}")
 
+    def is_fed(self, seconds: float) -> bool:
+        """Tell whether the daemon feeds the watchdog within ``seconds`` from now."""
+        self._receive_notifications()
+        self.notified.clear()
+        try:
+            self.wait_notified("WATCHDOG=1", seconds)
+        except AssertionError:
+            return False
+        return True
+
     def _receive_notifications(self) -> None:
         assert self._notify is not None
         while True:
