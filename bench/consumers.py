@@ -24,7 +24,7 @@ import orjson
 
 from bench.host import BenchError, audit_status, auditctl
 from bench.load import Reader
-from sessiond.options import DEFAULT_RULES
+from sessiond.config.schema import DEFAULT_RULES
 
 _LIMIT: Final = 60.0  # seconds for a start, and for an end
 _TOKEN: Final = re.compile(rb'"(bench-\d+-\d+)"')

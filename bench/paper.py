@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sessiond import config, wiring
 from sessiond.audit.record import CWD, EOE, EXECVE, PATH, PROCTITLE, SYSCALL
-from sessiond.daemon import COLLECT
-from sessiond.host import HostFacts
-from sessiond.names import Names
+from sessiond.config import load
+from sessiond.daemon import factory
+from sessiond.daemon.daemon import COLLECT
 from sessiond.process.events import (
     Executed,
     Exited,
@@ -28,7 +27,9 @@ from sessiond.process.events import (
     ProcessEvent,
     Program,
 )
-from sessiond.process.table import SECOND
+from sessiond.system.account_names import AccountNames
+from sessiond.system.host import HostFacts
+from sessiond.units import SECOND
 
 _MILLISECOND: Final = 1_000_000
 _BOOT: Final = 1_767_261_600 * SECOND  # 2026-01-01T10:00:00Z
@@ -144,9 +145,9 @@ def life(index: int, *, shells: int) -> tuple[list[ProcessEvent], list[AuditReco
 
 def measure(processes: int, lives: int) -> float:
     """Return the us of CPU that the pipeline takes for one more process, of ``lives``."""
-    pipeline = wiring.live_pipeline(
-        config.loads("{}", "bench"),
-        Names(),
+    pipeline = factory.live_pipeline(
+        load.loads("{}", "bench"),
+        AccountNames(),
         _HOST,
         boot_time=_BOOT,
         source="ebpf",

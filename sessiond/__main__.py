@@ -1,5 +1,5 @@
 """Run the command line as ``python -m sessiond``."""
 
-from sessiond.cli import main
+from sessiond.cli.main import main
 
 main()

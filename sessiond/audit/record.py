@@ -8,7 +8,7 @@ value that a user controls when it is printable and writes it as hex digits othe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from sessiond.errors import RecordError
@@ -23,15 +23,12 @@ PROCTITLE = 1327
 
 # Seconds up to the year 2255: in ns since the epoch they have 63 bits.
 _STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\):[ ]?")
-_LOG_LINE = re.compile(rb"(?:node=\S+ )?type=(\S+) msg=")
-_UNKNOWN_TYPE = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
 # A user message comes whole in msg='...', from user space and so with anything inside: it is one
 # value, up to the record's last quote.
 _FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|\"[^\"]*\"|[^ \n]*)", re.DOTALL)
 _ARGUMENT = re.compile(rb"(?:^| )a(\d{1,9})(?:\[(\d{1,9})\])?=(\"[^\"]*\"|[^ \n]*)")
 _WHOLE_ARGUMENT = re.compile(rb" a\d+=(\"[^\"]*\"|[^ \n]*)")
 _ARGC = re.compile(rb"^argc=(\d{1,9})")
-_ENRICHMENT = b"\x1d"
 _ABSENT = frozenset((b"", b"?", b"(null)", b"(none)"))
 
 
@@ -57,29 +54,6 @@ def parse_stamp(payload: bytes) -> tuple[int, int, int]:
         raise RecordError(f"no audit stamp in {payload[:40]!r}")
     seconds, fraction, serial = match.groups()
     return int(seconds) * 1000 + int(fraction.ljust(3, b"0")), int(serial), match.end()
-
-
-def split_log_line(line: bytes, type_number: Callable[[str], int | None]) -> tuple[int, bytes]:
-    """Split a line of auditd's log, raw or ENRICHED, into (record type, payload as of netlink).
-
-    ``type_number`` gives the number of a record type's name, None for a name it doesn't know.
-    Raises RecordError when the line isn't a record or its type is unknown.
-    """
-    match = _LOG_LINE.match(line)
-    if match is None:
-        raise RecordError(f"not an audit record: {line[:60]!r}")
-    name = match[1]
-    unknown = _UNKNOWN_TYPE.match(name)
-    number = int(unknown[1]) if unknown else type_number(name.decode("ascii", "replace"))
-    if number is None:
-        raise RecordError(f"unknown record type {name[:40]!r}")
-    text, _, _ = line[match.end() :].partition(_ENRICHMENT)
-    return number, text.rstrip(b"\r\n")
-
-
-def enrichment(line: bytes) -> bytes:
-    """Return the names that auditd's ENRICHED format adds to a record; empty without any."""
-    return line.partition(_ENRICHMENT)[2].rstrip(b"\r\n")
 
 
 def fields(text: bytes) -> dict[str, bytes]:
@@ -210,8 +184,3 @@ def _joined_arguments(texts: list[bytes], count: int) -> tuple[list[bytes], bool
         whole = whole and [number for number, _ in parts] == list(range(len(parts)))
         values.append(b"".join(value for _, value in parts))
     return values, whole
-
-
-def display(raw: bytes) -> str:
-    r"""Show bytes as text: valid UTF-8 as it is, every other byte as \xNN, backslash unchanged."""
-    return raw.decode("utf-8", "backslashreplace")

@@ -12,24 +12,23 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from sessiond.audit.record import display
-from sessiond.ecs.redact import Redactor
-from sessiond.ecs.time import timestamp
+from sessiond.ecs.dates import timestamp
+from sessiond.ecs.redaction import Redactor
 from sessiond.process.events import Facts, Program
 from sessiond.process.table import ITSELF, Process, Reference, Relative, State
+from sessiond.text import display
 
 # include/uapi/linux/tty.h and Documentation/admin-guide/devices.txt
 TTY_MAJOR: Final = 4
 CONSOLE_MAJOR: Final = 5
 UNIX98_PTY_MAJORS: Final = range(136, 144)
 
-UNSET_ID: Final = 4294967295
 
 _MOST_REMEMBERED: Final = 1024
 _MOST_FAMILIES: Final = 256
 
 
-class Names(Protocol):
+class NameLookup(Protocol):
     """Who has a uid or gid: None where not (or not yet) known. Never blocks."""
 
     def user(self, uid: int) -> str | None:
@@ -77,7 +76,7 @@ class ProcessEncoder:
 
     def __init__(
         self,
-        names: Names,
+        names: NameLookup,
         boot_time: int,
         *,
         full: frozenset[str] = frozenset(

@@ -1,29 +1,31 @@
 """Where the lines go: files, sockets and the console.
 
 A sink (``FileOutput``, ``StreamOutput``, ``DatagramOutput``, ``ConsoleOutput``) takes what it can;
-``Delivery`` puts a ``Spool`` and a small queue before it and keeps the account; ``Writer`` has a
-thread do that.
+``Delivery`` puts a ``Spool`` and a small queue before it and keeps the account; ``OutputThread``
+runs that in a thread of its own.
 """
 
 from __future__ import annotations
 
 from sessiond.output.console import ConsoleOutput
-from sessiond.output.delivery import Delivery, Health, Loss, Sink
+from sessiond.output.datagram import DatagramOutput
+from sessiond.output.delivery import Delivery
 from sessiond.output.file import FileOutput
-from sessiond.output.socket import DatagramOutput, StreamOutput
+from sessiond.output.sink import HealthChange, LineLoss, Sink
 from sessiond.output.spool import Policy, Spool
-from sessiond.output.writer import Writer
+from sessiond.output.stream import StreamOutput
+from sessiond.output.thread import OutputThread
 
 __all__ = [
     "ConsoleOutput",
     "DatagramOutput",
     "Delivery",
     "FileOutput",
-    "Health",
-    "Loss",
+    "HealthChange",
+    "LineLoss",
+    "OutputThread",
     "Policy",
     "Sink",
     "Spool",
     "StreamOutput",
-    "Writer",
 ]

@@ -12,91 +12,11 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from sessiond.errors import OutputError
+from sessiond.output.sink import Account, HealthChange, LineLoss, Sink
 from sessiond.output.spool import Policy, Spool
-
-
-class Sink(Protocol):
-    """Something that lines can be put into, and that may be sick.
-
-    No method waits for a reader. A file's may take as long as its disk does.
-    """
-
-    name: str
-    trouble: str | None  # why it isn't well, in words; lines may be taken nevertheless
-    rejected: int  # lines taken that it can never deliver, such as one too long for a datagram
-    gone: bool  # nobody will ever read it again
-
-    @property
-    def unconfirmed(self) -> int:
-        """How many of the lines taken last are not known to have arrived."""
-        ...
-
-    def in_flight(self) -> list[bytes]:
-        """Return those lines. They are delivered again by the sink itself if need be."""
-        ...
-
-    def open(self) -> None:
-        """Begin. Raises OutputError when it never can, OSError when it can't now."""
-        ...
-
-    def write(self, lines: list[bytes]) -> int:
-        """Take lines, whole ones, from the first on; return how many. Doesn't raise."""
-        ...
-
-    def tick(self, now: float) -> float | None:
-        """Do what is due at ``now`` (monotonic seconds); return when to be called again."""
-        ...
-
-    def reopen(self) -> None:
-        """Let go of what is open and open it anew."""
-        ...
-
-    def sync(self) -> None:
-        """Have what was written on the disk, where there is one. May block."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything."""
-        ...
-
-    def status(self) -> dict[str, Any]:
-        """Return what is particular to this kind of sink."""
-        ...
-
-
-class Health(NamedTuple):
-    """An output has become sick, or well again. Times are seconds since the epoch."""
-
-    output: str
-    healthy: bool
-    reason: str  # why it is, or was, sick
-    since: float  # when it became sick
-    until: float | None  # when it became well; None while it is sick
-    kept: int  # lines that had to wait
-    dropped: int  # lines lost meanwhile
-
-
-class Loss(NamedTuple):
-    """Lines that an output has lost. Times are seconds since the epoch."""
-
-    output: str
-    reason: str
-    lines: int
-    since: float
-    until: float
-
-
-class Account(NamedTuple):
-    """Where the lines of an output are; accepted is the sum of all others."""
-
-    accepted: int
-    delivered: int
-    queued: int
-    spooled: int
-    dropped: dict[str, int]  # by reason
 
 
 class Delivery:
@@ -155,8 +75,8 @@ class Delivery:
         self._reason: str | None = None  # why it is sick
         self._sick_since = 0.0
         self._dropped_when_well = 0
-        self._changes: list[Health] = []
-        self._losses: dict[str, Loss] = {}
+        self._changes: list[HealthChange] = []
+        self._losses: dict[str, LineLoss] = {}
         self._counted: dict[str, int] = {}  # losses that are in _losses, or were
         self._no_room = False  # the newest lines are being dropped now
 
@@ -296,12 +216,12 @@ class Delivery:
         """How many lines are in the memory of this process alone."""
         return len(self._queue)
 
-    def take_events(self) -> list[Health]:
+    def take_events(self) -> list[HealthChange]:
         """Return how its health has changed since the last call, in order."""
         changes, self._changes = self._changes, []
         return changes
 
-    def take_losses(self) -> list[Loss]:
+    def take_losses(self) -> list[LineLoss]:
         """Return what was lost since the last call, added up by reason.
 
         Nothing while the newest lines are dropped: a line that tells of it would be dropped, too.
@@ -439,10 +359,12 @@ class Delivery:
             self._kept = 0
             self._dropped_when_well = sum(self._dropped().values())
 
-    def _health(self, reason: str, until: float | None) -> Health:
+    def _health(self, reason: str, until: float | None) -> HealthChange:
         dropped = sum(self._dropped().values()) - self._dropped_when_well
         name = self.name
-        return Health(name, until is not None, reason, self._sick_since, until, self._kept, dropped)
+        return HealthChange(
+            name, until is not None, reason, self._sick_since, until, self._kept, dropped
+        )
 
     def _dropped(self) -> dict[str, int]:
         dropped = {
@@ -461,5 +383,5 @@ class Delivery:
             new = count - self._counted.get(reason, 0)
             if new:
                 self._counted[reason] = count
-                loss = self._losses.get(reason, Loss(self.name, reason, 0, now, now))
+                loss = self._losses.get(reason, LineLoss(self.name, reason, 0, now, now))
                 self._losses[reason] = loss._replace(lines=loss.lines + new, until=now)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sessiond.errors import OutputError
-from sessiond.output.retry import Backoff
+from sessiond.output.backoff import Backoff
 from sessiond.output.rotation import Rotation
-from sessiond.output.safe import open_directory, open_file, trusted_users
+from sessiond.system.files import open_directory, open_file, trusted_users
 
 # A full disk leaves a usable file behind; after any other error the file is opened anew.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

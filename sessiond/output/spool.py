@@ -40,8 +40,8 @@ from typing import Any, Literal, NamedTuple
 
 from sessiond.errors import OutputError
 from sessiond.output.background import Background
-from sessiond.output.retry import Backoff
-from sessiond.output.safe import open_directory, open_file, trusted_users
+from sessiond.output.backoff import Backoff
+from sessiond.system.files import open_directory, open_file, trusted_users
 
 Policy = Literal["oldest", "newest"]
 

@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sessiond.audit.record import display
+from sessiond.text import display
 
 
 class Container(NamedTuple):

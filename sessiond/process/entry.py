@@ -17,16 +17,17 @@ from typing import Final, NamedTuple
 
 from sessiond.process import container
 from sessiond.process.events import Facts, Program
+from sessiond.units import UNSET_ID
 
 
-class Party(NamedTuple):
+class ProcessView(NamedTuple):
     """A process at the moment of the judgement."""
 
     facts: Facts
     program: Program
 
 
-class Candidate(NamedTuple):
+class EntryCandidate(NamedTuple):
     """Who is judged, and what the rules may know of its surroundings.
 
     ``parent_pid`` is the pid of the process that forked it; of its present parent only where that
@@ -37,9 +38,9 @@ class Candidate(NamedTuple):
     leader and group leader have an entry leader.
     """
 
-    process: Party
+    process: ProcessView
     parent_pid: int
-    parent: Party | None
+    parent: ProcessView | None
     cgroup: bytes | None
     host_user_namespace: int | None
     type: str | None
@@ -75,7 +76,6 @@ _TTY_MAJOR: Final = 4
 _FIRST_SERIAL: Final = 64
 _PTS_MAJORS: Final = range(136, 144)
 
-_UNSET: Final = 4294967295
 
 _SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth")
 _RUNTIMES: Final = (b"containerd-shim", b"runc", b"crun", b"conmon")
@@ -106,7 +106,7 @@ _SYSTEM_FOLDERS: Final = (
 _LOGIN_SCOPE: Final = re.compile(rb"/session-[^/]+\.scope(?:/|\Z)")
 
 
-def decide(candidate: Candidate) -> Decision:
+def decide(candidate: EntryCandidate) -> Decision:
     """Tell whose entry leader a process has: its own, an inherited one, or none."""
     facts = candidate.process.facts
     # The kernel's own mark, not the name in brackets that ps shows.
@@ -169,13 +169,13 @@ def name(program: Program) -> bytes:
     return executable.rpartition(b"/")[2] or program.comm
 
 
-def _terminal(candidate: Candidate) -> bool:
+def _terminal(candidate: EntryCandidate) -> bool:
     # The device number is the kernel's: nothing else is asked.
     facts = candidate.process.facts
     return facts.tty_major == _TTY_MAJOR and facts.tty_minor >= _FIRST_SERIAL
 
 
-def _console(candidate: Candidate) -> bool:
+def _console(candidate: EntryCandidate) -> bool:
     # The device number is the kernel's; the name login counts for a program that root put there.
     facts = candidate.process.facts
     return (
@@ -186,36 +186,36 @@ def _console(candidate: Candidate) -> bool:
     )
 
 
-def _init(candidate: Candidate) -> bool:
+def _init(candidate: EntryCandidate) -> bool:
     # Whom pid 1 forked is the kernel's word. Where only the present parent is known, pid 1 may have
     # inherited an orphan: a login leaves its mark in the cgroup, or in the audit session.
     return candidate.parent_pid == 1 and not _is_of_a_login(candidate)
 
 
-def _ssm(candidate: Candidate) -> bool:
+def _ssm(candidate: EntryCandidate) -> bool:
     # A pts is the kernel's word; the parent's name counts for a program that root put there.
     return candidate.process.facts.tty_major in _PTS_MAJORS and _is_child_of(
         candidate, (b"ssm-session-worker",)
     )
 
 
-def _sshd(candidate: Candidate) -> bool:
+def _sshd(candidate: EntryCandidate) -> bool:
     # Both names count for programs that root put there: the process that forks the shell runs as
     # the user, so its uid proves nothing, but where its executable lies does.
     return _is_child_of(candidate, _SSHD)
 
 
-def _teleport(candidate: Candidate) -> bool:
+def _teleport(candidate: EntryCandidate) -> bool:
     # Likewise.
     return _is_child_of(candidate, (b"teleport",))
 
 
-def _kubelet(candidate: Candidate) -> bool:
+def _kubelet(candidate: EntryCandidate) -> bool:
     # Likewise.
     return _is_child_of(candidate, (b"kubelet",))
 
 
-def _container(candidate: Candidate) -> bool:
+def _container(candidate: EntryCandidate) -> bool:
     # The parent's name, for a program that root put there (in a user namespace too: engines run
     # rootless), and a container around the process wherever the kernel shows its surroundings.
     parent = candidate.parent
@@ -228,7 +228,7 @@ def _container(candidate: Candidate) -> bool:
     return _is_contained(candidate.process.facts, parent.facts, candidate.cgroup)
 
 
-_RULES: Final[tuple[tuple[str, Callable[[Candidate], bool]], ...]] = (
+_RULES: Final[tuple[tuple[str, Callable[[EntryCandidate], bool]], ...]] = (
     ("terminal", _terminal),
     ("console", _console),
     ("init", _init),
@@ -240,11 +240,11 @@ _RULES: Final[tuple[tuple[str, Callable[[Candidate], bool]], ...]] = (
 )
 
 
-def _is_helper(candidate: Candidate) -> bool:
+def _is_helper(candidate: EntryCandidate) -> bool:
     return name(candidate.process.program).startswith(_HELPERS)
 
 
-def _is_child_of(candidate: Candidate, names: tuple[bytes, ...]) -> bool:
+def _is_child_of(candidate: EntryCandidate, names: tuple[bytes, ...]) -> bool:
     """Tell a child of such a program of the host's from the program's own further processes."""
     parent, process = candidate.parent, candidate.process
     if parent is None or _is_helper(candidate) or name(parent.program) not in names:
@@ -254,7 +254,7 @@ def _is_child_of(candidate: Candidate, names: tuple[bytes, ...]) -> bool:
     return name(process.program) not in names or not _is_the_hosts(process, candidate)
 
 
-def _is_the_hosts(party: Party, candidate: Candidate) -> bool:
+def _is_the_hosts(party: ProcessView, candidate: EntryCandidate) -> bool:
     """Tell whether only root can have made the process what it is.
 
     It runs as root, or its executable lies where only root writes and it is in the host's user
@@ -267,7 +267,7 @@ def _is_the_hosts(party: Party, candidate: Candidate) -> bool:
     return _is_installed(party) and not strange
 
 
-def _is_installed(party: Party) -> bool:
+def _is_installed(party: ProcessView) -> bool:
     """Tell whether its program is one of the system's; a comm without a path is anyone's to set."""
     executable = party.program.executable
     return executable is not None and executable.startswith(_SYSTEM_FOLDERS)
@@ -295,7 +295,7 @@ def _is_contained(process: Facts, parent: Facts, cgroup: bytes | None) -> bool:
     return cgroup is None
 
 
-def _is_of_a_login(candidate: Candidate) -> bool:
+def _is_of_a_login(candidate: EntryCandidate) -> bool:
     """Tell what a login left behind from what pid 1 started.
 
     logind puts logins into session scopes; pam_loginuid gives them an audit session, which a
@@ -304,4 +304,6 @@ def _is_of_a_login(candidate: Candidate) -> bool:
     cgroup = candidate.cgroup or b""
     if _LOGIN_SCOPE.search(cgroup):
         return True
-    return candidate.process.facts.audit_session not in (None, _UNSET) and b".service" not in cgroup
+    return (
+        candidate.process.facts.audit_session not in (None, UNSET_ID) and b".service" not in cgroup
+    )

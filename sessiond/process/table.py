@@ -24,10 +24,7 @@ from sessiond.process.events import (
     Observed,
     Program,
 )
-
-# procfs tells a start in clock ticks (USER_HZ, 100 a second on every Linux architecture we know).
-TICK: Final = 10_000_000
-SECOND: Final = 1_000_000_000
+from sessiond.units import SECOND, TICK
 
 # How long an ended process can still be found by its pid, once all audit records have been read: an
 # event without an end of its own stays open for up to two seconds.
@@ -624,20 +621,20 @@ class ProcessTable:
         if facts.sid != facts.pid and state.entry_leader is not None:
             # Only a session leader can be an entry leader; anyone else has inherited it by now.
             return
-        parent: entry.Party | None = None
+        parent: entry.ProcessView | None = None
         parent_pid, inherited = facts.ppid, None
         if process.creator is not None:
             parent_pid = process.creator.pid
         if isinstance(process.creator, Process):
             origin = process.creator.at(process.start)
-            parent = entry.Party(origin.facts, origin.program)
+            parent = entry.ProcessView(origin.facts, origin.program)
             inherited = _entry_of(process.creator, origin)
         init = self._by_pid.get(1)
         of_session = _entry_of(state.session_leader, None)
         of_group = _entry_of(state.group_leader, None)
         decision = entry.decide(
-            entry.Candidate(
-                process=entry.Party(facts, state.program),
+            entry.EntryCandidate(
+                process=entry.ProcessView(facts, state.program),
                 parent_pid=parent_pid,
                 parent=parent,
                 cgroup=self.cgroup_of(process, state),

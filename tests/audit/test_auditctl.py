@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from support.kernel import AuditState, auditctl
 
-from sessiond.audit import libaudit, ruledata, rules
-from sessiond.audit.client import AuditClient
+from sessiond.audit.kernel.client import AuditClient
+from sessiond.audit.rules import binary, libaudit, parser, ruleset
+from sessiond.audit.rules.plan import plan
 from sessiond.errors import RuleError
 
 pytestmark = pytest.mark.kernel
@@ -53,7 +54,7 @@ class Kernel:
             printed = [line for line in auditctl("-l").splitlines() if line != "No rules"]
             return done.returncode == 0, self._client.list_rules(), printed
 
-    def by_us(self, wanted: Iterable[rules.Rule]) -> list[bytes]:
+    def by_us(self, wanted: Iterable[ruleset.Rule]) -> list[bytes]:
         """Return what is loaded after the kernel took all of the rules."""
         with self._emptied():
             for rule in wanted:
@@ -63,31 +64,31 @@ class Kernel:
     def compare(self, text: str) -> int:
         """Check that both load the same of a text with mistakes; return how many rules."""
         _, theirs, printed = self.by_auditctl(f"-c\n{text}")
-        wanted = rules.parse(f"-c\n{text}", "some.rules")
+        wanted = parser.parse(f"-c\n{text}", "some.rules")
         ours = self.by_us(wanted)
         assert _described(ours) == _described(theirs)
         assert ours == theirs
         for data, line in zip(ours, printed, strict=True):
             if _is_printed_right(data):
-                assert ruledata.describe(data) == line
+                assert binary.describe(data) == line
         return len(ours)
 
 
 def _described(loaded: Iterable[bytes]) -> list[str]:
-    return [ruledata.describe(data) for data in loaded]
+    return [binary.describe(data) for data in loaded]
 
 
 def _is_printed_right(data: bytes) -> bool:
     """Whether what auditctl -l prints is that rule: see ``ruledata.describe`` for what isn't."""
-    rule = ruledata.unpack(data)
+    rule = binary.unpack(data)
     types = {field.type for field in rule.fields}
     equal = 0x40000000
-    if any(field.type == ruledata.EXE and field.operator != equal for field in rule.fields):
+    if any(field.type == binary.EXE and field.operator != equal for field in rule.fields):
         return False
-    watch = {ruledata.PERM, ruledata.WATCH, ruledata.DIR, ruledata.FILTERKEY}
-    if ruledata.PERM in types <= watch and rule.all_syscalls and not rule.is_watch:
+    watch = {binary.PERM, binary.WATCH, binary.DIR, binary.FILTERKEY}
+    if binary.PERM in types <= watch and rule.all_syscalls and not rule.is_watch:
         return False
-    return rule.list != ruledata.EXIT or rule.all_syscalls or ruledata.ARCH in types
+    return rule.list != binary.EXIT or rule.all_syscalls or binary.ARCH in types
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_example_rule_files(empty_kernel: Kernel, path: Path) -> None:
     text = CONTROL.sub("", path.read_text(encoding="utf-8"))
     taken, _, _ = empty_kernel.by_auditctl(text)
     try:
-        rule_set = rules.parse(text, path.name)
+        rule_set = parser.parse(text, path.name)
     except RuleError:
         assert not taken
     else:
@@ -118,7 +119,7 @@ def test_debian_ships_examples() -> None:
     assert len(EXAMPLES) > 20
 
 
-FIELDS = [name for name in map(libaudit.field_name, range(ruledata.FILTERKEY + 1)) if name]
+FIELDS = [name for name in map(libaudit.field_name, range(binary.FILTERKEY + 1)) if name]
 VALUES = ("0", "4294967295", "unset", "-EPERM", "wa", "/etc/passwd", "/etc/", "b64", "file", "CWD")
 
 
@@ -237,7 +238,7 @@ def test_the_first_mistake_ends_both(empty_kernel: Kernel) -> None:
     assert not taken
     assert len(loaded) == 1
     with pytest.raises(RuleError, match=r"^x:2: unknown field 'nonsense'"):
-        rules.parse(text, "x")
+        parser.parse(text, "x")
 
 
 @pytest.fixture
@@ -255,23 +256,23 @@ def theirs(audit_state: AuditState) -> Iterator[None]:
 @pytest.mark.usefixtures("theirs")
 def test_only_our_rules_go_away() -> None:
     """Someone's rules were there, one of which we want as well: they all stay when we leave."""
-    wanted = rules.parse(
+    wanted = parser.parse(
         "-a always,exit -F pid=4194303\n-A always,exit -F arch=b64 -S execve -F pid=4194303\n"
         "-w /etc/passwd -p wa -k ours\n",
         "ours.rules",
     )
     with AuditClient.open() as client:
         before = client.list_rules()
-        plan = rules.plan(wanted, before)
-        assert [rule.line for rule in plan.already_there] == [1]
-        written_down = [rule.data for rule in plan.add]
-        for rule in plan.add:
+        changes = plan(wanted, before)
+        assert [rule.line for rule in changes.already_there] == [1]
+        written_down = [rule.data for rule in changes.add]
+        for rule in changes.add:
             client.add_rule(rule.data)
         assert len(client.list_rules()) == len(before) + 2
 
-        again = rules.plan(wanted, client.list_rules(), written_down)
+        again = plan(wanted, client.list_rules(), written_down)
         assert (again.add, again.remove) == ((), ())
 
-        for data in rules.plan((), client.list_rules(), written_down).remove:
+        for data in plan((), client.list_rules(), written_down).remove:
             client.delete_rule(data)
         assert client.list_rules() == before

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.audit import record
+from sessiond import text
+from sessiond.audit import auditd_log, record
 from sessiond.audit.record import EXECVE, Record
 from sessiond.errors import RecordError
 
@@ -118,20 +119,20 @@ def test_any_argv_comes_back(argv: list[bytes]) -> None:
 def test_a_line_of_an_enriched_log_is_the_same_record() -> None:
     """The names that auditd adds behind 0x1D are no part of the record."""
     line = b"node=web1 type=SYSCALL msg=" + EXEC + b'\x1dARCH=x86_64 SYSCALL=execve AUID="ann"\n'
-    assert record.split_log_line(line, {"SYSCALL": 1300}.get) == (1300, EXEC)
+    assert auditd_log.split_log_line(line, {"SYSCALL": 1300}.get) == (1300, EXEC)
 
 
 def test_unknown_types_are_read_by_number_or_refused() -> None:
     """UNKNOWN[n] is how auditd writes a type that it doesn't know."""
-    assert record.split_log_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None)[0] == 1334
+    assert auditd_log.split_log_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None)[0] == 1334
     with pytest.raises(RecordError, match="unknown record type"):
-        record.split_log_line(b"type=NEVER msg=" + EXEC, lambda _: None)
+        auditd_log.split_log_line(b"type=NEVER msg=" + EXEC, lambda _: None)
 
 
 @given(st.binary(max_size=60))
 def test_shown_bytes_are_valid_text_and_tell_what_they_were(raw: bytes) -> None:
     r"""Valid UTF-8 is shown as it is, any other byte as \xNN."""
-    shown = record.display(raw)
+    shown = text.display(raw)
     shown.encode("utf-8")
     try:
         assert shown == raw.decode("utf-8")

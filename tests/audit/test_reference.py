@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import pytest
 from support.auditlog import DATA, FixedNames, events
 
-from sessiond.audit import libaudit
-from sessiond.audit.assemble import AuditEvent
+from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import Record, fields
-from sessiond.ecs.audit import Describer
+from sessiond.audit.rules import libaudit
+from sessiond.ecs.audit_event import AuditEventEncoder
 
 LOGS = sorted(DATA.glob("*.log"))
 
@@ -144,7 +144,7 @@ def test_numbers_get_the_same_names(
     ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
 ) -> None:
     """Machines, syscalls, errors, addresses, titles and keys are named as libauparse names them."""
-    describe = Describer(FixedNames(), libaudit).describe
+    describe = AuditEventEncoder(FixedNames(), libaudit).describe
     compared: set[str] = set()
     for stamp, event in ours.items():
         document, warnings = describe(event)
@@ -220,7 +220,7 @@ def test_ausearch_tells_the_same_of_every_syscall(log: Path, ours: dict[Stamp, A
         int(serial): (name.decode(), _told(rest.decode()))
         for serial, name, rest in line.findall(done.stdout)
     }
-    describe = Describer(FixedNames(), libaudit).describe
+    describe = AuditEventEncoder(FixedNames(), libaudit).describe
     mine = {}
     for event in ours.values():
         if event.syscall:

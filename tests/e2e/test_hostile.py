@@ -20,7 +20,7 @@ from support.kernel import auditctl
 from support.stream import agree, malformed
 from support.truth import until
 
-from sessiond.audit.record import display
+from sessiond.text import display
 
 pytestmark = pytest.mark.kernel
 

@@ -15,8 +15,8 @@ from support.spawns import USER, Spawns, finished
 from support.stream import Stream, agree, inconsistent, losses, malformed, nanoseconds
 from support.truth import Truth, images, read, until
 
-from sessiond.audit.client import AuditClient
-from sessiond.status import query
+from sessiond.audit.kernel.client import AuditClient
+from sessiond.cli.status import query
 
 pytestmark = pytest.mark.kernel
 

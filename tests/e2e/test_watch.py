@@ -23,7 +23,7 @@ WITHOUT_TRACER = """
 import gc, os, signal
 
 def detach(*_):
-    from sessiond.process.tracer.ebpf import EbpfSource
+    from sessiond.sources.ebpf.source import EbpfSource
     gc.unfreeze()
     for source in gc.get_objects():
         if isinstance(source, EbpfSource):

@@ -15,7 +15,8 @@ from sessiond.ecs.process import (
     tty_is_terminal,
 )
 from sessiond.process.events import Executed, Exited, Facts, Forked, Observed, Program
-from sessiond.process.table import SECOND, Process, ProcessTable
+from sessiond.process.table import Process, ProcessTable
+from sessiond.units import SECOND
 
 BOOT = 1_777_629_600 * SECOND  # 2026-05-01T10:00:00Z
 

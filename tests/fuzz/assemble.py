@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fuzz.seeds import EVENTS, framed, frames
 
-from sessiond.audit.assemble import Assembler
+from sessiond.audit.reassembler import Reassembler
 from sessiond.audit.record import EOE
 
 SEEDS = [framed([*event, (EOE, event[0][1][:30])]) for event in EVENTS]
@@ -16,7 +16,7 @@ MOST = 4
 
 def one(data: bytes) -> None:
     """Feed records one by one, letting time pass between them."""
-    assembler = Assembler(timeout=10, max_in_flight=MOST)
+    assembler = Reassembler(timeout=10, max_in_flight=MOST)
     events, ends, now = [], 0, 0
     records = frames(data)
     for kind, payload in records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fuzz.seeds import TESTS
 
-from sessiond import config
+from sessiond.config import load, reference
 from sessiond.errors import ConfigError
 
 SEEDS = [
@@ -19,10 +19,10 @@ SEEDS = [
 def one(data: bytes) -> None:
     """Load ``data`` as a file would be."""
     try:
-        loaded = config.loads(data.decode("utf-8", "replace"), "fuzz.yml")
+        loaded = load.loads(data.decode("utf-8", "replace"), "fuzz.yml")
     except ConfigError as error:
         text = str(error)
         assert text.startswith("fuzz.yml"), text
         assert text.isprintable(), text
     else:
-        assert config.diff(loaded, loaded) == []
+        assert reference.diff(loaded, loaded) == []

@@ -8,11 +8,11 @@ from __future__ import annotations
 import orjson
 from fuzz.seeds import EVENTS, framed, frames
 
-from sessiond.audit import libaudit
-from sessiond.audit.assemble import AuditEvent
+from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import Record
-from sessiond.ecs.audit import Describer, Options
-from sessiond.names import NullNames
+from sessiond.audit.rules import libaudit
+from sessiond.ecs.audit_event import AuditEventEncoder, Options
+from sessiond.system.account_names import NoAccountNames
 
 SEEDS = [
     framed([(kind, payload.partition(b"): ")[2]) for kind, payload in event]) for event in EVENTS
@@ -27,7 +27,7 @@ def one(data: bytes) -> None:
         return
     event = AuditEvent(1_700_000_000_000, 1, 0)
     event.records = records
-    describer = Describer(NullNames(), libaudit, OPTIONS)
+    describer = AuditEventEncoder(NoAccountNames(), libaudit, OPTIONS)
     for enriched in (False, True):
         document, _ = describer.describe(event, enriched=enriched)
         orjson.dumps(document)

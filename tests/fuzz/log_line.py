@@ -9,10 +9,11 @@ import json
 
 from fuzz.seeds import LOGS
 
-from sessiond import wiring
-from sessiond.audit import libaudit
-from sessiond.options import Config
-from sessiond.replay import LoggedNames, replay
+from sessiond.audit.auditd_log import EnrichedNames
+from sessiond.audit.rules import libaudit
+from sessiond.cli.replay import replay
+from sessiond.config.schema import Config
+from sessiond.daemon import factory
 
 SEEDS = LOGS
 CONFIG = Config()
@@ -26,8 +27,8 @@ def one(data: bytes) -> None:
 def _replayed(data: bytes) -> list[bytes]:
     lines = data.splitlines(keepends=True)
     written: list[bytes] = []
-    names = LoggedNames()
-    pipeline = wiring.offline_pipeline(CONFIG, names)
+    names = EnrichedNames()
+    pipeline = factory.offline_pipeline(CONFIG, names)
     outcome = replay(lines, pipeline, written.extend, libaudit.message_type, names)
     assert (outcome.read, outcome.written) == (len(lines), len(written))
     for line in written:

@@ -11,14 +11,21 @@ import json
 from fuzz.seeds import EVENTS, framed, frames
 from fuzz.tracer import PARTS, laid_out
 
-from sessiond import wiring
 from sessiond.audit.record import EOE
-from sessiond.host import HostFacts
-from sessiond.names import NullNames
-from sessiond.options import Auditd, Config, Event, Reassembler, Redact, SessionMetadata
-from sessiond.pipeline import Pipeline
+from sessiond.config.schema import (
+    AuditdSettings,
+    Config,
+    EventSettings,
+    ReassemblerSettings,
+    RedactSettings,
+    SessionMetadataSettings,
+)
+from sessiond.daemon import factory
+from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import CgroupSeen, Facts, Lost
-from sessiond.process.tracer.records import Decoder, MalformedRecordError
+from sessiond.sources.ebpf.records import Decoder, MalformedRecordError
+from sessiond.system.account_names import NoAccountNames
+from sessiond.system.host import HostFacts
 
 # Frames of these kinds are no audit records: one from the ring, time that passes, a loss, another
 # start of the daemon.
@@ -28,16 +35,17 @@ HOST = HostFacts(
     "host", "0" * 32, "1" * 32, "x86_64", "6.1", None, None, None, None, None, (), (), None
 )  # fmt: skip
 CONFIG = Config(
-    auditd=Auditd(
+    auditd=AuditdSettings(
         include_raw_message=True,
         include_warnings=True,
-        reassembler=Reassembler(max_in_flight=MOST),
+        reassembler=ReassemblerSettings(max_in_flight=MOST),
     ),
-    event=Event(fork_events=True, include_cgroup=True, include_namespaces=True),
-    session_metadata=SessionMetadata(max_processes=1024),
+    event=EventSettings(fork_events=True, include_cgroup=True, include_namespaces=True),
+    session_metadata=SessionMetadataSettings(max_processes=1024),
 )
 REDACTED = Config(
-    auditd=CONFIG.auditd, event=Event(redact=Redact(enabled=True, shipped_patterns=False))
+    auditd=CONFIG.auditd,
+    event=EventSettings(redact=RedactSettings(enabled=True, shipped_patterns=False)),
 )
 AUDITED = frozenset(("execve", "execveat", "exit_group", "setsid"))
 BEGIN = 1_700_000_000_000_000_000
@@ -80,9 +88,9 @@ def one(data: bytes) -> None:
 
 
 def _pipeline(mode: int) -> Pipeline:
-    return wiring.live_pipeline(
+    return factory.live_pipeline(
         REDACTED if mode & 4 else CONFIG,
-        NullNames(),
+        NoAccountNames(),
         HOST,
         boot_time=BEGIN,
         source="ebpf" if mode & 1 else "procfs",

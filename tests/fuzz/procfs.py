@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 
-from sessiond.process.procfs import (
+from sessiond.sources.procfs.parse import (
     parse_args,
     parse_cgroup,
     parse_connection,
-    parse_namespace,
     parse_stat,
     parse_status,
 )
+from sessiond.system.proc import parse_namespace
 
 SEEDS = [
     b"7 (a) R 1) S 1 7 7 34816 7 4194304 " + b"1 " * 45 + b"0\n",

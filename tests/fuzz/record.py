@@ -14,12 +14,12 @@ from sessiond.audit.record import (
     Record,
     arguments,
     decode,
-    display,
     fields,
     parse_stamp,
     syscall_fields,
 )
 from sessiond.errors import RecordError
+from sessiond.text import display
 
 SEEDS = [payload for event in EVENTS for _, payload in event]
 

@@ -9,7 +9,7 @@ import contextlib
 import re
 import stat
 
-from sessiond.audit import rules
+from sessiond.audit.rules import parser, ruleset
 from sessiond.errors import RuleError
 
 SEEDS = [
@@ -35,14 +35,14 @@ def _regular(_path: bytes) -> int:
 def one(data: bytes) -> None:
     """Compile ``data`` strictly, and again so that errors are gathered."""
     with contextlib.suppress(RuleError):
-        rules.parse(data, "fuzz.rules", path_mode=_regular)
-    found = rules.parse(data, "fuzz.rules", keep_going=True, path_mode=_regular)
+        parser.parse(data, "fuzz.rules", path_mode=_regular)
+    found = parser.parse(data, "fuzz.rules", keep_going=True, path_mode=_regular)
     for error in found.errors:
         assert error.line >= 1
         assert str(error).isprintable()
     odd = _ODD.search(data) is not None
     for rule in found:
-        described = rules.LoadedRule(rule.data).describe()
+        described = ruleset.LoadedRule(rule.data).describe()
         # Of odd values auditctl's way to show a rule is ambiguous: blanks in a path, operators in a
         # value, separators in a key, numbers beyond the kernel's; -p is taken where perm isn't, and
         # whether -w is of a file or a directory is not said.
@@ -51,5 +51,5 @@ def one(data: bytes) -> None:
         if not _PLAIN.fullmatch(described):
             continue
         with contextlib.suppress(RuleError):
-            again = rules.parse(described, "again", path_mode=_regular)
+            again = parser.parse(described, "again", path_mode=_regular)
             assert [each.canonical for each in again] == [rule.canonical], described

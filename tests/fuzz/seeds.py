@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sessiond.audit import libaudit
-from sessiond.audit.record import split_log_line
+from sessiond.audit.auditd_log import split_log_line
+from sessiond.audit.rules import libaudit
 
 TESTS = Path(__file__).parent.parent
 LOGS = [path.read_bytes() for path in sorted((TESTS / "ecs" / "golden").glob("*.log"))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from sessiond.process.tracer.records import Decoder, MalformedRecordError
+from sessiond.sources.ebpf.records import Decoder, MalformedRecordError
 
 
 def laid_out(

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.process.entry import Candidate, Decision, Origin, Party, decide, name, source_address
+from sessiond.process.entry import (
+    Decision,
+    EntryCandidate,
+    Origin,
+    ProcessView,
+    decide,
+    name,
+    source_address,
+)
 from sessiond.process.events import Facts, Program
 
 HOST_PIDS, HOST_MOUNTS, HOST_USERS = 4026531836, 4026531841, 4026531837
@@ -29,7 +37,7 @@ def party(
     euid: int = 1000,
     comm: str = "",
     **more: object,
-) -> Party:
+) -> ProcessView:
     """A process on the host; by default it leads its session and is an ordinary user's."""
     known: dict[str, object] = {
         "parent_start": None,
@@ -57,24 +65,26 @@ def party(
         **{**known, **ids, **more},  # type: ignore[arg-type]
     )
     path = executable.encode() if executable is not None else None
-    return Party(facts, Program(comm.encode() or name(Program(b"", path, None, None)), path, (), 0))
+    return ProcessView(
+        facts, Program(comm.encode() or name(Program(b"", path, None, None)), path, (), 0)
+    )
 
 
-def parent(executable: str | None, *, euid: int = 0, **more: object) -> Party:
+def parent(executable: str | None, *, euid: int = 0, **more: object) -> ProcessView:
     """The process that forked the candidate: pid 100, and root's where nothing else is said."""
     return party(executable, 100, sid=100, euid=euid, **more)  # type: ignore[arg-type]
 
 
 def judge(
-    process: Party,
-    creator: Party | None,
+    process: ProcessView,
+    creator: ProcessView | None,
     *,
     parent_pid: int = 100,
     cgroup: bytes | None = b"/",
     type: str | None = None,  # noqa: A002
     entered: tuple[bool, bool, bool] = (True, True, True),
 ) -> Decision:
-    return decide(Candidate(process, parent_pid, creator, cgroup, HOST_USERS, type, *entered))
+    return decide(EntryCandidate(process, parent_pid, creator, cgroup, HOST_USERS, type, *entered))
 
 
 def its_own(kind: str) -> Decision:
@@ -93,7 +103,7 @@ def its_own(kind: str) -> Decision:
     ],
     ids=["init", "kthreadd", "kworker"],
 )
-def test_init_and_kernel_threads_came_in_by_no_entry(process: Party) -> None:
+def test_init_and_kernel_threads_came_in_by_no_entry(process: ProcessView) -> None:
     """Pid 1, pid 2 and kernel threads have none, whatever else is known."""
     assert judge(process, None, parent_pid=0) == Decision(Origin.NONE)
 
@@ -406,8 +416,8 @@ programs = st.sampled_from(
     st.tuples(st.booleans(), st.booleans(), st.booleans()),
 )
 def test_every_process_gets_one_consistent_answer(
-    process: Party,
-    creator: Party | None,
+    process: ProcessView,
+    creator: ProcessView | None,
     parent_pid: int,
     cgroup: bytes | None,
     kind: str | None,

@@ -14,8 +14,8 @@ from support.containers import Runc
 from support.logins import Sshd
 
 from sessiond.process import container
-from sessiond.process.procfs import Procfs
 from sessiond.process.table import ITSELF, Process, ProcessTable, Relative
+from sessiond.sources.procfs.reader import Procfs
 
 pytestmark = pytest.mark.kernel
 

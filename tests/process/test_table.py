@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
-from sessiond.process.table import GRACE, ITSELF, SECOND, Process, ProcessTable, Reference
+from sessiond.process.table import GRACE, ITSELF, Process, ProcessTable, Reference
+from sessiond.units import SECOND
 
 INIT = 1
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sessiond.audit import libaudit
-from sessiond.audit.assemble import Assembler, AuditEvent
-from sessiond.audit.record import SYSCALL, Record, split_log_line
+from sessiond.audit.auditd_log import split_log_line
+from sessiond.audit.reassembler import AuditEvent, Reassembler
+from sessiond.audit.record import SYSCALL, Record
+from sessiond.audit.rules import libaudit
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -14,7 +15,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 def events(path: Path) -> list[AuditEvent]:
     """Read all events of a log in auditd's raw or ENRICHED format, in the order of the log."""
     lines = path.read_bytes().splitlines()
-    assembler = Assembler(timeout=len(lines), ends_with_proctitle=True)
+    assembler = Reassembler(timeout=len(lines), ends_with_proctitle=True)
     found: list[AuditEvent] = []
     for line in lines:
         found += assembler.feed([split_log_line(line, libaudit.message_type)], 0)

@@ -13,14 +13,15 @@ import orjson
 from support.auditlog import FixedNames, SmallTables
 
 from sessiond.audit.record import CWD, EOE, EXECVE, PROCTITLE, SYSCALL
-from sessiond.ecs.audit import Describer
-from sessiond.ecs.description import Descriptions
-from sessiond.ecs.document import DocumentEncoder
+from sessiond.ecs.audit_cache import AuditEventCache
+from sessiond.ecs.audit_event import AuditEventEncoder
+from sessiond.ecs.line import DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
-from sessiond.lines import Encoders
-from sessiond.pipeline import Pipeline, PipelineOptions
+from sessiond.pipeline.event_writer import Encoders
+from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
 from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
-from sessiond.process.table import SECOND, ProcessTable
+from sessiond.process.table import ProcessTable
+from sessiond.units import SECOND
 
 # Boot was at 2026-05-01T10:00:00Z, and the wall clock has run true since.
 BOOT = 1_777_629_600 * SECOND
@@ -39,7 +40,7 @@ def pipeline(**options: Any) -> Pipeline:
         encoders=Encoders(
             ProcessEncoder(FixedNames(), BOOT),
             DocumentEncoder(host={"name": "paper"}, identity="paper boot"),
-            Descriptions(Describer(FixedNames(), SmallTables())),
+            AuditEventCache(AuditEventEncoder(FixedNames(), SmallTables())),
         ),
         syscall_name=lambda _arch, number: NUMBERS.get(number, ""),
         context=lambda _cgroup: {},

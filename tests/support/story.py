@@ -6,9 +6,9 @@ from typing import Any
 
 from support.scripted import BOOT, Actor, Host, Records, documents, pipeline
 
-from sessiond.pipeline import Pipeline
+from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import ProcessEvent
-from sessiond.process.table import SECOND
+from sessiond.units import SECOND
 
 T = 10 * SECOND
 

@@ -14,7 +14,7 @@ from ecs_schema.validate import validate_line
 from support.daemon import Daemon, Document, value
 from support.truth import Told
 
-from sessiond.audit.record import display
+from sessiond.text import display
 
 TICK = 10_000_000  # ns; USER_HZ is 100
 RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")

@@ -1,0 +1,1 @@
+"""The kernel's audit subsystem: its netlink socket, its settings, its other listeners."""

@@ -1,0 +1,607 @@
+"""The kernel's audit subsystem over netlink: control, registration and the stream of records.
+
+Two sockets. The *data* socket is the one that is registered as the audit daemon's (unicast) or
+joins the kernel's multicast group; it is what survives a restart, so nothing but registration is
+ever asked on it. Everything else goes over a *control* socket of its own, where answers can't be
+mixed up with records, or lost because records filled the buffer.
+
+All calls return at once or within TIMEOUT: the kernel handles a request inside sendmsg(2), and
+queues its acknowledgement before that returns; only statuses and lists come a moment later, from a
+kernel thread. Facts about the kernel are from kernel/audit.c and kernel/auditfilter.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Literal, Self
+
+import msgspec
+
+from sessiond.audit.kernel.errors import TIMEOUT, AuditRequestError, owner_message, refused
+from sessiond.audit.kernel.receive import BATCH, NLMSGHDR, BatchReader
+from sessiond.errors import AuditUnavailableError
+from sessiond.system.netlink import (
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_AUDIT,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    SOL_NETLINK,
+    AsyncNetlinkSocket,
+    nlmsg,
+    nlmsgerr,
+)
+from sessiond.system.proc import namespaces, process_name
+
+__all__ = [
+    "BATCH",
+    "AuditClient",
+    "Counters",
+    "Features",
+    "KernelAuditStatus",
+    "as_listed",
+    "never_audit",
+]
+
+# linux/audit.h
+_GET: Final = 1000
+_SET: Final = 1001
+_USER: Final = 1005  # the oldest record type; what is below it on the data socket is control
+_ADD_RULE: Final = 1011
+_DEL_RULE: Final = 1012
+_LIST_RULES: Final = 1013
+_SET_FEATURE: Final = 1018
+_GET_FEATURE: Final = 1019
+_CONFIG_CHANGE: Final = 1305
+_REPLACE: Final = 1329  # "are you still there?", to the registered socket
+_NLGRP_READLOG: Final = 1
+_STATUS_PID: Final = 0x04
+_STATUS_LOST: Final = 0x40
+_STATUS_BACKLOG_WAIT_TIME_ACTUAL: Final = 0x80
+_FEATURE_LOGINUID_IMMUTABLE: Final = 1
+# The members of struct audit_status that can be set: name -> (bit in mask, place in the struct).
+SETTINGS: Final = {
+    "enabled": (0x01, 1),
+    "failure": (0x02, 2),
+    "rate_limit": (0x08, 4),
+    "backlog_limit": (0x10, 5),
+    "backlog_wait_time": (0x20, 9),
+}
+_STATUS_WORDS: Final = 11
+LOCKED: Final = 2  # `enabled` when the configuration is locked until reboot
+
+# asm-generic/socket.h, linux/sock_diag.h
+_SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("=9I")
+_MEMINFO_RMEM_ALLOC: Final = 0
+_MEMINFO_DROPS: Final = 8
+
+RECEIVE_BUFFER: Final = 64 * 1024 * 1024
+_REPLY: Final = 65536
+
+# linux/audit.h: struct audit_rule_data, up to the strings
+_RULE_HEAD: Final = struct.Struct("=3I64I64I64I64II")
+_FILTER_EXIT: Final = 0x04
+_FILTER_PREPEND: Final = 0x10
+_NEVER: Final = 0
+_FIELD_PID: Final = 0
+_EQUAL: Final = 0x40000000
+
+
+class KernelAuditStatus(msgspec.Struct, frozen=True):
+    """The kernel's audit status (struct audit_status). Old kernels leave the last ones None."""
+
+    enabled: int  # 0 off, 1 on, 2 on and locked until reboot
+    failure: int  # when a record can't be kept: 0 silent, 1 printk, 2 panic
+    pid: int  # of the process that registered, which may have ended; 0 for none
+    rate_limit: int  # records a second; 0 for no limit
+    backlog_limit: int  # records
+    lost: int  # records, since boot or since it was reset
+    backlog: int  # records waiting now
+    features: int  # AUDIT_FEATURE_BITMAP_*
+    backlog_wait_time: int | None = None  # in clock ticks of the kernel (CONFIG_HZ)
+    backlog_wait_time_actual: int | None = None  # how long processes have waited, likewise
+
+
+class Features(msgspec.Struct, frozen=True):
+    """Struct audit_features: bit 0 only_unset_loginuid, bit 1 loginuid_immutable."""
+
+    features: int
+    locked: int
+
+    @property
+    def loginuid_immutable(self) -> bool:
+        """Whether a login uid, once set, can't be changed."""
+        return bool(self.features >> _FEATURE_LOGINUID_IMMUTABLE & 1)
+
+
+class Counters(msgspec.Struct):
+    """What the data socket went through since this process has it."""
+
+    received: int = 0  # records handed out
+    congested: int = 0  # times ENOBUFS was told: multicast lost records, unicast only waited
+    truncated: int = 0  # records longer than the longest that audit makes
+    forged: int = 0  # datagrams that did not come from the kernel; never handed out
+    pings: int = 0  # another process tried to register
+    config_changes: int = 0  # records that say that somebody, or we, changed something
+
+
+class _Message(nlmsg):  # type: ignore[misc]
+    """A netlink message whose payload is bytes: audit uses C structs, never attributes."""
+
+    fields = (("payload", "s"),)
+
+
+class AuditClient:
+    """One connection to the kernel's audit subsystem; make it with ``open``.
+
+    ``multicast`` tells which of the two ways it reads; ``receive_buffer`` is the size reached, in
+    bytes as the kernel counts them (a record takes about 1 to 2 KiB of it).
+    """
+
+    def __init__(
+        self,
+        data: socket.socket,
+        control: socket.socket,
+        *,
+        multicast: bool,
+        memory: mmap.mmap | None = None,
+    ) -> None:
+        """Take sockets that are open and, for multicast, bound to the group; see ``open``."""
+        self.multicast = multicast
+        self.counters = Counters()
+        self._data = data
+        self._control = control
+        self._reader = BatchReader(data.fileno(), _NLGRP_READLOG if multicast else 0, memory)
+        # Called with all records as soon as they are read.
+        self.keep: Callable[[list[tuple[int, bytes]]], None] = _nothing
+        self._kept: list[tuple[int, bytes]] = []
+        self._sequence = 0
+        self._pinged_by = 0
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        multicast: bool = False,
+        adopted_fd: int | None = None,
+        receive_buffer: int = RECEIVE_BUFFER,
+        memory: mmap.mmap | None = None,
+    ) -> Self:
+        """Open the sockets, or take over ``adopted_fd``, an audit socket of an earlier process.
+
+        Unicast receives nothing until ``register``. Multicast receives from now on.
+        ``memory`` is what a BatchReader reads into.
+        ``receive_buffer`` (bytes) is forced with CAP_NET_ADMIN, otherwise cut at
+        net.core.rmem_max; the attribute of the same name tells what was reached.
+        Raises AuditUnavailableError when the kernel has no audit, when CAP_AUDIT_READ is missing
+        for multicast, or when multicast could never receive in this network namespace.
+        """
+        data = _socket(adopted_fd)
+        try:
+            _grow(data, receive_buffer)
+            if adopted_fd is None and multicast:
+                _join(data)
+            return cls(data, _socket(None), multicast=multicast, memory=memory)
+        except BaseException:
+            data.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the data socket's descriptor: to wait on, or to hand over."""
+        return self._data.fileno()
+
+    def close(self) -> None:
+        """Close both sockets. A registration ends when the data socket's last holder closes it."""
+        self._data.close()
+        self._control.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # The stream of records
+
+    @property
+    def receive_buffer(self) -> int:
+        """The data socket's buffer in bytes, as the kernel accounts for it."""
+        return self._data.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    @property
+    def pinged_by(self) -> str:
+        """Who last tried to register as the audit daemon, in words."""
+        name = process_name(self._pinged_by) or "a process that has ended"
+        return f"{name} (pid {self._pinged_by})"
+
+    @property
+    def kept(self) -> int:
+        """Records that have been read and wait for ``receive``."""
+        return len(self._kept)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of the receive buffer in use now."""
+        return self._memory()[_MEMINFO_RMEM_ALLOC]
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams the socket could not take, in its whole life, earlier holders included.
+
+        By multicast each is a lost record, which the kernel counts nowhere else. By unicast the
+        kernel keeps the record and tries again: real loss is ``Status.lost``.
+        """
+        return self._memory()[_MEMINFO_DROPS]
+
+    def receive(self) -> list[tuple[int, bytes]]:
+        """Return records that have arrived, as (type, payload); never blocks; [] for none.
+
+        A payload is b"audit(1777630272.123:8972): ...". Call it again until it returns [], or
+        fewer than BATCH: then the socket was empty. Call it once after ``register`` and
+        ``settle``, which keep for it what they had to read.
+        """
+        messages, self._kept = self._kept, []
+        return messages or self._read_records()
+
+    def gather(self) -> None:
+        """Keep what has arrived for ``receive``: for use while something else takes long."""
+        while records := self._read_records():
+            self._kept += records
+            if len(records) < BATCH:
+                return
+
+    def take_over(self, other: AuditClient) -> None:
+        """Keep what another client has received, or still holds, for this one's ``receive``."""
+        other.gather()
+        self._kept += other._kept
+        other._kept = []
+        self.counters = other.counters
+        self._reader.truncated = other._reader.truncated
+        self._reader.forged = other._reader.forged
+
+    def settle(self, timeout: float = 1.0) -> None:
+        """Wait, at most ``timeout`` seconds, until the kernel has sent all that it has queued.
+
+        What arrives is kept for ``receive``. For use when auditing was stopped.
+        """
+        deadline = time.monotonic() + timeout
+        quiet = 0
+        while quiet < 3 and time.monotonic() < deadline:
+            records = self._read_records()
+            self._kept += records
+            quiet = 0 if records or self.status().backlog else quiet + 1
+            if not records:
+                time.sleep(0.001)  # kauditd is a thread: give it the time to send
+
+    def _read_records(self) -> list[tuple[int, bytes]]:
+        messages = self._read_messages()
+        # The usual batch holds records only, and finding that out costs next to nothing.
+        kinds = self._reader.types
+        if messages and (min(kinds) < _USER or _REPLACE in kinds):
+            messages = [message for message in messages if self._is_record(message)]
+        if _CONFIG_CHANGE in kinds:
+            self.counters.config_changes += 1
+        self.counters.received += len(messages)
+        if messages:
+            self.keep(messages)
+        return messages
+
+    def _read_messages(self) -> list[tuple[int, bytes]]:
+        if self._data.fileno() < 0:
+            return []  # closed by ``unregister``; what it held is kept
+        while True:
+            try:
+                messages = self._reader.read()
+                break
+            except OSError as error:
+                # Told once for each time that the buffer was full; what is in it can be read.
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.counters.congested += 1
+        self.counters.truncated = self._reader.truncated
+        self.counters.forged = self._reader.forged
+        return messages
+
+    def _is_record(self, message: tuple[int, bytes]) -> bool:
+        kind, payload = message
+        if kind == _REPLACE and len(payload) >= 4:
+            self.counters.pings += 1
+            (self._pinged_by,) = struct.unpack_from("=I", payload)
+        return kind >= _USER and kind != _REPLACE
+
+    def _memory(self) -> tuple[int, ...]:
+        return _MEMINFO.unpack(self._data.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+
+    # Registration
+
+    def register(self) -> Literal["registered", "adopted"]:
+        """Make the data socket the audit daemon's; ``receive`` must be called from then on.
+
+        Returns "adopted" when it already is, registered by an earlier process: the kernel keeps
+        that process's pid in its status, and the registration works as before.
+        May take 100 ms when another socket is registered and doesn't read (the kernel pings it).
+        Raises AuditRequestError: EEXIST names the owner, EPERM says what is missing.
+        """
+        for _ in range(3):
+            self._pinged_by = 0
+            self._sequence += 1
+            request = _encode(_SET, NLM_F_REQUEST | NLM_F_ACK, self._sequence, _own_pid())
+            try:
+                self._data.send(request)
+            except OSError as error:
+                raise refused("register as the audit daemon", error.errno or 0) from error
+            answer = self._registration_answer()
+            if answer == 0 or (answer is None and self.status().pid == os.getpid()):
+                return "registered"
+            # The kernel pings who is registered; the ping came to us if that is this very socket.
+            if answer == -errno.EEXIST and self._pinged_by == os.getpid():
+                self.counters.pings -= 1  # it was ours
+                return "adopted"
+            if answer not in (None, -errno.EEXIST):
+                raise refused("register as the audit daemon", -answer)
+            if not self._kept:
+                break  # the buffer wasn't full: neither answer nor ping can have been crowded out
+        raise AuditRequestError(errno.EEXIST, owner_message(self.status().pid))
+
+    def _registration_answer(self) -> int | None:
+        """Read the data socket until it is empty: the answer among the records, None if lost.
+
+        The answer was queued before send returned, so there is nothing to wait for.
+        """
+        answer = None
+        while messages := self._read_messages():
+            for kind, payload in messages:
+                if kind == NLMSG_ERROR and _sequence_of(payload) == self._sequence:
+                    (answer,) = struct.unpack_from("=i", payload)
+            records = [message for message in messages if self._is_record(message)]
+            self.counters.received += len(records)
+            self.keep(records)
+            self._kept += records
+        return answer
+
+    def unregister(self) -> None:
+        """Give the registration back; the records that have arrived can still be received.
+
+        A registration made by an earlier process only ends with its socket, which is closed here.
+        """
+        if self.multicast:
+            return
+        if self.status().pid != os.getpid():
+            self.settle()
+            self._data.close()
+        # Also makes the kernel notice a closed socket, which it does only when it sends.
+        self._request(_SET, _status_bytes(_STATUS_PID, {3: 0}), "unregister")
+
+    # Control
+
+    def status(self) -> KernelAuditStatus:
+        """Ask the kernel for its audit status. Raises AuditRequestError."""
+        payload = self._ask(_GET, "read the audit status")
+        words = struct.unpack_from(f"={min(len(payload) // 4, _STATUS_WORDS)}I", payload)
+        return KernelAuditStatus(*words[1:])
+
+    def features(self) -> Features:
+        """Ask the kernel for its audit features. Raises AuditRequestError."""
+        _, _, features, locked = struct.unpack_from(
+            "=4I", self._ask(_GET_FEATURE, "read the audit features")
+        )
+        return Features(features, locked)
+
+    def set(self, name: str, value: int) -> None:
+        """Set one of enabled, failure, rate_limit, backlog_limit, backlog_wait_time.
+
+        Units as in Status. Raises AuditRequestError, EPERM when the configuration is locked.
+        """
+        bit, place = SETTINGS[name]
+        self._request(_SET, _status_bytes(bit, {place: value}), f"set {name} to {value}")
+
+    def set_loginuid_immutable(self, *, on: bool, lock: bool) -> None:
+        """Make login uids unchangeable or changeable; ``lock`` forbids undoing it until reboot."""
+        bit = 1 << _FEATURE_LOGINUID_IMMUTABLE
+        payload = struct.pack("=4I", 1, bit, bit if on else 0, bit if lock else 0)
+        self._request(_SET_FEATURE, payload, "set loginuid_immutable")
+
+    def reset_lost(self) -> int:
+        """Set the kernel's count of lost records to 0 and return what it was."""
+        return self._request(_SET, _status_bytes(_STATUS_LOST, {}), "reset the lost counter")
+
+    def reset_backlog_wait_time_actual(self) -> int:
+        """Set the count of the time that processes waited to 0 and return what it was."""
+        return self._request(
+            _SET, _status_bytes(_STATUS_BACKLOG_WAIT_TIME_ACTUAL, {}), "reset the wait counter"
+        )
+
+    def list_rules(self) -> list[bytes]:
+        """Return the loaded rules, each a struct audit_rule_data, in the kernel's order."""
+        return list(self._replies(_LIST_RULES, b"", "list the audit rules"))
+
+    def add_rule(self, rule: bytes) -> None:
+        """Load one rule (struct audit_rule_data). AuditRequestError; EEXIST: it is loaded."""
+        self._request(_ADD_RULE, rule, "add an audit rule")
+
+    def delete_rule(self, rule: bytes) -> None:
+        """Delete one rule (struct audit_rule_data). AuditRequestError; ENOENT: it isn't loaded.
+
+        Takes 10 to 25 ms, for the kernel waits until nobody uses the rule any more: read records
+        between two of them.
+        """
+        self._request(_DEL_RULE, as_listed(rule), "delete an audit rule")
+
+    def send_user_message(self, kind: int, text: bytes) -> None:
+        """Send a user record, such as 1107 or 2100 to 2999; it comes back among the records.
+
+        Needs CAP_AUDIT_WRITE. Raises AuditRequestError.
+        """
+        self._request(kind, text + b"\0", "send a user message")
+
+    def _ask(self, kind: int, what: str) -> bytes:
+        """Send a request that has exactly one reply."""
+        for payload in self._replies(kind, b"", what):
+            return payload
+        raise refused(what, errno.ENODATA)
+
+    def _request(self, kind: int, payload: bytes, what: str) -> int:
+        """Send a request and return what its acknowledgement says: 0, or an old value."""
+        sequence = self._send(kind, NLM_F_REQUEST | NLM_F_ACK, payload, what)
+        for reply_kind, reply in self._answers(sequence, what):
+            if reply_kind == NLMSG_ERROR:
+                return _acknowledged(reply, what)
+        raise refused(what, errno.ETIMEDOUT)
+
+    def _replies(self, kind: int, payload: bytes, what: str) -> Iterator[bytes]:
+        """Send a request and yield the payloads of its replies: one, or many and NLMSG_DONE."""
+        sequence = self._send(kind, NLM_F_REQUEST, payload, what)
+        for reply_kind, reply in self._answers(sequence, what):
+            if reply_kind == NLMSG_ERROR:
+                _acknowledged(reply, what)
+            if reply_kind == NLMSG_DONE:
+                return
+            yield reply[NLMSGHDR:]
+            if kind != _LIST_RULES:
+                return
+
+    def _send(self, kind: int, flags: int, payload: bytes, what: str) -> int:
+        self._sequence += 1
+        try:
+            self._control.send(_encode(kind, flags, self._sequence, payload))
+        except OSError as error:
+            raise refused(what, error.errno or 0) from error
+        return self._sequence
+
+    def _answers(self, sequence: int, what: str) -> Iterator[tuple[int, bytes]]:
+        """Yield (type, whole message) of the answers to one request, until TIMEOUT."""
+        deadline = time.monotonic() + TIMEOUT
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        while True:
+            if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
+                raise refused(what, errno.ETIMEDOUT)
+            message, (sender, _) = self._control.recvfrom(_REPLY)
+            _, kind, _, answered = struct.unpack_from("=IHHI", message)
+            if sender == 0 and answered == sequence:
+                yield kind, message
+
+
+def never_audit(pid: int, rules: Iterable[bytes]) -> bytes | None:
+    """Make the rule that keeps the system calls of process ``pid`` out of what ``rules`` audit.
+
+    The kernel itself leaves out the process that is registered; this is for a reader by multicast
+    or of an adopted socket, whose writing would else be audited, read, and written again. It is
+    ``-A never,exit -S ... -F pid=...``, for the system calls of the exit rules only, so that no
+    other system call of the host pays for it; child processes are not covered. None if none of
+    ``rules`` (struct audit_rule_data) is an exit rule.
+    """
+    mask = [0] * 64
+    for rule in rules:
+        words = struct.unpack_from("=67I", rule)
+        if words[0] & ~_FILTER_PREPEND == _FILTER_EXIT:
+            mask = [ours | its for ours, its in zip(mask, words[3:], strict=True)]
+    if not any(mask):
+        return None
+    rest = [0] * 63
+    first = _FILTER_EXIT | _FILTER_PREPEND
+    return _RULE_HEAD.pack(first, _NEVER, 1, *mask, _FIELD_PID, *rest, pid, *rest, _EQUAL, *rest, 0)
+
+
+def as_listed(rule: bytes) -> bytes:
+    """Return the bytes by which the kernel lists a rule, and knows it when it is to be deleted.
+
+    They leave out that the rule was put before the others (-A): the flag only says how to add.
+    """
+    (flags,) = struct.unpack_from("=I", rule)
+    return struct.pack("=I", flags & ~_FILTER_PREPEND) + rule[4:]
+
+
+def _nothing(_: list[tuple[int, bytes]]) -> None:
+    pass
+
+
+def _socket(adopted_fd: int | None) -> socket.socket:
+    # pyroute2's sockets do their requests in an event loop: its own, which can't run inside ours,
+    # or ours, where it would read this descriptor into a queue of its own and take the socket as
+    # failed for good at the first ENOBUFS. So it opens the socket and encodes and decodes the
+    # messages; sending and receiving is plain, which works with and without a running loop.
+    try:
+        opened: socket.socket = AsyncNetlinkSocket(
+            family=NETLINK_AUDIT, fileno=adopted_fd
+        ).setup_socket()
+        if adopted_fd is None:
+            opened.bind((0, 0))
+    except OSError as error:
+        raise refused("open an audit socket", error.errno or 0) from error
+    if opened.family != socket.AF_NETLINK or opened.proto != NETLINK_AUDIT:
+        opened.detach()
+        raise AuditUnavailableError(f"descriptor {adopted_fd} isn't an audit socket: it is ignored")
+    opened.setblocking(False)
+    return opened
+
+
+def _grow(data: socket.socket, size: int) -> None:
+    """Ask for a receive buffer of ``size`` bytes; the kernel doubles what it is told."""
+    try:
+        data.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size // 2)
+    except PermissionError:
+        data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size // 2)
+
+
+def _join(data: socket.socket) -> None:
+    # The kernel sends multicast records to listeners of the initial network namespace only.
+    if namespaces().network is False:
+        raise AuditUnavailableError(
+            "audit records can't be read by multicast: this is not the host's network namespace,"
+            " the only one that gets them; run sessiond there, or use socket_type unicast"
+        )
+    try:
+        data.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NLGRP_READLOG)
+    except OSError as error:
+        raise refused("join the audit multicast group", error.errno or 0) from error
+
+
+def _encode(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
+    message = _Message()
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags
+    message["header"]["sequence_number"] = sequence
+    message["payload"] = payload
+    message.encode()
+    data = bytes(message.data)
+    message.chain.clear()  # it refers to itself, and would wait for the collector
+    return data
+
+
+def _acknowledged(message: bytes, what: str) -> int:
+    """Return the value of an acknowledgement: 0, or a positive one that AUDIT_SET gives back."""
+    acknowledgement = nlmsgerr(message)
+    acknowledgement.decode()
+    value: int = acknowledgement["error"]
+    acknowledgement.chain.clear()
+    if value < 0:
+        raise refused(what, -value)
+    return value
+
+
+def _sequence_of(acknowledgement: bytes) -> int:
+    """Return which request an NLMSG_ERROR payload answers: the request's header follows errno."""
+    (sequence,) = struct.unpack_from("=I", acknowledgement, 12)
+    return int(sequence)
+
+
+def _status_bytes(mask: int, values: dict[int, int]) -> bytes:
+    words = [mask, *(values.get(place, 0) for place in range(1, _STATUS_WORDS))]
+    return struct.pack(f"={_STATUS_WORDS}I", *words)
+
+
+def _own_pid() -> bytes:
+    return _status_bytes(_STATUS_PID, {3: os.getpid()})

@@ -1,0 +1,65 @@
+"""The processes that listen to audit records by multicast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sessiond.system.proc import PROC, process_name
+
+_NETLINK_AUDIT: Final = 9
+
+
+_READLOG_MASK: Final = 0x1
+
+
+class Listener(NamedTuple):
+    """A socket in the audit multicast group, and who holds it as far as can be seen."""
+
+    inode: int
+    drops: int  # records it lost because it read too slowly
+    holders: tuple[tuple[int, str], ...]  # (pid, comm)
+
+
+def listeners(proc: Path = PROC) -> list[Listener] | None:
+    """Return who has joined the audit multicast group in this network namespace.
+
+    None when PROC/net/netlink can't be read. Source: net/netlink/af_netlink.c,
+    netlink_native_seq_show. Holders are found by their descriptors, as far as those may be read.
+    """
+    try:
+        lines = (proc / "net/netlink").read_text().splitlines()[1:]
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, protocol, _, groups, _, _, _, _, drops, inode = line.split()
+        if int(protocol) == _NETLINK_AUDIT and int(groups, 16) & _READLOG_MASK:
+            found.append((int(inode), int(drops)))
+    holders = _holders({inode for inode, _ in found}, proc) if found else {}
+    return [Listener(inode, drops, tuple(holders.get(inode, ()))) for inode, drops in found]
+
+
+def _holders(inodes: set[int], proc: Path) -> dict[int, list[tuple[int, str]]]:
+    """Find the processes that have these sockets open."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    holders: dict[int, list[tuple[int, str]]] = {}
+    for process in proc.glob("[0-9]*"):
+        for inode in {wanted[target] for target in _descriptors(process) if target in wanted}:
+            pid = int(process.name)
+            holders.setdefault(inode, []).append((pid, process_name(pid, proc) or "?"))
+    return holders
+
+
+def _descriptors(process: Path) -> Iterator[str]:
+    """Yield what the descriptors of a process point to, leaving out what may not be seen."""
+    try:
+        descriptors = list((process / "fd").iterdir())
+    except OSError:
+        return
+    for descriptor in descriptors:
+        try:
+            yield str(descriptor.readlink())
+        except OSError:
+            continue  # closed meanwhile

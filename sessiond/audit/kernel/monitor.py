@@ -1,0 +1,165 @@
+"""Holds the kernel's audit state against what we made of it, while we run.
+
+Everything is compared with what the kernel lists, and only what differs is put back: nothing is
+added blindly, so there is no flood of CONFIG_CHANGE records, and no fight with someone who insists.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import Final, NamedTuple
+
+from sessiond.audit.kernel.client import LOCKED, KernelAuditStatus
+from sessiond.audit.kernel.controller import AuditController
+from sessiond.audit.kernel.errors import AuditRequestError
+from sessiond.audit.record import CONFIG_CHANGE
+from sessiond.audit.rules import binary
+from sessiond.config.schema import AuditdSettings
+from sessiond.system.proc import process_name
+
+# One thing is put back at most REPAIRS times in WINDOW seconds.
+REPAIRS: Final = 5
+WINDOW: Final = 60.0
+# How often, in seconds, the rules are listed although no record says that they were changed: a
+# thousand of them cost 7 ms.
+LISTING: Final = 30.0
+
+_MEANING: Final = {
+    "enabled": "auditing is switched {}",
+    "failure": "the failure mode is {} (ours: {})",
+    "rate_limit": "the rate limit is {} records/s (ours: {})",
+    "backlog_limit": "the backlog limit is {} records (ours: {})",
+    "backlog_wait_time": "the host's processes may be made to wait for {} ticks (ours: {})",
+}
+
+
+class AuditDrift(NamedTuple):
+    """What isn't as we left it: ``what`` names it in a word or two, ``reason`` tells it.
+
+    ``repairable`` says whether we can put it back.
+    """
+
+    what: str
+    reason: str
+    repairable: bool
+
+
+class AuditMonitor:
+    """Finds what somebody else has changed, and puts it back when told to."""
+
+    def __init__(self, session: AuditController, settings: AuditdSettings) -> None:
+        """Take a claimed session and the settings it was claimed with."""
+        self._session = session
+        self._settings = settings
+        self._repairs: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._listing: list[bytes] | None = None
+        self._missing: list[bytes] = []
+        self._hidden = False  # a rule keeps the records of changes from us
+        self._blind = False  # whether they could not reach us when we looked last
+        self._changes = 0
+        self._list_at = 0.0
+        self._had_owner = session.client.multicast and session.client.status().pid != 0
+
+    def find(self, status: KernelAuditStatus, now: float, *, lost: bool) -> list[AuditDrift]:
+        """Return what differs, by the kernel's ``status``, at ``now`` (monotonic seconds).
+
+        ``lost`` says that records were lost since the last time: a change of the rules may have
+        been among them. Raises AuditRequestError when the kernel doesn't tell.
+        """
+        if self._session.client.multicast:
+            return self._beside(status)
+        findings = []
+        if status.pid != self._session.owner:
+            findings.append(self._owner(status))
+        locked = status.enabled == LOCKED
+        for name, ours in self._session.expected.items():
+            current = getattr(status, name)
+            if current == ours or (name == "enabled" and current and ours):
+                continue
+            words = _MEANING[name].format("on" if current else "off", ours)
+            if name != "enabled":
+                words = _MEANING[name].format(current, ours)
+            findings.append(AuditDrift(f"audit {name}", words, not locked))
+        if locked and self._session.expected.get("enabled") != LOCKED:
+            reason = "somebody locked the audit configuration until reboot (-e 2)"
+            findings.append(AuditDrift("audit lock", reason, repairable=False))
+        # Who changes rules while auditing is off leaves no record (kernel/auditfilter.c,
+        # audit_log_rule_change), and what another daemon is sent we don't see.
+        blind = not status.enabled or status.pid != self._session.owner
+        missing = self._missing_rules(now, unsure=blind or self._blind or lost)
+        self._blind = blind
+        if missing:
+            reason = f"{missing} of our {len(self._session.ours)} rules are gone from the kernel"
+            findings.append(AuditDrift("audit rules", reason, not locked))
+        return findings
+
+    def repair(self, finding: AuditDrift, now: float) -> str | None:
+        """Put back what ``find`` found; return in words what was done, None when nothing was.
+
+        ``now`` is in monotonic seconds. Raises AuditUnavailableError when it is refused.
+        """
+        times = self._repairs[finding.what]
+        while times and times[0] < now - WINDOW:
+            times.popleft()
+        if not finding.repairable or len(times) >= REPAIRS:
+            return None
+        times.append(now)
+        session = self._session
+        if finding.what == "audit owner":
+            return self._repair_owner()
+        if finding.what == "audit rules":
+            self._list_at = now
+            added = session.add_missing()
+            return f"{added} rules were loaded again"
+        name = finding.what.removeprefix("audit ")
+        session.client.set(name, session.expected[name])
+        return f"{name} was set to {session.expected[name]} again"
+
+    def _missing_rules(self, now: float, *, unsure: bool) -> int:
+        client = self._session.client
+        changes = client.counters.config_changes
+        if unsure or self._hidden or changes != self._changes or now >= self._list_at:
+            self._changes = changes
+            self._list_at = now + LISTING
+            listing = client.list_rules()
+            if listing != self._listing:
+                self._missing = self._session.missing(listing)
+                self._hidden = any(binary.hides(rule, CONFIG_CHANGE) for rule in listing)
+                self._listing = listing
+        return len(self._missing)
+
+    def _owner(self, status: KernelAuditStatus) -> AuditDrift:
+        if status.pid == 0:
+            return AuditDrift("audit owner", "the kernel no longer sends us its records", True)
+        who = f"{process_name(status.pid) or 'a process that has ended'} (pid {status.pid})"
+        reason = f"{who} has taken our place as the audit daemon"
+        return AuditDrift("audit owner", reason, self._settings.socket_type == "auto")
+
+    def _beside(self, status: KernelAuditStatus) -> list[AuditDrift]:
+        """Look at what another audit daemon has, which we only listen beside."""
+        findings = []
+        if status.enabled == 0:
+            reason = "auditing is switched off; it is another daemon's to switch on"
+            findings.append(AuditDrift("audit enabled", reason, repairable=False))
+        if status.pid == 0 and self._settings.socket_type == "auto":
+            findings.append(AuditDrift("audit owner", "the audit daemon has gone", repairable=True))
+        elif status.pid == 0 and self._had_owner:
+            reason = "the audit daemon beside which we listen has gone"
+            findings.append(AuditDrift("audit owner", reason, repairable=False))
+        return findings
+
+    def _repair_owner(self) -> str:
+        session = self._session
+        self._listing, self._list_at = None, 0.0
+        if session.client.multicast:
+            session.take_over(self._settings)
+            return "we are the audit daemon now"
+        try:
+            session.client.register()
+            session.owner = session.client.status().pid
+        except AuditRequestError:
+            if self._settings.socket_type != "auto":
+                raise
+            session.give_way(self._settings)
+            return "listening by multicast now"
+        return "we are registered again"

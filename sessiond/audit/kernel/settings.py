@@ -1,0 +1,90 @@
+"""What sessiond changes of the kernel's audit settings, and what must be given back."""
+
+from __future__ import annotations
+
+from typing import Final, Self
+
+import msgspec
+
+from sessiond.audit.kernel.client import LOCKED, SETTINGS, AuditClient, KernelAuditStatus
+from sessiond.audit.rules.ruleset import RuleSet
+from sessiond.config.schema import AuditdSettings
+
+
+class AuditState(msgspec.Struct):
+    """What the kernel's audit settings were before us, and what we made of them.
+
+    It can be kept in a file: a start after a crash then restores what the first start found.
+    """
+
+    found: KernelAuditStatus
+    ours: dict[str, int] = {}
+
+    @classmethod
+    def capture(cls, client: AuditClient) -> Self:
+        """Remember the status as it is now. Raises AuditRequestError."""
+        return cls(client.status())
+
+    def apply(self, client: AuditClient, **settings: int) -> None:
+        """Set those settings that differ, and remember that we did; names as in AuditClient.set."""
+        now = client.status()
+        for name, value in settings.items():
+            if getattr(now, name) != value:
+                client.set(name, value)
+            if getattr(self.found, name) != value:
+                self.ours[name] = value
+
+    def restore(self, client: AuditClient) -> list[str]:
+        """Put back what was found, then let the kernel send the rest and give up the registration.
+
+        A setting that someone else has changed since stays as it is; the lines returned say so.
+        Auditing is switched off first: enabled without a registered daemon, the kernel writes
+        every record to its log instead. Call ``receive`` until it is empty afterwards.
+        """
+        now = client.status()
+        left: list[str] = []
+        for name in SETTINGS:
+            if name not in self.ours or getattr(now, name) == getattr(self.found, name):
+                continue
+            ours, is_now = self.ours[name], getattr(now, name)
+            if now.enabled == LOCKED:
+                left.append(f"{name} stays {is_now}: the configuration is locked until reboot")
+            elif is_now != ours:
+                left.append(f"{name} stays {is_now}: it was changed after it was set to {ours}")
+            else:
+                client.set(name, getattr(self.found, name))
+        self.ours.clear()
+        if not client.multicast:
+            client.settle()
+            client.unregister()
+        return left
+
+
+_FAILURE_MODES: Final = {"silent": 0, "log": 1, "panic": 2}
+
+
+class SavedAuditState(msgspec.Struct):
+    """What we changed: enough to undo it after a crash. Valid within one boot."""
+
+    boot_id: str
+    found: KernelAuditStatus
+    ours: dict[str, int]
+    rules: list[bytes]
+    about_us: list[bytes] = []  # those of the rules that leave out what we do ourselves
+
+
+def limits(settings: AuditdSettings, wanted: RuleSet) -> dict[str, int]:
+    """The kernel's settings by name: the configuration's, over them those of the rule files."""
+    wait = settings.backlog_wait_time
+    if settings.backpressure_strategy in ("kernel", "both", "auto"):
+        wait = 0  # never make the host's processes wait for us
+    values = {
+        "failure": _FAILURE_MODES[settings.failure_mode],
+        "backlog_limit": settings.backlog_limit,
+        "rate_limit": settings.rate_limit,
+        "backlog_wait_time": wait,
+    }
+    for control in wanted.controls:
+        if control.name in values and isinstance(control.value, int):
+            values[control.name] = control.value
+    return values

@@ -1,0 +1,223 @@
+"""Records to events: those with one stamp and serial belong together.
+
+The kernel queues the records of one event in order, but those of different CPUs interleave, and a
+record can be lost. An event is complete with its end-of-event record (EOE); a user message stands
+alone; whatever has neither is closed by a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Protocol, cast
+
+from sessiond.audit.record import (
+    EOE,
+    NO_CALL,
+    PROCTITLE,
+    SYSCALL,
+    Call,
+    Record,
+    call,
+    parse_stamp,
+    syscall_fields,
+)
+from sessiond.errors import RecordError
+
+ANOM_ABEND: Final = 1701
+
+
+class AuditEvent:
+    """All records of one event, in the order they came.
+
+    ``time`` is the stamp in ms since the epoch, ``serial`` the kernel's number, ``complete`` says
+    that the end was seen or none is due. ``opened`` is when the first record was read (the
+    assembler's clock).
+    """
+
+    __slots__ = ("_call", "_syscall", "complete", "opened", "records", "serial", "time")
+
+    def __init__(self, time: int, serial: int, opened: int) -> None:
+        """Open an event at the assembler's time ``opened``."""
+        self.time = time
+        self.serial = serial
+        self.opened = opened
+        self.records: list[Record] = []
+        self.complete = False
+        self._syscall: dict[str, bytes] | None = None
+        self._call: Call | None = None
+
+    @property
+    def call(self) -> Call:
+        """The head of its SYSCALL record, read once; NO_CALL where it has none."""
+        if self._call is None:
+            self._call = NO_CALL
+            for record in self.records:
+                if record.type == SYSCALL:
+                    self._call = call(record.text)
+                    break
+        return self._call
+
+    @property
+    def syscall(self) -> dict[str, bytes]:
+        """The fields of its SYSCALL record, parsed once; empty where it has none."""
+        if self._syscall is None:
+            texts = (record.text for record in self.records if record.type == SYSCALL)
+            self._syscall = syscall_fields(next(texts, b""))
+        return self._syscall
+
+    def __repr__(self) -> str:
+        types = ",".join(str(record.type) for record in self.records)
+        return f"AuditEvent({self.time}:{self.serial}, [{types}], complete={self.complete})"
+
+
+_PADDING: Final = (b"\n", b"\0")
+
+
+class _NewRecord(Protocol):
+    def __call__(self, kind: type[Record], values: tuple[int, bytes], /) -> Record: ...
+
+
+_new_record = cast("_NewRecord", tuple.__new__)  # a third faster than a named tuple's own
+
+
+def stands_alone(record_type: int) -> bool:
+    """Tell whether a record of this type is an event by itself: no EOE will follow.
+
+    See the ranges in include/uapi/linux/audit.h: 1100 to 1299 and 2100 to 2999 come from user
+    space. ANOM_ABEND is written when a signal is delivered, outside of any system call.
+    """
+    return 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999 or record_type == ANOM_ABEND
+
+
+class Reassembler:
+    """Takes records as they come, gives events as they are complete.
+
+    Time is an argument in any unit, as long as ``timeout`` has the same. An event that is open
+    longer than ``timeout`` is closed as it is, and so is the oldest when more than
+    ``max_in_flight`` are open. ``ends_with_proctitle`` is for logs: auditd doesn't write EOE.
+    """
+
+    def __init__(
+        self, *, timeout: int, max_in_flight: int = 8192, ends_with_proctitle: bool = False
+    ) -> None:
+        """Start with nothing in flight."""
+        self._timeout = timeout
+        self._max_in_flight = max_in_flight
+        self._ends = frozenset((EOE, PROCTITLE)) if ends_with_proctitle else frozenset((EOE,))
+        self._open: dict[bytes, AuditEvent] = {}
+        self.records = 0
+        self.malformed = 0
+        self.unfinished = 0
+        self._opened = 0
+        self._lowest = 0
+        self._highest = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many events are open."""
+        return len(self._open)
+
+    @property
+    def unseen(self) -> int:
+        """How many serials are missing among those that came: a hint, never the count of losses.
+
+        An event that the kernel could not begin has no serial at all; one that it dropped later,
+        without counting it (kernel/audit.c, kauditd_hold_skb), has one and never comes.
+        """
+        return max(0, self._highest - self._lowest + 1 - self._opened) if self._opened else 0
+
+    def feed(self, batch: Iterable[tuple[int, bytes]], now: int) -> list[AuditEvent]:
+        """Take (record type, payload) pairs; return the events they complete, in that order.
+
+        A payload without a stamp is counted in ``malformed`` and set aside.
+        """
+        events: list[AuditEvent] = []
+        opened = self._open
+        ends = self._ends
+        # Most records follow another one of their event: then its stamp is compared, not looked up.
+        event: AuditEvent | None = None
+        stamp = b""
+        number = 0
+        for record_type, payload in batch:
+            number += 1
+            if event is None or not payload.startswith(stamp):
+                stamp = payload[: payload.find(b")") + 1]
+                event = opened.get(stamp)
+            if event is None:
+                if record_type == EOE:
+                    # The end of an event that a deadline closed, or whose records were all lost.
+                    continue
+                try:
+                    time, serial, _ = parse_stamp(payload)
+                except RecordError:
+                    self.malformed += 1
+                    continue
+                event = AuditEvent(time, serial, now)
+                self._opened += 1
+                self._lowest = min(self._lowest or serial, serial)
+                self._highest = max(self._highest, serial)
+                if stands_alone(record_type):
+                    event.records.append(_record(record_type, payload, stamp))
+                    event.complete = True
+                    events.append(event)
+                    event = None
+                    continue
+                opened[stamp] = event
+            if record_type != EOE:
+                event.records.append(_record(record_type, payload, stamp))
+            if record_type in ends:
+                event.complete = True
+                del opened[stamp]
+                events.append(event)
+                event = None
+        self.records += number
+        while len(opened) > self._max_in_flight:
+            events.append(self._close(next(iter(opened))))
+        return events
+
+    def expire(self, now: int) -> list[AuditEvent]:
+        """Return the events whose deadline has passed, oldest first."""
+        expired: list[AuditEvent] = []
+        while self._open:
+            key, event = next(iter(self._open.items()))
+            if event.opened + self._timeout > now:
+                break
+            expired.append(self._close(key))
+        return expired
+
+    def flush(self) -> list[AuditEvent]:
+        """Return all that is open: nothing more will come."""
+        return [self._close(key) for key in list(self._open)]
+
+    def open_events(self) -> list[AuditEvent]:
+        """Return all that is open, and leave it open."""
+        return list(self._open.values())
+
+    def reopen(self, events: Iterable[AuditEvent]) -> None:
+        """Go on with events that were open in an earlier run."""
+        for event in events:
+            seconds, milliseconds = divmod(event.time, 1000)
+            self._open[b"audit(%d.%03d:%d)" % (seconds, milliseconds, event.serial)] = event
+
+    def deadline(self) -> int | None:
+        """Return when the oldest open event is due, None when nothing is open."""
+        for event in self._open.values():
+            return event.opened + self._timeout
+        return None
+
+    def _close(self, key: bytes) -> AuditEvent:
+        event = self._open.pop(key)
+        # Only a syscall's event ends with EOE: a lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
+        # whole as it is, one just can't tell before the deadline.
+        event.complete = all(record.type != SYSCALL for record in event.records)
+        if not event.complete:
+            self.unfinished += 1
+        return event
+
+
+def _record(record_type: int, payload: bytes, stamp: bytes) -> Record:
+    # The stamp ends with ")": behind it stand ": " or, in a truncated record, less.
+    text = payload[len(stamp) + 2 :]
+    if text.endswith(_PADDING):
+        text = text.rstrip(b"\n\0")
+    return _new_record(Record, (record_type, text))

@@ -1,0 +1,122 @@
+"""What must be added and deleted in the kernel so that the wanted rules are loaded."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from sessiond.audit.rules import binary, libaudit
+from sessiond.audit.rules.ruleset import LoadedRule, Rule
+from sessiond.errors import RuleError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the wanted rules come into the kernel, and which of the kernel's are ours.
+
+    ``remove`` comes first (a rule that is in the wrong place is in both), as canonical bytes for
+    AUDIT_DEL_RULE; then ``add``, in order. ``ours`` are our rules that stay, ``already_there`` the
+    wanted ones that someone else loaded before us, ``foreign`` all rules of others.
+    """
+
+    remove: tuple[bytes, ...] = ()
+    add: tuple[Rule, ...] = ()
+    ours: tuple[bytes, ...] = ()
+    already_there: tuple[Rule, ...] = ()
+    foreign: tuple[LoadedRule, ...] = ()
+
+
+def plan(wanted: Iterable[Rule], loaded: Iterable[bytes], ours: Collection[bytes] = ()) -> Plan:
+    """Compare what is wanted with what is loaded.
+
+    ``loaded`` are the kernel's rules in its order; ``ours`` those that we added, this run or one
+    that did not end well, as sent or as listed. Nothing of others is ever removed; a rule of ours
+    that is no longer wanted is, so no ``wanted`` at all gives what to remove at the end. Before
+    adding, write down ``ours`` and ``add``; a rule that the kernel then refuses with EEXIST is not
+    ours. Raises ValueError when the bytes of ``loaded`` or ``ours`` are no rules.
+    """
+    owned = {binary.canonical(data) for data in ours}
+    there = [binary.canonical(data) for data in loaded]
+    foreign = [data for data in there if data not in owned]
+    others = frozenset(foreign)
+    mine = [rule for rule in wanted if rule.canonical not in others]
+    already = [rule for rule in wanted if rule.canonical in others]
+    remove: list[bytes] = []
+    keep: list[bytes] = []
+    add: list[Rule] = []
+    for number in range(binary.LIST_MASK + 1):
+        have = [data for data in there if data in owned and _list_of(data) == number]
+        want = [rule for rule in mine if _list_of(rule.data) == number]
+        kept = _common_start(have, want)
+        keep += have[:kept]
+        remove += have[kept:]
+        add += want if kept == 0 else _loading_order(want)[kept:]
+    return Plan(
+        tuple(remove),
+        tuple(add),
+        tuple(keep),
+        tuple(already),
+        tuple(LoadedRule(data) for data in foreign),
+    )
+
+
+def _list_of(data: bytes) -> int:
+    return binary.unpack(data).list
+
+
+def _loading_order(rules: Sequence[Rule]) -> list[Rule]:
+    """Order rules as the kernel has them: the last -A is the first of all."""
+    first = [rule for rule in rules if rule.prepend]
+    return [*reversed(first), *(rule for rule in rules if not rule.prepend)]
+
+
+def _common_start(have: Sequence[bytes], want: Sequence[Rule]) -> int:
+    """Return how many rules can stay: the first fitting rule decides, so order matters."""
+    order = _loading_order(want)
+    same = 0
+    while same < min(len(have), len(order)) and have[same] == order[same].canonical:
+        same += 1
+    # A rule that goes first can only be put before rules that are kept by loading those again.
+    return 0 if any(rule.prepend for rule in order[same:]) else same
+
+
+def refused(rule: Rule, code: int) -> RuleError:
+    """Return the error for a rule that the kernel refused with error number ``code``."""
+    name = errno.errorcode.get(code, str(code))
+    reasons = {
+        errno.EINVAL: "it holds the rule for invalid, so this kernel lacks something in it",
+        errno.EPERM: "CAP_AUDIT_CONTROL is missing, or the rules are locked (-e 2)",
+        errno.ENOENT: "a path in it doesn't exist: create it or remove the rule",
+        errno.EEXIST: "the same rule is loaded already",
+        errno.ENOMEM: "it has no memory for it",
+    }
+    reason = reasons.get(code, os.strerror(code))
+    return RuleError(rule.source, rule.line, f"the kernel refuses the rule ({name}): {reason}")
+
+
+def audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = "b64") -> bool:
+    """Return whether the rules can bring events of ``syscall`` at all.
+
+    ``rules`` in loading order, or as the kernel lists them. A rule with conditions counts; one
+    about files counts for exec alone.
+    """
+    value = libaudit.arch(arch)
+    number = None if value is None else libaudit.syscall_number(syscall, value)
+    if value is None or number is None:
+        return False
+    unpacked = [binary.unpack(rule.data) for rule in rules]
+    if any(r.list == binary.TASK and r.action == binary.NEVER and not r.fields for r in unpacked):
+        return False
+    first = [rule for rule in unpacked if rule.flags & binary.PREPEND]
+    for rule in [*reversed(first), *(r for r in unpacked if not r.flags & binary.PREPEND)]:
+        if rule.list != binary.EXIT or not rule.has_syscall(number) or not rule.fits_arch(value):
+            continue
+        if rule.is_about_files and not syscall.startswith("exec"):
+            continue
+        if rule.action == binary.ALWAYS:
+            return True
+        if rule.is_unconditional:
+            return False
+    return False

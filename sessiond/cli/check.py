@@ -1,0 +1,506 @@
+"""What this host can and cannot do for sessiond, and what to do about it: one finding a topic."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from sessiond.audit.kernel.client import LOCKED, RECEIVE_BUFFER, AuditClient, KernelAuditStatus
+from sessiond.audit.kernel.listeners import listeners
+from sessiond.errors import AuditUnavailableError
+from sessiond.sources.ebpf import kernel_headers
+from sessiond.system.proc import has_capability, namespaces, process_name
+
+Level = Literal["ok", "warn", "fail"]
+
+# Every topic with its exit code and what is wrong when that code is seen. Codes below 10 are those
+# of the errors in sessiond.errors.
+TOPICS: Final = {
+    "audit": (10, "the kernel has no audit, or it was switched off at boot"),
+    "user-namespace": (11, "not in the host's user namespace"),
+    "pid-namespace": (12, "not in the host's pid namespace"),
+    "network-namespace": (13, "not in the host's network namespace"),
+    "audit-capabilities": (14, "not permitted to read audit records"),
+    "audit-locked": (15, "the audit configuration is locked until reboot"),
+    "audit-owner": (16, "another program is registered as the audit daemon"),
+    "audit-at-boot": (17, "processes that started before auditing are not audited themselves"),
+    "journald": (18, "journald stores every audit record as well"),
+    "audit-listeners": (19, "other programs read audit records as well"),
+    "libaudit": (20, "libaudit can't be loaded"),
+    "receive-buffer": (21, "the receive buffer can't be as large as wanted"),
+    "procfs": (22, "other users' processes can't be seen in procfs"),
+    "bpf-capabilities": (23, "not permitted to load eBPF programs"),
+    "btf": (24, "the kernel doesn't describe its types"),
+    "lockdown": (25, "the kernel is locked down"),
+    "tracefs": (26, "tracefs can't be read"),
+    "bcc": (27, "the bcc module can't be imported"),
+    "proc-connector": (28, "not permitted to listen to the proc connector"),
+    "container": (29, "this looks like a container"),
+    "output": (30, "the output file can't be one"),
+}
+
+# Words of the kernel's command line (Documentation/admin-guide/kernel-parameters.txt).
+_OFF_AT_BOOT: Final = {"audit=0", "audit=off"}
+_ON_AT_BOOT: Final = {"audit=1", "audit=on"}
+# What each capability is for.
+_BPF_CAPABILITIES: Final = {
+    "CAP_BPF": "loads the tracer's programs",
+    "CAP_PERFMON": "attaches them to tracepoints",
+}
+_PROCFS_CAPABILITIES: Final = {
+    "CAP_SYS_PTRACE": "reads executables and namespaces of other users' processes",
+    "CAP_DAC_READ_SEARCH": "reads files that are closed to others, such as tracefs",
+}
+
+
+class HostFinding(NamedTuple):
+    """One topic: ``text`` is what is, ``fix`` what to do about it ("" for nothing)."""
+
+    level: Level  # "fail": sessiond can't do its main job; "warn": it can, with less
+    name: str
+    text: str
+    fix: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The topic's own exit code, whatever the level."""
+        return TOPICS[self.name][0]
+
+
+class Host(NamedTuple):
+    """Where to look; tests point it at a tree of files and answers of their own."""
+
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    root: Path = Path("/")
+    audit_status: Callable[[], KernelAuditStatus] = lambda: _audit_status()
+    importable: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
+    loadable: Callable[[str], bool] = lambda name: _loadable(name)
+
+
+def report(host: Host | None = None, *, output: Path | None = None) -> list[HostFinding]:
+    """Look at everything that the main job and its better forms need; change nothing.
+
+    ``output`` is the file that lines would go to, None when they don't go to one. Returns one
+    finding or more for every topic that can be judged, the most important topics first. Never
+    raises: what can't be read is itself a finding.
+    """
+    host = host or Host()
+    checks = (
+        _namespaces,
+        _audit,
+        _audit_at_boot,
+        _listeners,
+        _libaudit,
+        _receive_buffer,
+        _procfs,
+        _bpf,
+        _proc_connector,
+        _container,
+    )
+    return [*(finding for check in checks for finding in check(host)), _output(output)]
+
+
+def exit_code(findings: list[HostFinding], *, strict: bool = False) -> int:
+    """Return the exit code of the first finding that fails (with ``strict``: or warns), else 0."""
+    levels = ("fail", "warn") if strict else ("fail",)
+    for level in levels:
+        for finding in findings:
+            if finding.level == level:
+                return finding.exit_code
+    return 0
+
+
+def exit_codes_help() -> str:
+    """Return one line for every exit code that ``exit_code`` can return, for --help."""
+    return "\n".join(f"  {code}  {name}: {meaning}" for name, (code, meaning) in TOPICS.items())
+
+
+def render(findings: list[HostFinding]) -> str:
+    """Return the findings as text, one line each, without a newline at the end."""
+    width = max(map(len, TOPICS))
+    return "\n".join(
+        f"{finding.level:<4}  {finding.name:<{width}}  {finding.text}"
+        + (f"; {finding.fix}" if finding.fix else "")
+        for finding in findings
+    )
+
+
+def _namespaces(host: Host) -> Iterator[HostFinding]:
+    standing = namespaces(host.proc)
+    outside = "run sessiond on the host, or give the container the host's {} namespace"
+    for name, inside in (("user", standing.user), ("pid", standing.pid)):
+        topic = f"{name}-namespace"
+        if inside is None:
+            yield HostFinding("warn", topic, f"can't tell (no {host.proc}/self/ns/{name})")
+        elif inside:
+            yield HostFinding("ok", topic, "the host's")
+        else:
+            yield HostFinding(
+                "fail", topic, "not the host's: the kernel refuses audit", outside.format(name)
+            )
+    if standing.network is None:
+        yield HostFinding("ok", "network-namespace", "can't tell whether it is the host's")
+    elif standing.network:
+        yield HostFinding("ok", "network-namespace", "the host's")
+    else:
+        yield HostFinding(
+            "warn",
+            "network-namespace",
+            "not the host's: no records come by multicast, only by unicast",
+            outside.format("network"),
+        )
+
+
+def _audit(host: Host) -> Iterator[HostFinding]:
+    if _OFF_AT_BOOT & _command_line(host):
+        yield HostFinding(
+            "fail",
+            "audit",
+            "switched off at boot",
+            "remove audit=0 from the kernel's command line and reboot",
+        )
+        return
+    control = _has(host, "CAP_AUDIT_CONTROL")
+    yield _audit_capabilities(control=control, read=_has(host, "CAP_AUDIT_READ"))
+    if not control:
+        return
+    try:
+        status = host.audit_status()
+    except AuditUnavailableError as error:
+        yield HostFinding("fail", "audit", str(error))
+        return
+    yield HostFinding(
+        "ok",
+        "audit",
+        f"{'on' if status.enabled else 'off (on while sessiond runs)'}, backlog"
+        f" {status.backlog} of {status.backlog_limit}, {status.lost} records lost so far",
+    )
+    yield _locked(status)
+    yield _owner(status, host)
+
+
+def _audit_capabilities(*, control: bool, read: bool) -> HostFinding:
+    topic = "audit-capabilities"
+    if control:
+        return HostFinding(
+            "ok", topic, "CAP_AUDIT_CONTROL" + (" and CAP_AUDIT_READ are there" if read else "")
+        )
+    fix = "run as root or with AmbientCapabilities=CAP_AUDIT_CONTROL CAP_AUDIT_READ"
+    if read:
+        return HostFinding(
+            "warn",
+            topic,
+            "CAP_AUDIT_CONTROL is missing: records can be read by multicast, rules not loaded",
+            fix,
+        )
+    return HostFinding("fail", topic, "CAP_AUDIT_CONTROL and CAP_AUDIT_READ are missing", fix)
+
+
+def _locked(status: KernelAuditStatus) -> HostFinding:
+    if status.enabled == LOCKED:
+        return HostFinding(
+            "warn",
+            "audit-locked",
+            "locked (enabled 2): the rules stay as they are",
+            "remove -e 2 from the audit rules and reboot",
+        )
+    return HostFinding("ok", "audit-locked", "not locked")
+
+
+def _owner(status: KernelAuditStatus, host: Host) -> HostFinding:
+    topic = "audit-owner"
+    if not status.pid:
+        return HostFinding("ok", topic, "nobody is registered as the audit daemon")
+    name = process_name(status.pid, host.proc)
+    if name is None:
+        return HostFinding(
+            "ok",
+            topic,
+            f"process {status.pid}, which has ended, is still registered: its socket is kept by"
+            " a service manager, or closed, which the kernel notices when it sends",
+        )
+    if name == "sessiond":
+        return HostFinding("ok", topic, f"sessiond itself runs (pid {status.pid})")
+    return HostFinding(
+        "warn",
+        topic,
+        f"{name} (pid {status.pid}) is registered as the audit daemon: sessiond reads by"
+        " multicast, where the kernel doesn't hold back what can't be read in time",
+        f"stop {name} if sessiond shall take its place",
+    )
+
+
+def _audit_at_boot(host: Host) -> Iterator[HostFinding]:
+    options = _command_line(host)
+    if _ON_AT_BOOT & options:
+        yield HostFinding("ok", "audit-at-boot", "audit=1: every process is audited from its start")
+    elif not _OFF_AT_BOOT & options:
+        yield HostFinding(
+            "warn",
+            "audit-at-boot",
+            "audit was not on at boot: processes older than the first time it was enabled are not"
+            " audited themselves, only what they start",
+            "add audit=1 to the kernel's command line",
+        )
+
+
+def _listeners(host: Host) -> Iterator[HostFinding]:
+    found = listeners(host.proc)
+    if found is None:
+        yield HostFinding("warn", "audit-listeners", f"can't read {host.proc}/net/netlink")
+        return
+    journald = [one for one in found if any("journal" in name for _, name in one.holders)]
+    if journald:
+        yield HostFinding(
+            "warn",
+            "journald",
+            f"reads audit records and stores them again ({journald[0].drops} dropped so far)",
+            "systemctl mask --now systemd-journald-audit.socket",
+        )
+    else:
+        yield HostFinding("ok", "journald", "doesn't read audit records")
+    others = [one for one in found if one not in journald]
+    for one in others:
+        who = ", ".join(f"{name} (pid {pid})" for pid, name in one.holders) or "a process unseen"
+        yield HostFinding(
+            "ok" if one.holders and all(name == "sessiond" for _, name in one.holders) else "warn",
+            "audit-listeners",
+            f"{who} reads audit records by multicast ({one.drops} dropped so far)",
+        )
+    if not others:
+        yield HostFinding("ok", "audit-listeners", "no others")
+
+
+def _libaudit(host: Host) -> Iterator[HostFinding]:
+    if host.loadable("libaudit.so.1"):
+        yield HostFinding("ok", "libaudit", "found")
+    else:
+        yield HostFinding(
+            "fail",
+            "libaudit",
+            "libaudit.so.1 can't be loaded: rules can't be compiled",
+            "install libaudit1 (Debian) or audit-libs (Fedora)",
+        )
+
+
+def _receive_buffer(host: Host) -> Iterator[HostFinding]:
+    topic = "receive-buffer"
+    wanted = RECEIVE_BUFFER // 1024
+    if _has(host, "CAP_NET_ADMIN"):
+        yield HostFinding("ok", topic, f"{wanted} KiB, by CAP_NET_ADMIN")
+        return
+    try:
+        reached = int((host.proc / "sys/net/core/rmem_max").read_text()) * 2 // 1024
+    except (OSError, ValueError):
+        yield HostFinding("warn", topic, f"can't read {host.proc}/sys/net/core/rmem_max")
+        return
+    if reached >= wanted:
+        yield HostFinding("ok", topic, f"{wanted} KiB")
+    else:
+        yield HostFinding(
+            "warn",
+            topic,
+            f"{reached} KiB at most, {wanted} KiB are wanted: bursts and restarts can lose records",
+            f"sysctl net.core.rmem_max={RECEIVE_BUFFER // 2}, or give CAP_NET_ADMIN",
+        )
+
+
+def _procfs(host: Host) -> Iterator[HostFinding]:
+    missing = [name for name in _PROCFS_CAPABILITIES if not _has(host, name)]
+    for name in missing:
+        yield HostFinding(
+            "warn",
+            "procfs",
+            f"{name} is missing, which {_PROCFS_CAPABILITIES[name]}",
+            f"run as root or with AmbientCapabilities={name}",
+        )
+    hidden = _hidepid(host)
+    if hidden and not _has(host, "CAP_SYS_PTRACE"):
+        yield HostFinding(
+            "warn",
+            "procfs",
+            f"mounted with {hidden}: other users' processes are hidden",
+            "give CAP_SYS_PTRACE, or remount /proc with gid= of sessiond's group",
+        )
+    elif not missing:
+        yield HostFinding("ok", "procfs", "every process can be seen")
+
+
+def _hidepid(host: Host) -> str | None:
+    """Return the option of the /proc mount that hides processes, None if there is none."""
+    try:
+        mounts = (host.proc / "self/mounts").read_text().splitlines()
+    except OSError:
+        return None
+    for line in mounts:
+        _, where, kind, options, *_ = line.split(" ")
+        if where == "/proc" and kind == "proc":
+            for option in options.split(","):
+                if option.startswith("hidepid=") and option not in ("hidepid=0", "hidepid=off"):
+                    return option
+    return None
+
+
+def _bpf(host: Host) -> Iterator[HostFinding]:
+    # CAP_SYS_ADMIN stands in for both, as before Linux 5.8.
+    missing = [] if _has(host, "CAP_SYS_ADMIN") else list(_missing_bpf(host))
+    yield from missing
+    if not missing:
+        yield HostFinding("ok", "bpf-capabilities", "CAP_BPF and CAP_PERFMON are there")
+    yield _btf(host)
+    yield _lockdown(host)
+    yield _tracefs(host)
+    yield _bcc(host)
+
+
+def _missing_bpf(host: Host) -> Iterator[HostFinding]:
+    for name, purpose in _BPF_CAPABILITIES.items():
+        if not _has(host, name):
+            yield HostFinding(
+                "warn",
+                "bpf-capabilities",
+                f"{name} is missing, which {purpose}: no eBPF tracer",
+                f"run as root or with AmbientCapabilities={name}",
+            )
+
+
+def _btf(host: Host) -> HostFinding:
+    path = host.sys / "kernel/btf/vmlinux"
+    try:
+        if path.stat().st_size:
+            return HostFinding("ok", "btf", "there: no kernel headers are needed")
+    except OSError:
+        pass
+    if kernel_headers.available(host.sys.parent):
+        return HostFinding("ok", "btf", "missing, but the running kernel's headers are there")
+    return HostFinding(
+        "warn",
+        "btf",
+        f"{path} is missing or empty, and so are the kernel's headers: no eBPF tracer",
+        "use a kernel built with CONFIG_DEBUG_INFO_BTF, or install the running kernel's headers",
+    )
+
+
+def _lockdown(host: Host) -> HostFinding:
+    try:
+        modes = (host.sys / "kernel/security/lockdown").read_text().split()
+    except OSError:
+        return HostFinding("ok", "lockdown", "none")
+    mode = next((mode.strip("[]") for mode in modes if mode.startswith("[")), "none")
+    # Linux security/lockdown: only confidentiality forbids BPF to read kernel memory.
+    if mode == "confidentiality":
+        return HostFinding(
+            "warn",
+            "lockdown",
+            "confidentiality: eBPF programs may not read the kernel, so there is no eBPF tracer",
+            "boot with lockdown=integrity or without, or use backend proc_connector",
+        )
+    return HostFinding("ok", "lockdown", mode)
+
+
+def _tracefs(host: Host) -> HostFinding:
+    for where in ("kernel/tracing", "kernel/debug/tracing"):
+        event = host.sys / where / "events/sched/sched_process_exec/id"
+        try:
+            event.read_text()
+        except OSError:
+            continue
+        return HostFinding("ok", "tracefs", str(host.sys / where))
+    return HostFinding(
+        "warn",
+        "tracefs",
+        "not mounted or not readable: the tracer doesn't see changes of session, group and ids",
+        f"mount -t tracefs tracefs {host.sys}/kernel/tracing, or give CAP_DAC_READ_SEARCH",
+    )
+
+
+def _bcc(host: Host) -> HostFinding:
+    if host.importable("bcc"):
+        return HostFinding("ok", "bcc", "found")
+    return HostFinding(
+        "warn",
+        "bcc",
+        "Python can't import bcc: no eBPF tracer",
+        "install python3-bpfcc (Debian) or python3-bcc (Fedora), and make the virtual environment"
+        " with --system-site-packages",
+    )
+
+
+def _proc_connector(host: Host) -> Iterator[HostFinding]:
+    if _has(host, "CAP_NET_ADMIN"):
+        yield HostFinding("ok", "proc-connector", "CAP_NET_ADMIN is there")
+    else:
+        yield HostFinding(
+            "warn",
+            "proc-connector",
+            "CAP_NET_ADMIN is missing: where eBPF can't be had, only procfs is left",
+            "run as root or with AmbientCapabilities=CAP_NET_ADMIN",
+        )
+
+
+def _container(host: Host) -> Iterator[HostFinding]:
+    signs = [
+        f"/{path}"
+        for path in (".dockerenv", "run/.containerenv", "run/systemd/container")
+        if (host.root / path).exists()
+    ]
+    standing = namespaces(host.proc)
+    if not signs:
+        yield HostFinding("ok", "container", "no sign of one")
+    elif standing.pid and standing.user:
+        yield HostFinding(
+            "ok", "container", f"{signs[0]} exists, but the namespaces are the host's"
+        )
+    else:
+        yield HostFinding(
+            "warn",
+            "container",
+            f"{signs[0]} exists: this looks like a container",
+            "give it the host's pid, user and network namespaces, and /proc and /sys",
+        )
+
+
+def _output(path: Path | None) -> HostFinding:
+    if path is None:
+        return HostFinding("ok", "output", "lines don't go to a file")
+    try:
+        above = next(directory for directory in path.parents if directory.exists())
+        if not above.is_dir():
+            problem = f"{above} is no directory"
+        elif path.is_symlink() or (path.exists() and not path.is_file()):
+            problem = f"{path} is not a regular file"
+        else:
+            return HostFinding("ok", "output", f"lines go to {path}")
+    except PermissionError:
+        return HostFinding(
+            "warn", "output", f"{path} can't be looked at", "run this command as root"
+        )
+    return HostFinding("fail", "output", problem, "name another path in output.file.path")
+
+
+def _has(host: Host, capability: str) -> bool:
+    return has_capability(capability, host.proc)
+
+
+def _command_line(host: Host) -> set[str]:
+    try:
+        return set((host.proc / "cmdline").read_text().split())
+    except OSError:
+        return set()
+
+
+def _audit_status() -> KernelAuditStatus:
+    with AuditClient.open() as client:
+        return client.status()
+
+
+def _loadable(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,471 @@
+"""The command line: what users type, what they are told, and the only place that exits.
+
+Each command imports what it needs when it runs, so that ``--help`` and ``--version`` are instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
+
+from sessiond import __version__, errors
+from sessiond.text import printable
+
+if TYPE_CHECKING:
+    from sessiond.audit.rules.ruleset import RuleSet
+    from sessiond.config.schema import Config
+
+DIFFERENT = 1  # the answer of rules and status when all is not as it should be
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+HOST_TROUBLE = "10+"
+
+EXIT_CODES: dict[int | str, str] = {
+    0: "all is well",
+    DIFFERENT: "rules: not all wanted rules are loaded; status: not healthy; replay: lines that "
+    "are no records; other failures",
+    errors.ConfigError.exit_code: "the configuration or the command line is wrong",
+    errors.RuleError.exit_code: "an audit rule is wrong",
+    errors.AuditUnavailableError.exit_code: "the kernel's audit system can't be used",
+    errors.SourceUnavailableError.exit_code: "no usable source of process events",
+    errors.OutputError.exit_code: "an output can't be opened",
+    errors.StatusError.exit_code: "no daemon answers, or it refuses",
+    HOST_TROUBLE: "check: what this host lacks, a code for each, as check --help lists them",
+    INTERNAL_ERROR: "a bug in sessiond",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    errors.READER_GONE: "the reader of the output went away",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a command and return its exit code; every failure is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    debug = False
+    try:
+        arguments = _parser().parse_args(argv)
+        debug = arguments.debug
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        code = command(arguments)
+        with _telling():
+            sys.stdout.flush()
+    except errors.SessiondError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        _give_up_output()
+        code = errors.READER_GONE
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback for the user
+        if isinstance(error, OSError) and error.errno in errors.SHORTAGES:
+            _complain(f"{(error.strerror or '').lower()}; {errors.SHORTAGES[error.errno]}")
+            return errors.SourceUnavailableError.exit_code
+        if debug:
+            traceback.print_exc()
+        hint = "please report it" if debug else "please report it with what --debug shows"
+        _complain(f"a bug in sessiond: {type(error).__name__}: {error}; {hint}")
+        code = INTERNAL_ERROR
+    return code
+
+
+def _say(text: str) -> None:
+    with _telling():
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Make a standard output that can't be written to (a full disk) an error of one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        reason = (error.strerror or str(error)).lower()
+        raise errors.SessiondError(f"standard output: {reason}") from None
+
+
+def _give_up_output() -> None:
+    """Leave what is still buffered: the interpreter must not try to write it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(message: str) -> None:
+    line = printable(message)
+    sys.stderr.write(f"sessiond: {line}\n")
+
+
+# --- what users type -----------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="sessiond",
+        description="Tells what every process on this host was, who started it, and in which "
+        "session: audit records in, enriched ECS events out, one line of JSON each.",
+        epilog=_epilog(
+            "sessiond check                 what this host allows, what would be loaded\n"
+            "sessiond run --output -        events on the terminal, until Ctrl-C\n"
+            "sessiond COMMAND --help        more about a command",
+            EXIT_CODES,
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sessiond {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_run, _add_check, _add_replay, _add_rules, _add_status):
+        add(commands)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help can have a part that takes imports to make."""
+
+    more_help: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        """Add the part that is made when it is asked for."""
+        return super().format_help() + (self.more_help() if self.more_help else "")
+
+
+def _host_troubles() -> str:
+    from sessiond.cli import check
+
+    return check.exit_codes_help() + "\n"
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[_Parser]
+
+
+def _add_run(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "run",
+        _run,
+        "run the daemon in the foreground",
+        "Listens to the kernel, loads the rules, follows all processes and writes an event for "
+        "each exec, end and whatever else the rules bring. Needs root, or CAP_AUDIT_CONTROL and "
+        "CAP_AUDIT_READ, and for eBPF CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH. At the end "
+        "(SIGTERM, Ctrl-C) the host's audit state is as it was before. SIGHUP reads the "
+        "configuration again and opens the files anew.",
+        "sessiond run --output -                    built-in defaults, events on the terminal\n"
+        "sessiond run -c my.yml                     another configuration\n"
+        "sessiond run --output - | jq .process.args",
+        (0, 2, 3, 4, 5, 6, 70),
+    )
+    _add_config(parser)
+    parser.add_argument(
+        "--output",
+        metavar="-|PATH",
+        help="write events to standard output (-) or to this file alone, whatever the "
+        "configuration says",
+    )
+
+
+def _add_check(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "check",
+        _check,
+        "validate configuration and rules, look at the host, change nothing",
+        "Reads the configuration, compiles all rules, prints what would be loaded, and says what "
+        "this host can and can't do for sessiond, and what to do about it: one line and one exit "
+        "code for each kind of trouble. The first failure decides; a warning is no failure.",
+        "sessiond check -c new.yml && cp new.yml /etc/sessiond.yml\n"
+        "sessiond check --settings > sessiond.yml   a commented file with all settings",
+        (0, 2, 3, HOST_TROUBLE),
+    )
+    parser.more_help = _host_troubles
+    _add_config(parser)
+    parser.add_argument("--strict", action="store_true", help="count warnings as failures")
+    parser.add_argument(
+        "--settings",
+        action="store_true",
+        help="print all settings with their defaults, as a commented configuration file, and end",
+    )
+
+
+def _add_replay(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "replay",
+        _replay,
+        "make events of a log that auditd wrote",
+        "Reads a log in auditd's raw or ENRICHED format and writes the events that the daemon "
+        "would have written, as far as the log itself can tell. Touches nothing on the host and "
+        "needs no privileges but to read the log.",
+        "sessiond replay /var/log/audit/audit.log\n"
+        "ausearch --raw -ts today | sessiond replay - --output today.ndjson",
+        (0, 1, 2, 141),
+    )
+    parser.add_argument("log", metavar="FILE|-", help="the log; - is standard input")
+    parser.add_argument(
+        "--output", metavar="-|PATH", default="-", help="where to write (default: standard output)"
+    )
+    _add_config(parser)
+
+
+def _add_rules(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "rules",
+        _rules,
+        "show the wanted rules against the loaded ones",
+        "Compares the rules of the configuration with those in the kernel, which takes "
+        "CAP_AUDIT_CONTROL. Each line is a rule as auditctl -l prints it, after a sign: "
+        "= wanted and loaded, + wanted but not loaded, ~ loaded but not in this configuration.",
+        "sessiond rules\nsessiond rules -c new.yml",
+        (0, 1, 2, 3, 4),
+    )
+    _add_config(parser)
+
+
+def _add_status(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "status",
+        _status,
+        "ask the running daemon for its health and counters",
+        "Asks over the daemon's status socket; root, the daemon's user and the members of "
+        "status_socket.group may.",
+        "sessiond status\n"
+        "sessiond status --json | jq .health\n"
+        "sessiond status > /dev/null || echo 'look after sessiond'",
+        (0, 1, 2, 7),
+    )
+    _add_config(parser)
+    parser.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's status socket")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def _command(
+    commands: Commands,
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    summary: str,
+    description: str,
+    examples: str,
+    codes: Sequence[int | str],
+) -> _Parser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description="\n".join(textwrap.wrap(description, 80)),
+        epilog=_epilog(examples, {code: EXIT_CODES[code] for code in codes}),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=function)
+    parser.add_argument(
+        "--debug", action="store_true", help="log everything; show the traceback of a bug"
+    )
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: /etc/sessiond.yml, built-in defaults without it); all "
+        "settings: sessiond check --settings",
+    )
+
+
+def _epilog(examples: str, codes: dict[int | str, str]) -> str:
+    lines = [
+        textwrap.fill(meaning, 80, initial_indent=f"{code:>5}  ", subsequent_indent=" " * 7)
+        for code, meaning in codes.items()
+    ]
+    return "examples:\n" + textwrap.indent(examples, "  ") + "\n\nexit codes:\n" + "\n".join(lines)
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from sessiond.config import load
+    from sessiond.system import log
+
+    def read() -> Config:
+        """Read the configuration, at the start and at each reload."""
+        return with_output(load.load(arguments.config), arguments.output)
+
+    log.configure("debug" if arguments.debug else "info")
+    try:
+        loaded = read()
+    except errors.ConfigError:
+        # Set by the service manager, which does not start us again after this.
+        if (directory := os.environ.get("RUNTIME_DIRECTORY")) is not None:
+            from sessiond.daemon import daemon
+
+            daemon.leave_nothing(Path(directory))
+        raise
+    log.configure("debug" if arguments.debug else loaded.logging.level, loaded.logging.format)
+    from sessiond.daemon import (
+        daemon,  # last: a wrong configuration is told without loading all that
+    )
+
+    return daemon.run(loaded, read)
+
+
+def with_output(loaded: Config, output: str | None) -> Config:
+    """Put what --output says in place of the configured outputs."""
+    import msgspec
+
+    from sessiond.config.schema import ConsoleSettings, FileSettings, OutputSettings
+
+    if output is None:
+        return loaded
+    console = ConsoleSettings() if output == "-" else None
+    file = None if output == "-" else FileSettings(path=Path(output).absolute())
+    only = OutputSettings(console=console, file=file, spool=loaded.output.spool)
+    return msgspec.structs.replace(loaded, output=only)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from sessiond.config import load, reference
+
+    if arguments.settings:
+        _say(reference.commented())
+        return 0
+    from sessiond.audit.rules import ruleset
+    from sessiond.cli import check
+
+    _quiet(arguments)
+    loaded = load.load(arguments.config)
+    _say_settings(loaded, arguments.config or load.DEFAULT_PATH)
+    wanted = _wanted(loaded)
+    _say_rules(wanted)
+    if not wanted.rules and loaded.auditd.socket_type != "multicast":
+        _say(f"  warning: {ruleset.NO_RULES}")
+    file = loaded.output.file
+    findings = check.report(output=None if file is None else file.path)
+    _say("host:\n" + textwrap.indent(check.render(findings), "  "))
+    return check.exit_code(findings, strict=arguments.strict)
+
+
+def _say_settings(loaded: Config, path: Path) -> None:
+    from sessiond.config import load, reference
+    from sessiond.config.quantities import show
+    from sessiond.config.schema import Config
+
+    for setting in ("output.file.owner", "status_socket.owner"):
+        load.user_id(setting, reference.get(loaded, setting))
+    for setting in ("output.file.group", "status_socket.group"):
+        load.group_id(setting, reference.get(loaded, setting))
+    _say(f"configuration: {path if path.exists() else 'built-in defaults'}")
+    for setting in reference.diff(Config(), loaded):
+        _say(f"  {setting}: {show(reference.get(loaded, setting))}")
+
+
+def _say_rules(wanted: RuleSet) -> None:
+    _say(f"rules: {len(wanted)} would be loaded")
+    for rule in wanted:
+        _say(f"  {rule.describe()}")
+    for control in wanted.controls:
+        _say(f"  {control.name} = {control.value}")
+    for error in wanted.errors:
+        _say(f"  skipped: {error}")
+    for warning in wanted.warnings:
+        _say(f"  warning: {warning}")
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from sessiond.audit import auditd_log
+    from sessiond.audit.rules import libaudit
+    from sessiond.cli import replay
+    from sessiond.config import load
+    from sessiond.daemon import factory
+
+    _quiet(arguments)
+    names = auditd_log.EnrichedNames()
+    pipeline = factory.offline_pipeline(load.load(arguments.config), names)
+    try:
+        with _open(arguments.log, "rb") as source, _open(arguments.output, "wb") as sink:
+            outcome = replay.replay(source, pipeline, sink.writelines, libaudit.message_type, names)
+            sink.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = error.filename or arguments.output
+        raise errors.SessiondError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+    for line in outcome.first_refused:
+        _complain(f"{arguments.log}: {line}")
+    if outcome.refused > len(outcome.first_refused):
+        _complain(f"{arguments.log}: {outcome.refused} lines in all are no audit records")
+    return DIFFERENT if outcome.refused else 0
+
+
+def _open(name: str, mode: Literal["rb", "wb"]) -> AbstractContextManager[BinaryIO]:
+    """Open a file, or standard input or output for -."""
+    if name == "-":
+        return nullcontext(sys.stdin.buffer if mode == "rb" else sys.stdout.buffer)
+    return Path(name).open(mode)
+
+
+def _rules(arguments: argparse.Namespace) -> int:
+    from sessiond.audit.kernel.client import AuditClient
+    from sessiond.audit.rules.plan import plan
+    from sessiond.config import load
+
+    _quiet(arguments)
+    wanted = _wanted(load.load(arguments.config))
+    with AuditClient.open() as client:
+        changes = plan(wanted, client.list_rules())
+    missing = {rule.canonical for rule in changes.add}
+    for rule in wanted:
+        _say(f"{'+' if rule.canonical in missing else '='} {rule.describe()}")
+    known = {rule.canonical for rule in wanted}
+    for other in changes.foreign:
+        if other.data not in known:
+            _say(f"~ {other.describe()}")
+    return DIFFERENT if missing else 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import orjson
+
+    from sessiond.cli import status
+    from sessiond.config import load
+
+    _quiet(arguments)
+    path = arguments.socket or load.load(arguments.config).status_socket_path
+    document = status.query(path)
+    if arguments.json:
+        _say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _say(status.render(document))
+    return 0 if status.healthy(document) else DIFFERENT
+
+
+def _wanted(loaded: Config) -> RuleSet:
+    from sessiond.audit.rules import parser
+    from sessiond.config import load
+
+    texts = load.read_rules(loaded.auditd)
+    return parser.parse_all(texts, keep_going=loaded.auditd.ignore_errors)
+
+
+def _quiet(arguments: argparse.Namespace) -> None:
+    """Log only what the user must know; commands answer on standard output."""
+    from sessiond.system import log
+
+    log.configure("debug" if arguments.debug else "warning", "console")

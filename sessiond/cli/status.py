@@ -1,0 +1,133 @@
+"""How the running daemon is asked for its health and counters, and how the answer is shown.
+
+The server answers each connection to its unix socket with one JSON document and closes it. Who
+asks is checked by the kernel's word (SO_PEERCRED, unix(7)), not by the file's permissions alone.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sessiond.errors import StatusError
+from sessiond.system.files import opened_directory, through
+from sessiond.text import printable
+
+_LARGEST_ANSWER = 16 * 2**20  # bytes
+
+
+# --- the client ----------------------------------------------------------------------------------
+
+
+def query(path: Path, timeout: float = 5.0) -> dict[str, Any]:
+    """Ask the daemon behind ``path``; ``timeout`` is in seconds, for each step.
+
+    Raises StatusError with what to do when nobody answers, or not us.
+    """
+    try:
+        with (
+            opened_directory(path) as directory,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,
+        ):
+            client.settimeout(timeout)
+            client.connect(through(directory, path))
+            answer = _read(client)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise StatusError(
+            f"{path}: no daemon answers here; start it (systemctl start sessiond), or name its "
+            "socket with --socket"
+        ) from None
+    except PermissionError:
+        raise _refused(path) from None
+    except TimeoutError:
+        raise StatusError(f"{path}: no answer within {timeout:g} s; see the daemon's log") from None
+    except OSError as error:
+        raise StatusError(f"{path}: can't be asked: {(error.strerror or str(error))}") from None
+    try:
+        document = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise StatusError(f"{path}: what answers here is not sessiond, or broke off; see its log")
+    if document.get("error") == "refused":
+        raise _refused(path)
+    return document
+
+
+def _refused(path: Path) -> StatusError:
+    return StatusError(
+        f"{path}: not permitted; ask as root, or as a member of the group in status_socket.group"
+    )
+
+
+def _read(client: socket.socket) -> bytes:
+    answer = bytearray()
+    while chunk := client.recv(65536):
+        answer += chunk
+        if len(answer) > _LARGEST_ANSWER:
+            break
+    return bytes(answer)
+
+
+def healthy(document: dict[str, Any]) -> bool:
+    """Tell whether a status document names no problem (``health.problems``)."""
+    health = document.get("health")
+    return isinstance(health, dict) and not health.get("problems")
+
+
+# --- for people ----------------------------------------------------------------------------------
+
+
+def render(document: dict[str, Any]) -> str:
+    """Write a status document as text: health first, then plain values, then the sections.
+
+    Whatever the document holds, no control character reaches the terminal.
+    """
+    first = {"health": document["health"]} if "health" in document else {}
+    rest = {name: value for name, value in document.items() if name != "health"}
+    return "\n".join(_lines({**first, **_plain_first(rest)}, "")) + "\n"
+
+
+def _plain_first(section: dict[str, Any]) -> dict[str, Any]:
+    nested = {name: value for name, value in section.items() if isinstance(value, dict)}
+    return {name: value for name, value in section.items() if name not in nested} | nested
+
+
+def _lines(section: dict[str, Any], indent: str) -> Iterator[str]:
+    plain = [_safe(name) for name, value in section.items() if not isinstance(value, dict | list)]
+    width = max(map(len, plain), default=0)
+    for name, value in section.items():
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_safe(name)}"
+            yield from _lines(_plain_first(value), indent + "  ")
+        elif isinstance(value, list) and value:
+            yield f"{indent}{_safe(name)}"
+            for item in value:
+                yield f"{indent}  - {_scalar(item)}"
+        else:
+            shown = str(value) if name == "pid" and value else _scalar(value)
+            yield f"{indent}{_safe(name):<{width}}  {shown}"
+
+
+def _scalar(value: object) -> str:
+    match value:
+        case None | [] | {}:
+            return "-" if value is None else "none"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.3f}".rstrip("0").rstrip(".")
+        case str():
+            return _safe(value)
+    return _safe(json.dumps(value, ensure_ascii=False))
+
+
+def _safe(text: object) -> str:
+    return printable(str(text))

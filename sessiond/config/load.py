@@ -1,0 +1,280 @@
+"""The configuration: YAML text to one frozen, validated value, and back to text for people.
+
+The settings themselves are declared in :mod:`sessiond.config.schema`. Here are the reading
+(:func:`loads`), the listing (:func:`options`), the shipped ``etc/sessiond.yml``
+(:func:`commented`) and the comparison of two configurations (:func:`diff`): all pure. Only the last
+part, :func:`load` and what it uses, reads files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import grp
+import pwd
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import yaml
+from msgspec import inspect as types
+
+from sessiond.config.quantities import Duration, Mode, OctalInt, Size, show
+from sessiond.config.reference import fields_of, get, options
+from sessiond.config.schema import DEFAULT_RULES, AuditdSettings, Config, InvalidError
+from sessiond.errors import ConfigError
+from sessiond.system.files import read_trusted
+from sessiond.text import printable
+
+DEFAULT_PATH = Path("/etc/sessiond.yml")
+
+_log = structlog.get_logger(__name__)
+
+
+# --- what is declared, as data -------------------------------------------------------------------
+
+
+# --- the commented file --------------------------------------------------------------------------
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML, in which a key given twice is an error instead of the last one winning.
+
+    The loader in Python, not libyaml's: nesting too deep ends in RecursionError, not in a crash.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a dict; raise when a key is there twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, key_node.value) if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                problem = f"{show(key_node.value)} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Make an int that knows whether it was written in octal."""
+        value: int = super().construct_yaml_int(node)
+        return OctalInt(value) if re.fullmatch("0[0-7]+", node.value) else value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+# Dates mean nothing here: text stays text.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _absolute_path(value: object) -> Path:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise ValueError("no absolute path")
+    return Path(value)
+
+
+def _from_yaml(kind: type, value: object) -> object:
+    """Make the values that msgspec has no type for (its ``dec_hook``)."""
+    if kind is Path:
+        return _absolute_path(value)
+    if issubclass(kind, Size | Duration | Mode):
+        return kind.parse(value)
+    raise NotImplementedError(kind)
+
+
+def loads(text: str, source: str) -> Config:
+    """Make a Config of YAML text; ``source`` names it in messages. A file of comments is fine.
+
+    Raises ConfigError: one line with source, line, setting, what is wrong and what is allowed.
+    """
+    if not text.strip():
+        raise ConfigError(f"{source}: the file is empty; allowed: at least a comment")
+    node, data = _parse_yaml(text, source)
+    data = {} if data is None else data
+    try:
+        data = _prepare(Config, data, "")
+        config = msgspec.convert(data, Config, dec_hook=_from_yaml)
+        _check_bounds(config)
+    except InvalidError as error:
+        raise _config_error(source, node, error.setting, error.wrong, error.allowed) from None
+    except msgspec.ValidationError as error:
+        raise _config_error(source, node, *_explain(error, data)) from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply; allowed: sections of settings") from None
+    return config
+
+
+def _parse_yaml(text: str, source: str) -> tuple[yaml.Node | None, Any]:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{source}{where}: not valid YAML: {_one_line(error.problem)}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: not valid YAML: nested too deeply") from None
+    # PyYAML's constructors raise all of these on explicit tags that don't fit, such as !!int "".
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
+
+
+def _one_line(text: str | None) -> str:
+    cut = " ".join((text or "unknown").split())[:200]
+    return printable(cut)
+
+
+def _prepare(section: type[msgspec.Struct], data: object, path: str) -> dict[str, Any]:
+    """Check a section's names; make an empty section {}, and a value's other names ours."""
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        known = [name for name, _, _ in fields_of(section)]
+        wrong = f"{show(data)} is not a section"
+        raise InvalidError(path, wrong, "a section with " + ", ".join(known))
+    fields = {name: kind for name, kind, _ in fields_of(section)}
+    prefix = f"{path}." if path else ""
+    prepared: dict[str, Any] = {}
+    for name, value in data.items():
+        kind = fields.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise _no_such(f"{prefix}{name}", str(name), list(fields))
+        if isinstance(kind, types.StructType):
+            prepared[name] = _prepare(kind.cls, value, prefix + name)
+        else:
+            aliases = options()[prefix + name].aliases
+            prepared[name] = aliases.get(value, value) if isinstance(value, str) else value
+    return prepared
+
+
+def _no_such(path: str, name: str, known: list[str]) -> InvalidError:
+    """Say what the user may have meant by a setting that doesn't exist."""
+    wrong = "there is no such setting"
+    if path in options():
+        nested = f"{path.replace('.', ': {')}: ...{'}' * path.count('.')}"
+        return InvalidError(path, f"{wrong} written so; write {nested}", "")
+    section = path.removesuffix(name)
+    same_name = [other for other in options() if other.rpartition(".")[2] == name]
+    close = [section + other for other in difflib.get_close_matches(name, known, n=1)]
+    for meant in close + same_name:
+        return InvalidError(path, f"{wrong}; did you mean {meant}?", "")
+    return InvalidError(path, wrong, ", ".join(known))
+
+
+def _explain(error: msgspec.ValidationError, data: object) -> tuple[str, str, str]:
+    """Say (setting, what is wrong, what is allowed) for what msgspec refused."""
+    message, _, where = str(error).rpartition(" - at `$")
+    path = where.rstrip("`").lstrip(".") if message else ""
+    if isinstance(error.__cause__, InvalidError):
+        cause = error.__cause__
+        return ".".join(filter(None, (path, cause.setting))), cause.wrong, cause.allowed
+    missing = re.search(r"missing required field `(\w+)`", str(error))
+    if missing:
+        path = f"{path}.{missing[1]}"
+        return path, "is missing", options()[path].allowed
+    value: Any = data
+    for name, index in re.findall(r"(\w+)|\[(\d+)\]", path):
+        value = value[name] if name else value[int(index)]
+    return path, f"{show(value)} is not valid", options()[re.sub(r"\[.*", "", path)].allowed
+
+
+def _check_bounds(config: Config) -> None:
+    for option in options().values():
+        value = get(config, option.path)
+        if not isinstance(value, Size | Duration):
+            continue
+        low, high = option.least, option.most
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise InvalidError(option.path, f"{show(value)} is out of bounds", option.allowed)
+
+
+def _config_error(
+    source: str, node: yaml.Node | None, setting: str, wrong: str, allowed: str
+) -> ConfigError:
+    """Make the one line, with the number of the line in the file where the setting is."""
+    for name in re.findall(r"[^.\[\]]+", setting):
+        if isinstance(node, yaml.MappingNode):
+            below = [value for key, value in node.value if key.value == name]
+            node = below[0] if below else node
+    line = f":{node.start_mark.line + 1}" if node is not None else ""
+    return ConfigError(_one_line_of(source + line, setting, wrong, allowed))
+
+
+def _one_line_of(where: str, setting: str, wrong: str, allowed: str) -> str:
+    name = printable(setting[:100])
+    message = ": ".join(filter(None, (where, name, wrong)))
+    return f"{message}; allowed: {allowed}" if allowed else message
+
+
+# --- the edge: files -----------------------------------------------------------------------------
+
+
+def load(path: Path | None) -> Config:
+    """Read the configuration file; None means the default path, or built-in defaults without it.
+
+    Raises ConfigError when the file can't be read, is wrong, or could be changed by others.
+    """
+    if path is None and not DEFAULT_PATH.exists():
+        _log.info("configuration_built_in", missing=str(DEFAULT_PATH))
+        return Config()
+    path = path or DEFAULT_PATH
+    return loads(read_trusted(path), str(path))
+
+
+def read_rules(auditd: AuditdSettings) -> list[tuple[str, str]]:
+    """Return the wanted rules as (source, text), in the order in which they are to be loaded.
+
+    Raises ConfigError when a rule file can't be read or could be changed by others, and when a
+    name without wildcards is not there.
+    """
+    if auditd.audit_rules is None and auditd.audit_rule_files is None:
+        return [("built-in rules", DEFAULT_RULES)] if auditd.socket_type != "multicast" else []
+    texts = [] if auditd.audit_rules is None else [("auditd.audit_rules", auditd.audit_rules)]
+    files = expand("auditd.audit_rule_files", auditd.audit_rule_files or ())
+    return texts + [(str(file), read_trusted(file)) for file in files]
+
+
+def expand(setting: str, patterns: Sequence[str]) -> list[Path]:
+    """Return the files that the globs of a setting name, each once, sorted within a glob.
+
+    Raises ConfigError for a relative name, and for a name without wildcards that is not there.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if not pattern.startswith("/"):
+            raise ConfigError(f"{setting}: {show(pattern)} is relative; allowed: absolute paths")
+        names = sorted(glob.glob(pattern)) if "\0" not in pattern else []  # noqa: PTH207 - absolute
+        if not names and not glob.has_magic(pattern):
+            raise ConfigError(f"{setting}: {_one_line(pattern)}: there is no such file")
+        found |= dict.fromkeys(names)
+    return [Path(name) for name in found]
+
+
+def user_id(setting: str, user: str | int | None) -> int | None:
+    """Return the uid of a setting that names a user; raise ConfigError when there is none."""
+    if user is None or isinstance(user, int):
+        return user
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError):
+        raise ConfigError(f"{setting}: there is no user {show(user)} on this host") from None
+
+
+def group_id(setting: str, group: str | int | None) -> int | None:
+    """Return the gid of a setting that names a group; raise ConfigError when there is none."""
+    if group is None or isinstance(group, int):
+        return group
+    try:
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        raise ConfigError(f"{setting}: there is no group {show(group)} on this host") from None

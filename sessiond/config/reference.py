@@ -1,0 +1,176 @@
+"""The settings as a list: documentation, the commented file, differences between two of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import inspect as types
+
+from sessiond.config.quantities import Duration, Mode, Size, show
+from sessiond.config.schema import Config
+
+
+class Option(NamedTuple):
+    """One declared setting. ``path`` is dotted; ``allowed`` and ``help`` are text for people."""
+
+    path: str
+    allowed: str
+    default: object  # msgspec.NODEFAULT: must be given
+    help: str
+    live: bool
+    least: float | None
+    most: float | None
+    aliases: dict[str, str]
+    example: str | None
+
+
+@functools.cache
+def options() -> dict[str, Option]:
+    """Return every setting by its dotted path, in the order of their declaration."""
+    return {option.path: option for option in _walk(Config, "")}
+
+
+def _walk(section: type[msgspec.Struct], prefix: str) -> Iterator[Option]:
+    for name, kind, field in fields_of(section):
+        if isinstance(kind, types.StructType):
+            yield from _walk(kind.cls, f"{prefix}{name}.")
+            continue
+        assert isinstance(kind, types.Metadata), name  # noqa: S101 - every option is declared so
+        declared = kind.extra or {}
+        yield Option(
+            path=prefix + name,
+            allowed=declared["allowed"] or _allowed(kind.type, declared["min"], declared["max"]),
+            default=field.default,
+            help=(kind.extra_json_schema or {})["description"],
+            live=declared["live"],
+            least=declared["min"],
+            most=declared["max"],
+            aliases=declared["aliases"],
+            example=declared["example"],
+        )
+
+
+@functools.cache
+def fields_of(section: type[msgspec.Struct]) -> list[tuple[str, types.Type, types.Field]]:
+    """Return a section's settings and sections; of an optional section, the section itself."""
+    info = types.type_info(section)
+    assert isinstance(info, types.StructType)  # noqa: S101 - for the type checker
+    found = []
+    for field in info.fields:
+        kind = field.type
+        if isinstance(kind, types.UnionType):
+            kind = next(member for member in kind.types if isinstance(member, types.StructType))
+        found.append((field.name, kind, field))
+    return found
+
+
+def _allowed(kind: types.Type, least: float | None, most: float | None) -> str:
+    """Say in words which values a setting takes."""
+    match kind:
+        case types.BoolType():
+            return "true or false"
+        case types.LiteralType(values=values):
+            return _any_of([str(value) for value in values])
+        case types.IntType(ge=ge, le=le) if ge is not None:
+            return f"a whole number from {ge} to {le}"
+        case types.VarTupleType(item_type=types.LiteralType(values=values)):
+            return "a list, such as [a, b], of " + _any_of([str(value) for value in values])
+        case types.VarTupleType():
+            return "a list of texts, such as [a, b]"
+        case types.UnionType(types=members) if any(
+            isinstance(member, types.IntType) for member in members
+        ):
+            return "a name or a numeric id"
+        case types.UnionType(types=members):
+            given = (member for member in members if not isinstance(member, types.NoneType))
+            return _allowed(next(given), least, most)
+        case types.CustomType(cls=cls) if cls is Mode:
+            return "octal permission bits such as 0640"
+        case types.CustomType(cls=cls) if cls is Path:
+            return "an absolute path"
+        case types.CustomType(cls=cls) if cls is Size:
+            text = "a size such as 500KB or 64MiB"
+        case types.CustomType():
+            text = "a duration such as 500ms, 2s or 1h30m"
+        case _:
+            return "text"
+    kind_of = Size if "size" in text else Duration
+    if least:
+        text += f", at least {show(kind_of(least))}"
+    return text if most is None else f"{text}, at most {show(kind_of(most))}"
+
+
+def _any_of(values: Sequence[str]) -> str:
+    return " or ".join([", ".join(values[:-1]), values[-1]]) if len(values) > 1 else values[0]
+
+
+def get(config: Config, path: str) -> Any:  # noqa: ANN401 - as declared
+    """Return the value of a setting by its dotted path; None below a section that isn't there."""
+    value: Any = config
+    for name in path.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
+
+
+def diff(old: Config, new: Config) -> list[str]:
+    """Return the paths of the settings that differ, in the order of their declaration."""
+    return [path for path in options() if get(old, path) != get(new, path)]
+
+
+def needs_restart(paths: Sequence[str]) -> list[str]:
+    """Return those of the changed settings that a reload can't apply."""
+    return [path for path in paths if not options()[path].live]
+
+
+def commented() -> str:
+    """Return a configuration file that shows every setting, commented out, with its help.
+
+    It is what ``etc/sessiond.yml`` holds and what ``sessiond check --settings`` prints.
+    """
+    lines = [
+        "# The configuration of sessiond. Everything is optional: what is commented out shows the",
+        "# default, or an example where it says so. `sessiond check` tells what is wrong with this",
+        "# file; a reload (SIGHUP) applies what is marked [reload], the rest takes a restart.",
+    ]
+    return "\n".join(lines + list(_commented(Config, "", optional=False))) + "\n"
+
+
+def _commented(section: type[msgspec.Struct], prefix: str, *, optional: bool) -> Iterator[str]:
+    indent = "  " * prefix.count(".")
+    for index, (name, kind, field) in enumerate(fields_of(section)):
+        if isinstance(kind, types.StructType):
+            below = optional or isinstance(field.type, types.UnionType)
+            yield ""
+            yield from _comment(inspect.getdoc(kind.cls) or "", indent)
+            yield f"{indent}{'#' if below else ''}{name}:"
+            yield from _commented(kind.cls, f"{prefix}{name}.", optional=below)
+            continue
+        option = options()[prefix + name]
+        if index or not prefix:
+            yield ""
+        text = option.help
+        if not isinstance(option.default, bool):
+            text += f" Allowed: {option.allowed}."
+        text += " [reload]" if option.live else ""
+        value = _as_yaml(option.default)
+        if option.example is not None:
+            unset = "Must be given, for" if option.default is msgspec.NODEFAULT else "For"
+            text, value = f"{text} {unset} example:", option.example
+        yield from _comment(text, indent)
+        first, *rest = f"{name}: {value}".split("\n")
+        yield f"{indent}#{first}"
+        yield from (f"{indent}#{line}" for line in rest)
+
+
+def _as_yaml(value: object) -> str:
+    return value if isinstance(value, str) else show(value)
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")

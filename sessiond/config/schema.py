@@ -1,0 +1,609 @@
+"""Every setting of the configuration, declared once: type, default, bounds, help, and what is live.
+
+From these declarations come the validation, the error messages, the listing of all settings and
+the shipped ``etc/sessiond.yml``; :mod:`sessiond.config.load` does all that. Pure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from sessiond.config.quantities import Duration, Mode, Size, show
+
+# Applied when neither auditd.audit_rules nor auditd.audit_rule_files is given.
+DEFAULT_RULES = """\
+-a always,exit -F arch=b64 -S execve,execveat -k exec
+-a always,exit -F arch=b64 -S exit_group -k exit
+-a always,exit -F arch=b64 -S setsid -k setsid
+"""
+
+
+class InvalidError(ValueError):
+    """A rule between settings is broken; ``setting`` is relative to the section that checks."""
+
+    def __init__(self, setting: str, wrong: str, allowed: str) -> None:
+        super().__init__(wrong)
+        self.setting, self.wrong, self.allowed = setting, wrong, allowed
+
+
+def _option(
+    help: str,  # noqa: A002 - that is what it is
+    *,
+    live: bool = False,
+    ge: int | None = None,
+    le: int | None = None,
+    min: float | None = None,  # noqa: A002
+    max: float | None = None,  # noqa: A002
+    aliases: dict[str, str] | None = None,
+    allowed: str | None = None,
+    example: str | None = None,
+) -> Meta:
+    """Declare an option's help, bounds (``ge``/``le`` of numbers, ``min``/``max`` of the rest).
+
+    ``live``: a reload applies a change; otherwise it takes a restart. ``aliases`` are other names
+    of values. ``allowed`` says what is allowed where the type alone doesn't. ``example`` is YAML,
+    shown in the shipped file where there is no default.
+    """
+    extra = {
+        "live": live,
+        "min": min,
+        "max": max,
+        "aliases": aliases or {},
+        "allowed": allowed,
+        "example": example,
+    }
+    return Meta(description=" ".join(help.split()), ge=ge, le=le, extra=extra)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group of settings."""
+
+
+class ReassemblerSettings(Section, frozen=True, kw_only=True):
+    """How records are put together to events."""
+
+    max_in_flight: Annotated[
+        int,
+        _option(
+            "How many audit events may be incomplete at once; the oldest is closed as it is when "
+            "there are more.",
+            live=True,
+            ge=1,
+            le=65536,
+        ),
+    ] = 8192
+    timeout: Annotated[
+        Duration,
+        _option(
+            "How long an audit event may wait for its last record.", live=True, min=0.01, max=60
+        ),
+    ] = Duration(2)
+
+
+class AuditdSettings(Section, frozen=True, kw_only=True):
+    """The kernel's audit system: how to listen to it, and what it shall record."""
+
+    socket_type: Annotated[
+        Literal["unicast", "multicast", "auto"],
+        _option(
+            "unicast: be the host's audit daemon; the kernel keeps records for us while we are "
+            "slow or restarting. multicast: listen beside another audit daemon; the rules are "
+            "that daemon's, and what we are too slow for is lost (and counted). auto: unicast, "
+            "unless a healthy audit daemon is registered."
+        ),
+    ] = "auto"
+    audit_rules: Annotated[
+        str | None,
+        _option(
+            "Audit rules as text, one a line, in auditctl's language. When neither this nor "
+            "audit_rule_files is given, built-in rules record execve, execveat, exit_group and "
+            "setsid. Rules that were loaded by others are never touched.",
+            live=True,
+            example="|\n" + textwrap.indent(DEFAULT_RULES, "  ").rstrip(),
+        ),
+    ] = None
+    audit_rule_files: Annotated[
+        tuple[str, ...] | None,
+        _option(
+            "Files with audit rules (absolute paths, * and ? allowed), loaded after audit_rules, "
+            "sorted by name. An empty list, with audit_rules not given, means no rules at all.",
+            live=True,
+            example="[/etc/sessiond.rules]",
+        ),
+    ] = None
+    ignore_errors: Annotated[
+        bool,
+        _option(
+            "Skip rules that are wrong or refused by the kernel, with a warning, instead of "
+            "stopping (auditctl -i).",
+            live=True,
+        ),
+    ] = False
+    immutable: Annotated[
+        bool,
+        _option(
+            "Lock the audit configuration until the next boot once the rules are loaded "
+            "(auditctl -e 2). Our rules then stay when we leave. Not with multicast."
+        ),
+    ] = False
+    failure_mode: Annotated[
+        Literal["silent", "log", "panic"],
+        _option(
+            "What the kernel does when it loses a record: nothing, a line in the kernel log, or "
+            "halt the machine.",
+            live=True,
+        ),
+    ] = "silent"
+    backlog_limit: Annotated[
+        int,
+        _option(
+            "How many records the kernel keeps for us before it loses some.",
+            live=True,
+            ge=1,
+            le=2**32 - 1,
+        ),
+    ] = 8192
+    backlog_wait_time: Annotated[
+        int,
+        _option(
+            "How long (kernel ticks, as in auditctl --backlog_wait_time) the host's processes are "
+            "made to wait when the kernel's backlog is full. 0: never, records are lost instead; "
+            "the host comes first.",
+            live=True,
+            ge=0,
+            le=2**31 - 1,
+        ),
+    ] = 0
+    rate_limit: Annotated[
+        int,
+        _option(
+            "Most records a second that the kernel makes; 0: no limit.",
+            live=True,
+            ge=0,
+            le=2**32 - 1,
+        ),
+    ] = 0
+    backpressure_strategy: Annotated[
+        Literal["kernel", "userspace", "both", "none", "auto"],
+        _option(
+            "What gives way when records come faster than they can be handled. kernel: never "
+            "make processes wait (wait time 0), the kernel drops. userspace: we drop. both: both. "
+            "none: nobody drops, backlog_wait_time applies and processes wait. auto: kernel "
+            "where it can, else userspace.",
+            live=True,
+            aliases={"user-space": "userspace", "default": "auto"},
+        ),
+    ] = "auto"
+    resolve_ids: Annotated[
+        bool, _option("Add the names of users and groups to their ids.", live=True)
+    ] = True
+    include_raw_message: Annotated[
+        bool, _option("Keep the text of the records in auditd.messages.", live=True)
+    ] = False
+    include_warnings: Annotated[
+        bool, _option("Tell in auditd.warnings what could not be parsed.", live=True)
+    ] = False
+    reconcile: Annotated[
+        bool,
+        _option(
+            "Put back what of our rules and settings somebody else changes while we run, and take "
+            "our place again; at most five times a minute each. false: only tell.",
+            live=True,
+        ),
+    ] = True
+    keep_rules_on_exit: Annotated[
+        bool, _option("Leave our rules in the kernel when we end.", live=True)
+    ] = False
+    receive_buffer: Annotated[
+        Size,
+        _option(
+            "Size of the audit socket's receive buffer: what gathers here while we restart is not "
+            "lost. Above net.core.rmem_max it needs CAP_NET_ADMIN.",
+            min=64 * 2**10,
+            max=2**30,
+        ),
+    ] = Size(64 * 2**20)
+    reassembler: ReassemblerSettings = ReassemblerSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse what the kernel can't do together."""
+        if self.socket_type != "multicast":
+            return
+        for name, given in (
+            ("audit_rules", self.audit_rules is not None),
+            ("audit_rule_files", bool(self.audit_rule_files)),
+            ("immutable", self.immutable),
+        ):
+            if given:
+                wrong = "can't be used with socket_type multicast, where another daemon's rules are"
+                raise InvalidError(name, wrong, "leave it out, or socket_type unicast or auto")
+
+
+class SessionMetadataSettings(Section, frozen=True, kw_only=True):
+    """Where processes, parents, sessions and ends are learned from."""
+
+    backend: Annotated[
+        Literal["auto", "ebpf", "proc_connector", "procfs"],
+        _option(
+            "ebpf: every fork, exec and exit, exact and cheap. proc_connector: every one too, with "
+            "details read from /proc, late for short-lived processes. procfs: snapshots only. "
+            "auto: the best that this host allows, in that order.",
+            aliases={"kernel_tracing": "ebpf"},
+        ),
+    ] = "auto"
+    fallback: Annotated[
+        bool,
+        _option("When the backend can't be had, go on with the next one and say so; false: stop."),
+    ] = True
+    max_processes: Annotated[
+        int,
+        _option(
+            "Most processes remembered, the ended ones that others still refer to included. "
+            "Beyond it, ended ones that nobody refers to go first, then the longest ended.",
+            ge=1024,
+            le=2**22,
+        ),
+    ] = 131072
+    ring_buffer: Annotated[
+        Size,
+        _option("Size of the eBPF ring buffer; a power of two.", min=64 * 2**10, max=2**30),
+    ] = Size(4 * 2**20)
+    args_limit: Annotated[
+        Size,
+        _option(
+            "Most bytes of a program's arguments that the tracer reads; the audit records have "
+            "all of them.",
+            min=256,
+            max=32 * 2**10,
+        ),
+    ] = Size(4 * 2**10)
+
+    def __post_init__(self) -> None:
+        """Refuse a ring size that the kernel would refuse."""
+        if self.ring_buffer & (self.ring_buffer - 1):
+            wrong = f"{show(self.ring_buffer)} is not a power of two"
+            raise InvalidError("ring_buffer", wrong, "64KiB, 128KiB, ... 8MiB, 16MiB, ... 1GiB")
+
+
+_OWNER_HELP = "A name or a numeric id; not set: that of the daemon."
+
+
+class RotateSettings(Section, frozen=True, kw_only=True):
+    """When a new file is begun, and what happens to the old ones."""
+
+    size: Annotated[
+        Size,
+        _option(
+            "Begin a new file before this one gets larger; 0: never. Sizes are written as 10MB "
+            "(10,000,000) or 10MiB (10,485,760).",
+            live=True,
+            min=0,
+            max=2**40,
+        ),
+    ] = Size(100 * 2**20)
+    interval: Annotated[
+        Duration,
+        _option(
+            "Begin a new file this long after the last; 0: never. Durations are written as 500ms, "
+            "2s, 10m, 1h30m or 7d.",
+            live=True,
+            min=0,
+            max=366 * 86400,
+        ),
+    ] = Duration(0)
+    keep: Annotated[int, _option("How many old files are kept.", live=True, ge=0, le=10000)] = 7
+    compress: Annotated[bool, _option("Compress old files with gzip.", live=True)] = True
+
+
+class FileSettings(Section, frozen=True, kw_only=True):
+    """Lines go to a file. It is opened anew on SIGHUP, for logrotate."""
+
+    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+    path: Annotated[Path, _option("The file.", live=True)] = Path("/var/log/sessiond/events.ndjson")
+    mode: Annotated[Mode, _option("The file's permissions.", live=True)] = Mode(0o600)
+    owner: Annotated[
+        str | int | None, _option(f"The file's owner. {_OWNER_HELP}", live=True, example="root")
+    ] = None
+    group: Annotated[
+        str | int | None, _option(f"The file's group. {_OWNER_HELP}", live=True, example="adm")
+    ] = None
+    rotate: RotateSettings = RotateSettings()
+
+
+class BackoffSettings(Section, frozen=True, kw_only=True):
+    """How long to wait before connecting again."""
+
+    init: Annotated[
+        Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
+    ] = Duration(0.1)
+    max: Annotated[Duration, _option("The longest wait.", live=True, min=0.01, max=86400)] = (
+        Duration(10)
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a first wait above the longest."""
+        if self.init > self.max:
+            wrong = f"init ({show(self.init)}) is longer than max ({show(self.max)})"
+            raise InvalidError("", wrong, "init at most as long as max")
+
+
+class SocketSettings(Section, frozen=True, kw_only=True):
+    """Lines go to a reader that listens; sessiond connects, and connects again."""
+
+    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+    type: Annotated[
+        Literal["unix_stream", "unix_datagram", "tcp"],
+        _option("unix_datagram: one datagram is one line.", live=True),
+    ] = "unix_stream"
+    address: Annotated[
+        str,
+        _option(
+            "A unix socket's absolute path (@name for an abstract one), or host:port for tcp "
+            "([::1]:5044 for IPv6).",
+            live=True,
+            allowed="an absolute path, @name or host:port",
+            example="/run/collector/events.sock",
+        ),
+    ]
+    backoff: BackoffSettings = BackoffSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse an address that doesn't fit the type."""
+        if self.type == "tcp":
+            self.host_and_port()
+        elif not re.fullmatch(r"[/@][^\0]+", self.address) or len(os.fsencode(self.address)) > 107:
+            wrong = f"{show(self.address)} is no address of a {self.type} socket"
+            raise InvalidError("address", wrong, "an absolute path or @name, of at most 107 bytes")
+
+    def host_and_port(self) -> tuple[str, int]:
+        """Split a tcp address; raises ValueError when it is none."""
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]/]+)):(\d{1,5})", self.address)
+        if match is None or not 0 < int(match[3]) < 65536:
+            wrong = f"{show(self.address)} is no address of a tcp socket"
+            raise InvalidError("address", wrong, "host:port, such as localhost:5044")
+        return match[1] or match[2], int(match[3])
+
+
+class ConsoleSettings(Section, frozen=True, kw_only=True):
+    """Lines go to standard output."""
+
+    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+
+
+class SpoolSettings(Section, frozen=True, kw_only=True):
+    """Where lines wait on disk while a file or socket can't take them."""
+
+    path: Annotated[
+        Path | None,
+        _option(
+            "The directory. Not set: spool in state_directory.",
+            example="/var/lib/sessiond/spool",
+        ),
+    ] = None
+    max_size: Annotated[
+        Size,
+        _option("Most bytes kept for an output; 0: nothing is kept on disk.", min=0, max=2**44),
+    ] = Size(512 * 2**20)
+    drop: Annotated[
+        Literal["oldest", "newest"], _option("Which lines go when the spool is full.")
+    ] = "oldest"
+
+
+class OutputSettings(Section, frozen=True, kw_only=True):
+    """Where the lines go: any of file, socket and console. With none of them: to the file."""
+
+    file: FileSettings | None = None
+    socket: SocketSettings | None = None
+    console: ConsoleSettings | None = None
+    spool: SpoolSettings = SpoolSettings()
+    queue_size: Annotated[
+        Size,
+        _option(
+            "Most bytes that wait in memory for an output that takes nothing, not even into its "
+            "spool: a disk that hangs.",
+            live=True,
+            min=2**20,
+            max=2**40,
+        ),
+    ] = Size(64 * 2**20)
+
+    def __post_init__(self) -> None:
+        """Drop what is not enabled; without any output, write the file."""
+        configured = False
+        for name in ("file", "socket", "console"):
+            output = getattr(self, name)
+            configured = configured or output is not None
+            if output is not None and not output.enabled:
+                msgspec.structs.force_setattr(self, name, None)
+        if not configured:
+            msgspec.structs.force_setattr(self, "file", FileSettings())
+        elif self.file is None and self.socket is None and self.console is None:
+            raise InvalidError("", "every output is disabled", "enable file, socket or console")
+
+
+class RedactSettings(Section, frozen=True, kw_only=True):
+    """Secrets on command lines: what the patterns find is replaced before it is written."""
+
+    enabled: Annotated[
+        bool, _option("Redact arguments, those of parents and leaders too.", live=True)
+    ] = False
+    shipped_patterns: Annotated[
+        bool,
+        _option(
+            "Use the patterns that come with sessiond (passwords, tokens, URLs with credentials).",
+            live=True,
+        ),
+    ] = True
+    patterns: Annotated[
+        tuple[str, ...],
+        _option(
+            "Regular expressions (Python's) searched in the arguments, which are parted by NUL "
+            "(\\0); what their groups match is replaced, all that matched where there is none.",
+            live=True,
+        ),
+    ] = ()
+    pattern_files: Annotated[
+        tuple[str, ...],
+        _option(
+            "Files with such patterns (absolute paths, * and ? allowed), one a line, # begins a "
+            "comment.",
+            live=True,
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no regular expression."""
+        for index, pattern in enumerate(self.patterns):
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                wrong = f"{show(pattern)} is no regular expression: {error}"
+                raise InvalidError(f"patterns[{index}]", wrong, "Python's syntax") from None
+
+
+Relative = Literal["parent", "group_leader", "session_leader", "entry_leader"]
+
+
+class EventSettings(Section, frozen=True, kw_only=True):
+    """What a line holds."""
+
+    event_actions: Annotated[
+        Literal["ecs", "auditbeat"],
+        _option(
+            "Names in event.action: exec, end, ... as Session View has them, or Auditbeat's "
+            "(executed, ...).",
+            live=True,
+        ),
+    ] = "ecs"
+    host_fields: Annotated[
+        Literal["session_view", "full", "minimal"],
+        _option(
+            "How much of the host each line repeats: what Session View shows, everything, or its "
+            "name and id alone.",
+            live=True,
+        ),
+    ] = "session_view"
+    relatives: Annotated[
+        tuple[Relative, ...],
+        _option(
+            "Which relatives of a process are written in full; the others are reduced to what the "
+            "process tree needs (entity_id, pid, start).",
+            live=True,
+        ),
+    ] = ("parent", "group_leader", "session_leader", "entry_leader")
+    fork_events: Annotated[
+        bool, _option("Write an event for each fork, also where no exec follows.", live=True)
+    ] = False
+    max_args_bytes: Annotated[
+        Size,
+        _option(
+            "Most bytes of a process's arguments that are written; what is cut is told in "
+            "sessiond.truncated.",
+            live=True,
+            min=256,
+            max=4 * 2**20,
+        ),
+    ] = Size(2**20)
+    include_cgroup: Annotated[
+        bool, _option("Write the process's control group to sessiond.cgroup.", live=True)
+    ] = False
+    include_namespaces: Annotated[
+        bool, _option("Write the process's namespaces to sessiond.namespaces.", live=True)
+    ] = False
+    redact: RedactSettings = RedactSettings()
+
+
+class LoggingSettings(Section, frozen=True, kw_only=True):
+    """The daemon's own log (not the events)."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], _option("The least that is told.", live=True)
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json", "journal"],
+        _option(
+            "console and json go to standard error; journal goes to systemd's with fields. auto: "
+            "journal under systemd, console otherwise."
+        ),
+    ] = "auto"
+
+
+class CanarySettings(Section, frozen=True, kw_only=True):
+    """A process started from time to time, to see it come back through audit and the tracer.
+
+    Its exec and end are written with sessiond.canary: true, as a heartbeat. One that does not come
+    back is a health problem, and the service manager's watchdog is no longer fed.
+    """
+
+    interval: Annotated[
+        Duration, _option("How often one is started; 0: never.", live=True, min=0, max=86400)
+    ] = Duration(30)
+    timeout: Annotated[
+        Duration, _option("How long it may take to come back.", live=True, min=1, max=3600)
+    ] = Duration(10)
+
+
+class StatusSocketSettings(Section, frozen=True, kw_only=True):
+    """The unix socket that `sessiond status` asks."""
+
+    enabled: Annotated[bool, _option("false: nobody can ask.")] = True
+    path: Annotated[
+        Path | None,
+        _option(
+            "The socket. Not set: status.sock in runtime_directory.",
+            example="/run/sessiond/status.sock",
+        ),
+    ] = None
+    mode: Annotated[
+        Mode,
+        _option(
+            "The socket's permissions. Whoever they let in must also be root, the owner, the "
+            "daemon's user or in the group."
+        ),
+    ] = Mode(0o660)
+    owner: Annotated[
+        str | int | None, _option(f"The socket's owner. {_OWNER_HELP}", example="root")
+    ] = None
+    group: Annotated[
+        str | int | None,
+        _option(
+            "The group whose members may ask; the daemon must be in it, or be root. Not set: "
+            "none may.",
+            example="sessiond",
+        ),
+    ] = None
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole configuration; ``Config()`` is the built-in defaults."""
+
+    auditd: AuditdSettings = AuditdSettings()
+    session_metadata: SessionMetadataSettings = SessionMetadataSettings()
+    output: OutputSettings = OutputSettings()
+    event: EventSettings = EventSettings()
+    logging: LoggingSettings = LoggingSettings()
+    status_socket: StatusSocketSettings = StatusSocketSettings()
+    canary: CanarySettings = CanarySettings()
+    state_directory: Annotated[
+        Path, _option("What must outlive a restart: the spool, the state of the process table.")
+    ] = Path("/var/lib/sessiond")
+    runtime_directory: Annotated[
+        Path, _option("What must not outlive a boot: the status socket.")
+    ] = Path("/run/sessiond")
+
+    @property
+    def spool_path(self) -> Path:
+        """The spool's directory, the default filled in."""
+        return self.output.spool.path or self.state_directory / "spool"
+
+    @property
+    def status_socket_path(self) -> Path:
+        """The status socket, the default filled in."""
+        return self.status_socket.path or self.runtime_directory / "status.sock"

@@ -1,0 +1,264 @@
+"""From the configuration to the parts it describes: pipelines and outputs.
+
+The daemon, ``replay`` and the tests all get their pipeline here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from sessiond.audit.rules import libaudit
+from sessiond.config.load import expand, group_id, user_id
+from sessiond.config.quantities import show
+from sessiond.config.schema import Config, RedactSettings, SocketSettings
+from sessiond.ecs import audit_event, redaction
+from sessiond.ecs.audit_cache import AuditEventCache
+from sessiond.ecs.audit_event import AuditEventEncoder
+from sessiond.ecs.line import DocumentEncoder
+from sessiond.ecs.process import NameLookup as ProcessNames
+from sessiond.ecs.process import ProcessEncoder
+from sessiond.ecs.redaction import Redactor, read_patterns
+from sessiond.errors import ConfigError
+from sessiond.output import (
+    ConsoleOutput,
+    DatagramOutput,
+    Delivery,
+    FileOutput,
+    OutputThread,
+    Sink,
+    Spool,
+    StreamOutput,
+)
+from sessiond.pipeline.event_writer import Encoders
+from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
+from sessiond.process import container
+from sessiond.process.entity_id import identifier
+from sessiond.process.table import ProcessTable
+from sessiond.system.account_names import AccountNames, NoAccountNames
+from sessiond.system.files import read_trusted
+from sessiond.system.host import HostFacts
+from sessiond.units import SECOND
+
+# What identifies a host and a boot in events made from a log: the log doesn't tell.
+_OFFLINE: Final = ("log", "log")
+
+_SHIPPED_PATTERNS: Final = Path(redaction.__file__).with_name("redact.patterns")
+
+
+def names(config: Config) -> AccountNames | NoAccountNames:
+    """Make the source of user and group names."""
+    return AccountNames() if config.auditd.resolve_ids else NoAccountNames()
+
+
+def live_pipeline(
+    config: Config,
+    names: AccountNames | NoAccountNames,
+    host: HostFacts,
+    *,
+    boot_time: int,
+    source: str,
+    exact: bool,
+    audited: frozenset[str],
+    exec_by_source: bool = False,
+) -> Pipeline:
+    """Make the daemon's pipeline.
+
+    ``boot_time`` is in ns since the epoch; ``source`` and ``exact`` say where process events come
+    from; ``audited`` are the system calls that the loaded rules can bring events of;
+    ``exec_by_source`` writes execs without an audit event.
+    """
+    options = PipelineOptions(
+        source=source,
+        exact=exact,
+        audited=audited,
+        exec_by_source=exec_by_source,
+        fork_events=config.event.fork_events,
+        include_namespaces=config.event.include_namespaces,
+        include_cgroup=config.event.include_cgroup,
+        max_args_bytes=config.event.max_args_bytes,
+        assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
+        max_in_flight=config.auditd.reassembler.max_in_flight,
+    )
+    return _pipeline(
+        config,
+        options,
+        names,
+        machine_and_boot=(host.id, host.boot_id),
+        boot_time=boot_time,
+        host_block=host.block(config.event.host_fields),
+    )
+
+
+def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
+    """Make the pipeline of ``replay``: nothing of this host is in what it writes."""
+    options = PipelineOptions(
+        source="auditd",
+        exact=False,
+        max_args_bytes=config.event.max_args_bytes,
+        assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
+        replay=True,
+    )
+    return _pipeline(config, options, names, machine_and_boot=_OFFLINE, boot_time=0, host_block={})
+
+
+def encode_live(
+    pipeline: Pipeline,
+    config: Config,
+    names: AccountNames | NoAccountNames,
+    host: HostFacts,
+    *,
+    boot_time: int,
+) -> None:
+    """Let the daemon's pipeline write its lines as another configuration wants them."""
+    pipeline.encode_with(
+        _encoders(
+            config,
+            names,
+            machine_and_boot=(host.id, host.boot_id),
+            boot_time=boot_time,
+            host_block=host.block(config.event.host_fields),
+        )
+    )
+
+
+def _pipeline(
+    config: Config,
+    options: PipelineOptions,
+    names: ProcessNames,
+    *,
+    machine_and_boot: tuple[str, str],
+    boot_time: int,
+    host_block: Mapping[str, Any],
+) -> Pipeline:
+    identify = identifier(*machine_and_boot)
+    encoders = _encoders(
+        config,
+        names,
+        machine_and_boot=machine_and_boot,
+        boot_time=boot_time,
+        host_block=host_block,
+    )
+    return Pipeline(
+        options,
+        table=ProcessTable(identify, max_processes=config.session_metadata.max_processes),
+        encoders=encoders,
+        syscall_name=syscall_name,
+        context=container_fields,
+    )
+
+
+def _encoders(
+    config: Config,
+    names: ProcessNames,
+    *,
+    machine_and_boot: tuple[str, str],
+    boot_time: int,
+    host_block: Mapping[str, Any],
+) -> Encoders:
+    redact = redactor(config.event.redact)
+    full = frozenset(config.event.relatives)
+    return Encoders(
+        ProcessEncoder(names, boot_time, full=full, redact=redact),
+        DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot)),
+        AuditEventCache(
+            _describer(config, names),
+            auditbeat_actions=config.event.event_actions == "auditbeat",
+            redact=redact,
+        ),
+    )
+
+
+def redactor(settings: RedactSettings) -> Redactor | None:
+    """Make what takes secrets out of command lines, None where nobody wants that.
+
+    Raises ConfigError for a pattern file that can't be read, could be changed by others, or has a
+    line that is no regular expression.
+    """
+    if not settings.enabled:
+        return None
+    files = expand("event.redact.pattern_files", settings.pattern_files)
+    texts = [(str(file), read_trusted(file)) for file in files]
+    if settings.shipped_patterns:
+        texts.insert(0, (str(_SHIPPED_PATTERNS), _SHIPPED_PATTERNS.read_text("utf-8")))
+    patterns = []
+    for source, text in texts:
+        for line, pattern in read_patterns(text):
+            try:
+                patterns.append(re.compile(pattern))
+            except (re.error, OverflowError, RecursionError) as error:
+                wrong = f"{source}:{line}: {show(pattern)} is no regular expression: {error}"
+                raise ConfigError(wrong) from None
+    return Redactor([*patterns, *map(re.compile, settings.patterns)])
+
+
+def syscall_name(arch: bytes, number: bytes) -> str:
+    """Name the system call of a SYSCALL record's arch= and syscall=; "" where nobody knows it."""
+    try:
+        return libaudit.syscall_name(int(number), int(arch, 16)) or ""
+    except ValueError:
+        return ""
+
+
+@lru_cache(maxsize=1024)
+def container_fields(cgroup: bytes) -> Mapping[str, Any]:
+    """The ECS fields of the container that a cgroup is, none where it is no container."""
+    found = container.identify(cgroup)
+    return found.fields() if found is not None else {}
+
+
+def _describer(config: Config, names: ProcessNames) -> AuditEventEncoder:
+    options = audit_event.Options(
+        resolve_ids=config.auditd.resolve_ids,
+        include_raw_message=config.auditd.include_raw_message,
+        include_warnings=config.auditd.include_warnings,
+    )
+    return AuditEventEncoder(names, libaudit, options)
+
+
+def outputs(config: Config) -> list[OutputThread]:
+    """Make what the configuration calls outputs; none is open yet. Raises ConfigError."""
+    made: list[OutputThread] = []
+    settings = config.output
+    if settings.file is not None:
+        file = settings.file
+        sink = FileOutput(
+            str(file.path),
+            mode=file.mode,
+            owner=user_id("output.file.owner", file.owner),
+            group=group_id("output.file.group", file.group),
+            rotate_size=file.rotate.size or None,
+            rotate_interval=file.rotate.interval or None,
+            keep=file.rotate.keep,
+            compress=file.rotate.compress,
+        )
+        made.append(_writer(config, "file", sink))
+    if settings.socket is not None:
+        made.append(_writer(config, "socket", _socket(settings.socket)))
+    if settings.console is not None:
+        made.append(_writer(config, "console", ConsoleOutput()))
+    return made
+
+
+def _socket(settings: SocketSettings) -> Sink:
+    waits = settings.backoff.init, settings.backoff.max
+    if settings.type == "tcp":
+        host, port = settings.host_and_port()
+        return StreamOutput(host=host, port=port, backoff=waits)
+    if settings.type == "unix_datagram":
+        return DatagramOutput(path=settings.address, backoff=waits)
+    return StreamOutput(path=settings.address, backoff=waits)
+
+
+def _writer(config: Config, name: str, sink: Sink) -> OutputThread:
+    settings = config.output.spool
+    spool = None
+    # Who reads a terminal has seen it or not: what waits for it is not kept for the next time.
+    if settings.max_size and name != "console":
+        spool = Spool(str(config.spool_path / name), max_size=settings.max_size, drop=settings.drop)
+    queue_size = config.output.queue_size
+    delivery = Delivery(sink, spool=spool, queue_size=queue_size, drop=settings.drop)
+    return OutputThread(delivery, queue_size=queue_size, drop=settings.drop)

@@ -1,0 +1,75 @@
+"""What is wrong with us and around us: told once when it begins and once when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from sessiond.pipeline.pipeline import Pipeline
+
+log = structlog.get_logger()
+
+
+class Health:
+    """The problems of now, each told in the log and in the stream when it comes and when it goes.
+
+    ``problems`` are reasons by the thing that is in trouble; ``told`` counts what was told.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Start healthy; ``pipeline`` writes the events."""
+        self.problems: dict[str, str] = {}
+        self.told = 0
+        self._pipeline = pipeline
+
+    def degraded(
+        self,
+        what: str,
+        reason: str,
+        time: int,
+        *,
+        details: Mapping[str, Any] | None = None,
+        window: tuple[int, int] | None = None,
+    ) -> None:
+        """Note that ``what`` is in trouble since ``time`` (ns since boot), if it was not before.
+
+        ``window`` is the time in which it happened, where that is known no better.
+        """
+        if what in self.problems:
+            return
+        self.problems[what] = reason
+        more = dict(details or {})
+        log.warning("degraded", what=what, reason=reason, **more)
+        self._tell("sessiond-degraded", what, reason, time, more, window)
+
+    def recovered(self, what: str, time: int, reason: str = "") -> None:
+        """Note that ``what`` is well again, if it was not; ``reason`` tells why."""
+        before = self.problems.pop(what, None)
+        if before is None:
+            return
+        reason = reason or "it is over"
+        log.info("recovered", what=what, reason=reason, before=before)
+        self._tell("sessiond-recovered", what, reason, time, {}, None)
+
+    def status(self) -> dict[str, Any]:
+        """Return the state and the problems, as ``sessiond status`` shows them."""
+        return {
+            "state": "degraded" if self.problems else "healthy",
+            "problems": [f"{what}: {reason}" for what, reason in self.problems.items()],
+            "told": self.told,
+        }
+
+    def _tell(
+        self,
+        action: str,
+        what: str,
+        reason: str,
+        time: int,
+        details: dict[str, Any],
+        window: tuple[int, int] | None,
+    ) -> None:
+        self.told += 1
+        told = {"health": {"what": what, "reason": reason, **details}}
+        self._pipeline.lines.own(action, time, told, f"{what}: {reason}", window=window)

@@ -1,0 +1,211 @@
+"""What is looked at every second: the kernel's counters and settings, and whether all still moves.
+
+Whatever is found is told in the log, in the stream and in ``status``, and put back where the
+configuration allows that (``auditd.reconcile``).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from sessiond.audit.kernel.client import KernelAuditStatus
+from sessiond.audit.kernel.controller import AuditController
+from sessiond.audit.kernel.monitor import AuditDrift, AuditMonitor
+from sessiond.config.schema import Config
+from sessiond.daemon.health import Health, log
+from sessiond.daemon.self_test import SelfTest
+from sessiond.errors import AuditUnavailableError
+from sessiond.pipeline.pipeline import ConfigChange, Pipeline
+from sessiond.system import log as logs
+
+# How long, in seconds, a loss or congestion counts as a problem after it was last seen.
+LASTING: Final = 5.0
+# How long, in seconds, a change of the audit configuration explains what is found.
+EXPLAINS: Final = 5.0
+
+
+class Monitor:
+    """Watches the kernel's side for one pipeline; ``look`` is to be called once a second."""
+
+    def __init__(
+        self, config: Config, audit: AuditController, pipeline: Pipeline, health: Health, time: int
+    ) -> None:
+        """Take everything as it is at ``time`` (ns since boot): what differs later is news."""
+        self.canary = SelfTest(
+            pipeline, interval=config.canary.interval, timeout=config.canary.timeout
+        )
+        self._config = config
+        self._audit = audit
+        self._pipeline = pipeline
+        self._health = health
+        self._throttle = logs.Throttle(log)
+        self._guard = AuditMonitor(audit, config.auditd)
+        self._looked = time
+        self._kernel_lost = audit.client.status().lost
+        self._dropped = audit.client.dropped
+        self._congested = 0
+        self._malformed = 0
+        self._pings = 0
+        self._until: dict[str, float] = {}
+        self._seen: dict[str, AuditDrift] = {}
+        self._changes: list[tuple[float, ConfigChange]] = []
+        self._repaired: dict[str, str] = {}
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with another configuration, and with the rules it loaded."""
+        self._config = config
+        self._guard = AuditMonitor(self._audit, config.auditd)
+        self.canary.interval = config.canary.interval
+        self.canary.timeout = config.canary.timeout
+        self.canary.forget()
+
+    def look(self, time: int, clock: float) -> None:
+        """Look at everything; ``time`` is in ns since boot, ``clock`` in monotonic seconds."""
+        try:
+            status = self._audit.client.status()
+            lost = self._losses(status, time, clock)
+            self._guarded(status, time, clock, lost=lost)
+        except AuditUnavailableError as error:
+            self._health.degraded("audit", str(error), time)
+        else:
+            self._health.recovered("audit", time)
+        self._looked = time
+        for what in [what for what, until in self._until.items() if until <= clock]:
+            del self._until[what]
+            self._health.recovered(what, time)
+        self._canary(time, clock)
+        self._throttle.flush()
+
+    def reset(self) -> None:
+        """Count anew from here: the audit socket is another one."""
+        self._dropped = self._audit.client.dropped
+
+    # Counters
+
+    def _losses(self, status: KernelAuditStatus, time: int, clock: float) -> bool:
+        """Tell what was lost since the last look; return whether anything was."""
+        # Somebody may have reset the counter (auditctl --reset-lost).
+        lost = status.lost - self._kernel_lost if status.lost >= self._kernel_lost else status.lost
+        self._kernel_lost = status.lost
+        client = self._audit.client
+        if lost:
+            reason = f"the backlog of {status.backlog_limit} records was full"
+            if status.rate_limit:
+                reason += f", or the limit of {status.rate_limit} records/s was exceeded"
+            if client.multicast:
+                reason += ", or the audit daemon too slow, and then they are not lost to us"
+            self._lost("kernel", lost, reason, time)
+            self._for_now("audit backlog", f"the kernel lost {lost} records: {reason}", time, clock)
+        dropped = client.dropped
+        missed, self._dropped = dropped - self._dropped, dropped
+        if missed > 0 and client.multicast:
+            reason = "the receive buffer was full"
+            self._lost("socket", missed, reason, time)
+            self._for_now("audit socket", f"{missed} records were lost: {reason}", time, clock)
+        congested = client.counters.congested
+        if congested != self._congested and not client.multicast:
+            reason = "the receive buffer was full; the kernel kept the records in its backlog"
+            self._for_now("audit socket", reason, time, clock)
+        self._congested = congested
+        malformed = self._pipeline.malformed
+        if malformed != self._malformed:
+            self._lost("record", malformed - self._malformed, "they could not be read", time)
+            self._malformed = malformed
+        pings = client.counters.pings
+        if pings != self._pings:
+            self._pings = pings
+            reason = f"{client.pinged_by} tried to take our place; the kernel refused"
+            self._for_now("audit rival", reason, time, clock)
+        return bool(lost)
+
+    def _lost(self, hop: str, number: int, reason: str, time: int) -> None:
+        self._pipeline.lost(time, hop, number, reason, since=self._looked)
+        self._throttle.warning("lost", key=hop, hop=hop, number=number, reason=reason)
+
+    def _for_now(self, what: str, reason: str, time: int, clock: float) -> None:
+        """Count ``what`` as a problem until nothing was seen of it for a while."""
+        self._health.degraded(what, reason, time, window=(self._looked, time))
+        self._until[what] = clock + LASTING
+
+    # Settings and rules
+
+    def _guarded(self, status: KernelAuditStatus, time: int, clock: float, *, lost: bool) -> None:
+        """Find what others have changed, say who it was, and put it back."""
+        while self._pipeline.notices:
+            change = self._pipeline.notices.popleft()
+            if change.pid not in (os.getpid(), self._audit.owner):
+                self._changes.append((clock, change))
+        self._changes = [each for each in self._changes if each[0] > clock - EXPLAINS]
+        found = {each.what: each for each in self._guard.find(status, clock, lost=lost)}
+        for what in [what for what in self._seen if what not in found]:
+            del self._seen[what]
+            self._health.recovered(what, time, self._repaired.pop(what, ""))
+        for what, finding in found.items():
+            if what not in self._seen:
+                self._seen[what] = finding
+                if self._explanation(what) is None and not self._audit.client.multicast:
+                    continue  # the record that says who it was may be on its way
+            self._tell(finding, time)
+            self._repair(finding, clock)
+
+    def _tell(self, finding: AuditDrift, time: int) -> None:
+        if finding.what in self._health.problems:
+            return
+        reason, details = finding.reason, {}
+        change = self._explanation(finding.what)
+        if change is not None:
+            details = {"by": _who(change)}
+            reason += f" (by {_in_words(change)})"
+        window = (self._looked, time)
+        self._health.degraded(finding.what, reason, time, details=details, window=window)
+
+    def _explanation(self, what: str) -> ConfigChange | None:
+        """Return the last change that can have led to a finding: op=set audit_enabled=0, ..."""
+        word = "rule" if what == "audit rules" else what.replace(" ", "_")
+        word = {"audit_owner": "audit_pid", "audit_lock": "audit_enabled"}.get(word, word)
+        changes = [change for _, change in self._changes if word in change.text]
+        return changes[-1] if changes else None
+
+    def _repair(self, finding: AuditDrift, clock: float) -> None:
+        if not self._config.auditd.reconcile:
+            return
+        try:
+            done = self._guard.repair(finding, clock)
+        except AuditUnavailableError as error:
+            self._throttle.warning(
+                "not_repaired", key=finding.what, what=finding.what, reason=str(error)
+            )
+            return
+        if done is not None:
+            self._repaired[finding.what] = done
+            log.info("repaired", what=finding.what, done=done)
+
+    # The canary
+
+    def _canary(self, time: int, clock: float) -> None:
+        audit_well = not any(what.startswith("audit") for what in self._health.problems)
+        self.canary.look(clock, audit_well=audit_well)
+        if self.canary.failure is None:
+            self._health.recovered("canary", time)
+        else:
+            self._health.degraded("canary", self.canary.failure, time)
+
+
+def _who(change: ConfigChange) -> dict[str, Any]:
+    who = {
+        "auid": None if change.auid is None else str(change.auid),
+        "user": change.user,
+        "pid": change.pid,
+        "process": change.comm,
+        "change": change.text or None,
+    }
+    return {name: value for name, value in who.items() if value is not None}
+
+
+def _in_words(change: ConfigChange) -> str:
+    user = "a process without a login uid"
+    if change.auid is not None:
+        user = f"{change.user or 'the user'} (auid {change.auid})"
+    program = f", {change.comm} (pid {change.pid})" if change.comm else ""
+    return f"{user}{program}: {change.text}"

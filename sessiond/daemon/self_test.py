@@ -1,0 +1,119 @@
+"""A process that we start from time to time, to see it come back: the proof of the whole way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import Final
+
+import structlog
+
+from sessiond.pipeline.event_writer import Probe
+from sessiond.pipeline.pipeline import Pipeline
+
+_PATH: Final = "/usr/bin:/bin"
+_ARGUMENT: Final = "sessiond-canary"
+
+log = structlog.get_logger()
+
+
+class SelfTest:
+    """Starts a canary every ``interval`` seconds, and has it back within ``timeout`` or not.
+
+    ``failure`` says what is wrong, None while all is well. Its exec and its end are in the output,
+    marked by ``sessiond.daemon.self_test``: they are a heartbeat for whoever reads that.
+
+    Rules may leave out what we start. So the first canary after a change of rules finds out whether
+    audit can see it; from then on it must, or it needn't.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, interval: float, timeout: float) -> None:
+        """Take seconds; an ``interval`` of 0 means that there are no canaries."""
+        self.interval = interval
+        self.timeout = timeout
+        self.failure: str | None = None
+        self.blind = False
+        self.seen = 0
+        self._pipeline = pipeline
+        self._program = shutil.which("true", path=_PATH)
+        self._audited: bool | None = None  # whether audit can see canaries
+        self._started = 0.0
+        self._due: float | None = None
+        self._ended: list[int] = []  # canaries that were let go, and must still be waited for
+
+    def forget(self) -> None:
+        """Find out anew whether audit can see canaries: the rules have changed."""
+        self._audited = None
+
+    def look(self, now: float, *, audit_well: bool) -> None:
+        """Start a canary when it is time, or judge the one that is on its way.
+
+        ``now`` is in monotonic seconds. ``audit_well`` says that nothing is known to keep audit
+        from telling: otherwise only the process source has to see it.
+        """
+        self._reap()
+        if not self.interval or self._program is None:
+            self.close()
+            return
+        canary = self._pipeline.lines.canary
+        if canary is not None:
+            self._judge(canary, now, audit_well=audit_well)
+        elif self._due is None:
+            self._due = now + self.interval
+        elif now >= self._due:
+            self._due = now + self.interval
+            self._start(self._program, now)
+
+    def close(self) -> None:
+        """Let go of the canary that is on its way."""
+        canary, self._pipeline.lines.canary = self._pipeline.lines.canary, None
+        if canary is not None:
+            # Until here it was a zombie, so that nobody else could have its pid.
+            self._ended.append(canary.pid)
+            self._reap()
+
+    def _reap(self) -> None:
+        for pid in list(self._ended):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+            self._ended.remove(pid)
+
+    def _start(self, program: str, now: float) -> None:
+        try:
+            pid = os.posix_spawn(program, [program, _ARGUMENT], {})
+        except OSError as error:
+            # Too many processes, or no memory: the host's trouble, and nothing about our way.
+            log.warning("canary_not_started", program=program, reason=error.strerror)
+            return
+        self._started = now
+        self._pipeline.lines.canary = Probe(pid)
+
+    def _judge(self, canary: Probe, now: float, *, audit_well: bool) -> None:
+        options = self._pipeline.options
+        must_trace = options.exact
+        may_audit = "execve" in options.audited and self._audited is not False
+        must_audit = may_audit and bool(self._audited) and audit_well
+        if not canary.traced:
+            process = self._pipeline.table.get(canary.pid)
+            canary.traced = process is not None and any(s.executed for s in process.states)
+        late = now - self._started >= self.timeout
+        waits_for_audit = (must_audit or may_audit) and not canary.audited and audit_well
+        if (waits_for_audit or (must_trace and not canary.traced)) and not late:
+            return
+        self.blind = must_trace and not canary.traced
+        if must_audit and not canary.audited:
+            self.failure = f"a process of ours was not seen by audit for {self.timeout:g} s"
+        elif self.blind:
+            self.failure = (
+                f"a process of ours was not seen by {options.source} for {self.timeout:g} s"
+            )
+        else:
+            self.failure = None
+            self.seen += 1
+        if may_audit and self._audited is None and audit_well:
+            self._audited = canary.audited
+            if not canary.audited:
+                log.warning("canary_not_audited", reason="the rules leave out what sessiond starts")
+        self.close()

@@ -1,0 +1,209 @@
+"""What an audit event says, as pieces of JSON that a line is put together from.
+
+A host runs the same programs as the same users over and over: but for a few numbers, what the audit
+records say of an exec or an end has been said before. Those pieces are remembered as bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import orjson
+
+from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.record import EXECVE, PROCTITLE, SYSCALL, arguments
+from sessiond.ecs.audit_fields import MAX_SEQUENCE, title_of
+from sessiond.ecs.redaction import Redactor
+
+AUDITBEAT_ACTIONS: Final = {"exec": "executed", "exec-failed": "executed", "setsid": ""}
+
+# How many descriptions are remembered, and for how long (ms): names may change.
+_MOST: Final = 1024
+_VALID: Final = 5_000
+_NUMBERS: Final = ("a0", "a1", "a2", "a3")
+
+
+class AuditEventEncoder(Protocol):
+    """Turns an audit event into the audit side of its document."""
+
+    def describe(
+        self, event: AuditEvent, *, enriched: bool = False
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The document, and what could not be read; ``enriched``: the process is told by others."""
+        ...
+
+
+class EncodedAuditEvent:
+    """A document in pieces, each the JSON of an object's members without the braces.
+
+    ``event`` and ``auditd`` are those objects; ``rest`` are the other members, each with a comma
+    before it. ``title`` is process.title.
+    """
+
+    __slots__ = ("action", "auditd", "event", "rest", "title", "warnings")
+
+    def __init__(
+        self,
+        action: str,
+        event: bytes,
+        auditd: bytes,
+        rest: bytes,
+        title: str | None,
+        warnings: list[str],
+    ) -> None:
+        """Take the pieces."""
+        self.action = action
+        self.event = event
+        self.auditd = auditd
+        self.rest = rest
+        self.title = title
+        self.warnings = warnings
+
+
+class _Remembered:
+    """A description without the numbers that differ from event to event."""
+
+    __slots__ = ("action", "auditd", "data", "event", "rest", "time")
+
+    def __init__(
+        self, time: int, action: str, event: bytes, auditd: bytes, data: bytes, rest: bytes
+    ) -> None:
+        self.time = time
+        self.action = action
+        self.event = event
+        self.auditd = auditd
+        self.data = data
+        self.rest = rest
+
+
+class AuditEventCache:
+    """Makes descriptions of events, and remembers those of execs and ends."""
+
+    def __init__(
+        self,
+        describer: AuditEventEncoder,
+        *,
+        auditbeat_actions: bool = False,
+        redact: Redactor | None = None,
+    ) -> None:
+        """Take who reads the records; ``auditbeat_actions``: Auditbeat's names of actions.
+
+        ``redact`` takes the secrets out of what the records tell, where the user wants that.
+        """
+        self._describer = describer
+        self._redact = redact
+        self._auditbeat_actions = auditbeat_actions
+        self._remembered: dict[tuple[bytes, ...], _Remembered] = {}
+
+    def describe(self, event: AuditEvent, *, enriched: bool) -> EncodedAuditEvent:
+        """Describe any event; ``enriched``: of the process only the title is wanted."""
+        document, warnings = self._describe(event, enriched=enriched)
+        return self.encode(document, warnings, enriched=enriched)
+
+    def _describe(self, event: AuditEvent, *, enriched: bool) -> tuple[dict[str, Any], list[str]]:
+        document, warnings = self._describer.describe(event, enriched=enriched)
+        if self._redact is not None:
+            self._redact.document(document)
+            process = document.get("process", {})
+            if "title" in process:
+                process["title"] = _title(event, self._redact)
+            if "args" in process:
+                _, whole = arguments(event.records)
+                process["args"] = self._redact.arguments(process["args"], cut=not whole)
+        return document, warnings
+
+    def encode(
+        self, document: dict[str, Any], warnings: list[str], *, enriched: bool
+    ) -> EncodedAuditEvent:
+        """Make a description of a document, which is taken apart."""
+        action, described = self._event(document)
+        auditd = orjson.dumps(document.pop("auditd", {}))[1:-1]
+        title = document.get("process", {}).get("title") if enriched else None
+        rest = _rest(document, enriched=enriched)
+        return EncodedAuditEvent(action, described, auditd, rest, title, warnings)
+
+    def recall(self, event: AuditEvent) -> EncodedAuditEvent:
+        """Describe an execve or exit_group whose process is told by others."""
+        call = event.call
+        if not (call.a0 + call.a1 + call.a2 + call.a3).isalnum() or event.serial > MAX_SEQUENCE:
+            # No kernel writes that, but a log that is replayed may hold anything.
+            return self.describe(event, enriched=True)
+        key = _key(event)
+        remembered = self._remembered.get(key)
+        if remembered is None or not 0 <= event.time - remembered.time < _VALID:
+            document, warnings = self._describe(event, enriched=True)
+            auditd = document["auditd"]
+            # The texts of the records are each event's own.
+            if warnings or "messages" in auditd or "a0" not in auditd.get("data", {}):
+                return self.encode(document, warnings, enriched=True)
+            remembered = self._remember(key, event.time, document)
+        told = b'%b,"sequence":%d,"data":{%b,"a0":"%b","a1":"%b","a2":"%b","a3":"%b"}' % (
+            remembered.auditd,
+            event.serial,
+            remembered.data,
+            call.a0,
+            call.a1,
+            call.a2,
+            call.a3,
+        )
+        return EncodedAuditEvent(
+            remembered.action,
+            remembered.event,
+            told,
+            remembered.rest,
+            _title(event, self._redact),
+            [],
+        )
+
+    def _remember(self, key: tuple[bytes, ...], time: int, document: dict[str, Any]) -> _Remembered:
+        action, described = self._event(document)
+        auditd = document.pop("auditd")
+        del auditd["sequence"]
+        data = {name: value for name, value in auditd.pop("data").items() if name not in _NUMBERS}
+        if len(self._remembered) >= _MOST:
+            self._remembered.clear()
+        remembered = self._remembered[key] = _Remembered(
+            time,
+            action,
+            described,
+            orjson.dumps(auditd)[1:-1],
+            orjson.dumps(data)[1:-1],
+            _rest(document, enriched=True),
+        )
+        return remembered
+
+    def _event(self, document: dict[str, Any]) -> tuple[str, bytes]:
+        described = {"kind": "event", **document.pop("event")}
+        action: str = described["action"]
+        if self._auditbeat_actions:
+            described["action"] = AUDITBEAT_ACTIONS.get(action, action)
+            if not described["action"]:
+                del described["action"]
+        return action, orjson.dumps(described)[1:-1]
+
+
+def _key(event: AuditEvent) -> tuple[bytes, ...]:
+    """What the description depends on: the records, but for argv and the numbers."""
+    key: list[bytes] = []
+    for record in event.records:
+        text = record.text
+        if record.type == SYSCALL:
+            key += text[: text.find(b" a0=")], text[text.find(b" auid=") :]
+        elif record.type == EXECVE:
+            key.append(text[: text.find(b" ")])
+        elif record.type != PROCTITLE:
+            key.append(text)
+    return tuple(key)
+
+
+def _title(event: AuditEvent, redact: Redactor | None) -> str | None:
+    for record in event.records:
+        if record.type == PROCTITLE:
+            return title_of(record.text, redact)
+    return None
+
+
+def _rest(document: dict[str, Any], *, enriched: bool) -> bytes:
+    if enriched:
+        document.pop("process", None)
+    return b"," + orjson.dumps(document)[1:-1] if document else b""

@@ -1,0 +1,539 @@
+"""The audit side of a document: what the records of an event say, in ECS and ``auditd.*``.
+
+A field that isn't known is left out; one that can't be read as well, and a warning says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.record import Record, decode
+from sessiond.ecs import decoders
+from sessiond.ecs.audit_fields import (
+    CACHE_LIMIT,
+    MAX_SEQUENCE,
+    UNSET,
+    EventFields,
+    FieldReader,
+    integer,
+    text_of,
+)
+from sessiond.ecs.dates import timestamp
+from sessiond.ecs.normalizations import (
+    NAMES,
+    PEER,
+    RECORD_TYPES,
+    SOCKETCALLS,
+    SYSCALLS,
+    TOLD_BY_SYSCALL,
+    VARIANTS,
+    Normalization,
+    unknown_record,
+    unknown_syscall,
+)
+from sessiond.ecs.process import NameLookup
+from sessiond.ecs.users import Users
+from sessiond.text import display
+
+# What of a SYSCALL record has its own place in the document.
+_SYSCALL_PLACED: Final = frozenset(
+    "arch syscall success exit a0 a1 a2 a3 items ppid pid auid uid gid euid suid fsuid egid sgid "
+    "fsgid tty ses comm exe key".split()
+)
+# These things aren't files, though the event may have paths.
+_WITHOUT_FILE: Final = frozenset(("socket", "audit-config", "firewall"))
+
+_RESULTS: Final = {
+    "yes": ("success", "success"),
+    "success": ("success", "success"),
+    "1": ("success", "success"),
+    "no": ("fail", "failure"),
+    "failed": ("fail", "failure"),
+    "fail": ("fail", "failure"),
+    "0": ("fail", "failure"),
+}
+_VERDICTS: Final = {
+    "denied": _RESULTS["no"],
+    "granted": _RESULTS["yes"],
+    "allowed": _RESULTS["yes"],
+}
+_UNKNOWN: Final = ("unknown", "unknown")
+_INTERPRETERS: Final = re.compile(r"(?:python|perl|ruby|node|php|lua|java|bash|dash|sh|zsh)[\d.]*$")
+
+
+class Tables(Protocol):
+    """The names behind the kernel's numbers; ``sessiond.audit.rules.libaudit`` is one such."""
+
+    def arch_name(self, value: int, /) -> str | None:
+        """The machine's name of an AUDIT_ARCH_* value."""
+
+    def syscall_name(self, number: int, value: int, /) -> str | None:
+        """A syscall's name by its number and AUDIT_ARCH_* value."""
+
+    def message_type_name(self, number: int, /) -> str | None:
+        """A record type's name."""
+
+    def errno_name(self, number: int, /) -> str | None:
+        """A positive error number's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the configuration says: Auditbeat's options of the same names."""
+
+    resolve_ids: bool = True
+    include_raw_message: bool = False
+    include_warnings: bool = False
+
+
+class _Call(NamedTuple):
+    """What arch= and syscall= of a SYSCALL record name."""
+
+    arch: str
+    name: str
+    meaning: Normalization
+
+
+_EXEC_FAILED: Final = SYSCALLS["execve"]._replace(action="exec-failed", types=["info"])
+
+
+class AuditEventEncoder:
+    """Turns audit events into the audit side of their documents.
+
+    ``describe`` never raises for what stands in a record. All that is kept from one event to the
+    next are names that were looked up.
+    """
+
+    def __init__(self, names: NameLookup, tables: Tables, options: Options | None = None) -> None:
+        """Take who knows users and groups, who knows the kernel's numbers, and the options."""
+        self._tables = tables
+        self._options = options or Options()
+        self._accounts = Users(names if self._options.resolve_ids else None)
+        self._reader = FieldReader()
+        self._calls: dict[tuple[bytes | None, bytes | None], _Call] = {}
+
+    def describe(
+        self, event: AuditEvent, *, enriched: bool = False
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return what an event's records say as nested ECS fields, and what couldn't be read.
+
+        ``enriched`` says that the caller knows the process better: of ``process`` only ``pid`` and
+        ``title`` are told then. What all documents share (``@timestamp``, ``event.id``, ``host``)
+        is the caller's. Members may be shared with other documents: replace, don't change them.
+        """
+        self._accounts.at(event.time)
+        syscall = event.syscall
+        parts = self._reader.read(event.records, enriched=enriched)
+        parts.main = syscall or parts.own
+        call = (
+            self._call(syscall, parts)
+            if syscall
+            else _Call("", "", unknown_record(self._first_type(event)))
+        )
+        result, outcome = _result(syscall, parts)
+        auditd: dict[str, Any] = {}
+        document: dict[str, Any] = {"event": None, "auditd": auditd}
+        subject = parts.subject
+        if subject is not None and "arch" in parts.own and "syscall" in parts.own:
+            told = self._call(parts.own, parts)
+            parts.data["arch"], parts.data["syscall"] = told.arch, told.name
+        if syscall:
+            self._syscall(syscall, call, outcome, document, parts)
+        meaning = self._meaning(call, outcome, parts)
+        document["event"] = {
+            "kind": "event",
+            "action": meaning.action,
+            "category": meaning.category,
+            "type": meaning.types,
+            "outcome": outcome,
+        }
+        self._head(event, result, auditd, parts)
+        user = self._accounts.user(parts)
+        if user:
+            document["user"] = user
+            if "selinux" in user:
+                parts.data.pop("subj", None)
+        process = _process(parts, enriched=enriched)
+        if call.name == "exit_group" and not enriched:
+            code = integer(syscall.get("a0"), 16)
+            if code is not None:
+                process["exit_code"] = code & 0xFF
+            process["end"] = timestamp(event.time * 1_000_000)
+        if process:
+            document["process"] = process
+        summary = self._summary(meaning, call, user, document, parts)
+        if summary:
+            auditd["summary"] = summary
+        if parts.paths:
+            auditd["paths"] = parts.paths
+        if subject is not None:
+            self._parties(meaning, document, parts)
+        if parts.data:
+            auditd["data"] = parts.data
+        if self._options.include_raw_message and event.records:
+            auditd["messages"] = [self._raw(event, record) for record in event.records]
+        if self._options.include_warnings and parts.warnings:
+            auditd["warnings"] = parts.warnings
+        return document, parts.warnings
+
+    def _head(
+        self, event: AuditEvent, result: str, auditd: dict[str, Any], parts: EventFields
+    ) -> None:
+        """Fill what stands above all in auditd."""
+        subject = parts.subject
+        if subject is not None:
+            auditd["message_type"] = self._type_name(subject.type).lower()
+            auditd["origin"] = "user" if _from_user_space(subject.type) else "kernel"
+        else:
+            auditd["message_type"] = "syscall" if event.syscall else self._first_type(event).lower()
+            auditd["origin"] = "kernel"
+        auditd["result"] = result
+        if event.serial <= MAX_SEQUENCE:
+            auditd["sequence"] = event.serial
+        session = parts.main.get("ses")
+        if session is not None and session not in UNSET:
+            auditd["session"] = display(session)
+
+    # The syscall
+
+    def _call(self, syscall: Mapping[str, bytes], parts: EventFields) -> _Call:
+        key = syscall.get("arch"), syscall.get("syscall")
+        call = self._calls.get(key)
+        if call is None:
+            arch, number = integer(key[0], 16), integer(key[1])
+            if arch is None or number is None:
+                parts.warnings.append("SYSCALL: arch and syscall aren't numbers")
+                name = display(key[1] or b"") or "unknown"
+                return _Call(display(key[0] or b"") or "unknown", name, unknown_syscall("syscall"))
+            arch_name = self._tables.arch_name(arch) or display(key[0] or b"")
+            name = self._tables.syscall_name(number, arch) or str(number)
+            meaning = SYSCALLS.get(name) or unknown_syscall(
+                f"syscall-{name}" if name.isdigit() else name
+            )
+            if len(self._calls) >= CACHE_LIMIT:
+                self._calls.clear()
+            call = self._calls[key] = _Call(arch_name, name, meaning)
+        return call
+
+    def _syscall(
+        self,
+        syscall: Mapping[str, bytes],
+        call: _Call,
+        outcome: str,
+        document: dict[str, Any],
+        parts: EventFields,
+    ) -> None:
+        data = parts.data
+        data["arch"] = call.arch
+        data["syscall"] = call.name
+        for name in ("a0", "a1", "a2", "a3", "tty"):
+            raw = syscall.get(name)
+            if raw:
+                data[name] = display(raw)
+        code = self._exit(syscall, parts)
+        if code is not None and outcome == "failure":
+            document["error"] = {"code": code}
+        key = syscall.get("key")
+        if key and key != b"(null)":
+            tags = [display(tag) for tag in (decode(key) or b"").split(b"\x01") if tag]
+            if tags:
+                document["tags"] = tags
+        if not syscall.keys() <= _SYSCALL_PLACED:
+            for name, raw in syscall.items():
+                if name not in _SYSCALL_PLACED:
+                    parts.add(name, text_of(name, raw))
+        named = decoders.ARGUMENTS.get(call.name)
+        if named:
+            found = _arguments(syscall, call.name, named, parts)
+            if found:
+                document["auditd"]["arguments"] = found
+
+    def _exit(self, syscall: Mapping[str, bytes], parts: EventFields) -> str | None:
+        """Put exit= in auditd.data; return the error's name if it is one."""
+        raw = syscall.get("exit")
+        if raw is None:
+            return None
+        if raw[:1] != b"-":
+            parts.add("exit", display(raw))
+            return None
+        number = integer(raw[1:])
+        if number is None or number > 4095:  # MAX_ERRNO of include/linux/err.h
+            parts.add("exit", display(raw))
+            return None
+        name = decoders.KERNEL_ERRORS.get(number) or self._tables.errno_name(number) or f"-{number}"
+        parts.data["exit"] = name
+        return name
+
+    def _meaning(self, call: _Call, outcome: str, parts: EventFields) -> Normalization:
+        subject = parts.subject
+        if subject is not None:
+            for field, value, meaning in VARIANTS.get(subject.type, ()):
+                found = parts.data.get(field)
+                if found and value in ("", found):
+                    return meaning
+            return RECORD_TYPES.get(subject.type) or unknown_record(self._type_name(subject.type))
+        meaning = call.meaning
+        if meaning.action == "exec":
+            return _EXEC_FAILED if outcome == "failure" else meaning
+        if call.name == "socketcall":
+            return SOCKETCALLS.get(integer(parts.main.get("a0"), 16) or 0, meaning)
+        if meaning.action == "opened-file" and any(
+            path.get("nametype") == "CREATE" for path in parts.paths
+        ):
+            return meaning._replace(types=["creation"])
+        return meaning
+
+    # On what, and how
+
+    def _summary(
+        self,
+        meaning: Normalization,
+        call: _Call,
+        user: Mapping[str, Any],
+        document: dict[str, Any],
+        parts: EventFields,
+    ) -> dict[str, Any]:
+        summary: dict[str, Any] = {}
+        actor = {}
+        audit = user.get("audit")
+        if audit:
+            actor["primary"] = audit.get("name") or audit["id"]
+        elif "auid" in parts.main:
+            actor["primary"] = "unset"
+        if "id" in user:
+            actor["secondary"] = user.get("name") or user["id"]
+        if actor:
+            summary["actor"] = actor
+        thing = {"type": meaning.object} if meaning.object else {}
+        primary, secondary = self._object(meaning, call, document, parts)
+        if primary:
+            thing["primary"] = primary
+        if secondary:
+            thing["secondary"] = secondary
+        if thing:
+            summary["object"] = thing
+        how = _how(meaning, call, parts)
+        if how:
+            summary["how"] = how
+        return summary
+
+    def _object(
+        self, meaning: Normalization, call: _Call, document: dict[str, Any], parts: EventFields
+    ) -> tuple[str | None, str | None]:
+        """Fill file, source, destination and network; return the names of what was acted on."""
+        name: str | None = None
+        other: str | None = None
+        if parts.paths and meaning.object not in _WITHOUT_FILE:
+            name, other = self._file(meaning, call, document, parts)
+        if parts.address is not None:
+            name, other = _peer(meaning, document, parts.address)
+        if parts.target is not None and meaning.object == "process":
+            name, other = parts.target.get("ocomm"), parts.target.get("opid")
+        if meaning.primary:
+            name, other = parts.first(meaning.primary) or name, parts.first(meaning.secondary)
+        return name, other
+
+    def _file(
+        self, meaning: Normalization, call: _Call, document: dict[str, Any], parts: EventFields
+    ) -> tuple[str | None, str | None]:
+        path, second = _choose(meaning.action, parts.paths)
+        name = path.get("name")
+        other = second.get("name") if second else None
+        file = self._accounts.inode(path, parts)
+        if name:
+            whole = _absolute(name, call.name, parts)
+            # Relative to what isn't known it is no path, but it ends in a name.
+            last = name.rpartition("/")[2] or name
+            file = {"path": whole, **file} if whole else {"name": last, **file}
+        if meaning.action == "symlinked" and other:
+            file = {**file, "target_path": other}
+        if file:
+            document["file"] = file
+        return name, other
+
+    def _parties(
+        self, meaning: Normalization, document: dict[str, Any], parts: EventFields
+    ) -> None:
+        """Fill the account that a message is about, and the ends of a connection."""
+        data = parts.data
+        if meaning.target:
+            self._target(meaning.target, document, parts)
+        source = _endpoint(data.get("addr") or data.get("saddr"), data.get("rport"))
+        if source:
+            document["source"] = source
+        destination = _endpoint(data.get("laddr") or data.get("daddr"), data.get("lport"))
+        if destination:
+            document["destination"] = destination
+
+    def _target(self, kind: str, document: dict[str, Any], parts: EventFields) -> None:
+        number = parts.data.get("id")
+        name = parts.data.get("grp") if kind == "group" else None
+        name = name or parts.data.get("acct")
+        account = (
+            self._accounts.account(number.encode(), parts, group=kind == "group") if number else {}
+        )
+        # sshd's "(unknown user)" and "(invalid user)" are no names.
+        if name and name[:1] != "(":
+            account["name"] = name
+        if account and kind == "group":
+            document["group"] = account
+        elif account:
+            document["user"] = {**document.get("user", {}), "target": account}
+
+    # Names and texts
+
+    def _type_name(self, number: int) -> str:
+        name = NAMES.get(number) or self._tables.message_type_name(number)
+        return name or f"unknown-{number}"
+
+    def _first_type(self, event: AuditEvent) -> str:
+        """Name the first record of an event whose own record is lost."""
+        return self._type_name(event.records[0].type) if event.records else "unknown"
+
+    def _raw(self, event: AuditEvent, record: Record) -> str:
+        seconds, milliseconds = divmod(event.time, 1000)
+        stamp = f"audit({seconds}.{milliseconds:03d}:{event.serial})"
+        return f"type={self._type_name(record.type)} msg={stamp}: {display(record.text)}"
+
+
+def _from_user_space(record_type: int) -> bool:
+    """Tell whether user space wrote it: include/uapi/linux/audit.h has the ranges."""
+    return record_type == 1005 or 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
+
+
+def _result(syscall: Mapping[str, bytes], parts: EventFields) -> tuple[str, str]:
+    """Return auditd.result and event.outcome: the subject's own word, then the syscall's."""
+    if parts.subject is not None:
+        for fields_of in (parts.own, parts.claims):
+            for name in ("res", "result", "success"):
+                raw = fields_of.get(name)
+                if raw is not None:
+                    return _RESULTS.get(display(raw).strip("'\""), _UNKNOWN)
+        verdict = parts.data.get("seresult") or parts.data.get("apparmor", "").lower()
+        if verdict in _VERDICTS:
+            return _VERDICTS[verdict]
+    raw = syscall.get("success")
+    return _RESULTS.get(display(raw), _UNKNOWN) if raw is not None else _UNKNOWN
+
+
+def _arguments(
+    syscall: Mapping[str, bytes], name: str, named: Iterable[decoders.Argument], parts: EventFields
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for position, argument, decoder in named:
+        raw = syscall.get(f"a{position}")
+        if raw is None:
+            continue
+        number = integer(raw, 16)
+        if number is None:
+            parts.warnings.append(f"SYSCALL: a{position} is no hex number")
+        elif (
+            argument != "mode" or not name.startswith("open") or "O_CREAT" in found.get("flags", "")
+        ):
+            found[argument] = decoder(number)
+    return found
+
+
+def _process(parts: EventFields, *, enriched: bool) -> dict[str, Any]:
+    process: dict[str, Any] = {}
+    main = parts.main
+    pid = integer(main.get("pid"))
+    if pid and not pid >> 32:
+        process["pid"] = pid
+    if parts.title:
+        process["title"] = parts.title
+    if enriched:
+        return process
+    parent = integer(main.get("ppid"))
+    if parent and not parent >> 32:
+        process["parent"] = {"pid": parent}
+    for field, name in (("comm", "name"), ("exe", "executable")):
+        raw = main.get(field) or parts.claims.get(field)
+        value = None if raw is None else text_of(field, raw)
+        if value:
+            process[name] = value
+    if parts.args:
+        process["args"] = [display(argument) for argument in parts.args]
+        process["args_count"] = len(parts.args)
+    if parts.cwd:
+        process["working_directory"] = parts.cwd
+    return process
+
+
+def _how(meaning: Normalization, call: _Call, parts: EventFields) -> str | None:
+    if meaning.action in TOLD_BY_SYSCALL:
+        return call.name
+    if meaning.how:
+        return parts.first(meaning.how)
+    program, name = parts.field("exe"), parts.field("comm")
+    if program and name and _INTERPRETERS.match(program.rpartition("/")[2]):
+        return name
+    return program or name
+
+
+def _choose(
+    action: str, paths: list[dict[str, str]]
+) -> tuple[dict[str, str], dict[str, str] | None]:
+    """Choose the path that an event is about, and the second one that it has.
+
+    The parent directories are context. A rename is about the old name, then the new one; a link
+    about what it leads to, then its own name; a symbolic link about itself, then its target.
+    """
+    own = [path for path in paths if path.get("nametype") != "PARENT"] or paths
+    first = own[0]
+    others = own[1:]
+    if action == "symlinked":
+        made = [path for path in own if path.get("nametype") == "CREATE"]
+        first = made[0] if made else first
+        others = [path for path in own if path is not first]
+    if action in ("renamed", "link", "linkat", "symlinked"):
+        return first, others[-1] if others else None
+    return first, None
+
+
+def _absolute(name: str, syscall: str, parts: EventFields) -> str | None:
+    """Complete a relative path; None when the records don't tell what it is relative to."""
+    if name[:1] == "/":
+        return name
+    for position in decoders.DIRECTORY_ARGUMENTS.get(syscall, ()):
+        number = integer(parts.main.get(f"a{position}"), 16)
+        if number is None or decoders.signed(number) != decoders.AT_FDCWD:
+            return None
+    return posixpath.join(parts.cwd, name.removeprefix("./")) if parts.cwd else None
+
+
+def _peer(
+    meaning: Normalization, document: dict[str, Any], address: decoders.Address
+) -> tuple[str | None, str | None]:
+    name = address.ip or address.path
+    port = None if address.port is None else str(address.port)
+    side = PEER.get(meaning.action)
+    if side and name:
+        end: dict[str, Any] = {"address": name}
+        if address.ip:
+            end["ip"] = address.ip
+            end["port"] = address.port
+            document["network"] = {"direction": side[1], "type": address.family}
+        document[side[0]] = end
+    return name, port
+
+
+def _endpoint(address: str | None, port: str | None) -> dict[str, Any]:
+    """Build source or destination from what user space calls an address."""
+    if not address:
+        return {}
+    end: dict[str, Any] = {"address": address}
+    with contextlib.suppress(ValueError):
+        # A zone ("fe80::1%eth0") is no part of what an index takes for an address.
+        end["ip"] = str(ipaddress.ip_address(address.partition("%")[0]))
+    number = integer(port.encode("utf-8", "replace")) if port else None
+    if number is not None and not number >> 16:
+        end["port"] = number
+    return end

@@ -1,0 +1,333 @@
+"""What the records of one event bring: their fields as text, ready to be put in a document.
+
+Whatever stands in a record becomes data: nothing in it can pass for a field that the kernel wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from sessiond.audit.record import (
+    CWD,
+    EXECVE,
+    PATH,
+    PROCTITLE,
+    SYSCALL,
+    Record,
+    arguments,
+    decode,
+    fields,
+)
+from sessiond.ecs import decoders
+from sessiond.ecs.normalizations import AUXILIARY
+from sessiond.ecs.redaction import Redactor
+from sessiond.text import display
+
+SOCKADDR: Final = 1306
+OBJ_PID: Final = 1318
+
+# Whose values the kernel and libaudit encode: quoted, or hex digits when they hold a blank, a
+# quote, a control or a byte that isn't ASCII.
+ENCODED: Final = frozenset(
+    "acct cmd comm cwd data device dir exe file grp key name new-chardev new-disk new-fs new-rng "
+    "ocomm old-chardev old-disk old-fs old-rng path proctitle profile root_dir sw target vm watch "
+    "invalid_context".split()
+)
+
+# What has its own place in the document, and isn't repeated in auditd.data.
+_RECORD_PLACED: Final = frozenset(
+    "pid ppid uid auid ses msg res result success exe comm gid euid suid fsuid egid sgid "
+    "fsgid".split()
+)
+# What a message can say of its sender; all else about who it was is the kernel's to say.
+_NOT_TO_CLAIM: Final = _RECORD_PLACED - {"exe", "comm", "res", "result", "success"}
+
+_NOTHING: Final = frozenset((b"", b"?", b"(null)"))
+_UNSET_FIELDS: Final = frozenset(
+    "auid ses old-auid old_auid new-auid old-ses old_ses new-ses oauid oses ouid ogid".split()
+)
+UNSET: Final = frozenset((b"4294967295", b"-1", b"unset", b"?", b"", b"(null)"))
+
+# In a user message a value that isn't quoted may hold blanks ("op=adding user id=1000"), and ends
+# where the next name begins.
+_MESSAGE_FIELD: Final = re.compile(
+    rb"(?:^|(?<=[ ,]))([A-Za-z0-9_][A-Za-z0-9_\-]*)="
+    rb"(\"[^\"]*\"|(?:(?! [A-Za-z0-9_][A-Za-z0-9_\-]*=)[^\n])*)"
+)
+_AVC: Final = re.compile(rb"avc: +(denied|granted) +\{ ([^}]*) \}")
+
+# MAX_PROCTITLE_AUDIT_LEN of kernel/audit.h, with the NUL behind it: what is longer is cut there.
+_LONGEST_TITLE: Final = 127
+
+# What an index takes for a long. The kernel's serial has 32 bits.
+MAX_SEQUENCE: Final = (1 << 63) - 1
+
+# A bound on the fields that one event can bring to auditd.data: an index has a limit for all.
+DATA_LIMIT: Final = 128
+CACHE_LIMIT: Final = 1024
+_CACHED_SIZE: Final = 512
+
+
+class EventFields:
+    """What the records of one event have brought so far.
+
+    ``subject`` is the record that says what the event is about, None when the syscall itself does;
+    ``main`` has the fields that say who did it, and comes from the kernel alone; ``claims`` are
+    what user space says in its message.
+    """
+
+    __slots__ = (
+        "address",
+        "args",
+        "claims",
+        "cwd",
+        "data",
+        "main",
+        "own",
+        "paths",
+        "subject",
+        "target",
+        "title",
+        "warnings",
+    )
+
+    def __init__(self) -> None:
+        self.subject: Record | None = None
+        self.main: Mapping[str, bytes] = {}
+        self.own: Mapping[str, bytes] = {}
+        self.claims: Mapping[str, bytes] = {}
+        self.data: dict[str, str] = {}
+        self.paths: list[dict[str, str]] = []
+        self.warnings: list[str] = []
+        self.args: list[bytes] = []
+        self.cwd: str | None = None
+        self.title: str | None = None
+        self.address: decoders.Address | None = None
+        self.target: dict[str, str] | None = None
+
+    def add(self, name: str, value: str | None) -> None:
+        """Put a value in auditd.data: the first of its name counts."""
+        if not value or name in self.data:
+            return
+        if len(self.data) < DATA_LIMIT:
+            self.data[name] = value
+        elif len(self.data) == DATA_LIMIT:
+            self.warnings.append(f"more than {DATA_LIMIT} fields, the rest is left out")
+            self.data["truncated"] = "yes"
+
+    def merge(self, found: Mapping[str, str]) -> None:
+        """Put a whole record in auditd.data."""
+        if self.data or len(found) > DATA_LIMIT:
+            for name, value in found.items():
+                self.add(name, value)
+        else:
+            self.data.update(found)
+
+    def field(self, name: str) -> str | None:
+        """Look a field up wherever the records have it."""
+        found = self.data.get(name)
+        if found is None:
+            raw = self.own.get(name) or self.claims.get(name) or self.main.get(name)
+            found = None if raw is None else text_of(name, raw)
+        return found
+
+    def first(self, names: Iterable[str]) -> str | None:
+        """Return the first of these fields that is there."""
+        for name in names:
+            found = self.field(name)
+            if found:
+                return found
+        return None
+
+
+class FieldReader:
+    """Reads records; what it has read it knows again, for records repeat."""
+
+    def __init__(self) -> None:
+        """Start with nothing read."""
+        self._texts: dict[bytes, dict[str, str]] = {}
+
+    def read(self, records: Iterable[Record], *, enriched: bool) -> EventFields:
+        """Return what the records of an event bring.
+
+        ``enriched`` leaves the argument list out: the caller has it.
+        """
+        parts = EventFields()
+        for record in records:
+            kind = record.type
+            if kind == SYSCALL:
+                continue
+            if kind == PATH:
+                path = self._fields(record.text)
+                if path:
+                    parts.paths.append(path)
+                else:
+                    parts.warnings.append("PATH: no fields")
+            elif kind == EXECVE:
+                if "argc" not in parts.data:
+                    self._execve(records, record, parts, enriched=enriched)
+            elif kind == CWD:
+                parts.cwd = self._fields(record.text).get("cwd")
+            elif kind == PROCTITLE:
+                parts.title = title_of(record.text)
+            elif kind == SOCKADDR:
+                _socket(record.text, parts)
+            elif kind == OBJ_PID:
+                _object_pid(record.text, parts)
+            elif kind in AUXILIARY or parts.subject is not None:
+                parts.merge(self._fields(record.text))
+            else:
+                parts.subject = record
+                self._subject(record, parts)
+        return parts
+
+    def _fields(self, text: bytes) -> dict[str, str]:
+        """Return a record's fields as text, without those that say that there is none."""
+        found = self._texts.get(text)
+        if found is None:
+            found = {
+                name: value
+                for name, raw in fields(text).items()
+                if (value := text_of(name, raw)) is not None
+            }
+            if len(self._texts) >= CACHE_LIMIT:
+                self._texts.clear()
+            if len(text) < _CACHED_SIZE:
+                self._texts[text] = found
+        return found
+
+    def _execve(
+        self, records: Iterable[Record], record: Record, parts: EventFields, *, enriched: bool
+    ) -> None:
+        head = record.text.partition(b" ")[0]
+        if head.startswith(b"argc="):
+            parts.add("argc", display(head[5:]))
+        if not enriched:
+            parts.args, whole = arguments(records)
+            if not whole:
+                parts.warnings.append("EXECVE: the argument list isn't whole")
+
+    def _subject(self, record: Record, parts: EventFields) -> None:
+        own = fields(record.text)
+        parts.own = own
+        message = own.get("msg")
+        if message is not None:
+            self._message(message, parts)
+        avc = _AVC.search(record.text)
+        if avc:
+            parts.add("seresult", display(avc[1]))
+            parts.add("seperms", display(avc[2]))
+        for name, raw in own.items():
+            if name not in _RECORD_PLACED:
+                decoder = _SPECIAL.get((record.type, name))
+                parts.add(name, decoder(raw) if decoder else text_of(name, raw))
+        if not own and record.text:
+            parts.add("msg", display(record.text))
+
+    def _message(self, message: bytes, parts: EventFields) -> None:
+        """Read what user space says: fields, or any text; none of it can stand for the kernel's."""
+        inside = decode(message) if message[:1] in b"'\"" else message
+        if not inside:
+            return
+        claims: dict[str, bytes] = {}
+        pairs = _MESSAGE_FIELD.findall(inside)
+        for name, raw in pairs:
+            claims.setdefault(name.decode("ascii"), raw.rstrip())
+        parts.claims = claims
+        posing = claims.keys() & (parts.own.keys() | _NOT_TO_CLAIM)
+        if posing or len(claims) < len(pairs) or b" " in inside.partition(b"=")[0] or not claims:
+            # Nothing of it is lost: there is text beside the fields, or fields that don't count.
+            parts.add("msg", display(inside))
+        for name, raw in claims.items():
+            if name not in posing and name not in _RECORD_PLACED:
+                parts.add(name, text_of(name, raw))
+
+
+def integer(raw: bytes | None, base: int = 10) -> int | None:
+    """Read a number that is only digits; None when it isn't one or is absurdly long."""
+    if not raw or len(raw) > 20 or not raw.isalnum():
+        return None
+    try:
+        return int(raw, base)
+    except ValueError:
+        return None
+
+
+def text_of(name: str, raw: bytes) -> str | None:
+    """Return a field's value as text; None when it says that there is none."""
+    if raw[:1] in b"\"'" or name in ENCODED:
+        found = decode(raw)
+        return display(found) if found and found != b"?" else None
+    if raw in _NOTHING or (raw in UNSET and name in _UNSET_FIELDS):
+        return None
+    return display(raw)
+
+
+# The end of a process tells the same title as its exec.
+@lru_cache(maxsize=CACHE_LIMIT)
+def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
+    """Return the command line that a PROCTITLE record tells, with spaces between the arguments."""
+    title = decode(text.partition(b"proctitle=")[2])
+    if not title:
+        return None
+    shown = display(title.rstrip(b"\0"))
+    if redact is not None:
+        shown = redact.text(shown, cut=len(title) >= _LONGEST_TITLE)
+    return shown.replace("\0", " ") or None
+
+
+def _socket(text: bytes, parts: EventFields) -> None:
+    raw = fields(text).get("saddr", b"")
+    try:
+        address = decoders.socket_address(bytes.fromhex(raw.decode("ascii")))
+    except ValueError:
+        address = None
+    if address is None:
+        parts.warnings.append("SOCKADDR: saddr is no socket address")
+        parts.add("saddr", display(raw))
+        return
+    parts.address = address
+    parts.add("socket_family", address.family)
+    parts.add("socket_addr", address.ip)
+    parts.add("socket_path", address.path)
+    if address.port is not None:
+        parts.add("socket_port", str(address.port))
+
+
+def _object_pid(text: bytes, parts: EventFields) -> None:
+    found = {}
+    for name, raw in fields(text).items():
+        value = text_of(name, raw)
+        if value:
+            found[name] = value
+            parts.add(name, value)
+    # Of several (a signal to a process group) the first is the object.
+    parts.target = parts.target or found
+
+
+def _in_hex(decoder: Callable[[int], str]) -> Callable[[bytes], str]:
+    def decoded(raw: bytes) -> str:
+        number = integer(raw.removeprefix(b"0x"), 16)
+        return display(raw) if number is None else decoder(number)
+
+    return decoded
+
+
+def _in_decimal(decoder: Callable[[int], str]) -> Callable[[bytes], str]:
+    def decoded(raw: bytes) -> str:
+        number = integer(raw)
+        return display(raw) if number is None else decoder(number)
+
+    return decoded
+
+
+# Fields whose numbers have a name in one record type only.
+_SPECIAL: Final[dict[tuple[int, str], Callable[[bytes], str]]] = {
+    (1305, "list"): _in_decimal(decoders.rule_list),
+    (1326, "code"): _in_hex(decoders.seccomp_action),
+    (1326, "sig"): _in_decimal(decoders.signal_name),
+    (1701, "sig"): _in_decimal(decoders.signal_name),
+}

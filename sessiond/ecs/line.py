@@ -1,0 +1,97 @@
+"""The lines: an audit event, a process and ourselves as one ECS document, one line of JSON each.
+
+What is the same on every line (agent, host, versions) is serialised once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from sessiond import __version__
+from sessiond.ecs.audit_cache import EncodedAuditEvent
+
+ECS_VERSION: Final = "9.4.0"
+
+# What happened -> (event.category, event.type), for the events of the process table.
+PROCESS_EVENTS: Final[Mapping[str, tuple[list[str], list[str]]]] = {
+    "fork": (["process"], ["start"]),
+    "exec": (["process"], ["start"]),
+    "end": (["process"], ["end"]),
+    "setsid": (["process"], ["change"]),
+}
+
+
+class DocumentEncoder:
+    """Makes lines, and numbers them.
+
+    ``host`` is the ECS ``host`` object for every line. ``sequence`` is the number of the last line
+    written (``event.sequence`` rises by one a line). ``identity`` (machine and boot) makes event
+    ids unique.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: Mapping[str, Any],
+        identity: str,
+        sequence: int = 0,
+    ) -> None:
+        """Serialise what is constant."""
+        self.sequence = sequence
+        self._prefix = blake2b(identity.encode(), digest_size=8).hexdigest()
+        constant = {
+            "ecs": {"version": ECS_VERSION},
+            "service": {"type": "auditd"},
+            "agent": {"type": "sessiond", "version": __version__},
+            "host": dict(host),
+        }
+        self._tail = b"," + orjson.dumps({k: v for k, v in constant.items() if v})[1:] + b"\n"
+
+    def audit_id(self, time: int, serial: int) -> str:
+        """The ``event.id`` of an audit event: the same whenever it is written again."""
+        return f"{self._prefix}-{time:x}-{serial:x}"
+
+    def own_id(self, time: int, number: int) -> str:
+        """The ``event.id`` of an event about ourselves; ``time`` in ns since boot."""
+        return f"{self._prefix}-self-{time:x}-{number:x}"
+
+    def line(
+        self,
+        description: EncodedAuditEvent,
+        *,
+        date: str,
+        event_id: str,
+        providers: bytes,
+        more: Mapping[str, Any] | None = None,
+        process: bytes | None = None,
+    ) -> bytes:
+        """Put a line together.
+
+        ``providers`` is the JSON list of the sources it was made from; ``more`` are further members
+        of the document; ``process`` is the ``process`` object as JSON.
+        """
+        self.sequence += 1
+        # The date first: it is what a person looks for. No id holds what JSON would escape.
+        parts = [
+            b'{"@timestamp":"%b","event":{%b,"id":"%b","sequence":%d,"module":"auditd","provider":%b}'
+            % (
+                date.encode(),
+                description.event,
+                event_id.encode(),
+                self.sequence,
+                providers,
+            )
+        ]
+        if description.auditd:
+            parts += b',"auditd":{', description.auditd, b"}"
+        parts.append(description.rest)
+        if more:
+            parts += b",", orjson.dumps(more)[1:-1]
+        if process is not None:
+            parts += b',"process":', process
+        parts.append(self._tail)
+        return b"".join(parts)

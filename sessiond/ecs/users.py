@@ -1,0 +1,131 @@
+"""Who: the users, groups and labels of a record as ECS objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sessiond.ecs import decoders
+from sessiond.ecs.audit_fields import CACHE_LIMIT, UNSET, EventFields, integer
+from sessiond.ecs.process import NameLookup
+from sessiond.text import display
+
+# Who did it, in the order of Accounts._new_user.
+_IDS: Final = tuple("uid gid auid euid egid suid sgid fsuid fsgid subj".split())
+# What of a PATH record describes the inode, in the order of Accounts._new_inode. A device is
+# what the inode is, not what it is on: rdev.
+_INODE: Final = ("inode", "mode", "ouid", "ogid", "rdev", "obj")
+
+
+class Users:
+    """Builds ``user`` and the owner's side of ``file``, with names where they resolve."""
+
+    def __init__(self, names: NameLookup | None) -> None:
+        """Take who knows the names; None leaves them out."""
+        self._names = names
+        # What has names in it is built anew every second of the events: names change.
+        self._second = -1
+        self._users: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
+        self._files: dict[tuple[str | None, ...], dict[str, Any]] = {}
+
+    def at(self, time: int) -> None:
+        """Forget what was built for another second than that of ``time``, in ms."""
+        if time // 1000 != self._second:
+            self._second = time // 1000
+            self._users.clear()
+            self._files.clear()
+
+    def account(
+        self, raw: bytes | None, parts: EventFields, *, group: bool = False
+    ) -> dict[str, Any]:
+        """Give ``id`` and ``name`` of a user or a group; {} when it is unset or no number."""
+        if raw is None or raw in UNSET:
+            return {}
+        number = integer(raw)
+        if number is None or number >> 32:
+            parts.warnings.append(f"{display(raw[:40])} is no {'gid' if group else 'uid'}")
+            return {}
+        account = {"id": str(number)}
+        if self._names is not None:
+            name = self._names.group(number) if group else self._names.user(number)
+            if name:
+                account["name"] = name
+        return account
+
+    def user(self, parts: EventFields) -> dict[str, Any]:
+        """Give ``user``; one for all events of the same ids in the same second."""
+        key = tuple(map(parts.main.get, _IDS))
+        user = self._users.get(key)
+        if user is None:
+            user = self._new_user(key, parts)
+            if not parts.warnings and len(self._users) < CACHE_LIMIT:
+                self._users[key] = user
+        return user
+
+    def _new_user(self, ids: tuple[bytes | None, ...], parts: EventFields) -> dict[str, Any]:
+        uid, gid, auid, euid, egid, suid, sgid, fsuid, fsgid, subject = ids
+        user = self.account(uid, parts)
+        effective = self.account(euid, parts) if euid != uid else {}
+        saved = self.account(suid, parts)
+        filesystem = self.account(fsuid, parts)
+        for owner, group in (
+            (user, gid),
+            (effective, egid if euid != uid or egid != gid else None),
+            (saved, sgid),
+            (filesystem, fsgid),
+        ):
+            found = self.account(group, parts, group=True)
+            if found:
+                owner["group"] = found
+        for name, value in (
+            ("audit", self.account(auid, parts)),
+            ("effective", effective),
+            ("saved", saved),
+            ("filesystem", filesystem),
+            ("selinux", selinux(subject)),
+        ):
+            if value:
+                user[name] = value
+        return user
+
+    def inode(self, path: Mapping[str, str], parts: EventFields) -> dict[str, Any]:
+        """Give the inode's members of ``file``; one for all events of the same second."""
+        key = tuple(map(path.get, _INODE))
+        file = self._files.get(key)
+        if file is None:
+            file = self._new_inode(key, parts)
+            if not parts.warnings and len(self._files) < CACHE_LIMIT:
+                self._files[key] = file
+        return file
+
+    def _new_inode(self, inode: tuple[str | None, ...], parts: EventFields) -> dict[str, Any]:
+        number, mode_text, owner, group, device, label = inode
+        file: dict[str, Any] = {}
+        if number:
+            file["inode"] = number
+        if device and device != "00:00":
+            file["device"] = device
+        mode = integer(mode_text.encode(), 8) if mode_text else None
+        if mode is not None:
+            file["mode"] = decoders.octal_mode(mode)
+            kind = decoders.file_type(mode)
+            if kind:
+                file["type"] = kind
+        for raw, member, word in ((owner, "uid", "owner"), (group, "gid", "group")):
+            account = self.account(raw.encode(), parts, group=word == "group") if raw else {}
+            if account:
+                file[member] = account["id"]
+                if "name" in account:
+                    file[word] = account["name"]
+        security = selinux(label.encode()) if label else {}
+        if security:
+            file["selinux"] = security
+        return file
+
+
+def selinux(label: bytes | None) -> dict[str, str]:
+    """Split a label user:role:domain:level:category; {} when it is none of SELinux."""
+    words = display(label).split(":", 4) if label else []
+    if len(words) < 3 or not all(words):
+        return {}
+    return dict(zip(("user", "role", "domain", "level", "category"), words, strict=False))

@@ -1,0 +1,121 @@
+"""Lines as datagrams on a unix socket."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sessiond.output.backoff import Backoff
+from sessiond.output.stream import BACKOFF, BUSY
+
+
+class DatagramOutput:
+    """A unix datagram socket: each line, with its newline, is one datagram.
+
+    The kernel doesn't say which datagrams have been read: those in the queue of a reader that dies
+    (at most net.unix.max_dgram_qlen) are lost. A line that is too long for a datagram can't be
+    sent and is counted in ``rejected``.
+    """
+
+    _BUFFER = 4 * 1024 * 1024  # bytes; the kernel takes less when net.core.wmem_max is less
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        backoff: tuple[float, float] = BACKOFF,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the reader's socket.
+
+        ``backoff`` is the first and the longest wait for it, in seconds; ``clock`` tells monotonic
+        seconds.
+        """
+        self.name = f"unix-datagram:{path}"
+        self.trouble: str | None = None
+        self.rejected = 0
+        self.gone = False  # another reader may come
+        self.unconfirmed = 0
+        self._path = path
+        self._clock = clock
+        self._backoff = Backoff(*backoff)
+        self._retry = 0.0
+        self._socket: socket.socket | None = None
+        self._connections = 0
+
+    def in_flight(self) -> list[bytes]:
+        """Return nothing: what is sent is out of sight."""
+        return []
+
+    def open(self) -> None:
+        """Look for the reader; one that isn't there yet is no error."""
+        self.tick(self._clock())
+
+    def write(self, lines: list[bytes]) -> int:
+        """Send what the reader's queue takes now; return how many lines were taken."""
+        now = self._clock()
+        self.tick(now)
+        if self._socket is None:
+            return 0
+        for taken, line in enumerate(lines):
+            try:
+                self._socket.send(line)
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    self.rejected += 1
+                    continue
+                if error.errno not in BUSY:
+                    self._lose(error, now)
+                return taken
+        self._backoff.reset()
+        return len(lines)
+
+    def tick(self, now: float) -> float | None:
+        """Look for the reader again if it is time; return when it is (monotonic seconds)."""
+        if self._socket is None and now >= self._retry:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                self._socket.setblocking(False)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._BUFFER)
+                self._socket.connect(self._path)
+            except OSError as error:
+                self._lose(error, now)
+            else:
+                self._connections += 1
+                self.trouble = None
+        return self._retry if self._socket is None else None
+
+    def reopen(self) -> None:
+        """Look for the reader anew."""
+        self._disconnect()
+        self._retry = 0.0
+        self.tick(self._clock())
+
+    def sync(self) -> None:
+        """Do nothing: there is no disk."""
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._disconnect()
+        self._retry = float("inf")
+
+    def status(self) -> dict[str, Any]:
+        """Return whether there is a reader and how often one was found."""
+        return {
+            "address": self.name,
+            "connected": self._socket is not None,
+            "connections": self._connections,
+        }
+
+    def _lose(self, error: OSError, now: float) -> None:
+        self._disconnect()
+        self._retry = now + self._backoff.delay()
+        self.trouble = f"{self.name}: {error.strerror}"
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,250 @@
+"""Sends lines to a reader that listens: over a unix socket (stream or datagram) or TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from sessiond.output.backoff import Backoff
+from sessiond.output.resolver import Resolver
+
+BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
+_CONNECT_TIMEOUT = 10.0  # seconds
+_CONNECT_POLL = 0.05  # seconds between looks at a connection that is being made
+BACKOFF = (0.1, 10.0)  # seconds: the first and the longest wait for a reader
+
+
+class StreamOutput:
+    """A unix stream or TCP connection to a reader that comes and goes.
+
+    The kernel says how much of what was sent has not been read yet (unix) or not arrived at the
+    other host (TCP). Those lines are kept; when the connection breaks they are sent again to the
+    next reader, from the beginning of the first line that may be missing. So each line arrives at
+    least once and whole, in order within a connection. Beyond that sight is what a TCP reader's
+    host has acknowledged and the reader has not read when it dies, and what a reader has read and
+    not dealt with.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        host: str | None = None,
+        port: int = 0,
+        user_timeout: float = 20.0,
+        backoff: tuple[float, float] = BACKOFF,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the unix socket's ``path``, or ``host`` (name or address) and ``port`` for TCP.
+
+        A TCP peer that acknowledges nothing for ``user_timeout`` seconds counts as dead.
+        ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` tells
+        monotonic seconds.
+        """
+        if (path is None) == (host is None):
+            raise ValueError("either path or host")
+        self.name = f"unix:{path}" if path is not None else f"tcp:{host}:{port}"
+        self.trouble: str | None = None
+        self.rejected = 0
+        self.gone = False  # another reader may come
+        self._path = path
+        self._resolver = None if host is None else Resolver(host, port)
+        self._user_timeout = user_timeout
+        self._clock = clock
+        self._backoff = Backoff(*backoff)
+        self._retry = 0.0
+        self._connection: socket.socket | None = None
+        self._connecting: socket.socket | None = None
+        self._connecting_until = 0.0
+        self._hangup = select.poll()
+        self._connections = 0
+        # The lines taken and not confirmed, each with the offset of its end in the connection.
+        self._window: deque[tuple[int, bytes]] = deque()
+        self._sent = 0  # bytes the kernel has taken on this connection
+        self._rest = memoryview(b"")  # what the kernel has not taken of the window
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many lines were taken and may not have been read."""
+        return len(self._window)
+
+    def in_flight(self) -> list[bytes]:
+        """Return those lines."""
+        return [line for _, line in self._window]
+
+    def open(self) -> None:
+        """Begin to connect; a reader that isn't there yet is no error."""
+        self.tick(self._clock())
+
+    def write(self, lines: list[bytes]) -> int:
+        """Send what the connection takes now; return how many lines were taken."""
+        now = self._clock()
+        if not self._ready(now) or not self._send_rest(now):
+            return 0
+        data = b"".join(lines)
+        sent = self._send(data, now)
+        if not sent:
+            return 0
+        begin = end = self._sent - sent
+        taken = 0
+        while end < self._sent:
+            end += len(lines[taken])
+            self._window.append((end, lines[taken]))
+            taken += 1
+        self._rest = memoryview(data)[sent : end - begin]
+        return taken
+
+    def tick(self, now: float) -> float | None:
+        """Connect, and see what was read; return when to look again (monotonic seconds)."""
+        if self._ready(now):
+            self._confirm(now)
+            self._send_rest(now)
+        return None if self._connection is not None else max(self._retry, now + _CONNECT_POLL)
+
+    def reopen(self) -> None:
+        """Connect anew."""
+        self._disconnect()
+        self._retry = 0.0
+        self.tick(self._clock())
+
+    def sync(self) -> None:
+        """Do nothing: there is no disk."""
+
+    def close(self) -> None:
+        """Close the connection. What the kernel has taken can still be read by a unix reader."""
+        self._disconnect()
+        self._retry = float("inf")
+
+    def status(self) -> dict[str, Any]:
+        """Return whether it is connected and how often it was."""
+        return {
+            "address": self.name,
+            "connected": self._connection is not None,
+            "connections": self._connections,
+        }
+
+    # Connecting
+
+    def _ready(self, now: float) -> bool:
+        if self._connection is None and (self._connecting is not None or now >= self._retry):
+            try:
+                self._connect(now)
+            except OSError as error:
+                self._lose(error, now)
+        return self._connection is not None
+
+    def _connect(self, now: float) -> None:
+        if self._connecting is None:
+            if self._path is not None:
+                self._connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                self._connecting.setblocking(False)
+                self._connecting.connect(self._path)
+            else:
+                self._connect_tcp(now)
+        connecting = self._connecting
+        if connecting is None:  # the address is still being looked up
+            return
+        poll = select.poll()
+        poll.register(connecting, select.POLLOUT)
+        if not poll.poll(0):
+            if now >= self._connecting_until:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            return
+        if failed := connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(failed, os.strerror(failed))
+        self._connection, self._connecting = connecting, None
+        self._connections += 1
+        self._hangup = select.poll()
+        self._hangup.register(connecting, 0)  # POLLHUP and POLLERR are always told
+        self.trouble = None
+        self._send_window_again()
+
+    def _connect_tcp(self, now: float) -> None:
+        address = self._resolver.next() if self._resolver is not None else None
+        if address is None:
+            return
+        family, kind, protocol, _, peer = address
+        self._connecting = connecting = socket.socket(family, kind, protocol)
+        self._connecting_until = now + _CONNECT_TIMEOUT
+        connecting.setblocking(False)
+        for level, option, value in (
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._user_timeout * 1000)),
+        ):
+            connecting.setsockopt(level, option, value)
+        with contextlib.suppress(BlockingIOError):  # EINPROGRESS
+            connecting.connect(peer)
+
+    def _lose(self, error: OSError, now: float) -> None:
+        self._disconnect()
+        self._retry = now + self._backoff.delay()
+        self.trouble = f"{self.name}: {error.strerror}"
+
+    def _disconnect(self) -> None:
+        for connection in (self._connection, self._connecting):
+            if connection is not None:
+                connection.close()
+        self._connection = self._connecting = None
+        self._rest = memoryview(b"")
+
+    # Sending
+
+    def _send(self, data: bytes | memoryview, now: float) -> int:
+        if self._connection is None:
+            return 0
+        try:
+            sent = self._connection.send(data)
+        except OSError as error:
+            if error.errno not in BUSY:
+                self._lose(error, now)
+            return 0
+        self._sent += sent
+        return sent
+
+    def _send_rest(self, now: float) -> bool:
+        """Send what is left of the lines taken; return whether none is left."""
+        while self._rest:
+            sent = self._send(self._rest, now)
+            if not sent:
+                return False
+            self._rest = self._rest[sent:]
+        return self._connection is not None
+
+    def _send_window_again(self) -> None:
+        end = 0
+        window: deque[tuple[int, bytes]] = deque()
+        for _, line in self._window:
+            end += len(line)
+            window.append((end, line))
+        self._window = window
+        self._sent = 0
+        self._rest = memoryview(b"".join(line for _, line in window))
+
+    def _confirm(self, now: float) -> None:
+        """Forget the lines that have been read, or notice that the reader has gone."""
+        if self._connection is None:
+            return
+        # SIOCOUTQ: unread bytes with the kernel's own overhead (unix), unacknowledged ones (TCP).
+        # Never less than what is unread, except once the reader has gone, because then its queue
+        # is thrown away: so look at that afterwards.
+        (unread,) = struct.unpack("i", fcntl.ioctl(self._connection, termios.TIOCOUTQ, bytes(4)))
+        if self._hangup.poll(0):
+            failed = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.EPIPE
+            self._lose(OSError(failed, os.strerror(failed)), now)
+            return
+        while self._window and self._window[0][0] <= self._sent - unread:
+            self._window.popleft()
+            self._backoff.reset()

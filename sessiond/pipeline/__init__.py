@@ -1,0 +1,1 @@
+"""Audit records and process events in, lines out; no I/O."""

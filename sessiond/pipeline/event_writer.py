@@ -1,0 +1,439 @@
+"""Puts the lines together: what happened, to which process, and what we have to say about that.
+
+Pure: no I/O, and all times are ns since boot and arguments. What a line is about has been decided
+by the pipeline; how its parts are encoded is the affair of ``sessiond.ecs``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sessiond.audit.reassembler import AuditEvent
+from sessiond.ecs.audit_cache import AuditEventCache, EncodedAuditEvent
+from sessiond.ecs.decoders import signal_name
+from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
+from sessiond.ecs.process import ProcessEncoder
+from sessiond.pipeline.losses import Loss
+from sessiond.process.events import LEAST_KEPT
+from sessiond.process.from_audit import shortened
+from sessiond.process.table import Process, ProcessTable, Relative, State
+from sessiond.text import display
+from sessiond.units import UNSET_ID
+
+_BY_AUDIT: Final = b'["auditd"]'
+_BY_OURSELVES: Final = b'["sessiond"]'
+_UNFINISHED: Final = "audit: the end of the event was lost"
+
+
+@dataclass
+class Probe:
+    """A process of ours that shall be seen: ``audited`` by audit, ``traced`` by the source."""
+
+    pid: int
+    audited: bool = False
+    traced: bool = False
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What makes JSON: of processes, of whole lines, of what audit events say."""
+
+    processes: ProcessEncoder
+    documents: DocumentEncoder
+    descriptions: AuditEventCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineOptions:
+    """What the configuration decides about lines.
+
+    ``source`` is the name of the process source; ``max_args_bytes`` limits one event's argv;
+    ``why_unknown`` is said of relatives that nobody knows.
+    """
+
+    source: str
+    include_namespaces: bool
+    include_cgroup: bool
+    max_args_bytes: int
+    why_unknown: str
+
+
+class EventWriter:
+    """Makes lines and keeps them until they are taken.
+
+    ``context`` gives the ECS fields that a cgroup's path stands for. ``counts`` are the lines by
+    action, ``unaudited`` how many of them are without an audit event, ``warnings`` what was odd
+    about the audit events.
+    """
+
+    def __init__(
+        self,
+        options: LineOptions,
+        encoders: Encoders,
+        table: ProcessTable,
+        context: Callable[[bytes], Mapping[str, Any]],
+    ) -> None:
+        """Start with no line."""
+        self.counts: Counter[str] = Counter()
+        self.unaudited = 0
+        self.warnings = 0
+        self.canary: Probe | None = None
+        self._table = table
+        self._context = context
+        self._lines: list[bytes] = []
+        self._own_events = 0
+        self.encode_with(encoders)
+        self.use(options)
+
+    def use(self, options: LineOptions) -> None:
+        """Go on with other options."""
+        self._options = options
+        source = options.source
+        self._by_source = b'["%b"]' % source.encode()
+        self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
+
+    def encode_with(self, encoders: Encoders) -> None:
+        """Go on with other encoders; the numbering of the lines is the caller's affair."""
+        self._processes = encoders.processes
+        self._documents = encoders.documents
+        self._descriptions = encoders.descriptions
+
+    @property
+    def sequence(self) -> int:
+        """The ``event.sequence`` of the last line."""
+        return self._documents.sequence
+
+    @sequence.setter
+    def sequence(self, number: int) -> None:
+        self._documents.sequence = number
+
+    @property
+    def waiting(self) -> int:
+        """How many lines there are to take."""
+        return len(self._lines)
+
+    def take(self) -> list[bytes]:
+        """Return the lines made since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def is_canary(self, pid: int) -> bool:
+        """Whether the process is the one of ours that shall be seen."""
+        return self.canary is not None and pid == self.canary.pid
+
+    def user_name(self, uid: int) -> str | None:
+        """The name of a user, where it is known by now and wanted."""
+        name: str | None = self._processes.user(uid).get("name")
+        return name
+
+    # What happened to processes
+
+    def execution(
+        self,
+        event: AuditEvent,
+        process: Process,
+        state: State,
+        args: list[bytes],
+        *,
+        whole: bool,
+        note: str = "",
+    ) -> None:
+        """Write an audited exec that led to ``state``.
+
+        ``args`` is the audit record's own argv, ``whole`` where nothing of it is missing; ``note``
+        says what could not be known.
+        """
+        override: dict[str, Any] = {}
+        if args and state.program.args != tuple(args):
+            # The audit record's argv is whole where the tracer's copy is cut.
+            shown = shortened(args, self._options.max_args_bytes)
+            whole = whole and shown is args
+            override = self._processes.arguments(shown, cut=not whole)
+            override["args_count"] = len(args)
+        details = self._details(process, state, own_args_cut=bool(args) and not whole)
+        if note:
+            details["incomplete"] = [note]
+        description = self._descriptions.recall(event)
+        self._write(
+            description, process, state, "exec", state.time, details, override=override, event=event
+        )
+
+    def end(self, process: Process, event: AuditEvent | None) -> None:
+        """Write the end of a process, with the exit_group that announced it, if any did."""
+        assert process.end is not None  # noqa: S101 -- only ended processes come here
+        time = process.end
+        state = process.at(time)
+        if event is not None:
+            description = self._descriptions.recall(event)
+        else:
+            self.unaudited += 1
+            description = self._unaudited("end", state)
+        details = self._details(process, state)
+        if process.status is None:
+            details.setdefault("incomplete", []).append(
+                "process.exit_code: the end was not seen, only that the process is gone"
+            )
+        elif process.status & 0x7F:
+            details["signal"] = _signal(process.status)
+        self._write(description, process, state, "end", time, details, event=event)
+
+    def audited(
+        self, event: AuditEvent, process: Process, state: State, action: str | None, time: int
+    ) -> None:
+        """Write any other audit event of a process that is known."""
+        description = self._descriptions.describe(event, enriched=True)
+        details = self._details(process, state)
+        self._write(description, process, state, action, time, details, event=event)
+
+    def traced(self, action: str, process: Process, state: State, time: int) -> None:
+        """Write an event that only the process source told of."""
+        self.unaudited += 1
+        details = self._details(process, state)
+        self._write(self._unaudited(action, state), process, state, action, time, details)
+
+    def unenriched(self, event: AuditEvent, time: int, note: str = "") -> None:
+        """Write an audit event of which nobody knows the process; ``note`` says why."""
+        description = self._descriptions.describe(event, enriched=False)
+        details: dict[str, Any] = {"incomplete": [note]} if note else {}
+        if not event.complete:
+            details.setdefault("incomplete", []).append(_UNFINISHED)
+        self._warn(description, details)
+        self._encode(
+            description,
+            date=self._processes.date(time),
+            event_id=self._documents.audit_id(event.time, event.serial),
+            providers=_BY_AUDIT,
+            more={"sessiond": details} if details else None,
+        )
+
+    # What happened to ourselves
+
+    def own(
+        self,
+        action: str,
+        time: int,
+        details: Mapping[str, Any],
+        message: str,
+        *,
+        window: tuple[int, int] | None = None,
+    ) -> None:
+        """Write an event about ourselves: sessiond-lost, -degraded or -recovered.
+
+        ``window`` is when it began and when it ended, in ns since boot like ``time``.
+        """
+        self._own_events += 1
+        self.unaudited += 1
+        event: dict[str, Any] = {
+            "kind": "pipeline_error",
+            "action": action,
+            "category": ["process"],
+            "type": ["info"],
+            "outcome": "success" if action == "sessiond-recovered" else "failure",
+        }
+        if window is not None:
+            event["start"] = self._processes.date(window[0])
+            event["end"] = self._processes.date(window[1])
+        document: dict[str, Any] = {"message": message, "event": event, "sessiond": dict(details)}
+        self._encode(
+            self._descriptions.encode(document, [], enriched=True),
+            date=self._processes.date(time),
+            event_id=self._documents.own_id(time, self._own_events),
+            providers=_BY_OURSELVES,
+            more=None,
+        )
+
+    def loss(self, loss: Loss, time: int) -> None:
+        """Write a loss: the window, the hop, the count and the reason."""
+        begin, end = self._processes.date(loss.since), self._processes.date(loss.until)
+        details: dict[str, Any] = {
+            "hop": loss.hop,
+            "count": loss.number,
+            "unit": loss.unit,
+            "reason": loss.reason,
+        }
+        if loss.kinds:
+            details["kinds"] = loss.kinds
+        self.own(
+            "sessiond-lost",
+            time,
+            {"loss": details},
+            f"blind from {begin} to {end}: {loss.hop}, {loss.number} {loss.unit}: {loss.reason}",
+            window=(loss.since, loss.until),
+        )
+
+    # The parts of a line
+
+    def _unaudited(self, action: str, state: State) -> EncodedAuditEvent:
+        """The description of an event without an audit record: what the audit record would say."""
+        category, types = PROCESS_EVENTS[action]
+        outcome = "unknown" if action == "end" else "success"
+        facts = state.facts
+        document: dict[str, Any] = {
+            "event": {"action": action, "category": category, "type": types, "outcome": outcome},
+            "user": dict(self._processes.user(facts.uid)),
+        }
+        if facts.loginuid not in (None, UNSET_ID):
+            assert facts.loginuid is not None  # noqa: S101 -- narrows the type
+            document["user"]["audit"] = self._processes.user(facts.loginuid)
+        if facts.audit_session not in (None, UNSET_ID):
+            document["auditd"] = {"session": str(facts.audit_session)}
+        return self._descriptions.encode(document, [], enriched=True)
+
+    def _details(
+        self, process: Process, state: State, *, own_args_cut: bool | None = None
+    ) -> dict[str, Any]:
+        """What ``sessiond.*`` tells of a process in an event.
+
+        ``own_args_cut`` says whether the process's own argv is cut, where the event knows better.
+        """
+        details: dict[str, Any] = {}
+        if self.is_canary(process.pid):
+            details["canary"] = True
+        facts = state.facts
+        creator = process.creator
+        if creator is not None and facts.ppid != creator.pid and facts.ppid:
+            parent = self._table.parent_now(state)
+            now = {"pid": facts.ppid}
+            details["reparented_to"] = now
+            if parent is not None:
+                details["reparented_to"] = now | {"entity_id": parent.entity_id}
+        if (
+            creator is None
+            or state.session_leader is None
+            or state.group_leader is None
+            or state.session_inferred
+        ):
+            incomplete = self._incomplete(process, state)
+            if incomplete:
+                details["incomplete"] = incomplete
+        cut = ["process.args"] if own_args_cut else []
+        if own_args_cut is None and state.program.args_cut:
+            cut.append("process.args")
+        if _args_cut(creator):
+            cut.append("process.parent.args")
+        if _args_cut(state.group_leader):
+            cut.append("process.group_leader.args")
+        if _args_cut(state.session_leader):
+            cut.append("process.session_leader.args")
+        if _args_cut(state.entry_leader):
+            cut.append("process.entry_leader.args")
+        if cut:
+            details["truncated"] = cut
+        if self._options.include_namespaces:
+            details["namespaces"] = {
+                name: number
+                for name, number in (
+                    ("pid", facts.pid_namespace),
+                    ("mount", facts.mount_namespace),
+                    ("user", facts.user_namespace),
+                    ("network", facts.network_namespace),
+                )
+                if number
+            }
+        return details
+
+    def _incomplete(self, process: Process, state: State) -> list[str]:
+        notes = []
+        if process.creator is None and process.pid > 2:
+            notes.append(f"process.parent: {self._options.why_unknown}")
+        # Whom the kernel itself started may be in session and group 0, which have no leader.
+        if state.session_leader is None and state.facts.sid != 0:
+            notes.append(f"process.session_leader: {self._options.why_unknown}")
+        elif state.session_inferred:
+            notes.append("process.session_leader: taken from the parent, which it was forked by")
+        if state.group_leader is None and state.facts.pgid != 0:
+            notes.append(f"process.group_leader: {self._options.why_unknown}")
+        return notes
+
+    def _write(
+        self,
+        description: EncodedAuditEvent,
+        process: Process,
+        state: State,
+        action: str | None,
+        time: int,
+        details: dict[str, Any],
+        *,
+        override: dict[str, Any] | None = None,
+        event: AuditEvent | None = None,
+    ) -> None:
+        """Join what an event says with its process and write it."""
+        time = max(time, process.latest)
+        process.latest = time
+        if event is not None and not event.complete:
+            details.setdefault("incomplete", []).append(_UNFINISHED)
+        self._warn(description, details)
+        more: dict[str, Any] = {}
+        cgroup = self._table.cgroup_of(process, state)
+        if cgroup is not None:
+            more.update(self._context(cgroup))
+            if self._options.include_cgroup:
+                details["cgroup"] = display(cgroup)
+        if details:
+            more["sessiond"] = details
+        if action in ("end", "fork", "setsid"):
+            event_id = f"{process.entity_id}-{action}"
+        elif event is not None:
+            event_id = self._documents.audit_id(event.time, event.serial)
+        else:
+            event_id = f"{process.entity_id}-{action}-{state.time:x}"
+        block = self._processes.block(
+            process,
+            state,
+            time=time,
+            ended=action == "end",
+            title=description.title,
+            override=override,
+        )
+        self._encode(
+            description,
+            date=self._processes.date(time),
+            event_id=event_id,
+            providers=self._by_source if event is None else self._by_both,
+            more=more,
+            process=block,
+        )
+
+    def _warn(self, description: EncodedAuditEvent, details: dict[str, Any]) -> None:
+        if description.warnings:
+            self.warnings += len(description.warnings)
+            details["warnings"] = description.warnings
+
+    def _encode(
+        self,
+        description: EncodedAuditEvent,
+        *,
+        date: str,
+        event_id: str,
+        providers: bytes,
+        more: dict[str, Any] | None,
+        process: bytes | None = None,
+    ) -> None:
+        self.counts[description.action] += 1
+        self._lines.append(
+            self._documents.line(
+                description,
+                date=date,
+                event_id=event_id,
+                providers=providers,
+                more=more,
+                process=process,
+            )
+        )
+
+
+def _args_cut(relative: Relative) -> bool:
+    if not isinstance(relative, Process):
+        return False
+    program = relative.states[-1].program
+    return (program.args_size or 0) > LEAST_KEPT and program.args_cut
+
+
+def _signal(status: int) -> dict[str, Any]:
+    number = status & 0x7F
+    signal: dict[str, Any] = {"number": number, "core_dumped": bool(status & 0x80)}
+    signal["name"] = signal_name(number)
+    return signal

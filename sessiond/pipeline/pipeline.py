@@ -1,0 +1,815 @@
+"""The heart: audit records and process events in, enriched lines out. No I/O, and time is given.
+
+    pipeline.feed_process(source.drain())          what the tracer saw
+    pipeline.feed_audit(client.receive(), ...)     what the kernel's audit subsystem said
+    pipeline.unknown_pids()                        who should be looked up, where no tracer tells
+    pipeline.poll(now)                             the lines that are ready
+
+A source that is exact (eBPF, the connector) sees every fork, exec and exit, so an audit event is
+joined with the process event it belongs to: an exec by the stamp that both bear, an end with the
+exit_group that announced it. What the one has and the other hasn't yet is held for a short while.
+Without such a source the audit events themselves move the table, helped by look-ups in procfs.
+
+Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is converted with
+``wall_offset`` (CLOCK_REALTIME minus CLOCK_BOOTTIME, ns), measured when its records were read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sessiond.audit.reassembler import AuditEvent, Reassembler
+from sessiond.audit.record import CONFIG_CHANGE, NO_CALL, arguments, decode, fields, number
+from sessiond.pipeline import snapshot
+from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
+from sessiond.pipeline.losses import Losses, account
+from sessiond.process.entry import is_sshd
+from sessiond.process.events import (
+    Changed,
+    Executed,
+    Exited,
+    Forked,
+    Lost,
+    Observed,
+    ProcessEvent,
+)
+from sessiond.process.from_audit import MOST_KEPT, execution, shortened
+from sessiond.process.table import Process, ProcessTable, State
+from sessiond.text import display
+from sessiond.units import MILLISECOND, SECOND, TICK, UNSET_ID
+
+# How long one side of a joint event waits for the other. Both leave the kernel within microseconds
+# of each other; what takes time is how we read them.
+HOLD: Final = 250 * MILLISECOND
+# An exit_group can precede the end of its last thread by as long as that takes to unwind.
+HOLD_EXIT_GROUP: Final = 5 * SECOND
+
+
+@dataclass
+class Counters:
+    """What went through; see ``Pipeline.account`` for the identity they obey.
+
+    ``merged`` are the audit events without a line of their own: what they tell was written before.
+    """
+
+    audit_events: int = 0
+    process_events: Counter[str] = field(default_factory=Counter)
+    merged: int = 0
+    joined_ends: int = 0
+    unjoined_execs: int = 0
+    unenriched: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineOptions:
+    """What the configuration and the host decide about the pipeline.
+
+    ``source`` is the name of the process source, ``exact`` whether it sees every fork, exec and
+    exit. ``audited`` are the syscalls that the loaded rules can bring events of: an end waits for
+    its exit_group only where one can come. ``exec_by_source`` writes the execs that the source
+    tells of, for where nobody audits them. ``max_args_bytes`` limits one event's argv.
+    """
+
+    source: str
+    exact: bool
+    audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
+    fork_events: bool = False
+    exec_by_source: bool = False
+    include_namespaces: bool = False
+    include_cgroup: bool = False
+    max_args_bytes: int = 1_048_576
+    assembler_timeout: int = 2 * SECOND
+    max_in_flight: int = 8192
+    replay: bool = False
+
+
+class _Waiting:
+    """An audit event that waits for its process event until ``due``."""
+
+    __slots__ = ("due", "event")
+
+    def __init__(self, due: int, event: AuditEvent) -> None:
+        self.due = due
+        self.event = event
+
+
+class ConfigChange(NamedTuple):
+    """Somebody changed the audit configuration, as its CONFIG_CHANGE record tells."""
+
+    text: str  # op=, and what it was done to
+    auid: int | None
+    user: str | None
+    pid: int | None  # of who did it, where there is a SYSCALL record
+    comm: str | None
+
+
+SyscallName = Callable[[bytes, bytes], str]
+
+
+class Pipeline:
+    """Joins audit events and process events, enriches them and encodes them.
+
+    ``syscall_name`` gives the name for the arch= and syscall= fields of a SYSCALL record.
+    """
+
+    def __init__(
+        self,
+        options: PipelineOptions,
+        *,
+        table: ProcessTable,
+        encoders: Encoders,
+        syscall_name: SyscallName,
+        context: Callable[[bytes], Mapping[str, Any]],
+    ) -> None:
+        """Start with nothing in flight."""
+        self.options = options
+        self.table = table
+        self.counters = Counters()
+        self.lines = EventWriter(_line_options(options), encoders, table, context)
+        self.losses = Losses()
+        # The last changes of the audit configuration, whoever made them; the daemon takes them.
+        self.notices: deque[ConfigChange] = deque(maxlen=64)
+        self._syscall_name = syscall_name
+        self._assembler = Reassembler(
+            timeout=options.assembler_timeout,
+            max_in_flight=options.max_in_flight,
+            ends_with_proctitle=options.replay,
+        )
+        self._names: dict[tuple[bytes, bytes], str] = {}
+        self._ready: list[AuditEvent] = []
+        self._execs: deque[_Waiting] = deque()
+        self._exit_groups: dict[Process, _Waiting] = {}
+        self._ends: dict[Process, int] = {}
+        self._sessions: dict[Process, int] = {}
+        self._wanted: set[int] = set()
+        self._connecting: set[int] = set()
+        self._wall_offset = 0
+        self._drained = 0
+        self._fed: int | None = None  # when both inputs were read last
+
+    def use(self, options: PipelineOptions) -> None:
+        """Go on with other rules or another process source; the assembler's limits stay."""
+        self.options = options
+        self.lines.use(_line_options(options))
+
+    def encode_with(self, encoders: Encoders) -> None:
+        """Go on with other encoders; the lines are numbered on."""
+        number = self.lines.sequence
+        self.lines.encode_with(encoders)
+        self.lines.sequence = number
+
+    # Input
+
+    def feed_audit(
+        self,
+        batch: Iterable[tuple[int, bytes]],
+        *,
+        now: int,
+        wall_offset: int,
+        drained: bool = True,
+    ) -> None:
+        """Take (record type, payload) pairs as they were read from the audit socket.
+
+        ``drained`` says that nothing more was there to read.
+        """
+        # It is measured a little differently each time: stamps must not change places by that.
+        if abs(wall_offset - self._wall_offset) > MILLISECOND:
+            self._wall_offset = wall_offset
+        self._fed = now
+        if drained:
+            self._drained = now
+        self._take(self._assembler.feed(batch, now))
+
+    def feed_process(self, events: Sequence[ProcessEvent]) -> None:
+        """Take the process source's events, in its order."""
+        counts = self.counters.process_events
+        table = self.table
+        observed: list[Observed] = []
+        execs_lost = self._doubt(events)
+        for event in events:
+            counts[type(event).__name__] += 1
+            if isinstance(event, Observed):
+                observed.append(event)
+                continue
+            if observed:
+                table.snapshot(observed)
+                observed = []
+            if isinstance(event, Exited):
+                self._exited(table.exited(event), event)
+            elif isinstance(event, Forked):
+                self._forked(event, doubtful=execs_lost)
+            elif isinstance(event, Executed):
+                process = table.executed(event)
+                by_kernel = _executed_by_kernel(process)
+                if by_kernel:
+                    process.state.claimed = True
+                if self.options.exec_by_source or by_kernel:
+                    self.lines.traced("exec", process, process.state, event.time)
+                if self._execs:
+                    self._retry_execs()
+            elif isinstance(event, Changed):
+                process = table.changed(event)
+                if event.what == "session":
+                    self._session(process, event.time)
+            elif isinstance(event, Lost):
+                self.lost(event.time, "tracer", event.number, _RING_FULL, kind=event.kind)
+            else:
+                table.name_cgroup(event.cgroup_id, event.path)
+        if observed:
+            table.snapshot(observed)
+
+    def _forked(self, event: Forked, *, doubtful: bool) -> None:
+        process = self.table.forked(event)
+        if is_sshd(event.comm):
+            # For a connection that it has taken, or in one that was there before us.
+            self._connecting.update((event.facts.pid, event.creator_pid))
+        if doubtful:
+            self.table.doubt(process, event.time + 1)
+        if self.options.fork_events and not event.facts.kernel_thread:
+            self.lines.traced("fork", process, process.states[0], event.time)
+
+    def _doubt(self, events: Sequence[ProcessEvent]) -> bool:
+        """Say of nobody what it executes when execs were lost since the last call."""
+        lost = [event for event in events if isinstance(event, Lost) and event.kind in _EXEC_LOSSES]
+        for event in lost[:1]:
+            since = self._fed if self._fed is not None else event.time
+            for process in self.table:
+                self.table.doubt(process, since)
+        return bool(lost)
+
+    def lost(
+        self,
+        time: int,
+        hop: str,
+        count: int,
+        reason: str,
+        *,
+        since: int | None = None,
+        kind: str = "",
+    ) -> None:
+        """Note a loss between ``since`` and ``time``, both ns since boot.
+
+        Without ``since`` it began after the last time that records were fed. It is counted at once,
+        and told in the stream by ``poll``, at most once a second for a hop.
+        """
+        if since is None:
+            since = time if self._fed is None else min(self._fed, time)
+        self.losses.note(hop, count, reason, since=since, until=time, kind=kind)
+
+    def reconcile(self, events: list[ProcessEvent], *, since: int, time: int) -> int:
+        """Check the table after a loss against the source's new snapshot, begun at ``time``.
+
+        ``events`` are the snapshot, and what came meanwhile, by time; the loss began after
+        ``since``. Who isn't there any more has ended in between, one can't tell when: from
+        ``since`` on, nothing is said to be of them. Returns how many those are.
+        """
+        self.feed_process(events)
+        observed = [event for event in events if isinstance(event, Observed)]
+        return len(self.table.absent(observed, time, ended=since))
+
+    # From one run to the next
+
+    def save(self, now: int) -> bytes:
+        """Return, as bytes for ``restore``, all that is known and in flight; lines are not in it.
+
+        ``now`` is in ns since boot. To be called when the lines of ``poll`` are written.
+        """
+        needed = (*self._exit_groups, *self._ends, *self._sessions)
+        table, numbers = snapshot.save_table(self.table, now, needed)
+        event = snapshot.save_event
+        state = snapshot.SavedPipeline(
+            time=now,
+            drained=self._drained,
+            sequence=self.lines.sequence,
+            table=table,
+            open=[event(each) for each in self._assembler.open_events()],
+            ready=[event(each) for each in self._ready],
+            execs=[(each.due, event(each.event)) for each in self._execs],
+            exit_groups=[
+                (numbers[process], each.due, event(each.event))
+                for process, each in self._exit_groups.items()
+            ],
+            ends=[(numbers[process], due) for process, due in self._ends.items()],
+            sessions=[(numbers[process], time) for process, time in self._sessions.items()],
+            losses=self.losses.untold(),
+        )
+        return snapshot.encode(state)
+
+    def restore(self, data: bytes) -> int:
+        """Go on, before anything was fed, where ``save`` was called; return its ``now``.
+
+        Raises SavedStateError when that can't be; then nothing has changed.
+        """
+        state = snapshot.decode(data)
+        event, at = snapshot.restore_event, snapshot.at
+        processes = snapshot.restored_processes(self.table, state.table)
+        exit_groups = {
+            at(processes, number): _Waiting(due, event(each))
+            for number, due, each in state.exit_groups
+        }
+        ends = {at(processes, number): due for number, due in state.ends}
+        sessions = {at(processes, number): time for number, time in state.sessions}
+        snapshot.fill(self.table, processes, state.table)
+        self._exit_groups, self._ends, self._sessions = exit_groups, ends, sessions
+        self._execs.extend(_Waiting(due, event(each)) for due, each in state.execs)
+        self._ready = [event(each) for each in state.ready]
+        self._assembler.reopen(event(each) for each in state.open)
+        self._fed = self._drained = state.drained
+        self.lines.sequence = state.sequence
+        self.counters.audit_events += self.in_flight - self._assembler.in_flight
+        for loss in state.losses:
+            self.losses.keep(loss)
+        return state.time
+
+    # Output
+
+    def unknown_pids(self) -> set[int]:
+        """Who should be looked up before ``poll``: feed what is found as Observed events.
+
+        Call it again after feeding: a process found this way has relatives of its own.
+        """
+        wanted, self._wanted = self._wanted, set()
+        if not wanted and not self.options.exact:
+            wanted = self._unknown_relatives()
+        return wanted
+
+    def connecting(self) -> set[int]:
+        """Of which processes it should be found out, before ``poll``, who is connected to them."""
+        connecting, self._connecting = self._connecting, set()
+        return connecting
+
+    def connected(self, connections: Mapping[int, bytes]) -> None:
+        """Take in what was found of them, as in SSH_CONNECTION."""
+        for pid, connection in connections.items():
+            process = self.table.get(pid)
+            if process is not None and process.connection is None:
+                self.table.connected(process, connection)
+
+    def poll(self, now: int) -> list[bytes]:
+        """Handle all that is ready or overdue; return its lines."""
+        self._take(self._assembler.expire(now))
+        ready, self._ready = self._ready, []
+        for event in ready:
+            self._audit_event(event, now)
+        presumed, self.table.presumed = self.table.presumed, []
+        for process in presumed:
+            self._presumed(process)
+        if self._execs or self._ends or self._exit_groups or self._sessions:
+            self._overdue(now)
+        self.table.forget(min(now, self._drained) if self._drained else now)
+        for loss in self.losses.due(now):
+            self.lines.loss(loss, now)
+        return self.lines.take()
+
+    def flush(self, now: int) -> list[bytes]:
+        """Handle everything that is in flight: nothing more will come."""
+        self._take(self._assembler.flush())
+        lines = self.poll(now)
+        while self._execs:
+            self._unjoined_exec(self._execs.popleft().event)
+        for process, waiting in list(self._exit_groups.items()):
+            self._end_by_audit(process, waiting.event)
+        self._exit_groups.clear()
+        for process in list(self._ends):
+            self._end(process, None)
+        self._ends.clear()
+        for process, time in list(self._sessions.items()):
+            self.lines.traced("setsid", process, process.at(time), time)
+        self._sessions.clear()
+        for loss in self.losses.flush():
+            self.lines.loss(loss, now)
+        return lines + self.poll(now)
+
+    def deadline(self) -> int | None:
+        """When ``poll`` should be called even if nothing comes in; None: not at all."""
+        due = [self._assembler.deadline()]
+        due.append(self._execs[0].due if self._execs else None)
+        due.append(next((w.due for w in self._exit_groups.values()), None))
+        due.append(next(iter(self._ends.values()), None))
+        due.append(next((t + HOLD for t in self._sessions.values()), None))
+        return min((d for d in due if d is not None), default=None)
+
+    @property
+    def in_flight(self) -> int:
+        """How many audit events have been read and not yet written."""
+        return (
+            self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._exit_groups)
+        )
+
+    @property
+    def records(self) -> int:
+        """How many audit records were taken."""
+        return self._assembler.records
+
+    @property
+    def malformed(self) -> int:
+        """How many of them could not be read."""
+        return self._assembler.malformed
+
+    @property
+    def unseen(self) -> int:
+        """How many serials are missing among the audit events that came: a hint."""
+        return self._assembler.unseen
+
+    @property
+    def waiting(self) -> int:
+        """How many lines the next ``poll`` will hand out that are there already."""
+        return self.lines.waiting
+
+    def account(self) -> dict[str, Any]:
+        """Where the audit events are that have been received; it is balanced at every moment.
+
+        An event is received with its first record. None is filtered or dropped here: each is
+        written as a line, or merged into one that was written before, or in flight.
+        """
+        return account(
+            self.counters.audit_events + self._assembler.in_flight,
+            written=self.lines.counts.total() - self.lines.unaudited,
+            merged=self.counters.merged,
+            in_flight=self.in_flight,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The counters, as ``sessiond status`` shows them."""
+        counters = self.counters
+        return {
+            "audit_records": self._assembler.records,
+            "audit_records_malformed": self._assembler.malformed,
+            "audit_events": counters.audit_events,
+            "audit_events_unfinished": self._assembler.unfinished,
+            "audit_events_in_flight": self.in_flight,
+            "ends_joined": counters.joined_ends,
+            "execs_unjoined": counters.unjoined_execs,
+            "unenriched": counters.unenriched,
+            "warnings": self.lines.warnings,
+            "process_events": dict(counters.process_events),
+            "lines": dict(self.lines.counts),
+            "table": {
+                "processes": len(self.table),
+                "evicted": self.table.evicted,
+                "pids_reused": self.table.reused_pids,
+            },
+        }
+
+    # Audit events
+
+    def _take(self, events: list[AuditEvent]) -> None:
+        if not events:
+            return
+        self.counters.audit_events += len(events)
+        self._ready += events
+        if not self.options.exact and not self.options.replay:
+            for event in events:
+                pid = number(event.call.pid)
+                if pid:
+                    self._wanted.add(pid)
+
+    def _name(self, arch: bytes, syscall: bytes) -> str:
+        key = arch, syscall
+        name = self._names.get(key)
+        if name is None:
+            name = self._names[key] = self._syscall_name(arch, syscall)
+        return name
+
+    def _audit_event(self, event: AuditEvent, now: int) -> None:
+        call = event.call
+        name = self._name(call.arch, call.syscall) if call is not NO_CALL else ""
+        if name in ("execve", "execveat") and call.success == b"yes":
+            self._exec(event, now)
+        elif name == "exit_group":
+            self._exit_group(event, now)
+        elif name == "setsid" and call.success == b"yes":
+            self._setsid(event)
+        else:
+            self._other(event)
+
+    def _boot(self, stamp: int) -> int:
+        """Convert an audit stamp to ns since boot."""
+        return stamp * MILLISECOND - self._wall_offset
+
+    def _exec(self, event: AuditEvent, now: int) -> None:
+        pid = number(event.call.pid)
+        if not self.options.exact:
+            process, state = self._audited_exec(event, pid)
+            self._exec_line(event, process, state)
+            return
+        found = self._executed(pid, event)
+        if found is not None:
+            self._exec_line(event, *found)
+        else:
+            self._execs.append(_Waiting(now + HOLD, event))
+
+    def _executed(self, pid: int, event: AuditEvent) -> tuple[Process, State] | None:
+        """The state that an audited exec led to, which no audit event has claimed yet."""
+        found: tuple[Process, State] | None = None
+        begin = self._boot(event.time) - TICK
+        for process in self.table.holders(pid):
+            # The oldest that fits: audit events come in the order of the execs.
+            for state in reversed(process.states):
+                if not state.executed or state.claimed:
+                    continue
+                if state.audit_time is None:
+                    if state.time >= begin:
+                        found = process, state
+                elif state.audit_time == event.time:
+                    found = process, state
+        if found is not None:
+            found[1].claimed = True
+        return found
+
+    def _retry_execs(self) -> None:
+        waiting, self._execs = self._execs, deque()
+        for item in waiting:
+            found = self._executed(number(item.event.call.pid), item.event)
+            if found is None:
+                self._execs.append(item)
+            else:
+                self._exec_line(item.event, *found)
+
+    def _unjoined_exec(self, event: AuditEvent) -> None:
+        """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
+        self.counters.unjoined_execs += 1
+        pid = number(event.call.pid)
+        if self.lines.canary is not None and self.lines.is_canary(pid):
+            self.lines.canary.audited = True
+        time = self._boot(event.time)
+        if self.table.holder(pid, time, TICK) is None:
+            self._other(event, "process: the tracer did not see it")
+            return
+        process, state = self._audited_exec(event, pid)
+        note = "process: the tracer did not see this exec"
+        self._exec_line(event, process, state, note)
+
+    def _audited_exec(self, event: AuditEvent, pid: int) -> tuple[Process, State]:
+        """Move the table by an audited exec, where no tracer did."""
+        time = self._boot(event.time)
+        known = self.table.holder(pid, time, TICK)
+        parent = self.table.holder(number(event.call.ppid), time, TICK)
+        return self.table.audited_exec(
+            execution(event, time, known, parent),
+            session_known="setsid" in self.options.audited,
+        )
+
+    def _exec_line(self, event: AuditEvent, process: Process, state: State, note: str = "") -> None:
+        if state.program.executable is None:
+            self._learn_program(process, state, event)
+        canary = self.lines.canary
+        if canary is not None and process.pid == canary.pid and not note:
+            canary.audited = canary.traced = True
+        args, whole = arguments(event.records)
+        self.lines.execution(event, process, state, args, whole=whole, note=note)
+        if args and state.program.args_cut:
+            self._refine(state, args)
+
+    def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
+        """Take from the audit event what was executed, where the source came too late to see it."""
+        told = execution(event, state.time, process, None)
+        for each in process.states[process.states.index(state) :]:
+            if each.executed and each is not state:
+                return
+            each.program = told.program
+            each.working_directory = told.working_directory or each.working_directory
+            each.cached = None
+
+    def _refine(self, state: State, args: list[bytes]) -> None:
+        """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
+        program = state.program
+        kept = shortened(args, MOST_KEPT)
+        if len(kept) >= len(program.args or ()):
+            size = sum(map(len, args)) + len(args)
+            state.program = program._replace(args=tuple(kept), args_size=size)
+            state.cached = None
+
+    # Ends
+
+    def _exit_group(self, event: AuditEvent, now: int) -> None:
+        pid = number(event.call.pid)
+        time = self._boot(event.time)
+        process = self._ending(pid, time)
+        if process is None:
+            process = self.table.get(pid)
+            if self.options.exact and (process is None or _presumed_ended(process)):
+                # Of who is presumed to have ended, one can't tell whether this is the end of it or
+                # that of somebody who got the same pid later.
+                self._other(event, "process: not known")
+                return
+        if process is None and self.options.replay:
+            self._other(event, "process: the log does not tell of it before its end")
+        elif process is None:
+            self._other(event, "process: it ended before it could be looked up")
+        elif process in self._ends:
+            del self._ends[process]
+            self._end(process, event)
+        elif process in self._exit_groups:
+            # Two of its threads called exit_group at once: the first decides.
+            self.counters.merged += 1
+        elif self.options.exact and process.end is None:
+            self._exit_groups[process] = _Waiting(now + HOLD_EXIT_GROUP, event)
+        elif process.end is None or not self.options.exact:
+            self._end_by_audit(process, event)
+        else:
+            # The end was written already: a deadline was too short. The audit event counts as
+            # joined all the same; it says nothing that the end didn't.
+            self.counters.joined_ends += 1
+            self.counters.merged += 1
+
+    def _ending(self, pid: int, time: int) -> Process | None:
+        """Who called exit_group then: of several who had the pid, the first without a match."""
+        found = None
+        for process in self.table.holders(pid):
+            if process.start > time + TICK or (process.end is not None and process.end < time):
+                continue
+            if process in self._exit_groups:
+                continue
+            if found is None or process.end is None or self._awaits_exit_group(process):
+                found = process
+        return found
+
+    def _awaits_exit_group(self, process: Process) -> bool:
+        """Tell whether an ended process called exit_group, and the audit event is yet to come."""
+        killed = (process.status or 0) & 0x7F
+        return process in self._ends and process.group_exit is not False and not killed
+
+    def _end_by_audit(self, process: Process, event: AuditEvent) -> None:
+        """End a process by its exit_group, where no tracer told or will tell of its end."""
+        code = _exit_code(event)
+        time = max(self._boot(event.time), process.state.time)
+        self.table.ended(process, time, code << 8)
+        self._end(process, event)
+
+    def _presumed(self, process: Process) -> None:
+        """Write the end of a process of which only its absence tells, or its exit_group."""
+        waiting = self._exit_groups.pop(process, None)
+        if waiting is not None:
+            process.status = _exit_code(waiting.event) << 8
+        self._end(process, None if waiting is None else waiting.event)
+
+    def _exited(self, process: Process, event: Exited) -> None:
+        if event.facts.kernel_thread:
+            # Nobody's doing, and partly ours: the kernel answers an audit request by a thread.
+            return
+        waiting = self._exit_groups.pop(process, None)
+        if waiting is not None:
+            self._end(process, waiting.event)
+            return
+        # Whatever audit has to tell of the process is told before its end, however it ended.
+        self._ends[process] = event.time + HOLD
+
+    def _end(self, process: Process, event: AuditEvent | None) -> None:
+        if event is not None:
+            self.counters.joined_ends += 1
+        self.lines.end(process, event)
+        for each in process.states:
+            each.cached = None
+
+    # Sessions
+
+    def _setsid(self, event: AuditEvent) -> None:
+        pid = number(event.call.pid)
+        time = self._boot(event.time)
+        process = self._new_leader(pid, time) or self.table.holder(pid, time, TICK)
+        if process is None:
+            self._other(event, "process: not known")
+            return
+        self._sessions.pop(process, None)
+        state = next((s for s in process.states if s.time >= time - TICK and s.leads_session), None)
+        if state is None:
+            # No tracer tells of sessions here, so the audit event does.
+            facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
+            state = self.table.changed(Changed(time, facts, "session")).state
+        self.lines.audited(event, process, state, "setsid", max(state.time, time))
+
+    def _new_leader(self, pid: int, time: int) -> Process | None:
+        """Who called setsid then: of several who had the pid, the first without a match."""
+        found = None
+        for process in self.table.holders(pid):
+            # An event's stamp can be a tick too early, and the clocks differ by up to a ms.
+            if (
+                process.start <= time + TICK
+                and self._sessions.get(process, 0) >= time - MILLISECOND
+            ):
+                found = process
+        return found
+
+    def _session(self, process: Process, time: int) -> None:
+        if any(state.leads_session for state in process.states[:-1]):
+            # The audit event came first and has been written: setsid succeeds once.
+            return
+        if "setsid" in self.options.audited:
+            self._sessions[process] = time
+        else:
+            self.lines.traced("setsid", process, process.at(time), time)
+
+    # Everything else
+
+    def _other(self, event: AuditEvent, note: str = "") -> None:
+        """Write any other event, enriched by its pid where that is the kernel's own word."""
+        if event.records and event.records[0].type == CONFIG_CHANGE:
+            self._notice(event)
+        stamp = self._boot(event.time)
+        pid = number(event.call.pid) or _pid_of(event)
+        process = self.table.holder(pid, stamp, TICK) if pid else None
+        if process is not None:
+            time = max(stamp, process.latest)
+            self.lines.audited(event, process, process.at(time), None, time)
+            return
+        self.counters.unenriched += 1
+        self.lines.unenriched(event, stamp, note)
+
+    def _notice(self, event: AuditEvent) -> None:
+        """Keep for the daemon who changed the audit configuration, and what."""
+        told = fields(event.records[0].text)
+        call = event.syscall
+        auid = number(told["auid"]) if "auid" in told else None
+        if auid == UNSET_ID:
+            auid = None
+        pid = number(call["pid"]) if "pid" in call else None
+        comm = decode(call.get("comm", b""))
+        text = " ".join(
+            f"{name}={display(value)}"
+            for name, value in told.items()
+            if name not in ("auid", "ses", "subj", "res", "uid", "pid", "tty")
+        )
+        user = None if auid is None else self.lines.user_name(auid)
+        self.notices.append(
+            ConfigChange(text, auid, user, pid, None if comm is None else display(comm))
+        )
+
+    # Deadlines
+
+    def _overdue(self, now: int) -> None:
+        while self._execs and self._execs[0].due <= now:
+            self._unjoined_exec(self._execs.popleft().event)
+        for process, time in list(self._sessions.items()):
+            if time + HOLD > now or self._drained < time:
+                break
+            del self._sessions[process]
+            self.lines.traced("setsid", process, process.at(time), time)
+        # An end waits for its exit_group until the audit socket was seen empty after it.
+        while self._ends:
+            process, due = next(iter(self._ends.items()))
+            if due > now or self._drained < due - HOLD:
+                break
+            del self._ends[process]
+            self._end(process, None)
+        for process, waiting in list(self._exit_groups.items()):
+            if waiting.due > now:
+                break
+            del self._exit_groups[process]
+            self._end_by_audit(process, waiting.event)
+
+    def _unknown_relatives(self) -> set[int]:
+        """Relatives that ready events need and the table doesn't have."""
+        unknown: set[int] = set()
+        for event in self._ready:
+            process = self.table.get(number(event.call.pid))
+            pids = {number(event.call.ppid)}
+            if process is not None:
+                facts = process.state.facts
+                pids |= {facts.ppid, facts.pgid or 0, facts.sid or 0}
+            unknown |= {pid for pid in pids if pid and self.table.get(pid) is None}
+        return unknown
+
+
+def _line_options(options: PipelineOptions) -> LineOptions:
+    return LineOptions(
+        source=options.source,
+        include_namespaces=options.include_namespaces,
+        include_cgroup=options.include_cgroup,
+        max_args_bytes=options.max_args_bytes,
+        why_unknown=(
+            "the log does not tell" if options.replay else "it was gone before anyone looked"
+        ),
+    )
+
+
+# The kinds of Lost that an exec can be among; the connector can't tell its events apart.
+_EXEC_LOSSES: Final = frozenset(("exec", "event"))
+_RING_FULL: Final = "the tracer's buffer was full"
+
+
+def _pid_of(event: AuditEvent) -> int:
+    """The pid of a record that is no syscall's; the kernel writes it, also for user space."""
+    return next((number(fields(r.text).get("pid")) for r in event.records), 0)
+
+
+def _exit_code(event: AuditEvent) -> int:
+    """The code that an exit_group event was called with."""
+    return int(event.call.a0 or b"0", 16) & 0xFF
+
+
+def _executed_by_kernel(process: Process) -> bool:
+    """Tell whether its first exec was no syscall: a helper that the kernel starts (kernel/umh.c).
+
+    Such as the reader of core dumps, or modprobe; audit has no event of it.
+    """
+    creator = process.creator
+    by_kernel = isinstance(creator, Process) and creator.state.facts.kernel_thread
+    return by_kernel and len(process.state.previous) == 1
+
+
+def _presumed_ended(process: Process) -> bool:
+    return process.end is not None and process.status is None

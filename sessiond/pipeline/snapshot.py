@@ -1,0 +1,285 @@
+"""What one run knows, as bytes for the next one: the process table, and what is in flight.
+
+procfs can't tell it anew: leaders and parents that have ended, how a session began, exact start
+times. Processes refer to each other, so they are numbered here and the references are numbers. What
+is read back is checked against the types below before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.record import Record
+from sessiond.errors import SavedStateError
+from sessiond.pipeline.losses import Loss
+from sessiond.process.events import Facts, Program
+from sessiond.process.table import ITSELF, Process, ProcessTable, Reference, Relative, State
+from sessiond.units import SECOND
+
+Item = TypeVar("Item")
+
+_ITSELF: Final = -1
+
+# The number of a process, _ITSELF, or (pid, start) of one that is a mere reference.
+SavedRelative = int | tuple[int, int] | None
+
+
+class SavedState(NamedTuple):
+    """A ``State``; programs are numbers, as many states and processes share one."""
+
+    time: int
+    facts: Facts
+    program: int
+    working_directory: bytes | None
+    previous: tuple[int, ...]
+    group_leader: SavedRelative
+    session_leader: SavedRelative
+    entry_leader: SavedRelative
+    session_inferred: bool
+    executed: bool
+    doubtful: bool
+    groups: tuple[int, ...] | None
+    claimed: bool
+    observed: int | None
+    audit_time: int | None
+
+
+class SavedProcess(NamedTuple):
+    """A ``Process``; ``listed`` says that it is found by its pid, and not by its relatives only."""
+
+    pid: int
+    start: int
+    listed: bool
+    creator: SavedRelative
+    creator_observed: bool
+    end: int | None
+    status: int | None
+    group_exit: bool | None
+    cgroup: bytes | None
+    connection: bytes | None
+    entry_type: str | None
+    entry_source: str | None
+    latest: int
+    states: tuple[SavedState, ...]
+
+
+class SavedTable(NamedTuple):
+    """A ``ProcessTable``."""
+
+    programs: list[Program]
+    processes: list[SavedProcess]
+    cgroups: dict[int, bytes]
+
+
+class SavedEvent(NamedTuple):
+    """An ``AuditEvent``; its records are (type, text)."""
+
+    time: int
+    serial: int
+    opened: int
+    complete: bool
+    records: list[tuple[int, bytes]]
+
+
+class SavedPipeline(NamedTuple):
+    """A ``Pipeline``: processes are numbers of ``table``, times are ns since boot."""
+
+    time: int
+    drained: int
+    sequence: int
+    table: SavedTable
+    open: list[SavedEvent]
+    ready: list[SavedEvent]
+    execs: list[tuple[int, SavedEvent]]
+    exit_groups: list[tuple[int, int, SavedEvent]]
+    ends: list[tuple[int, int]]
+    sessions: list[tuple[int, int]]
+    losses: list[Loss]
+
+
+_TYPES: Final = (
+    Facts, Program, Loss, SavedState, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
+)  # fmt: skip
+# What is written by one version is read by another only where nothing of this has changed.
+LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES).encode())
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(SavedPipeline)
+
+
+def encode(saved: SavedPipeline) -> bytes:
+    """Return it as bytes."""
+    return _encoder.encode(saved)
+
+
+def decode(data: bytes) -> SavedPipeline:
+    """Return what ``encode`` was given. Raises SavedStateError for anything else."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SavedStateError(f"it can't be read: {error}") from None
+
+
+def save_table(
+    table: ProcessTable, time: int, needed: Iterable[Process]
+) -> tuple[SavedTable, dict[Process, int]]:
+    """Return the table as it is at ``time`` (ns since boot), and the numbers of its processes.
+
+    Of those that have ended, only the ones that were ``needed`` in the last second, or are
+    relatives of others, are in it.
+    """
+    also = dict.fromkeys(needed)
+    listed = [
+        holder
+        for process in table
+        for holder in table.holders(process.pid)
+        if holder.end is None or holder.end + SECOND > time or holder in also
+    ]
+    found = set(listed)
+    numbers: dict[Process, int] = {}
+    waiting = [*listed, *also]
+    while waiting:
+        process = waiting.pop()
+        if process in numbers:
+            continue
+        numbers[process] = len(numbers)
+        relatives: list[Relative] = [process.creator]
+        for state in process.states:
+            relatives += (state.group_leader, state.session_leader, state.entry_leader)
+        waiting += [each for each in relatives if isinstance(each, Process)]
+    programs: dict[int, int] = {}
+    kept: list[Program] = []
+
+    def program_number(program: Program) -> int:
+        number = programs.get(id(program))
+        if number is None:
+            number = programs[id(program)] = len(kept)
+            kept.append(program)
+        return number
+
+    def relative_number(relative: Relative) -> SavedRelative:
+        if isinstance(relative, Process):
+            return numbers[relative]
+        if isinstance(relative, Reference):
+            return relative.pid, relative.start
+        return None if relative is None else _ITSELF
+
+    def saved_state(state: State) -> SavedState:
+        return SavedState(
+            state.time,
+            state.facts,
+            program_number(state.program),
+            state.working_directory,
+            tuple(map(program_number, state.previous)),
+            relative_number(state.group_leader),
+            relative_number(state.session_leader),
+            relative_number(state.entry_leader),
+            state.session_inferred,
+            state.executed,
+            state.doubtful,
+            state.groups,
+            state.claimed,
+            state.observed,
+            state.audit_time,
+        )
+
+    saved = [
+        SavedProcess(
+            process.pid,
+            process.start,
+            process in found,
+            relative_number(process.creator),
+            process.creator_observed,
+            process.end,
+            process.status,
+            process.group_exit,
+            process.cgroup,
+            process.connection,
+            process.entry_type,
+            process.entry_source,
+            process.latest,
+            tuple(map(saved_state, process.states)),
+        )
+        for process in numbers
+    ]
+    return SavedTable(kept, saved, table.cgroups), numbers
+
+
+def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
+    """Return the processes that ``fill`` can put into the table, by their numbers.
+
+    Raises SavedStateError when a number is of nothing.
+    """
+    programs, processes = saved.programs, [table.make(p.pid, p.start) for p in saved.processes]
+
+    def relative(number: SavedRelative) -> Relative:
+        if isinstance(number, tuple):
+            return table.refer(*number)
+        if number is None:
+            return None
+        return ITSELF if number == _ITSELF else at(processes, number)
+
+    def state(told: SavedState) -> State:
+        previous = tuple(at(programs, number) for number in told.previous)
+        program = at(programs, told.program)
+        made = State(told.time, told.facts, program, told.working_directory, previous)
+        made.group_leader = relative(told.group_leader)
+        made.session_leader = relative(told.session_leader)
+        made.entry_leader = relative(told.entry_leader)
+        made.session_inferred = told.session_inferred
+        made.executed = told.executed
+        made.doubtful = told.doubtful
+        made.groups = told.groups
+        made.claimed = told.claimed
+        made.observed = told.observed
+        made.audit_time = told.audit_time
+        return made
+
+    for process, told in zip(processes, saved.processes, strict=True):
+        creator = relative(told.creator)
+        if creator is ITSELF or not told.states:
+            raise SavedStateError(f"what it says of process {told.pid} is impossible")
+        process.creator = creator
+        process.creator_observed = told.creator_observed
+        process.end = told.end
+        process.status = told.status
+        process.group_exit = told.group_exit
+        process.cgroup = told.cgroup
+        process.connection = told.connection
+        process.entry_type = told.entry_type
+        process.entry_source = told.entry_source
+        process.latest = told.latest
+        process.states += map(state, told.states)
+    return processes
+
+
+def fill(table: ProcessTable, processes: list[Process], saved: SavedTable) -> None:
+    """Put restored processes, and what else was saved, into an empty table."""
+    table.cgroups |= saved.cgroups
+    table.put_back(p for p, told in zip(processes, saved.processes, strict=True) if told.listed)
+
+
+def at(items: Sequence[Item], number: int) -> Item:
+    """Return an item by its number. Raises SavedStateError when there is none."""
+    if 0 <= number < len(items):
+        return items[number]
+    raise SavedStateError(f"there is no number {number} in it")
+
+
+def save_event(event: AuditEvent) -> SavedEvent:
+    """Return an audit event's records and what is known of it."""
+    records = [(record.type, record.text) for record in event.records]
+    return SavedEvent(event.time, event.serial, event.opened, event.complete, records)
+
+
+def restore_event(saved: SavedEvent) -> AuditEvent:
+    """Return the event that ``save_event`` was given."""
+    event = AuditEvent(saved.time, saved.serial, saved.opened)
+    event.complete = saved.complete
+    event.records = [Record(kind, text) for kind, text in saved.records]
+    return event

@@ -1,0 +1,133 @@
+"""What an audit event alone says of a process: for hosts where no tracer tells more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, TypedDict
+
+from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.record import CWD, arguments, decode, number
+from sessiond.process.events import LEAST_KEPT, Executed, Facts, Program
+from sessiond.process.table import Process
+
+DELETED: Final = b" (deleted)"  # d_path() of fs/d_path.c adds it
+_TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
+
+
+# How much of an argv, in bytes, is remembered of a process.
+MOST_KEPT: Final = 32_768
+
+
+def shortened(args: list[bytes], limit: int) -> list[bytes]:
+    """The first arguments, with their NULs at most ``limit`` bytes; the last may be cut."""
+    size = 0
+    for index, argument in enumerate(args):
+        size += len(argument) + 1
+        if size > limit:
+            rest = argument[: max(0, limit - (size - len(argument)))]
+            return [*args[:index], rest] if rest else args[:index]
+    return args
+
+
+def terminal(name: bytes) -> tuple[int, int]:
+    """The device numbers of a tty= field, 0 and 0 for none.
+
+    See Documentation/admin-guide/devices.txt: 136 to 143 are pts, 4 is tty and, from 64 on, ttyS.
+    """
+    match = _TTY.match(name)
+    if match is None:
+        return (5, 1) if name == b"console" else (0, 0)
+    kind, line = match[1], int(match[2])
+    if kind == b"pts":
+        return 136 + line // 256, line % 256
+    return 4, line + 64 if kind == b"ttyS" else line
+
+
+def working_directory(event: AuditEvent) -> bytes | None:
+    """The directory of an event's CWD record."""
+    for record in event.records:
+        if record.type == CWD:
+            return decode(record.text.partition(b"cwd=")[2])
+    return None
+
+
+def execution(
+    event: AuditEvent, time: int, known: Process | None, parent: Process | None
+) -> Executed:
+    """The exec that an audit event tells of, at ``time`` in ns since boot.
+
+    ``known`` is who has the pid, if anyone is known to; otherwise the process is taken to have
+    started with this exec, as a child of ``parent``.
+    """
+    fields = event.syscall
+    args, whole = arguments(event.records)
+    size = sum(map(len, args)) + len(args)
+    executable = decode(fields.get("exe", b""))
+    deleted = executable is not None and executable.endswith(DELETED)
+    program = Program(
+        decode(fields.get("comm", b"")) or b"",
+        executable.removesuffix(DELETED) if executable is not None else None,
+        tuple(shortened(args, MOST_KEPT)) if args else None,
+        size if whole else size + LEAST_KEPT,  # of a part that was lost, nobody knows the size
+        deleted,
+    )
+    facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)
+    return Executed(time, facts, program, working_directory(event))
+
+
+def _known_facts(fields: Mapping[str, bytes], known: Process) -> Facts:
+    major, minor = terminal(fields.get("tty", b""))
+    return known.state.facts._replace(
+        ppid=number(fields.get("ppid")), tty_major=major, tty_minor=minor, **_ids(fields)
+    )
+
+
+def _new_facts(fields: Mapping[str, bytes], parent: Process | None, time: int) -> Facts:
+    major, minor = terminal(fields.get("tty", b""))
+    return Facts(
+        pid=number(fields.get("pid")),
+        start=time,
+        ppid=number(fields.get("ppid")),
+        parent_start=parent.start if parent is not None else None,
+        pgid=None,
+        sid=None,
+        vpid=None,
+        tty_major=major,
+        tty_minor=minor,
+        cap_permitted=None,
+        cap_effective=None,
+        loginuid=number(fields.get("auid")),
+        audit_session=number(fields.get("ses")),
+        pid_namespace=None,
+        mount_namespace=None,
+        user_namespace=None,
+        network_namespace=None,
+        cgroup_id=None,
+        kernel_thread=False,
+        **_ids(fields),
+    )
+
+
+class _Ids(TypedDict):
+    uid: int
+    euid: int
+    suid: int
+    fsuid: int
+    gid: int
+    egid: int
+    sgid: int
+    fsgid: int
+
+
+def _ids(fields: Mapping[str, bytes]) -> _Ids:
+    return {
+        "uid": number(fields.get("uid")),
+        "euid": number(fields.get("euid")),
+        "suid": number(fields.get("suid")),
+        "fsuid": number(fields.get("fsuid")),
+        "gid": number(fields.get("gid")),
+        "egid": number(fields.get("egid")),
+        "sgid": number(fields.get("sgid")),
+        "fsgid": number(fields.get("fsgid")),
+    }

@@ -1,0 +1,244 @@
+"""What the next start needs when this one ends without a word, where SIGKILL does not take it.
+
+Two things in the runtime directory, which is a tmpfs and so memory of the kernel's: the *state*,
+all that was known at one moment, and the *log*, every record read since then, appended before it is
+worked on. The next start takes the state, reads the log, and knows as much as this one did. From
+time to time, when everything that was read is written, there is a new state and an empty log.
+
+The two bear the same number, and the log of the number before is kept until its successor's state
+is there: whenever the process ends, one pair is whole. What was written after the state was, is
+made again, with the same ``event.id``: see ``DuplicateFilter``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+import zlib
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sessiond.audit.kernel.receive import MEMORY, forget_batch, last_batch
+from sessiond.errors import OutputError
+from sessiond.system.files import open_directory, open_file, read_file, replace_file, trusted_users
+
+# How often, in seconds, there is a new state at the most. It takes some 10 us a process.
+PERIOD: Final = 10.0
+# How much of the time, at the most, may go into making it.
+SHARE: Final = 0.01
+# Bytes of the log after which there is a new state even before that.
+MOST: Final = 32 << 20
+# Bytes of a state, at the most, that are read again.
+MOST_STATE: Final = 1 << 30
+# The kind of an entry that is a piece of the tracer's ring; those of audit records are above it.
+RING: Final = 1
+_FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
+_PING: Final = 1329
+
+# A batch of entries: their number, the kinds of all, the sizes of all, their texts.
+_WORD: Final = 4
+_NUMBER: Final = struct.Struct("=Q")
+_CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of what follows
+_LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
+_STATE: Final = "state"
+
+Entry = tuple[int, bytes]
+
+
+class _Log(NamedTuple):
+    """What a log holds: ``whole`` bytes of it, and ``cut`` of what the end of its writer cut."""
+
+    number: int
+    whole: int
+    entries: list[Entry]
+    cut: list[Entry]
+
+    @classmethod
+    def of(cls, number: int, data: bytes, offset: int) -> _Log:
+        """Take apart what is from ``offset`` on."""
+        entries: list[Entry] = []
+        while offset + _WORD <= len(data):
+            (count,) = array("I", data[offset : offset + _WORD])
+            end = offset + _WORD * (1 + 2 * count)
+            if end > len(data):
+                break
+            numbers = array("I", data[offset + _WORD : end])
+            batch = []
+            for kind, size in zip(numbers[:count], numbers[count:], strict=True):
+                if end + size <= len(data):
+                    batch.append((kind, data[end : end + size]))
+                end += size
+            if end > len(data):
+                return cls(number, offset, entries, batch)
+            entries += batch
+            offset = end
+        return cls(number, offset, entries, [])
+
+
+class WriteAheadLog:
+    """The state and the log.
+
+    ``state`` is what an earlier run of this boot saved, None if there is nothing that could be
+    used; ``left`` is what it read afterwards, in its order. ``problem`` says what is wrong.
+    """
+
+    def __init__(self, directory: Path, boot: str, layout: str, now: float) -> None:
+        """Read what is there, and go on behind it.
+
+        Records mean something within one ``boot``, a state only to who has the same ``layout`` as
+        well. ``now`` is in seconds of a monotonic clock. Raises OutputError when the files can't
+        be had.
+        """
+        self.problem = ""
+        self.size = 0
+        self._directory = directory
+        self._log_head = f"sessiond batches {boot}\n".encode()
+        self._state_head = f"sessiond state {boot} {layout}\n".encode()
+        self._due = now
+        number, self.state = self._read_state()
+        logs = sorted(log for log in map(self._read_log, _LOGS) if log is not None)
+        if self.state is not None:
+            logs = [log for log in logs if log.number == number]
+        self.left: list[Entry] = [entry for log in logs for entry in (*log.entries, *log.cut)]
+        self._number = logs[-1].number if logs else number
+        self._logs = [_open(directory, name) for name in _LOGS]
+        # The batch that is being read: a kill may come before it is added. The file is shared
+        # memory that recvmmsg(2) writes into.
+        file = _open(directory, "last-batch")
+        os.ftruncate(file, MEMORY)
+        self.memory = mmap.mmap(file, MEMORY)
+        os.close(file)
+        if not logs:
+            self._empty(self._number)
+            return
+        # The log goes on: what is in it has not been worked on yet.
+        self.size = logs[-1].whole
+        os.ftruncate(self._logs[self._number % 2], self.size)
+        self.add(logs[-1].cut)
+        last = self._missing(last_batch(self.memory))
+        self.add(last)
+        self.left += last
+
+    def _missing(self, batch: list[Entry]) -> list[Entry]:
+        """Return what of the last batch had not been added any more."""
+        batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
+        records = [entry for entry in self.left if entry[0] != RING]
+        for number in range(len(batch), 0, -1):
+            if records[-number:] == batch[:number]:
+                return batch[number:]
+        return batch
+
+    def _read_state(self) -> tuple[int, bytes | None]:
+        data = self._read(_STATE)
+        if not data:
+            return 0, None
+        head = len(self._state_head) + _CHECKED.size
+        if not data.startswith(self._state_head) or len(data) < head:
+            self.problem = f"{self._directory / _STATE} is of another boot or version"
+            return 0, None
+        number, checksum = _CHECKED.unpack_from(data, len(self._state_head))
+        if zlib.crc32(data[head:]) != checksum:
+            self.problem = f"{self._directory / _STATE} is damaged"
+            return 0, None
+        return number, data[head:]
+
+    def _read_log(self, name: str) -> _Log | None:
+        data = self._read(name)
+        head = len(self._log_head) + _NUMBER.size
+        if not data:
+            return None
+        if not data.startswith(self._log_head) or len(data) < head:
+            self.problem = f"{self._directory / name} is of another boot, or damaged"
+            return None
+        (number,) = _NUMBER.unpack_from(data, len(self._log_head))
+        return _Log.of(number, data, head)
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return read_file(self._directory / name, MOST_STATE)
+        except FileNotFoundError:
+            pass
+        except (OSError, OutputError) as error:
+            self.problem = str(error)
+        return b""
+
+    def due(self, now: float) -> bool:
+        """Tell whether it is time for a new state; never while nothing has been read."""
+        anything = self.size > len(self._log_head) + _NUMBER.size
+        return anything and (now >= self._due or self.full)
+
+    @property
+    def full(self) -> bool:
+        """Whether there must be a new state, whatever is not written yet: the log is bounded."""
+        return self.size > MOST
+
+    def begin(self, state: bytes, took: float, now: float) -> None:
+        """Keep this state, which it took ``took`` seconds to make, and empty the log.
+
+        All that was read must be written. ``now`` is as for ``due``. Never raises.
+        """
+        self._due = now + max(PERIOD, took / SHARE)
+        number = self._number + 1
+        try:
+            self._empty(number)
+            # It is in the log of now, and from here on in the state.
+            forget_batch(self.memory)
+            data = self._state_head + _CHECKED.pack(number, zlib.crc32(state)) + state
+            replace_file(self._directory / _STATE, data, mode=0o600)
+            os.ftruncate(self._logs[self._number % 2], 0)
+        except (OSError, OutputError) as error:
+            self.problem = f"the state can't be written: {error}"
+        else:
+            self._number = number
+
+    def _empty(self, number: int) -> None:
+        log = self._logs[number % 2]
+        os.ftruncate(log, 0)
+        self.size = os.write(log, self._log_head + _NUMBER.pack(number))
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Append what has just been read. Never raises."""
+        if not entries:
+            return
+        kinds, texts = zip(*entries, strict=True)
+        numbers = array("I", (len(entries), *kinds, *map(len, texts)))
+        try:
+            self.size += os.write(
+                self._logs[self._number % 2], b"".join((numbers.tobytes(), *texts))
+            )
+        except OSError as error:
+            self.problem = f"the log of what is read can't be written: {error.strerror}"
+
+    def clear(self) -> None:
+        """Forget everything: there is nothing to go on with."""
+        self.memory[:] = bytes(MEMORY)
+        for log in self._logs:
+            with contextlib.suppress(OSError):
+                os.ftruncate(log, 0)
+        with contextlib.suppress(OSError):
+            (self._directory / _STATE).unlink()
+
+    def close(self) -> None:
+        """Close the files; what is in them stays."""
+        for log in self._logs:
+            os.close(log)
+
+
+def _open(directory: Path, name: str) -> int:
+    opened = open_directory(str(directory), trusted=trusted_users())
+    try:
+        file, _ = open_file(
+            name,
+            os.O_RDWR | os.O_APPEND,
+            directory=opened,
+            path=str(directory / name),
+            mode=0o600,
+            trusted=trusted_users(),
+        )
+    finally:
+        os.close(opened)
+    return file

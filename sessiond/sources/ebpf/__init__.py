@@ -1,0 +1,1 @@
+"""The tracer: eBPF programs, how they are loaded, and the ring that they fill."""

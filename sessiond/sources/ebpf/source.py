@@ -1,0 +1,327 @@
+"""The eBPF source inside the daemon: holds the descriptors, empties the ring, takes snapshots.
+
+The programs are loaded by a helper process (loader.py) and stay attached for as long as their
+descriptors are open here. Nothing of bcc, LLVM or libbpf is in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import mmap
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sessiond
+from sessiond.errors import SourceUnavailableError
+from sessiond.process.events import Executed, Exited, Lost, Observed, ProcessEvent
+from sessiond.sources import MOST_ARGS
+from sessiond.sources.ebpf import cgroups
+from sessiond.sources.ebpf.records import LOSS_KINDS, Decoder, MalformedRecordError
+from sessiond.sources.ebpf.ring import Ring, spans
+from sessiond.sources.lookup import ProcessLookup, filled_up, hidden_parents
+
+_LOADER_SECONDS = 60.0
+_MOST_DESCRIPTORS = 64
+_BPF_ITER_CREATE = 33
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+_SNAPSHOT_READ = 1 << 18  # bytes
+_NOTE = 4096  # bytes
+
+
+class EbpfSource:
+    """Every fork, exec, exit and change of identity on the host, from the kernel's tracepoints.
+
+    The ring wakes its reader when a record comes and everything before had been read. So: when
+    ``fileno()`` is readable stop watching it, gather for some milliseconds, drain, watch again.
+    That makes one wake-up per batch under load and none on an idle host.
+    """
+
+    name = "ebpf"
+    exact = True
+
+    def __init__(
+        self,
+        procfs: ProcessLookup,
+        *,
+        ring_bytes: int,
+        args_limit: int,
+        mountinfo: Path = Path("/proc/self/mountinfo"),
+        handed_on: Sequence[int] = (),
+        keep: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Load and attach the programs, then take a snapshot, so that nothing is missed between.
+
+        ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
+        kept (at most MOST_ARGS). Blocks for about a second. ``handed_on`` are the
+        ``descriptors`` of an earlier process: its programs have run on, what they wrote is read
+        first. If they are of another version or configuration, ``set_aside`` says so, and they are
+        closed. ``keep`` is given the ring's bytes before they are freed, for ``decoded``.
+        Raises SourceUnavailableError.
+        """
+        fingerprint = _fingerprint(ring_bytes, min(args_limit, MOST_ARGS))
+        self.adopted = False
+        self.set_aside = ""
+        if handed_on:
+            self.set_aside = _unfit(handed_on, fingerprint)
+            self.adopted = not self.set_aside
+        if self.adopted:
+            self._note, *self._descriptors = handed_on
+            answer = _read_note(self._note)
+        else:
+            for descriptor in handed_on:
+                os.close(descriptor)
+            answer, self._descriptors = _load(ring_bytes, min(args_limit, MOST_ARGS))
+            answer |= {"fingerprint": fingerprint, "told": [0] * len(LOSS_KINDS)}
+            try:
+                self._note = os.memfd_create("sessiond-tracer")
+            except OSError:
+                for descriptor in self._descriptors:
+                    os.close(descriptor)
+                raise
+        self._answer = answer
+        # What this host doesn't let the tracer see, in words.
+        self.degraded: tuple[str, ...] = tuple(answer["degraded"])
+        self.malformed = 0  # records that could not be decoded; stays 0 unless something is broken
+        self._procfs = procfs
+        self._decoder = Decoder()
+        ring, counters = self._descriptors[:2]
+        # A kernel without BTF has no iterators.
+        self._iterator = self._descriptors[2] if answer["iterator"] else None
+        self._ring = Ring(ring, ring_bytes)
+        if keep is not None:
+            self._ring.keep = keep
+        self._counter_page = mmap.mmap(counters, mmap.PAGESIZE, prot=mmap.PROT_READ)
+        self._counters = memoryview(self._counter_page).cast("Q")
+        self._told: list[int] = answer["told"]
+        self._write_note()
+        self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
+        self._pending += self.resnapshot()
+
+    def fileno(self) -> int:
+        """Return the ring's descriptor. Drain once before you wait for it."""
+        return self._descriptors[0]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What a later process needs to go on with the programs and the ring, in this order."""
+        return [self._note, *self._descriptors]
+
+    def drain(self) -> list[ProcessEvent]:
+        """Return what has happened since the last call, in the kernel's order; never block.
+
+        The first call starts with the cgroups and processes that were there before. A Lost event
+        stands where the ring was full.
+        """
+        events, self._pending = self._pending, []
+        events += self._read_ring()
+        for index, kind in enumerate(LOSS_KINDS):
+            count = self._counters[index]
+            if count != self._told[index]:
+                number, self._told[index] = count - self._told[index], count
+                events.append(Lost(time.clock_gettime_ns(time.CLOCK_BOOTTIME), kind, number))
+                self._write_note()
+        return events
+
+    def resnapshot(self) -> list[ProcessEvent]:
+        """Return every process as it is now, merged in time with what the ring holds.
+
+        For the time after a loss: who isn't in the list and was there before it has ended. Facts
+        are the kernel's, exact; arguments and what else only procfs tells are filled up from there,
+        unless the process executed something or ended meanwhile. Without BTF all is procfs's.
+        Blocks for some 50 us a process.
+        """
+        if self._iterator is None:
+            listed = list(self._procfs.snapshot())
+            return sorted([*listed, *self._read_ring()], key=_time)
+        told = self._iterate(self._iterator)
+        seen = {process.facts.pid: process for process in self._procfs.snapshot()}
+        observed = [filled_up(process, seen.get(process.facts.pid)) for process in told]
+        meanwhile = self._read_ring()
+        # What procfs said may be of a later program, or of a later process with this pid.
+        moved_on = {
+            (event.facts.pid, event.facts.start): event.time
+            for event in meanwhile
+            if isinstance(event, (Executed, Exited))
+        }
+        for index, process in enumerate(observed):
+            if moved_on.get((process.facts.pid, process.facts.start), 0) > process.time:
+                observed[index] = Observed(
+                    process.time,
+                    process.facts,
+                    process.program._replace(args=None, args_size=None),
+                    process.working_directory,
+                    None,
+                )
+        return sorted([*observed, *hidden_parents(told, seen), *meanwhile], key=_time)
+
+    def close(self) -> None:
+        """Detach the programs and free the ring."""
+        self._ring.close()
+        self._counters.release()
+        self._counter_page.close()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+
+    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:
+        """Return the events of chunks that ``keep`` was given, perhaps by an earlier process."""
+        if not self.adopted:
+            return []
+        events: list[ProcessEvent] = []
+        for chunk in chunks:
+            for begin, end in spans(chunk):
+                with contextlib.suppress(MalformedRecordError):
+                    events.append(self._decoder.decode(chunk, begin, end)[0])
+        return events
+
+    def _write_note(self) -> None:
+        """Write for a later process what it can't see: which programs, and which losses are told.
+
+        It is memory of the kernel's, which outlives us with the other descriptors.
+        """
+        data = json.dumps(self._answer).encode()
+        os.pwrite(self._note, data.ljust(_NOTE), 0)
+
+    def _read_ring(self) -> list[ProcessEvent]:
+        events: list[ProcessEvent] = []
+        decode = self._decoder.decode
+        for chunk, records in self._ring.read():
+            for begin, end in records:
+                try:
+                    events.append(decode(chunk, begin, end)[0])
+                except MalformedRecordError:
+                    self.malformed += 1
+        return events
+
+    def _iterate(self, iterator: int) -> list[Observed]:
+        """Run the snapshot program over all processes and return what it writes."""
+        processes = []
+        data = b""
+        descriptor = _open_iterator(iterator)
+        try:
+            while more := os.read(descriptor, _SNAPSHOT_READ):
+                data += more
+                offset = 0
+                while True:
+                    try:
+                        event, offset = self._decoder.decode(data, offset, len(data))
+                    except MalformedRecordError:
+                        break  # the rest of it comes with the next read
+                    if isinstance(event, Observed):
+                        processes.append(event)
+                data = data[offset:]
+        finally:
+            os.close(descriptor)
+        return processes
+
+
+def _fingerprint(ring_bytes: int, args_limit: int) -> str:
+    """What must be the same for one process to go on with the programs of another."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256(f"{platform.release()} {ring_bytes} {args_limit}".encode())
+    for name in ("programs.c", "loader.py", "btf.py", "kernel_headers.py", "records.py"):
+        digest.update((here / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _read_note(descriptor: int) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads(os.pread(descriptor, _NOTE, 0))
+    return note
+
+
+def _unfit(handed_on: Sequence[int], fingerprint: str) -> str:
+    """Say why the descriptors of an earlier process can't be used; "" when they can."""
+    try:
+        note = _read_note(handed_on[0])
+        if note["fingerprint"] != fingerprint:
+            return "they are of another version or configuration"
+        if note["descriptors"] != len(handed_on) - 1 or len(note["told"]) != len(LOSS_KINDS):
+            return "some of them are missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"what was noted about them can't be read: {error}"
+    return ""
+
+
+def _time(event: ProcessEvent) -> int:
+    return getattr(event, "time", 0)
+
+
+def _open_iterator(link: int) -> int:
+    """Start a new pass of the iterator ``link``; read the descriptor to its end."""
+    number = _BPF_SYSCALL[platform.machine()]
+    attributes = (ctypes.c_uint32 * 2)(link, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.syscall(
+        number, _BPF_ITER_CREATE, ctypes.byref(attributes), ctypes.sizeof(attributes)
+    )
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "the snapshot of the kernel's processes was refused")
+    return descriptor
+
+
+def _load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
+    """Run the helper; return its answer and the descriptors. Raises SourceUnavailableError."""
+    if platform.machine() not in _BPF_SYSCALL:
+        raise SourceUnavailableError(
+            "ebpf", f"{platform.machine()} is not supported", "use backend: proc_connector"
+        )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    messages = os.memfd_create("sessiond-loader-messages")
+    # The helper is this very code, whatever the working directory and the search path hold.
+    package_root = str(Path(sessiond.__file__).parent.parent)
+    command = [sys.executable, "-P", "-m", "sessiond.sources.ebpf.loader"]
+    command += [str(theirs.fileno()), str(ring_bytes), str(args_limit)]
+    try:
+        with ours:
+            with theirs:
+                helper = subprocess.Popen(  # it ends by itself
+                    command,
+                    env={**os.environ, "PYTHONPATH": package_root},
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=messages,
+                    stderr=messages,
+                )
+            ours.settimeout(_LOADER_SECONDS)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(ours, 1 << 16, _MOST_DESCRIPTORS)
+            except TimeoutError:
+                helper.kill()
+                data, descriptors = b"", []
+            status = helper.wait()
+        said = _last_words(messages)
+    finally:
+        os.close(messages)
+    if not data:
+        raise SourceUnavailableError(
+            "ebpf",
+            f"the helper that loads the programs ended with {status} ({said or 'without a word'})",
+            f"run it by hand: {sys.executable} -m sessiond.sources.ebpf.loader",
+        )
+    answer = json.loads(data)
+    if "reason" in answer:
+        reason = answer["reason"] + (f" ({said})" if said else "")
+        raise SourceUnavailableError("ebpf", reason, answer["fix"])
+    if len(descriptors) != answer["descriptors"]:
+        raise SourceUnavailableError(
+            "ebpf", "too few descriptors could be handed over", "raise LimitNOFILE="
+        )
+    return answer, descriptors
+
+
+def _last_words(messages: int) -> str:
+    """Return the last line of what compiler and verifier said that is about the matter itself."""
+    text = os.pread(messages, 1 << 20, 0).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines()]
+    matter = [line for line in lines if line and not line.startswith(("processed ", "bpf: Failed"))]
+    return matter[-1][:200] if matter else ""

@@ -1,0 +1,323 @@
+"""The kernel's proc connector: fork, exec, exit and changes of identity with no BPF at all.
+
+The connector (linux/cn_proc.h) tells which process it was; what the process is has to be read from
+procfs at once. What is gone by then is told as far as fork's inheritance makes it certain.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sessiond.errors import SourceUnavailableError
+from sessiond.process.events import (
+    Changed,
+    Executed,
+    Exited,
+    Facts,
+    Forked,
+    Lost,
+    Observed,
+    ProcessEvent,
+    Program,
+)
+from sessiond.sources.lookup import ProcessLookup, same_process
+from sessiond.system.netlink import (
+    PROC_EVENT_EXEC,
+    PROC_EVENT_EXIT,
+    PROC_EVENT_FORK,
+    PROC_EVENT_GID,
+    PROC_EVENT_NONE,
+    PROC_EVENT_SID,
+    PROC_EVENT_UID,
+    ProcEventSocket,
+)
+from sessiond.units import TICK
+
+# struct nlmsghdr (16 bytes), struct cn_msg (idx, val, seq, ack, len, flags), then struct proc_event
+# (what, cpu, timestamp_ns) and up to six numbers of its union.
+_MESSAGE = struct.Struct("=16x8xI8xIIQ")
+_NUMBERS = struct.Struct("=6I")
+_RECEIVE_BUFFER = 8 << 20
+_DATAGRAM = 4096
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h; needs CAP_NET_ADMIN
+
+
+class _Message(NamedTuple):
+    what: int
+    time: int  # ns of CLOCK_BOOTTIME
+    numbers: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Alive:
+    """A process as it was last known, and how many threads it had left when they were counted."""
+
+    seen: Observed
+    threads: int = 1
+    counted: int = 0
+
+
+NOT_KNOWN = 0  # a process group that nothing tells, not even the state before
+_UNKNOWN_PROGRAM = Program(b"", None, None, None)
+
+
+class ProcConnectorSource:
+    """Every fork, exec and exit from the proc connector, filled up from procfs.
+
+    Start times are procfs's, in ticks. The creator of a process is told as its parent, also under
+    CLONE_PARENT; changes of a process group are not told. A process that is gone before procfs can
+    be read has no program.
+    """
+
+    name = "proc_connector"
+    exact = True
+    set_aside = ""
+    degraded = (
+        "what a process that ends at once executed is unknown",
+        "start times are exact to a clock tick only",
+        "changes of the process group are seen at the next exec",
+    )
+
+    def __init__(self, procfs: ProcessLookup, *, proc: Path = Path("/proc")) -> None:
+        """Subscribe, then take the snapshot. Raises SourceUnavailableError."""
+        self._procfs = procfs
+        self._proc = proc
+        self._socket = _subscription()
+        self._socket.setblocking(False)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:  # up to the limit net.core.rmem_max then
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self.malformed = 0
+        self._expected: dict[int, int] = {}  # cpu -> the next sequence number
+        self._ahead = 0  # losses that were told before the numbers showed them
+        self._alive: dict[int, _Alive] = {}
+        self._pending = self.resnapshot()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """None: a subscription is cheap to make, and its socket small."""
+        return []
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor. Drain once before you wait for it."""
+        return self._socket.fileno()
+
+    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:  # noqa: ARG002
+        """Return nothing: no other source can be read again."""
+        return []
+
+    def drain(self) -> list[ProcessEvent]:
+        """Return what has happened since the last call, in the kernel's order; never block.
+
+        Raises OSError when the socket is dead.
+        """
+        events, self._pending = self._pending, []
+        messages, lost = self._receive()
+        last_exec = {
+            message.numbers[1]: index
+            for index, message in enumerate(messages)
+            if message.what == PROC_EVENT_EXEC
+        }
+        for index, message in enumerate(messages):
+            event = self._event(message, last_exec.get(message.numbers[1]) == index)
+            if event is not None:
+                events.append(event)
+        if lost:
+            events.append(Lost(_now(), "event", lost))
+        return events
+
+    def resnapshot(self) -> list[ProcessEvent]:
+        """Return every process as procfs shows it now: for the start, and after a loss."""
+        snapshot = self._procfs.snapshot()
+        self._alive = {
+            seen.facts.pid: _Alive(seen, self._threads(seen.facts.pid), _now()) for seen in snapshot
+        }
+        return list(snapshot)
+
+    def close(self) -> None:
+        """Unsubscribe by closing the socket."""
+        self._socket.close()
+
+    def _threads(self, pid: int) -> int:
+        try:
+            return sum(1 for _ in (self._proc / str(pid) / "task").iterdir())
+        except OSError:
+            return 1  # gone, or hidden
+
+    def _receive(self) -> tuple[list[_Message], int]:
+        messages: list[_Message] = []
+        lost = 0
+        # The connector's times are CLOCK_MONOTONIC's: they stand still while the host sleeps.
+        ahead = _now() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        while True:
+            try:
+                data = self._socket.recv(_DATAGRAM)
+            except BlockingIOError:
+                return messages, lost
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise  # the socket is of no use any more
+                # At least one is missing, the numbers will tell how many.
+                lost, self._ahead = lost + 1, self._ahead + 1
+                continue
+            if len(data) < _MESSAGE.size + _NUMBERS.size:
+                self.malformed += 1
+                continue
+            sequence, what, cpu, monotonic = _MESSAGE.unpack_from(data)
+            if what == PROC_EVENT_NONE:
+                continue
+            gap = (sequence - self._expected.get(cpu, sequence)) & 0xFFFFFFFF
+            told = min(gap, self._ahead)
+            lost, self._ahead = lost + gap - told, self._ahead - told
+            self._expected[cpu] = (sequence + 1) & 0xFFFFFFFF
+            numbers = _NUMBERS.unpack_from(data, _MESSAGE.size)
+            messages.append(_Message(what, monotonic + ahead, numbers))
+
+    def _event(self, message: _Message, newest_exec: bool) -> ProcessEvent | None:
+        what, when, numbers = message
+        if what == PROC_EVENT_FORK:
+            return self._forked(when, *numbers[1:4])
+        pid, tgid = numbers[:2]
+        if what == PROC_EVENT_EXEC:
+            return self._executed(when, tgid, newest_exec)
+        if what == PROC_EVENT_EXIT:
+            return self._thread_ended(when, pid, tgid, numbers[2])
+        known = self._alive.get(tgid)
+        if known is None or pid != tgid:
+            return None
+        if what not in (PROC_EVENT_SID, PROC_EVENT_UID, PROC_EVENT_GID):
+            return None
+        seen = self._look_up(tgid, known.seen.facts.start) or known.seen
+        facts = seen.facts
+        if what == PROC_EVENT_SID:
+            facts = facts._replace(sid=tgid, pgid=tgid, tty_major=0, tty_minor=0)
+        elif what == PROC_EVENT_UID:
+            facts = facts._replace(uid=numbers[2], euid=numbers[3])
+        else:
+            facts = facts._replace(gid=numbers[2], egid=numbers[3])
+        known.seen = seen._replace(facts=facts)
+        return Changed(when, facts, "session" if what == PROC_EVENT_SID else "ids")
+
+    def _look_up(self, pid: int, start: int) -> Observed | None:
+        seen = self._procfs.look_up(pid)
+        return seen if seen is not None and same_process(start, seen.facts.start) else None
+
+    def _forked(self, when: int, parent: int, child_pid: int, child: int) -> ProcessEvent | None:
+        if child_pid != child:
+            known = self._alive.get(child)
+            if known is not None and when > known.counted:
+                known.threads += 1
+            return None
+        creator = self._alive.get(parent)
+        # The process began a moment before the message: in the same tick, but for one in some 500.
+        seen = self._look_up(child, when) or self._look_up(child, when - TICK)
+        if seen is None:
+            if creator is None:
+                return None
+            seen = _inherited(creator.seen, child, when)
+        elif creator is not None:
+            seen = _in_session(seen, creator.seen.facts.sid)
+        self._alive[child] = _Alive(seen)
+        start = creator.seen.facts.start if creator else None
+        return Forked(when, seen.facts, parent, start, seen.program.comm, seen.working_directory)
+
+    def _executed(self, when: int, pid: int, newest: bool) -> ProcessEvent | None:
+        known = self._alive.get(pid)
+        seen = self._procfs.look_up(pid)
+        if known is not None and (
+            seen is None or not same_process(known.seen.facts.start, seen.facts.start)
+        ):
+            facts = known.seen.facts
+            facts = facts._replace(
+                pgid=NOT_KNOWN,  # a shell may have set it meanwhile
+                suid=facts.euid,  # execve(2) copies the effective ids to the others
+                fsuid=facts.euid,
+                sgid=facts.egid,
+                fsgid=facts.egid,
+            )
+            seen = known.seen._replace(program=_UNKNOWN_PROGRAM, facts=facts)
+        if seen is None:
+            return None
+        if known is not None:
+            seen = _in_session(seen, known.seen.facts.sid)
+        if not newest:  # procfs shows what was executed after this
+            seen = seen._replace(program=_UNKNOWN_PROGRAM)
+        self._alive[pid] = _Alive(seen)
+        return Executed(when, seen.facts, seen.program, seen.working_directory)
+
+    def _thread_ended(self, when: int, pid: int, tgid: int, status: int) -> ProcessEvent | None:
+        known = self._alive.get(tgid)
+        if known is None:
+            return None
+        if when <= known.counted and (pid != tgid or known.threads > 1):
+            return None  # it was not among those who were counted
+        known.threads -= 1
+        if known.threads > 0:
+            return None
+        del self._alive[tgid]
+        # The status of the last thread is the group's: exit_group(2) and signals give it to all.
+        return Exited(when, known.seen.facts, status)
+
+
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _in_session(seen: Observed, sid: int | None) -> Observed:
+    """Return who was looked up as it was before a setsid that is still to be told."""
+    if seen.facts.sid == sid or sid is None:
+        return seen
+    return seen._replace(facts=seen.facts._replace(sid=sid, pgid=NOT_KNOWN))
+
+
+def _inherited(creator: Observed, pid: int, when: int) -> Observed:
+    """Return a child that is gone already, with what it certainly had from the one who forked."""
+    facts: Facts = creator.facts._replace(
+        pid=pid,
+        start=when // TICK * TICK,
+        ppid=creator.facts.pid,
+        parent_start=creator.facts.start,
+        vpid=None,
+        pid_namespace=None,
+        mount_namespace=None,
+        user_namespace=None,
+        network_namespace=None,
+    )
+    return creator._replace(time=when, facts=facts)
+
+
+def _subscription() -> socket.socket:
+    # pyroute2's sockets run an event loop of their own, which can't be inside the daemon's: hence
+    # the thread. The subscription belongs to the kernel's socket, which the copy keeps open.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_subscribe).result()
+
+
+def _subscribe() -> socket.socket:
+    control = ProcEventSocket()
+    try:
+        control.bind()
+        _check_answer(control.control(listen=True))
+        return socket.socket(fileno=socket.dup(control.fileno()))
+    except OSError as error:
+        raise SourceUnavailableError(
+            "proc_connector",
+            f"the kernel refused to tell ({error.strerror or error})",
+            "grant CAP_NET_ADMIN (not needed since Linux 6.6) in the host's network namespace",
+        ) from None
+    finally:
+        control.close()
+
+
+def _check_answer(answers: Iterable[object]) -> None:
+    if not tuple(answers):
+        raise OSError(0, "no answer to the subscription")

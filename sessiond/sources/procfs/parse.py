@@ -1,0 +1,206 @@
+"""Parses the files of /proc (proc(5)); no I/O."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import struct
+from typing import Final, NamedTuple
+
+from sessiond.process import container
+
+_DELETED: Final = b" (deleted)"
+
+
+_ESTABLISHED: Final = b"01"  # TCP_ESTABLISHED of net/tcp_states.h
+
+
+class Stat(NamedTuple):
+    """The members of /proc/PID/stat that are used here; ``start`` is in clock ticks since boot.
+
+    ``start_code`` and ``args_start`` change with each exec; both, and ``args_end``, are 0 where
+    the reader may not ptrace the process.
+    """
+
+    pid: int
+    comm: bytes
+    state: bytes
+    ppid: int
+    pgid: int
+    sid: int
+    tty_major: int
+    tty_minor: int
+    flags: int
+    threads: int
+    start: int
+    start_code: int
+    args_start: int
+    args_end: int
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether all of the process has ended, not just the thread that was its first."""
+        return self.state in (b"Z", b"X") and self.threads <= 1
+
+    def shows_the_same(self, other: Stat) -> bool:
+        """Whether nothing has changed that is told of a process: running or waiting isn't."""
+        return self.is_zombie == other.is_zombie and self == other._replace(
+            state=self.state, threads=self.threads, flags=self.flags
+        )
+
+
+class ProcStatus(NamedTuple):
+    """The members of /proc/PID/status that are used here: ids as real, effective, saved, fs."""
+
+    tgid: int
+    uids: tuple[int, int, int, int]
+    gids: tuple[int, int, int, int]
+    groups: tuple[int, ...]
+    vpid: int | None
+    cap_permitted: int | None
+    cap_effective: int | None
+
+
+def parse_stat(data: bytes) -> Stat:
+    """Parse /proc/PID/stat. Raises ValueError on what isn't one.
+
+    comm may hold anything, also ") R 1 1" or a newline: the last parenthesis ends it.
+    """
+    before, found, after = data.rpartition(b") ")
+    pid, opened, comm = before.partition(b" (")
+    fields = after.split()
+    if not found or not opened or len(fields) < 47:
+        raise ValueError("not a stat of a process")
+    # Fields count from 3, the state, as proc(5) numbers them; int takes blanks and signs.
+    (major, minor) = split_device(int(fields[4]))
+    return Stat(
+        pid=int(pid),
+        comm=comm,
+        state=fields[0],
+        ppid=int(fields[1]),
+        pgid=int(fields[2]),
+        sid=int(fields[3]),
+        tty_major=major,
+        tty_minor=minor,
+        flags=int(fields[6]),
+        threads=int(fields[17]),
+        start=int(fields[19]),
+        start_code=int(fields[23]),
+        args_start=int(fields[45]),
+        args_end=int(fields[46]),
+    )
+
+
+def split_device(number: int) -> tuple[int, int]:
+    """Split a device number as the kernel encodes it for user space (new_encode_dev): major, minor.
+
+    stat prints it signed.
+    """
+    number &= 0xFFFFFFFF
+    return number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
+
+
+# The name, the one member that a process chooses, comes first, with its newlines escaped.
+_STATUS: Final = re.compile(
+    rb"\nTgid:\t(?P<tgid>\d+)\n"
+    rb".*?\nUid:\t(?P<uids>\d+\t\d+\t\d+\t\d+)\n"
+    rb"Gid:\t(?P<gids>\d+\t\d+\t\d+\t\d+)\n"
+    rb"(?:.*?\nGroups:\t(?P<groups>[\d ]*)\n)?"
+    rb"(?:.*?\nNSpid:\t(?P<pids>[\d\t]+)\n)?"
+    rb"(?:.*?\nCapPrm:\t(?P<permitted>[0-9a-f]+)\n)?"
+    rb"(?:CapEff:\t(?P<effective>[0-9a-f]+)\n)?",
+    re.DOTALL,
+)
+
+
+def parse_status(data: bytes) -> ProcStatus:
+    """Parse /proc/PID/status. Raises ValueError on what isn't one."""
+    found = _STATUS.search(data)
+    if found is None:
+        raise ValueError("not a status of a process")
+    tgid, uids, gids, groups, pids, permitted, effective = found.groups()
+    return ProcStatus(
+        tgid=int(tgid),
+        uids=_four(uids),
+        gids=_four(gids),
+        groups=tuple(map(int, groups.split())) if groups else (),
+        # From the reader's namespace to the process's own.
+        vpid=int(pids.split()[-1]) if pids and not pids.isspace() else None,
+        cap_permitted=int(permitted, 16) if permitted else None,
+        cap_effective=int(effective, 16) if effective else None,
+    )
+
+
+def _four(text: bytes) -> tuple[int, int, int, int]:
+    real, effective, saved, filesystem = map(int, text.split(b"\t"))
+    return real, effective, saved, filesystem
+
+
+def parse_args(data: bytes) -> tuple[bytes, ...]:
+    """Split /proc/PID/cmdline into the arguments, empty ones too.
+
+    The kernel shows the memory where the argv lay at exec, and a process may write there.
+    setproctitle(3) leaves one text, and NULs up to the old argv's end: a first argument with a
+    blank and nothing but empty ones after it is taken for a title. What else was rewritten can't be
+    told from an argv; with eBPF it is taken at exec, before the process can.
+    """
+    if not data:
+        return ()
+    args = data.removesuffix(b"\0").split(b"\0")
+    if b" " in args[0] and not any(args[1:]):
+        del args[1:]
+    return tuple(args)
+
+
+def parse_cgroup(data: bytes) -> bytes | None:
+    """Choose from /proc/PID/cgroup (cgroups(7)) the path that tells most; None if there is none.
+
+    With version 1, a process has a path in each hierarchy. The first that names a container is
+    taken; else the first that isn't the root, version 2's before systemd's before the others'.
+    """
+    ranked: list[tuple[int, bytes]] = []
+    for line in data.split(b"\n"):
+        number, _, rest = line.partition(b":")
+        controllers, found, path = rest.partition(b":")
+        if found and path.startswith(b"/"):
+            rank = 0 if number == b"0" else 1 if controllers == b"name=systemd" else 2
+            # Of a removed cgroup; who names a cgroup so itself gains nothing by it.
+            ranked.append((rank, path.removesuffix(_DELETED)))
+    if not ranked:
+        return None
+    ranked.sort(key=lambda each: each[0])
+    paths = [path for _, path in ranked]
+    for path in paths:
+        if path != b"/" and container.identify(path) is not None:
+            return path
+    return next((path for path in paths if path != b"/"), b"/")
+
+
+def parse_connection(environment: bytes) -> bytes | None:
+    """Find SSH_CONNECTION in /proc/PID/environ: the first, as getenv(3) does."""
+    found = (b"\0" + environment).partition(b"\0SSH_CONNECTION=")
+    return found[2].partition(b"\0")[0] if found[1] else None
+
+
+def parse_tcp(table: bytes) -> dict[int, bytes]:
+    """Find the established connections in /proc/net/tcp or tcp6 (proc_net_tcp.rst), by inode.
+
+    Each is written as in SSH_CONNECTION: the other side's address and port, then our own.
+    """
+    found = {}
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) > 9 and words[3] == _ESTABLISHED:
+            with contextlib.suppress(ValueError):
+                ends = _address(words[2]) + b" " + _address(words[1])
+                found[int(words[9])] = ends
+    return found
+
+
+def _address(end: bytes) -> bytes:
+    """Read "0100007F:1F90": words of 32 bits, each in the order of this machine, and a port."""
+    address, _, port = end.decode("ascii").partition(":")
+    words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    return f"{ipaddress.ip_address(packed)} {int(port, 16)}".encode()

@@ -1,0 +1,323 @@
+"""What procfs tells of a process (proc(5)): parsed in some functions, read in others.
+
+Everything is read through one descriptor of the process's directory. It belongs to that process
+and to no later one with the same pid, so what comes together here was never two processes; and
+``stat`` is read first and last, so it was never two programs of one process either.
+
+"Gone" is an answer (None), and so is "denied": what may not be read is None and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from sessiond.process.events import Facts, Observed, Program
+from sessiond.sources.procfs.parse import (
+    _DELETED,
+    Stat,
+    parse_args,
+    parse_cgroup,
+    parse_connection,
+    parse_stat,
+    parse_status,
+    parse_tcp,
+)
+from sessiond.system.clock import now
+from sessiond.system.proc import parse_namespace
+from sessiond.units import TICK
+
+# include/linux/sched.h
+_PF_KTHREAD: Final = 0x00200000
+
+# A look-up reads at most so much of an argv or of an environment.
+_ARGS_LIMIT: Final = 128 * 1024
+_ENVIRONMENT_LIMIT: Final = 256 * 1024
+
+# How often a process is read again that executes one program after the other meanwhile.
+_ATTEMPTS: Final = 3
+
+_SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth")
+
+
+class _GoneError(Exception):
+    """The process ended while it was being read."""
+
+
+class Procfs:
+    """The processes in a procfs mounted at ``root``.
+
+    ``denied`` counts the reads that the system refused, ``malformed`` what could not be parsed.
+    ``args_limit`` is how many bytes of an argv are read.
+    """
+
+    def __init__(self, root: Path = Path("/proc"), *, args_limit: int = _ARGS_LIMIT) -> None:
+        """Open nothing yet."""
+        self._root = os.fsencode(root)
+        self._args_limit = args_limit
+        self.denied = 0
+        self.malformed = 0
+
+    def pids(self) -> list[int]:
+        """The pids of all processes, zombies too; threads have no entry in the listing."""
+        return [int(entry) for entry in os.listdir(self._root) if entry.isdigit()]  # noqa: PTH208
+
+    def snapshot(self) -> list[Observed]:
+        """Every process that is there; not the zombies, whose end has been told already."""
+        seen = (self._observe(pid, zombies=False) for pid in self.pids())
+        return [observed for observed in seen if observed is not None]
+
+    def look_up(self, pid: int) -> Observed | None:
+        """The process that has the pid; None if there is none, or if it is a thread's.
+
+        A zombie is found: of its program nothing but comm is left.
+        """
+        return self._observe(pid, zombies=True)
+
+    def connections(self, pids: Iterable[int]) -> dict[int, bytes]:
+        """The TCP connection that each of these processes holds; not those that hold none.
+
+        As in SSH_CONNECTION, see ``parse_tcp``. A process that is gone holds none.
+        """
+        tables: dict[Path, dict[int, bytes]] = {}  # by network namespace
+        found = {}
+        for pid in pids:
+            process = Path(os.fsdecode(self._root), str(pid))
+            try:
+                namespace = (process / "ns/net").readlink()
+                inodes = set(_sockets(process / "fd"))
+                if namespace not in tables:
+                    read = [path.read_bytes() for path in process.glob("net/tcp*")]
+                    tables[namespace] = {
+                        k: v for table in read for k, v in parse_tcp(table).items()
+                    }
+            except PermissionError:
+                self.denied += 1
+                continue
+            except OSError:
+                continue
+            held = inodes & tables[namespace].keys()
+            if held:
+                found[pid] = tables[namespace][held.pop()]
+        return found
+
+    def _observe(self, pid: int, *, zombies: bool) -> Observed | None:
+        try:
+            directory = os.open(
+                b"%b/%d" % (self._root, pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            )
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        except OSError:
+            self.denied += 1
+            return None
+        try:
+            before = self._stat(directory)
+            for _ in range(_ATTEMPTS):
+                if before is None or (before.is_zombie and not zombies):
+                    return None
+                observed = self._read(directory, before)
+                after = self._stat(directory)
+                settled = after is not None and after.shows_the_same(before)
+                if settled and not _is_in_exec(before, observed):
+                    return observed
+                before = after
+            # It changes faster than it can be read: the last reading, with the newest stat.
+            return None if before is None else self._read(directory, before)
+        except _GoneError:
+            return None
+        except ValueError:
+            self.malformed += 1
+            return None
+        finally:
+            os.close(directory)
+
+    def _stat(self, directory: int) -> Stat | None:
+        data = self._file(directory, b"stat")
+        return None if data is None else parse_stat(data)
+
+    def _read(self, directory: int, stat: Stat) -> Observed | None:
+        text = self._file(directory, b"status")
+        if text is None:
+            return None
+        status = parse_status(text)
+        if status.tgid != stat.pid:
+            return None  # a thread: it has a directory, but isn't listed
+        kernel_thread = bool(stat.flags & _PF_KTHREAD)
+        executable: bytes | None = None
+        deleted = False
+        args: tuple[bytes, ...] | None = None
+        size: int | None = None
+        directory_now: bytes | None = None
+        if not kernel_thread and not stat.is_zombie:
+            executable, deleted = self._path(directory, b"exe")
+            args, size = self._args(directory, stat)
+            directory_now, _ = self._path(directory, b"cwd")
+        parent = self._parent(stat)
+        connection = None
+        if (
+            parent is not None
+            and parent.comm in _SSHD
+            and stat.sid == stat.pid
+            and stat.comm not in _SSHD
+        ):
+            environment = self._file(directory, b"environ", _ENVIRONMENT_LIMIT)
+            connection = parse_connection(environment or b"")
+        cgroup = self._file(directory, b"cgroup")
+        return Observed(
+            time=now(),
+            facts=Facts(
+                pid=stat.pid,
+                start=stat.start * TICK,
+                ppid=stat.ppid,
+                parent_start=parent.start * TICK if parent is not None else None,
+                pgid=stat.pgid,
+                sid=stat.sid,
+                vpid=status.vpid,
+                tty_major=stat.tty_major,
+                tty_minor=stat.tty_minor,
+                uid=status.uids[0],
+                euid=status.uids[1],
+                suid=status.uids[2],
+                fsuid=status.uids[3],
+                gid=status.gids[0],
+                egid=status.gids[1],
+                sgid=status.gids[2],
+                fsgid=status.gids[3],
+                cap_permitted=status.cap_permitted,
+                cap_effective=status.cap_effective,
+                loginuid=self._number(directory, b"loginuid"),
+                audit_session=self._number(directory, b"sessionid"),
+                pid_namespace=self._namespace(directory, b"ns/pid"),
+                mount_namespace=self._namespace(directory, b"ns/mnt"),
+                user_namespace=self._namespace(directory, b"ns/user"),
+                network_namespace=self._namespace(directory, b"ns/net"),
+                # Which hierarchy's id a source tells, is its own affair: here the path is known.
+                cgroup_id=None,
+                kernel_thread=kernel_thread,
+            ),
+            program=Program(stat.comm, executable, args, size, deleted=deleted),
+            working_directory=directory_now,
+            cgroup=parse_cgroup(cgroup) if cgroup is not None else None,
+            supplementary_groups=status.groups,
+            connection=connection,
+        )
+
+    def _parent(self, stat: Stat) -> Stat | None:
+        """The parent. It is the right one if the process still has this ppid afterwards."""
+        if stat.ppid == 0:
+            return None
+        try:
+            descriptor = os.open(
+                b"%b/%d/stat" % (self._root, stat.ppid), os.O_RDONLY | os.O_CLOEXEC
+            )
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        except OSError:
+            self.denied += 1
+            return None
+        try:
+            return parse_stat(_whole(descriptor, None))
+        except ProcessLookupError:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def _args(self, directory: int, stat: Stat) -> tuple[tuple[bytes, ...] | None, int | None]:
+        """The arguments, and how many bytes they are in all."""
+        data = self._file(directory, b"cmdline", self._args_limit + 1)
+        if data is None:
+            return None, None
+        if not data and stat.args_end == 0:
+            return None, None  # its first thread has ended, and with it its view of the memory
+        if len(data) <= self._args_limit:
+            return parse_args(data), len(data)
+        size = stat.args_end - stat.args_start
+        return parse_args(data[: self._args_limit]), max(size, len(data))
+
+    def _path(self, directory: int, link: bytes) -> tuple[bytes | None, bool]:
+        """Where a link of the process leads, without the kernel's " (deleted)", and if it is."""
+        path = self._link(directory, link)
+        if path is None or not path.endswith(_DELETED):
+            return path, False
+        # A file can be called so. If it is, it is there by this name, in the process's own root.
+        try:
+            its_own = os.stat(link, dir_fd=directory)
+            if its_own.st_nlink and os.path.samestat(
+                its_own, os.stat(b"root" + path, dir_fd=directory)
+            ):
+                return path, False
+        except PermissionError:
+            self.denied += 1
+        except OSError:
+            pass  # by this name, nothing is there
+        return path.removesuffix(_DELETED), True
+
+    def _namespace(self, directory: int, link: bytes) -> int | None:
+        target = self._link(directory, link)
+        return parse_namespace(target) if target is not None else None
+
+    def _number(self, directory: int, name: bytes) -> int | None:
+        data = self._file(directory, name)
+        return int(data) if data and data.isdigit() else None
+
+    def _link(self, directory: int, name: bytes) -> bytes | None:
+        try:
+            return os.readlink(name, dir_fd=directory)
+        except PermissionError:
+            self.denied += 1
+        except OSError:
+            # Gone, which the last look at stat will find out, or a process without it: a zombie, a
+            # kernel without that namespace, a path longer than a page.
+            pass
+        return None
+
+    def _file(self, directory: int, name: bytes, limit: int | None = None) -> bytes | None:
+        """The content; None where it is denied, or where the kernel hasn't got such a file."""
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                return _whole(descriptor, limit)
+            finally:
+                os.close(descriptor)
+        except ProcessLookupError:
+            raise _GoneError from None
+        except FileNotFoundError:
+            if name == b"stat":
+                raise _GoneError from None
+            return None
+        except OSError:
+            self.denied += 1
+            return None
+
+
+def _is_in_exec(stat: Stat, observed: Observed | None) -> bool:
+    """Tell whether a process is between two programs: it has the new one, and no argv yet."""
+    return observed is not None and observed.program.executable is not None and stat.args_end == 0
+
+
+def _sockets(directory: Path) -> Iterator[int]:
+    """The inodes of the sockets among a process's descriptors."""
+    for link in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            leads = os.fsencode(link.readlink())
+            inode = parse_namespace(leads) if leads.startswith(b"socket:[") else None
+            if inode is not None:
+                yield inode
+
+
+def _whole(descriptor: int, limit: int | None) -> bytes:
+    """Read up to the end, or to the limit."""
+    size = 8192 if limit is None else limit
+    data = os.read(descriptor, size)
+    # procfs gives short reads only at the end, but for memory, page by page.
+    if len(data) < size and limit is None:
+        return data
+    parts = [data]
+    while data and (limit is None or sum(map(len, parts)) < limit):
+        data = os.read(descriptor, size)
+        parts.append(data)
+    return b"".join(parts)[:limit]

@@ -1,0 +1,1 @@
+"""The host, for every other folder: files, clocks, accounts, the service manager, the log."""

@@ -1,0 +1,255 @@
+"""Names of users and groups, without ever waiting for them.
+
+/etc/passwd and /etc/group are parsed here. What isn't in them may be known elsewhere (LDAP, sssd,
+systemd): the name service is asked by a thread of its own, because it can take a second, or hang.
+Until it has answered, the name is None and the number alone is told.
+
+Only the thread that calls ``user``, ``group`` and ``refresh`` changes what is known; questions and
+answers cross over in queues.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Final
+
+from sessiond.text import display
+from sessiond.units import UNSET_ID
+
+# For how many seconds an answer of the name service holds, also "there is none".
+_ANSWER_LASTS: Final = 60.0
+# How many questions may wait: with an uid of its own for every process, more would make no sense.
+_MOST_QUESTIONS: Final = 256
+# How many answers are remembered, of users and of groups each.
+_MOST_ANSWERS: Final = 16_384
+
+
+Resolver = Callable[[int], str]
+
+
+def parse(data: bytes) -> dict[int, str]:
+    """Parse passwd(5) or group(5) into names by number; lines that aren't entries are left out.
+
+    Of several names for a number the first counts, as for getpwuid(3).
+    """
+    names: dict[int, str] = {}
+    for line in data.split(b"\n"):
+        fields = line.split(b":", 3)
+        if len(fields) < 4 or not fields[0] or fields[0][:1] in b"#+-":
+            continue
+        if fields[2].isdigit() and len(fields[2]) <= 10:
+            names.setdefault(int(fields[2]), display(fields[0]))
+    return names
+
+
+class AccountNames:
+    """Names by uid and gid; ``root`` is where passwd and group lie.
+
+    ``resolve_user`` and ``resolve_group`` ask the name service, and raise KeyError where it knows
+    nobody. ``unknown`` counts the times a name was None because nobody had answered yet,
+    ``refused`` the questions not asked because too many waited already, ``failed`` the answers that
+    were errors.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/etc"),
+        *,
+        resolve_user: Resolver = lambda uid: pwd.getpwuid(uid).pw_name,
+        resolve_group: Resolver = lambda gid: grp.getgrgid(gid).gr_name,
+        now: float = 0.0,
+    ) -> None:
+        """Read the files; ``now`` is in seconds, of the clock that ``refresh`` will be told."""
+        self._users = _Known(root / "passwd")
+        self._groups = _Known(root / "group")
+        # The hot path is one look-up in these, which never are replaced.
+        self._user_names = self._users.names
+        self._group_names = self._groups.names
+        self._worker = _Worker({False: resolve_user, True: resolve_group})
+        self._now = now
+        self.unknown = 0
+        self.refused = 0
+
+    @property
+    def failed(self) -> int:
+        """How often the name service failed, which is another thing than knowing nobody."""
+        return self._worker.failed
+
+    def user(self, uid: int) -> str | None:
+        """The user's name; None if there is none, or none known yet."""
+        try:
+            return self._user_names[uid]
+        except KeyError:
+            return self._ask(self._users, uid, group=False)
+
+    def group(self, gid: int) -> str | None:
+        """The group's name; None if there is none, or none known yet."""
+        try:
+            return self._group_names[gid]
+        except KeyError:
+            return self._ask(self._groups, gid, group=True)
+
+    def refresh(self, now: float) -> None:
+        """Read files that have changed, and let old answers go; to be called about every second.
+
+        ``now`` is in seconds. A call within a second of the last one does nothing.
+        """
+        if now - self._now < 1.0:
+            return
+        self._now = now
+        self._take_answers()
+        self._users.refresh(now)
+        self._groups.refresh(now)
+
+    def close(self) -> None:
+        """Let the thread end. One that hangs in the name service is not waited for."""
+        self._worker.stop()
+
+    def _ask(self, known: _Known, number: int, *, group: bool) -> str | None:
+        if number == UNSET_ID:
+            return None
+        self._take_answers()
+        if number in known.names:
+            return known.names[number]
+        if number not in known.asked:
+            if len(self._users.asked) + len(self._groups.asked) < _MOST_QUESTIONS:
+                known.asked.add(number)
+                self._worker.ask(number, group=group)
+            else:
+                self.refused += 1
+        if number in known.outdated:
+            return known.outdated[number][0]
+        self.unknown += 1
+        return None
+
+    def _take_answers(self) -> None:
+        while self._worker.answers:
+            group, number, name = self._worker.answers.popleft()
+            (self._groups if group else self._users).learn(number, name, self._now)
+
+
+class NoAccountNames:
+    """Names that nobody wants to know: ``resolve_ids: false``."""
+
+    unknown = 0
+    refused = 0
+    failed = 0
+
+    def user(self, uid: int) -> str | None:
+        """No name."""
+
+    def group(self, gid: int) -> str | None:
+        """No name."""
+
+    def refresh(self, now: float) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class _Known:
+    """What is known of users, or of groups: ``names`` by number, None where there is none.
+
+    An answer that is too old is ``outdated``: it is still told, for as long again, while the
+    question is asked anew, so that a name doesn't come and go.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._seen: tuple[int, int, int] | None = None
+        self._in_file: dict[int, str] = {}
+        self._answers: dict[int, float] = {}  # when they are outdated, the oldest first
+        self.names: dict[int, str | None] = {}
+        self.outdated: dict[int, tuple[str | None, float]] = {}
+        self.asked: set[int] = set()
+        self._read()
+
+    def learn(self, number: int, name: str | None, now: float) -> None:
+        self.asked.discard(number)
+        if number in self._in_file:
+            return
+        self.names[number] = name
+        self.outdated.pop(number, None)
+        self._answers.pop(number, None)
+        self._answers[number] = now + _ANSWER_LASTS
+        while len(self._answers) > _MOST_ANSWERS:
+            self._forget(next(iter(self._answers)))
+
+    def refresh(self, now: float) -> None:
+        self._read()
+        while self._answers:
+            number = next(iter(self._answers))
+            if self._answers[number] > now:
+                break
+            self.outdated[number] = (self.names[number], now + _ANSWER_LASTS)
+            self._forget(number)
+        while self.outdated:
+            number = next(iter(self.outdated))
+            if self.outdated[number][1] > now:
+                break
+            del self.outdated[number]
+
+    def _forget(self, number: int) -> None:
+        del self._answers[number], self.names[number]
+
+    def _read(self) -> None:
+        """Read the file if it has changed since; one that isn't there is empty."""
+        try:
+            if _version(self._file.stat()) == self._seen:
+                return
+            with self._file.open("rb") as file:
+                seen = _version(os.fstat(file.fileno()))
+                in_file = parse(file.read())
+        except OSError:
+            seen, in_file = None, {}
+        for number in self._in_file.keys() - in_file.keys():
+            del self.names[number]
+        for number in in_file.keys() & self._answers.keys():
+            self._forget(number)
+        self._seen, self._in_file = seen, in_file
+        self.names.update(in_file)
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class _Worker:
+    """The thread that asks the name service, one question after the other."""
+
+    def __init__(self, resolvers: dict[bool, Resolver]) -> None:
+        self._resolvers = resolvers
+        self._questions: SimpleQueue[tuple[bool, int] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self.answers: deque[tuple[bool, int, str | None]] = deque()
+        self.failed = 0
+
+    def ask(self, number: int, *, group: bool) -> None:
+        if self._thread is None:
+            # Started on need: most hosts have no other names than those in the files.
+            self._thread = Thread(target=self._run, name="names", daemon=True)
+            self._thread.start()
+        self._questions.put((group, number))
+
+    def stop(self) -> None:
+        self._questions.put(None)
+
+    def _run(self) -> None:
+        while (question := self._questions.get()) is not None:
+            group, number = question
+            name: str | None = None
+            try:
+                name = display(os.fsencode(self._resolvers[group](number)))
+            except KeyError:
+                pass  # nobody has this number
+            except (OSError, ValueError, OverflowError):
+                self.failed += 1
+            self.answers.append((group, number, name))

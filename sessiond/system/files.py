@@ -1,0 +1,221 @@
+"""Opens directories and files that nobody else can swap for others.
+
+Whoever may write into a directory may put a symbolic link, a hard link or a FIFO where a daemon
+expects its file, and so make it write elsewhere. So every directory on the way is checked, and
+opened by descriptor: what was checked is what is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+
+from sessiond.errors import ConfigError, OutputError
+
+_MOST_LINKS = 40  # as the kernel: MAXSYMLINKS in include/linux/namei.h
+
+
+def trusted_users(owner: int | None = None) -> frozenset[int]:
+    """Return the uids whose files are taken as our own: root, ourselves and ``owner``."""
+    return frozenset({0, os.geteuid()} | ({owner} if owner is not None else set()))
+
+
+def open_directory(path: str, *, trusted: Collection[int]) -> int:
+    """Open the directory at the absolute ``path`` and return its descriptor.
+
+    Every directory on the way, and the owner of every symbolic link, must be one of ``trusted``
+    (uids). Nobody else may write into any of them; a sticky directory like /tmp may be on the
+    way, because there nobody can rename or remove what is not theirs. Groups may write only into
+    directories above the last one that belong to root, which is how some distributions have
+    /var/log.
+
+    Raises OutputError when someone else could swap what the path leads to, OSError when it can't
+    be opened.
+    """
+    if not path.startswith("/"):
+        raise OutputError(f"{path}: the path must be absolute")
+    waiting = list(reversed(PurePosixPath(path).parts[1:]))
+    at, links = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), 0
+    try:
+        while waiting:
+            _check_directory(at, path, last=False)
+            name = waiting.pop()
+            entry = os.stat(name, dir_fd=at, follow_symlinks=False)
+            if entry.st_uid not in trusted:
+                raise OutputError(
+                    f"{path}: {name} belongs to uid {entry.st_uid}, who could swap it; "
+                    "it must belong to root or to the user that runs this program"
+                )
+            if stat.S_ISLNK(entry.st_mode):
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                target = PurePosixPath(os.readlink(name, dir_fd=at))
+                waiting.extend(reversed(target.parts))
+                if not target.is_absolute():
+                    continue
+                name = waiting.pop()  # "/"
+            below = os.open(
+                name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at
+            )
+            os.close(at)
+            at = below
+        _check_directory(at, path, last=True)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def _check_directory(directory: int, path: str, *, last: bool) -> None:
+    status = os.fstat(directory)
+    if status.st_mode & stat.S_ISVTX:
+        return
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in {0, os.getegid()}
+    if status.st_mode & stat.S_IWOTH or (by_group and (last or status.st_uid != 0)):
+        where = "the directory" if last else "a directory on the way"
+        raise OutputError(f"{path}: others can write into {where}; chmod it to 0755 or less")
+
+
+def open_file(
+    name: str, flags: int, *, directory: int, path: str, mode: int, trusted: Collection[int]
+) -> tuple[int, bool]:
+    """Open ``name`` in ``directory`` with os.open's ``flags``; make it with ``mode`` if missing.
+
+    ``path`` is its name in messages. Returns the descriptor and whether the file is new. Raises
+    OutputError when what is there isn't a regular file of one of ``trusted`` (uids) with a
+    single name and writable by its owner alone; OSError when it can't be opened.
+    """
+    # O_NONBLOCK: opening a FIFO would wait for its other end.
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, mode, dir_fd=directory)
+    except FileExistsError:
+        pass
+    else:
+        os.fchmod(descriptor, mode)  # the umask has no say in a mode that is configured
+        return descriptor, True
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutputError(f"{path}: is a symbolic link, which is not followed") from None
+        if error.errno in {errno.EISDIR, errno.ENXIO}:
+            raise OutputError(f"{path}: is not a regular file") from None
+        raise
+    try:
+        _check_file(os.fstat(descriptor), path, trusted)
+    except OutputError:
+        os.close(descriptor)
+        raise
+    return descriptor, False
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a small file that this program has written, ``limit`` bytes of it at the most.
+
+    Raises OutputError when it could be somebody else's work, OSError when it can't be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        _check_file(os.fstat(descriptor), str(path), trusted_users())
+        return file.read(limit)
+
+
+def replace_file(path: Path, data: bytes, *, mode: int) -> None:
+    """Write a small file as a whole or not at all, whatever stands in its place.
+
+    Raises OutputError when others could swap what is written, OSError when it can't be written.
+    """
+    directory = open_directory(str(path.parent), trusted=trusted_users())
+    try:
+        new = f".{path.name}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(new, flags, mode, dir_fd=directory)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(new, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(new, dir_fd=directory)
+            raise
+    finally:
+        os.close(directory)
+
+
+def _check_file(status: os.stat_result, path: str, trusted: Collection[int]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputError(f"{path}: is not a regular file")
+    if status.st_nlink > 1:
+        raise OutputError(f"{path}: has {status.st_nlink} names (hard links); it must have one")
+    if status.st_uid not in trusted:
+        raise OutputError(
+            f"{path}: belongs to uid {status.st_uid}; it must belong to root or to the user that "
+            "runs this program"
+        )
+    if status.st_mode & stat.S_IWOTH:
+        raise OutputError(f"{path}: others can write to it; chmod it to 0640 or less")
+
+
+@contextlib.contextmanager
+def opened_directory(path: Path) -> Iterator[int]:
+    """Hold the directory of a path open."""
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def through(directory: int, path: Path) -> str:
+    """Name a file in a held directory; this is short, where sun_path ends at 107 bytes."""
+    return f"/proc/self/fd/{directory}/{path.name}"
+
+
+LARGEST_FILE = 1 << 20  # bytes of a configuration, rule or pattern file
+
+
+def read_trusted(path: Path) -> str:
+    """Read a file that decides what is audited: UTF-8, bounded, and not writable by others.
+
+    Its owner must be root or the own user, and its group, if it may write, root's or the own one.
+    Raises ConfigError.
+    """
+    try:
+        with path.open("rb") as file:
+            facts = os.fstat(file.fileno())
+            if not (stat.S_ISREG(facts.st_mode) or stat.S_ISFIFO(facts.st_mode)):
+                raise ConfigError(f"{path}: not a file")
+            _refuse_untrusted(path, facts)
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"{path}: can't be read: {reason}") from None
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path}: larger than {LARGEST_FILE >> 20}MiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8") from None
+
+
+def _refuse_untrusted(path: Path, facts: os.stat_result) -> None:
+    if facts.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{path}: owned by uid {facts.st_uid}, who could change what is audited; "
+            f"chown root {path}"
+        )
+    shared = facts.st_mode & stat.S_IWGRP and facts.st_gid not in (0, os.getegid())
+    if facts.st_mode & stat.S_IWOTH or shared:
+        mode = stat.S_IMODE(facts.st_mode)
+        raise ConfigError(
+            f"{path}: others can write it (mode {mode:04o}) and so change what is audited; "
+            f"chmod go-w {path}"
+        )

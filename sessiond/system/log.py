@@ -1,0 +1,193 @@
+"""The daemon's own log: constant event names with fields, to the journal or to standard error.
+
+``structlog.get_logger(__name__).warning("ring_lost", number=3)`` is how everything logs. Under
+systemd it goes to the journal with a field for each name; elsewhere one readable line goes to
+standard error. Names and paths that a local user chose are escaped, so that no value can forge a
+line or drive a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Protocol, TextIO
+
+import structlog
+
+from sessiond.text import printable
+
+_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
+_PLAIN = re.compile(r"[\w./:@+,%-]+")
+
+Fields = MutableMapping[str, Any]
+
+
+def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
+    """Tell whether ``stream`` is connected to the journal: JOURNAL_STREAM names its inode.
+
+    See systemd.exec(5); the variable alone is inherited by programs with other streams too.
+    """
+    try:
+        facts = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{facts.st_dev}:{facts.st_ino}"
+
+
+def configure(level: str = "info", style: str = "auto") -> None:
+    """Set logging up for the whole process; may be called again, for another level.
+
+    ``level`` and ``style`` are the settings logging.level and logging.format. Messages of libraries
+    (from warning on) take the same way.
+    """
+    if style == "auto":
+        style = "journal" if under_journal(os.environ, sys.stderr) else "console"
+    write = {"journal": _to_journal, "json": _to_json, "console": _to_console}[style]
+    structlog.configure(
+        processors=[structlog.stdlib.add_log_level, _add_exception, write],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=_Sink,
+        cache_logger_on_first_use=False,  # so that a reload can change the level
+    )
+    root = logging.getLogger()
+    root.handlers = [_Forward()]
+    root.setLevel(logging.WARNING)
+
+
+class _Sink:
+    """The end of structlog's chain: what the last processor made is written already."""
+
+    def __init__(self, *_names: object) -> None:
+        pass
+
+    def msg(self, **_fields: object) -> None:
+        pass
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _Forward(logging.Handler):
+    """Hands the messages of libraries that use the standard library's logging to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record as the event ``library``."""
+        log = structlog.get_logger(record.name)
+        log.log(
+            record.levelno,
+            "library",
+            library=record.name,
+            message=record.getMessage(),
+            exc_info=record.exc_info,
+        )
+
+
+def text(fields: Mapping[str, Any]) -> str:
+    """Write fields as one line: the event, then key=value, quoted where a value needs it."""
+    rest = (f"{key}={_value(value)}" for key, value in fields.items() if key != "event")
+    return " ".join([str(fields["event"]), *rest])
+
+
+def _value(value: object) -> str:
+    plain = value if isinstance(value, str) else str(value)
+    # repr escapes all that is not printable: newlines, escapes, bidirectional controls.
+    return plain if _PLAIN.fullmatch(plain) else repr(plain)
+
+
+def _add_exception(_logger: object, _method: str, fields: Fields) -> Fields:
+    """Turn exc_info into text; structlog's own processor, but only where there is one."""
+    if "exc_info" in fields:
+        return structlog.processors.format_exc_info(None, "", fields)
+    return fields
+
+
+def _to_console(_logger: object, _method: str, fields: Fields) -> Fields:
+    level, trace = fields.pop("level"), fields.pop("exception", None)
+    clock = time.strftime("%H:%M:%S", time.localtime())
+    _print(f"{clock} {level:<7} {text(fields)}")
+    if trace:
+        _print("\n".join(printable(line) for line in trace.splitlines()))
+    return {}
+
+
+def _to_json(_logger: object, _method: str, fields: Fields) -> Fields:
+    stamp = time.time_ns() // 1000
+    seconds, micros = divmod(stamp, 1_000_000)
+    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    first = {"@timestamp": f"{date}.{micros:06d}Z", "level": fields["level"]}
+    _print(json.dumps({**first, **fields}, default=str))
+    return {}
+
+
+def _to_journal(_logger: object, _method: str, fields: Fields) -> Fields:
+    """Send with fields; SESSIOND_ before each name keeps clear of the journal's own."""
+    from systemd import journal  # late: only where it is used
+
+    level, trace = fields.pop("level"), fields.pop("exception", None)
+    entry = {
+        "MESSAGE": text(fields) + (f"\n{trace}" if trace else ""),
+        "PRIORITY": _PRIORITY.get(level, 6),
+        "SYSLOG_IDENTIFIER": "sessiond",
+    }
+    for name, value in fields.items():
+        entry["SESSIOND_" + re.sub(r"[^A-Z0-9_]", "_", name.upper())[:55]] = value
+    try:
+        journal.sendv(*(f"{name}={value}" for name, value in entry.items()))
+    except OSError as error:
+        _print(f"{text(fields)} journal_error={_value(str(error))}")
+    return {}
+
+
+def _print(line: str) -> None:
+    """Write a line to standard error; nobody there to read it is no reason to stop."""
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+
+
+class _Log(Protocol):
+    def log(self, level: int, event: str, **fields: object) -> object: ...
+
+
+class Throttle:
+    """Tells the same thing at most once per ``interval`` seconds, and then how often it was.
+
+    ``clock`` gives seconds and never goes back. What is told is an event name with fields; events
+    of the same name and ``key`` count as the same thing.
+    """
+
+    def __init__(
+        self, log: _Log, interval: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log, self._interval, self._clock = log, interval, clock
+        self._told: dict[tuple[str, str], float] = {}
+        self._suppressed: dict[tuple[str, str], int] = {}
+
+    def warning(self, event: str, key: str = "", **fields: object) -> None:
+        """Log a warning, or count it when it was told less than an interval ago."""
+        what, now = (event, key), self._clock()
+        if what in self._told and now - self._told[what] < self._interval:
+            self._suppressed[what] = self._suppressed.get(what, 0) + 1
+            return
+        for old in [w for w, told in self._told.items() if now - told >= self._interval]:
+            if old != what and old not in self._suppressed:
+                del self._told[old]
+        self._told[what] = now
+        suppressed = self._suppressed.pop(what, 0)
+        if suppressed:
+            fields["suppressed"] = suppressed
+        self._log.log(logging.WARNING, event, **fields)
+
+    def flush(self) -> None:
+        """Tell what was suppressed and didn't come again within the interval, or at the end."""
+        now = self._clock()
+        for what in [w for w in self._suppressed if now - self._told[w] >= self._interval]:
+            self._told[what] = now
+            number = self._suppressed.pop(what)
+            self._log.log(logging.WARNING, what[0], suppressed=number)

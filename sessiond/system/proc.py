@@ -1,0 +1,99 @@
+"""What this process may do and where it stands: capabilities and namespaces, read from procfs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+PROC: Final = Path("/proc")
+
+# Numbers of linux/capability.h, only those that something here uses.
+CAPABILITIES: Final = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_AUDIT_CONTROL": 30,
+    "CAP_AUDIT_READ": 37,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+
+# Inode numbers that the kernel gives its initial namespaces (linux/proc_ns.h); the network
+# namespace has a fixed one only since Linux 6.18, so it is compared with kthreadd's instead.
+_INITIAL: Final = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
+
+
+class Namespaces(NamedTuple):
+    """Whether this process is in the host's initial namespaces; None where that can't be told."""
+
+    pid: bool | None
+    user: bool | None
+    network: bool | None
+
+
+def effective_capabilities(proc: Path = PROC) -> int | None:
+    """Return the effective set of this process, bit n for capability n; None if it can't be read.
+
+    Source: CapEff in proc_pid_status(5).
+    """
+    try:
+        for line in (proc / "self/status").read_text().splitlines():
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def has_capability(capability: str, proc: Path = PROC) -> bool:
+    """Tell whether this process has ``capability`` (a name in CAPABILITIES) in effect."""
+    return bool((effective_capabilities(proc) or 0) >> CAPABILITIES[capability] & 1)
+
+
+def namespaces(proc: Path = PROC) -> Namespaces:
+    """Tell which of the host's initial namespaces this process is in.
+
+    The network namespace is known by a kernel thread, kthreadd, which never leaves the initial
+    one: seeing it takes the initial pid namespace, and reading its link takes CAP_SYS_PTRACE.
+    """
+    return Namespaces(_initial(proc, "pid"), _initial(proc, "user"), _initial_network(proc))
+
+
+def _initial(proc: Path, kind: str) -> bool | None:
+    inode = _inode(proc / "self/ns" / kind)
+    return None if inode is None else inode == _INITIAL[kind]
+
+
+def _initial_network(proc: Path) -> bool | None:
+    own = _inode(proc / "self/ns/net")
+    try:
+        kernel_thread = (proc / "2/comm").read_text().strip() == "kthreadd"
+    except OSError:
+        return None
+    initial = _inode(proc / "2/ns/net") if kernel_thread else None
+    return None if own is None or initial is None else own == initial
+
+
+def _inode(link: Path) -> int | None:
+    """Read the number out of a link such as "pid:[4026531836]"."""
+    try:
+        return int(str(link.readlink()).rpartition("[")[2].rstrip("]"))
+    except (OSError, ValueError):
+        return None
+
+
+def process_name(pid: int, proc: Path = PROC) -> str | None:
+    """Return the comm of a process, printable; None if it doesn't exist."""
+    try:
+        raw = (proc / str(pid) / "comm").read_bytes()
+    except OSError:
+        return None
+    name = raw.decode("ascii", "backslashreplace").strip()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+
+
+def parse_namespace(link: bytes) -> int | None:
+    """Take the inode number from a link like "pid:[4026531836]"; None if it isn't one."""
+    number = link[link.find(b"[") + 1 : -1]
+    return int(number) if number.isdigit() else None

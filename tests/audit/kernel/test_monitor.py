@@ -1,0 +1,151 @@
+"""What others change is found, without asking the kernel for its rules when nothing was changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+from msgspec.structs import replace
+
+from sessiond.audit.kernel.client import AuditClient, Counters, KernelAuditStatus
+from sessiond.audit.kernel.controller import AuditController
+from sessiond.audit.kernel.monitor import LISTING, REPAIRS, AuditMonitor
+from sessiond.audit.rules import parser
+from sessiond.config.schema import AuditdSettings
+
+OURS = 4711
+OTHER = "-a always,exit -F arch=b64 -S mkdir -k other"
+STATUS = KernelAuditStatus(1, 1, OURS, 0, 8192, 0, 0, 0, 0, 0)
+
+
+class Kernel:
+    """An audit client with a kernel that exists only on paper: some of it can't be undone."""
+
+    multicast = False
+
+    def __init__(self, loaded: list[bytes]) -> None:
+        self.loaded = loaded
+        self.now = STATUS
+        self.counters = Counters()
+        self.lists = 0
+
+    def status(self) -> KernelAuditStatus:
+        """Return the status of now."""
+        return self.now
+
+    def list_rules(self) -> list[bytes]:
+        """Return what is loaded."""
+        self.lists += 1
+        return list(self.loaded)
+
+    def add_rule(self, rule: bytes) -> None:
+        """Load one."""
+        self.loaded.append(rule)
+
+
+def rule(text: str) -> bytes:
+    """Make the kernel's form of one rule."""
+    (found,) = parser.parse(text, "test").rules
+    return found.data
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    """One with our two rules."""
+    execs = rule("-a always,exit -F arch=b64 -S execve -k exec")
+    return Kernel([execs, rule("-a always,exit -F arch=b64 -S setsid -k setsid")])
+
+
+@pytest.fixture
+def session(kernel: Kernel, tmp_path: Path) -> AuditController:
+    """What we made of that kernel."""
+    session = AuditController(cast("AuditClient", kernel), tmp_path, "boot")
+    session.meanwhile = lambda: None
+    session.owner = OURS
+    session.ours = list(kernel.loaded)
+    session.expected = {"enabled": 1, "backlog_limit": 8192}
+    return session
+
+
+@pytest.fixture
+def guard(session: AuditController) -> AuditMonitor:
+    """It has looked once, at 0 s, and found nothing."""
+    guard = AuditMonitor(session, AuditdSettings())
+    assert guard.find(STATUS, 0, lost=False) == []
+    return guard
+
+
+def found(guard: AuditMonitor, kernel: Kernel, now: float, *, lost: bool = False) -> list[str]:
+    """What differs at ``now``, in seconds."""
+    return [finding.what for finding in guard.find(kernel.now, now, lost=lost)]
+
+
+def test_rules_are_listed_only_now_and_then(guard: AuditMonitor, kernel: Kernel) -> None:
+    """While no record tells of a change the list is asked for once in LISTING seconds."""
+    kernel.loaded.pop()
+    assert found(guard, kernel, LISTING - 1) == []
+    assert kernel.lists == 1
+    assert found(guard, kernel, LISTING) == ["audit rules"]
+
+
+def test_a_record_of_a_change_has_them_listed(guard: AuditMonitor, kernel: Kernel) -> None:
+    """A CONFIG_CHANGE record makes the next look a thorough one, and only that."""
+    kernel.loaded.pop()
+    kernel.counters.config_changes += 1
+    assert found(guard, kernel, 1) == ["audit rules"]
+    assert found(guard, kernel, 2) == ["audit rules"]
+    assert kernel.lists == 2
+
+
+def test_a_loss_may_have_been_such_a_record(guard: AuditMonitor, kernel: Kernel) -> None:
+    """After records were lost the rules are listed."""
+    kernel.loaded.pop()
+    assert found(guard, kernel, 1, lost=True) == ["audit rules"]
+
+
+@pytest.mark.parametrize("blind", [{"enabled": 0}, {"pid": 1}])
+def test_what_happens_while_we_are_blind_is_found(
+    guard: AuditMonitor, kernel: Kernel, blind: dict[str, int]
+) -> None:
+    """While auditing is off or somebody else is registered, and once more when that is over."""
+    kernel.now = replace(STATUS, **blind)
+    found(guard, kernel, 1)
+    kernel.loaded.pop()
+    kernel.now = STATUS
+    assert found(guard, kernel, 2) == ["audit rules"]
+    assert found(guard, kernel, 3) == ["audit rules"]
+    assert kernel.lists == 3
+
+
+def test_where_a_rule_hides_changes_they_are_listed_always(
+    guard: AuditMonitor, kernel: Kernel
+) -> None:
+    """A rule that excludes CONFIG_CHANGE is the last change that a record tells of."""
+    kernel.loaded.append(rule("-a always,exclude -F msgtype=CONFIG_CHANGE"))
+    kernel.counters.config_changes += 1
+    assert found(guard, kernel, 1) == []
+    kernel.loaded.pop(0)
+    assert found(guard, kernel, 2) == ["audit rules"]
+
+
+def test_a_repair_is_looked_at(
+    guard: AuditMonitor, kernel: Kernel, session: AuditController
+) -> None:
+    """What was loaded again is there at the next look; after REPAIRS in a minute we give in."""
+    for second in range(1, REPAIRS + 2):
+        kernel.loaded.pop(0)
+        kernel.counters.config_changes += 1
+        (finding,) = guard.find(kernel.now, second, lost=False)
+        done = guard.repair(finding, second)
+        assert (done is not None) == (second <= REPAIRS)
+        assert bool(session.missing(kernel.loaded)) == (done is None)
+
+
+def test_a_lock_is_told_and_nothing_is_tried(guard: AuditMonitor, kernel: Kernel) -> None:
+    """After -e 2 what differs can't be put back before the next boot: it is only told."""
+    kernel.now = replace(STATUS, enabled=2, backlog_limit=64)
+    findings = guard.find(kernel.now, 1, lost=False)
+    assert [each.what for each in findings] == ["audit backlog_limit", "audit lock"]
+    assert "until reboot" in findings[1].reason
+    assert [guard.repair(each, 1) for each in findings] == [None, None]

@@ -1,0 +1,120 @@
+"""Events: records with one stamp belong together, however they arrive."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.audit.reassembler import Reassembler
+from sessiond.audit.record import CWD, EOE, EXECVE, PROCTITLE, SYSCALL
+
+LOGIN = 1006
+USER_LOGIN = 1112
+
+
+def of(serial: int, *types: int, time: bytes = b"1777630272.123") -> list[tuple[int, bytes]]:
+    return [(kind, b"audit(%s:%d): pid=%d" % (time, serial, serial)) for kind in types]
+
+
+def assembler(timeout: int = 2, max_in_flight: int = 8192) -> Reassembler:
+    return Reassembler(timeout=timeout, max_in_flight=max_in_flight)
+
+
+def test_an_event_is_complete_with_its_end() -> None:
+    """All records come out together, in order, without the end-of-event record."""
+    (event,) = assembler().feed(of(7, SYSCALL, EXECVE, CWD, PROCTITLE, EOE), now=0)
+    assert [record.type for record in event.records] == [SYSCALL, EXECVE, CWD, PROCTITLE]
+    assert (event.time, event.serial, event.complete) == (1777630272123, 7, True)
+
+
+def test_events_of_two_processors_interleave() -> None:
+    """Each record goes to its own event."""
+    one, two = of(1, SYSCALL, CWD, EOE), of(2, SYSCALL, EXECVE, EOE)
+    events = assembler().feed([one[0], two[0], two[1], one[1], two[2], one[2]], now=0)
+    assert [(event.serial, [r.type for r in event.records]) for event in events] == [
+        (2, [SYSCALL, EXECVE]),
+        (1, [SYSCALL, CWD]),
+    ]
+
+
+def test_a_lost_end_is_closed_by_the_deadline() -> None:
+    """Without its end an event comes out late, and says so."""
+    waiting = assembler(timeout=2)
+    assert waiting.feed(of(1, SYSCALL), now=10) == []
+    assert waiting.deadline() == 12
+    assert waiting.expire(now=11) == []
+    (event,) = waiting.expire(now=12)
+    assert event.complete is False
+    assert waiting.unfinished == 1
+    assert waiting.deadline() is None
+
+
+def test_a_lone_kernel_record_is_whole_at_the_deadline() -> None:
+    """A record outside any syscall has no end to wait for; only time tells."""
+    waiting = assembler()
+    waiting.feed(of(1, LOGIN), now=0)
+    (event,) = waiting.expire(now=2)
+    assert event.complete is True
+    assert waiting.unfinished == 0
+
+
+def test_a_message_of_user_space_stands_alone() -> None:
+    """User space sends single records, and no end."""
+    (event,) = assembler().feed(of(5, USER_LOGIN), now=0)
+    assert event.complete is True
+
+
+def test_the_same_serial_at_another_time_is_another_event() -> None:
+    """Serials wrap around at 2**32, and start anew at boot."""
+    reader = assembler()
+    reader.feed(of(1, SYSCALL), now=0)
+    events = reader.feed(of(1, SYSCALL, EOE, time=b"1777630299.000"), now=0)
+    assert [(event.time, len(event.records)) for event in events] == [(1777630299000, 1)]
+    assert reader.in_flight == 1
+
+
+def test_a_straggler_after_the_end_is_ignored_if_it_is_but_another_end() -> None:
+    """The end of an event that a deadline closed opens nothing."""
+    reader = assembler()
+    reader.feed(of(1, SYSCALL), now=0)
+    reader.expire(now=5)
+    assert reader.feed(of(1, EOE), now=6) == []
+    assert reader.in_flight == 0
+
+
+def test_what_has_no_stamp_is_counted_and_set_aside() -> None:
+    """A damaged record stops nothing."""
+    reader = assembler()
+    (event,) = reader.feed([(SYSCALL, b"garbage"), *of(1, SYSCALL, EOE)], now=0)
+    assert event.serial == 1
+    assert reader.malformed == 1
+
+
+def test_the_oldest_gives_way_when_too_many_are_open() -> None:
+    """Memory is bounded: lost ends can't pile up."""
+    reader = assembler(max_in_flight=3)
+    closed = [reader.feed(of(serial, SYSCALL), now=0) for serial in range(1, 6)]
+    assert [[event.serial for event in events] for events in closed] == [[], [], [], [1], [2]]
+
+
+def test_a_log_knows_no_end_but_the_title() -> None:
+    """Auditd doesn't write EOE; PROCTITLE is the last record that it writes of an event."""
+    reader = Reassembler(timeout=2, ends_with_proctitle=True)
+    (event,) = reader.feed(of(1, SYSCALL, CWD, PROCTITLE), now=0)
+    assert event.complete is True
+
+
+@given(st.data())
+def test_any_interleaving_and_any_batches_give_the_same_events(data: st.DataObject) -> None:
+    """Order within an event is kept; how events mix and how reads cut them changes nothing."""
+    queues = {serial: of(serial, SYSCALL, CWD, PROCTITLE, EOE) for serial in range(1, 5)}
+    mixed: list[tuple[int, bytes]] = []
+    while queues:
+        serial = data.draw(st.sampled_from(sorted(queues)))
+        mixed.append(queues[serial].pop(0))
+        if not queues[serial]:
+            del queues[serial]
+    cut = data.draw(st.integers(0, len(mixed)))
+    reader = assembler()
+    events = reader.feed(mixed[:cut], now=0) + reader.feed(mixed[cut:], now=0)
+    assert sorted(event.serial for event in events) == [1, 2, 3, 4]
+    assert all([r.type for r in e.records] == [SYSCALL, CWD, PROCTITLE] for e in events)
+    assert reader.in_flight == 0

@@ -1,0 +1,360 @@
+"""The command line: its help, its exit codes, and that every failure is one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from support.kernel import AuditState, auditctl
+
+from sessiond import __version__, errors
+from sessiond.cli import check, main
+from sessiond.config import load, reference
+from sessiond.daemon.status_server import StatusServer
+
+LOG = Path(__file__).parents[1] / "data" / "debian-12-linux-6.18-stig-raw.log"
+COMMANDS = ("run", "check", "replay", "rules", "status")
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def sessiond(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "sessiond", *map(str, arguments)]
+    options = {"capture_output": True, "text": True, "timeout": 60, "check": False} | options
+    return subprocess.run(command, **options)
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what --help prints."""
+    with pytest.raises(SystemExit) as ended:
+        main.main([*arguments, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """A configuration file without rules."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text("auditd: {audit_rules: ''}\n")
+    return path
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever writes a script finds all of it in one place."""
+    text = help_of(capsys)
+    for command in COMMANDS:
+        assert f"\n    {command} " in text
+    table = text.partition("exit codes:")[2]
+    for code in main.EXIT_CODES:
+        assert f"\n{code:>5}  " in table
+
+
+def test_every_error_has_its_own_exit_code_in_the_table() -> None:
+    """No kind of error shares its code with another, and none is missing in the help."""
+    kinds = [kind for kind in errors.SessiondError.__subclasses__() if "exit_code" in vars(kind)]
+    codes = [kind.exit_code for kind in kinds]
+    assert len(set(codes)) == len(codes) == 6
+    assert set(codes) < set(main.EXIT_CODES)
+    assert min(code for code, _ in check.TOPICS.values()) > max(codes)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each has a description, examples that use it, and its exit codes."""
+    text = help_of(capsys, command)
+    assert f"examples:\n  sessiond {command}" in text
+    assert "exit codes:\n    0  all is well\n" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_help_of_check_lists_what_a_host_may_lack(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each topic of the host check has its code there."""
+    text = help_of(capsys, "check")
+    for name, (code, _) in check.TOPICS.items():
+        assert f"{code}  {name}:" in text
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    """They answer at once: no YAML, netlink or asyncio is loaded for them."""
+    program = (
+        "import sys\nfrom sessiond.cli import main as cli\ntry: cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'yaml', 'pyroute2', 'asyncio', 'structlog', 'msgspec'} & {*sys.modules}))"
+    )
+    for argument in ("--help", "--version"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, argument], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.endswith("[]\n")
+
+
+def test_the_version_is_the_packages() -> None:
+    """``--version`` prints name and number."""
+    assert sessiond("--version").stdout == f"sessiond {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--fast"], ["replay"]])
+def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
+    """As with a wrong configuration; the usage goes to standard error."""
+    done = sessiond(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "sessiond" in done.stderr
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "check", "rules", "status"])
+def test_a_wrong_configuration_is_one_line(command: str, tmp_path: Path) -> None:
+    """Every command that reads it says the same line and ends with 2, with nothing done."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text("auditd:\n  backlog_limit: lots\n")
+    done = sessiond(command, "-c", path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"sessiond: {path}:2: auditd.backlog_limit: 'lots' is not valid; "
+        "allowed: a whole number from 1 to 4294967295\n"
+    )
+
+
+def test_a_file_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
+    """What the user gave is shown escaped in the message."""
+    done = sessiond("check", "-c", tmp_path / "\x1b[31m\n")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "\\x1b[31m\\n: there is no such file" in done.stderr
+
+
+def test_a_wrong_rule_is_one_line(tmp_path: Path) -> None:
+    """With its file, its line number, and exit code 3."""
+    rules = tmp_path / "my.rules"
+    rules.write_text("# fine\n-a always,exit -S no_such_call\n")
+    path = tmp_path / "sessiond.yml"
+    path.write_text(f"auditd: {{audit_rule_files: [{rules}]}}\n")
+    for command in ("check", "rules"):
+        done = sessiond(command, "-c", path)
+        assert done.returncode == 3
+        assert done.stderr.startswith(f"sessiond: {rules}:2: ")
+        assert "no_such_call" in done.stderr
+
+
+def test_an_unexpected_error_asks_to_be_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug is one line and exit code 70; its traceback takes --debug."""
+
+    def fail(_path: Path | None) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(load, "load", fail)
+    assert main.run(["check"]) == 70
+    assert capsys.readouterr().err == (
+        "sessiond: a bug in sessiond: ZeroDivisionError: division by zero; "
+        "please report it with what --debug shows\n"
+    )
+    assert main.run(["check", "--debug"]) == 70
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is no failure to explain."""
+
+    def interrupt(_path: Path | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(load, "load", interrupt)
+    assert main.run(["check"]) == 130
+
+
+def test_a_reader_that_went_away_ends_it_quietly() -> None:
+    """``sessiond ... | head`` leaves neither a message nor a traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "check", "--settings"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("check", "--settings"), ("replay", LOG)])
+def test_a_full_disk_under_the_output_is_one_line(arguments: tuple[str | Path, ...]) -> None:
+    """It is no bug of ours, and nothing more fails at the interpreter's end."""
+    with Path("/dev/full").open("w") as full:
+        done = sessiond(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.endswith(": no space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def test_check_prints_the_commented_configuration() -> None:
+    """``check --settings`` is the shipped file, and needs no configuration at all."""
+    done = sessiond("check", "--settings")
+    assert done.returncode == 0
+    assert done.stdout == reference.commented()
+
+
+def test_check_says_what_would_be_loaded(tmp_path: Path) -> None:
+    """The settings that differ from the defaults, the rules, and the host, with its exit code."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text(
+        "auditd:\n  backlog_limit: 64\n  audit_rules: |\n    -b 128\n    -w /etc/shadow -p wa\n"
+    )
+    done = sessiond("check", "-c", path)
+    assert done.stdout.startswith(f"configuration: {path}\n")
+    assert "\n  auditd.backlog_limit: 64\n" in done.stdout
+    assert "\nrules: 1 would be loaded\n  -w /etc/shadow -p wa\n" in done.stdout
+    assert "\n  backlog_limit = 128\n" in done.stdout
+    assert "\nhost:\n  " in done.stdout
+    findings = check.report()
+    assert done.returncode == check.exit_code(findings)
+    for name in {finding.name for finding in findings}:
+        assert f"  {name} " in done.stdout
+
+
+def test_check_knows_the_users_of_this_host(tmp_path: Path) -> None:
+    """An owner that isn't there is found before the daemon starts."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text("output: {file: {group: no-such-group}}\n")
+    done = sessiond("check", "-c", path)
+    assert done.returncode == 2
+    assert "output.file.group: there is no group 'no-such-group' on this host" in done.stderr
+
+
+@pytest.mark.kernel
+def test_rules_shows_wanted_against_loaded(tmp_path: Path, audit_state: AuditState) -> None:
+    """Each rule has its sign; what is missing makes the exit code 1."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text("auditd:\n  audit_rules: |\n    -w /etc/shadow -p wa\n    -w /etc/group -p r\n")
+    try:
+        auditctl("-w", "/etc/shadow", "-p", "wa")
+        auditctl("-w", "/etc/hosts", "-p", "x")
+        some = sessiond("rules", "-c", path)
+        auditctl("-w", "/etc/group", "-p", "r")
+        all_there = sessiond("rules", "-c", path)
+    finally:
+        auditctl("-D")
+    assert some.stdout == "= -w /etc/shadow -p wa\n+ -w /etc/group -p r\n~ -w /etc/hosts -p x\n"
+    assert some.returncode == 1
+    assert all_there.returncode == 0
+
+
+def test_status_asks_the_daemon() -> None:
+    """Text for people, JSON for machines, and an exit code that tells sick from dead."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "status.sock"
+        health: dict[str, Any] = {"state": "ok", "problems": []}
+        server = StatusServer(path, lambda: {"health": health, "lost": 0})
+
+        async def ask() -> list[subprocess.CompletedProcess[str]]:
+            await server.start()
+            as_text = await asyncio.to_thread(sessiond, "status", "--socket", path)
+            health["problems"].append("blind")
+            as_json = await asyncio.to_thread(sessiond, "status", "--socket", path, "--json")
+            await server.close()
+            return [as_text, as_json]
+
+        well, sick = asyncio.run(ask())
+        assert well.returncode == 0
+        assert well.stdout.startswith("health\n  state  ok\n")
+        assert sick.returncode == 1
+        assert json.loads(sick.stdout)["health"]["problems"] == ["blind"]
+        gone = sessiond("status", "--socket", path)
+    assert gone.returncode == 7
+    assert gone.stderr.startswith(f"sessiond: {path}: no daemon answers here; start it")
+
+
+def test_status_finds_the_socket_in_the_configuration(tmp_path: Path) -> None:
+    """Without --socket the configuration says where the daemon listens."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text(f"runtime_directory: {tmp_path}/run\n")
+    done = sessiond("status", "-c", path)
+    assert done.returncode == 7
+    assert f"{tmp_path}/run/status.sock: no daemon answers" in done.stderr
+
+
+def test_replay_writes_events_of_a_log(settings: Path, tmp_path: Path) -> None:
+    """A file or standard input, to a file or standard output: the same lines."""
+    from_file = sessiond("replay", LOG, "-c", settings)
+    assert from_file.returncode == 0, from_file.stderr
+    assert from_file.stderr == ""
+    events = [json.loads(line) for line in from_file.stdout.splitlines()]
+    assert "exec" in {event["event"]["action"] for event in events}
+    with LOG.open() as source:
+        piped = sessiond("replay", "-", "--output", tmp_path / "out", "-c", settings, stdin=source)
+    assert piped.returncode == 0
+    assert piped.stdout == ""
+    assert (tmp_path / "out").read_text() == from_file.stdout
+
+
+def test_replay_names_lines_that_are_no_records(settings: Path, tmp_path: Path) -> None:
+    """They are passed over and told; the rest is written; the exit code is 1."""
+    log = tmp_path / "audit.log"
+    log.write_bytes(b"hello\n" + LOG.read_bytes()[:100_000].rpartition(b"\n")[0] + b"\n")
+    done = sessiond("replay", log, "-c", settings)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"sessiond: {log}: line 1: ")
+    assert done.stdout.count("\n") > 10
+
+
+def test_replay_of_a_missing_log_is_one_line(settings: Path, tmp_path: Path) -> None:
+    """So is an output that can't be written."""
+    done = sessiond("replay", tmp_path / "no.log", "-c", settings)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"sessiond: {tmp_path}/no.log: no such file or directory\n",
+    )
+    done = sessiond("replay", LOG, "--output", tmp_path / "no" / "out", "-c", settings)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"sessiond: {tmp_path}/no/out: no such file or directory\n",
+    )
+
+
+def test_an_output_on_the_command_line_stands_alone() -> None:
+    """``--output`` takes the place of all configured outputs; the spool stays as configured."""
+    loaded = load.loads("output: {file: , console: , spool: {max_size: 0}}", "f.yml")
+    console = main.with_output(loaded, "-").output
+    assert console.console is not None
+    assert console.file is None
+    assert console.spool.max_size == 0
+    file = main.with_output(loaded, "events").output
+    assert file.console is None
+    assert file.file is not None
+    assert file.file.path == Path.cwd() / "events"
+    assert main.with_output(loaded, None) is loaded
+
+
+def test_check_warns_when_no_rule_is_configured(tmp_path: Path) -> None:
+    """A glob may match nothing, but nobody should believe that something is audited then."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text(f"auditd: {{audit_rule_files: ['{tmp_path}/*.rules']}}\n")
+    done = sessiond("check", "-c", path)
+    assert "\nrules: 0 would be loaded\n  warning: no rule is configured" in done.stdout
+    path.write_text("auditd: {socket_type: multicast}\n")
+    assert "no rule is configured" not in sessiond("check", "-c", path).stdout

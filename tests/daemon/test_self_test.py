@@ -1,0 +1,112 @@
+"""The process that proves the way: started, judged, let go."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from sessiond.config.schema import Config
+from sessiond.daemon.factory import offline_pipeline
+from sessiond.daemon.self_test import SelfTest
+from sessiond.pipeline.event_writer import Probe
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.system.account_names import NoAccountNames
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    """A pipeline that believes that execs are audited, and traced by eBPF."""
+    pipeline = offline_pipeline(Config(), NoAccountNames())
+    options = dataclasses.replace(pipeline.options, source="ebpf", exact=True, replay=False)
+    pipeline.use(options)
+    return pipeline
+
+
+@pytest.fixture
+def keeper(pipeline: Pipeline) -> SelfTest:
+    """One that starts a canary every 30 s and gives it 10 s."""
+    keeper = SelfTest(pipeline, interval=30, timeout=10)
+    keeper.look(0, audit_well=True)
+    return keeper
+
+
+def started(keeper: SelfTest, pipeline: Pipeline, now: float) -> Probe:
+    """Look when a canary is due, and return the one that was started."""
+    keeper.look(now, audit_well=True)
+    assert pipeline.lines.canary is not None
+    return pipeline.lines.canary
+
+
+def test_a_canary_that_is_seen_is_let_go(keeper: SelfTest, pipeline: Pipeline) -> None:
+    """It is one of our children, kept until it was seen, and then gone."""
+    canary = started(keeper, pipeline, 30)
+    stat = Path(f"/proc/{canary.pid}/stat")
+    keeper.look(31, audit_well=True)
+    os.waitid(os.P_PID, canary.pid, os.WEXITED | os.WNOWAIT)
+    assert stat.exists()
+    canary.audited = canary.traced = True
+    keeper.look(32, audit_well=True)
+    assert (keeper.seen, keeper.failure, pipeline.lines.canary) == (1, None, None)
+    assert not stat.exists()
+
+
+def test_one_that_the_tracer_does_not_see_is_a_failure(
+    keeper: SelfTest, pipeline: Pipeline
+) -> None:
+    """An exact source must see every process: after 10 s it counts as dead."""
+    started(keeper, pipeline, 30).audited = True
+    keeper.look(39, audit_well=True)
+    assert keeper.failure is None
+    keeper.look(40, audit_well=True)
+    assert keeper.blind
+    assert keeper.failure == "a process of ours was not seen by ebpf for 10 s"
+
+
+def test_audit_must_see_what_it_could_see_before(keeper: SelfTest, pipeline: Pipeline) -> None:
+    """The first canary tells whether the rules are about us; the next ones hold audit to that."""
+    first = started(keeper, pipeline, 30)
+    first.audited = first.traced = True
+    keeper.look(31, audit_well=True)
+    started(keeper, pipeline, 60).traced = True
+    keeper.look(70, audit_well=True)
+    assert keeper.failure == "a process of ours was not seen by audit for 10 s"
+    third = started(keeper, pipeline, 90)
+    third.audited = third.traced = True
+    keeper.look(91, audit_well=True)
+    assert keeper.failure is None
+
+
+def test_rules_may_leave_us_out(keeper: SelfTest, pipeline: Pipeline) -> None:
+    """Where audit does not see the first one it need not see the others, until rules change."""
+    for number, wait in ((1, 40), (2, 61), (3, 91)):
+        started(keeper, pipeline, 30 * number).traced = True
+        keeper.look(wait, audit_well=True)
+        assert (keeper.seen, keeper.failure) == (number, None)
+    keeper.forget()
+    last = started(keeper, pipeline, 120)
+    last.audited = last.traced = True
+    keeper.look(121, audit_well=True)
+    started(keeper, pipeline, 150).traced = True
+    keeper.look(160, audit_well=True)
+    assert keeper.failure is not None
+
+
+def test_a_known_trouble_of_audit_is_not_the_canarys(keeper: SelfTest, pipeline: Pipeline) -> None:
+    """While somebody has switched auditing off, only the tracer is asked."""
+    first = started(keeper, pipeline, 30)
+    first.audited = first.traced = True
+    keeper.look(31, audit_well=True)
+    started(keeper, pipeline, 60).traced = True
+    keeper.look(61, audit_well=False)
+    assert (keeper.seen, keeper.failure) == (2, None)
+
+
+def test_without_an_interval_there_are_none(pipeline: Pipeline) -> None:
+    """An interval of 0 starts nothing, ever."""
+    keeper = SelfTest(pipeline, interval=0, timeout=10)
+    for now in (0, 1000, 2000):
+        keeper.look(now, audit_well=True)
+        assert pipeline.lines.canary is None

@@ -1,0 +1,70 @@
+"""AuditEventCache: what is remembered of an event says the same as reading it anew."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from support.auditlog import FixedNames, SmallTables, events
+
+from sessiond.audit.reassembler import AuditEvent
+from sessiond.ecs.audit_cache import AuditEventCache, EncodedAuditEvent
+from sessiond.ecs.audit_event import AuditEventEncoder
+
+GOLDEN = Path(__file__).parent / "golden"
+CALLS = [
+    event
+    for log in sorted(GOLDEN.glob("*.log"))
+    for event in events(log)
+    if event.syscall.get("syscall") in (b"59", b"231") and b"c000003e" in event.syscall["arch"]
+]
+
+
+def descriptions() -> AuditEventCache:
+    return AuditEventCache(AuditEventEncoder(FixedNames(), SmallTables()))
+
+
+def document(description: EncodedAuditEvent) -> object:
+    pieces = b'{"event":{%b},"auditd":{%b}%b}' % (
+        description.event,
+        description.auditd,
+        description.rest,
+    )
+    return orjson.loads(pieces), description.title, description.action
+
+
+def again(event: AuditEvent, **numbers: bytes) -> AuditEvent:
+    """The same event once more, with other numbers."""
+    copy = AuditEvent(event.time + 1, event.serial + 7, 0)
+    copy.complete = True
+    for record in event.records:
+        text = record.text
+        for name, value in numbers.items():
+            old = event.syscall.get(name)
+            if old is not None:
+                text = text.replace(
+                    b" %b=%b " % (name.encode(), old), b" %b=%b " % (name.encode(), value)
+                )
+        copy.records.append(record._replace(text=text))
+    return copy
+
+
+@pytest.mark.parametrize("event", CALLS, ids=lambda event: str(event.serial))
+def test_what_is_remembered_is_what_reading_anew_gives(event: AuditEvent) -> None:
+    """Other numbers, the same pieces: pid, serial and arguments are each event's own."""
+    remembering = descriptions()
+    remembering.recall(event)
+    other = again(event, pid=b"4242", ppid=b"4241", a0=b"7f", a1=b"55")
+    expected = document(descriptions().describe(other, enriched=True))
+    assert document(remembering.recall(other)) == expected
+
+
+def test_another_user_is_not_taken_for_the_one_remembered() -> None:
+    """Whatever of a record can change what is said of it, is part of what is remembered."""
+    event = CALLS[0]
+    remembering = descriptions()
+    first = document(remembering.recall(event))
+    other = again(event, uid=b"12345")
+    assert document(remembering.recall(other)) != first
+    assert document(remembering.recall(other)) == document(
+        descriptions().describe(other, enriched=True)
+    )

@@ -1,0 +1,350 @@
+"""The pipeline: two voices of the kernel become one line for each thing that happened."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from ecs_schema.validate import validate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.scripted import BOOT, Actor, Records, documents
+from support.story import Bench, Story, T
+
+from sessiond.pipeline.pipeline import HOLD
+from sessiond.process.events import Lost, Observed, ProcessEvent
+from sessiond.units import MILLISECOND, SECOND
+
+
+def only(written: list[dict[str, Any]], action: str) -> dict[str, Any]:
+    (found,) = [each for each in written if each["event"]["action"] == action]
+    return found
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """An exact source: every fork, exec and exit is told."""
+    return Bench()
+
+
+def test_an_exec_is_joined_and_enriched(bench: Bench) -> None:
+    """What audit says and what the tracer says is one line, with the relatives of the moment."""
+    event, records = bench.child().execute("ls", T + 2_000_000, "-l")
+    bench.tell(event, audit=records)
+    line = only(bench.settle(), "exec")
+    process = line["process"]
+    assert line["event"]["provider"] == ["auditd", "ebpf"]
+    assert line["auditd"]["data"]["syscall"] == "execve"
+    assert (process["args"], process["executable"]) == (["ls", "-l"], "/bin/ls")
+    assert process["parent"]["executable"] == "/bin/bash"
+    assert process["session_leader"]["pid"] == 60
+    assert process["previous"] == [{"executable": "/bin/bash", "args": ["bash"], "args_count": 1}]
+    assert line["@timestamp"] == "2026-05-01T10:00:10.002000Z"
+
+
+def test_the_audit_event_may_come_before_the_tracers(bench: Bench) -> None:
+    """The one waits for the other; the line is the same."""
+    event, records = bench.child().execute("ls", T + 2_000_000)
+    bench.tell(audit=records)
+    assert bench.written == []
+    bench.tell(event, after=1_000_000)
+    assert only(bench.settle(), "exec")["process"]["name"] == "ls"
+
+
+def test_two_execs_in_one_tick_are_told_apart(bench: Bench) -> None:
+    """One pid, one audit stamp, two programs: each line has its own."""
+    child = bench.child()
+    first, first_records = child.execute("env", T + 100_000)
+    second, second_records = child.execute("ls", T + 200_000)
+    bench.tell(first, second, audit=first_records + second_records)
+    assert [each["process"]["name"] for each in bench.settle()] == ["env", "ls"]
+
+
+@pytest.mark.parametrize("audit_first", [True, False])
+def test_an_end_is_one_line_whoever_tells_first(bench: Bench, audit_first: bool) -> None:
+    """exit_group by audit and the exit by the tracer are the same end."""
+    event, records = bench.child().exit(3, T + 5_000_000)
+    if audit_first:
+        bench.tell(audit=records)
+        bench.tell(event, after=1_000_000)
+    else:
+        bench.tell(event)
+        bench.tell(audit=records, after=1_000_000)
+    assert bench.actions() == ["end"]
+    line = bench.written[0]
+    assert line["process"]["exit_code"] == 3
+    assert line["process"]["end"] == line["@timestamp"]
+    assert line["auditd"]["data"]["syscall"] == "exit_group"
+
+
+def test_a_signal_is_an_end_too(bench: Bench) -> None:
+    """No audit record tells of it; the line says which signal."""
+    bench.tell(bench.child().die(9, T + 5_000_000))
+    line = only(bench.settle(), "end")
+    assert line["event"]["provider"] == ["ebpf"]
+    assert line["process"]["exit_code"] == 137
+    assert line["sessiond"]["signal"] == {"number": 9, "name": "SIGKILL", "core_dumped": False}
+
+
+def test_nothing_is_written_of_a_process_after_its_end(bench: Bench) -> None:
+    """An exec that is told late still comes before the end."""
+    child = bench.child()
+    event, records = child.execute("ls", T + 1_000_000)
+    bench.tell(event, child.die(15, T + 2_000_000))
+    bench.tell(audit=records, after=50_000_000)
+    assert bench.actions() == ["exec", "end"]
+
+
+def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
+    """The process is its own session leader in it."""
+    changed, records = bench.child().set_session(T + 3_000_000)
+    bench.tell(changed, audit=records)
+    line = only(bench.settle(), "setsid")
+    assert line["process"]["session_leader"]["same_as_process"] is True
+    assert line["process"]["parent"]["pid"] == 60
+
+
+def test_who_had_one_pid_in_one_tick_are_told_apart(bench: Bench) -> None:
+    """Sessions and ends of three processes: to each what audit tells of it, nothing of the next."""
+    bench.child()  # and its pid, again and again
+    told: list[ProcessEvent] = []
+    records: Records = []
+    for number in range(3):
+        begin = T + 200_000 + number * 600_000
+        child, forked = bench.host.shell.fork(62, begin)
+        session, session_records = child.set_session(begin + 100_000)
+        told.extend((forked, session))
+        records += session_records
+        if number == 1:
+            told.append(child.die(9, begin + 200_000))
+            continue
+        end, end_records = child.exit(number, begin + 200_000)
+        told.append(end)
+        records += end_records
+    bench.tell(*told, audit=records)
+    lines = bench.settle()
+    starts = [f"p62-{T + 200_000 + number * 600_000}" for number in range(3)]
+    for action in ("setsid", "end"):
+        found = {
+            line["process"]["entity_id"]: line["event"]["provider"]
+            for line in lines
+            if line["event"]["action"] == action
+        }
+        assert sorted(found) == starts
+        audited = [who for who in starts if found[who] == ["auditd", "ebpf"]]
+        assert audited == (starts if action == "setsid" else [starts[0], starts[2]])
+    for line in lines:
+        if line["event"]["action"] == "end" and "auditd" in line:
+            assert int(line["auditd"]["data"]["a0"], 16) == line["process"]["exit_code"]
+
+
+def test_a_helper_that_the_kernel_starts_is_told_by_the_tracer(bench: Bench) -> None:
+    """Its exec is no syscall, so audit has nothing; what it executes after that is audited."""
+    worker = bench.host.shell.fork(70, T)[0]
+    worker.facts = worker.facts._replace(ppid=2, sid=0, pgid=0, kernel_thread=True)
+    helper, forked = worker.fork(71, T + 1_000)
+    helper.facts = helper.facts._replace(kernel_thread=False)
+    first, _ = helper.execute("core-reader", T + 2_000)
+    second, records = helper.execute("sh", T + 3_000)
+    observed = Observed(T, worker.facts, worker.program, None, None)
+    bench.tell(observed, forked._replace(facts=helper.facts), first, second, audit=records)
+    by_kernel, audited = bench.settle()
+    assert (by_kernel["process"]["name"], audited["process"]["name"]) == ("core-reader", "sh")
+    assert by_kernel["event"]["provider"] == ["ebpf"]
+    assert audited["event"]["provider"] == ["auditd", "ebpf"]
+    assert by_kernel["process"]["parent"]["pid"] == 70
+    assert "incomplete" not in by_kernel.get("sessiond", {})
+
+
+def test_a_failed_exec_changes_nothing_and_says_why(bench: Bench) -> None:
+    """It is enriched with the process as it is."""
+    bench.tell(audit=bench.child().fail_to_execute(T + 1_000_000))
+    line = only(bench.settle(), "exec-failed")
+    assert line["event"]["outcome"] == "failure"
+    assert line["error"]["code"] == "ENOENT"
+    assert line["process"]["executable"] == "/bin/bash"
+
+
+def test_the_creator_stays_the_parent_and_the_new_parent_is_told(bench: Bench) -> None:
+    """A double fork: the process in the middle is gone when the daemon executes."""
+    middle = bench.child(61)
+    daemon, forked = middle.fork(62, T + 2_000_000)
+    bench.tell(forked, middle.exit(0, T + 3_000_000)[0])
+    daemon.facts = daemon.facts._replace(ppid=1, parent_start=1)
+    event, records = daemon.execute("sleep", T + 4_000_000)
+    bench.tell(event, audit=records)
+    line = only(bench.settle(), "exec")
+    assert line["process"]["parent"]["pid"] == 61
+    assert line["process"]["parent"]["exit_code"] == 0
+    assert line["sessiond"]["reparented_to"] == {"pid": 1, "entity_id": "p1-1"}
+
+
+def test_of_an_unknown_process_only_what_audit_knows_is_told(bench: Bench) -> None:
+    """Nothing is guessed: no relatives, and the reason in words."""
+    stranger = Actor(
+        bench.host, 999, T, bench.host.shell.facts._replace(pid=999), bench.host.shell.program
+    )
+    bench.tell(audit=stranger.execute("ls", T + 1_000_000)[1])
+    line = only(bench.settle(), "exec")
+    assert line["process"]["pid"] == 999
+    assert "entity_id" not in line["process"]
+    assert line["sessiond"]["incomplete"] == ["process: the tracer did not see it"]
+
+
+def test_a_record_that_is_lost_is_told(bench: Bench) -> None:
+    """An event whose end never comes is written late, and says so."""
+    event, records = bench.child().execute("ls", T + 1_000_000)
+    bench.tell(event, audit=records[:-1])
+    line = only(bench.settle(), "exec")
+    assert "audit: the end of the event was lost" in line["sessiond"]["incomplete"]
+
+
+def test_a_loss_of_the_tracer_is_an_event_in_the_stream(bench: Bench) -> None:
+    """It names the hop and the number, so that an analyst knows where we were blind."""
+    bench.tell(Lost(T, "exec", 812))
+    line = only(bench.settle(), "sessiond-lost")
+    assert line["event"]["kind"] == "pipeline_error"
+    assert line["sessiond"]["loss"]["count"] == 812
+    assert line["sessiond"]["loss"]["hop"] == "tracer"
+
+
+def test_a_loss_began_when_was_read_last(bench: Bench) -> None:
+    """What is written in between, without reading, doesn't make the blind time shorter."""
+    bench.tell()
+    bench.pipeline.poll(bench.now + 5 * SECOND)
+    bench.tell(Lost(T + 6 * SECOND, "exec", 1), after=6 * SECOND)
+    line = only(bench.settle(), "sessiond-lost")
+    began, ended = (datetime.fromisoformat(line["event"][name]) for name in ("start", "end"))
+    assert (ended - began).total_seconds() == 6
+
+
+def test_after_lost_execs_no_program_is_guessed(bench: Bench) -> None:
+    """The child may have executed something: its end doesn't show the shell's program."""
+    child, forked = bench.host.shell.fork(61, T + 1)
+    bench.tell(forked, child.exit(0, T + 2_000_000)[0], Lost(T + 3_000_000, "exec", 1))
+    line = only(bench.settle(), "end")
+    assert "executable" not in line["process"]
+    assert "args" not in line["process"]
+
+
+def test_lines_are_numbered_without_a_gap(bench: Bench) -> None:
+    """A gap in event.sequence means that something was lost after us."""
+    for pid in range(61, 71):
+        child = bench.child(pid, T + pid)
+        event, records = child.execute("true", T + pid * 1_000_000)
+        ended, end_records = child.exit(0, T + pid * 1_000_000 + 500)
+        bench.tell(event, ended, audit=records + end_records)
+    assert [each["event"]["sequence"] for each in bench.settle()] == list(range(1, 21))
+
+
+def test_the_same_event_has_the_same_id_when_it_is_read_again() -> None:
+    """After a crash a reader can tell a repeated line from a new event."""
+    ids = []
+    for _ in range(2):
+        bench = Bench()
+        child = bench.child()
+        event, records = child.execute("ls", T + 1_000_000)
+        bench.tell(event, child.die(9, T + 2_000_000), audit=records)
+        ids.append([each["event"]["id"] for each in bench.settle()])
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 2
+
+
+def test_forks_are_told_where_they_are_wanted() -> None:
+    """By default a fork without an exec is no event."""
+    bench = Bench(fork_events=True)
+    bench.child()
+    assert only(bench.settle(), "fork")["process"]["name"] == "bash"
+
+
+def test_an_event_that_waits_has_a_deadline(bench: Bench) -> None:
+    """The daemon sleeps no longer than until the first of them."""
+    assert bench.pipeline.deadline() is None
+    bench.tell(bench.child().exit(0, T)[0])
+    deadline = bench.pipeline.deadline()
+    assert deadline is not None
+    assert deadline <= T + HOLD + SECOND
+
+
+def test_at_the_end_nothing_stays_behind(bench: Bench) -> None:
+    """flush writes what still waits for its other half."""
+    child = bench.child()
+    event, records = child.execute("ls", T + 1_000_000)
+    bench.tell(event, child.exit(0, T + 2_000_000)[0], audit=records[:-1])
+    actions = [each["event"]["action"] for each in documents(bench.pipeline.flush(bench.now))]
+    assert actions == ["exec", "end"]
+    assert bench.pipeline.in_flight == 0
+
+
+def test_without_a_tracer_audit_moves_the_table_and_look_ups_help() -> None:
+    """The pipeline says whom it doesn't know; a process that is gone keeps what audit tells."""
+    bench = Bench(source="procfs", exact=False)
+    child, _ = bench.host.shell.fork(61, T + 1)
+    _, records = child.execute("ls", T + 1_000_000)
+    bench.pipeline.feed_audit(records, now=T, wall_offset=BOOT)
+    assert 61 in bench.pipeline.unknown_pids()
+    line = only(documents(bench.pipeline.poll(T)), "exec")
+    assert line["process"]["executable"] == "/bin/ls"
+    assert line["process"]["parent"]["pid"] == 60
+    assert line["process"]["session_leader"]["pid"] == 60
+    assert "group_leader" not in line["process"]
+
+
+def test_the_account_is_balanced_at_any_moment(bench: Bench) -> None:
+    """Every audit event is written, joined or in flight."""
+    child = bench.child()
+    event, records = child.execute("ls", T + 1_000_000)
+    bench.tell(event, audit=records[:2])
+    assert bench.pipeline.account()["balanced"] is True
+    bench.tell(audit=records[2:])
+    bench.tell(child.exit(0, T + 2_000_000)[0])
+    assert bench.pipeline.account()["balanced"] is True
+    bench.settle()
+    assert bench.pipeline.account()["balanced"] is True
+
+
+def _told(written: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return sorted((each["event"]["action"], each["event"]["id"]) for each in written)
+
+
+CUTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 40)), max_size=24)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CUTS)
+def test_however_the_two_voices_are_cut_the_story_is_the_same(
+    cuts: list[tuple[int, int, int]],
+) -> None:
+    """Batches of any size, the tracer ahead or not: the same lines, each valid and in order."""
+    straight = Bench()
+    events, records = Story(straight.host).turn(1000, 1000)
+    straight.tell(*events, audit=records)
+    expected = _told(straight.settle())
+
+    bench = Bench()
+    story = Story(bench.host)
+    for some, more, milliseconds in [*cuts, (1000, 1000, 0)]:
+        events, records = story.turn(some, more)
+        bench.tell(*events, audit=records, after=milliseconds * MILLISECOND)
+    written = bench.settle()
+    assert _told(written) == expected
+    assert [problem for each in written for problem in validate(each)] == []
+    for pid in range(61, 67):
+        own = [each for each in written if each["process"]["pid"] == pid]
+        dates = [each["@timestamp"] for each in own]
+        assert dates == sorted(dates)
+        assert own[-1]["event"]["action"] == "end"
+
+
+def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
+    """The offset between the clocks, measured at each reading, varies by some microseconds."""
+    bench = Bench(source="procfs", exact=False)
+    child, _ = bench.host.shell.fork(61, T + 1)
+    _, first = child.execute("ls", T + 2_000_000)
+    _, second = child.execute("id", T + 2_000_001)
+    _, third = child.execute("env", T + 2_000_002)
+    _, end = child.exit(0, T + 2_000_003)
+    for records, jitter in ((first, 0), (second, 0), (third, 30_000), (end, -30_000)):
+        bench.pipeline.feed_audit(records, now=bench.now, wall_offset=BOOT + jitter)
+        bench.written += documents(bench.pipeline.poll(bench.now))
+    told = [(each["event"]["action"], each["process"]["name"]) for each in bench.settle()]
+    assert told == [("exec", "ls"), ("exec", "id"), ("exec", "env"), ("end", "env")]

@@ -1,0 +1,126 @@
+"""What one run knows, through bytes, is what the next one knows."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.scripted import BOOT, Host, documents, pipeline
+from support.story import Bench, Story, T
+
+from sessiond.errors import SavedStateError
+from sessiond.pipeline import snapshot
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.units import MILLISECOND, SECOND
+
+CUTS = st.lists(
+    st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 40), st.booleans()), max_size=24
+)
+
+
+def successor(before: Pipeline, now: int) -> Pipeline:
+    """Another pipeline, which knows what ``before`` knew."""
+    after = pipeline()
+    assert after.restore(before.save(now)) == now
+    return after
+
+
+@settings(max_examples=60, deadline=None)
+@given(CUTS)
+def test_restarts_change_nothing(cuts: list[tuple[int, int, int, bool]]) -> None:
+    """Saved and restored at any moments, the pipeline writes the same lines to the byte."""
+    straight, restarted = Bench(), Bench()
+    stories = Story(straight.host), Story(restarted.host)
+    for some, more, milliseconds, restart in [*cuts, (1000, 1000, 0, True)]:
+        for bench, story in zip((straight, restarted), stories, strict=True):
+            events, records = story.turn(some, more)
+            bench.tell(*events, audit=records, after=milliseconds * MILLISECOND)
+        if restart:
+            restarted.pipeline = successor(restarted.pipeline, restarted.now)
+            assert restarted.pipeline.account()["balanced"] is True
+    assert restarted.settle() == straight.settle()
+
+
+def test_ended_relatives_are_known_after_a_restart() -> None:
+    """A session leader and a parent that ended long ago, with every field they had."""
+    bench = Bench()
+    leader, forked = bench.host.shell.fork(61, T + 1)
+    changed, _ = leader.set_session(T + 2)
+    executed, _ = leader.execute("login", T + 3)
+    child, forked_child = leader.fork(62, T + 4)
+    exited, _ = leader.exit(0, T + SECOND)
+    bench.tell(forked, changed, executed, forked_child, exited)
+    bench.settle()
+    bench.pipeline = successor(bench.pipeline, bench.now)
+    event, records = child.execute("ls", bench.now + 1)
+    bench.tell(event, audit=records)
+    process = next(
+        each["process"] for each in bench.settle() if each["process"].get("name") == "ls"
+    )
+    assert process["parent"]["executable"] == "/bin/login"
+    assert process["session_leader"]["args"] == ["login"]
+    assert process["entry_leader"]["pid"] == 60
+
+
+def test_lines_are_numbered_on() -> None:
+    """event.sequence goes on where it was."""
+    bench = Bench()
+    child = bench.child()
+    first, first_records = child.execute("ls", T + 1)
+    bench.tell(first, audit=first_records)
+    bench.pipeline = successor(bench.pipeline, bench.now)
+    second, second_records = child.execute("id", T + 10 * MILLISECOND)
+    bench.tell(second, audit=second_records)
+    assert [each["event"]["sequence"] for each in bench.written] == [1, 2]
+
+
+def test_a_loss_that_was_not_told_is_told_by_the_next() -> None:
+    """Nothing that was counted is forgotten, between two seconds in which it may be told."""
+    bench = Bench()
+    for number in (3, 4):
+        bench.pipeline.lost(bench.now, "kernel", number, "the backlog was full")
+        bench.tell()
+    bench.pipeline = successor(bench.pipeline, bench.now)
+    told = [each["sessiond"]["loss"]["count"] for each in bench.settle()]
+    assert told == [3, 4]
+
+
+def test_who_has_ended_and_is_nobodys_relative_is_left_out() -> None:
+    """The state does not grow with what has happened."""
+    bench = Bench()
+    for pid in range(61, 161):
+        child, forked = bench.host.shell.fork(pid, T + pid * 1000)
+        bench.tell(forked, child.die(9, T + pid * 1000 + 500))
+    sizes = [len(bench.pipeline.save(bench.now))]
+    bench.tell(after=3 * SECOND)
+    sizes.append(len(bench.pipeline.save(bench.now)))
+    assert sizes[1] < sizes[0] / 20
+
+
+@given(st.data())
+def test_damage_is_an_error_and_changes_nothing(data: st.DataObject) -> None:
+    """Whatever became of the bytes: they are refused, or still mean something."""
+    bench = Bench()
+    child = bench.child()
+    event, records = child.execute("ls", T + 1)
+    bench.tell(event, audit=records[:2])
+    state = bytearray(bench.pipeline.save(bench.now))
+    for _ in range(data.draw(st.integers(1, 4))):
+        state[data.draw(st.integers(0, len(state) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(state)))
+    after = pipeline()
+    try:
+        after.restore(bytes(state[:cut]))
+    except SavedStateError:
+        assert (len(after.table), after.in_flight, after.deadline()) == (0, 0, None)
+        after.feed_process(Host().snapshot())
+    after.feed_audit(records, now=bench.now, wall_offset=BOOT)
+    assert documents(after.flush(bench.now + 9 * SECOND))
+
+
+def test_a_number_of_nothing_is_refused() -> None:
+    """References are checked before anything is made of them."""
+    state = snapshot.decode(Bench().pipeline.save(T))
+    broken = state._replace(ends=[(len(state.table.processes), T)])
+    with pytest.raises(SavedStateError, match="there is no number"):
+        pipeline().restore(snapshot.encode(broken))

@@ -1,0 +1,216 @@
+"""State and log, through ends of every kind."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.restart.duplicates import DuplicateFilter
+from sessiond.restart.write_ahead import MOST, PERIOD, SHARE, WriteAheadLog
+
+FIRST = [(1300, b"audit(1.000:1): first"), (1, b"ring")]
+SECOND = [(1320, b"audit(1.000:1): ")]
+
+
+OPEN: list[WriteAheadLog] = []
+
+
+def journal(directory: Path, boot: str = "boot 1", layout: str = "7") -> WriteAheadLog:
+    OPEN.append(WriteAheadLog(directory, boot, layout, 0.0))
+    return OPEN[-1]
+
+
+def close_all() -> None:
+    while OPEN:
+        OPEN.pop().close()
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No journal stays open: those that a test lets be killed aren't closed before."""
+    yield
+    close_all()
+
+
+def test_what_was_added_is_left_to_the_next(tmp_path: Path) -> None:
+    """Whoever opens the journal next, as after SIGKILL, finds everything in its order."""
+    one = journal(tmp_path)
+    assert (one.state, one.left) == (None, [])
+    one.add(FIRST)
+    one.add(SECOND)
+    assert journal(tmp_path).left == FIRST + SECOND
+
+
+def test_a_state_stands_for_what_was_added_before_it(tmp_path: Path) -> None:
+    """The next start gets the state, and what came after it."""
+    one = journal(tmp_path)
+    one.add(FIRST)
+    one.begin(b"known", 0.0, 1.0)
+    after = journal(tmp_path)
+    assert (after.state, after.left) == (b"known", [])
+    one.add(SECOND)
+    after = journal(tmp_path)
+    assert (after.state, after.left) == (b"known", SECOND)
+
+
+def test_starts_that_follow_each_other_fast_forget_nothing(tmp_path: Path) -> None:
+    """What one start has read is there for the next, however often it is killed at once."""
+    journal(tmp_path).begin(b"known", 0.0, 1.0)
+    journal(tmp_path).add(FIRST)
+    journal(tmp_path)
+    journal(tmp_path).add(SECOND)
+    after = journal(tmp_path)
+    assert (after.state, after.left) == (b"known", FIRST + SECOND)
+
+
+def test_a_kill_while_the_state_is_being_replaced(tmp_path: Path) -> None:
+    """Until the new state is there, the old one and its log are whole."""
+    one = journal(tmp_path)
+    one.begin(b"old", 0.0, 1.0)
+    one.add(FIRST)
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    one.begin(b"new", 0.0, 2.0)
+    for name in ("log.0", "log.1"):  # either log may be written already
+        fresh = (tmp_path / name).read_bytes()
+        with tempfile.TemporaryDirectory() as directory:
+            for other, data in old.items():
+                path = Path(directory) / other
+                path.write_bytes(data)
+                path.chmod(0o600)
+            if name == "log.0":  # of the new number, 2; the state was not replaced any more
+                (Path(directory) / name).write_bytes(fresh)
+            after = journal(Path(directory))
+            assert (after.state, after.left) == (b"old", FIRST)
+
+
+def test_a_state_is_due_after_a_while_or_when_the_log_is_full(tmp_path: Path) -> None:
+    """Not while nothing happens, and not so often that making it costs much."""
+    one = journal(tmp_path)
+    assert not one.due(1e9), "nothing was read"
+    one.add(FIRST)
+    assert one.due(0.0)
+    one.begin(b"known", 0.0, 100.0)
+    one.add(FIRST)
+    assert (one.due(100.0 + PERIOD - 1), one.due(100.0 + PERIOD)) == (False, True)
+    one.begin(b"known", PERIOD, 200.0)
+    one.add(FIRST)
+    assert (one.due(200.0 + PERIOD), one.due(200.0 + PERIOD / SHARE)) == (False, True)
+    one.add([(1300, bytes(MOST))])
+    assert one.due(200.0)
+    assert one.full
+
+
+def test_its_size_is_bounded(tmp_path: Path) -> None:
+    """With each state the log is empty."""
+    one = journal(tmp_path)
+    for number in range(5):
+        one.add([(1300, bytes(MOST))])
+        one.begin(b"known", 0.0, float(number))
+    assert sum(path.stat().st_size for path in tmp_path.glob("log.*")) < 1000
+
+
+def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
+    """Then there is nothing to go on with."""
+    one = journal(tmp_path)
+    one.begin(b"known", 0.0, 1.0)
+    one.add(FIRST)
+    one.clear()
+    after = journal(tmp_path)
+    assert (after.state, after.left, after.problem) == (None, [], "")
+
+
+@given(cut=st.integers(min_value=0, max_value=60))
+def test_a_cut_entry_is_left_out(cut: int) -> None:
+    """A write that SIGKILL cut short costs its own last entry, and the journal goes on."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        journal(directory).add(FIRST + SECOND)
+        (written,) = (path for path in directory.glob("log.*") if path.stat().st_size)
+        whole = written.read_bytes()
+        written.write_bytes(whole[: len(whole) - min(cut, len(whole))])
+        after = journal(directory)
+        assert after.left == (FIRST + SECOND)[: len(after.left)]
+        after.add(SECOND)
+        assert journal(directory).left == after.left + SECOND
+        close_all()
+
+
+@given(place=st.integers(min_value=0, max_value=40), value=st.integers(1, 255))
+def test_a_damaged_state_is_set_aside(place: int, value: int) -> None:
+    """One line says so, and what was read is still there."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        one = journal(directory)
+        one.begin(b"known", 0.0, 1.0)
+        one.add(FIRST)
+        state = bytearray((directory / "state").read_bytes())
+        state[place % len(state)] ^= value
+        (directory / "state").write_bytes(state)
+        after = journal(directory)
+        assert (after.state, after.left) in ((None, FIRST), (b"known", []))
+        if after.state is None:
+            assert "damaged" in after.problem or "another boot or version" in after.problem
+        close_all()
+
+
+def test_another_boot_is_set_aside(tmp_path: Path) -> None:
+    """What means nothing any more is not read, and one line says so."""
+    one = journal(tmp_path)
+    one.begin(b"known", 0.0, 1.0)
+    one.add(FIRST)
+    other = journal(tmp_path, boot="boot 2")
+    assert (other.state, other.left) == (None, [])
+    assert "of another boot" in other.problem
+    other.add(SECOND)
+    assert journal(tmp_path, boot="boot 2").left == SECOND
+
+
+def test_another_version_takes_the_log_alone(tmp_path: Path) -> None:
+    """An upgrade that knows other things than before still loses no record."""
+    one = journal(tmp_path)
+    one.begin(b"known", 0.0, 1.0)
+    one.add(FIRST)
+    upgraded = journal(tmp_path, layout="8")
+    assert (upgraded.state, upgraded.left) == (None, FIRST)
+    assert upgraded.problem.endswith("is of another boot or version")
+
+
+def test_others_cannot_read_it(tmp_path: Path) -> None:
+    """Only the owner may read what audit told."""
+    journal(tmp_path).begin(b"known", 0.0, 1.0)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+LINE = b'{"@timestamp":"x","event":{"kind":"event","id":"%b","sequence":%d},"a":{"id":"z"}}\n'
+
+
+def test_lines_that_are_in_the_file_are_not_written_again(tmp_path: Path) -> None:
+    """Lines are known by their event.id, whatever else differs."""
+    output = tmp_path / "events"
+    output.write_bytes(LINE % (b"a", 1) + LINE % (b"b", 2))
+    repeats = DuplicateFilter(output, 0)
+    assert repeats.without([LINE % (b"b", 7), LINE % (b"c", 8)]) == [LINE % (b"c", 8)]
+    assert (repeats.skipped, repeats.sequence) == (1, 2)
+    assert DuplicateFilter(tmp_path / "none", 5).without([LINE % (b"a", 1)]) == [LINE % (b"a", 1)]
+
+
+def test_only_what_came_after_the_state_can_be_a_repeat(tmp_path: Path) -> None:
+    """Older lines need not be read; nor those of a time when the counting began anew."""
+    output = tmp_path / "events"
+    output.write_bytes(b"".join(LINE % (b"%d" % n, n) for n in (7, 8, 1, 2, 3)))
+    fresh = [LINE % (b"%d" % n, 9) for n in (7, 1, 3)]
+    assert DuplicateFilter(output, 1).without(fresh) == fresh[:2]
+    assert DuplicateFilter(output, 0).without(fresh) == fresh[:1]
+
+
+def test_repeats_are_found_across_a_rotation(tmp_path: Path) -> None:
+    """The file may have been rotated between the state and the end."""
+    (tmp_path / "events.1").write_bytes(b"".join(LINE % (b"%d" % n, n) for n in (1, 2, 3)))
+    (tmp_path / "events").write_bytes(LINE % (b"4", 4))
+    fresh = [LINE % (b"%d" % n, 9) for n in (1, 2, 3, 4)]
+    assert DuplicateFilter(tmp_path / "events", 1).without(fresh) == fresh[:1]

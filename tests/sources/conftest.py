@@ -1,0 +1,65 @@
+"""The sources under test, opened on the real kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.sources import ARGS_LIMIT, RING_BYTES, Source, open_source
+from sessiond.sources.ebpf.source import EbpfSource
+from sessiond.sources.procfs.reader import Procfs
+
+TRACEFS = Path("/sys/kernel/tracing")
+
+
+@pytest.fixture(scope="session")
+def tracefs() -> Iterator[None]:
+    """The tracing file system at its usual place, as systemd mounts it."""
+    mounted = not os.path.ismount(TRACEFS)
+    if mounted:
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", TRACEFS], check=True)
+    yield
+    if mounted:
+        subprocess.run(["umount", "-l", TRACEFS], check=True)
+
+
+@pytest.fixture
+def procfs() -> Procfs:
+    """The host's procfs."""
+    return Procfs()
+
+
+@pytest.fixture(scope="module")
+def shared_ebpf(tracefs: None) -> Iterator[EbpfSource]:
+    """One eBPF source for a whole module: to load it takes most of a second."""
+    source, declined = open_source("ebpf", Procfs())
+    assert isinstance(source, EbpfSource)
+    assert declined == []
+    yield source
+    source.close()
+
+
+@pytest.fixture
+def ebpf(shared_ebpf: EbpfSource) -> EbpfSource:
+    """The eBPF source with nothing left to drain of what was before the test."""
+    shared_ebpf.drain()
+    return shared_ebpf
+
+
+@pytest.fixture
+def open_ebpf(tracefs: None, procfs: Procfs) -> Iterator[Callable[..., Source]]:
+    """A function that opens further eBPF sources; they are closed after the test."""
+    opened: list[Source] = []
+
+    def open_one(ring_bytes: int = RING_BYTES, args_limit: int = ARGS_LIMIT) -> Source:
+        source, _ = open_source("ebpf", procfs, ring_bytes=ring_bytes, args_limit=args_limit)
+        opened.append(source)
+        return source
+
+    yield open_one
+    for source in opened:
+        source.close()

@@ -1,0 +1,170 @@
+"""The bytes that the eBPF programs write, as events."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.process.events import (
+    CgroupSeen,
+    Changed,
+    Executed,
+    Exited,
+    Facts,
+    Forked,
+    Observed,
+    Program,
+)
+from sessiond.sources.ebpf.records import LOSS_KINDS, Decoder, MalformedRecordError
+
+FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT = range(8)
+CWD_KNOWN, EXECUTABLE_KNOWN, DELETED, TRUNCATED = 1, 2, 4, 8
+ARGS_KNOWN, GROUP_EXIT, AUDIT_STAMP, UNKNOWNS = 16, 32, 64, 128
+
+FACTS = Facts._make([*range(100, 126), False])
+
+
+def record(
+    kind: int,
+    flags: int = 0,
+    *,
+    facts: Facts = FACTS,
+    other_start: int = 0,
+    other: int = 0,
+    args_size: int = 0,
+    parts: tuple[bytes, bytes, bytes, bytes] = (b"", b"", b"", b""),
+) -> bytes:
+    """Lay a record out as struct event of programs.c is; parts: executable, cwd, filename, args."""
+    data = b"".join(parts)
+    head = struct.pack("=IIQ26Q?7x", kind, flags, 7, *facts)
+    tail = (other_start, other, args_size, len(data), *map(len, parts), b"name\0rubbish")
+    return head + struct.pack("=QIIIHHHH16s", *tail) + data
+
+
+def decoded(data: bytes) -> Any:
+    """Decode one record and check that all of it was used."""
+    event, behind = Decoder().decode(data, 0, len(data))
+    assert behind == len(data)
+    return event
+
+
+def test_fork() -> None:
+    """A fork has its creator, its name and the directory that was walked from its end."""
+    data = record(FORK, CWD_KNOWN, other=9, other_start=8, parts=(b"", b"log\0var\0", b"", b""))
+    assert decoded(data) == Forked(7, FACTS, 9, 8, b"name", b"/var/log")
+
+
+def test_exec() -> None:
+    """An exec has path, arguments (empty ones too) and the stamp of its audit event."""
+    parts = (b"ls\0bin\0", b"", b"./ls\0", b"ls\0\0-l\0")
+    flags = EXECUTABLE_KNOWN | CWD_KNOWN | ARGS_KNOWN | AUDIT_STAMP
+    assert decoded(record(EXEC, flags, other_start=5, args_size=7, parts=parts)) == Executed(
+        7, FACTS, Program(b"name", b"/bin/ls", (b"ls", b"", b"-l"), 7, False, b"./ls"), b"/", 5
+    )
+
+
+def test_what_is_not_known_is_none() -> None:
+    """Without the flags that say so there is no path, no argument, no stamp."""
+    assert decoded(record(EXEC)) == Executed(
+        7, FACTS, Program(b"name", None, None, None), None, None
+    )
+
+
+def test_cut_argument_is_the_last() -> None:
+    """Arguments cut in the middle end with what is left, and their size is the whole's."""
+    program = decoded(
+        record(EXEC, ARGS_KNOWN, args_size=99, parts=(b"", b"", b"", b"a\0bc"))
+    ).program
+    assert (program.args, program.args_size) == ((b"a", b"bc"), 99)
+
+
+def test_path_without_its_beginning() -> None:
+    """A path of which only the end is known doesn't begin at the root, and says so."""
+    flags = EXECUTABLE_KNOWN | TRUNCATED | DELETED
+    program = decoded(record(EXEC, flags, parts=(b"c\0b\0", b"", b"", b""))).program
+    assert (program.executable, program.executable_truncated) == (b"b/c", True)
+    assert program.deleted
+
+
+def test_exit() -> None:
+    """An exit has the status of wait(2)."""
+    assert decoded(record(EXIT, GROUP_EXIT, other=0x8B)) == Exited(7, FACTS, 0x8B, True)
+
+
+@pytest.mark.parametrize(("kind", "what"), [(SESSION, "session"), (GROUP, "group"), (IDS, "ids")])
+def test_change(kind: int, what: str) -> None:
+    """A change says what it was of."""
+    assert decoded(record(kind)) == Changed(7, FACTS, what)
+
+
+def test_cgroup() -> None:
+    """A cgroup has its id and its path."""
+    data = record(CGROUP, parts=(b"/a/b\0", b"", b"", b""))
+    assert decoded(data) == CgroupSeen(125, b"/a/b")
+
+
+def test_zeros_that_mean_unknown() -> None:
+    """A parent, namespaces and a cgroup that aren't there are None; a uid of 0 is root."""
+    nothing = FACTS._replace(
+        ppid=0, parent_start=0, uid=0, mount_namespace=0, network_namespace=0, cgroup_id=0
+    )
+    facts = decoded(record(SNAPSHOT, UNKNOWNS, facts=nothing)).facts
+    assert (facts.ppid, facts.parent_start, facts.uid) == (0, None, 0)
+    assert (facts.mount_namespace, facts.network_namespace, facts.cgroup_id) == (None,) * 3
+
+
+def test_unknown_kind_is_malformed() -> None:
+    """A kind that no program of ours writes is an error."""
+    data = record(SNAPSHOT + 1)
+    with pytest.raises(MalformedRecordError):
+        Decoder().decode(data, 0, len(data))
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_are_an_event_or_malformed(data: bytes) -> None:
+    """Whatever comes, the decoder returns an event or raises its one error."""
+    try:
+        _, behind = Decoder().decode(data, 0, len(data))
+    except MalformedRecordError:
+        return
+    assert behind <= len(data)
+
+
+@given(
+    kind=st.integers(0, SNAPSHOT),
+    flags=st.integers(0, 255),
+    parts=st.tuples(*[st.binary(max_size=40)] * 4),
+    cut=st.integers(0, 500),
+)
+def test_records_with_any_content(
+    kind: int, flags: int, parts: tuple[bytes, bytes, bytes, bytes], cut: int
+) -> None:
+    """A whole record is an event, whatever its paths and arguments are; a cut one is malformed."""
+    data = record(kind, flags, parts=parts)
+    event, behind = Decoder().decode(data, 0, len(data))
+    assert behind == len(data)
+    assert isinstance(event, (Forked, Executed, Exited, Changed, CgroupSeen, Observed))
+    with pytest.raises(MalformedRecordError):
+        Decoder().decode(data, 0, min(cut, len(data) - 1))
+
+
+def test_paths_are_remembered_up_to_a_limit() -> None:
+    """The memory for paths is bounded, and a path is right before and after it was forgotten."""
+    decoder = Decoder()
+    for number in range(10_000):
+        data = record(FORK, CWD_KNOWN, parts=(b"", b"%d\0" % number, b"", b""))
+        event = decoder.decode(data, 0, len(data))[0]
+        assert isinstance(event, Forked)
+        assert event.working_directory == b"/%d" % number
+    assert len(decoder._paths) <= 4096
+
+
+def test_each_kind_that_can_be_lost_has_a_name() -> None:
+    """The counters' names are in the order of the kinds."""
+    assert LOSS_KINDS[EXEC] == "exec"
+    assert LOSS_KINDS[CGROUP] == "cgroup"
+    assert len(LOSS_KINDS) == SNAPSHOT

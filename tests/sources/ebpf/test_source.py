@@ -1,0 +1,758 @@
+"""The eBPF source against what processes of the test's own say about themselves."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.containers import Runc
+from support.kernel import auditctl
+from support.truth import WAYS, Told, Truth, ends, images, read, until
+
+from sessiond.errors import SourceUnavailableError
+from sessiond.process.events import (
+    CgroupSeen,
+    Changed,
+    Executed,
+    Exited,
+    Forked,
+    Lost,
+    Observed,
+    ProcessEvent,
+)
+from sessiond.sources import Source, open_source
+from sessiond.sources.ebpf import btf, kernel_headers, loader
+from sessiond.sources.ebpf import source as ebpf_module
+from sessiond.sources.ebpf.source import EbpfSource
+from sessiond.sources.procfs.reader import Procfs
+
+pytestmark = pytest.mark.kernel
+
+TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+AS_NOBODY = (
+    "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    " --bounding-set=-all,{0} --inh-caps=-all,{0} --ambient-caps=-all,{0}"
+)
+
+
+def of(pid: int, events: list[ProcessEvent], kind: type[Any]) -> list[Any]:
+    """Keep the events of one kind that a process had."""
+    return [event for event in events if isinstance(event, kind) and event.facts.pid == pid]
+
+
+def only(pid: int, events: list[ProcessEvent], kind: type[Any]) -> Any:
+    """Return the one event of a kind that a process must have had."""
+    (event,) = of(pid, events, kind)
+    return event
+
+
+def run(*command: str, **options: Any) -> tuple[int, int]:
+    """Run a command to its end; return its pid and its status as wait(2) has it."""
+    process = subprocess.Popen(command, **options)
+    _, status = os.waitpid(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.pid, status
+
+
+def in_child(act: Callable[[], int]) -> int:
+    """Fork, act in the child, end with what it returns; return the child's pid once it is over."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(act())
+        finally:
+            os._exit(99)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def key(one: Told) -> tuple[int, int]:
+    """What a process is by its own words: pid, and start in ticks."""
+    return one.pid, one.start
+
+
+def by_key(events: list[ProcessEvent], kind: type[Any]) -> dict[tuple[int, int], list[Any]]:
+    """The events of one kind by pid and start in ticks."""
+    found: dict[tuple[int, int], list[Any]] = {}
+    for event in events:
+        if isinstance(event, kind):
+            found.setdefault((event.facts.pid, event.facts.start // TICK), []).append(event)
+    return found
+
+
+def assert_told(told: list[Told], events: list[ProcessEvent]) -> None:
+    """Check that what the processes wrote down is exactly what the events say of them."""
+    assert not [event for event in events if isinstance(event, Lost)]
+    executed, exited, forked = (by_key(events, kind) for kind in (Executed, Exited, Forked))
+    for one in {key(one) for one in told}:
+        # One pid may have been used twice within a tick, and some ends nobody waits for.
+        lives = max(1, sum(key(end) == one for end in ends(told)))
+        assert len(forked[one]) == len(exited[one]) == lives
+        expected = [image.argv for image in images(told) if key(image) == one]
+        seen = [event.program.args for event in executed.get(one, [])]
+        assert [args[:7] for args in seen] == [argv[:7] for argv in expected]
+    for end in ends(told):
+        assert end.status in [event.status for event in exited[key(end)]]
+    for image in images(told):
+        event = next(
+            event for event in executed[key(image)] if event.program.args[:7] == image.argv[:7]
+        )
+        path = event.program.executable + (b" (deleted)" if event.program.deleted else b"")
+        assert path == image.exe
+        assert event.working_directory == image.cwd
+        facts = event.facts
+        assert (facts.ppid, facts.euid) == (image.ppid, image.uid)
+        assert (facts.pgid, facts.sid) == (image.pgid, image.sid)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sees_each_way_to_make_a_process(ebpf: EbpfSource, truth: Truth, way: str) -> None:
+    """In whatever way processes come and go, each forks, executes and ends as it says itself."""
+    told = truth.run(way, 7)
+    assert_told(told, ebpf.drain())
+
+
+def test_loses_none_of_hundreds(ebpf: EbpfSource, truth: Truth, kernel_lock: None) -> None:
+    """Two spawners flat out: every fork, exec and exit is there, and nothing was lost."""
+    files = [truth.file(), truth.file()]
+    makers = [subprocess.Popen(truth.command(file, "code", 400)) for file in files]
+    for maker in makers:
+        assert maker.wait() == 0
+    told = [one for file in files for one in read(file)]
+    assert len(ends(told)) == 800
+    assert_told(told, ebpf.drain())
+    assert ebpf.malformed == 0
+
+
+def test_tells_who_forked_and_where(ebpf: EbpfSource, tmp_path: Path) -> None:
+    """A fork names its creator by identity, and the working directory that both have."""
+    pid, _ = run("/bin/true", cwd=tmp_path)
+    events = ebpf.drain()
+    forked = only(pid, events, Forked)
+    assert forked.creator_pid == os.getpid() == forked.facts.ppid
+    assert forked.creator_start == forked.facts.parent_start
+    own = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    assert forked.creator_start // TICK == own
+    assert only(pid, events, Executed).working_directory == os.fsencode(tmp_path)
+    assert only(pid, events, Exited).facts.start == forked.facts.start
+
+
+def test_threads_are_not_processes(ebpf: EbpfSource) -> None:
+    """A thread that starts and ends makes no event."""
+    thread = threading.Thread(target=time.sleep, args=(0.01,))
+    thread.start()
+    thread.join()
+    assert of(os.getpid(), ebpf.drain(), (Forked, Exited)) == []  # type: ignore[arg-type]
+
+
+def test_exit_of_the_last_thread_is_the_end(ebpf: EbpfSource, truth: Truth) -> None:
+    """A group whose threads all left with exit(2) ends once, with the status that wait(2) has."""
+    (end,) = ends(truth.run("last_thread"))
+    exited = only(end.pid, ebpf.drain(), Exited)
+    assert (exited.status, exited.group_exit) == (end.status, False)
+
+
+def test_exit_group_is_told_from_exit(ebpf: EbpfSource) -> None:
+    """exit_group(2) and a signal end the whole group."""
+    pid, _ = run("/bin/sh", "-c", "exit 3")
+    exited = only(pid, ebpf.drain(), Exited)
+    assert (exited.status, exited.group_exit) == (3 << 8, True)
+
+
+def test_core_dump_is_in_the_status(ebpf: EbpfSource, tmp_path: Path) -> None:
+    """The status of a process that dumped core is wait(2)'s, with the core flag."""
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    pid, status = run(
+        "/bin/sh",
+        "-c",
+        "kill -SEGV $$",
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, unlimited),
+    )
+    assert os.WCOREDUMP(status)
+    exited = only(pid, ebpf.drain(), Exited)
+    assert (exited.status, exited.group_exit) == (signal.SIGSEGV | 0x80, True)
+
+
+def test_reused_pid_is_another_process(ebpf: EbpfSource, truth: Truth) -> None:
+    """Two processes with one pid differ in their start, which is exact to the ns."""
+    first, second = ends(truth.run("reuse"))
+    assert first.pid == second.pid
+    exits = of(first.pid, ebpf.drain(), Exited)
+    assert [event.status >> 8 for event in exits] == [11, 22]
+    assert exits[0].facts.start < exits[0].time < exits[1].facts.start
+
+
+def test_script_runs_its_interpreter(ebpf: EbpfSource, tmp_path: Path) -> None:
+    """A script's executable is the interpreter; what execve was given is the script."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh -e\nexit 5\n")
+    script.chmod(0o755)
+    pid, _ = run(str(script), "argument")
+    program = only(pid, ebpf.drain(), Executed).program
+    assert program.executable == os.fsencode(Path("/bin/sh").resolve())
+    assert program.filename == os.fsencode(script)
+    assert program.args == (b"/bin/sh", b"-e", os.fsencode(script), b"argument")
+    assert program.comm == b"script"
+
+
+def test_deleted_executable_keeps_its_path(ebpf: EbpfSource, tmp_path: Path) -> None:
+    """What was executed after it had been deleted is named by where it was."""
+    program = tmp_path / "gone"
+    shutil.copy2("/bin/true", program)
+    descriptor = os.open(program, os.O_RDONLY)
+    program.unlink()
+    pid, _ = run(f"/proc/self/fd/{descriptor}", pass_fds=(descriptor,))
+    os.close(descriptor)
+    executed = only(pid, ebpf.drain(), Executed).program
+    assert (executed.executable, executed.deleted) == (os.fsencode(program), True)
+
+
+def test_chroot_is_seen_from_outside(ebpf: EbpfSource, truth: Truth, tmp_path: Path) -> None:
+    """In a chroot, paths are the host's, as /proc/PID/exe and cwd show them to the host."""
+    root = tmp_path / "root"
+    (root / "home").mkdir(parents=True)
+    shutil.copy2(truth.program, root / "program")
+    pid, _ = run("/program", stderr=subprocess.DEVNULL, preexec_fn=lambda: _enter(root))
+    executed = only(pid, ebpf.drain(), Executed)
+    assert executed.program.executable == os.fsencode(root / "program")
+    assert executed.program.filename == b"/program"
+    assert executed.working_directory == os.fsencode(root / "home")
+
+
+def _enter(root: Path) -> None:
+    os.chroot(root)
+    os.chdir("/home")
+
+
+def test_mount_points_are_crossed(ebpf: EbpfSource, tmp_path: Path) -> None:
+    """A program on a mounted file system has the path that leads there over the mount."""
+    inside = tmp_path / "mounted"
+    inside.mkdir()
+    command = f"mount -t tmpfs x {inside} && cp /bin/true {inside}/program && {inside}/program"
+    run("unshare", "-m", "/bin/sh", "-c", command)
+    paths = [event.program.executable for event in ebpf.drain() if isinstance(event, Executed)]
+    assert os.fsencode(inside / "program") in paths
+
+
+def test_pid_namespace_has_its_own_numbers(ebpf: EbpfSource) -> None:
+    """A process in a pid namespace has the host's pid and, beside it, the one inside."""
+    run("unshare", "-pf", "/bin/sh", "-c", "exit 0")
+    own = os.stat("/proc/self/ns/pid").st_ino
+    inside = [
+        event.facts
+        for event in ebpf.drain()
+        if isinstance(event, Executed) and event.facts.pid_namespace != own
+    ]
+    assert [facts.vpid for facts in inside] == [1]
+    assert inside[0].pid != 1
+
+
+def test_namespaces_and_login_are_procfs_s(ebpf: EbpfSource) -> None:
+    """The numbers of namespaces, ids and the audit login are those that procfs shows."""
+    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+    here = Path(f"/proc/{process.pid}")
+    names = ("pid", "mnt", "user", "net")
+    namespaces = tuple((here / "ns" / name).stat().st_ino for name in names)
+    login = tuple(int((here / name).read_text()) for name in ("loginuid", "sessionid"))
+    lines = [line.split() for line in (here / "status").read_text().splitlines()]
+    status = {fields[0]: fields[1:] for fields in lines if fields}
+    process.communicate()
+    facts = only(process.pid, ebpf.drain(), Executed).facts
+    assert namespaces == (
+        facts.pid_namespace,
+        facts.mount_namespace,
+        facts.user_namespace,
+        facts.network_namespace,
+    )
+    assert login == (facts.loginuid, facts.audit_session)
+    uids = (facts.uid, facts.euid, facts.suid, facts.fsuid)
+    gids = (facts.gid, facts.egid, facts.sgid, facts.fsgid)
+    assert tuple(map(int, status["Uid:"])) == uids
+    assert tuple(map(int, status["Gid:"])) == gids
+    assert int(status["CapPrm:"][0], 16) == facts.cap_permitted
+    assert int(status["CapEff:"][0], 16) == facts.cap_effective
+
+
+def test_controlling_terminal(ebpf: EbpfSource) -> None:
+    """A session leader that opened a pseudo terminal has its device numbers."""
+    ours, theirs = os.openpty()
+    name = os.ttyname(theirs)
+    pid, _ = run("/bin/sh", "-c", f"exec 3<>{name}; /bin/true", start_new_session=True)
+    events = ebpf.drain()
+    (inside,) = [
+        event for event in events if isinstance(event, Executed) and event.facts.ppid == pid
+    ]
+    device = os.stat(name).st_rdev
+    os.close(ours)
+    os.close(theirs)
+    assert (inside.facts.tty_major, inside.facts.tty_minor) == (os.major(device), os.minor(device))
+    first = only(pid, events, Executed).facts
+    assert (first.tty_major, first.tty_minor) == (0, 0)
+
+
+def test_clone_parent_tells_creator_and_parent(ebpf: EbpfSource) -> None:
+    """Under CLONE_PARENT the one who called clone isn't the parent."""
+    libc = ctypes.CDLL(None)
+    ours, theirs = os.pipe()
+
+    def make_sibling() -> int:
+        pid = libc.syscall(56 if os.uname().machine == "x86_64" else 220, 0x8000 | 17, 0, 0, 0, 0)
+        if pid == 0:
+            os._exit(0)
+        os.write(theirs, struct.pack("i", pid))
+        return 0
+
+    maker = in_child(make_sibling)
+    (sibling,) = struct.unpack("i", os.read(ours, 4))
+    os.waitpid(sibling, 0)
+    os.close(ours)
+    os.close(theirs)
+    forked = only(sibling, ebpf.drain(), Forked)
+    assert (forked.creator_pid, forked.facts.ppid) == (maker, os.getpid())
+
+
+def test_setsid_is_a_change(ebpf: EbpfSource) -> None:
+    """setsid(2) tells the session it made."""
+    pid = in_child(lambda: os.setsid() or 0)  # type: ignore[func-returns-value]
+    changed = only(pid, ebpf.drain(), Changed)
+    assert (changed.what, changed.facts.sid, changed.facts.pgid) == ("session", pid, pid)
+
+
+def test_setpgid_is_a_change(ebpf: EbpfSource) -> None:
+    """setpgid(2) tells the group, also when the parent sets it for its child."""
+    own = in_child(lambda: os.setpgid(0, 0) or 0)  # type: ignore[func-returns-value]
+    ours, theirs = os.pipe()
+    other = os.fork()
+    if other == 0:
+        os.read(ours, 1)
+        os._exit(0)
+    os.setpgid(other, other)
+    os.write(theirs, b"x")
+    os.waitpid(other, 0)
+    os.close(ours)
+    os.close(theirs)
+    events = ebpf.drain()
+    for pid in (own, other):
+        changed = only(pid, events, Changed)
+        assert (changed.what, changed.facts.pgid) == ("group", pid)
+
+
+def _drop_ids() -> int:
+    os.setresgid(65534, 65533, 65532)
+    os.setresuid(65534, 65534, 65532)
+    return 0
+
+
+def test_set_ids_are_changes(ebpf: EbpfSource) -> None:
+    """setresuid(2) and its like tell the ids after the call, the capabilities too."""
+    pid = in_child(_drop_ids)
+    groups, users = of(pid, ebpf.drain(), Changed)
+    assert (groups.what, users.what) == ("ids", "ids")
+    assert (groups.facts.gid, groups.facts.egid, groups.facts.sgid) == (65534, 65533, 65532)
+    assert (users.facts.uid, users.facts.euid, users.facts.suid) == (65534, 65534, 65532)
+    assert groups.facts.cap_effective
+    assert users.facts.cap_effective == 0
+
+
+def test_failed_changes_are_none(ebpf: EbpfSource) -> None:
+    """A setsid or setuid that the kernel refused changes nothing and tells nothing."""
+
+    def fail_twice() -> int:
+        os.setsid()
+        try:
+            os.setsid()
+        except PermissionError:
+            return 0
+        return 1
+
+    pid = in_child(fail_twice)
+    assert len(of(pid, ebpf.drain(), Changed)) == 1
+
+
+def test_ids_of_another_thread_are_the_process_s(ebpf: EbpfSource) -> None:
+    """glibc changes the ids of all threads: one change is told, not one per thread."""
+    code = (
+        "import os,threading,time;"
+        "[threading.Thread(target=time.sleep,args=(1,),daemon=True).start() for _ in range(3)];"
+        "os.setuid(65534); os._exit(0)"
+    )
+    pid, _ = run(sys.executable, "-c", code)
+    assert only(pid, ebpf.drain(), Changed).facts.uid == 65534
+
+
+def test_arguments_are_cut_at_the_limit(open_ebpf: Callable[..., Source], truth: Truth) -> None:
+    """An argv beyond the limit is cut, and its size tells how long the whole is."""
+    source = open_ebpf(args_limit=256)
+    source.drain()
+    (image,) = images(truth.run("long", 1))
+    program = only(image.pid, source.drain(), Executed).program
+    whole = b"".join(argument + b"\0" for argument in image.argv)
+    assert program.args_size == len(whole)
+    kept = b"\0".join(program.args)
+    assert whole.startswith(kept)
+    assert 255 <= len(kept) <= 256
+
+
+def test_new_cgroup_is_seen_before_who_runs_in_it(ebpf: EbpfSource) -> None:
+    """A cgroup that is made tells its path, under the id that its processes have."""
+    path = Path("/sys/fs/cgroup/memory/sessiond-test")
+    if not path.parent.is_dir():
+        path = Path("/sys/fs/cgroup/sessiond-test")
+    path.mkdir()
+    try:
+        enter = f"echo $$ > {path}/cgroup.procs; exec /bin/true"
+        pid, _ = run("/bin/sh", "-c", enter)
+    finally:
+        path.rmdir()
+    events = ebpf.drain()
+    (seen,) = [event for event in events if isinstance(event, CgroupSeen)]
+    assert seen.path == b"/sessiond-test"
+    assert of(pid, events, Executed)[-1].facts.cgroup_id == seen.cgroup_id
+
+
+def test_container_is_seen_from_the_host(ebpf: EbpfSource, runc: Runc) -> None:
+    """In a container paths are its own, pids both, and the cgroup names the container."""
+    identifier = runc.run("/bin/sh", "-c", "/bin/true; exit 0")
+    events = ebpf.drain()
+    inside = [
+        event
+        for event in events
+        if isinstance(event, Executed) and event.program.executable == b"/bin/busybox"
+    ]
+    assert [event.program.args for event in inside][-1] == (b"/bin/true",)
+    assert inside[0].facts.vpid == 1
+    assert inside[0].facts.pid == inside[-1].facts.ppid
+    assert {event.working_directory for event in inside} == {b"/"}
+    paths = {event.cgroup_id: event.path for event in events if isinstance(event, CgroupSeen)}
+    for event in inside:
+        assert identifier.encode() in paths[event.facts.cgroup_id or 0]
+
+
+def test_snapshot_has_the_identity_that_the_tracer_told(
+    ebpf: EbpfSource, open_ebpf: Callable[..., Source]
+) -> None:
+    """Who was there before a source has the pid and start that one which saw it come told."""
+    process = subprocess.Popen(
+        ["/bin/cat", "-u", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/usr"
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(b"x")
+    process.stdin.flush()
+    process.stdout.read(1)  # it runs
+    executed = only(process.pid, ebpf.drain(), Executed)
+    events = open_ebpf().drain()
+    process.communicate()
+    observed = only(process.pid, events, Observed)
+    assert observed.facts == executed.facts
+    assert observed.program == executed.program._replace(filename=None)
+    assert observed.working_directory == b"/usr"
+    cgroups = {event.cgroup_id: event.path for event in events if isinstance(event, CgroupSeen)}
+    assert cgroups[observed.facts.cgroup_id] == observed.cgroup
+
+
+def test_snapshot_has_everyone(ebpf: EbpfSource) -> None:
+    """The snapshot has each process of procfs, kernel threads too, with exact starts."""
+    before = {process.facts.pid: process.facts.start for process in Procfs().snapshot()}
+    events = ebpf.resnapshot()
+    after = {process.facts.pid: process.facts.start for process in Procfs().snapshot()}
+    lasting = {item for item in before.items() if item in after.items()}
+    observed = {
+        (event.facts.pid, event.facts.start // TICK * TICK): event
+        for event in events
+        if isinstance(event, Observed)
+    }
+    assert lasting <= set(observed)
+    assert any(event.facts.kernel_thread for event in observed.values())
+    init = next(event for event in observed.values() if event.facts.pid == 1)
+    assert (init.facts.ppid, init.facts.parent_start) == (0, None)
+
+
+def test_start_in_a_storm_misses_none(
+    open_ebpf: Callable[..., Source], truth: Truth, kernel_lock: None
+) -> None:
+    """Attached before the snapshot is taken: whoever executes or ends was forked or observed."""
+    files = [truth.file(), truth.file()]
+    storm = [subprocess.Popen(truth.command(file, "spawn", 100_000)) for file in files]
+    try:
+        source = open_ebpf()
+        events = source.drain()
+        taken = max(event.time for event in events if isinstance(event, Observed))
+        time.sleep(0.5)
+        events += source.drain()
+    finally:
+        for process in storm:
+            process.kill()
+            process.wait()
+    assert not [event for event in events if isinstance(event, Lost)]
+    known = set()
+    strangers = []
+    for event in events:
+        if isinstance(event, (Observed, Forked)):
+            known.add((event.facts.pid, event.facts.start))
+        elif isinstance(event, (Executed, Exited)):
+            # Who had all but ended when the snapshot was taken isn't in it.
+            late = isinstance(event, Executed) or event.time > taken
+            if late and (event.facts.pid, event.facts.start) not in known:
+                strangers.append(event)
+    assert strangers == []
+    assert sum(isinstance(event, Forked) for event in events) > 200
+
+
+def test_overflow_is_counted_exactly(
+    ebpf: EbpfSource, open_ebpf: Callable[..., Source], kernel_lock: None
+) -> None:
+    """What doesn't fit into the ring while nobody reads is counted, each kind by itself."""
+    upper = Counter[str]()
+    lower = Counter[str]()
+    ebpf.drain()
+    small = open_ebpf(ring_bytes=1 << 16)
+    small.drain()  # the ring is empty when the counting begins
+    early = ebpf.drain()
+    for _ in range(300):
+        run("/bin/true")
+    lower.update(type(event).__name__ for event in ebpf.drain())
+    events = small.drain()
+    upper.update(type(event).__name__ for event in early + ebpf.drain())
+    upper += lower
+    seen = Counter(type(event).__name__ for event in events)
+    lost = {event.kind: event.number for event in events if isinstance(event, Lost)}
+    for name, kind in (("Forked", "fork"), ("Executed", "exec"), ("Exited", "exit")):
+        assert lost[kind] > 100
+        assert lower[name] <= seen[name] + lost[kind] <= upper[name]
+    assert not [event for event in small.drain() if isinstance(event, Lost)]
+
+
+def test_snapshot_after_a_loss_has_who_is_left(
+    open_ebpf: Callable[..., Source], kernel_lock: None
+) -> None:
+    """What came and executed while events were lost is in the next snapshot, as it is now."""
+    small = open_ebpf(ring_bytes=1 << 16)
+    small.drain()
+    for _ in range(300):
+        run("/bin/true")
+    survivor = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60"])
+    until(lambda: Path(f"/proc/{survivor.pid}/comm").read_text() == "sleep\n", 5, "an exec")
+    before = small.drain()
+    after = small.resnapshot()
+    survivor.kill()
+    survivor.wait()
+    assert [event for event in before if isinstance(event, Lost)]
+    assert of(survivor.pid, before, (Forked, Executed)) == []  # type: ignore[arg-type]
+    observed = only(survivor.pid, after, Observed)
+    assert observed.program.args == (b"sleep", b"60")
+    assert observed.facts.ppid == os.getpid()
+    only(survivor.pid, small.drain(), Exited)
+
+
+def test_readable_when_there_is_something(ebpf: EbpfSource) -> None:
+    """The descriptor wakes a reader that had read everything."""
+    poll = select.epoll()
+    poll.register(ebpf.fileno(), select.EPOLLIN)
+    ebpf.drain()
+    run("/bin/true")
+    assert poll.poll(1)
+    ebpf.drain()
+    poll.close()
+
+
+OPEN_AND_TELL = """
+from sessiond.process.procfs import Procfs
+from sessiond.sources import open_source
+source, declined = open_source("auto", Procfs())
+print(source.name, len(source.drain()), source.degraded)
+for one in declined:
+    print(one.name, one.reason, "->", one.fix)
+"""
+
+
+OF_LATER_KERNELS = (
+    ("task_struct", "loginuid"),  # needs CONFIG_AUDIT
+    ("audit_context", "dummy"),
+    ("pt_regs", "orig_ax"),
+    ("signal_struct", "quick_threads"),
+)
+
+
+def test_kernel_that_tells_less(
+    monkeypatch: pytest.MonkeyPatch, tracefs: None, procfs: Procfs, truth: Truth
+) -> None:
+    """Without what only later kernels have, each process still ends once; what lacks is said."""
+    offset = btf.KernelBtf.offset
+    monkeypatch.setattr(
+        btf.KernelBtf,
+        "offset",
+        lambda self, *member: None if member in OF_LATER_KERNELS else offset(self, *member),
+    )
+    monkeypatch.setattr(btf.KernelBtf, "parameters", lambda _self, _typedef: 2)
+    monkeypatch.setattr(ebpf_module, "_load", loader.load)
+    source, _ = open_source("ebpf", procfs)
+    try:
+        source.drain()
+        told = truth.run("last_thread", 50) + truth.run("thread", 50)
+        events = source.drain()
+        assert_told(told, events)
+        assert only(told[0].pid, events, Exited).facts.loginuid == 0xFFFFFFFF
+        assert len(source.degraded) == 3
+    finally:
+        source.close()
+
+
+class HeadersOnly(btf.KernelBtf):
+    """What the headers of this kernel would tell: neither audit's struct nor registers."""
+
+    def __init__(self, _bcc: object) -> None:
+        super().__init__()
+
+    def offset(self, struct: str, path: str) -> int | None:
+        """Return the real offset, except of what is private to the kernel."""
+        private = struct in ("audit_context", "pt_regs")
+        return None if private else super().offset(struct, path)
+
+
+def test_kernel_without_btf(
+    monkeypatch: pytest.MonkeyPatch, tracefs: None, procfs: Procfs, truth: Truth
+) -> None:
+    """With its headers each process is told; procfs tells who was there before, and it says so."""
+
+    def no_btf() -> None:
+        raise SourceUnavailableError("ebpf", "no BTF", "")
+
+    monkeypatch.setattr(btf, "KernelBtf", no_btf)
+    monkeypatch.setattr(kernel_headers, "available", lambda: True)
+    monkeypatch.setattr(kernel_headers, "KernelHeaders", HeadersOnly)
+    monkeypatch.setattr(ebpf_module, "_load", loader.load)
+    source, _ = open_source("ebpf", procfs)
+    try:
+        there = {event.facts.pid for event in source.drain() if isinstance(event, Observed)}
+        assert {1, os.getpid()} <= there
+        assert_told(truth.run("spawn", 50) + truth.run("orphan", 20), source.drain())
+        again = [event for event in source.resnapshot() if isinstance(event, Observed)]
+        assert os.getpid() in {event.facts.pid for event in again}
+        assert any("procfs" in what for what in source.degraded)
+    finally:
+        source.close()
+
+
+def test_host_without_tracefs_has_its_tracepoints_all_the_same(tracefs: None) -> None:
+    """Where tracefs is not mounted the loader mounts it for itself alone, and nothing is left."""
+    hidden = "umount -l /sys/kernel/tracing; "
+    command = hidden + f"{sys.executable} -c '{OPEN_AND_TELL}'; grep -c tracefs /proc/mounts"
+    told = subprocess.run(
+        ["unshare", "-m", "/bin/sh", "-c", command], capture_output=True, text=True
+    ).stdout.splitlines()
+    assert told[0].startswith("ebpf ")
+    assert told[0].endswith("()")
+    assert told[-1] == "0"
+
+
+def test_host_without_tracefs_that_lets_nobody_mount_it_is_told(tracefs: None) -> None:
+    """Without tracefs changes of identity come later, and the source says so."""
+    hidden = (
+        "umount -l /sys/kernel/tracing; exec setpriv --bounding-set=-sys_admin"
+        " --inh-caps=-sys_admin "
+    )
+    command = hidden + f"{sys.executable} -c '{OPEN_AND_TELL}'"
+    told = subprocess.run(
+        ["unshare", "-m", "/bin/sh", "-c", command], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.startswith("ebpf ")
+    assert "setsid, setpgid and set*id are seen only at the next fork, exec or exit" in told
+
+
+@pytest.fixture
+def audited_true() -> Iterator[socket.socket]:
+    """A rule for execs of /usr/bin/true, and the socket on which its records come."""
+    audit = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)  # NETLINK_AUDIT
+    audit.bind((0, 1))  # AUDIT_NLGRP_READLOG
+    audit.settimeout(5)
+    rule = ("always,exit", "-F", "arch=b64", "-S", "execve", "-F", "exe=/usr/bin/true")
+    auditctl("-a", *rule)
+    auditctl("-e", "1")
+    yield audit
+    auditctl("-d", *rule)
+    audit.close()
+
+
+@pytest.mark.usefixtures("audit_state")
+def test_exec_knows_the_stamp_of_its_audit_event(
+    ebpf: EbpfSource, audited_true: socket.socket
+) -> None:
+    """The audit time of an exec is that of the audit event to come; without audit there is none."""
+    for _ in range(20):
+        pid, _ = run("/usr/bin/true")
+        stamp = None
+        while stamp is None:
+            record = audited_true.recv(9000)
+            if f" pid={pid} ".encode() in record and b"syscall=" in record:
+                seconds, _, millis = record.split(b"audit(")[1].split(b":")[0].partition(b".")
+                stamp = int(seconds) * 1000 + int(millis)
+        assert only(pid, ebpf.drain(), Executed).audit_time == stamp
+    auditctl("-e", "0")
+    pid, _ = run("/usr/bin/true")
+    assert only(pid, ebpf.drain(), Executed).audit_time is None
+
+
+@pytest.mark.usefixtures("tracefs")
+def test_needs_three_capabilities_and_not_root() -> None:
+    """An ordinary user with CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH has all of it."""
+    user = AS_NOBODY.format("+bpf,+perfmon,+dac_read_search").split()
+    told = subprocess.run(
+        [*user, sys.executable, "-c", OPEN_AND_TELL], capture_output=True, text=True, check=True
+    ).stdout.split(maxsplit=2)
+    assert told[0] == "ebpf"
+    assert int(told[1]) > 10
+    assert told[2].strip() == "()"
+
+
+def test_without_capabilities_says_which() -> None:
+    """Who may do nothing gets a lesser source, with the reason and the remedy."""
+    user = AS_NOBODY.format("+kill").split()
+    first, declined, *_ = subprocess.run(
+        [*user, sys.executable, "-c", OPEN_AND_TELL], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert first.startswith(("proc_connector ", "procfs "))
+    assert declined.startswith("ebpf not permitted without CAP_BPF and CAP_PERFMON -> grant ")
+
+
+def test_helper_that_cannot_run_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, procfs: Procfs
+) -> None:
+    """A loader that ends without an answer is told in one line."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(SourceUnavailableError, match="ended with 1") as caught:
+        open_source("ebpf", procfs)
+    assert "\n" not in str(caught.value)
+
+
+def test_ring_that_the_kernel_refuses_is_an_error(procfs: Procfs) -> None:
+    """A ring whose size isn't a power of two is told as what it is."""
+    with pytest.raises(SourceUnavailableError, match="EINVAL") as caught:
+        open_source("ebpf", procfs, ring_bytes=3 * resource.getpagesize())
+    assert "\n" not in str(caught.value)
+
+
+def test_daemon_side_has_no_compiler(ebpf: EbpfSource) -> None:
+    """Opening the source brings neither bcc, LLVM nor libbpf into the process."""
+    code = OPEN_AND_TELL + "print(open('/proc/self/maps').read())"
+    maps = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "ebpf" in maps.splitlines()[0]
+    assert not [name for name in ("libbcc", "LLVM", "libbpf") if name in maps]

@@ -1,0 +1,49 @@
+"""What procfs adds to the kernel's snapshot."""
+
+from __future__ import annotations
+
+from sessiond.process.events import Facts, Observed, Program
+from sessiond.sources.lookup import filled_up, hidden_parents
+from sessiond.units import TICK
+
+START = 1234 * TICK + 567
+FACTS = Facts(50, START, 1, 3 * TICK + 9, *[0] * 22)  # type: ignore[arg-type]
+TOLD = Observed(1, FACTS, Program(b"x", b"/x", None, None), b"/", None)
+
+
+def seen(facts: Facts) -> Observed:
+    """What procfs has: a start in ticks, and arguments."""
+    facts = facts._replace(start=facts.start // TICK * TICK)
+    return Observed(2, facts, Program(b"y", b"/y", (b"y",), 2), b"/y", b"/cgroup", (4,), b"from")
+
+
+def test_arguments_come_from_procfs() -> None:
+    """Only what the kernel can't tell is taken; the start stays exact."""
+    filled = filled_up(TOLD, seen(FACTS))
+    assert filled.facts == FACTS
+    assert filled.program == Program(b"x", b"/x", (b"y",), 2)
+    assert (filled.working_directory, filled.cgroup) == (b"/", b"/cgroup")
+    assert (filled.supplementary_groups, filled.connection) == ((4,), b"from")
+
+
+def test_nothing_comes_from_another_process() -> None:
+    """A process that began at another time has nothing to do with this one."""
+    assert filled_up(TOLD, seen(FACTS._replace(start=START + TICK))) == TOLD
+    assert filled_up(TOLD, None) == TOLD
+
+
+def test_hidden_parent_has_the_start_that_its_child_knows() -> None:
+    """A parent that the kernel's snapshot leaves out is procfs's, with its child's word for it."""
+    parent = seen(FACTS._replace(pid=1, start=3 * TICK))
+    (hidden,) = hidden_parents([TOLD, TOLD._replace(time=3)], {1: parent})
+    assert hidden == parent._replace(facts=parent.facts._replace(start=3 * TICK + 9))
+
+
+def test_parents_that_were_told_or_are_others_are_left_alone() -> None:
+    """No parent is told twice, and none that isn't the one the child means."""
+    parent = seen(FACTS._replace(pid=1, start=3 * TICK))
+    told = [TOLD, TOLD._replace(facts=FACTS._replace(pid=1, ppid=0, parent_start=None))]
+    assert hidden_parents(told, {1: parent}) == []
+    later = parent._replace(facts=parent.facts._replace(start=9 * TICK))
+    assert hidden_parents([TOLD], {1: later}) == []
+    assert hidden_parents([TOLD], {}) == []

@@ -1,0 +1,186 @@
+"""The proc connector: what it can know must be as true as eBPF's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.truth import Told, Truth, ends, until
+
+from sessiond.process.events import (
+    Changed,
+    Executed,
+    Exited,
+    Forked,
+    Lost,
+    Observed,
+    ProcessEvent,
+)
+from sessiond.sources import Source, open_source
+from sessiond.sources.procfs.reader import Procfs
+
+pytestmark = pytest.mark.kernel
+
+TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def connector() -> Iterator[Source]:
+    """The source, with the snapshot drained."""
+    source, declined = open_source("auto", Procfs(), after="ebpf")
+    assert source.name == "proc_connector"
+    assert declined == []
+    source.drain()
+    yield source
+    source.close()
+
+
+def of(pid: int, events: list[ProcessEvent], kind: type[Any]) -> list[Any]:
+    """Keep the events of one kind that a process had."""
+    return [event for event in events if isinstance(event, kind) and event.facts.pid == pid]
+
+
+def run_reading(source: Source, truth: Truth, way: str, count: int) -> tuple[list[Told], list[Any]]:
+    """Let processes come and go while the source is read, as the daemon reads it."""
+    told: list[Told] = []
+    maker = threading.Thread(target=lambda: told.extend(truth.run(way, count)))
+    maker.start()
+    events: list[ProcessEvent] = []
+    while maker.is_alive():
+        events += source.drain()
+    maker.join()
+    return told, events + source.drain()
+
+
+@pytest.mark.parametrize(
+    "way", ["spawn", "code", "vfork", "fork", "chain", "thread", "signal", "last_thread", "setsid"]
+)
+def test_forks_and_ends_are_all_there(connector: Source, truth: Truth, way: str) -> None:
+    """Each process is forked once and ends once, with the status that wait(2) had."""
+    told, events = run_reading(connector, truth, way, 10)
+    assert not [event for event in events if isinstance(event, Lost)]
+    for end in ends(told):
+        (forked,) = of(end.pid, events, Forked)
+        (exited,) = of(end.pid, events, Exited)
+        assert exited.status == end.status
+        assert exited.facts.start == forked.facts.start
+        # What was gone before procfs was read begins when the kernel told of its fork.
+        assert abs(forked.facts.start // TICK - end.start) <= 1
+        assert forked.facts.start <= forked.time <= exited.time
+
+
+def test_living_process_is_known_in_full(connector: Source) -> None:
+    """What still runs when it is looked up has its facts and its program."""
+    process = subprocess.Popen(["/bin/sleep", "60"], cwd="/usr")
+    events: list[ProcessEvent] = []
+
+    def executed() -> list[Executed]:
+        events.extend(connector.drain())
+        return of(process.pid, events, Executed)
+
+    (event,) = until(executed, 5, "an exec")
+    (forked,) = of(process.pid, events, Forked)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    assert (forked.creator_pid, forked.facts.ppid) == (os.getpid(), os.getpid())
+    assert forked.creator_start is not None
+    assert event.program.executable == os.fsencode(os.path.realpath("/bin/sleep"))
+    assert event.program.args == (b"/bin/sleep", b"60")
+    assert event.working_directory == b"/usr"
+    (exited,) = of(process.pid, connector.drain(), Exited)
+    assert exited.status == signal.SIGTERM
+
+
+def test_program_that_is_gone_is_unknown(connector: Source) -> None:
+    """Of two execs in a row, the first has no program when the second came before it was read."""
+    process = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60"])
+    until(lambda: os.path.basename(os.readlink(f"/proc/{process.pid}/exe")) == "sleep", 5, "sleep")
+    first, second = of(process.pid, connector.drain(), Executed)
+    process.kill()
+    process.wait()
+    assert (first.program.executable, first.program.args) == (None, None)
+    assert second.program.args == (b"sleep", b"60")
+
+
+def test_changes_of_session_and_ids(connector: Source) -> None:
+    """setsid(2) and setuid(2) are told with what they changed."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.setgid(65534)
+        os.setuid(65534)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    session, group, user = of(pid, connector.drain(), Changed)
+    assert (session.what, session.facts.sid, session.facts.pgid) == ("session", pid, pid)
+    assert (group.what, group.facts.egid) == ("ids", 65534)
+    assert (user.what, user.facts.euid, user.facts.egid) == ("ids", 65534, 65534)
+
+
+def test_who_is_gone_had_its_effective_ids_saved_by_its_exec(connector: Source) -> None:
+    """procfs can't tell it any more, but execve(2) always does so."""
+    pid = os.fork()
+    if pid == 0:
+        os.setresgid(65534, 65534, 0)
+        os.setresuid(65534, 65534, 0)
+        os.execv("/bin/true", ["true"])
+    os.waitpid(pid, 0)
+    (executed,) = of(pid, connector.drain(), Executed)
+    assert (executed.facts.suid, executed.facts.sgid) == (65534, 65534)
+
+
+def test_threads_are_not_processes(connector: Source) -> None:
+    """Threads that come and go neither begin nor end a process."""
+    code = (
+        "import threading\n"
+        "for _ in range(20): t = threading.Thread(target=int); t.start(); t.join()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    process.wait()
+    events = connector.drain()
+    assert len(of(process.pid, events, Forked)) == len(of(process.pid, events, Exited)) == 1
+
+
+def test_overrun_is_counted(truth: Truth, kernel_lock: None) -> None:
+    """What didn't fit into the socket is counted by the gaps in the kernel's numbers."""
+    source: Any = open_source("proc_connector", Procfs())[0]
+    source.drain()
+    source._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    truth.run("spawn", 300)
+    events: list[ProcessEvent] = []
+
+    def lost() -> int:
+        events.extend(source.drain())
+        truth.run("spawn", 1)  # behind the gap, on any CPU
+        return sum(event.number for event in events if isinstance(event, Lost))
+
+    assert lost() > 0
+    until(lambda: lost() > 500, 10, "the numbers of both CPUs")
+    source.close()
+    assert len([event for event in events if isinstance(event, Forked)]) < 300
+
+
+def test_a_dead_socket_is_an_error() -> None:
+    """What is no loss of messages ends the source, rather than being tried for ever."""
+    source: Any = open_source("proc_connector", Procfs())[0]
+    source.drain()
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), source.fileno())
+    with pytest.raises(OSError, match="non-socket"):
+        source.drain()
+    source.close()
+
+
+def test_snapshot_comes_first() -> None:
+    """The first drain has the processes that were there, the resnapshot has them again."""
+    source, _ = open_source("proc_connector", Procfs())
+    for events in (source.drain(), source.resnapshot()):
+        assert os.getpid() in [event.facts.pid for event in events if isinstance(event, Observed)]
+    source.close()

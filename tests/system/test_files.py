@@ -1,0 +1,110 @@
+"""Directories and files that nobody else can swap."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sessiond.errors import OutputError
+from sessiond.system.files import open_directory, open_file, read_file, replace_file, trusted_users
+
+STRANGER = 54321
+
+
+def opened(path: Path, name: str = "file") -> int:
+    directory = open_directory(str(path), trusted=trusted_users())
+    try:
+        return open_file(
+            name,
+            os.O_WRONLY,
+            directory=directory,
+            path=str(path / name),
+            mode=0o640,
+            trusted=trusted_users(),
+        )[0]
+    finally:
+        os.close(directory)
+
+
+def test_a_new_file_has_the_mode_that_is_asked_for(tmp_path: Path) -> None:
+    """Whatever the umask says."""
+    before = os.umask(0o777)
+    try:
+        os.close(opened(tmp_path))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o7777 == 0o640
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A name in our place that leads elsewhere is refused, and named."""
+    (tmp_path / "file").symlink_to("/etc/passwd")
+    with pytest.raises(OutputError, match="file: is a symbolic link"):
+        opened(tmp_path)
+
+
+def test_a_hard_link_is_refused(tmp_path: Path) -> None:
+    """It could be another file's second name."""
+    (tmp_path / "other").touch()
+    os.link(tmp_path / "other", tmp_path / "file")
+    with pytest.raises(OutputError, match="has 2 names"):
+        opened(tmp_path)
+
+
+def test_a_fifo_does_not_hold_us_up(tmp_path: Path) -> None:
+    """Opening one would wait for its reader."""
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(OutputError, match="not a regular file"):
+        opened(tmp_path)
+
+
+def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> None:
+    """They could put anything in our file's place."""
+    tmp_path.chmod(0o777)
+    with pytest.raises(OutputError, match="others can write into the directory"):
+        opened(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make files of others")
+def test_what_belongs_to_others_is_refused(tmp_path: Path) -> None:
+    """A file, a directory on the way, and a symbolic link on the way."""
+    (tmp_path / "file").touch()
+    os.chown(tmp_path / "file", STRANGER, -1)
+    with pytest.raises(OutputError, match="belongs to uid 54321"):
+        opened(tmp_path)
+    with pytest.raises(OutputError, match="belongs to uid 54321"):
+        read_file(tmp_path / "file", 10)
+    (tmp_path / "theirs" / "below").mkdir(parents=True)
+    os.chown(tmp_path / "theirs", STRANGER, -1)
+    with pytest.raises(OutputError, match="theirs belongs to uid 54321"):
+        opened(tmp_path / "theirs" / "below")
+    (tmp_path / "link").symlink_to(tmp_path)
+    os.chown(tmp_path / "link", STRANGER, -1, follow_symlinks=False)
+    with pytest.raises(OutputError, match="link belongs to uid 54321"):
+        opened(tmp_path / "link")
+
+
+def test_links_of_our_own_are_followed_but_not_for_ever(tmp_path: Path) -> None:
+    """As the kernel does it."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    os.close(opened(tmp_path / "link"))
+    assert (tmp_path / "real" / "file").exists()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="Too many levels"):
+        opened(tmp_path / "loop")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Whatever stood in its place goes; no temporary file stays."""
+    (tmp_path / "file").symlink_to("/etc/passwd")
+    replace_file(tmp_path / "file", b"new", mode=0o600)
+    assert not (tmp_path / "file").is_symlink()
+    assert read_file(tmp_path / "file", 10) == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "directory" / "full").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        replace_file(tmp_path / "directory", b"new", mode=0o600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file"]
