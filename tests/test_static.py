@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,14 @@ def test_every_module_has_tests(module: Path) -> None:
     tests = PROJECT / "tests" / module.relative_to("sessiond").parent / f"test_{name}.py"
     assert tests.exists(), f"{module} has no tests in {tests.relative_to(PROJECT)}"
     assert "def test_" in tests.read_text()
+
+
+def test_scripts_in_tests_import_modules_that_exist() -> None:
+    """A script in a string moves with the module that it imports: mypy does not read it."""
+    for path in sorted((PROJECT / "tests").rglob("*.py")):
+        for name in re.findall(r"^ *from (sessiond[.\w]*) import", path.read_text(), re.MULTILINE):
+            module = PROJECT.joinpath(*name.split("."))
+            assert module.is_dir() or module.with_suffix(".py").exists(), f"{path}: {name}"
 
 
 def _is_empty(path: Path) -> bool:

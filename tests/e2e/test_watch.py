@@ -40,7 +40,7 @@ STUCK = """
 import signal
 
 def stick(*_):
-    from sessiond.pipeline import Pipeline
+    from sessiond.pipeline.pipeline import Pipeline
     Pipeline.feed_audit = lambda *_, **__: None
 
 signal.signal(signal.SIGUSR1, stick)
@@ -52,7 +52,7 @@ UNREGISTERED = """
 import os, signal
 
 def leave(*_):
-    from sessiond.audit.client import AuditClient
+    from sessiond.audit.kernel.client import AuditClient
     with AuditClient.open() as client:
         client.unregister()
 

@@ -271,7 +271,7 @@ def test_registering_beside_auditd_names_it(kernel: AuditClient, auditd: int) ->
 def test_registered_socket_notices_who_else_tries(kernel: AuditClient) -> None:
     """The kernel pings the registered socket when another wants its place; it isn't a record."""
     client, state = listening()
-    code = "from sessiond.audit.client import AuditClient; AuditClient.open().register()"
+    code = "from sessiond.audit.kernel.client import AuditClient; AuditClient.open().register()"
     with client:
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
         seen = records(client)
@@ -283,7 +283,7 @@ def test_registered_socket_notices_who_else_tries(kernel: AuditClient) -> None:
 
 HOLDER = """
 import os, signal, socket, sys
-from sessiond.audit.client import AuditClient
+from sessiond.audit.kernel.client import AuditClient
 client = AuditClient.open()
 print(client.register(), flush=True)
 socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"socket"], [client.fileno()])
@@ -300,9 +300,9 @@ def test_adopted_socket_goes_on_where_the_killed_process_stopped(kernel: AuditCl
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(there.fileno())], pass_fds=[there.fileno()]
     ) as holder:
+        there.close()  # a holder that could not start then ends the wait
         _, (descriptor, *_), _, _ = socket.recv_fds(here, 16, 1)
         here.close()
-        there.close()
         kernel.add_rule(execve)
         wanted = run_processes(50)
         holder.send_signal(signal.SIGKILL)
@@ -452,7 +452,7 @@ UNPRIVILEGED = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "
 )
 def test_missing_capability_is_named(kernel: AuditClient, code: str, missing: str) -> None:
     """Without privileges, each call says which capability it wanted."""
-    script = f"from sessiond.audit.client import AuditClient\n{code}"
+    script = f"from sessiond.audit.kernel.client import AuditClient\n{code}"
     done = subprocess.run(
         [*UNPRIVILEGED, sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
@@ -473,7 +473,7 @@ def test_wrong_namespace_is_named(
     kernel: AuditClient, namespace: list[str], code: str, named: str
 ) -> None:
     """In a container's namespaces, the error says which one is not the host's."""
-    script = f"from sessiond.audit.client import AuditClient\n{code}"
+    script = f"from sessiond.audit.kernel.client import AuditClient\n{code}"
     done = subprocess.run(
         ["unshare", *namespace, sys.executable, "-c", script],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Words and options of one line of the rule language; tests/audit/test_rules.py has whole rules."""
+"""Words and options of one line of the rule language; test_ruleset.py has whole rules."""
 
 from __future__ import annotations
 

@@ -573,7 +573,7 @@ def test_readable_when_there_is_something(ebpf: EbpfSource) -> None:
 
 
 OPEN_AND_TELL = """
-from sessiond.process.procfs import Procfs
+from sessiond.sources.procfs.reader import Procfs
 from sessiond.sources import open_source
 source, declined = open_source("auto", Procfs())
 print(source.name, len(source.drain()), source.degraded)
