@@ -15,7 +15,7 @@ class EnrichedNames:
 
     _USERS = ("auid", "uid", "euid", "suid", "fsuid", "ouid")
     _GROUPS = ("gid", "egid", "sgid", "fsgid", "ogid")
-    _MOST = 65_536
+    _MAX_SEEN = 65_536
 
     def __init__(self) -> None:
         """Know nobody yet."""
@@ -36,7 +36,7 @@ class EnrichedNames:
         # The same names come with the same ids again and again.
         if names in self._seen:
             return
-        if len(self._seen) >= self._MOST:
+        if len(self._seen) >= self._MAX_SEEN:
             self._seen.clear()
         self._seen.add(names)
         ids, told = fields(text), fields(names)

@@ -18,7 +18,7 @@ from sessiond.errors import StatusError
 from sessiond.system.files import opened_directory, through
 from sessiond.text import printable
 
-_LARGEST_ANSWER = 16 * 2**20  # bytes
+_MAX_ANSWER = 16 * 2**20  # bytes
 
 
 # --- the client ----------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def _read(client: socket.socket) -> bytes:
     answer = bytearray()
     while chunk := client.recv(65536):
         answer += chunk
-        if len(answer) > _LARGEST_ANSWER:
+        if len(answer) > _MAX_ANSWER:
             break
     return bytes(answer)
 

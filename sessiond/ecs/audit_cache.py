@@ -18,7 +18,7 @@ from sessiond.ecs.redaction import Redactor
 AUDITBEAT_ACTIONS: Final = {"exec": "executed", "exec-failed": "executed", "setsid": ""}
 
 # How many descriptions are remembered, and for how long (ms): names may change.
-_MOST: Final = 1024
+_MAX_REMEMBERED: Final = 1024
 _VALID: Final = 5_000
 _NUMBERS: Final = ("a0", "a1", "a2", "a3")
 
@@ -160,7 +160,7 @@ class AuditEventCache:
         auditd = document.pop("auditd")
         del auditd["sequence"]
         data = {name: value for name, value in auditd.pop("data").items() if name not in _NUMBERS}
-        if len(self._remembered) >= _MOST:
+        if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
         remembered = self._remembered[key] = _Remembered(
             time,

@@ -60,7 +60,7 @@ _MESSAGE_FIELD: Final = re.compile(
 _AVC: Final = re.compile(rb"avc: +(denied|granted) +\{ ([^}]*) \}")
 
 # MAX_PROCTITLE_AUDIT_LEN of kernel/audit.h, with the NUL behind it: what is longer is cut there.
-_LONGEST_TITLE: Final = 127
+_MAX_TITLE: Final = 127
 
 # What an index takes for a long. The kernel's serial has 32 bits.
 MAX_SEQUENCE: Final = (1 << 63) - 1
@@ -275,7 +275,7 @@ def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
         return None
     shown = display(title.rstrip(b"\0"))
     if redact is not None:
-        shown = redact.text(shown, cut=len(title) >= _LONGEST_TITLE)
+        shown = redact.text(shown, cut=len(title) >= _MAX_TITLE)
     return shown.replace("\0", " ") or None
 
 

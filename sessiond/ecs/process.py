@@ -24,8 +24,8 @@ CONSOLE_MAJOR: Final = 5
 UNIX98_PTY_MAJORS: Final = range(136, 144)
 
 
-_MOST_REMEMBERED: Final = 1024
-_MOST_FAMILIES: Final = 256
+_MAX_REMEMBERED: Final = 1024
+_MAX_FAMILIES: Final = 256
 
 
 class NameLookup(Protocol):
@@ -186,7 +186,7 @@ class ProcessEncoder:
             own["real_group"] = self.group(facts.gid)
             found = orjson.dumps(own)[1:-1]
             if not self._unnamed:
-                if len(self._terminals_and_users) >= _MOST_REMEMBERED:
+                if len(self._terminals_and_users) >= _MAX_REMEMBERED:
                     self._terminals_and_users.clear()
                 self._terminals_and_users[key] = found
         return found
@@ -237,7 +237,7 @@ class ProcessEncoder:
             self._unnamed = False
             own = self._own(state)
             if not self._unnamed:
-                if len(self._owns) >= _MOST_REMEMBERED:
+                if len(self._owns) >= _MAX_REMEMBERED:
                     self._owns.clear()
                 self._owns[key] = own
         return own
@@ -309,7 +309,7 @@ class ProcessEncoder:
         if None not in made_of:
             encoded.made_of, encoded.relatives = made_of, relatives
             if ITSELF not in made_of:
-                if len(self._families) >= _MOST_FAMILIES:
+                if len(self._families) >= _MAX_FAMILIES:
                     self._families.clear()
                 self._families[made_of] = relatives
         return relatives

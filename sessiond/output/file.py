@@ -17,7 +17,7 @@ from sessiond.system.files import open_directory, open_file, trusted_users
 
 # A full disk leaves a usable file behind; after any other error the file is opened anew.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LARGEST_WRITE = 0x7FFFF000  # what one write(2) takes at most
+_MAX_WRITE = 0x7FFFF000  # what one write(2) takes at most
 
 
 class FileOutput:
@@ -64,7 +64,7 @@ class FileOutput:
         self._mode = mode
         self._owner = owner
         self._group = group
-        self._rotate_size = rotate_size or _LARGEST_WRITE << 20
+        self._rotate_size = rotate_size or _MAX_WRITE << 20
         self._rotate_interval = rotate_interval
         self._rotation = Rotation(self._base, keep=keep, compress=compress)
         self._clock = clock

@@ -22,7 +22,7 @@ from sessiond.output.spool import Policy
 
 _FULL = "queue full"
 # How long, in seconds, the loop waits for the thread to come out of a call, to look inside.
-_LOOK = 0.02
+_LOCK_TIMEOUT = 0.02
 
 
 class _Batch(NamedTuple):
@@ -44,21 +44,21 @@ class OutputThread:
         *,
         queue_size: int = 64 * 1024 * 1024,
         drop: Policy = "oldest",
-        patience: float = 3.0,
+        stall_timeout: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Take the delivery, not open yet.
 
         ``queue_size`` bounds, in bytes, what waits for the thread; ``drop`` says what goes when
-        that is full. A call that takes longer than ``patience`` seconds makes the output count as
-        sick. ``clock`` and ``wall`` tell seconds, monotonic and since the epoch.
+        that is full. The output counts as sick while a call takes longer than ``stall_timeout``
+        seconds. ``clock`` and ``wall`` tell seconds, monotonic and since the epoch.
         """
         self.name = delivery.name
         self._delivery = delivery
         self._queue_size = queue_size
         self._drop = drop
-        self._patience = patience
+        self._stall_timeout = stall_timeout
         self._clock = clock
         self._wall = wall
         self._queue: queue.SimpleQueue[_Batch | Callable[[], None] | None] = queue.SimpleQueue()
@@ -202,7 +202,7 @@ class OutputThread:
     @contextmanager
     def _outside(self) -> Iterator[bool]:
         """Keep the thread outside of the delivery; tell whether it is, for it may hang inside."""
-        outside = self._lock.acquire(timeout=_LOOK)
+        outside = self._lock.acquire(timeout=_LOCK_TIMEOUT)
         try:
             yield outside
         finally:
@@ -238,7 +238,7 @@ class OutputThread:
     def _judge(self) -> None:
         """See whether the thread hangs in a call, and note it when that has changed."""
         since, now = self._busy_since, self._clock()
-        if since is not None and now - since > self._patience:
+        if since is not None and now - since > self._stall_timeout:
             if self._hanging is None:
                 self._hanging = f"{self.name} does not answer: its disk or its server hangs"
                 self._sick_since = self._wall() - (now - since)

@@ -17,7 +17,7 @@ from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.pipeline.losses import Loss
-from sessiond.process.events import LEAST_KEPT
+from sessiond.process.events import MIN_ARGS_KEPT
 from sessiond.process.from_audit import shortened
 from sessiond.process.table import Process, ProcessTable, Relative, State
 from sessiond.text import display
@@ -429,7 +429,7 @@ def _args_cut(relative: Relative) -> bool:
     if not isinstance(relative, Process):
         return False
     program = relative.states[-1].program
-    return (program.args_size or 0) > LEAST_KEPT and program.args_cut
+    return (program.args_size or 0) > MIN_ARGS_KEPT and program.args_cut
 
 
 def _signal(status: int) -> dict[str, Any]:

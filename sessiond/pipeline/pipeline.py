@@ -36,7 +36,7 @@ from sessiond.process.events import (
     Observed,
     ProcessEvent,
 )
-from sessiond.process.from_audit import MOST_KEPT, execution, shortened
+from sessiond.process.from_audit import MAX_ARGS_KEPT, execution, shortened
 from sessiond.process.table import Process, ProcessTable, State
 from sessiond.text import display
 from sessiond.units import MILLISECOND, SECOND, TICK, UNSET_ID
@@ -577,7 +577,7 @@ class Pipeline:
     def _refine(self, state: State, args: list[bytes]) -> None:
         """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
         program = state.program
-        kept = shortened(args, MOST_KEPT)
+        kept = shortened(args, MAX_ARGS_KEPT)
         if len(kept) >= len(program.args or ()):
             size = sum(map(len, args)) + len(args)
             state.program = program._replace(args=tuple(kept), args_size=size)

@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     kernel_thread: bool = False
 
 
-LEAST_KEPT = 256
+MIN_ARGS_KEPT = 256
 
 
 class Program(NamedTuple):
@@ -70,7 +70,7 @@ class Program(NamedTuple):
     def args_cut(self) -> bool:
         """Whether there is more of the argv than ``args`` has."""
         # No source keeps less than this, so the usual short argv needs no adding up.
-        if self.args is None or self.args_size is None or self.args_size <= LEAST_KEPT:
+        if self.args is None or self.args_size is None or self.args_size <= MIN_ARGS_KEPT:
             return False
         return sum(map(len, self.args)) + len(self.args) < self.args_size
 

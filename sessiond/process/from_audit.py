@@ -8,7 +8,7 @@ from typing import Final, TypedDict
 
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import CWD, arguments, decode, number
-from sessiond.process.events import LEAST_KEPT, Executed, Facts, Program
+from sessiond.process.events import MIN_ARGS_KEPT, Executed, Facts, Program
 from sessiond.process.table import Process
 
 DELETED: Final = b" (deleted)"  # d_path() of fs/d_path.c adds it
@@ -16,7 +16,7 @@ _TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
 
 
 # How much of an argv, in bytes, is remembered of a process.
-MOST_KEPT: Final = 32_768
+MAX_ARGS_KEPT: Final = 32_768
 
 
 def shortened(args: list[bytes], limit: int) -> list[bytes]:
@@ -68,8 +68,8 @@ def execution(
     program = Program(
         decode(fields.get("comm", b"")) or b"",
         executable.removesuffix(DELETED) if executable is not None else None,
-        tuple(shortened(args, MOST_KEPT)) if args else None,
-        size if whole else size + LEAST_KEPT,  # of a part that was lost, nobody knows the size
+        tuple(shortened(args, MAX_ARGS_KEPT)) if args else None,
+        size if whole else size + MIN_ARGS_KEPT,  # of a part that was lost, nobody knows the size
         deleted,
     )
     facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)

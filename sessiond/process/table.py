@@ -30,10 +30,10 @@ from sessiond.units import SECOND, TICK
 # event without an end of its own stays open for up to two seconds.
 GRACE: Final = 3 * SECOND
 # How many earlier programs, and how many states, one process may have at the most.
-MOST_PREVIOUS: Final = 8
-MOST_STATES: Final = 256
+MAX_PREVIOUS: Final = 8
+MAX_STATES: Final = 256
 # How many cgroups' paths are remembered; who is in an older one still has the path it began with.
-MOST_CGROUPS: Final = 65_536
+MAX_CGROUPS: Final = 65_536
 
 
 # What a process executes, when nobody knows.
@@ -310,7 +310,7 @@ class ProcessTable:
             _filled(event.facts, before.facts),
             event.program,
             event.working_directory or before.working_directory,
-            (*before.previous, before.program)[-MOST_PREVIOUS:],
+            (*before.previous, before.program)[-MAX_PREVIOUS:],
         )
         state.executed = True
         state.audit_time = event.audit_time
@@ -413,7 +413,7 @@ class ProcessTable:
             _filled(event.facts, before.facts),
             event.program,
             event.working_directory or before.working_directory,
-            (*before.previous, before.program)[-MOST_PREVIOUS:],
+            (*before.previous, before.program)[-MAX_PREVIOUS:],
         )
         state.executed = True
         states.insert(index, state)
@@ -455,7 +455,7 @@ class ProcessTable:
         """Learn a cgroup's path; those learned first are forgotten when there are too many."""
         self.cgroups.pop(cgroup_id, None)
         self.cgroups[cgroup_id] = path
-        if len(self.cgroups) > MOST_CGROUPS:
+        if len(self.cgroups) > MAX_CGROUPS:
             del self.cgroups[next(iter(self.cgroups))]
 
     def snapshot(self, observed: Iterable[Observed]) -> list[Process]:
@@ -679,7 +679,7 @@ class ProcessTable:
             # The source's clock and order are the kernel's; a procfs look-up can be ahead of it.
             state.time = states[-1].time
         states.append(state)
-        while len(states) > MOST_STATES or states[1].time + GRACE < state.time:
+        while len(states) > MAX_STATES or states[1].time + GRACE < state.time:
             del states[0]
 
     def _complete(self, process: Process, event: Observed) -> None:

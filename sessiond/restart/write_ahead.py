@@ -31,9 +31,9 @@ PERIOD: Final = 10.0
 # How much of the time, at the most, may go into making it.
 SHARE: Final = 0.01
 # Bytes of the log after which there is a new state even before that.
-MOST: Final = 32 << 20
+MAX_LOG_SIZE: Final = 32 << 20
 # Bytes of a state, at the most, that are read again.
-MOST_STATE: Final = 1 << 30
+MAX_STATE: Final = 1 << 30
 # The kind of an entry that is a piece of the tracer's ring; those of audit records are above it.
 RING: Final = 1
 _FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
@@ -159,7 +159,7 @@ class WriteAheadLog:
 
     def _read(self, name: str) -> bytes:
         try:
-            return read_file(self._directory / name, MOST_STATE)
+            return read_file(self._directory / name, MAX_STATE)
         except FileNotFoundError:
             pass
         except (OSError, OutputError) as error:
@@ -174,7 +174,7 @@ class WriteAheadLog:
     @property
     def full(self) -> bool:
         """Whether there must be a new state, whatever is not written yet: the log is bounded."""
-        return self.size > MOST
+        return self.size > MAX_LOG_SIZE
 
     def begin(self, state: bytes, took: float, now: float) -> None:
         """Keep this state, which it took ``took`` seconds to make, and empty the log.

@@ -11,7 +11,7 @@ from sessiond.sources.lookup import ProcessLookup
 
 RING_BYTES = 8 << 20
 ARGS_LIMIT = 8192
-MOST_ARGS = 15360  # a record, with three paths, has to fit into a per-CPU map's 32 KiB
+MAX_ARGS_LIMIT = 15360  # a record, with three paths, has to fit into a per-CPU map's 32 KiB
 BACKENDS = ("ebpf", "proc_connector", "procfs")  # best first
 
 
@@ -89,10 +89,10 @@ def open_source(
 
     Returns it with the reasons why better ones don't work. ``after`` names the source that died
     while running, so that ``auto`` tries only the ones below it. eBPF's are ``ring_bytes`` (a power
-    of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MOST_ARGS); its
+    of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT).
     ``handed_on`` are the descriptors of an earlier process, and ``keep`` is given what is read
-    of the ring before it is freed. Raises SourceUnavailableError when the
-    one asked for can't be had. Blocks for about a second.
+    of the ring before it is freed. Raises SourceUnavailableError when the one asked for can't
+    be had. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
         "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on, keep),

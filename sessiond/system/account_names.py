@@ -24,11 +24,11 @@ from sessiond.text import display
 from sessiond.units import UNSET_ID
 
 # For how many seconds an answer of the name service holds, also "there is none".
-_ANSWER_LASTS: Final = 60.0
+_ANSWER_LIFETIME: Final = 60.0
 # How many questions may wait: with an uid of its own for every process, more would make no sense.
-_MOST_QUESTIONS: Final = 256
+_MAX_PENDING: Final = 256
 # How many answers are remembered, of users and of groups each.
-_MOST_ANSWERS: Final = 16_384
+_MAX_ANSWERS: Final = 16_384
 
 
 Resolver = Callable[[int], str]
@@ -119,7 +119,7 @@ class AccountNames:
         if number in known.names:
             return known.names[number]
         if number not in known.asked:
-            if len(self._users.asked) + len(self._groups.asked) < _MOST_QUESTIONS:
+            if len(self._users.asked) + len(self._groups.asked) < _MAX_PENDING:
                 known.asked.add(number)
                 self._worker.ask(number, group=group)
             else:
@@ -179,8 +179,8 @@ class _Known:
         self.names[number] = name
         self.outdated.pop(number, None)
         self._answers.pop(number, None)
-        self._answers[number] = now + _ANSWER_LASTS
-        while len(self._answers) > _MOST_ANSWERS:
+        self._answers[number] = now + _ANSWER_LIFETIME
+        while len(self._answers) > _MAX_ANSWERS:
             self._forget(next(iter(self._answers)))
 
     def refresh(self, now: float) -> None:
@@ -189,7 +189,7 @@ class _Known:
             number = next(iter(self._answers))
             if self._answers[number] > now:
                 break
-            self.outdated[number] = (self.names[number], now + _ANSWER_LASTS)
+            self.outdated[number] = (self.names[number], now + _ANSWER_LIFETIME)
             self._forget(number)
         while self.outdated:
             number = next(iter(self.outdated))

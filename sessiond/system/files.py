@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from sessiond.errors import ConfigError, OutputError
 
-_MOST_LINKS = 40  # as the kernel: MAXSYMLINKS in include/linux/namei.h
+_MAXSYMLINKS = 40  # as the kernel: MAXSYMLINKS in include/linux/namei.h
 
 
 def trusted_users(owner: int | None = None) -> frozenset[int]:
@@ -53,7 +53,7 @@ def open_directory(path: str, *, trusted: Collection[int]) -> int:
                 )
             if stat.S_ISLNK(entry.st_mode):
                 links += 1
-                if links > _MOST_LINKS:
+                if links > _MAXSYMLINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
                 target = PurePosixPath(os.readlink(name, dir_fd=at))
                 waiting.extend(reversed(target.parts))
@@ -176,7 +176,7 @@ def through(directory: int, path: Path) -> str:
     return f"/proc/self/fd/{directory}/{path.name}"
 
 
-LARGEST_FILE = 1 << 20  # bytes of a configuration, rule or pattern file
+MAX_FILE_SIZE = 1 << 20  # bytes of a configuration, rule or pattern file
 
 
 def read_trusted(path: Path) -> str:
@@ -191,14 +191,14 @@ def read_trusted(path: Path) -> str:
             if not (stat.S_ISREG(facts.st_mode) or stat.S_ISFIFO(facts.st_mode)):
                 raise ConfigError(f"{path}: not a file")
             _refuse_untrusted(path, facts)
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"{path}: can't be read: {reason}") from None
-    if len(content) > LARGEST_FILE:
-        raise ConfigError(f"{path}: larger than {LARGEST_FILE >> 20}MiB")
+    if len(content) > MAX_FILE_SIZE:
+        raise ConfigError(f"{path}: larger than {MAX_FILE_SIZE >> 20}MiB")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -16,9 +16,9 @@ import time
 from systemd import daemon
 
 # How long, in seconds, the manager may take to answer. Longer, and a stop would not end in time.
-_ANSWER = 5.0
+_ANSWER_TIMEOUT = 5.0
 # How long, in seconds, a message may wait for those before it to be read.
-_ROOM = 0.2
+_SEND_TIMEOUT = 0.2
 
 
 def ready(status: str) -> None:
@@ -78,7 +78,7 @@ def barrier() -> None:
         if told:
             poll = select.poll()
             poll.register(ours, select.POLLHUP)
-            poll.poll(_ANSWER * 1000)
+            poll.poll(_ANSWER_TIMEOUT * 1000)
     finally:
         os.close(ours)
 
@@ -96,7 +96,7 @@ def will_start_again() -> bool:
     whose = "--system" if address.startswith("/run/systemd/") else "--user"
     command = ["systemctl", whose, "--no-legend", "--no-pager", "--full", "list-jobs", unit]
     try:
-        asked = subprocess.run(command, capture_output=True, timeout=_ANSWER, check=False)
+        asked = subprocess.run(command, capture_output=True, timeout=_ANSWER_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     # A line is: number, unit, type, state.
@@ -127,7 +127,7 @@ def _reads() -> bool:
         probe.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
         poll = select.poll()
         poll.register(probe, select.POLLOUT)
-        return bool(poll.poll(_ROOM * 1000))
+        return bool(poll.poll(_SEND_TIMEOUT * 1000))
 
 
 def _one_line(text: str) -> str:

@@ -435,7 +435,7 @@ def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"# fine\n# \xff\n")
     with pytest.raises(ConfigError, match=r"f:2: not UTF-8"):
         load.load(file)
-    file.write_bytes(b"#" * (files.LARGEST_FILE + 1))
+    file.write_bytes(b"#" * (files.MAX_FILE_SIZE + 1))
     with pytest.raises(ConfigError, match="larger than 1MiB"):
         load.load(file)
 

@@ -11,12 +11,12 @@ from sessiond.audit.reassembler import Reassembler
 from sessiond.audit.record import EOE
 
 SEEDS = [framed([*event, (EOE, event[0][1][:30])]) for event in EVENTS]
-MOST = 4
+MAX_IN_FLIGHT = 4
 
 
 def one(data: bytes) -> None:
     """Feed records one by one, letting time pass between them."""
-    assembler = Reassembler(timeout=10, max_in_flight=MOST)
+    assembler = Reassembler(timeout=10, max_in_flight=MAX_IN_FLIGHT)
     events, ends, now = [], 0, 0
     records = frames(data)
     for kind, payload in records:
@@ -25,7 +25,7 @@ def one(data: bytes) -> None:
         events += assembler.feed([(kind, payload)], now)
         ends += kind == EOE and assembler.malformed == malformed
         events += assembler.expire(now)
-        assert assembler.in_flight <= MOST
+        assert assembler.in_flight <= MAX_IN_FLIGHT
         due = assembler.deadline()
         assert due is None or due > now
     events += assembler.flush()

@@ -30,7 +30,7 @@ from sessiond.system.host import HostFacts
 # Frames of these kinds are no audit records: one from the ring, time that passes, a loss, another
 # start of the daemon.
 RING, TIME, LOSS, RESTART = 60_000, 60_001, 60_002, 60_003
-MOST = 64
+MAX_IN_FLIGHT = 64
 HOST = HostFacts(
     "host", "0" * 32, "1" * 32, "x86_64", "6.1", None, None, None, None, None, (), (), None
 )  # fmt: skip
@@ -38,7 +38,7 @@ CONFIG = Config(
     auditd=AuditdSettings(
         include_raw_message=True,
         include_warnings=True,
-        reassembler=ReassemblerSettings(max_in_flight=MOST),
+        reassembler=ReassemblerSettings(max_in_flight=MAX_IN_FLIGHT),
     ),
     event=EventSettings(fork_events=True, include_cgroup=True, include_namespaces=True),
     session_metadata=SessionMetadataSettings(max_processes=1024),
@@ -132,6 +132,6 @@ def _fed(mode: int, records: list[tuple[int, bytes]]) -> tuple[Pipeline, int, li
         else:
             pipeline.feed_audit([(kind, payload)], now=now, wall_offset=BEGIN)
             pipeline.unknown_pids()
-        assert pipeline.in_flight <= 8 * MOST
+        assert pipeline.in_flight <= 8 * MAX_IN_FLIGHT
         assert len(pipeline.table) <= 1024 + 64
     return pipeline, now, lines

@@ -97,7 +97,7 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
     """Lines wait in memory; the status says why; all arrives when the disk answers."""
     clock = Clock()
     disk = Stuck(tmp_path / "out")
-    with opened(disk, clock=clock, patience=3.0) as writer:
+    with opened(disk, clock=clock, stall_timeout=3.0) as writer:
         writer.write(lines(0, 10))
         assert writer.flush(10)
         with disk.hanging():
@@ -219,7 +219,9 @@ def test_a_real_disk_that_hangs(tmp_path: Path) -> None:
     """A frozen file system, with file and spool on it: nothing is lost, nobody waits."""
     with ext4(tmp_path / "image", tmp_path / "disk") as disk:
         sink = FileOutput(str(disk.path / "out"))
-        writer = OutputThread(Delivery(sink, spool=Spool(str(disk.path / "spool"))), patience=0.2)
+        writer = OutputThread(
+            Delivery(sink, spool=Spool(str(disk.path / "spool"))), stall_timeout=0.2
+        )
         writer.open()
         slowest = 0.0
         with disk.hanging():

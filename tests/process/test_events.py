@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.process.events import LEAST_KEPT, Program
+from sessiond.process.events import MIN_ARGS_KEPT, Program
 
 
 def program(args: tuple[bytes, ...] | None, size: int | None) -> Program:
@@ -34,4 +34,4 @@ def test_an_argv_is_cut_when_there_is_more_of_it(
 def test_whole_means_the_size_is_reached(args: list[bytes], missing: int) -> None:
     """Below what every source keeps, nothing can be missing."""
     size = sum(map(len, args)) + len(args) + missing
-    assert program(tuple(args), size).args_cut is (missing > 0 and size > LEAST_KEPT)
+    assert program(tuple(args), size).args_cut is (missing > 0 and size > MIN_ARGS_KEPT)

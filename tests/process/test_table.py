@@ -334,7 +334,7 @@ def test_cgroups_are_forgotten_when_there_are_too_many(
     table: ProcessTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those learned first go first; what is learned anew is young again."""
-    monkeypatch.setattr("sessiond.process.table.MOST_CGROUPS", 2)
+    monkeypatch.setattr("sessiond.process.table.MAX_CGROUPS", 2)
     for number in (1, 2, 1, 3):
         table.name_cgroup(number, b"/%d" % number)
     assert table.cgroups == {1: b"/1", 3: b"/3"}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.restart.duplicates import DuplicateFilter
-from sessiond.restart.write_ahead import MOST, PERIOD, SHARE, WriteAheadLog
+from sessiond.restart.write_ahead import MAX_LOG_SIZE, PERIOD, SHARE, WriteAheadLog
 
 FIRST = [(1300, b"audit(1.000:1): first"), (1, b"ring")]
 SECOND = [(1320, b"audit(1.000:1): ")]
@@ -100,7 +100,7 @@ def test_a_state_is_due_after_a_while_or_when_the_log_is_full(tmp_path: Path) ->
     one.begin(b"known", PERIOD, 200.0)
     one.add(FIRST)
     assert (one.due(200.0 + PERIOD), one.due(200.0 + PERIOD / SHARE)) == (False, True)
-    one.add([(1300, bytes(MOST))])
+    one.add([(1300, bytes(MAX_LOG_SIZE))])
     assert one.due(200.0)
     assert one.full
 
@@ -109,7 +109,7 @@ def test_its_size_is_bounded(tmp_path: Path) -> None:
     """With each state the log is empty."""
     one = journal(tmp_path)
     for number in range(5):
-        one.add([(1300, bytes(MOST))])
+        one.add([(1300, bytes(MAX_LOG_SIZE))])
         one.begin(b"known", 0.0, float(number))
     assert sum(path.stat().st_size for path in tmp_path.glob("log.*")) < 1000
 

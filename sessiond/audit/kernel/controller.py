@@ -29,7 +29,7 @@ from sessiond.system.proc import process_name
 
 _LOCKED: Final = 2
 # Of the ledger, in bytes: a rule has 1 to 10 KiB, and who has more than thousands of them is lost.
-_LARGEST: Final = 64 << 20
+_MAX_STATE: Final = 64 << 20
 
 
 class AuditController:
@@ -128,7 +128,7 @@ class AuditController:
     def _resume(self) -> None:
         """Take over what an earlier run of this boot left undone."""
         try:
-            earlier = msgspec.json.decode(read_file(self._ledger, _LARGEST), type=SavedAuditState)
+            earlier = msgspec.json.decode(read_file(self._ledger, _MAX_STATE), type=SavedAuditState)
         except FileNotFoundError:
             return
         except (OSError, OutputError, msgspec.DecodeError) as error:

@@ -31,9 +31,9 @@ _LONG: Final = [
     "reset_backlog_wait_time_actual",
     "signal=",
 ]
-_LONGEST_LINE: Final = 6143  # bytes; auditctl takes the rest for the next line
-_LONGEST_PATH: Final = 4096  # limits.h: PATH_MAX
-_LONGEST_NAME: Final = 255  # likewise: NAME_MAX
+_MAX_LINE: Final = 6143  # bytes; auditctl takes the rest for the next line
+_PATH_MAX: Final = 4096  # limits.h: PATH_MAX
+_NAME_MAX: Final = 255  # likewise: NAME_MAX
 
 # As auditctl reads them: "\ " and "\\" are one character, any other backslash is itself.
 _WORD: Final = re.compile(r"(?:\\[ \\]?|[^ \\])+")
@@ -205,12 +205,12 @@ class Command:
     def _watch(self, value: str) -> int:
         self._action = binary.ALWAYS
         self._compiler.has_syscall = True
-        if len(value) >= _LONGEST_PATH:
-            raise RefusedError(f"the path is longer than {_LONGEST_PATH - 1} bytes")
+        if len(value) >= _PATH_MAX:
+            raise RefusedError(f"the path is longer than {_PATH_MAX - 1} bytes")
         if not value.startswith("/"):
             raise RefusedError(f"the path to watch must start with /, this is {quote(value)}")
-        if len(value.rstrip("/").rpartition("/")[2]) > _LONGEST_NAME:
-            raise RefusedError(f"the path's last part is longer than {_LONGEST_NAME} bytes")
+        if len(value.rstrip("/").rpartition("/")[2]) > _NAME_MAX:
+            raise RefusedError(f"the path's last part is longer than {_NAME_MAX} bytes")
         if ".." in value:
             self.warnings.append("the kernel takes .. in a watched path as it is: write it out")
         if "*" in value or "?" in value:
@@ -315,8 +315,8 @@ def split(line: str) -> list[str]:
     """Return the words of a line, none for a blank line or a comment; raises RefusedError."""
     if line.strip(" ").startswith("#") or not line.strip(" "):
         return []
-    if len(line) > _LONGEST_LINE:
-        raise RefusedError(f"auditctl reads {_LONGEST_LINE} bytes of a line, this has {len(line)}")
+    if len(line) > _MAX_LINE:
+        raise RefusedError(f"auditctl reads {_MAX_LINE} bytes of a line, this has {len(line)}")
     if line.endswith("\r"):
         raise RefusedError("the line ends with a carriage return: save it with Unix line ends")
     if re.search("[\0\4\7]", line):

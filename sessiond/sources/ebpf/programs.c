@@ -25,9 +25,9 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
-#define LARGEST_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
+#define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
 #define GROUPS_SIZE 1024 /* 256 groups */
-#define DATA_SIZE (OFFSET_MASK + 1 + LARGEST_PART)
+#define DATA_SIZE (OFFSET_MASK + 1 + MAX_PART)
 /* Keeps the compiler from moving or splitting a check that the verifier has to see. */
 #define AS_CHECKED(variable) asm volatile("" : "+r"(variable))
 

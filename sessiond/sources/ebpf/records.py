@@ -32,8 +32,8 @@ _CHANGES = {_SESSION: "session", _GROUP: "group", _IDS: "ids"}
 _CWD_KNOWN, _EXECUTABLE_KNOWN, _DELETED, _TRUNCATED = 1, 2, 4, 8
 _ARGS_KNOWN, _GROUP_EXIT, _AUDIT_STAMP, _UNKNOWNS = 16, 32, 64, 128
 
-_MOST_PATHS = 4096  # remembered at a time
-_MOST_FACTS = 256
+_MAX_PATHS = 4096  # remembered at a time
+_MAX_FACTS = 256
 
 _T = TypeVar("_T")
 
@@ -129,7 +129,7 @@ class Decoder:
         facts = self._facts.get(packed)
         if facts is None:
             facts = _new(Facts, _FACTS.unpack(packed))
-            if len(self._facts) >= _MOST_FACTS:
+            if len(self._facts) >= _MAX_FACTS:
                 self._facts.clear()
             self._facts[packed] = facts
         return facts
@@ -139,7 +139,7 @@ class Decoder:
         path = self._paths.get(names)
         if path is None:
             path = b"/" + b"/".join(reversed(names.split(b"\0")[:-1]))
-            if len(self._paths) >= _MOST_PATHS:
+            if len(self._paths) >= _MAX_PATHS:
                 self._paths.clear()
             self._paths[names] = path
         return path

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
-_MOST_AT_ONCE = 1 << 20  # bytes
+_MAX_READ = 1 << 20  # bytes
 
 
 class Ring:
@@ -38,7 +38,7 @@ class Ring:
         end = self._producer[0]
         while (start := self._consumer[0]) < end:
             self._fence()
-            spans, size = self._committed(start, min(end - start, _MOST_AT_ONCE))
+            spans, size = self._committed(start, min(end - start, _MAX_READ))
             if not size:
                 return
             self._fence()

@@ -24,14 +24,14 @@ from typing import Any
 import sessiond
 from sessiond.errors import SourceUnavailableError
 from sessiond.process.events import Executed, Exited, Lost, Observed, ProcessEvent
-from sessiond.sources import MOST_ARGS
+from sessiond.sources import MAX_ARGS_LIMIT
 from sessiond.sources.ebpf import cgroups
 from sessiond.sources.ebpf.records import LOSS_KINDS, Decoder, MalformedRecordError
 from sessiond.sources.ebpf.ring import Ring, spans
 from sessiond.sources.lookup import ProcessLookup, filled_up, hidden_parents
 
-_LOADER_SECONDS = 60.0
-_MOST_DESCRIPTORS = 64
+_LOADER_TIMEOUT = 60.0
+_MAX_DESCRIPTORS = 64
 _BPF_ITER_CREATE = 33
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 _SNAPSHOT_READ = 1 << 18  # bytes
@@ -62,13 +62,13 @@ class EbpfSource:
         """Load and attach the programs, then take a snapshot, so that nothing is missed between.
 
         ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
-        kept (at most MOST_ARGS). Blocks for about a second. ``handed_on`` are the
+        kept (at most MAX_ARGS_LIMIT). Blocks for about a second. ``handed_on`` are the
         ``descriptors`` of an earlier process: its programs have run on, what they wrote is read
         first. If they are of another version or configuration, ``set_aside`` says so, and they are
         closed. ``keep`` is given the ring's bytes before they are freed, for ``decoded``.
         Raises SourceUnavailableError.
         """
-        fingerprint = _fingerprint(ring_bytes, min(args_limit, MOST_ARGS))
+        fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
         self.adopted = False
         self.set_aside = ""
         if handed_on:
@@ -80,7 +80,7 @@ class EbpfSource:
         else:
             for descriptor in handed_on:
                 os.close(descriptor)
-            answer, self._descriptors = _load(ring_bytes, min(args_limit, MOST_ARGS))
+            answer, self._descriptors = _load(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
             answer |= {"fingerprint": fingerprint, "told": [0] * len(LOSS_KINDS)}
             try:
                 self._note = os.memfd_create("sessiond-tracer")
@@ -292,9 +292,9 @@ def _load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
                     stdout=messages,
                     stderr=messages,
                 )
-            ours.settimeout(_LOADER_SECONDS)
+            ours.settimeout(_LOADER_TIMEOUT)
             try:
-                data, descriptors, _, _ = socket.recv_fds(ours, 1 << 16, _MOST_DESCRIPTORS)
+                data, descriptors, _, _ = socket.recv_fds(ours, 1 << 16, _MAX_DESCRIPTORS)
             except TimeoutError:
                 helper.kill()
                 data, descriptors = b"", []
