@@ -327,16 +327,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def with_output(loaded: Config, output: str | None) -> Config:
-    """Put what --output says in place of the configured outputs."""
+    """Replace the configured outputs by the one of ``--output``; other settings stay."""
     import msgspec
 
-    from sessiond.config.schema import ConsoleSettings, FileSettings, OutputSettings
+    from sessiond.config.schema import ConsoleSettings, FileSettings
 
     if output is None:
         return loaded
     console = ConsoleSettings() if output == "-" else None
-    file = None if output == "-" else FileSettings(path=Path(output).absolute())
-    only = OutputSettings(console=console, file=file, spool=loaded.output.spool)
+    file = None
+    if output != "-":
+        configured = loaded.output.file or FileSettings()
+        file = msgspec.structs.replace(configured, path=Path(output).absolute())
+    only = msgspec.structs.replace(loaded.output, console=console, file=file, socket=None)
     return msgspec.structs.replace(loaded, output=only)
 
 

@@ -380,10 +380,7 @@ class Daemon:
         options = dataclasses.replace(
             self._pipeline.options,
             audited=audited,
-            fork_events=config.event.fork_events,
-            include_namespaces=config.event.include_namespaces,
-            include_cgroup=config.event.include_cgroup,
-            max_args_bytes=config.event.max_args_bytes,
+            event=config.event,
             exec_by_source=self._audit.client.multicast and "execve" not in audited,
         )
         self._pipeline.use(options)

@@ -76,10 +76,7 @@ def live_pipeline(
         exact=exact,
         audited=audited,
         exec_by_source=exec_by_source,
-        fork_events=config.event.fork_events,
-        include_namespaces=config.event.include_namespaces,
-        include_cgroup=config.event.include_cgroup,
-        max_args_bytes=config.event.max_args_bytes,
+        event=config.event,
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
         max_in_flight=config.auditd.reassembler.max_in_flight,
     )
@@ -98,7 +95,7 @@ def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
     options = PipelineOptions(
         source="auditd",
         exact=False,
-        max_args_bytes=config.event.max_args_bytes,
+        event=config.event,
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
         replay=True,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sessiond.audit.reassembler import AuditEvent
+from sessiond.config.schema import EventSettings
 from sessiond.ecs.audit_cache import AuditEventCache, EncodedAuditEvent
 from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
@@ -48,16 +49,14 @@ class Encoders:
 
 @dataclass(frozen=True, kw_only=True)
 class LineOptions:
-    """What the configuration decides about lines.
+    """What the configuration and the host decide about lines.
 
-    ``source`` is the name of the process source; ``max_args_bytes`` limits one event's argv;
-    ``why_unknown`` is said of relatives that nobody knows.
+    ``source`` is the name of the process source; ``event`` are the settings of the same name;
+    ``why_unknown`` is the reason that a line gives for an unknown relative.
     """
 
     source: str
-    include_namespaces: bool
-    include_cgroup: bool
-    max_args_bytes: int
+    event: EventSettings
     why_unknown: str
 
 
@@ -91,6 +90,7 @@ class EventWriter:
     def use(self, options: LineOptions) -> None:
         """Go on with other options."""
         self._options = options
+        self._event = options.event
         source = options.source
         self._by_source = b'["%b"]' % source.encode()
         self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
@@ -149,7 +149,7 @@ class EventWriter:
         override: dict[str, Any] = {}
         if args and state.program.args != tuple(args):
             # The audit record's argv is whole where the tracer's copy is cut.
-            shown = shortened(args, self._options.max_args_bytes)
+            shown = shortened(args, self._event.max_args_bytes)
             whole = whole and shown is args
             override = self._processes.arguments(shown, cut=not whole)
             override["args_count"] = len(args)
@@ -322,7 +322,7 @@ class EventWriter:
             cut.append("process.entry_leader.args")
         if cut:
             details["truncated"] = cut
-        if self._options.include_namespaces:
+        if self._event.include_namespaces:
             details["namespaces"] = {
                 name: number
                 for name, number in (
@@ -370,7 +370,7 @@ class EventWriter:
         cgroup = self._table.cgroup_of(process, state)
         if cgroup is not None:
             more.update(self._context(cgroup))
-            if self._options.include_cgroup:
+            if self._event.include_cgroup:
                 details["cgroup"] = display(cgroup)
         if details:
             more["sessiond"] = details

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from sessiond.audit.reassembler import AuditEvent, Reassembler
 from sessiond.audit.record import CONFIG_CHANGE, NO_CALL, arguments, decode, fields, number
+from sessiond.config.schema import EventSettings
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
 from sessiond.pipeline.losses import Losses, account
@@ -70,17 +71,14 @@ class PipelineOptions:
     ``source`` is the name of the process source, ``exact`` whether it sees every fork, exec and
     exit. ``audited`` are the syscalls that the loaded rules can bring events of: an end waits for
     its exit_group only where one can come. ``exec_by_source`` writes the execs that the source
-    tells of, for where nobody audits them. ``max_args_bytes`` limits one event's argv.
+    tells of, for where nobody audits them. ``event`` are the settings of the same name.
     """
 
     source: str
     exact: bool
     audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
-    fork_events: bool = False
     exec_by_source: bool = False
-    include_namespaces: bool = False
-    include_cgroup: bool = False
-    max_args_bytes: int = 1_048_576
+    event: EventSettings
     assembler_timeout: int = 2 * SECOND
     max_in_flight: int = 8192
     replay: bool = False
@@ -228,7 +226,7 @@ class Pipeline:
             self._connecting.update((event.facts.pid, event.creator_pid))
         if doubtful:
             self.table.doubt(process, event.time + 1)
-        if self.options.fork_events and not event.facts.kernel_thread:
+        if self.options.event.fork_events and not event.facts.kernel_thread:
             self.lines.traced("fork", process, process.states[0], event.time)
 
     def _doubt(self, events: Sequence[ProcessEvent]) -> bool:
@@ -777,9 +775,7 @@ class Pipeline:
 def _line_options(options: PipelineOptions) -> LineOptions:
     return LineOptions(
         source=options.source,
-        include_namespaces=options.include_namespaces,
-        include_cgroup=options.include_cgroup,
-        max_args_bytes=options.max_args_bytes,
+        event=options.event,
         why_unknown=(
             "the log does not tell" if options.replay else "it was gone before anyone looked"
         ),

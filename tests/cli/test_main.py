@@ -337,16 +337,21 @@ def test_replay_of_a_missing_log_is_one_line(settings: Path, tmp_path: Path) -> 
 
 
 def test_an_output_on_the_command_line_stands_alone() -> None:
-    """``--output`` takes the place of all configured outputs; the spool stays as configured."""
-    loaded = load.loads("output: {file: , console: , spool: {max_size: 0}}", "f.yml")
-    console = main.with_output(loaded, "-").output
-    assert console.console is not None
-    assert console.file is None
-    assert console.spool.max_size == 0
-    file = main.with_output(loaded, "events").output
-    assert file.console is None
-    assert file.file is not None
-    assert file.file.path == Path.cwd() / "events"
+    """``--output`` takes the place of all configured outputs; every other setting stays."""
+    loaded = load.loads(
+        "output: {file: {mode: 0640, rotate: {keep: 3}}, socket: {address: /run/r}, "
+        "spool: {max_size: 0}, queue_size: 2MiB}\nevent: {include_cgroup: true}",
+        "f.yml",
+    )
+    console = main.with_output(loaded, "-")
+    assert (console.output.file, console.output.socket) == (None, None)
+    assert console.output.console is not None
+    assert (console.output.spool.max_size, console.output.queue_size) == (0, 2 << 20)
+    assert console.event == loaded.event
+    file = main.with_output(loaded, "events").output.file
+    assert file is not None
+    assert (file.path, file.mode, file.rotate.keep) == (Path.cwd() / "events", 0o640, 3)
+    assert main.with_output(loaded, "events").output.socket is None
     assert main.with_output(loaded, None) is loaded
 
 

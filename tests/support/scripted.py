@@ -13,6 +13,7 @@ import orjson
 from support.auditlog import FixedNames, SmallTables
 
 from sessiond.audit.record import CWD, EOE, EXECVE, PROCTITLE, SYSCALL
+from sessiond.config.schema import EventSettings
 from sessiond.ecs.audit_cache import AuditEventCache
 from sessiond.ecs.audit_event import AuditEventEncoder
 from sessiond.ecs.line import DocumentEncoder
@@ -33,7 +34,9 @@ Records = list[tuple[int, bytes]]
 
 def pipeline(**options: Any) -> Pipeline:
     """Make a pipeline for the scripted host; by default with an exact source called ebpf."""
-    chosen: dict[str, Any] = {"source": "ebpf", "exact": True} | options
+    event = {name: options.pop(name) for name in EventSettings.__struct_fields__ if name in options}
+    chosen: dict[str, Any] = {"source": "ebpf", "exact": True, "event": EventSettings(**event)}
+    chosen |= options
     return Pipeline(
         PipelineOptions(**chosen),
         table=ProcessTable(lambda pid, start: f"p{pid}-{start}"),
