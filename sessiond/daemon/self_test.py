@@ -22,7 +22,7 @@ class SelfTest:
     """Starts a canary every ``interval`` seconds, and has it back within ``timeout`` or not.
 
     ``failure`` says what is wrong, None while all is well. Its exec and its end are in the output,
-    marked by ``sessiond.daemon.self_test``: they are a heartbeat for whoever reads that.
+    marked by ``sessiond.canary``: they are a heartbeat for whoever reads that.
 
     Rules may leave out what we start. So the first canary after a change of rules finds out whether
     audit can see it; from then on it must, or it needn't.

@@ -1,0 +1,194 @@
+"""The process source in use, and the way down to the next one when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from sessiond.config.schema import SessionMetadataSettings
+from sessiond.daemon.health import Health
+from sessiond.errors import SourceUnavailableError
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.process.events import ProcessEvent
+from sessiond.restart.descriptor_store import DescriptorStore
+from sessiond.sources import Declined, Source, open_source
+from sessiond.sources.procfs.reader import Procfs
+from sessiond.system.clock import now
+
+# Seconds between two checks of the table for losses: while losses go on, checking must not take the
+# time that reading needs.
+RECONCILE_PERIOD: Final = 0.25
+# Seconds between two checks against procfs of a table without an exact source.
+SWEEP_PERIOD: Final = 30.0
+# Rounds in which a process, then its relatives, are looked up in procfs at the most.
+MAX_LOOK_UPS: Final = 4
+
+log = structlog.get_logger()
+
+
+class SourceChain:
+    """Opens the best source and moves down when it dies; keeps the table true to the kernel.
+
+    ``source`` is the one in use, ``declined`` the better ones with what they lack.
+    ``on_switch`` is called before a dead source is closed, ``on_end`` with a reason and an exit
+    code when no source is left.
+    """
+
+    def __init__(
+        self,
+        settings: SessionMetadataSettings,
+        procfs: Procfs,
+        store: DescriptorStore,
+        *,
+        keep: Callable[[bytes], None],
+        on_end: Callable[[str, int], None],
+    ) -> None:
+        """Take what opening needs; ``keep`` is given what is read of a ring before it is freed.
+
+        Nothing is open before ``open``, and nothing is told before ``attach``.
+        """
+        self.source: Source
+        self.declined: list[Declined] = []
+        self.on_switch: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._procfs = procfs
+        self._store = store
+        self._keep = keep
+        self._on_end = on_end
+        self._pipeline: Pipeline
+        self._health: Health
+        self._drained = now()
+        self._tracer_lost = 0
+        self._lost_since: int | None = None
+        self._reconcile_due = 0.0
+        self._sweep_due = 0.0
+
+    def open(self) -> None:
+        """Open the configured source, or what falls back for it; log what it can't do.
+
+        Raises SourceUnavailableError.
+        """
+        self.source, self.declined = self._open()
+        for declined in self.declined:
+            log.warning(
+                "source_declined", source=declined.name, reason=declined.reason, fix=declined.fix
+            )
+        for limit in self.source.degraded:
+            log.warning("source_limited", source=self.source.name, limit=limit)
+
+    def _open(self, *, after: str | None = None) -> tuple[Source, list[Declined]]:
+        settings = self._settings
+        try:
+            return open_source(
+                "auto" if after else settings.backend,
+                self._procfs,
+                ring_bytes=settings.ring_buffer,
+                args_limit=settings.args_limit,
+                after=after,
+                handed_on=() if after else self._store.tracer,
+                keep=self._keep,
+            )
+        except SourceUnavailableError as error:
+            if after or settings.backend == "auto" or not settings.fallback:
+                raise
+            source, declined = self._open(after=settings.backend)
+            return source, [Declined(error.source, error.reason, error.fix), *declined]
+
+    def attach(self, pipeline: Pipeline, health: Health) -> None:
+        """Feed ``pipeline`` from now on, and tell ``health`` when a source dies."""
+        self._pipeline = pipeline
+        self._health = health
+        self._drained = now()
+        self._sweep_due = time.monotonic() + SWEEP_PERIOD
+
+    def close(self) -> None:
+        """Give back what the source holds."""
+        self.source.close()
+
+    def drain(self) -> list[ProcessEvent]:
+        """Empty the source; move down to the next one when it is dead."""
+        try:
+            return self.source.drain()
+        except (OSError, ValueError) as error:
+            self.move_down(f"{self.source.name} has failed: {error}")
+            return []
+
+    def reconcile(self) -> None:
+        """After a loss of process events, check the table against the kernel's processes."""
+        lost = self._pipeline.losses.totals["tracer"]
+        if lost != self._tracer_lost:
+            self._tracer_lost = lost
+            if self._lost_since is None:
+                self._lost_since = self._drained
+        self._drained = now()
+        since = self._lost_since
+        if since is None or time.monotonic() < self._reconcile_due:
+            return
+        self._lost_since = None
+        begun = now()
+        try:
+            events = self.source.resnapshot()
+        except OSError as error:
+            self.move_down(f"{self.source.name} has failed: {error}")
+            return
+        gone = self._pipeline.reconcile(events, since=since, time=begun)
+        self._reconcile_due = time.monotonic() + RECONCILE_PERIOD
+        log.info("reconciled", lost=lost, gone=gone, processes=len(self._pipeline.table))
+
+    def sweep(self) -> None:
+        """Find the processes that ended, where no exact source tells of it; in its period."""
+        if self.source.exact or time.monotonic() < self._sweep_due:
+            return
+        self._sweep_due = time.monotonic() + SWEEP_PERIOD
+        self._pipeline.table.reconcile(self._procfs.snapshot(), now())
+
+    def connect(self) -> None:
+        """Look up the connections of logins that the pipeline waits for."""
+        connecting = self._pipeline.connecting()
+        if connecting:
+            self._pipeline.connected(self._procfs.connections(connecting))
+
+    def look_up(self) -> None:
+        """Read from procfs the processes that no source told of, then their relatives."""
+        if self.source.exact:
+            return
+        for _ in range(MAX_LOOK_UPS):
+            pids = self._pipeline.unknown_pids()
+            if not pids:
+                return
+            found = [self._procfs.look_up(pid) for pid in pids]
+            self._pipeline.feed_process([each for each in found if each is not None])
+
+    def move_down(self, reason: str) -> None:
+        """Go on with the next source of the chain, because the one in use is dead."""
+        dead, time_now = self.source, now()
+        if not self._settings.fallback or dead.name == "procfs":
+            log.error("source_failed", source=dead.name, reason=reason)
+            self._on_end(reason, SourceUnavailableError.exit_code)
+            return
+        self.on_switch()
+        since = self._drained
+        self.source, declined = self._open(after=dead.name)
+        with contextlib.suppress(OSError, ValueError):
+            dead.close()
+        self._store.keep_source(self.source)
+        self.declined = [
+            *self.declined,
+            Declined(dead.name, reason, "restart sessiond to try it again"),
+            *declined,
+        ]
+        pipeline = self._pipeline
+        pipeline.use(
+            dataclasses.replace(pipeline.options, source=self.source.name, exact=self.source.exact)
+        )
+        begun = now()
+        pipeline.reconcile(self.source.drain(), since=since, time=begun)
+        self._drained = now()
+        self._sweep_due = time.monotonic() + SWEEP_PERIOD
+        reason = f"{reason}; going on with {self.source.name}"
+        self._health.degraded("process source", reason, time_now, window=(since, self._drained))

@@ -1,0 +1,109 @@
+"""The status document: health, facts, limits and the account of every hop."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from sessiond.audit.kernel.controller import AuditController
+from sessiond.daemon.health import Health
+from sessiond.daemon.monitor import Monitor
+from sessiond.daemon.outputs import OutputSet
+from sessiond.daemon.source_chain import SourceChain
+from sessiond.pipeline import losses
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.sources.procfs.reader import Procfs
+
+
+class Status:
+    """Composes the status document of one run, as ``sessiond status`` shows it."""
+
+    def __init__(
+        self,
+        audit: AuditController,
+        sources: SourceChain,
+        pipeline: Pipeline,
+        outputs: OutputSet,
+        health: Health,
+        monitor: Monitor,
+        procfs: Procfs,
+        started: float,
+    ) -> None:
+        """Take the parts to ask; ``started`` is in seconds since the epoch."""
+        self._audit = audit
+        self._sources = sources
+        self._pipeline = pipeline
+        self._outputs = outputs
+        self._health = health
+        self._monitor = monitor
+        self._procfs = procfs
+        self._started = started
+
+    def document(self) -> dict[str, Any]:
+        """Return health and counters of this moment."""
+        client, source, canary = self._audit.client, self._sources.source, self._monitor.canary
+        return {
+            "health": self._health.status(),
+            "uptime": round(time.time() - self._started, 1),
+            **self.facts(),
+            "source_limits": list(source.degraded),
+            "declined": {
+                each.name: f"{each.reason}; {each.fix}" for each in self._sources.declined
+            },
+            "kernel": msgspec.to_builtins(client.status()),
+            "socket": {
+                **msgspec.to_builtins(client.counters),
+                "receive_buffer": client.receive_buffer,
+                "buffered": client.buffered,
+                "dropped": client.dropped,
+            },
+            "ledger": self._ledger(),
+            "canary": {"seen": canary.seen, "failure": canary.failure},
+            "pipeline": self._pipeline.status(),
+            "procfs": {"denied": self._procfs.denied, "malformed": self._procfs.malformed},
+            "outputs": self._outputs.status(),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return what one line can say: role, source, number of rules and of processes."""
+        return {
+            "role": self._audit.role,
+            "source": self._sources.source.name,
+            "rules": len(self._audit.ours),
+            "processes": len(self._pipeline.table),
+        }
+
+    def summary(self) -> str:
+        """Return the facts as a sentence for the service manager."""
+        facts = self.facts()
+        return (
+            f"{facts['role']}, {facts['rules']} rules, {facts['processes']} processes "
+            f"by {facts['source']}"
+        )
+
+    def _ledger(self) -> dict[str, Any]:
+        """The account of every hop: what came in is somewhere, and what was lost is counted."""
+        client, pipeline, outputs = self._audit.client, self._pipeline, self._outputs
+        lost = pipeline.losses.totals
+        statement: dict[str, Any] = {
+            "kernel": {"lost": lost["kernel"], "hint_serials_unseen": pipeline.unseen},
+            "socket": {
+                "lost": lost["socket"],
+                **losses.account(
+                    client.counters.received, taken=pipeline.records, waiting=client.kept
+                ),
+            },
+            "record": {"lost": lost["record"], "truncated": client.counters.truncated},
+            "tracer": {"lost": lost["tracer"], "kinds": dict(pipeline.losses.kinds)},
+            "audit_events": pipeline.account(),
+            "lines": losses.account(
+                pipeline.lines.counts.total(),
+                written=outputs.written,
+                repeated=outputs.repeated,
+                waiting=pipeline.waiting,
+            ),
+            "output": {"lost": lost["output"], **outputs.accounts()},
+        }
+        return {"balanced": losses.balanced(statement), **statement}

@@ -1,0 +1,179 @@
+"""When the loop reads, and in which order one turn moves what it has read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sessiond.audit.kernel.receive import BATCH
+from sessiond.daemon.loop import FEW, GATHER, MAX_BATCHES, ReadLoop
+
+RECORD = (1300, b"audit(1.000:1): ")
+
+
+class _Parts:
+    """Every part of the loop in one: it writes down in which order it is asked."""
+
+    def __init__(self, descriptor: int = -1) -> None:
+        self.asked: list[str] = []
+        self.batches: list[list[tuple[int, bytes]]] = []
+        self.fed: list[tuple[int, bool]] = []
+        self.written: list[bytes] = []
+        self.due = False
+        self.turns = 0
+        self._descriptor = descriptor
+        self.loop = ReadLoop(*([self] * 5))  # type: ignore[arg-type]
+
+    @property
+    def client(self) -> _Parts:
+        return self
+
+    @property
+    def source(self) -> _Parts:
+        return self
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def receive(self) -> list[tuple[int, bytes]]:
+        self.asked.append("receive")
+        return self.batches.pop(0) if self.batches else []
+
+    def drain(self) -> list[Any]:
+        self.asked.append("drain")
+        return []
+
+    def feed_process(self, _events: list[Any]) -> None:
+        self.asked.append("feed_process")
+
+    def feed_audit(self, records: list[tuple[int, bytes]], *, drained: bool, **_: int) -> None:
+        self.asked.append("feed_audit")
+        self.fed.append((len(records), drained))
+
+    def poll(self, _time: int) -> list[bytes]:
+        self.asked.append("poll")
+        self.turns += 1
+        return [b"line\n"]
+
+    def write(self, lines: list[bytes]) -> None:
+        self.written += lines
+
+    def deadline(self) -> None:
+        return None
+
+    def all_written(self) -> bool:
+        return True
+
+    def is_due(self, *, all_written: bool) -> bool:
+        return self.due and all_written
+
+    def save(self, _pipeline: object) -> None:
+        self.asked.append("save")
+
+    def connect(self) -> None: ...
+
+    def reconcile(self) -> None: ...
+
+    def look_up(self) -> None: ...
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A descriptor to wait for, and one that makes it readable."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_a_turn_reads_records_before_the_ring() -> None:
+    """A record's process is then known when the record is worked on."""
+    parts = _Parts()
+    parts.batches = [[RECORD]]
+    assert parts.loop.turn() == 1
+    assert parts.asked == ["receive", "drain", "feed_process", "feed_audit", "poll"]
+    assert parts.fed == [(1, True)]
+    assert parts.written == [b"line\n"]
+
+
+def test_a_state_is_saved_before_anything_new_is_read() -> None:
+    """All lines of the turn before are written by then."""
+    parts = _Parts()
+    parts.due = True
+    parts.loop.turn()
+    assert parts.asked[0] == "save"
+
+
+def test_a_turn_ends_though_records_keep_coming() -> None:
+    """After MAX_BATCHES full batches outputs and signals have their turn; the socket has more."""
+    parts = _Parts()
+    parts.batches = [[RECORD] * BATCH for _ in range(MAX_BATCHES + 1)]
+    assert parts.loop.turn() == MAX_BATCHES * BATCH
+    assert parts.fed == [(MAX_BATCHES * BATCH, False)]
+
+
+def test_a_readable_descriptor_brings_one_turn_after_a_moment(pipe: tuple[int, int]) -> None:
+    """What gathers within that moment is read in the same turn."""
+    readable, end = pipe
+    parts = _Parts(readable)
+
+    async def live() -> None:
+        parts.loop.start()
+        os.write(end, b"x")
+        await asyncio.sleep(GATHER / 4)
+        assert parts.turns == 0
+        os.read(readable, 1)
+        while not parts.turns:  # noqa: ASYNC110 -- the loop tells nobody
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(GATHER * 2)
+        parts.loop.stop()
+
+    asyncio.run(live())
+    assert parts.turns == 1
+
+
+def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
+    """While more than a few come at once, the loop reads without being woken."""
+    parts = _Parts(pipe[0])
+    parts.batches = [[RECORD] * (FEW + 1)] * 3
+
+    async def live() -> None:
+        parts.loop.wake()
+        while parts.turns < 4:  # noqa: ASYNC110 -- the loop tells nobody
+            await asyncio.sleep(0.001)
+        parts.loop.stop()
+
+    asyncio.run(live())
+    assert parts.fed == [(FEW + 1, True)] * 3 + [(0, True)]
+
+
+def test_a_stopped_loop_plans_no_turn(pipe: tuple[int, int]) -> None:
+    """What is left is read by ``turn``, which the end of the daemon calls itself."""
+    readable, end = pipe
+    parts = _Parts(readable)
+
+    async def live() -> None:
+        parts.loop.start()
+        parts.loop.stop()
+        os.write(end, b"x")
+        parts.loop.wake()
+        await asyncio.sleep(GATHER * 2)
+
+    asyncio.run(live())
+    assert parts.turns == 0
+    assert parts.loop.turn() == 0
+
+
+def test_a_quiet_loop_is_read_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernel threads come and go without waking anything."""
+    parts = _Parts()
+    parts.loop.turn()
+    parts.loop.turn_if_idle()
+    assert parts.turns == 1
+    monkeypatch.setattr("sessiond.daemon.loop.UNASKED", -1.0)
+    parts.loop.turn_if_idle()
+    assert parts.turns == 2

@@ -1,0 +1,115 @@
+"""Each line goes to every output, and every output's account adds up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sessiond.config.schema import Config
+from sessiond.daemon.factory import offline_pipeline
+from sessiond.daemon.health import Health
+from sessiond.daemon.outputs import OutputSet
+from sessiond.errors import OutputError
+from sessiond.output import Delivery, FileOutput, OutputThread
+from sessiond.output.sink import HealthChange, LineLoss
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.restart.duplicates import DuplicateFilter
+from sessiond.system.account_names import NoAccountNames
+
+SECOND = 1_000_000_000
+
+
+def line(number: int) -> bytes:
+    """Return a line as the daemon writes it, as far as a restart looks at it."""
+    return b'{"event":{"action":"exec","id":"id-%d","sequence":%d}}\n' % (number, number)
+
+
+def file_output(path: Path) -> OutputThread:
+    """An output to a file, not open yet."""
+    return OutputThread(Delivery(FileOutput(str(path)), spool=None, queue_size=1 << 20))
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    """A pipeline that nothing comes into."""
+    return offline_pipeline(Config(), NoAccountNames())
+
+
+def test_every_output_gets_every_line(tmp_path: Path) -> None:
+    """The account of each says how many lines were given and what became of them."""
+    outputs = OutputSet()
+    outputs.open([file_output(tmp_path / "a")])
+    outputs.write([line(1)])
+    outputs.open([file_output(tmp_path / "b")])
+    outputs.write([line(2), line(3)])
+    outputs.flush()
+    assert outputs.all_written()
+    accounts = outputs.accounts()
+    outputs.close()
+    assert (tmp_path / "a").read_bytes() == line(1) + line(2) + line(3)
+    assert (tmp_path / "b").read_bytes() == line(2) + line(3)
+    assert outputs.written == 3
+    assert all(account["delivered"] == account["received"] for account in accounts.values())
+
+
+def test_lines_that_the_file_has_are_left_out(tmp_path: Path) -> None:
+    """A restart makes them again; they are counted."""
+    path = tmp_path / "out"
+    path.write_bytes(line(1) + line(2))
+    outputs = OutputSet()
+    outputs.open([file_output(path)])
+    outputs.duplicates = DuplicateFilter(path, 0)
+    outputs.write([line(2), line(3)])
+    outputs.flush()
+    outputs.close()
+    assert path.read_bytes() == line(1) + line(2) + line(3)
+    assert (outputs.written, outputs.repeated) == (1, 1)
+
+
+def test_an_output_that_can_not_open_leaves_the_old_ones(tmp_path: Path) -> None:
+    """A reload to a bad path is refused, and lines go on where they went."""
+    outputs = OutputSet()
+    outputs.open([file_output(tmp_path / "old")])
+    bad = tmp_path / "directory"
+    bad.mkdir()
+    with pytest.raises(OutputError):
+        outputs.replace([file_output(bad)], lambda: [file_output(tmp_path / "old")])
+    outputs.write([line(1)])
+    outputs.flush()
+    outputs.close()
+    assert (tmp_path / "old").read_bytes() == line(1)
+
+
+class _Troubled:
+    """An output whose reader went away, and which lost a line before."""
+
+    def __init__(self) -> None:
+        self.gone = True
+        self._losses = [LineLoss("socket", "queue full", 1, 10.0, 11.0)]
+        self._events = [
+            HealthChange("socket", False, "the connection was refused", 10.0, None, 0, 1)
+        ]
+
+    def take_losses(self) -> list[object]:
+        taken, self._losses = self._losses, []
+        return list(taken)
+
+    def take_events(self) -> list[object]:
+        taken, self._events = self._events, []
+        return list(taken)
+
+
+def test_losses_and_troubles_are_told_in_the_stream(pipeline: Pipeline) -> None:
+    """Each once, with the output's name."""
+    outputs, health = OutputSet(), Health(pipeline)
+    outputs._outputs.append(_Troubled())  # type: ignore[arg-type]
+    for time in (SECOND, 2 * SECOND):
+        outputs.watch(pipeline, health, time)
+    events = [json.loads(each) for each in pipeline.poll(5 * SECOND)]
+    assert [each["event"]["action"] for each in events].count("sessiond-degraded") == 1
+    losses = [each["sessiond"]["loss"] for each in events if "loss" in each["sessiond"]]
+    assert [loss["count"] for loss in losses] == [1]
+    assert health.problems == {"output socket": "the connection was refused"}
+    assert outputs.all_gone()

@@ -1,0 +1,116 @@
+"""A start goes on where the run before it ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.scripted import Host
+from support.scripted import pipeline as scripted_pipeline
+
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.process.events import Observed, ProcessEvent
+from sessiond.restart.resume import Restart
+from sessiond.restart.write_ahead import PERIOD
+from sessiond.units import SECOND
+
+
+class _Source:
+    """A source that tells of the living processes, and can't read an earlier one's ring."""
+
+    def __init__(self, *living: ProcessEvent) -> None:
+        self._living = list(living)
+
+    def drain(self) -> list[ProcessEvent]:
+        return self._living
+
+    def decoded(self, _chunks: object) -> list[ProcessEvent]:
+        return []
+
+
+def resume(restart: Restart, pipeline: Pipeline, *living: ProcessEvent) -> None:
+    source: Any = _Source(*living)
+    restart.resume(pipeline, source, 20 * SECOND, None)
+
+
+@pytest.fixture
+def shell() -> Observed:
+    """The one process of the host."""
+    actor = Host().shell
+    return Observed(10 * SECOND, actor.facts, actor.program, b"/srv", None)
+
+
+def lines(pipeline: Pipeline) -> list[Any]:
+    return [json.loads(each) for each in pipeline.flush(100 * SECOND)]
+
+
+def test_records_that_were_read_are_worked_on_by_the_next_run(tmp_path: Path) -> None:
+    """The run that read them ended before it wrote their line."""
+    first = Restart(tmp_path, "boot")
+    host = Host()
+    records = host.shell.fail_to_execute(11 * SECOND)
+    first.keep_records(records)
+    first.close()
+    pipeline = scripted_pipeline()
+    second = Restart(tmp_path, "boot")
+    resume(second, pipeline)
+    second.close()
+    (event,) = lines(pipeline)
+    assert event["event"]["outcome"] == "failure"
+    assert pipeline.records == len(records)
+
+
+def test_a_saved_state_needs_no_record_again(tmp_path: Path, shell: Observed) -> None:
+    """After ``save`` the log begins anew, and the next run knows the same processes."""
+    first, pipeline = Restart(tmp_path, "boot"), scripted_pipeline()
+    resume(first, pipeline, shell)
+    first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
+    first.save(pipeline)
+    first.close()
+    again = scripted_pipeline()
+    second = Restart(tmp_path, "boot")
+    resume(second, again, shell)
+    second.close()
+    assert (len(again.table), again.records) == (1, 0)
+
+
+def test_what_another_boot_has_left_is_set_aside(tmp_path: Path) -> None:
+    """Its pids mean other processes."""
+    first = Restart(tmp_path, "boot")
+    first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
+    first.close()
+    pipeline = scripted_pipeline()
+    second = Restart(tmp_path, "another boot")
+    resume(second, pipeline)
+    second.close()
+    assert lines(pipeline) == []
+
+
+def test_a_state_is_due_after_its_period_when_all_is_written(tmp_path: Path) -> None:
+    """Lines that could still be lost must be made again from the log."""
+    now = 100.0
+    restart = Restart(tmp_path, "boot", lambda: now)
+    resume(restart, scripted_pipeline())
+    restart.keep_records(Host().shell.fail_to_execute(11 * SECOND))
+    restart.save(scripted_pipeline())
+    restart.keep_records(Host().shell.fail_to_execute(12 * SECOND))
+    assert not restart.is_due(all_written=True)
+    now += PERIOD
+    assert restart.is_due(all_written=True)
+    assert not restart.is_due(all_written=False)
+    restart.close()
+
+
+def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
+    """The next start begins with what the kernel tells."""
+    first = Restart(tmp_path, "boot")
+    first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
+    first.clear()
+    first.close()
+    pipeline = scripted_pipeline()
+    second = Restart(tmp_path, "boot")
+    resume(second, pipeline)
+    second.close()
+    assert lines(pipeline) == []
