@@ -1,6 +1,6 @@
 # sessiond in a container that watches the host it runs on: it shares the host's namespaces of
 # processes, network, control groups and (no user remapping) users, for all of these tell what is
-# going on there. README.md, "Container", has the command that runs it.
+# going on there. docs/operations.md has the command that runs it.
 FROM debian:12-slim
 
 # As on a host: bcc, systemd's binding and libaudit are Debian's; the rest comes from PyPI.

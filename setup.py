@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from setuptools import Extension, setup
 
-# Where the time goes at hundreds of processes a second, and no I/O: see DESIGN in README.md.
+# Where the time goes at hundreds of processes a second, and no I/O: see docs/architecture.md.
 COMPILED = [
     "sessiond/audit/auditd_log.py",
     "sessiond/audit/reassembler.py",

@@ -47,7 +47,7 @@ def build() -> Path:
     shutil.rmtree(_KEPT, ignore_errors=True)
     work.mkdir(parents=True)
     plain(work)
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, work)
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "build", "--build-lib", str(work / "lib")],

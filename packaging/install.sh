@@ -62,7 +62,9 @@ if ! install_package; then
     install_package
 fi
 ln -sf "$home/bin/sessiond" /usr/local/bin/sessiond
-install -D -m 644 README.md "$home/share/doc/sessiond/README.md"
+install -d "$home/share/doc/sessiond/docs"
+install -m 644 README.md CHANGELOG.md LICENSE "$home/share/doc/sessiond"
+install -m 644 docs/*.md "$home/share/doc/sessiond/docs"
 
 install -D -m 644 packaging/systemd/sessiond.sysusers "$user"
 systemd-sysusers "$user"

@@ -1,0 +1,181 @@
+"""The documentation is that of the code: it builds, its fields are those of the output."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ecs_schema.validate import AUDITBEAT, CUSTOM, FIELDS, LISTS_BY_CONTRACT
+from support.manager import PROJECT
+from support.scripted import documents
+from support.story import Bench, T
+
+from sessiond.audit.auditd_log import EnrichedNames
+from sessiond.audit.rules import libaudit
+from sessiond.cli import replay
+from sessiond.config.schema import Config, EventSettings
+from sessiond.daemon import factory
+from sessiond.pipeline.losses import UNITS
+from sessiond.process.entry import _RULES
+from sessiond.system.host import HostFacts
+
+DOCS = PROJECT / "docs"
+OUTPUT = (DOCS / "output.md").read_text("utf-8")
+RELATIVE = re.compile(r"^process\.(?:parent|(?:group|session|entry)_leader)\.")
+# Of these the page lists the members that mean something of their own, and the rest as ".*".
+OPEN = ("auditd.data.", "auditd.arguments.", "auditd.paths.", "sessiond.loss.kinds.")
+
+
+def _rows() -> dict[str, tuple[str, bool]]:
+    """Each field of the page: its type, and whether relatives have it too."""
+    found = {}
+    for line in OUTPUT.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not re.match(r"`[@a-z]+", cells[0]) or len(cells) < 4:
+            continue
+        for name in re.findall(r"`([^`]+)`", cells[0]):
+            assert name not in found, f"{name} stands twice in output.md"
+            found[name] = cells[1], cells[2] == "r"
+    return found
+
+
+ROWS = {name: row for name, row in _rows().items() if "." in name or name[0] in "@mt"}
+
+
+def _is_documented(field: str) -> bool:
+    if field in ROWS or field.startswith(OPEN):
+        return True
+    if any(name.endswith(".*") and field.startswith(name[:-1]) for name in ROWS):
+        return True
+    own = RELATIVE.sub("process.", field)
+    return own != field and ROWS.get(own, ("", False))[1]
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, member in value.items():
+            yield from _leaves(member, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for element in value:
+            yield from _leaves(element, name)
+    else:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def written() -> set[str]:
+    """The fields of a story that a pipeline writes, of real logs and of the golden documents."""
+    return {leaf for document in _written() for leaf in _leaves(document)}
+
+
+def _written() -> Iterator[dict[str, Any]]:
+    for path in sorted((PROJECT / "tests" / "ecs" / "golden").glob("*.json")):
+        yield from json.loads(path.read_text("utf-8"))
+    for path in sorted((PROJECT / "tests" / "data").glob("*.log")):
+        lines: list[bytes] = []
+        names = EnrichedNames()
+        pipeline = factory.offline_pipeline(Config(), names)
+        with path.open("rb") as log:
+            replay.replay(log, pipeline, lines.extend, libaudit.message_type, names)
+        yield from documents(lines)
+    bench = Bench(include_cgroup=True, include_namespaces=True, fork_events=True)
+    child = bench.child()
+    for happened in (child.set_session(T + 2), child.execute("ls", T + 3, "x" * 300)):
+        bench.tell(happened[0], audit=happened[1])
+    bench.tell(child.die(11, T + 4))
+    bench.pipeline.lines.own("sessiond-degraded", bench.now, {"health": {"what": "x"}}, "x")
+    yield from bench.settle()
+
+
+def test_every_field_that_is_written_is_documented(written: set[str]) -> None:
+    """A field that output.md doesn't have is a line of output.md that is missing."""
+    assert len(written) > 150
+    assert sorted(field for field in written if not _is_documented(field)) == []
+
+
+def test_every_documented_field_can_be_written(written: set[str]) -> None:
+    """What no story writes is at least named in the code, member by member."""
+    code = "\n".join(path.read_text("utf-8") for path in (PROJECT / "sessiond").rglob("*.py"))
+    words = set(re.findall(r"[A-Za-z_]+", code))
+    strange = [
+        name
+        for name in ROWS
+        if name not in written and not set(name.rstrip(".*").split(".")) - {"@timestamp"} <= words
+    ]
+    assert strange == []
+
+
+def test_documented_types_are_those_of_ecs() -> None:
+    """The type column is the schema's; our own fields and Auditbeat's have theirs."""
+    known = FIELDS | AUDITBEAT
+    for name, (kind, _) in ROWS.items():
+        if name.startswith(tuple(f"{custom}." for custom in CUSTOM)):
+            continue
+        expected = known.get(name)
+        assert expected is not None, f"{name} is no field of ECS"
+        assert kind == (f"{expected}[]" if name in LISTS_BY_CONTRACT else expected), name
+
+
+def test_every_option_of_the_event_is_in_the_documentation() -> None:
+    """Each setting of ``event`` changes the output, so the pages say how."""
+    pages = "\n".join(page.read_text("utf-8") for page in DOCS.glob("*.md"))
+    for name in EventSettings.__struct_fields__:
+        assert f"event.{name}" in pages, name
+
+
+def test_every_entry_type_and_every_hop_is_documented() -> None:
+    """The table of entry leaders has every rule, that of losses every hop."""
+    for name, _ in _RULES:
+        assert f"`{name}`" in OUTPUT, name
+    for hop in UNITS:
+        assert hop in OUTPUT, hop
+
+
+def test_every_field_of_the_host_is_documented() -> None:
+    """Also those that ``host_fields: full`` alone writes."""
+    facts = HostFacts(
+        hostname="h", id="i", boot_id="b", architecture="a", kernel="k", os_name="n",
+        os_version="v", os_full="f", os_family="f", os_platform="p", ip=("192.0.2.1",),
+        mac=("02-00",), pid_namespace=1,
+    )  # fmt: skip
+    leaves = set(_leaves({"host": facts.block("full")}))
+    assert {name for name in ROWS if name.startswith("host.")} == leaves
+
+
+def test_files_that_the_documentation_names_exist() -> None:
+    """A path in the pages is one of the repository; a promise names a test that is there."""
+    pages = [*DOCS.glob("*.md"), PROJECT / "README.md", PROJECT / "CONTRIBUTING.md"]
+    named = re.compile(r"`((?:tests|sessiond|docs|etc|packaging|bench)/[\w./-]+\.\w+)`")
+    examples = ("kafka", "NAME", "/a/")
+    for page in pages:
+        for path in named.findall(page.read_text("utf-8")):
+            if not any(example in path for example in examples):
+                assert (PROJECT / path).exists(), f"{page.name}: {path}"
+
+
+def test_the_readme_is_short_and_has_its_two_commands() -> None:
+    """A page and a half: what, quick start, install, an example, commands, links."""
+    text = (PROJECT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 120
+    assert "\nsh packaging/setup.sh run && .venv/bin/sessiond run --output -\n" in text
+    assert "\nsh packaging/setup.sh test && .venv/bin/python -m pytest\n" in text
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Every link and heading that a page leads to exists, in the README too."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert (tmp_path / "index.html").exists()
+    assert (tmp_path / "output" / "index.html").exists()
