@@ -71,7 +71,7 @@ def snapshot(number: int) -> list[Observed]:
         start = SECOND + pid * 1_001
         parent, born = (1, 1) if pid == leader else (leader, SECOND + leader * 1_001)
         name = b"bash" if pid == leader else b"sleep"
-        program = Program(name, b"/usr/bin/" + name, (name, b"%d" % pid), None)
+        program = Program(name, b"/usr/bin/" + name, join_args((name, b"%d" % pid)), None)
         known = facts(pid, start, parent, born, leader)
         seen.append(Observed(900 * SECOND, known, program, b"/root", b"/user.slice"))
     return seen
@@ -133,7 +133,7 @@ def life(index: int, *, shells: int) -> tuple[list[ProcessEvent], list[AuditReco
     parent = _FIRST_PID + index % shells * 100
     known = facts(pid, time_, parent, SECOND + parent * 1_001, parent)
     argv = (b"ls", b"--color=auto", b"-l", b"/srv/%d" % index)
-    program = Program(b"ls", b"/usr/bin/ls", argv, sum(map(len, argv)) + len(argv))
+    program = Program(b"ls", b"/usr/bin/ls", join_args(argv), len(join_args(argv)))
     events: list[ProcessEvent] = [
         Forked(time_, known, parent, SECOND + parent * 1_001, b"bash", b"/root"),
         Executed(time_ + 100_000, known, program, b"/root", _stamp(time_)),

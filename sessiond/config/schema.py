@@ -251,6 +251,17 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
             le=2**22,
         ),
     ] = 131072
+    max_memory: Annotated[
+        Size,
+        _option(
+            "About how much memory the process table may take. Beyond it, what is known of a "
+            "process is cut, in this order: argument lists of earlier programs, of ended "
+            "processes, of the least recently active ones; then ended processes, and the least "
+            "recently active ones, are forgotten. Events tell what is cut.",
+            min=8 * 2**20,
+            max=2**36,
+        ),
+    ] = Size(64 * 2**20)
     ring_buffer: Annotated[
         Size,
         _option("Size of the eBPF ring buffer; a power of two.", min=64 * 2**10, max=2**30),

@@ -79,6 +79,7 @@ def live_pipeline(
         event=config.event,
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
         max_in_flight=config.auditd.reassembler.max_in_flight,
+        max_memory=config.session_metadata.max_memory,
     )
     return _pipeline(
         config,
@@ -97,6 +98,7 @@ def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
         exact=False,
         event=config.event,
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
+        max_memory=config.session_metadata.max_memory,
         replay=True,
     )
     return _pipeline(config, options, names, machine_and_boot=_OFFLINE, boot_time=0, host_block={})

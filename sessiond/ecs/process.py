@@ -123,7 +123,7 @@ class ProcessEncoder:
         elif program.comm:
             own["name"] = display(program.comm)
         if program.args:
-            own.update(self.arguments(program.args, cut=program.args_cut))
+            own.update(self.arguments(program.argv, cut=program.args_cut))
 
     def arguments(
         self, args: tuple[bytes, ...] | list[bytes], *, cut: bool = False
@@ -381,6 +381,11 @@ class _Encoded:
         self.as_leader: dict[str, bytes] = {}
         self.made_of: tuple[object, ...] | None = None
         self.relatives = b""
+
+    def __len__(self) -> int:
+        """How many bytes of JSON there are; what others may share is counted, too."""
+        size = len(self.shared) + len(self.own or b"") + len(self.relatives)
+        return size + sum([len(leader) for leader in self.as_leader.values()])
 
 
 _NOBODY: Final = b""

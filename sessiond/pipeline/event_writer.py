@@ -18,7 +18,6 @@ from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.pipeline.losses import Loss
-from sessiond.process.events import MIN_ARGS_KEPT
 from sessiond.process.from_audit import shortened
 from sessiond.process.table import Process, ProcessTable, Relative, State
 from sessiond.text import display
@@ -147,7 +146,7 @@ class EventWriter:
         says what could not be known.
         """
         override: dict[str, Any] = {}
-        if args and state.program.args != tuple(args):
+        if args and state.program.argv != tuple(args):
             # The audit record's argv is whole where the tracer's copy is cut.
             shown = shortened(args, self._event.max_args_bytes)
             whole = whole and shown is args
@@ -312,6 +311,8 @@ class EventWriter:
         cut = ["process.args"] if own_args_cut else []
         if own_args_cut is None and state.program.args_cut:
             cut.append("process.args")
+        if state.previous and any([program.args_cut for program in state.previous]):
+            cut.append("process.previous.args")
         if _args_cut(creator):
             cut.append("process.parent.args")
         if _args_cut(state.group_leader):
@@ -429,7 +430,7 @@ def _args_cut(relative: Relative) -> bool:
     if not isinstance(relative, Process):
         return False
     program = relative.states[-1].program
-    return (program.args_size or 0) > MIN_ARGS_KEPT and program.args_cut
+    return program.args_cut
 
 
 def _signal(status: int) -> dict[str, Any]:

@@ -37,7 +37,8 @@ from sessiond.process.events import (
     Observed,
     ProcessEvent,
 )
-from sessiond.process.from_audit import MAX_ARGS_KEPT, execution, shortened
+from sessiond.process.from_audit import execution, kept_args
+from sessiond.process.memory import MemoryLimit
 from sessiond.process.table import Process, ProcessTable, State
 from sessiond.text import display
 from sessiond.units import MILLISECOND, SECOND, TICK, UNSET_ID
@@ -71,7 +72,8 @@ class PipelineOptions:
     ``source`` is the name of the process source, ``exact`` whether it sees every fork, exec and
     exit. ``audited`` are the syscalls that the loaded rules can bring events of: an end waits for
     its exit_group only where one can come. ``exec_by_source`` writes the execs that the source
-    tells of, for where nobody audits them. ``event`` are the settings of the same name.
+    tells of, for where nobody audits them. ``event`` are the settings of the same name,
+    ``max_memory`` (bytes) limits the process table.
     """
 
     source: str
@@ -81,6 +83,7 @@ class PipelineOptions:
     event: EventSettings
     assembler_timeout: int = 2 * SECOND
     max_in_flight: int = 8192
+    max_memory: int = 64 << 20
     replay: bool = False
 
 
@@ -128,6 +131,7 @@ class Pipeline:
         self.counters = Counters()
         self.lines = EventWriter(_line_options(options), encoders, table, context)
         self.losses = Losses()
+        self.memory = MemoryLimit(table, options.max_memory)
         # The last changes of the audit configuration, whoever made them; the daemon takes them.
         self.notices: deque[ConfigChange] = deque(maxlen=64)
         self._syscall_name = syscall_name
@@ -357,7 +361,9 @@ class Pipeline:
             self._presumed(process)
         if self._execs or self._ends or self._exit_groups or self._sessions:
             self._overdue(now)
-        self.table.forget(min(now, self._drained) if self._drained else now)
+        read_until = min(now, self._drained) if self._drained else now
+        self.table.forget(read_until)
+        self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
         return self.lines.take()
@@ -449,6 +455,8 @@ class Pipeline:
                 "processes": len(self.table),
                 "evicted": self.table.evicted,
                 "pids_reused": self.table.reused_pids,
+                "bytes": self.memory.used,
+                "cut": dict(self.memory.cuts),
             },
         }
 
@@ -570,16 +578,16 @@ class Pipeline:
                 return
             each.program = told.program
             each.working_directory = told.working_directory or each.working_directory
-            each.cached = None
+            each.stale()
 
     def _refine(self, state: State, args: list[bytes]) -> None:
         """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
         program = state.program
-        kept = shortened(args, MAX_ARGS_KEPT)
-        if len(kept) >= len(program.args or ()):
+        kept = kept_args(args)
+        if len(kept) >= len(program.args or b""):
             size = sum(map(len, args)) + len(args)
-            state.program = program._replace(args=tuple(kept), args_size=size)
-            state.cached = None
+            state.program = program._replace(args=kept, args_size=size)
+            state.stale()
 
     # Ends
 
@@ -661,7 +669,7 @@ class Pipeline:
             self.counters.joined_ends += 1
         self.lines.end(process, event)
         for each in process.states:
-            each.cached = None
+            each.stale()
 
     # Sessions
 

@@ -6,6 +6,7 @@ is (pid, start). A member that a source can't know is None: unknown is not zero.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -46,33 +47,56 @@ class Facts(NamedTuple):
     kernel_thread: bool = False
 
 
-MIN_ARGS_KEPT = 256
+def join_args(arguments: Iterable[bytes]) -> bytes:
+    """Return arguments as one piece, each with its NUL."""
+    return b"".join([argument + b"\0" for argument in arguments])
+
+
+def split_args(args: bytes) -> tuple[bytes, ...]:
+    """Split at the NULs; what follows the last one is an argument that was cut."""
+    parts = args.split(b"\0")
+    if not parts[-1]:
+        parts.pop()
+    return tuple(parts)
 
 
 class Program(NamedTuple):
     """What a process executes: the outcome of its last execve.
 
-    ``args`` may be cut by the source's limit: ``args_size`` (bytes in all, with the NULs) says how
-    long the whole is, where the source knows. ``executable`` is the resolved path; a deleted file
-    has no suffix here, ``deleted`` says so. ``filename`` is what was given to execve, where the
-    source sees it.
+    ``args`` is the argv in one piece, each argument with its NUL, as the kernel holds it: ``argv``
+    splits it. It may be cut: ``args_size`` (bytes in all, with the NULs) says how long the whole
+    is, where the source knows. ``executable`` is the resolved path; a deleted file has no suffix
+    here, ``deleted`` says so.
     """
 
     comm: bytes
     executable: bytes | None  # None: a kernel thread, or unknown
-    args: tuple[bytes, ...] | None
+    args: bytes | None
     args_size: int | None
     deleted: bool = False
-    filename: bytes | None = None
-    executable_truncated: bool = False
 
     @property
     def args_cut(self) -> bool:
         """Whether there is more of the argv than ``args`` has."""
-        # No source keeps less than this, so the usual short argv needs no adding up.
-        if self.args is None or self.args_size is None or self.args_size <= MIN_ARGS_KEPT:
-            return False
-        return sum(map(len, self.args)) + len(self.args) < self.args_size
+        return (
+            self.args is not None
+            and self.args_size is not None
+            and len(self.args) < self.args_size
+        )
+
+    @property
+    def argv(self) -> tuple[bytes, ...]:
+        """The arguments; empty where none is known."""
+        return split_args(self.args or b"")
+
+
+def shortened_program(program: Program, limit: int) -> Program:
+    """Return the program with at most ``limit`` bytes of its argv; ``args_size`` stays."""
+    args = program.args
+    if args is None or len(args) <= limit:
+        return program
+    size = program.args_size if program.args_size is not None else len(args)
+    return program._replace(args=args[:limit], args_size=size)
 
 
 class Observed(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Final, TypedDict
 
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import CWD, arguments, decode, number
-from sessiond.process.events import MIN_ARGS_KEPT, Executed, Facts, Program
+from sessiond.process.events import Executed, Facts, Program, join_args
 from sessiond.process.table import Process
 
 DELETED: Final = b" (deleted)"  # d_path() of fs/d_path.c adds it
@@ -28,6 +28,14 @@ def shortened(args: list[bytes], limit: int) -> list[bytes]:
             rest = argument[: max(0, limit - (size - len(argument)))]
             return [*args[:index], rest] if rest else args[:index]
     return args
+
+
+def kept_args(args: list[bytes]) -> bytes:
+    """What is remembered of an argv, in one piece: at most ``MAX_ARGS_KEPT`` bytes."""
+    shown = shortened(args, MAX_ARGS_KEPT)
+    kept = join_args(shown)
+    # The NUL of an argument that was cut is not there.
+    return kept if shown is args else kept[: min(len(kept) - 1, MAX_ARGS_KEPT)]
 
 
 def terminal(name: bytes) -> tuple[int, int]:
@@ -68,8 +76,8 @@ def execution(
     program = Program(
         decode(fields.get("comm", b"")) or b"",
         executable.removesuffix(DELETED) if executable is not None else None,
-        tuple(shortened(args, MAX_ARGS_KEPT)) if args else None,
-        size if whole else size + MIN_ARGS_KEPT,  # of a part that was lost, nobody knows the size
+        kept_args(args) if args else None,
+        size if whole else size + 1,  # of a part that was lost, nobody knows the size
         deleted,
     )
     facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)

@@ -10,7 +10,7 @@ CLOCK_BOOTTIME and arguments: nothing here reads a clock, a file or a socket.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from sessiond.process.events import (
     Forked,
     Observed,
     Program,
+    shortened_program,
 )
 from sessiond.units import SECOND, TICK
 
@@ -36,6 +37,12 @@ MAX_STATES: Final = 256
 MAX_CGROUPS: Final = 65_536
 
 
+# What is kept of the argv of an earlier program, in bytes.
+PREVIOUS_ARGS: Final = 512
+# By how much a state, and a byte of its argv, may make the table grow, its JSON included.
+STATE_GROWTH: Final = 4096
+ARGS_GROWTH: Final = 12
+MUCH: Final = 1 << 60
 # What a process executes, when nobody knows.
 UNKNOWN: Final = Program(b"", None, None, None)
 
@@ -63,7 +70,7 @@ class Reference(NamedTuple):
 class State:
     """What a process is from ``time`` until its next state; never changed once it is made.
 
-    ``cached`` is the encoder's: the state as JSON. ``audit_time`` is the stamp that the
+    ``cached`` is the encoder's: the state as JSON, which ``stale`` takes away. ``audit_time`` is the stamp that the
     audit event of this exec bears (ms since the epoch), where known; ``claimed`` says that the
     audit event has come. ``observed`` is when procfs told it, if procfs did. ``doubtful`` says
     that an exec may have been lost, so the program isn't known. ``groups`` are the supplementary
@@ -113,7 +120,11 @@ class State:
         self.observed: int | None = None
         self.audit_time: int | None = None
         self.claimed = False
-        self.cached: object = None
+        self.cached: Sized | None = None
+
+    def stale(self) -> None:
+        """Have the JSON made anew: something is known now that it does not say."""
+        self.cached = None
 
     @property
     def leads_session(self) -> bool:
@@ -207,7 +218,8 @@ class ProcessTable:
 
     ``identify`` makes the entity id of (pid, start). At most ``max_processes`` are found by pid;
     over that the ended ones go first, then those that were taken in first (``evicted`` counts
-    both). A process that only relatives refer to isn't counted: it costs what they need.
+    both). A process that only relatives refer to isn't counted: it costs what they need. ``grown``
+    is about how many bytes were taken in; who bounds the memory sets it back.
     """
 
     def __init__(
@@ -221,6 +233,7 @@ class ProcessTable:
         self.cgroups: dict[int, bytes] = {}
         self.presumed: list[Process] = []
         self.evicted = 0
+        self.grown = 0
         self.reused_pids = 0
 
     def __len__(self) -> int:
@@ -265,6 +278,7 @@ class ProcessTable:
             if process.end is not None:
                 self._ended.append(process)
         self._ended = deque(sorted(self._ended, key=lambda each: each.end or 0))
+        self.grown = MUCH
 
     def forked(self, event: Forked) -> Process:
         """Take in a new process; it inherits what its creator is at this moment."""
@@ -298,6 +312,7 @@ class ProcessTable:
             # Whoever forks may have named itself anew (prctl(2)), as runc does: told by a fork.
             program = program._replace(comm=event.comm)
         process.states.append(State(event.time, facts, program, origin.working_directory, ()))
+        self.grown += STATE_GROWTH
         self._relate(process, process.state, (creator, origin))
         return process
 
@@ -310,7 +325,7 @@ class ProcessTable:
             _filled(event.facts, before.facts),
             event.program,
             event.working_directory or before.working_directory,
-            (*before.previous, before.program)[-MAX_PREVIOUS:],
+            _with_previous(before),
         )
         state.executed = True
         state.audit_time = event.audit_time
@@ -387,7 +402,7 @@ class ProcessTable:
             before.program = event.program
             before.working_directory = event.working_directory or before.working_directory
             before.executed = True
-            before.cached = None
+            before.stale()
             if session_known and before.facts.sid == process.pid:
                 # It leads a session by a setsid that was not told yet, and so came after this exec.
                 before.facts = before.facts._replace(sid=None, pgid=None)
@@ -413,7 +428,7 @@ class ProcessTable:
             _filled(event.facts, before.facts),
             event.program,
             event.working_directory or before.working_directory,
-            (*before.previous, before.program)[-MAX_PREVIOUS:],
+            _with_previous(before),
         )
         state.executed = True
         states.insert(index, state)
@@ -424,7 +439,7 @@ class ProcessTable:
                 break
             later.program, later.previous = state.program, state.previous
             later.working_directory = later.working_directory or state.working_directory
-            later.cached = None
+            later.stale()
         return state
 
     def observed(self, event: Observed) -> Process:
@@ -495,12 +510,18 @@ class ProcessTable:
         """Let go of what has ended more than the grace ago, and of what exceeds the ceiling."""
         while self._ended and (self._ended[0].end or 0) + GRACE < time:
             self._drop(self._ended.popleft())
-        while len(self._by_pid) > self._max_processes:
-            self.evicted += 1
+        self.evict(len(self._by_pid) - self._max_processes)
+
+    def evict(self, number: int) -> int:
+        """Let go of so many processes, ended ones first; return how many there were."""
+        number = max(0, min(number, len(self._by_pid)))
+        for _ in range(number):
             if self._ended:
                 self._drop(self._ended.popleft())
             else:
                 self._drop(next(iter(self._by_pid.values())))
+        self.evicted += number
+        return number
 
     def connected(self, process: Process, connection: bytes) -> None:
         """Take in from where an sshd's client comes; what it has let in before knows it, too."""
@@ -509,7 +530,7 @@ class ProcessTable:
             if each.entry_type == "sshd" and each.entry_source is None:
                 each.entry_source = _source_of(each)
                 for state in each.states:
-                    state.cached = None
+                    state.stale()
 
     def cgroup_of(self, process: Process, state: State) -> bytes | None:
         """The cgroup's path in that state, None where no source told."""
@@ -611,7 +632,7 @@ class ProcessTable:
         if state.group_leader is None or state.session_leader is None:
             state.group_leader = self._leader(process, state.facts.pgid, None, group=True)
             state.session_leader = self._leader(process, state.facts.sid, None, group=False)
-            state.cached = None
+            state.stale()
         if state.entry_leader is None:
             self._enter(process, state)
 
@@ -674,6 +695,7 @@ class ProcessTable:
         return state
 
     def _append(self, process: Process, state: State) -> None:
+        self.grown += STATE_GROWTH + ARGS_GROWTH * len(state.program.args or b"")
         states = process.states
         if state.time < states[-1].time:
             # The source's clock and order are the kernel's; a procfs look-up can be ahead of it.
@@ -694,7 +716,7 @@ class ProcessTable:
             state.program = event.program
         state.facts = _filled(state.facts, event.facts)
         state.working_directory = state.working_directory or event.working_directory
-        state.cached = None
+        state.stale()
 
     def _settle(self, process: Process, event: Observed) -> None:
         """End a doubt: procfs tells which program it is, be it the one of before or another."""
@@ -707,7 +729,8 @@ class ProcessTable:
             and (event.program.args is None or known[-1].args == event.program.args)
         ):
             for state in doubtful:
-                state.program, state.doubtful, state.cached = known[-1], False, None
+                state.program, state.doubtful = known[-1], False
+                state.stale()
             return
         state = self._follow(process, event.time, _filled(event.facts, process.state.facts))
         state.program, state.doubtful = event.program, False
@@ -740,6 +763,12 @@ class ProcessTable:
         state.group_leader = _cut(state.group_leader)
         state.session_leader = _cut(state.session_leader)
         state.entry_leader = _cut(state.entry_leader)
+
+
+def _with_previous(before: State) -> tuple[Program, ...]:
+    """The earlier programs of the state after an exec: of their argv, the beginning."""
+    brief = shortened_program(before.program, PREVIOUS_ARGS)
+    return (*before.previous, brief)[-MAX_PREVIOUS:]
 
 
 def _source_of(process: Process) -> str | None:

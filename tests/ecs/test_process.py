@@ -33,7 +33,7 @@ def facts(pid: int, start: int, ppid: int, **more: Any) -> Facts:
 
 
 def program(name: str, *args: str) -> Program:
-    argv = tuple(each.encode() for each in (name, *args))
+    argv = join_args(each.encode() for each in (name, *args))
     return Program(name.encode(), b"/bin/" + name.encode(), argv, None)
 
 

@@ -66,7 +66,7 @@ def party(
     )
     path = executable.encode() if executable is not None else None
     return ProcessView(
-        facts, Program(comm.encode() or name(Program(b"", path, None, None)), path, (), 0)
+        facts, Program(comm.encode() or name(Program(b"", path, None, None)), path, b"", 0)
     )
 
 

@@ -45,7 +45,7 @@ def find(wanted: Callable[[Process], bool]) -> Process:
 
 def executes(*args: str) -> Callable[[Process], bool]:
     """Tell a process by its argv."""
-    return lambda process: process.state.program.args == tuple(each.encode() for each in args)
+    return lambda process: process.state.program.argv == tuple(each.encode() for each in args)
 
 
 def entry_of(process: Process) -> Process:
@@ -68,7 +68,7 @@ def test_an_ssh_login_says_where_it_came_from(sshd: Sshd, terminal: bool) -> Non
     assert entry.entry_type == "sshd"
     assert entry.entry_source == "127.0.0.1"
     assert entry.state.program.args is not None
-    assert entry.state.program.args[1:] == (b"-c", command.encode())
+    assert entry.state.program.argv[1:] == (b"-c", command.encode())
     assert cat.creator is entry
     assert (entry.state.facts.tty_major == 136) == terminal
 

@@ -27,7 +27,7 @@ def test_an_unknown_process_begins_with_its_exec() -> None:
     assert (facts.uid, facts.euid, facts.gid, facts.loginuid) == (1000, 0, 100, 1000)
     assert (facts.tty_major, facts.tty_minor, facts.audit_session) == (136, 3, 7)
     assert (facts.pgid, facts.sid, facts.cgroup_id) == (None, None, None)
-    assert (program.comm, program.executable, program.args) == (
+    assert (program.comm, program.executable, program.argv) == (
         b"id", b"/usr/bin/id", (b"id", b"-u"),
     )  # fmt: skip
     assert (program.args_cut, program.deleted) == (False, False)

@@ -45,7 +45,7 @@ def facts(pid: int, start: int, ppid: int = INIT, **more: object) -> Facts:
 
 
 def program(name: str) -> Program:
-    return Program(name.encode(), f"/bin/{name}".encode(), (name.encode(),), None)
+    return Program(name.encode(), f"/bin/{name}".encode(), name.encode() + b"\0", None)
 
 
 def observed(pid: int, start: int, name: str, ppid: int = INIT, **more: object) -> Observed:

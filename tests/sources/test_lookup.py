@@ -14,14 +14,14 @@ TOLD = Observed(1, FACTS, Program(b"x", b"/x", None, None), b"/", None)
 def seen(facts: Facts) -> Observed:
     """What procfs has: a start in ticks, and arguments."""
     facts = facts._replace(start=facts.start // TICK * TICK)
-    return Observed(2, facts, Program(b"y", b"/y", (b"y",), 2), b"/y", b"/cgroup", (4,), b"from")
+    return Observed(2, facts, Program(b"y", b"/y", b"y\0", 2), b"/y", b"/cgroup", (4,), b"from")
 
 
 def test_arguments_come_from_procfs() -> None:
     """Only what the kernel can't tell is taken; the start stays exact."""
     filled = filled_up(TOLD, seen(FACTS))
     assert filled.facts == FACTS
-    assert filled.program == Program(b"x", b"/x", (b"y",), 2)
+    assert filled.program == Program(b"x", b"/x", b"y\0", 2)
     assert (filled.working_directory, filled.cgroup) == (b"/", b"/cgroup")
     assert (filled.supplementary_groups, filled.connection) == ((4,), b"from")
 

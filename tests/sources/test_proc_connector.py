@@ -92,7 +92,7 @@ def test_living_process_is_known_in_full(connector: Source) -> None:
     assert (forked.creator_pid, forked.facts.ppid) == (os.getpid(), os.getpid())
     assert forked.creator_start is not None
     assert event.program.executable == os.fsencode(os.path.realpath("/bin/sleep"))
-    assert event.program.args == (b"/bin/sleep", b"60")
+    assert event.program.argv == (b"/bin/sleep", b"60")
     assert event.working_directory == b"/usr"
     (exited,) = of(process.pid, connector.drain(), Exited)
     assert exited.status == signal.SIGTERM
@@ -106,7 +106,7 @@ def test_program_that_is_gone_is_unknown(connector: Source) -> None:
     process.kill()
     process.wait()
     assert (first.program.executable, first.program.args) == (None, None)
-    assert second.program.args == (b"sleep", b"60")
+    assert second.program.argv == (b"sleep", b"60")
 
 
 def test_changes_of_session_and_ids(connector: Source) -> None:

@@ -70,7 +70,7 @@ class Actor:
 
     def execute(self, name: str, time: int, *args: str) -> tuple[Executed, Records]:
         """Execute /bin/NAME; the audit stamp is the clock's tick before."""
-        argv = tuple(each.encode() for each in (name, *args))
+        argv = join_args(each.encode() for each in (name, *args))
         self.program = Program(name.encode(), b"/bin/" + name.encode(), argv, None)
         stamp = self.host.stamp(time)
         event = Executed(time, self.facts, self.program, b"/srv", stamp)
@@ -121,7 +121,7 @@ class Host:
             cgroup_id=None,
         )  # fmt: skip
         self.shell = Actor(
-            self, 60, facts.start, facts, Program(b"bash", b"/bin/bash", (b"bash",), None)
+            self, 60, facts.start, facts, Program(b"bash", b"/bin/bash", b"bash\0", None)
         )
 
     def snapshot(self) -> list[Observed]:
@@ -129,7 +129,7 @@ class Host:
         init = self.shell.facts._replace(pid=1, start=1, ppid=0, pgid=1, sid=1, tty_major=0)
         return [
             Observed(
-                6 * SECOND, init, Program(b"init", b"/sbin/init", (b"init",), None), b"/", None
+                6 * SECOND, init, Program(b"init", b"/sbin/init", b"init\0", None), b"/", None
             ),
             Observed(6 * SECOND, self.shell.facts, self.shell.program, b"/root", None),
         ]

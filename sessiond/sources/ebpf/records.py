@@ -111,11 +111,9 @@ class Decoder:
             (
                 comm,
                 executable,
-                _split(args) if flags & _ARGS_KNOWN else None,
+                args if flags & _ARGS_KNOWN else None,
                 head[_ARGS_SIZE] if flags & _ARGS_KNOWN else None,
                 bool(flags & _DELETED),
-                data[cwd_end : args_begin - 1] if head[_FILENAME] else None,
-                bool(flags & _TRUNCATED),
             ),
         )
         if kind == _EXEC:
@@ -147,14 +145,6 @@ class Decoder:
 
 def _numbers(words: bytes) -> tuple[int, ...]:
     return struct.unpack(f"={len(words) // 4}I", words[: len(words) // 4 * 4])
-
-
-def _split(args: bytes) -> tuple[bytes, ...]:
-    """Split at the NULs; what follows the last one is an argument that was cut."""
-    parts = args.split(b"\0")
-    if not parts[-1]:
-        parts.pop()
-    return tuple(parts)
 
 
 def _without_unknowns(facts: Facts) -> Facts:

@@ -137,20 +137,18 @@ def _four(text: bytes) -> tuple[int, int, int, int]:
     return real, effective, saved, filesystem
 
 
-def parse_args(data: bytes) -> tuple[bytes, ...]:
-    """Split /proc/PID/cmdline into the arguments, empty ones too.
+def parse_args(data: bytes) -> bytes:
+    """Return the argv of /proc/PID/cmdline in one piece, each argument with its NUL.
 
     The kernel shows the memory where the argv lay at exec, and a process may write there.
     setproctitle(3) leaves one text, and NULs up to the old argv's end: a first argument with a
     blank and nothing but empty ones after it is taken for a title. What else was rewritten can't be
     told from an argv; with eBPF it is taken at exec, before the process can.
     """
-    if not data:
-        return ()
-    args = data.removesuffix(b"\0").split(b"\0")
-    if b" " in args[0] and not any(args[1:]):
-        del args[1:]
-    return tuple(args)
+    first, nul, rest = data.partition(b"\0")
+    if b" " in first and not rest.strip(b"\0"):
+        return first + b"\0"
+    return data if nul or not data else data + b"\0"
 
 
 def parse_cgroup(data: bytes) -> bytes | None:

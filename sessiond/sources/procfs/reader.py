@@ -149,7 +149,7 @@ class Procfs:
         kernel_thread = bool(stat.flags & _PF_KTHREAD)
         executable: bytes | None = None
         deleted = False
-        args: tuple[bytes, ...] | None = None
+        args: bytes | None = None
         size: int | None = None
         directory_now: bytes | None = None
         if not kernel_thread and not stat.is_zombie:
@@ -226,7 +226,7 @@ class Procfs:
         finally:
             os.close(descriptor)
 
-    def _args(self, directory: int, stat: Stat) -> tuple[tuple[bytes, ...] | None, int | None]:
+    def _args(self, directory: int, stat: Stat) -> tuple[bytes | None, int | None]:
         """The arguments, and how many bytes they are in all."""
         data = self._file(directory, b"cmdline", self._args_limit + 1)
         if data is None:
@@ -234,9 +234,10 @@ class Procfs:
         if not data and stat.args_end == 0:
             return None, None  # its first thread has ended, and with it its view of the memory
         if len(data) <= self._args_limit:
-            return parse_args(data), len(data)
+            args = parse_args(data)
+            return args, len(args)
         size = stat.args_end - stat.args_start
-        return parse_args(data[: self._args_limit]), max(size, len(data))
+        return data[: self._args_limit], max(size, len(data))
 
     def _path(self, directory: int, link: bytes) -> tuple[bytes | None, bool]:
         """Where a link of the process leads, without the kernel's " (deleted)", and if it is."""

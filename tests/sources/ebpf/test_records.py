@@ -63,7 +63,7 @@ def test_exec() -> None:
     parts = (b"ls\0bin\0", b"", b"./ls\0", b"ls\0\0-l\0")
     flags = EXECUTABLE_KNOWN | CWD_KNOWN | ARGS_KNOWN | AUDIT_STAMP
     assert decoded(record(EXEC, flags, other_start=5, args_size=7, parts=parts)) == Executed(
-        7, FACTS, Program(b"name", b"/bin/ls", (b"ls", b"", b"-l"), 7, False, b"./ls"), b"/", 5
+        7, FACTS, Program(b"name", b"/bin/ls", b"ls\0\0-l\0", 7), b"/", 5
     )
 
 
@@ -79,14 +79,14 @@ def test_cut_argument_is_the_last() -> None:
     program = decoded(
         record(EXEC, ARGS_KNOWN, args_size=99, parts=(b"", b"", b"", b"a\0bc"))
     ).program
-    assert (program.args, program.args_size) == ((b"a", b"bc"), 99)
+    assert (program.argv, program.args_size, program.args_cut) == ((b"a", b"bc"), 99, True)
 
 
 def test_path_without_its_beginning() -> None:
     """A path of which only the end is known doesn't begin at the root, and says so."""
     flags = EXECUTABLE_KNOWN | TRUNCATED | DELETED
     program = decoded(record(EXEC, flags, parts=(b"c\0b\0", b"", b"", b""))).program
-    assert (program.executable, program.executable_truncated) == (b"b/c", True)
+    assert program.executable == b"b/c"
     assert program.deleted
 
 

@@ -104,13 +104,13 @@ def assert_told(told: list[Told], events: list[ProcessEvent]) -> None:
         lives = max(1, sum(key(end) == one for end in ends(told)))
         assert len(forked[one]) == len(exited[one]) == lives
         expected = [image.argv for image in images(told) if key(image) == one]
-        seen = [event.program.args for event in executed.get(one, [])]
+        seen = [event.program.argv for event in executed.get(one, [])]
         assert [args[:7] for args in seen] == [argv[:7] for argv in expected]
     for end in ends(told):
         assert end.status in [event.status for event in exited[key(end)]]
     for image in images(told):
         event = next(
-            event for event in executed[key(image)] if event.program.args[:7] == image.argv[:7]
+            event for event in executed[key(image)] if event.program.argv[:7] == image.argv[:7]
         )
         path = event.program.executable + (b" (deleted)" if event.program.deleted else b"")
         assert path == image.exe
@@ -207,7 +207,7 @@ def test_script_runs_its_interpreter(ebpf: EbpfSource, tmp_path: Path) -> None:
     program = only(pid, ebpf.drain(), Executed).program
     assert program.executable == os.fsencode(Path("/bin/sh").resolve())
     assert program.filename == os.fsencode(script)
-    assert program.args == (b"/bin/sh", b"-e", os.fsencode(script), b"argument")
+    assert program.argv == (b"/bin/sh", b"-e", os.fsencode(script), b"argument")
     assert program.comm == b"script"
 
 
@@ -404,7 +404,7 @@ def test_arguments_are_cut_at_the_limit(open_ebpf: Callable[..., Source], truth:
     program = only(image.pid, source.drain(), Executed).program
     whole = b"".join(argument + b"\0" for argument in image.argv)
     assert program.args_size == len(whole)
-    kept = b"\0".join(program.args)
+    kept = program.args.removesuffix(b"\0")
     assert whole.startswith(kept)
     assert 255 <= len(kept) <= 256
 
@@ -435,7 +435,7 @@ def test_container_is_seen_from_the_host(ebpf: EbpfSource, runc: Runc) -> None:
         for event in events
         if isinstance(event, Executed) and event.program.executable == b"/bin/busybox"
     ]
-    assert [event.program.args for event in inside][-1] == (b"/bin/true",)
+    assert [event.program.argv for event in inside][-1] == (b"/bin/true",)
     assert inside[0].facts.vpid == 1
     assert inside[0].facts.pid == inside[-1].facts.ppid
     assert {event.working_directory for event in inside} == {b"/"}
@@ -556,7 +556,7 @@ def test_snapshot_after_a_loss_has_who_is_left(
     assert [event for event in before if isinstance(event, Lost)]
     assert of(survivor.pid, before, (Forked, Executed)) == []  # type: ignore[arg-type]
     observed = only(survivor.pid, after, Observed)
-    assert observed.program.args == (b"sleep", b"60")
+    assert observed.program.argv == (b"sleep", b"60")
     assert observed.facts.ppid == os.getpid()
     only(survivor.pid, small.drain(), Exited)
 
