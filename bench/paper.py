@@ -26,6 +26,7 @@ from sessiond.process.events import (
     Observed,
     ProcessEvent,
     Program,
+    join_args,
 )
 from sessiond.system.account_names import AccountNames
 from sessiond.system.host import HostFacts

@@ -18,6 +18,7 @@ from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.pipeline.losses import Loss
+from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
 from sessiond.process.table import Process, ProcessTable, Relative, State
 from sessiond.text import display
@@ -311,7 +312,7 @@ class EventWriter:
         cut = ["process.args"] if own_args_cut else []
         if own_args_cut is None and state.program.args_cut:
             cut.append("process.args")
-        if state.previous and any([program.args_cut for program in state.previous]):
+        if state.previous and _any_cut(state.previous):
             cut.append("process.previous.args")
         if _args_cut(creator):
             cut.append("process.parent.args")
@@ -424,6 +425,13 @@ class EventWriter:
                 process=process,
             )
         )
+
+
+def _any_cut(programs: tuple[Program, ...]) -> bool:
+    for program in programs:  # noqa: SIM110 -- a generator costs as much as the loop
+        if program.args_cut:
+            return True
+    return False
 
 
 def _args_cut(relative: Relative) -> bool:

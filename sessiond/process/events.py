@@ -79,9 +79,7 @@ class Program(NamedTuple):
     def args_cut(self) -> bool:
         """Whether there is more of the argv than ``args`` has."""
         return (
-            self.args is not None
-            and self.args_size is not None
-            and len(self.args) < self.args_size
+            self.args is not None and self.args_size is not None and len(self.args) < self.args_size
         )
 
     @property

@@ -16,9 +16,9 @@ from sessiond.process.events import Program, shortened_program
 from sessiond.process.table import GRACE, Process, ProcessTable, Relative, State
 
 # What a process, one of its states and a program take without what they hold, in bytes.
-PROCESS_BYTES: Final = 700
-STATE_BYTES: Final = 900
-PROGRAM_BYTES: Final = 250
+PROCESS_BYTES: Final = 600
+STATE_BYTES: Final = 500
+PROGRAM_BYTES: Final = 150
 # An argv stands in memory, and once more in the saved state.
 COPIES: Final = 2
 # What is left of an argv that is cut.
@@ -75,9 +75,7 @@ class MemoryLimit:
         States that no event to come can ask for are dropped on the way.
         """
         found: dict[Process, None] = {}
-        waiting = [
-            holder for process in self._table for holder in self._table.holders(process.pid)
-        ]
+        waiting = [holder for process in self._table for holder in self._table.holders(process.pid)]
         while waiting:
             more: list[Process] = []
             for process in waiting:
@@ -120,15 +118,21 @@ class MemoryLimit:
 
     def _cut_living(self, processes: list[Process], target: int) -> None:
         brief = _Brief()
+        chosen: set[int] = set()
         for process in processes:
             if self.used - brief.saved <= target:
                 break
             for state in process.states:
-                _cut(state, brief)
+                brief.of(state.program)
+                chosen.add(id(state.program))
+        for process in processes:
+            for state in process.states:
+                if id(state.program) in chosen:
+                    _cut(state, brief)
         self.cuts["living"] += brief.number
 
     def _evict(self, processes: list[Process], target: int) -> None:
-        number = (self.used - target) // (PROCESS_BYTES + STATE_BYTES)
+        number = len(processes) * (self.used - target) // self.used + 1
         self.cuts["evicted"] += self._table.evict(number)
         processes[:] = self._reachable(0)
 

@@ -70,11 +70,11 @@ class Reference(NamedTuple):
 class State:
     """What a process is from ``time`` until its next state; never changed once it is made.
 
-    ``cached`` is the encoder's: the state as JSON, which ``stale`` takes away. ``audit_time`` is the stamp that the
-    audit event of this exec bears (ms since the epoch), where known; ``claimed`` says that the
-    audit event has come. ``observed`` is when procfs told it, if procfs did. ``doubtful`` says
-    that an exec may have been lost, so the program isn't known. ``groups`` are the supplementary
-    ones, None where nobody told.
+    ``cached`` is the encoder's: the state as JSON, which ``stale`` takes away. ``audit_time`` is
+    the stamp that the audit event of this exec bears (ms since the epoch), where known; ``claimed``
+    says that the audit event has come. ``observed`` is when procfs told it, if procfs did.
+    ``doubtful`` says that an exec may have been lost, so the program isn't known. ``groups`` are
+    the supplementary ones, None where nobody told.
     """
 
     __slots__ = (

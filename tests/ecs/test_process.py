@@ -14,7 +14,7 @@ from sessiond.ecs.process import (
     exit_code,
     tty_is_terminal,
 )
-from sessiond.process.events import Executed, Exited, Facts, Forked, Observed, Program
+from sessiond.process.events import Executed, Exited, Facts, Forked, Observed, Program, join_args
 from sessiond.process.table import Process, ProcessTable
 from sessiond.units import SECOND
 

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.process.events import MIN_ARGS_KEPT, Program
+from sessiond.process.events import Program, join_args, shortened_program, split_args
+
+ARGUMENTS = st.lists(st.binary(max_size=400).map(lambda each: each.replace(b"\0", b"")), max_size=6)
 
 
-def program(args: tuple[bytes, ...] | None, size: int | None) -> Program:
+def program(args: bytes | None, size: int | None) -> Program:
     return Program(b"x", b"/x", args, size)
 
 
@@ -17,21 +19,31 @@ def program(args: tuple[bytes, ...] | None, size: int | None) -> Program:
     ("args", "size", "cut"),
     [
         (None, 9999, False),  # nothing is known, so nothing is cut
-        ((b"x",), None, False),
-        ((b"x" * 300,), 301, False),
-        ((b"x" * 300,), 302, True),
-        ((b"x" * 200, b"y"), 9999, True),
+        (b"x\0", None, False),
+        (b"x" * 300 + b"\0", 301, False),
+        (b"x" * 300, 301, True),
+        (b"x\0y\0", 9999, True),
     ],
 )
 def test_an_argv_is_cut_when_there_is_more_of_it(
-    args: tuple[bytes, ...] | None, size: int | None, cut: bool
+    args: bytes | None, size: int | None, cut: bool
 ) -> None:
     """Its size counts each argument's NUL."""
     assert program(args, size).args_cut is cut
 
 
-@given(st.lists(st.binary(max_size=400), max_size=6), st.integers(0, 500))
-def test_whole_means_the_size_is_reached(args: list[bytes], missing: int) -> None:
-    """Below what every source keeps, nothing can be missing."""
-    size = sum(map(len, args)) + len(args) + missing
-    assert program(tuple(args), size).args_cut is (missing > 0 and size > MIN_ARGS_KEPT)
+@given(ARGUMENTS)
+def test_an_argv_in_one_piece_is_the_same_arguments(args: list[bytes]) -> None:
+    """Empty ones, too."""
+    assert split_args(join_args(args)) == tuple(args)
+
+
+@given(ARGUMENTS, st.integers(0, 3000))
+def test_a_shortened_program_says_so(args: list[bytes], limit: int) -> None:
+    """Its arguments are the beginning, and its size is that of the whole."""
+    whole = program(join_args(args), None)
+    short = shortened_program(whole, limit)
+    assert whole.args is not None
+    assert short.args == whole.args[:limit]
+    assert short.args_cut is (len(whole.args) > limit)
+    assert short.argv == split_args(whole.args[:limit])

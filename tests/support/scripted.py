@@ -20,7 +20,16 @@ from sessiond.ecs.line import DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
-from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
+from sessiond.process.events import (
+    Changed,
+    Executed,
+    Exited,
+    Facts,
+    Forked,
+    Observed,
+    Program,
+    join_args,
+)
 from sessiond.process.table import ProcessTable
 from sessiond.units import SECOND
 
@@ -70,11 +79,14 @@ class Actor:
 
     def execute(self, name: str, time: int, *args: str) -> tuple[Executed, Records]:
         """Execute /bin/NAME; the audit stamp is the clock's tick before."""
-        argv = join_args(each.encode() for each in (name, *args))
-        self.program = Program(name.encode(), b"/bin/" + name.encode(), argv, None)
+        argv = (name, *args)
+        packed = join_args(each.encode() for each in argv)
+        self.program = Program(name.encode(), b"/bin/" + name.encode(), packed, None)
         stamp = self.host.stamp(time)
         event = Executed(time, self.facts, self.program, b"/srv", stamp)
-        told = " ".join(f'a{number}="{each.decode()}"' for number, each in enumerate(argv))
+        told = " ".join(
+            f'a{number}="{each.decode()}"' for number, each in enumerate(self.program.argv)
+        )
         records = self.host.records(
             self,
             time,
