@@ -16,6 +16,7 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -169,8 +170,12 @@ class EbpfSource:
         self._ring.close()
         self._counters.release()
         self._counter_page.close()
-        for descriptor in self.descriptors:
-            os.close(descriptor)
+        # The kernel waits for a grace period at each tracepoint: at all of them at once it is one.
+        closers = [threading.Thread(target=os.close, args=(each,)) for each in self.descriptors]
+        for closer in closers:
+            closer.start()
+        for closer in closers:
+            closer.join()
         self._descriptors = []
 
     def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:
