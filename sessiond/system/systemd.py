@@ -26,11 +26,6 @@ def ready(status: str) -> None:
     _send(f"READY=1\nSTATUS={_one_line(status)}")
 
 
-def status(text: str) -> None:
-    """Set the line that ``systemctl status`` shows."""
-    _send(f"STATUS={_one_line(text)}")
-
-
 def reloading() -> None:
     """Say that a reload begins; ``ready`` ends it."""
     microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

@@ -264,7 +264,7 @@ def test_only_our_rules_go_away() -> None:
     with AuditClient.open() as client:
         before = client.list_rules()
         changes = plan(wanted, before)
-        assert [rule.line for rule in changes.already_there] == [1]
+        assert [rule.line for rule in changes.add] == [2, 3]
         written_down = [rule.data for rule in changes.add]
         for rule in changes.add:
             client.add_rule(rule.data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 LOCK = Path("/run/lock/sessiond-kernel.lock")
+NETLINK_AUDIT = 9  # linux/netlink.h; not in Python's socket module
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
 _SETTINGS = {  # line of auditctl -s: option of auditctl that sets it
     "enabled": "-e",
@@ -61,6 +64,15 @@ def auditctl(*arguments: str) -> str:
     return subprocess.run(
         ["auditctl", *arguments], capture_output=True, text=True, check=True
     ).stdout
+
+
+def send_user_message(kind: int, text: bytes) -> None:
+    """Send a user record, such as 1107 or 2100 to 2999; it comes back among the records."""
+    payload = text + b"\0"
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_AUDIT) as kernel:
+        kernel.send(struct.pack("=IHHII", 16 + len(payload), kind, 5, 1, 0) + payload)
+        (error,) = struct.unpack_from("=i", kernel.recv(4096), 16)
+    assert error == 0, os.strerror(-error)
 
 
 @dataclass(frozen=True, slots=True)

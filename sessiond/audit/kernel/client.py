@@ -45,7 +45,6 @@ __all__ = [
     "BATCH",
     "AuditClient",
     "Counters",
-    "Features",
     "KernelAuditStatus",
     "as_listed",
     "never_audit",
@@ -59,7 +58,6 @@ _ADD_RULE: Final = 1011
 _DEL_RULE: Final = 1012
 _LIST_RULES: Final = 1013
 _SET_FEATURE: Final = 1018
-_GET_FEATURE: Final = 1019
 _CONFIG_CHANGE: Final = 1305
 _REPLACE: Final = 1329  # "are you still there?", to the registered socket
 _NLGRP_READLOG: Final = 1
@@ -110,18 +108,6 @@ class KernelAuditStatus(msgspec.Struct, frozen=True):
     features: int  # AUDIT_FEATURE_BITMAP_*
     backlog_wait_time: int | None = None  # in clock ticks of the kernel (CONFIG_HZ)
     backlog_wait_time_actual: int | None = None  # how long processes have waited, likewise
-
-
-class Features(msgspec.Struct, frozen=True):
-    """Struct audit_features: bit 0 only_unset_loginuid, bit 1 loginuid_immutable."""
-
-    features: int
-    locked: int
-
-    @property
-    def loginuid_immutable(self) -> bool:
-        """Whether a login uid, once set, can't be changed."""
-        return bool(self.features >> _FEATURE_LOGINUID_IMMUTABLE & 1)
 
 
 class Counters(msgspec.Struct):
@@ -392,13 +378,6 @@ class AuditClient:
         words = struct.unpack_from(f"={min(len(payload) // 4, _STATUS_WORDS)}I", payload)
         return KernelAuditStatus(*words[1:])
 
-    def features(self) -> Features:
-        """Ask the kernel for its audit features. Raises AuditRequestError."""
-        _, _, features, locked = struct.unpack_from(
-            "=4I", self._ask(_GET_FEATURE, "read the audit features")
-        )
-        return Features(features, locked)
-
     def set(self, name: str, value: int) -> None:
         """Set one of enabled, failure, rate_limit, backlog_limit, backlog_wait_time.
 
@@ -438,13 +417,6 @@ class AuditClient:
         between two of them.
         """
         self._request(_DEL_RULE, as_listed(rule), "delete an audit rule")
-
-    def send_user_message(self, kind: int, text: bytes) -> None:
-        """Send a user record, such as 1107 or 2100 to 2999; it comes back among the records.
-
-        Needs CAP_AUDIT_WRITE. Raises AuditRequestError.
-        """
-        self._request(kind, text + b"\0", "send a user message")
 
     def _ask(self, kind: int, what: str) -> bytes:
         """Send a request that has exactly one reply."""

@@ -81,8 +81,6 @@ def _not_permitted(what: str) -> str:
     needed = "CAP_AUDIT_CONTROL"
     if "multicast" in what:
         needed = "CAP_AUDIT_READ"
-    if "user message" in what:
-        return "not permitted; run as root or with CAP_AUDIT_WRITE"
     if not has_capability(needed):
         return f"{needed} is missing; run as root or with AmbientCapabilities={needed}"
     return "the audit configuration is locked (enabled 2); it can be changed after a reboot only"

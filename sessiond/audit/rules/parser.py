@@ -598,7 +598,7 @@ class _Parser:
         reason = binary.objection(data_) or self._path_objection(data_)
         if reason is not None:
             raise RefusedError(reason)
-        rule = Rule(show(line.strip(" ")), self._source, self._number, data, self._tolerant)
+        rule = Rule(show(line.strip(" ")), self._source, self._number, data)
         other = self.rules.get(rule.canonical)
         if other is None:
             self.rules[rule.canonical] = rule

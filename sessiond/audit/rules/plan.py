@@ -17,14 +17,13 @@ class Plan:
     """How the wanted rules come into the kernel, and which of the kernel's are ours.
 
     ``remove`` comes first (a rule that is in the wrong place is in both), as canonical bytes for
-    AUDIT_DEL_RULE; then ``add``, in order. ``ours`` are our rules that stay, ``already_there`` the
-    wanted ones that someone else loaded before us, ``foreign`` all rules of others.
+    AUDIT_DEL_RULE; then ``add``, in order. ``ours`` are our rules that stay, ``foreign`` all rules
+    of others, also those that are wanted as well: they are never in ``add``.
     """
 
     remove: tuple[bytes, ...] = ()
     add: tuple[Rule, ...] = ()
     ours: tuple[bytes, ...] = ()
-    already_there: tuple[Rule, ...] = ()
     foreign: tuple[LoadedRule, ...] = ()
 
 
@@ -42,7 +41,6 @@ def plan(wanted: Iterable[Rule], loaded: Iterable[bytes], ours: Collection[bytes
     foreign = [data for data in there if data not in owned]
     others = frozenset(foreign)
     mine = [rule for rule in wanted if rule.canonical not in others]
-    already = [rule for rule in wanted if rule.canonical in others]
     remove: list[bytes] = []
     keep: list[bytes] = []
     add: list[Rule] = []
@@ -57,7 +55,6 @@ def plan(wanted: Iterable[Rule], loaded: Iterable[bytes], ours: Collection[bytes
         tuple(remove),
         tuple(add),
         tuple(keep),
-        tuple(already),
         tuple(LoadedRule(data) for data in foreign),
     )
 

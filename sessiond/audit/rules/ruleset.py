@@ -22,16 +22,12 @@ from sessiond.errors import RuleError
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule to load: its line, where that stands, and the bytes to send with AUDIT_ADD_RULE.
-
-    ``tolerant``: -i or -c stands before it, so that the kernel may refuse it and the rest goes on.
-    """
+    """A rule to load: its text, its source and line, and the bytes to send with AUDIT_ADD_RULE."""
 
     text: str
     source: str
     line: int
     data: bytes = field(repr=False)
-    tolerant: bool = False
 
     @property
     def canonical(self) -> bytes:
