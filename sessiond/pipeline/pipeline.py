@@ -27,7 +27,7 @@ from sessiond.config.schema import EventSettings
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
 from sessiond.pipeline.losses import Losses, account
-from sessiond.process.entry import is_sshd
+from sessiond.process.entry import login_server
 from sessiond.process.events import (
     Changed,
     Executed,
@@ -225,7 +225,7 @@ class Pipeline:
 
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
-        if is_sshd(event.comm):
+        if login_server(event.comm) is not None:
             # For a connection that it has taken, or in one that was there before us.
             self._connecting.update((event.facts.pid, event.creator_pid))
         if doubtful:

@@ -77,7 +77,25 @@ _FIRST_SERIAL: Final = 64
 _PTS_MAJORS: Final = range(136, 144)
 
 
-_SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth")
+class LoginServer(NamedTuple):
+    """A server that lets users in from elsewhere.
+
+    ``type`` is the entry type of its logins, ``programs`` are the names of its own processes.
+    ``variable`` is the environment variable of a login whose value begins with the client's
+    address.
+    """
+
+    type: str
+    programs: tuple[bytes, ...]
+    variable: bytes
+
+
+LOGIN_SERVERS: Final = (
+    # sshd(8); sshd-session and sshd-auth since OpenSSH 9.8.
+    LoginServer("sshd", (b"sshd", b"sshd-session", b"sshd-auth"), b"SSH_CONNECTION"),
+)
+_SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}
+
 _RUNTIMES: Final = (b"containerd-shim", b"runc", b"crun", b"conmon")
 # What engines run inside or on the way into a container, and is nobody's way in.
 _HELPERS: Final = (
@@ -131,19 +149,20 @@ def decide(candidate: EntryCandidate) -> Decision:
     return Decision(Origin.NONE)
 
 
-def is_sshd(comm: bytes) -> bool:
-    """Tell whether this is the name of a part of OpenSSH's server."""
-    return comm in _SSHD
+def login_server(comm: bytes) -> LoginServer | None:
+    """Give the login server that has a process of this name, None if none has."""
+    return _SERVER_OF.get(comm)
 
 
 def source_address(connection: bytes) -> str | None:
-    """Give the client's address of an SSH_CONNECTION (sshd(8)); None if it doesn't hold one.
+    """Give the client's address of a login server's variable; None if it doesn't hold one.
 
-    It is "address port address port"; a zone ("%eth0") is cut off, ECS's type ip has none, and an
-    IPv4 address in IPv6's clothes is shown as itself.
+    It is an address, or "address port address port" as in SSH_CONNECTION (sshd(8)). A zone
+    ("%eth0") is cut off, for ECS's type ip has none; an IPv4 address that is mapped into IPv6 is
+    written as IPv4.
     """
     words = connection.split(b" ")
-    if len(words) != 4:
+    if len(words) not in (1, 4):
         return None
     try:
         address = ip_address(words[0].partition(b"%")[0].decode("ascii"))
@@ -199,14 +218,17 @@ def _ssm(candidate: EntryCandidate) -> bool:
     )
 
 
-def _sshd(candidate: EntryCandidate) -> bool:
+def _login(server: LoginServer) -> Callable[[EntryCandidate], bool]:
     # Both names count for programs that root put there: the process that forks the shell runs as
     # the user, so its uid proves nothing, but where its executable lies does.
-    return _is_child_of(candidate, _SSHD)
+    def fits(candidate: EntryCandidate) -> bool:
+        return _is_child_of(candidate, server.programs)
+
+    return fits
 
 
 def _teleport(candidate: EntryCandidate) -> bool:
-    # Likewise.
+    # As a login server's child, but teleport leaves no address in the environment.
     return _is_child_of(candidate, (b"teleport",))
 
 
@@ -233,7 +255,7 @@ _RULES: Final[tuple[tuple[str, Callable[[EntryCandidate], bool]], ...]] = (
     ("console", _console),
     ("init", _init),
     ("ssm", _ssm),
-    ("sshd", _sshd),
+    *((server.type, _login(server)) for server in LOGIN_SERVERS),
     ("container", _container),
     ("teleport", _teleport),
     ("kubelet", _kubelet),

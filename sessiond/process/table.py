@@ -772,13 +772,13 @@ def _with_previous(before: State) -> tuple[Program, ...]:
 
 
 def _source_of(process: Process) -> str | None:
-    """From where a login came: as its environment says, or one of the sshd processes above it."""
+    """From where a login came: as its environment says, or one of its server's processes above."""
     each: Process | Reference | None = process
     while isinstance(each, Process):
         if each.connection is not None:
             return entry.source_address(each.connection)
         each = each.creator
-        if isinstance(each, Process) and not entry.is_sshd(each.state.program.comm):
+        if isinstance(each, Process) and entry.login_server(each.state.program.comm) is None:
             return None
     return None
 

@@ -7,9 +7,9 @@ import contextlib
 from sessiond.sources.procfs.parse import (
     parse_args,
     parse_cgroup,
-    parse_connection,
     parse_stat,
     parse_status,
+    parse_variable,
 )
 from sessiond.system.proc import parse_namespace
 
@@ -38,5 +38,5 @@ def one(data: bytes) -> None:
     assert len(args) <= len(data) + 1
     with contextlib.suppress(ValueError):
         parse_cgroup(data)
-    parse_connection(data)
+    parse_variable(data, b"SSH_CONNECTION")
     parse_namespace(data)

@@ -442,12 +442,13 @@ def test_every_process_gets_one_consistent_answer(
     [
         (b"192.0.2.7 51000 198.51.100.1 22", "192.0.2.7"),
         (b"2001:db8::7 51000 2001:db8::1 22", "2001:db8::7"),
+        (b"192.0.2.7", "192.0.2.7"),
         (b"fe80::1%eth0 51000 fe80::2%eth0 22", "fe80::1"),
         (b"::ffff:192.0.2.7 51000 ::1 22", "192.0.2.7"),
     ],
 )
 def test_the_address_of_the_client_is_the_first_word(connection: bytes, address: str) -> None:
-    """SSH_CONNECTION: address and port of the client, address and port of the server."""
+    """Alone, or as in SSH_CONNECTION: address and port of the client, of the server."""
     assert source_address(connection) == address
 
 
@@ -455,7 +456,7 @@ def test_the_address_of_the_client_is_the_first_word(connection: bytes, address:
     "connection",
     [
         b"",
-        b"192.0.2.7",
+        b"192.0.2.7 51000",
         b"UNKNOWN 65535 UNKNOWN 65535",
         b"192.0.2.7 1 2 3 4",
         b"192.0.2.777 51000 198.51.100.1 22",

@@ -175,9 +175,9 @@ def parse_cgroup(data: bytes) -> bytes | None:
     return next((path for path in paths if path != b"/"), b"/")
 
 
-def parse_connection(environment: bytes) -> bytes | None:
-    """Find SSH_CONNECTION in /proc/PID/environ: the first, as getenv(3) does."""
-    found = (b"\0" + environment).partition(b"\0SSH_CONNECTION=")
+def parse_variable(environment: bytes, name: bytes) -> bytes | None:
+    """Find the value of a variable in /proc/PID/environ: the first, as getenv(3) does."""
+    found = (b"\0" + environment).partition(b"\0%b=" % name)
     return found[2].partition(b"\0")[0] if found[1] else None
 
 

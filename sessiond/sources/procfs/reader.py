@@ -15,16 +15,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from sessiond.process.entry import login_server
 from sessiond.process.events import Facts, Observed, Program
 from sessiond.sources.procfs.parse import (
     _DELETED,
     Stat,
     parse_args,
     parse_cgroup,
-    parse_connection,
     parse_stat,
     parse_status,
     parse_tcp,
+    parse_variable,
 )
 from sessiond.system.clock import now
 from sessiond.system.proc import parse_namespace
@@ -39,8 +40,6 @@ _ENVIRONMENT_LIMIT: Final = 256 * 1024
 
 # How often a process is read again that executes one program after the other meanwhile.
 _ATTEMPTS: Final = 3
-
-_SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth")
 
 
 class _GoneError(Exception):
@@ -158,14 +157,10 @@ class Procfs:
             directory_now, _ = self._path(directory, b"cwd")
         parent = self._parent(stat)
         connection = None
-        if (
-            parent is not None
-            and parent.comm in _SSHD
-            and stat.sid == stat.pid
-            and stat.comm not in _SSHD
-        ):
+        server = login_server(parent.comm) if parent is not None else None
+        if server is not None and stat.sid == stat.pid and stat.comm not in server.programs:
             environment = self._file(directory, b"environ", _ENVIRONMENT_LIMIT)
-            connection = parse_connection(environment or b"")
+            connection = parse_variable(environment or b"", server.variable)
         cgroup = self._file(directory, b"cgroup")
         return Observed(
             time=now(),

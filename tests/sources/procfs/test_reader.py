@@ -23,10 +23,10 @@ from sessiond.sources.procfs.parse import (
     Stat,
     parse_args,
     parse_cgroup,
-    parse_connection,
     parse_stat,
     parse_status,
     parse_tcp,
+    parse_variable,
     split_device,
 )
 from sessiond.sources.procfs.reader import Procfs
@@ -459,13 +459,13 @@ def test_the_connection_is_a_variable_of_the_environment(
     environment: bytes, connection: bytes | None
 ) -> None:
     """The first of that name, wherever it stands."""
-    assert parse_connection(environment) == connection
+    assert parse_variable(environment, b"SSH_CONNECTION") == connection
 
 
 @given(st.binary())
 def test_any_environment_is_searched_safely(environment: bytes) -> None:
     """What is found has no NUL in it."""
-    assert b"\0" not in (parse_connection(environment) or b"")
+    assert b"\0" not in (parse_variable(environment, b"SSH_CONNECTION") or b"")
 
 
 def test_only_the_environment_of_an_sshds_child_is_read(tree: Tree) -> None:
