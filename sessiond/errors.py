@@ -1,22 +1,22 @@
-"""What can go wrong, by whose fault it is; every message is one line a user can act on."""
+"""Errors by their cause, each with its exit code; a message is one line that says what helps."""
 
 import errno
 
-# What a host can be short of, by errno, and what helps.
+# Resources that a host can run out of, by errno, and what helps.
 SHORTAGES = {
     errno.EMFILE: "raise the limit on open files (LimitNOFILE= of the service, or ulimit -n)",
     errno.ENFILE: "raise the host's limit on open files (sysctl fs.file-max)",
     errno.ENOMEM: "give sessiond more memory (MemoryMax= of the service), or free some",
 }
 
-# The exit code of whoever writes to a pipe that nobody reads any more: 128 + SIGPIPE.
+# The exit code after a write to a pipe without a reader: 128 + SIGPIPE.
 READER_GONE = 141
 
 
 class SessiondError(Exception):
-    """The base of all errors that are told to the user as one line, without a traceback.
+    """The base of all errors that the user sees as one line, without a traceback.
 
-    ``exit_code`` is what the command line ends with when the error reaches it.
+    The command line ends with ``exit_code`` when the error reaches it.
     """
 
     exit_code = 1
@@ -67,14 +67,14 @@ class OutputError(SessiondError):
 
 
 class SavedStateError(SessiondError):
-    """What an earlier run has left can't be used; the message goes on after its name."""
+    """The saved state of an earlier run is unusable; the message says why."""
 
 
 class StatusError(SessiondError):
-    """The running daemon could not be asked: it doesn't run, or refuses, or doesn't answer."""
+    """The running daemon gives no status: it doesn't run, refuses, or doesn't answer."""
 
     exit_code = 7
 
 
 class RecordError(SessiondError):
-    """An audit record isn't one: it is counted and set aside, the pipeline goes on."""
+    """An audit record can't be parsed: it is counted and skipped, and the pipeline continues."""

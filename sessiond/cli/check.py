@@ -1,4 +1,4 @@
-"""What this host can and cannot do for sessiond, and what to do about it: one finding a topic."""
+"""``sessiond check``: what this host offers, what it lacks, and what helps; a finding per topic."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _PROCFS_CAPABILITIES: Final = {
 
 
 class HostFinding(NamedTuple):
-    """One topic: ``text`` is what is, ``fix`` what to do about it ("" for nothing)."""
+    """A topic and its state: ``fix`` is what to do about it, "" for nothing."""
 
     level: Level  # "fail": sessiond can't do its main job; "warn": it can, with less
     name: str
@@ -214,7 +214,7 @@ def _locked(status: KernelAuditStatus) -> HostFinding:
 def _owner(status: KernelAuditStatus, host: Host) -> HostFinding:
     topic = "audit-owner"
     if not status.pid:
-        return HostFinding("ok", topic, "nobody is registered as the audit daemon")
+        return HostFinding("ok", topic, "no process is registered as the audit daemon")
     name = process_name(status.pid, host.proc)
     if name is None:
         return HostFinding(
@@ -265,7 +265,7 @@ def _listeners(host: Host) -> Iterator[HostFinding]:
         yield HostFinding("ok", "journald", "doesn't read audit records")
     others = [one for one in found if one not in journald]
     for one in others:
-        who = ", ".join(f"{name} (pid {pid})" for pid, name in one.holders) or "a process unseen"
+        who = ", ".join(f"{name} (pid {pid})" for pid, name in one.holders) or "a hidden process"
         yield HostFinding(
             "ok" if one.holders and all(name == "sessiond" for _, name in one.holders) else "warn",
             "audit-listeners",
@@ -331,7 +331,7 @@ def _procfs(host: Host) -> Iterator[HostFinding]:
 
 
 def _hidepid(host: Host) -> str | None:
-    """Return the option of the /proc mount that hides processes, None if there is none."""
+    """Return the option of the /proc mount that hides processes; None without one."""
     try:
         mounts = (host.proc / "self/mounts").read_text().splitlines()
     except OSError:

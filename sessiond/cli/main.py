@@ -1,4 +1,4 @@
-"""The command line: what users type, what they are told, and the only place that exits.
+"""The command line: arguments, one-line errors, exit codes; the only place that exits.
 
 Each command imports what it needs when it runs, so that ``--help`` and ``--version`` are instant.
 """
@@ -90,7 +90,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Make a standard output that can't be written to (a full disk) an error of one line."""
+    """Turn a standard output that can't be written to (a full disk) into a one-line error."""
     try:
         yield
     except BrokenPipeError:
@@ -102,7 +102,7 @@ def _telling() -> Iterator[None]:
 
 
 def _give_up_output() -> None:
-    """Leave what is still buffered: the interpreter must not try to write it again at its end."""
+    """Drop buffered output, so that the interpreter doesn't try to write it again at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -111,7 +111,7 @@ def _complain(message: str) -> None:
     sys.stderr.write(f"sessiond: {line}\n")
 
 
-# --- what users type -----------------------------------------------------------------------------
+# --- the arguments -----------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose help can have a part that takes imports to make."""
+    """A parser whose help has a part that is made when it is asked for."""
 
     more_help: Callable[[], str] | None = None
 
@@ -312,7 +312,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         loaded = read()
     except errors.ConfigError:
-        # Set by the service manager, which does not start us again after this.
+        # Under the service manager, which does not restart the service after this error.
         if (directory := os.environ.get("RUNTIME_DIRECTORY")) is not None:
             from sessiond.daemon import daemon
 
@@ -320,7 +320,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise
     log.configure("debug" if arguments.debug else loaded.logging.level, loaded.logging.format)
     from sessiond.daemon import (
-        daemon,  # last: a wrong configuration is told without loading all that
+        daemon,  # last: a wrong configuration is reported without loading all of it
     )
 
     return daemon.run(loaded, read)
@@ -468,7 +468,7 @@ def _wanted(loaded: Config) -> RuleSet:
 
 
 def _quiet(arguments: argparse.Namespace) -> None:
-    """Log only what the user must know; commands answer on standard output."""
+    """Log warnings only; a command answers on standard output."""
     from sessiond.system import log
 
     log.configure("debug" if arguments.debug else "warning", "console")

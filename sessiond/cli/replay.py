@@ -1,4 +1,4 @@
-"""Read a log in auditd's format and write the lines that the daemon would have written.
+"""``sessiond replay``: reads a log in auditd's format and writes the daemon's lines for it.
 
 Offline there is no tracer and no /proc: the table is moved by the log alone, and the event's own
 time stamps are the clock, so the same log gives the same lines every time.
@@ -42,7 +42,7 @@ def replay(
     """Feed a log's lines to the pipeline and write what comes out.
 
     ``type_number`` gives the number of a record type's name; ``names``, which the pipeline asks,
-    learns what the log tells. A line that is no record is counted and passed over.
+    learns the names in the log. A line that is no record is counted and skipped.
     """
     outcome = Outcome()
     source = iter(lines)

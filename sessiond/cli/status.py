@@ -1,4 +1,4 @@
-"""How the running daemon is asked for its health and counters, and how the answer is shown.
+"""``sessiond status``: asks the running daemon for its health and counters, shows the answer.
 
 The server answers each connection to its unix socket with one JSON document and closes it. Who
 asks is checked by the kernel's word (SO_PEERCRED, unix(7)), not by the file's permissions alone.
@@ -27,7 +27,7 @@ _MAX_ANSWER = 16 * 2**20  # bytes
 def query(path: Path, timeout: float = 5.0) -> dict[str, Any]:
     """Ask the daemon behind ``path``; ``timeout`` is in seconds, for each step.
 
-    Raises StatusError with what to do when nobody answers, or not us.
+    Raises StatusError, with what to do, when no daemon answers or it refuses.
     """
     try:
         with (

@@ -34,7 +34,7 @@ DEFAULT_PATH = Path("/etc/sessiond.yml")
 _log = structlog.get_logger(__name__)
 
 
-# --- what is declared, as data -------------------------------------------------------------------
+# --- the declarations as data -------------------------------------------------------------------
 
 
 # --- the commented file --------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def _one_line(text: str | None) -> str:
 
 
 def _prepare(section: type[msgspec.Struct], data: object, path: str) -> dict[str, Any]:
-    """Check a section's names; make an empty section {}, and a value's other names ours."""
+    """Check a section's names, turn an empty section into {}, and aliases of values into values."""
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -158,7 +158,7 @@ def _prepare(section: type[msgspec.Struct], data: object, path: str) -> dict[str
 
 
 def _no_such(path: str, name: str, known: list[str]) -> InvalidError:
-    """Say what the user may have meant by a setting that doesn't exist."""
+    """Suggest an existing setting for one that doesn't exist."""
     wrong = "there is no such setting"
     if path in options():
         nested = f"{path.replace('.', ': {')}: ...{'}' * path.count('.')}"

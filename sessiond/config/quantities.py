@@ -61,7 +61,9 @@ class Mode(int):
         if isinstance(value, OctalInt):
             digits = f"{value:o}"
         elif isinstance(value, int) and not isinstance(value, bool):
-            digits = f"{value:d}" if 0 <= value <= 777 else ""  # who writes 640 means 0640
+            digits = (
+                f"{value:d}" if 0 <= value <= 777 else ""
+            )  # 640 in YAML is decimal, and means 0640
         else:
             digits = _text(value).removeprefix("0o")
         if not re.fullmatch(r"0*[0-7]{1,3}", digits):

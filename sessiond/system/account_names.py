@@ -2,7 +2,7 @@
 
 /etc/passwd and /etc/group are parsed here. What isn't in them may be known elsewhere (LDAP, sssd,
 systemd): the name service is asked by a thread of its own, because it can take a second, or hang.
-Until it has answered, the name is None and the number alone is told.
+Until it has answered, the name is None, and the output shows the number alone.
 
 Only the thread that calls ``user``, ``group`` and ``refresh`` changes what is known; questions and
 answers cross over in queues.
@@ -23,7 +23,7 @@ from typing import Final
 from sessiond.text import display
 from sessiond.units import UNSET_ID
 
-# For how many seconds an answer of the name service holds, also "there is none".
+# For how many seconds an answer of the name service is valid, "no such account" included.
 _ANSWER_LIFETIME: Final = 60.0
 # How many questions may wait: with an uid of its own for every process, more would make no sense.
 _MAX_PENDING: Final = 256
@@ -66,7 +66,7 @@ class AccountNames:
         resolve_group: Resolver = lambda gid: grp.getgrgid(gid).gr_name,
         now: float = 0.0,
     ) -> None:
-        """Read the files; ``now`` is in seconds, of the clock that ``refresh`` will be told."""
+        """Read the files; ``now`` is in seconds, of the clock that ``refresh`` is called with."""
         self._users = _Known(root / "passwd")
         self._groups = _Known(root / "group")
         # The hot path is one look-up in these, which never are replaced.
@@ -79,18 +79,18 @@ class AccountNames:
 
     @property
     def failed(self) -> int:
-        """How often the name service failed, which is another thing than knowing nobody."""
+        """How often the name service failed; an unknown number is no failure."""
         return self._worker.failed
 
     def user(self, uid: int) -> str | None:
-        """The user's name; None if there is none, or none known yet."""
+        """The user's name; None for an unknown number, or before an answer has come."""
         try:
             return self._user_names[uid]
         except KeyError:
             return self._ask(self._users, uid, group=False)
 
     def group(self, gid: int) -> str | None:
-        """The group's name; None if there is none, or none known yet."""
+        """The group's name; None for an unknown number, or before an answer has come."""
         try:
             return self._group_names[gid]
         except KeyError:
@@ -109,7 +109,7 @@ class AccountNames:
         self._groups.refresh(now)
 
     def close(self) -> None:
-        """Let the thread end. One that hangs in the name service is not waited for."""
+        """Let the thread end; don't wait for one that hangs in the name service."""
         self._worker.stop()
 
     def _ask(self, known: _Known, number: int, *, group: bool) -> str | None:
@@ -136,7 +136,7 @@ class AccountNames:
 
 
 class NoAccountNames:
-    """Names that nobody wants to know: ``resolve_ids: false``."""
+    """Knows no name: ``resolve_ids: false``."""
 
     unknown = 0
     refused = 0
@@ -158,7 +158,7 @@ class NoAccountNames:
 class _Known:
     """What is known of users, or of groups: ``names`` by number, None where there is none.
 
-    An answer that is too old is ``outdated``: it is still told, for as long again, while the
+    An answer that is too old is ``outdated``: it is still given, for as long again, while the
     question is asked anew, so that a name doesn't come and go.
     """
 
@@ -201,7 +201,7 @@ class _Known:
         del self._answers[number], self.names[number]
 
     def _read(self) -> None:
-        """Read the file if it has changed since; one that isn't there is empty."""
+        """Read the file if it has changed; a missing file counts as empty."""
         try:
             if _version(self._file.stat()) == self._seen:
                 return
@@ -249,7 +249,7 @@ class _Worker:
             try:
                 name = display(os.fsencode(self._resolvers[group](number)))
             except KeyError:
-                pass  # nobody has this number
+                pass  # no account has this number
             except (OSError, ValueError, OverflowError):
                 self.failed += 1
             self.answers.append((group, number, name))

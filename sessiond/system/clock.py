@@ -21,7 +21,7 @@ def boot_time_ns(path: Path) -> int:
     It is what turns times since boot into dates. Clocks are set and slewed while a host runs; the
     start of a process must not change with them, also not with a restart of the daemon. ``path``
     lies in a directory that only the daemon's user and root can write; a file of anyone else's is
-    not believed. Where it can't be written, the log says so, and the next start measures anew.
+    not believed. Where it can't be written, a warning is logged and the next start measures again.
     """
     boot = boot_id()
     saved = _saved_boot_time(path, boot)
@@ -50,7 +50,7 @@ def measure_boot_time(attempts: int = 32) -> int:
 
 
 def _saved_boot_time(path: Path, boot_id: str) -> int | None:
-    """What an earlier start of this boot has written; None if nothing, or nothing to believe."""
+    """Read what an earlier start in this boot wrote; None without a file that can be trusted."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
@@ -83,7 +83,7 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
-# How long, in ns, reading two clocks takes when nothing comes between.
+# How long, in ns, two clock readings take without a pause between them.
 _AT_ONCE: Final = 5_000
 
 
@@ -97,7 +97,7 @@ def wall_offset() -> int:
         measured.append((took, wall - before - took // 2))
         if took < _AT_ONCE:
             break
-    # Between two readings we may have had to wait for a processor: the fastest is the best.
+    # The scheduler may have paused us between two readings: the fastest pair is the best.
     return min(measured)[1]
 
 

@@ -1,8 +1,8 @@
-"""Opens directories and files that nobody else can swap for others.
+"""Opens directories and files that other users can't swap for their own.
 
-Whoever may write into a directory may put a symbolic link, a hard link or a FIFO where a daemon
+A user who can write into a directory can put a symbolic link, a hard link or a FIFO where a daemon
 expects its file, and so make it write elsewhere. So every directory on the way is checked, and
-opened by descriptor: what was checked is what is used.
+opened by descriptor: the object that was checked is the object that is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAXSYMLINKS = 40  # as the kernel: MAXSYMLINKS in include/linux/namei.h
 
 
 def trusted_users(owner: int | None = None) -> frozenset[int]:
-    """Return the uids whose files are taken as our own: root, ourselves and ``owner``."""
+    """Return the uids whose files are trusted: root, our own and ``owner``."""
     return frozenset({0, os.geteuid()} | ({owner} if owner is not None else set()))
 
 
@@ -29,12 +29,12 @@ def open_directory(path: str, *, trusted: Collection[int]) -> int:
     """Open the directory at the absolute ``path`` and return its descriptor.
 
     Every directory on the way, and the owner of every symbolic link, must be one of ``trusted``
-    (uids). Nobody else may write into any of them; a sticky directory like /tmp may be on the
-    way, because there nobody can rename or remove what is not theirs. Groups may write only into
+    (uids). Other users may not write into any of them; a sticky directory like /tmp may be on the
+    way, because users can't rename or remove files of others in it. Groups may write only into
     directories above the last one that belong to root, which is how some distributions have
     /var/log.
 
-    Raises OutputError when someone else could swap what the path leads to, OSError when it can't
+    Raises OutputError when another user could swap the target of the path, OSError when it can't
     be opened.
     """
     if not path.startswith("/"):
@@ -118,7 +118,7 @@ def open_file(
 def read_file(path: Path, limit: int) -> bytes:
     """Read a small file that this program has written, ``limit`` bytes of it at the most.
 
-    Raises OutputError when it could be somebody else's work, OSError when it can't be read.
+    Raises OutputError when another user could have written it, OSError when it can't be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -129,7 +129,7 @@ def read_file(path: Path, limit: int) -> bytes:
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:
     """Write a small file as a whole or not at all, whatever stands in its place.
 
-    Raises OutputError when others could swap what is written, OSError when it can't be written.
+    Raises OutputError when another user could swap the file, OSError when it can't be written.
     """
     directory = open_directory(str(path.parent), trusted=trusted_users())
     try:

@@ -1,4 +1,4 @@
-"""What this host is: ECS's ``host``, read once at the start, and when it was booted."""
+"""The facts of this host for ECS's ``host``, read once at the start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAC: Final = re.compile(r"(?!00(?::00)*\Z)[0-9a-f]{2}(?::[0-9a-f]{2}){5,}")
 
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
-# os-release(5) has ID and what it is like; ECS wants one word for the whole family.
+# os-release(5) has ID and ID_LIKE; ECS wants one word for the family.
 _FAMILIES: Final = {
     "debian": "debian",
     "ubuntu": "debian",
@@ -136,7 +136,7 @@ def read_interfaces() -> list[Interface]:
 def facts(
     root: Path = Path("/"), *, interfaces: Callable[[], Iterable[Interface]] = read_interfaces
 ) -> HostFacts:
-    """Read what the host is from the files below ``root``; call again for its addresses of then.
+    """Read the facts of the host from the files below ``root``; call again for new addresses.
 
     Raises OSError where /proc isn't there.
 
@@ -182,7 +182,7 @@ def parse_os_release(text: str) -> dict[str, str]:
 
 
 def _text(path: Path) -> str | None:
-    """The content of a small file, None if there is none."""
+    """The content of a small file; None if it is empty or can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="backslashreplace").strip() or None
     except OSError:
@@ -192,7 +192,7 @@ def _text(path: Path) -> str | None:
 def _machine_id(root: Path) -> str | None:
     for place in ("etc/machine-id", "var/lib/dbus/machine-id", "sys/class/dmi/id/product_uuid"):
         found = (_text(root / place) or "").lower().replace("-", "")
-        # "uninitialized" stands there in a first boot; some firmware has nothing but zeros.
+        # The file says "uninitialized" in a first boot; the UUID of some firmware is all zeros.
         if _MACHINE_ID.fullmatch(found) and found.strip("0f"):
             return found
     return None

@@ -60,7 +60,7 @@ def configure(level: str = "info", style: str = "auto") -> None:
 
 
 class _Sink:
-    """The end of structlog's chain: what the last processor made is written already."""
+    """The end of structlog's chain: the last processor has written the line already."""
 
     def __init__(self, *_names: object) -> None:
         pass
@@ -99,7 +99,7 @@ def _value(value: object) -> str:
 
 
 def _add_exception(_logger: object, _method: str, fields: Fields) -> Fields:
-    """Turn exc_info into text; structlog's own processor, but only where there is one."""
+    """Turn exc_info, if the event has one, into text by structlog's own processor."""
     if "exc_info" in fields:
         return structlog.processors.format_exc_info(None, "", fields)
     return fields
@@ -143,7 +143,7 @@ def _to_journal(_logger: object, _method: str, fields: Fields) -> Fields:
 
 
 def _print(line: str) -> None:
-    """Write a line to standard error; nobody there to read it is no reason to stop."""
+    """Write a line to standard error; a closed standard error is no reason to stop."""
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -156,9 +156,9 @@ class _Log(Protocol):
 
 
 class Throttle:
-    """Tells the same thing at most once per ``interval`` seconds, and then how often it was.
+    """Logs the same event at most once per ``interval`` seconds, with the number of repetitions.
 
-    ``clock`` gives seconds and never goes back. What is told is an event name with fields; events
+    ``clock`` gives seconds and never goes back. A warning is an event name with fields; events
     of the same name and ``key`` count as the same thing.
     """
 
@@ -170,7 +170,7 @@ class Throttle:
         self._suppressed: dict[tuple[str, str], int] = {}
 
     def warning(self, event: str, key: str = "", **fields: object) -> None:
-        """Log a warning, or count it when it was told less than an interval ago."""
+        """Log a warning, or count it if the same one was logged less than an interval ago."""
         what, now = (event, key), self._clock()
         if what in self._told and now - self._told[what] < self._interval:
             self._suppressed[what] = self._suppressed.get(what, 0) + 1
@@ -185,7 +185,7 @@ class Throttle:
         self._log.log(logging.WARNING, event, **fields)
 
     def flush(self) -> None:
-        """Tell what was suppressed and didn't come again within the interval, or at the end."""
+        """Log the counts of suppressed events that did not recur within the interval."""
         now = self._clock()
         for what in [w for w in self._suppressed if now - self._told[w] >= self._interval]:
             self._told[what] = now

@@ -23,7 +23,7 @@ _PARTS: Final = (
 def import_parts(parts: Iterable[str]) -> None:
     """Import modules of the package, but not what the package itself imports.
 
-    Where that can't be, nothing is imported: whoever needs the package gets the whole of it.
+    Where that fails, nothing is imported here, and the importer gets the whole package.
     """
     spec = importlib.util.find_spec("pyroute2")
     if spec is None or "pyroute2" in sys.modules:
@@ -33,7 +33,7 @@ def import_parts(parts: Iterable[str]) -> None:
         for part in parts:
             importlib.import_module(part)
     except ImportError:
-        # A version whose parts need the whole.
+        # The parts of this version need the whole package.
         for name in [each for each in sys.modules if each.partition(".")[0] == "pyroute2"]:
             del sys.modules[name]
 

@@ -1,4 +1,4 @@
-"""What this process may do and where it stands: capabilities and namespaces, read from procfs."""
+"""Capabilities and namespaces of this process, read from procfs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _INITIAL: Final = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 
 
 class Namespaces(NamedTuple):
-    """Whether this process is in the host's initial namespaces; None where that can't be told."""
+    """Whether this process is in the host's initial namespaces; None if unknown."""
 
     pid: bool | None
     user: bool | None

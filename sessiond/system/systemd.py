@@ -1,6 +1,6 @@
 """The service manager: readiness, status lines, the watchdog and the descriptor store.
 
-Everything here is a no-op where nobody listens on $NOTIFY_SOCKET. See sd_notify(3),
+Without a listener on $NOTIFY_SOCKET every function is a no-op. See sd_notify(3),
 sd_watchdog_enabled(3) and sd_listen_fds(3).
 """
 
@@ -15,9 +15,9 @@ import time
 
 from systemd import daemon
 
-# How long, in seconds, the manager may take to answer. Longer, and a stop would not end in time.
+# How long, in seconds, the manager may take to answer, so that a stop still ends in time.
 _ANSWER_TIMEOUT = 5.0
-# How long, in seconds, a message may wait for those before it to be read.
+# How long, in seconds, a message may wait until the manager has read earlier ones.
 _SEND_TIMEOUT = 0.2
 
 
@@ -43,7 +43,7 @@ def watchdog() -> None:
 
 
 def watchdog_interval() -> float | None:
-    """How often, in seconds, ``watchdog`` should be called; None where nobody watches."""
+    """How often, in seconds, to call ``watchdog``; None without a watchdog."""
     pid = os.environ.get("WATCHDOG_PID")
     interval = os.environ.get("WATCHDOG_USEC", "")
     if not interval.isdigit() or (pid is not None and pid != str(os.getpid())):
@@ -58,12 +58,12 @@ def store(name: str, descriptor: int) -> bool:
 
 
 def remove_stored(name: str) -> None:
-    """Take what is stored under ``name`` out of the manager's store."""
+    """Remove the descriptors stored under ``name`` from the manager's store."""
     _send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 
 def barrier() -> None:
-    """Wait until the manager has done what it was told before, see sd_notify_barrier(3)."""
+    """Wait until the manager has processed all earlier messages, see sd_notify_barrier(3)."""
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     try:
         told = _send("BARRIER=1", theirs)
@@ -79,11 +79,11 @@ def barrier() -> None:
 
 
 def will_start_again() -> bool:
-    """Tell whether the manager starts us again once we have ended, and keeps its store until then.
+    """Tell whether the manager restarts this service after its end and keeps the store until then.
 
-    It does unless a job stops us for good: ``systemctl restart`` is a job of its own, an automatic
+    It does unless a stop job is queued: ``systemctl restart`` is a job of its own, an automatic
     restart has none. The unit asks for this by telling its name in $SESSIOND_UNIT. Where the
-    manager does not answer we stop for good: a gap is better than rules that nobody takes away.
+    manager does not answer, the service stops for good: a gap is better than rules left behind.
     """
     unit, address = os.environ.get("SESSIOND_UNIT"), os.environ.get("NOTIFY_SOCKET", "")
     if not unit or not address:
@@ -107,7 +107,7 @@ def stored() -> dict[str, list[int]]:
 
 
 def _send(message: str, *descriptors: int) -> bool:
-    # A manager that is gone, or doesn't read, is no reason to stop or to wait.
+    # A manager that is gone or doesn't read must not stop or delay the daemon.
     with contextlib.suppress(OSError):
         return _reads() and bool(daemon.notify(message, fds=list(descriptors)))
     return False

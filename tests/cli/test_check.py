@@ -289,7 +289,7 @@ def test_listener_on_this_host_is_found(audit_state: object) -> None:
 def test_a_user_without_privileges_is_told_what_is_missing(audit_state: object) -> None:
     """On the real host as nobody, the first failure is the missing capability."""
     script = (
-        "from sessiond import check\n"
+        "from sessiond.cli import check\n"
         "findings = check.report()\n"
         "print(check.render(findings))\n"
         "exit(check.exit_code(findings))"
