@@ -1,4 +1,4 @@
-"""Lines of auditd's log: what stands before a record, and the names behind it (ENRICHED)."""
+"""Lines of auditd's log: the prefix before a record, and the names behind it (ENRICHED)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class EnrichedNames:
     _MAX_SEEN = 65_536
 
     def __init__(self) -> None:
-        """Know nobody yet."""
+        """Start without a name."""
         self._users: dict[int, str] = {}
         self._groups: dict[int, str] = {}
         self._seen: set[bytes] = set()
 
     def user(self, uid: int) -> str | None:
-        """The name of a user id, if the log has told it by now."""
+        """The name of a user id, if a line so far has given it."""
         return self._users.get(uid)
 
     def group(self, gid: int) -> str | None:
-        """The name of a group id, if the log has told it by now."""
+        """The name of a group id, if a line so far has given it."""
         return self._groups.get(gid)
 
     def learn(self, text: bytes, names: bytes) -> None:

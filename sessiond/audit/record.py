@@ -86,7 +86,7 @@ _SYSCALL: Final = re.compile(
 
 
 class Call(NamedTuple):
-    """The head of a SYSCALL record: what was called, by whom. Values as written; b"" for none."""
+    """The head of a SYSCALL record: the call and its caller. Values as written; b"" for none."""
 
     arch: bytes
     syscall: bytes

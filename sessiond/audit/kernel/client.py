@@ -114,11 +114,11 @@ class Counters(msgspec.Struct):
     """What the data socket went through since this process has it."""
 
     received: int = 0  # records handed out
-    congested: int = 0  # times ENOBUFS was told: multicast lost records, unicast only waited
+    congested: int = 0  # times of ENOBUFS: multicast lost records, unicast only waited
     truncated: int = 0  # records longer than the longest that audit makes
     forged: int = 0  # datagrams that did not come from the kernel; never handed out
     pings: int = 0  # another process tried to register
-    config_changes: int = 0  # records that say that somebody, or we, changed something
+    config_changes: int = 0  # CONFIG_CHANGE records, those of our own changes included
 
 
 class _Message(nlmsg):  # type: ignore[misc]
@@ -130,7 +130,7 @@ class _Message(nlmsg):  # type: ignore[misc]
 class AuditClient:
     """One connection to the kernel's audit subsystem; make it with ``open``.
 
-    ``multicast`` tells which of the two ways it reads; ``receive_buffer`` is the size reached, in
+    ``multicast`` says which of the two ways it reads; ``receive_buffer`` is the size reached, in
     bytes as the kernel counts them (a record takes about 1 to 2 KiB of it).
     """
 
@@ -168,7 +168,7 @@ class AuditClient:
         Unicast receives nothing until ``register``. Multicast receives from now on.
         ``memory`` is what a BatchReader reads into.
         ``receive_buffer`` (bytes) is forced with CAP_NET_ADMIN, otherwise cut at
-        net.core.rmem_max; the attribute of the same name tells what was reached.
+        net.core.rmem_max; the attribute of the same name is the size reached.
         Raises AuditUnavailableError when the kernel has no audit, when CAP_AUDIT_READ is missing
         for multicast, or when multicast could never receive in this network namespace.
         """
@@ -208,7 +208,7 @@ class AuditClient:
 
     @property
     def pinged_by(self) -> str:
-        """Who last tried to register as the audit daemon, in words."""
+        """The process that last tried to register as the audit daemon, in words."""
         name = process_name(self._pinged_by) or "a process that has ended"
         return f"{name} (pid {self._pinged_by})"
 
@@ -292,7 +292,7 @@ class AuditClient:
                 messages = self._reader.read()
                 break
             except OSError as error:
-                # Told once for each time that the buffer was full; what is in it can be read.
+                # Comes once each time that the buffer was full; its content can still be read.
                 if error.errno != errno.ENOBUFS:
                     raise
                 self.counters.congested += 1
@@ -331,7 +331,7 @@ class AuditClient:
             answer = self._registration_answer()
             if answer == 0 or (answer is None and self.status().pid == os.getpid()):
                 return "registered"
-            # The kernel pings who is registered; the ping came to us if that is this very socket.
+            # The kernel pings the registered socket: a ping that arrives here proves it is ours.
             if answer == -errno.EEXIST and self._pinged_by == os.getpid():
                 self.counters.pings -= 1  # it was ours
                 return "adopted"
@@ -413,7 +413,7 @@ class AuditClient:
     def delete_rule(self, rule: bytes) -> None:
         """Delete one rule (struct audit_rule_data). AuditRequestError; ENOENT: it isn't loaded.
 
-        Takes 10 to 25 ms, for the kernel waits until nobody uses the rule any more: read records
+        Takes 10 to 25 ms, for the kernel waits until no CPU uses the rule any more: read records
         between two of them.
         """
         self._request(_DEL_RULE, as_listed(rule), "delete an audit rule")
@@ -521,7 +521,7 @@ def _socket(adopted_fd: int | None) -> socket.socket:
 
 
 def _grow(data: socket.socket, size: int) -> None:
-    """Ask for a receive buffer of ``size`` bytes; the kernel doubles what it is told."""
+    """Ask for a receive buffer of ``size`` bytes; the kernel doubles the number."""
     try:
         data.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size // 2)
     except PermissionError:

@@ -1,6 +1,6 @@
-"""Our hold on the kernel's audit subsystem: claimed, watched, and given back as it was found.
+"""The kernel's audit subsystem while sessiond uses it: claimed, changed, and given back.
 
-What we change is written down before it is changed (``audit.json`` in the runtime directory), so
+Every change is written down before it is made (``audit.json`` in the runtime directory), so
 that a start after a crash knows which rules are ours and what the settings were before us.
 """
 
@@ -28,7 +28,7 @@ from sessiond.system.files import read_file, replace_file
 from sessiond.system.proc import process_name
 
 _LOCKED: Final = 2
-# Of the ledger, in bytes: a rule has 1 to 10 KiB, and who has more than thousands of them is lost.
+# Of the saved state, in bytes: room for thousands of rules of 1 to 10 KiB each.
 _MAX_STATE: Final = 64 << 20
 
 
@@ -60,12 +60,12 @@ class AuditController:
 
     @property
     def role(self) -> Literal["unicast", "multicast"]:
-        """How we read."""
+        """How records are read: "unicast" or "multicast"."""
         return "multicast" if self.client.multicast else "unicast"
 
     @property
     def loaded(self) -> list[LoadedRule]:
-        """The kernel's rules, whoever loaded them; none when we are not allowed to ask."""
+        """All rules in the kernel; none without the permission to list them."""
         try:
             return [LoadedRule(data) for data in self.client.list_rules()]
         except AuditRequestError:
@@ -199,7 +199,7 @@ class AuditController:
         self.load(wanted)
 
     def give_way(self, settings: AuditdSettings) -> None:
-        """Go on as a listener beside the daemon that has taken our place; ours stays with us.
+        """Continue as a listener beside the daemon that replaced this one; our own state is kept.
 
         What the old socket still holds is kept for ``receive``. Raises AuditUnavailableError.
         """
@@ -214,7 +214,7 @@ class AuditController:
         # gap: with both at once every record would come twice.
         self._replace(AuditClient.open(receive_buffer=settings.receive_buffer))
         try:
-            # Who was the audit daemon before gives back at the end what it found at first.
+            # A daemon that was the audit daemon before restores at the end what it found at first.
             if not self._state.ours:
                 self._state = AuditState.capture(self.client)
             self._claim_unicast(settings, wanted)
@@ -253,9 +253,9 @@ class AuditController:
         return enabled
 
     def load(self, wanted: RuleSet) -> None:
-        """Make the kernel's rules those wanted: add what is missing, take away what only we want.
+        """Make the kernel's rules those wanted: add missing ones, delete our own unwanted ones.
 
-        Rules of others stay. What the kernel refuses is told in ``refused``; the rest is loaded.
+        Rules of others stay. Rules that the kernel refuses are in ``refused``; the rest is loaded.
         Raises AuditRequestError when the rules can't even be listed.
         """
         # The rule about ourselves is not part of the plan: where it goes first, all others would
@@ -310,7 +310,7 @@ class AuditController:
         try:
             self.client.delete_rule(data)
         except AuditRequestError as error:
-            # Gone already: someone else took it away.
+            # Another program has deleted it already.
             if error.code != errno.ENOENT:
                 raise
 
@@ -335,7 +335,7 @@ class AuditController:
         return len(missing)
 
     def release(self, *, keep_rules: bool) -> list[str]:
-        """Take our rules away and put the settings back; what had to stay is told.
+        """Delete our rules and restore the settings; return what had to stay.
 
         Records that were on their way can still be received from the client afterwards.
         """
@@ -358,10 +358,10 @@ class AuditController:
 
 
 def clear_away(ledger: Path, boot_id: str, adopted_fd: int | None = None) -> list[str]:
-    """Undo what a run that crashed has left, when we can't start; return in words what was done.
+    """Undo what a crashed run left when this one can't start; return in words what was done.
 
-    Nobody would read the records of its rules. While the audit daemon is a living process nothing
-    is touched: the rules may be in use. ``adopted_fd`` is the audit socket of that run, if the
+    Its rules would make records without a reader. While the audit daemon is a process that lives,
+    nothing is touched: the rules may be in use. ``adopted_fd`` is that run's audit socket, if the
     service manager kept it. Raises AuditUnavailableError.
     """
     if not ledger.exists():

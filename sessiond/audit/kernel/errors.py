@@ -1,4 +1,4 @@
-"""Why the kernel refuses an audit request, in words, and what would help."""
+"""The reasons why the kernel refuses an audit request, in words, and what helps."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _READLOG_MASK: Final = 0x1
 
 
 class Listener(NamedTuple):
-    """A socket in the audit multicast group, and who holds it as far as can be seen."""
+    """A socket in the audit multicast group, and the processes that visibly hold it."""
 
     inode: int
     drops: int  # records it lost because it read too slowly
@@ -23,7 +23,7 @@ class Listener(NamedTuple):
 
 
 def listeners(proc: Path = PROC) -> list[Listener] | None:
-    """Return who has joined the audit multicast group in this network namespace.
+    """Return the sockets in the audit multicast group of this network namespace.
 
     None when PROC/net/netlink can't be read. Source: net/netlink/af_netlink.c,
     netlink_native_seq_show. Holders are found by their descriptors, as far as those may be read.

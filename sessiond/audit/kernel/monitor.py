@@ -1,7 +1,7 @@
-"""Holds the kernel's audit state against what we made of it, while we run.
+"""Compares the kernel's audit state with what sessiond made of it, and repairs it.
 
 Everything is compared with what the kernel lists, and only what differs is put back: nothing is
-added blindly, so there is no flood of CONFIG_CHANGE records, and no fight with someone who insists.
+added blindly. CONFIG_CHANGE records don't flood, and a program that insists is not fought.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _MEANING: Final = {
 
 
 class AuditDrift(NamedTuple):
-    """What isn't as we left it: ``what`` names it in a word or two, ``reason`` tells it.
+    """A difference from the expected state: ``what`` names it briefly, ``reason`` describes it.
 
-    ``repairable`` says whether we can put it back.
+    ``repairable`` says whether ``repair`` can put it back.
     """
 
     what: str
@@ -45,7 +45,7 @@ class AuditDrift(NamedTuple):
 
 
 class AuditMonitor:
-    """Finds what somebody else has changed, and puts it back when told to."""
+    """Finds changes that other programs made, and puts them back when asked to."""
 
     def __init__(self, session: AuditController, settings: AuditdSettings) -> None:
         """Take a claimed session and the settings it was claimed with."""
@@ -54,8 +54,8 @@ class AuditMonitor:
         self._repairs: defaultdict[str, deque[float]] = defaultdict(deque)
         self._listing: list[bytes] | None = None
         self._missing: list[bytes] = []
-        self._hidden = False  # a rule keeps the records of changes from us
-        self._blind = False  # whether they could not reach us when we looked last
+        self._hidden = False  # a rule suppresses the records of changes
+        self._blind = False  # whether it did so at the last check
         self._changes = 0
         self._list_at = 0.0
         self._had_owner = session.client.multicast and session.client.status().pid != 0
@@ -64,7 +64,7 @@ class AuditMonitor:
         """Return what differs, by the kernel's ``status``, at ``now`` (monotonic seconds).
 
         ``lost`` says that records were lost since the last time: a change of the rules may have
-        been among them. Raises AuditRequestError when the kernel doesn't tell.
+        been among them. Raises AuditRequestError when the kernel doesn't answer.
         """
         if self._session.client.multicast:
             return self._beside(status)
@@ -83,8 +83,8 @@ class AuditMonitor:
         if locked and self._session.expected.get("enabled") != LOCKED:
             reason = "somebody locked the audit configuration until reboot (-e 2)"
             findings.append(AuditDrift("audit lock", reason, repairable=False))
-        # Who changes rules while auditing is off leaves no record (kernel/auditfilter.c,
-        # audit_log_rule_change), and what another daemon is sent we don't see.
+        # A change of rules while auditing is off leaves no record (kernel/auditfilter.c,
+        # audit_log_rule_change), and records sent to another daemon don't arrive here.
         blind = not status.enabled or status.pid != self._session.owner
         missing = self._missing_rules(now, unsure=blind or self._blind or lost)
         self._blind = blind
@@ -136,7 +136,7 @@ class AuditMonitor:
         return AuditDrift("audit owner", reason, self._settings.socket_type == "auto")
 
     def _beside(self, status: KernelAuditStatus) -> list[AuditDrift]:
-        """Look at what another audit daemon has, which we only listen beside."""
+        """Check the audit daemon that this process listens beside."""
         findings = []
         if status.enabled == 0:
             reason = "auditing is switched off; it is another daemon's to switch on"

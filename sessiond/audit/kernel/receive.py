@@ -57,7 +57,7 @@ _recvmmsg.argtypes = (
 _recvmmsg.restype = ctypes.c_int
 
 # A sockaddr_nl with nl_pid 0: the kernel. Anyone with CAP_NET_ADMIN can send to a netlink socket,
-# and only this address tells a kernel's message from such a one. Group bits follow (multicast).
+# and only this address distinguishes the kernel's messages. Group bits follow (multicast).
 _KERNEL: Final = struct.pack("=HHI", socket.AF_NETLINK, 0, 0)
 _NAME: Final = 12
 _WORD: Final = 4
@@ -153,7 +153,7 @@ class BatchReader:
         The payload ends where the datagram ends: audit's nlmsg_len leaves out the header in some
         messages and counts it in others (kernel/audit.c, kauditd_send_multicast_skb).
         Raises OSError, in particular ENOBUFS when the receive buffer was full meanwhile: that is
-        told once, and what is in the buffer is still there to be read.
+        reported once, and the content of the buffer can still be read.
         """
         # Of what is in the memory then, only a batch of now counts.
         self._lengths[: self._filled] = _NO_LENGTHS[: self._filled]

@@ -1,4 +1,4 @@
-"""What sessiond changes of the kernel's audit settings, and what must be given back."""
+"""The kernel's audit settings: which sessiond changes, and what it restores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sessiond.config.schema import AuditdSettings
 
 
 class AuditState(msgspec.Struct):
-    """What the kernel's audit settings were before us, and what we made of them.
+    """The kernel's audit settings as found, and the values that sessiond set.
 
     It can be kept in a file: a start after a crash then restores what the first start found.
     """
@@ -26,7 +26,7 @@ class AuditState(msgspec.Struct):
         return cls(client.status())
 
     def apply(self, client: AuditClient, **settings: int) -> None:
-        """Set those settings that differ, and remember that we did; names as in AuditClient.set."""
+        """Set those settings that differ and remember them; names as in AuditClient.set."""
         now = client.status()
         for name, value in settings.items():
             if getattr(now, name) != value:
@@ -37,7 +37,7 @@ class AuditState(msgspec.Struct):
     def restore(self, client: AuditClient) -> list[str]:
         """Put back what was found, then let the kernel send the rest and give up the registration.
 
-        A setting that someone else has changed since stays as it is; the lines returned say so.
+        A setting that another program has changed since stays as it is; the returned lines say so.
         Auditing is switched off first: enabled without a registered daemon, the kernel writes
         every record to its log instead. Call ``receive`` until it is empty afterwards.
         """
@@ -64,20 +64,20 @@ _FAILURE_MODES: Final = {"silent": 0, "log": 1, "panic": 2}
 
 
 class SavedAuditState(msgspec.Struct):
-    """What we changed: enough to undo it after a crash. Valid within one boot."""
+    """The changes of a run: enough to undo them after a crash. Valid within one boot."""
 
     boot_id: str
     found: KernelAuditStatus
     ours: dict[str, int]
     rules: list[bytes]
-    about_us: list[bytes] = []  # those of the rules that leave out what we do ourselves
+    about_us: list[bytes] = []  # those of the rules that exclude sessiond itself
 
 
 def limits(settings: AuditdSettings, wanted: RuleSet) -> dict[str, int]:
     """The kernel's settings by name: the configuration's, over them those of the rule files."""
     wait = settings.backlog_wait_time
     if settings.backpressure_strategy in ("kernel", "both", "auto"):
-        wait = 0  # never make the host's processes wait for us
+        wait = 0  # the host's processes never wait for sessiond
     values = {
         "failure": _FAILURE_MODES[settings.failure_mode],
         "backlog_limit": settings.backlog_limit,

@@ -207,7 +207,7 @@ def canonical(data: bytes) -> bytes:
 
 
 def hides(data: bytes, record_type: int) -> bool:
-    """Tell whether a rule may keep records of a type from everybody, its other fields aside.
+    """Tell whether a rule may suppress all records of a type, its other fields aside.
 
     It is one of the exclude list; which records its ``msgtype`` leaves alone is certain only where
     that is compared for equality.

@@ -88,7 +88,7 @@ _STATE: Final = (
 
 @cache
 def _library() -> ctypes.CDLL:
-    """Load the library, quietly: what is wrong is told by return codes, never on stderr."""
+    """Load the library, quietly: errors are return codes, never lines on stderr."""
     try:
         library = ctypes.CDLL("libaudit.so.1", use_errno=True)
         for name, (result, arguments) in _FUNCTIONS.items():

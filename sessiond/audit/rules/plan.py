@@ -1,4 +1,4 @@
-"""What must be added and deleted in the kernel so that the wanted rules are loaded."""
+"""The plan that loads the wanted rules: which to add to the kernel and which to delete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sessiond.errors import RuleError
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the wanted rules come into the kernel, and which of the kernel's are ours.
+    """The steps that load the wanted rules, and whose the kernel's rules are.
 
     ``remove`` comes first (a rule that is in the wrong place is in both), as canonical bytes for
     AUDIT_DEL_RULE; then ``add``, in order. ``ours`` are our rules that stay, ``foreign`` all rules

@@ -6,7 +6,7 @@ continuation, comments on lines of their own. libaudit compiles each field. A ru
 the kernel would refuse raises RuleError, with a reason that names the way out.
 
 It differs from auditctl where that guards the host: ``-d``, ``-W`` and ``-D`` work on what this
-text adds, never on rules that someone else loaded; and options that ask auditctl for something to
+text adds, never on rules that other programs loaded; and options that ask auditctl for something to
 be done at once (``-m``, ``--signal``) are refused.
 """
 
@@ -102,7 +102,7 @@ class RuleSet:
         return len(self.rules)
 
 
-# --- what to load, what to remove, whose a rule is ------------------------------------------------
+# --- the rules to load and their owner ------------------------------------------------
 
 
 NO_RULES: Final = (
