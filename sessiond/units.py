@@ -1,8 +1,17 @@
-"""Units of time in ns, and the number that stands for "no id"."""
+"""Types and units of time, and the number that stands for "no id".
+
+Four clocks meet in the daemon. A function that takes one of these types refuses the others: mypy
+tells a time since boot in ns from the stamp of an audit record in ms.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NewType
+
+BootTime = NewType("BootTime", int)  # ns of CLOCK_BOOTTIME: process events, table, pipeline
+AuditStamp = NewType("AuditStamp", int)  # ms since the epoch: the stamp of an audit record
+Monotonic = NewType("Monotonic", float)  # s of CLOCK_MONOTONIC: deadlines of daemon and outputs
+WallTime = NewType("WallTime", float)  # s since the epoch: what people are shown
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000

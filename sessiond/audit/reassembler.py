@@ -22,6 +22,7 @@ from sessiond.audit.record import (
     syscall_fields,
 )
 from sessiond.errors import RecordError
+from sessiond.units import AuditStamp
 
 ANOM_ABEND: Final = 1701
 
@@ -36,7 +37,7 @@ class AuditEvent:
 
     __slots__ = ("_call", "_syscall", "complete", "opened", "records", "serial", "time")
 
-    def __init__(self, time: int, serial: int, opened: int) -> None:
+    def __init__(self, time: AuditStamp, serial: int, opened: int) -> None:
         """Open an event at the assembler's time ``opened``."""
         self.time = time
         self.serial = serial

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from sessiond.errors import RecordError
+from sessiond.units import AuditStamp
 
 SYSCALL = 1300
 PATH = 1302
@@ -43,7 +44,7 @@ class Record(NamedTuple):
     text: bytes
 
 
-def parse_stamp(payload: bytes) -> tuple[int, int, int]:
+def parse_stamp(payload: bytes) -> tuple[AuditStamp, int, int]:
     """Return (time in ms since the epoch, serial, where the text begins).
 
     The time is a coarse clock's value at the syscall's entry; it and the serial are the same in all
@@ -53,7 +54,8 @@ def parse_stamp(payload: bytes) -> tuple[int, int, int]:
     if match is None:
         raise RecordError(f"no audit stamp in {payload[:40]!r}")
     seconds, fraction, serial = match.groups()
-    return int(seconds) * 1000 + int(fraction.ljust(3, b"0")), int(serial), match.end()
+    stamp = AuditStamp(int(seconds) * 1000 + int(fraction.ljust(3, b"0")))
+    return stamp, int(serial), match.end()
 
 
 def fields(text: bytes) -> dict[str, bytes]:

@@ -40,6 +40,7 @@ from sessiond.system import log as logs
 from sessiond.system.clock import boot_id, now
 from sessiond.system.files import open_directory, trusted_users
 from sessiond.system.proc import PROC
+from sessiond.units import Monotonic
 
 # Seconds between two looks at the kernel's counters and settings, and at the outputs.
 WATCH: Final = 1.0
@@ -328,7 +329,7 @@ class Daemon:
         """Look at the kernel, at ourselves and at the outputs."""
         time_now = now()
         client = self._audit.client
-        self._monitor.look(time_now, time.monotonic())
+        self._monitor.look(time_now, Monotonic(time.monotonic()))
         if self._audit.client is not client:
             self._loop.wake()
             self._store.keep_audit(self._audit.client)

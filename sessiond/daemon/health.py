@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from sessiond.pipeline.pipeline import Pipeline
+from sessiond.units import BootTime
 
 log = structlog.get_logger()
 
@@ -28,7 +29,7 @@ class Health:
         self,
         what: str,
         reason: str,
-        time: int,
+        time: BootTime,
         *,
         details: Mapping[str, Any] | None = None,
         window: tuple[int, int] | None = None,
@@ -44,7 +45,7 @@ class Health:
         log.warning("degraded", what=what, reason=reason, **more)
         self._tell("sessiond-degraded", what, reason, time, more, window)
 
-    def recovered(self, what: str, time: int, reason: str = "") -> None:
+    def recovered(self, what: str, time: BootTime, reason: str = "") -> None:
         """Note that ``what`` is well again, if it was not; ``reason`` tells why."""
         before = self.problems.pop(what, None)
         if before is None:
@@ -66,7 +67,7 @@ class Health:
         action: str,
         what: str,
         reason: str,
-        time: int,
+        time: BootTime,
         details: dict[str, Any],
         window: tuple[int, int] | None,
     ) -> None:

@@ -18,6 +18,7 @@ from sessiond.daemon.self_test import SelfTest
 from sessiond.errors import AuditUnavailableError
 from sessiond.pipeline.pipeline import ConfigChange, Pipeline
 from sessiond.system import log as logs
+from sessiond.units import BootTime, Monotonic
 
 # How long, in seconds, a loss or congestion counts as a problem after it was last seen.
 LASTING: Final = 5.0
@@ -29,7 +30,12 @@ class Monitor:
     """Watches the kernel's side for one pipeline; ``look`` is to be called once a second."""
 
     def __init__(
-        self, config: Config, audit: AuditController, pipeline: Pipeline, health: Health, time: int
+        self,
+        config: Config,
+        audit: AuditController,
+        pipeline: Pipeline,
+        health: Health,
+        time: BootTime,
     ) -> None:
         """Take everything as it is at ``time`` (ns since boot): what differs later is news."""
         self.canary = SelfTest(
@@ -60,7 +66,7 @@ class Monitor:
         self.canary.timeout = config.canary.timeout
         self.canary.forget()
 
-    def look(self, time: int, clock: float) -> None:
+    def look(self, time: BootTime, clock: Monotonic) -> None:
         """Look at everything; ``time`` is in ns since boot, ``clock`` in monotonic seconds."""
         try:
             status = self._audit.client.status()
@@ -83,7 +89,7 @@ class Monitor:
 
     # Counters
 
-    def _losses(self, status: KernelAuditStatus, time: int, clock: float) -> bool:
+    def _losses(self, status: KernelAuditStatus, time: BootTime, clock: Monotonic) -> bool:
         """Tell what was lost since the last look; return whether anything was."""
         # Somebody may have reset the counter (auditctl --reset-lost).
         lost = status.lost - self._kernel_lost if status.lost >= self._kernel_lost else status.lost
@@ -119,18 +125,20 @@ class Monitor:
             self._for_now("audit rival", reason, time, clock)
         return bool(lost)
 
-    def _lost(self, hop: str, number: int, reason: str, time: int) -> None:
+    def _lost(self, hop: str, number: int, reason: str, time: BootTime) -> None:
         self._pipeline.lost(time, hop, number, reason, since=self._looked)
         self._throttle.warning("lost", key=hop, hop=hop, number=number, reason=reason)
 
-    def _for_now(self, what: str, reason: str, time: int, clock: float) -> None:
+    def _for_now(self, what: str, reason: str, time: BootTime, clock: Monotonic) -> None:
         """Count ``what`` as a problem until nothing was seen of it for a while."""
         self._health.degraded(what, reason, time, window=(self._looked, time))
         self._until[what] = clock + LASTING
 
     # Settings and rules
 
-    def _guarded(self, status: KernelAuditStatus, time: int, clock: float, *, lost: bool) -> None:
+    def _guarded(
+        self, status: KernelAuditStatus, time: BootTime, clock: Monotonic, *, lost: bool
+    ) -> None:
         """Find what others have changed, say who it was, and put it back."""
         while self._pipeline.notices:
             change = self._pipeline.notices.popleft()
@@ -149,7 +157,7 @@ class Monitor:
             self._tell(finding, time)
             self._repair(finding, clock)
 
-    def _tell(self, finding: AuditDrift, time: int) -> None:
+    def _tell(self, finding: AuditDrift, time: BootTime) -> None:
         if finding.what in self._health.problems:
             return
         reason, details = finding.reason, {}
@@ -167,7 +175,7 @@ class Monitor:
         changes = [change for _, change in self._changes if word in change.text]
         return changes[-1] if changes else None
 
-    def _repair(self, finding: AuditDrift, clock: float) -> None:
+    def _repair(self, finding: AuditDrift, clock: Monotonic) -> None:
         if not self._config.auditd.reconcile:
             return
         try:
@@ -183,7 +191,7 @@ class Monitor:
 
     # The canary
 
-    def _canary(self, time: int, clock: float) -> None:
+    def _canary(self, time: BootTime, clock: Monotonic) -> None:
         audit_well = not any(what.startswith("audit") for what in self._health.problems)
         self.canary.look(clock, audit_well=audit_well)
         if self.canary.failure is None:

@@ -15,6 +15,7 @@ from sessiond.pipeline import losses
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.duplicates import DuplicateFilter
 from sessiond.system.clock import wall_offset
+from sessiond.units import BootTime
 
 # Seconds that the outputs get together to deliver what waits, at the end.
 FLUSH_TIMEOUT: Final = 10.0
@@ -82,7 +83,7 @@ class OutputSet:
         """Whether the reader of every output went away for good."""
         return bool(self._outputs) and all(output.gone for output in self._outputs)
 
-    def watch(self, pipeline: Pipeline, health: Health, time_now: int) -> None:
+    def watch(self, pipeline: Pipeline, health: Health, time_now: BootTime) -> None:
         """Tell what the outputs lost, and which are in trouble or well again, at ``time_now``."""
         for output in self._outputs:
             for loss in output.take_losses():

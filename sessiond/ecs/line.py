@@ -13,6 +13,7 @@ import orjson
 
 from sessiond import __version__
 from sessiond.ecs.audit_cache import EncodedAuditEvent
+from sessiond.units import AuditStamp
 
 ECS_VERSION: Final = "9.4.0"
 
@@ -51,7 +52,7 @@ class DocumentEncoder:
         }
         self._tail = b"," + orjson.dumps({k: v for k, v in constant.items() if v})[1:] + b"\n"
 
-    def audit_id(self, time: int, serial: int) -> str:
+    def audit_id(self, time: AuditStamp, serial: int) -> str:
         """The ``event.id`` of an audit event: the same whenever it is written again."""
         return f"{self._prefix}-{time:x}-{serial:x}"
 

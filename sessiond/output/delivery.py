@@ -17,6 +17,7 @@ from typing import Any
 from sessiond.errors import OutputError
 from sessiond.output.sink import Account, HealthChange, LineLoss, Sink
 from sessiond.output.spool import Policy, Spool
+from sessiond.units import WallTime
 
 
 class Delivery:
@@ -73,7 +74,7 @@ class Delivery:
         self._sink_due: float | None = None
 
         self._reason: str | None = None  # why it is sick
-        self._sick_since = 0.0
+        self._sick_since = WallTime(0.0)
         self._dropped_when_well = 0
         self._changes: list[HealthChange] = []
         self._losses: dict[str, LineLoss] = {}
@@ -350,16 +351,16 @@ class Delivery:
             elif now - self._behind_since > self._grace:
                 reason = f"{self.name} takes lines more slowly than they come"
         if reason is not None and self._reason is None:
-            self._sick_since = self._wall()
+            self._sick_since = WallTime(self._wall())
             self._changes.append(self._health(reason, until=None))
         elif reason is None and self._reason is not None:
-            self._changes.append(self._health(self._reason, until=self._wall()))
+            self._changes.append(self._health(self._reason, until=WallTime(self._wall())))
         self._reason = reason
         if reason is None and self._behind_since is None:
             self._kept = 0
             self._dropped_when_well = sum(self._dropped().values())
 
-    def _health(self, reason: str, until: float | None) -> HealthChange:
+    def _health(self, reason: str, until: WallTime | None) -> HealthChange:
         dropped = sum(self._dropped().values()) - self._dropped_when_well
         name = self.name
         return HealthChange(
@@ -378,7 +379,7 @@ class Delivery:
         return dropped
 
     def _note_losses(self) -> None:
-        now = self._wall()
+        now = WallTime(self._wall())
         for reason, count in self._dropped().items():
             new = count - self._counted.get(reason, 0)
             if new:

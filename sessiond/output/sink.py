@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from sessiond.units import WallTime
+
 
 class Sink(Protocol):
     """Something that lines can be put into, and that may be sick.
@@ -60,8 +62,8 @@ class HealthChange(NamedTuple):
     output: str
     healthy: bool
     reason: str  # why it is, or was, sick
-    since: float  # when it became sick
-    until: float | None  # when it became well; None while it is sick
+    since: WallTime  # when it became sick
+    until: WallTime | None  # when it became well; None while it is sick
     kept: int  # lines that had to wait
     dropped: int  # lines lost meanwhile
 
@@ -72,8 +74,8 @@ class LineLoss(NamedTuple):
     output: str
     reason: str
     lines: int
-    since: float
-    until: float
+    since: WallTime
+    until: WallTime
 
 
 class Account(NamedTuple):

@@ -19,6 +19,7 @@ from sessiond.errors import OutputError
 from sessiond.output.delivery import Delivery
 from sessiond.output.sink import HealthChange, LineLoss
 from sessiond.output.spool import Policy
+from sessiond.units import WallTime
 
 _FULL = "queue full"
 # How long, in seconds, the loop waits for the thread to come out of a call, to look inside.
@@ -80,7 +81,7 @@ class OutputThread:
         self._dropped = 0
         self._loss: LineLoss | None = None
         self._hanging: str | None = None  # why it counts as sick
-        self._sick_since = 0.0
+        self._sick_since = WallTime(0.0)
         self._dropped_when_well = 0
         self._changes: list[HealthChange] = []
 
@@ -230,7 +231,7 @@ class OutputThread:
             self._queue.put(job)
 
     def _lose(self, lines: int) -> None:
-        now = self._wall()
+        now = WallTime(self._wall())
         self._dropped += lines
         loss = self._loss or LineLoss(self.name, _FULL, 0, now, now)
         self._loss = loss._replace(lines=loss.lines + lines, until=now)
@@ -241,14 +242,14 @@ class OutputThread:
         if since is not None and now - since > self._stall_timeout:
             if self._hanging is None:
                 self._hanging = f"{self.name} does not answer: its disk or its server hangs"
-                self._sick_since = self._wall() - (now - since)
+                self._sick_since = WallTime(self._wall() - (now - since))
                 self._dropped_when_well = self._dropped
                 self._changes.append(self._health(None))
         elif self._hanging is not None:
-            self._changes.append(self._health(self._wall()))
+            self._changes.append(self._health(WallTime(self._wall())))
             self._hanging = None
 
-    def _health(self, until: float | None) -> HealthChange:
+    def _health(self, until: WallTime | None) -> HealthChange:
         return HealthChange(
             output=self.name,
             healthy=until is not None,

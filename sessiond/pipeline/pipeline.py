@@ -41,7 +41,7 @@ from sessiond.process.from_audit import execution, kept_args
 from sessiond.process.memory import MemoryLimit
 from sessiond.process.table import Process, ProcessTable, State
 from sessiond.text import display
-from sessiond.units import MILLISECOND, SECOND, TICK, UNSET_ID
+from sessiond.units import MILLISECOND, SECOND, TICK, UNSET_ID, AuditStamp
 
 # How long one side of a joint event waits for the other. Both leave the kernel within microseconds
 # of each other; what takes time is how we read them.
@@ -492,7 +492,7 @@ class Pipeline:
         else:
             self._other(event)
 
-    def _boot(self, stamp: int) -> int:
+    def _boot(self, stamp: AuditStamp) -> int:
         """Convert an audit stamp to ns since boot."""
         return stamp * MILLISECOND - self._wall_offset
 

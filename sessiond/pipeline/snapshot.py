@@ -19,7 +19,7 @@ from sessiond.errors import SavedStateError
 from sessiond.pipeline.losses import Loss
 from sessiond.process.events import Facts, Program
 from sessiond.process.table import ITSELF, Process, ProcessTable, Reference, Relative, State
-from sessiond.units import SECOND
+from sessiond.units import SECOND, AuditStamp
 
 Item = TypeVar("Item")
 
@@ -279,7 +279,7 @@ def save_event(event: AuditEvent) -> SavedEvent:
 
 def restore_event(saved: SavedEvent) -> AuditEvent:
     """Return the event that ``save_event`` was given."""
-    event = AuditEvent(saved.time, saved.serial, saved.opened)
+    event = AuditEvent(AuditStamp(saved.time), saved.serial, saved.opened)
     event.complete = saved.complete
     event.records = [Record(kind, text) for kind, text in saved.records]
     return event

@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from sessiond.units import BootTime
+
 _log = structlog.get_logger(__name__)
 
 
@@ -101,9 +103,9 @@ def wall_offset() -> int:
     return min(measured)[1]
 
 
-def now() -> int:
+def now() -> BootTime:
     """The time since boot, suspended or not, in ns: the clock of all process events."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return BootTime(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
 def boot_id(root: Path = Path("/proc")) -> str:

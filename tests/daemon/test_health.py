@@ -12,8 +12,7 @@ from sessiond.daemon.factory import offline_pipeline
 from sessiond.daemon.health import Health
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system.account_names import NoAccountNames
-
-SECOND = 1_000_000_000
+from sessiond.units import SECOND, BootTime
 
 
 @pytest.fixture
@@ -30,15 +29,15 @@ def told(pipeline: Pipeline) -> list[Any]:
 def test_a_problem_is_told_once_and_so_is_its_end(pipeline: Pipeline) -> None:
     """Two reports of one problem make one event, and one more when it is over."""
     health = Health(pipeline)
-    health.degraded("audit rules", "3 are gone", SECOND, window=(0, SECOND))
-    health.degraded("audit rules", "3 are gone", 2 * SECOND)
+    health.degraded("audit rules", "3 are gone", BootTime(SECOND), window=(0, SECOND))
+    health.degraded("audit rules", "3 are gone", BootTime(2 * SECOND))
     assert health.status()["state"] == "degraded"
     (event,) = told(pipeline)
     assert event["event"]["action"] == "sessiond-degraded"
     assert event["event"]["start"] < event["event"]["end"]
     assert event["sessiond"]["health"] == {"what": "audit rules", "reason": "3 are gone"}
-    health.recovered("audit rules", 3 * SECOND, "they were loaded again")
-    health.recovered("audit rules", 4 * SECOND)
+    health.recovered("audit rules", BootTime(3 * SECOND), "they were loaded again")
+    health.recovered("audit rules", BootTime(4 * SECOND))
     (event,) = told(pipeline)
     assert event["event"]["action"] == "sessiond-recovered"
     assert event["message"] == "audit rules: they were loaded again"
@@ -47,5 +46,5 @@ def test_a_problem_is_told_once_and_so_is_its_end(pipeline: Pipeline) -> None:
 
 def test_what_was_never_wrong_does_not_recover(pipeline: Pipeline) -> None:
     """A recovery without a problem is nothing to tell."""
-    Health(pipeline).recovered("audit rules", SECOND)
+    Health(pipeline).recovered("audit rules", BootTime(SECOND))
     assert told(pipeline) == []

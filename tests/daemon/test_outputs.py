@@ -17,8 +17,7 @@ from sessiond.output.sink import HealthChange, LineLoss
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.duplicates import DuplicateFilter
 from sessiond.system.account_names import NoAccountNames
-
-SECOND = 1_000_000_000
+from sessiond.units import SECOND, BootTime, WallTime
 
 
 def line(number: int) -> bytes:
@@ -87,9 +86,9 @@ class _Troubled:
 
     def __init__(self) -> None:
         self.gone = True
-        self._losses = [LineLoss("socket", "queue full", 1, 10.0, 11.0)]
+        self._losses = [LineLoss("socket", "queue full", 1, WallTime(10.0), WallTime(11.0))]
         self._events = [
-            HealthChange("socket", False, "the connection was refused", 10.0, None, 0, 1)
+            HealthChange("socket", False, "the connection was refused", WallTime(10.0), None, 0, 1)
         ]
 
     def take_losses(self) -> list[object]:
@@ -105,7 +104,7 @@ def test_losses_and_troubles_are_told_in_the_stream(pipeline: Pipeline) -> None:
     """Each once, with the output's name."""
     outputs, health = OutputSet(), Health(pipeline)
     outputs._outputs.append(_Troubled())  # type: ignore[arg-type]
-    for time in (SECOND, 2 * SECOND):
+    for time in (BootTime(SECOND), BootTime(2 * SECOND)):
         outputs.watch(pipeline, health, time)
     events = [json.loads(each) for each in pipeline.poll(5 * SECOND)]
     assert [each["event"]["action"] for each in events].count("sessiond-degraded") == 1

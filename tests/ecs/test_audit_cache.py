@@ -9,6 +9,7 @@ from support.auditlog import FixedNames, SmallTables, events
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.ecs.audit_cache import AuditEventCache, EncodedAuditEvent
 from sessiond.ecs.audit_event import AuditEventEncoder
+from sessiond.units import AuditStamp
 
 GOLDEN = Path(__file__).parent / "golden"
 CALLS = [
@@ -34,7 +35,7 @@ def document(description: EncodedAuditEvent) -> object:
 
 def again(event: AuditEvent, **numbers: bytes) -> AuditEvent:
     """The same event once more, with other numbers."""
-    copy = AuditEvent(event.time + 1, event.serial + 7, 0)
+    copy = AuditEvent(AuditStamp(event.time + 1), event.serial + 7, 0)
     copy.complete = True
     for record in event.records:
         text = record.text

@@ -13,6 +13,7 @@ from sessiond import __version__
 from sessiond.ecs.audit_cache import AuditEventCache
 from sessiond.ecs.audit_event import AuditEventEncoder
 from sessiond.ecs.line import DocumentEncoder
+from sessiond.units import AuditStamp
 
 DATE = "2026-05-01T10:00:10.000000Z"
 VALUES = st.recursive(
@@ -77,11 +78,13 @@ def test_whatever_is_in_it_a_line_is_one_line_of_json(
 
 def test_ids_are_the_same_whenever_they_are_made() -> None:
     """For one host and boot; another boot has others."""
-    assert encoder().audit_id(1777630272123, 7) == encoder().audit_id(1777630272123, 7)
+    assert encoder().audit_id(AuditStamp(1777630272123), 7) == encoder().audit_id(
+        AuditStamp(1777630272123), 7
+    )
     ids = {
-        encoder().audit_id(1, 2),
-        encoder().audit_id(2, 1),
+        encoder().audit_id(AuditStamp(1), 2),
+        encoder().audit_id(AuditStamp(2), 1),
         encoder().own_id(1, 2),
-        encoder("paper boot 2").audit_id(1, 2),
+        encoder("paper boot 2").audit_id(AuditStamp(1), 2),
     }
     assert len(ids) == 4

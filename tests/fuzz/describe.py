@@ -13,6 +13,7 @@ from sessiond.audit.record import Record
 from sessiond.audit.rules import libaudit
 from sessiond.ecs.audit_event import AuditEventEncoder, Options
 from sessiond.system.account_names import NoAccountNames
+from sessiond.units import AuditStamp
 
 SEEDS = [
     framed([(kind, payload.partition(b"): ")[2]) for kind, payload in event]) for event in EVENTS
@@ -25,7 +26,7 @@ def one(data: bytes) -> None:
     records = [Record(kind, text) for kind, text in frames(data)]
     if not records:
         return
-    event = AuditEvent(1_700_000_000_000, 1, 0)
+    event = AuditEvent(AuditStamp(1_700_000_000_000), 1, 0)
     event.records = records
     describer = AuditEventEncoder(NoAccountNames(), libaudit, OPTIONS)
     for enriched in (False, True):

@@ -8,6 +8,7 @@ from sessiond.audit.auditd_log import split_log_line
 from sessiond.audit.reassembler import AuditEvent, Reassembler
 from sessiond.audit.record import SYSCALL, Record
 from sessiond.audit.rules import libaudit
+from sessiond.units import AuditStamp
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -71,7 +72,7 @@ class SmallTables:
 
 def event(*records: tuple[int, bytes], serial: int = 8972) -> AuditEvent:
     """Make an event of records."""
-    made = AuditEvent(1777630272123, serial, 0)
+    made = AuditEvent(AuditStamp(1777630272123), serial, 0)
     made.records = [Record(number, text) for number, text in records]
     return made
 
