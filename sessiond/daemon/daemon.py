@@ -45,7 +45,7 @@ from sessiond.units import Monotonic
 # Seconds between two looks at the kernel's counters and settings, and at the outputs.
 WATCH: Final = 1.0
 # Seconds in which the records that have gathered are read at the end.
-READ_ON: Final = 3.0
+FINAL_DRAIN: Final = 3.0
 
 # Net new objects after which the collector looks for cycles; no event's way makes one.
 COLLECT: Final = 50_000
@@ -440,7 +440,7 @@ class Daemon:
         for note in left:
             log.warning("audit_not_restored", note=note)
         # The records are all there by now; a busy host never stops making process events.
-        end = time.monotonic() + READ_ON
+        end = time.monotonic() + FINAL_DRAIN
         while self._loop.turn() and time.monotonic() < end:
             pass
         self._monitor.canary.close()

@@ -20,13 +20,13 @@ from sessiond.system.clock import now, wall_offset
 
 # Seconds in which records may gather before they are read: half of it is the usual delay of a line.
 # A wake-up costs as much as three processes, so 35 ms are an eighth cheaper than 20 ms.
-GATHER: Final = 0.035
+COALESCE_DELAY: Final = 0.035
 # Batches read in one turn: outputs and signals must get their turn as well.
 MAX_BATCHES: Final = 16
 # What two processes bring at the most: after so little, waiting costs less than looking again.
-FEW: Final = 32
+SMALL_READ: Final = 32
 # Seconds after which to read unasked: kernel threads come and go without waking anything.
-UNASKED: Final = 10.0
+IDLE_READ_INTERVAL: Final = 10.0
 
 
 class ReadLoop:
@@ -65,7 +65,7 @@ class ReadLoop:
         """Plan a turn, and wait for no descriptor until it is over."""
         self._unlisten()
         if not self._stopped:
-            self._plan(asyncio.get_running_loop().time() + GATHER)
+            self._plan(asyncio.get_running_loop().time() + COALESCE_DELAY)
 
     def turn(self) -> int:
         """Read, join, write; return how many records and process events came."""
@@ -94,17 +94,17 @@ class ReadLoop:
         return len(records) + len(events)
 
     def turn_if_idle(self) -> None:
-        """Take a turn when nothing has asked for one for ``UNASKED`` seconds."""
-        if time.monotonic() > self._turned + UNASKED:
+        """Take a turn when nothing has asked for one for ``IDLE_READ_INTERVAL`` seconds."""
+        if time.monotonic() > self._turned + IDLE_READ_INTERVAL:
             self.turn()
 
     def _on_time(self) -> None:
         self._next = None
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if self.turn() > FEW:
+        if self.turn() > SMALL_READ:
             # A long turn has gathered already; in a storm one turn follows the other.
-            self._plan(began + GATHER)
+            self._plan(began + COALESCE_DELAY)
             return
         self._listen()
         deadline = self._pipeline.deadline()

@@ -21,9 +21,9 @@ from sessiond.system import log as logs
 from sessiond.units import BootTime, Monotonic
 
 # How long, in seconds, a loss or congestion counts as a problem after it was last seen.
-LASTING: Final = 5.0
+DEGRADED_FOR: Final = 5.0
 # How long, in seconds, a change of the audit configuration explains what is found.
-EXPLAINS: Final = 5.0
+CHANGE_WINDOW: Final = 5.0
 
 
 class Monitor:
@@ -132,7 +132,7 @@ class Monitor:
     def _for_now(self, what: str, reason: str, time: BootTime, clock: Monotonic) -> None:
         """Count ``what`` as a problem until nothing was seen of it for a while."""
         self._health.degraded(what, reason, time, window=(self._looked, time))
-        self._until[what] = clock + LASTING
+        self._until[what] = clock + DEGRADED_FOR
 
     # Settings and rules
 
@@ -144,7 +144,7 @@ class Monitor:
             change = self._pipeline.notices.popleft()
             if change.pid not in (os.getpid(), self._audit.owner):
                 self._changes.append((clock, change))
-        self._changes = [each for each in self._changes if each[0] > clock - EXPLAINS]
+        self._changes = [each for each in self._changes if each[0] > clock - CHANGE_WINDOW]
         found = {each.what: each for each in self._guard.find(status, clock, lost=lost)}
         for what in [what for what in self._seen if what not in found]:
             del self._seen[what]

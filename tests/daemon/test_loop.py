@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessiond.audit.kernel.receive import BATCH
-from sessiond.daemon.loop import FEW, GATHER, MAX_BATCHES, ReadLoop
+from sessiond.daemon.loop import COALESCE_DELAY, MAX_BATCHES, SMALL_READ, ReadLoop
 
 RECORD = (1300, b"audit(1.000:1): ")
 
@@ -124,12 +124,12 @@ def test_a_readable_descriptor_brings_one_turn_after_a_moment(pipe: tuple[int, i
     async def live() -> None:
         parts.loop.start()
         os.write(end, b"x")
-        await asyncio.sleep(GATHER / 4)
+        await asyncio.sleep(COALESCE_DELAY / 4)
         assert parts.turns == 0
         os.read(readable, 1)
         while not parts.turns:  # noqa: ASYNC110 -- the loop tells nobody
             await asyncio.sleep(0.001)
-        await asyncio.sleep(GATHER * 2)
+        await asyncio.sleep(COALESCE_DELAY * 2)
         parts.loop.stop()
 
     asyncio.run(live())
@@ -139,7 +139,7 @@ def test_a_readable_descriptor_brings_one_turn_after_a_moment(pipe: tuple[int, i
 def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
     """While more than a few come at once, the loop reads without being woken."""
     parts = _Parts(pipe[0])
-    parts.batches = [[RECORD] * (FEW + 1)] * 3
+    parts.batches = [[RECORD] * (SMALL_READ + 1)] * 3
 
     async def live() -> None:
         parts.loop.wake()
@@ -148,7 +148,7 @@ def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
         parts.loop.stop()
 
     asyncio.run(live())
-    assert parts.fed == [(FEW + 1, True)] * 3 + [(0, True)]
+    assert parts.fed == [(SMALL_READ + 1, True)] * 3 + [(0, True)]
 
 
 def test_a_stopped_loop_plans_no_turn(pipe: tuple[int, int]) -> None:
@@ -161,7 +161,7 @@ def test_a_stopped_loop_plans_no_turn(pipe: tuple[int, int]) -> None:
         parts.loop.stop()
         os.write(end, b"x")
         parts.loop.wake()
-        await asyncio.sleep(GATHER * 2)
+        await asyncio.sleep(COALESCE_DELAY * 2)
 
     asyncio.run(live())
     assert parts.turns == 0
@@ -174,6 +174,6 @@ def test_a_quiet_loop_is_read_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     parts.loop.turn()
     parts.loop.turn_if_idle()
     assert parts.turns == 1
-    monkeypatch.setattr("sessiond.daemon.loop.UNASKED", -1.0)
+    monkeypatch.setattr("sessiond.daemon.loop.IDLE_READ_INTERVAL", -1.0)
     parts.loop.turn_if_idle()
     assert parts.turns == 2
