@@ -20,7 +20,7 @@ def _escape(match: re.Match[bytes]) -> bytes:
 class ConsoleOutput:
     """Standard output. A reader that has stopped (^S, a full pipe) never blocks the program.
 
-    ``gone`` becomes True when nobody will read any more (EPIPE, a closed terminal): then the
+    ``gone`` becomes True when the reader is gone for good (EPIPE, a closed terminal): then the
     program may as well end. On a terminal, characters that it would take for commands are shown
     as JSON escapes, which mean the same.
     """
@@ -101,7 +101,7 @@ class ConsoleOutput:
                     os.set_blocking(self._given, True)
 
     def status(self) -> dict[str, Any]:
-        """Return whether it is a terminal, and whether nobody reads it any more."""
+        """Return whether it is a terminal, and whether its reader is gone."""
         return {"terminal": self._terminal, "gone": self.gone}
 
     def _write_rest(self) -> bool:

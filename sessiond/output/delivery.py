@@ -1,4 +1,4 @@
-"""One output, whatever its health: what can't be delivered now is kept, and counted.
+"""One output, sick or well: lines that can't be delivered now are kept and counted.
 
 Lines go one way: into the sink if they can, else into the spool, and into memory only if there is
 no spool or it can't be written either. Whatever waits goes first, so the order is always kept::
@@ -48,7 +48,7 @@ class Delivery:
         ``queue_size`` bounds the memory queue, in bytes; ``drop`` says what goes when it is full;
         with a spool, the spool's own choice holds for both.
         Lines that wait for longer than ``grace`` seconds make the output count as sick. ``clock``
-        and ``wall`` tell seconds, monotonic and since the epoch.
+        and ``wall`` give seconds, monotonic and since the epoch.
         """
         self.name = sink.name
         self._sink = sink
@@ -209,7 +209,7 @@ class Delivery:
 
     @property
     def gone(self) -> bool:
-        """Whether nobody will ever read what is written."""
+        """Whether the reader is gone for good."""
         return self._sink.gone
 
     @property
@@ -225,7 +225,7 @@ class Delivery:
     def take_losses(self) -> list[LineLoss]:
         """Return what was lost since the last call, added up by reason.
 
-        Nothing while the newest lines are dropped: a line that tells of it would be dropped, too.
+        Nothing while the newest lines are dropped: a line about the loss would be dropped, too.
         """
         self._note_losses()
         if self._no_room:

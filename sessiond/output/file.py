@@ -28,7 +28,7 @@ class FileOutput:
     is opened next. Lines are in the kernel's cache when ``write`` returns: they survive the death
     of this process; after a power cut the last seconds may be missing.
 
-    *Someone else's hands.* Once a second the file is compared with what has its name. A renamed
+    *Changes by others.* Once a second the file is compared with what has its name. A renamed
     file (logrotate) is left for a new one; what was written into a deleted one since the last look
     is written again into the new one.
 
@@ -53,10 +53,10 @@ class FileOutput:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Take the absolute path and what a file made by us gets (mode, uid, gid).
+        """Take the absolute path, and mode, uid and gid of a file that the sink makes.
 
         ``rotate_size`` is in bytes, ``rotate_interval`` in seconds, ``keep`` counts rotated files.
-        ``clock`` and ``wall`` tell seconds, monotonic and since the epoch.
+        ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
         """
         self.name = f"file:{path}"
         self._path = path
@@ -338,7 +338,7 @@ class FileOutput:
         return self._period_of(self._wall())
 
     def _rotate(self, now: float) -> None:
-        """Begin a new file. Where that fails, the old one is written on, and it is told."""
+        """Begin a new file. If that fails, the sink reports it and goes on with the old one."""
         if now < self._rotate_due:
             return
         try:

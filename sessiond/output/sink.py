@@ -1,4 +1,4 @@
-"""What an output is made of: the protocol of a sink, and what it reports."""
+"""The protocol of a sink, and what an output reports about itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Sink(Protocol):
     name: str
     trouble: str | None  # why it isn't well, in words; lines may be taken nevertheless
     rejected: int  # lines taken that it can never deliver, such as one too long for a datagram
-    gone: bool  # nobody will ever read it again
+    gone: bool  # its reader is gone for good
 
     @property
     def unconfirmed(self) -> int:

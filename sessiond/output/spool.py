@@ -113,7 +113,7 @@ class Spool:
         """Take the directory's absolute path and its bound in bytes.
 
         ``drop`` says what goes when the bound is reached. ``sync_interval`` is in seconds; None
-        leaves it to the kernel when the data reach the disk. ``clock`` tells monotonic seconds.
+        leaves it to the kernel when the data reach the disk. ``clock`` gives monotonic seconds.
         """
         self.trouble: str | None = None
         self.dropped = 0  # lines, for want of room
@@ -382,7 +382,7 @@ class Spool:
 
     def _remove_first(self) -> int:
         """Remove the first segment; return the number of the line behind it."""
-        # So that the next start can tell what was delivered of it from what was dropped.
+        # So that the next start can distinguish delivered lines from dropped ones.
         self._save_position(self._confirmed)
         end = self._end_of_first()
         if self._segments[0] is self._writing:

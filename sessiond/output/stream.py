@@ -165,7 +165,7 @@ class StreamOutput:
         self._connection, self._connecting = connecting, None
         self._connections += 1
         self._hangup = select.poll()
-        self._hangup.register(connecting, 0)  # POLLHUP and POLLERR are always told
+        self._hangup.register(connecting, 0)  # poll(2) always reports POLLHUP and POLLERR
         self.trouble = None
         self._send_window_again()
 

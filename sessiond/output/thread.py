@@ -35,8 +35,8 @@ class OutputThread:
     """A ``Delivery`` in a thread of its own, with the same account.
 
     Each counter is written by one side alone, the loop's or the thread's. The thread holds the lock
-    while it is inside the delivery; whoever else holds it may look inside. The thread never keeps
-    the process from ending.
+    while it is inside the delivery; another holder of the lock may look inside. The thread never
+    keeps the process from ending.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class OutputThread:
 
         ``queue_size`` bounds, in bytes, what waits for the thread; ``drop`` says what goes when
         that is full. The output counts as sick while a call takes longer than ``stall_timeout``
-        seconds. ``clock`` and ``wall`` tell seconds, monotonic and since the epoch.
+        seconds. ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
         """
         self.name = delivery.name
         self._delivery = delivery
@@ -148,7 +148,7 @@ class OutputThread:
 
     @property
     def gone(self) -> bool:
-        """Whether nobody will ever read what is written."""
+        """Whether the reader is gone for good."""
         return self._delivery.gone
 
     @property
@@ -202,7 +202,7 @@ class OutputThread:
 
     @contextmanager
     def _outside(self) -> Iterator[bool]:
-        """Keep the thread outside of the delivery; tell whether it is, for it may hang inside."""
+        """Keep the thread outside of the delivery; give False while it hangs inside."""
         outside = self._lock.acquire(timeout=_LOCK_TIMEOUT)
         try:
             yield outside
@@ -261,7 +261,7 @@ class OutputThread:
         )
 
     def _ask(self, job: Callable[[], None], timeout: float) -> bool:
-        """Have the thread do ``job`` after all that waits; tell whether it was done in time."""
+        """Let the thread do ``job`` after all earlier ones; False if it is not done in time."""
         done = threading.Event()
 
         def do() -> None:
