@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import sys
 import textwrap
 import traceback
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sessiond {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_check, _add_replay, _add_rules, _add_status):
+    for add in (_add_run, _add_check, _add_replay, _add_rules, _add_status, _add_ps):
         add(commands)
     return parser
 
@@ -253,6 +254,48 @@ def _add_status(commands: Commands) -> None:
     _add_config(parser)
     parser.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's status socket")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def _add_ps(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "ps",
+        _ps,
+        "show the processes that the running daemon knows",
+        "Asks over the daemon's status socket for the process table: pid, user, login user, how it "
+        "came into the host, since when it runs, command. Root, the daemon's user and those who "
+        "may read the output file may. On a terminal lines fit its width, and processes that "
+        "repeat each other are one line.",
+        "sessiond ps --tree\n"
+        "sessiond ps --entry sshd                   also an address, a container, a program\n"
+        "sessiond ps --pid 4711                     with ancestors, and how each fact is known\n"
+        "sessiond ps --json | jq -r .executable",
+        (0, 1, 2, 7),
+    )
+    _add_config(parser)
+    parser.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's status socket")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--tree", action="store_true", help="below the process that forked it")
+    form.add_argument(
+        "--json", action="store_true", help="the process objects of events, one a line"
+    )
+    parser.add_argument("--session", metavar="ID", help="pid or entity id of a session leader")
+    parser.add_argument("--user", metavar="USER", help="name or id of the user or login user")
+    parser.add_argument(
+        "--entry", metavar="ENTRY", help="type of an entry, or an address, container or name in it"
+    )
+    parser.add_argument(
+        "--pid", type=_pid, metavar="N", help="this process and its ancestors, ended ones too"
+    )
+    parser.add_argument(
+        "--ended", action="store_true", help="ended processes that are kept for their children"
+    )
+
+
+def _pid(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**22 + 1:
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no pid")
+    return int(text)
 
 
 def _command(
@@ -457,6 +500,47 @@ def _status(arguments: argparse.Namespace) -> int:
     else:
         _say(status.render(document))
     return 0 if status.healthy(document) else DIFFERENT
+
+
+def _ps(arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from sessiond.cli import ps
+    from sessiond.config import load
+    from sessiond.pipeline.listing import ListRequest
+
+    _quiet(arguments)
+    path = arguments.socket or load.load(arguments.config).status_socket_path
+    facts = arguments.pid is not None and not (arguments.json or arguments.tree)
+    request = ListRequest(
+        form="facts" if facts else "objects" if arguments.json else "rows",
+        session=arguments.session,
+        user=arguments.user,
+        entry=arguments.entry,
+        pid=arguments.pid,
+        ended=arguments.ended,
+    )
+    lines = ps.listed(path, request)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if arguments.json:
+        found = False
+        for line in lines:
+            found = True
+            _say(line.decode("utf-8"))
+    elif facts:
+        text = list(ps.family(lines, width))
+        found = bool(text)
+        if found:
+            _say("\n".join(text))
+    else:
+        rows = ps.rows(lines)
+        found = bool(rows)
+        now = datetime.now(UTC).astimezone()
+        for row in ps.table(rows, width=width, now=now, tree=arguments.tree):
+            _say(row)
+    if arguments.pid is not None and not found:
+        raise errors.StatusError(f"no process {arguments.pid} is known")
+    return 0
 
 
 def _wanted(loaded: Config) -> RuleSet:

@@ -6,6 +6,7 @@ asks is checked by the kernel's word (SO_PEERCRED, unix(7)), not by the file's p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -24,10 +25,11 @@ _MAX_ANSWER = 16 * 2**20  # bytes
 # --- the client ----------------------------------------------------------------------------------
 
 
-def query(path: Path, timeout: float = 5.0) -> dict[str, Any]:
-    """Ask the daemon behind ``path``; ``timeout`` is in seconds, for each step.
+def ask(path: Path, request: bytes, timeout: float = 5.0) -> Iterator[bytes]:
+    """Send a request to the daemon behind ``path``; give its answer line by line.
 
-    Raises StatusError, with what to do, when no daemon answers or it refuses.
+    An empty request asks for the status. ``timeout`` is in seconds, for each step. Raises
+    StatusError, with what to do, when no daemon answers.
     """
     try:
         with (
@@ -36,42 +38,51 @@ def query(path: Path, timeout: float = 5.0) -> dict[str, Any]:
         ):
             client.settimeout(timeout)
             client.connect(through(directory, path))
-            answer = _read(client)
+            # A connection that the daemon closes at once is an answer that breaks off.
+            with contextlib.suppress(ConnectionError):
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+                with client.makefile("rb") as answer:
+                    yield from answer
     except (FileNotFoundError, ConnectionRefusedError):
         raise StatusError(
             f"{path}: no daemon answers here; start it (systemctl start sessiond), or name its "
             "socket with --socket"
         ) from None
     except PermissionError:
-        raise _refused(path) from None
+        raise refused(path) from None
     except TimeoutError:
         raise StatusError(f"{path}: no answer within {timeout:g} s; see the daemon's log") from None
     except OSError as error:
         raise StatusError(f"{path}: can't be asked: {(error.strerror or str(error))}") from None
+
+
+def query(path: Path, timeout: float = 5.0) -> dict[str, Any]:
+    """Ask the daemon behind ``path`` for its status; ``timeout`` as in ``ask``.
+
+    Raises StatusError, with what to do, when no daemon answers or it refuses.
+    """
+    text = bytearray()
+    for line in ask(path, b"", timeout):
+        text += line
+        if len(text) > _MAX_ANSWER:
+            break
     try:
-        document = orjson.loads(answer)
+        document = orjson.loads(text)
     except orjson.JSONDecodeError:
         document = None
     if not isinstance(document, dict):
         raise StatusError(f"{path}: what answers here is not sessiond, or broke off; see its log")
     if document.get("error") == "refused":
-        raise _refused(path)
+        raise refused(path)
     return document
 
 
-def _refused(path: Path) -> StatusError:
+def refused(path: Path) -> StatusError:
+    """Give the error for a daemon that does not let this user ask for the status."""
     return StatusError(
         f"{path}: not permitted; ask as root, or as a member of the group in status_socket.group"
     )
-
-
-def _read(client: socket.socket) -> bytes:
-    answer = bytearray()
-    while chunk := client.recv(65536):
-        answer += chunk
-        if len(answer) > _MAX_ANSWER:
-            break
-    return bytes(answer)
 
 
 def healthy(document: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from sessiond.daemon.source_chain import SourceChain
 from sessiond.daemon.status import Status
 from sessiond.daemon.status_server import StatusServer
 from sessiond.errors import AuditUnavailableError, OutputError, SessiondError
+from sessiond.pipeline.listing import ListRequest, ProcessList
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.descriptor_store import DescriptorStore
 from sessiond.restart.resume import REPEATS_UNTIL, Restart
@@ -38,7 +39,7 @@ from sessiond.sources.procfs.reader import Procfs
 from sessiond.system import clock, host, systemd
 from sessiond.system import log as logs
 from sessiond.system.clock import boot_id, now
-from sessiond.system.files import open_directory, trusted_users
+from sessiond.system.files import may_read, open_directory, trusted_users
 from sessiond.system.proc import PROC
 from sessiond.units import Monotonic
 
@@ -301,9 +302,27 @@ class Daemon:
             mode=settings.mode,
             owner=user_id("status_socket.owner", settings.owner),
             group=group_id("status_socket.group", settings.group),
+            lister=self._list,
+            may_read=self._may_read_output,
         )
         await server.start()
         return server
+
+    def _list(self, request: ListRequest) -> Iterator[bytes]:
+        """Answer ``sessiond ps`` with the table as it is once all that waits has been read."""
+        self._turn()
+        pipeline = self._pipeline
+        processes = ProcessList(
+            pipeline.table,
+            pipeline.lines.process_encoder,
+            pipeline.options.source,
+            factory.container_fields,
+        )
+        return processes.lines(request, now())
+
+    def _may_read_output(self, uid: int, groups: frozenset[int]) -> bool:
+        file = self._config.output.file
+        return file is not None and may_read(file.path, uid, groups)
 
     # Regular work
 

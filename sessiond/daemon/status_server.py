@@ -1,4 +1,8 @@
-"""The status socket: answers each client with the status document."""
+"""The status socket: answers with the status document, or with the process table.
+
+A client that sends nothing gets the status document, one that sends a ListRequest as JSON, in one
+line, gets a list.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +13,42 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from sessiond.errors import StatusError
+from sessiond.pipeline.listing import ListRequest
 from sessiond.system.files import opened_directory, through
 
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; not in Python's socket module
 
 
 MAX_CLIENTS = 16  # connections that are answered at the same time; more are closed at once
-
-
-CLIENT_TIMEOUT = 2.0  # seconds that a client gets to take its answer
+CLIENT_TIMEOUT = 2.0  # seconds that a client gets to take the status document
+REQUEST_TIMEOUT = 0.2  # seconds that the server waits for a request
+LIST_TIMEOUT = 30.0  # seconds that a client gets to take a part of a list: a pager may hold it up
+LIST_SLICE = 0.005  # seconds of work on a list before live events have their turn
+LIST_CHUNK = 256 * 1024  # bytes that are written at once
+MAX_REQUEST = 4096  # bytes
 
 
 Provider = Callable[[], dict[str, Any]]
+Lister = Callable[[ListRequest], Iterator[bytes]]
+Reader = Callable[[int, frozenset[int]], bool]
 
 
 class StatusServer:
-    """Answers on a unix socket with what ``provider`` returns at that moment.
+    """Answers on a unix socket with what ``provider`` or ``lister`` return at that moment.
 
-    Allowed to ask: root, the own user, ``owner`` (a uid) and the members of ``group`` (a gid).
+    Allowed to ask for the status: root, the own user, ``owner`` (a uid) and the members of
+    ``group`` (a gid). Allowed to list processes, whose arguments may hold secrets: root, the own
+    user and those of whom ``may_read`` (uid, groups) says that they may read the output.
     """
 
     def __init__(
@@ -45,8 +59,12 @@ class StatusServer:
         mode: int = 0o660,
         owner: int | None = None,
         group: int | None = None,
+        lister: Lister | None = None,
+        may_read: Reader = lambda _uid, _groups: False,
     ) -> None:
+        """Take what answers are made of; nothing is bound before ``start``."""
         self._path, self._provider, self._mode = path, provider, mode
+        self._lister, self._may_read = lister, may_read
         self._owner, self._group = owner, group
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
@@ -56,7 +74,9 @@ class StatusServer:
     async def start(self) -> None:
         """Bind and listen; raise StatusError when something else is in the way."""
         listener = self._bind()
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=listener, limit=MAX_REQUEST
+        )
 
     async def close(self) -> None:
         """Stop listening and remove the socket, if it is still ours."""
@@ -95,17 +115,22 @@ class StatusServer:
             raise
         return listener
 
-    async def _serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._active >= MAX_CLIENTS:
             self.counters["too_many"] += 1
             writer.transport.abort()
             return
         self._active += 1
         try:
-            writer.write(self._answer(writer.get_extra_info("socket")))
+            request = await _request(reader)
+            client = writer.get_extra_info("socket")
             # So that drain() waits until all is taken, and the time limit covers it.
             writer.transport.set_write_buffer_limits(0)
-            await asyncio.wait_for(writer.drain(), CLIENT_TIMEOUT)
+            if isinstance(request, ListRequest):
+                await self._list(request, client, writer)
+            else:
+                writer.write(self._answer(client) if request is None else request)
+                await asyncio.wait_for(writer.drain(), CLIENT_TIMEOUT)
         except (TimeoutError, ConnectionError):
             self.counters["too_slow"] += 1
             writer.transport.abort()
@@ -121,20 +146,65 @@ class StatusServer:
         return orjson.dumps(self._provider(), default=str, option=orjson.OPT_APPEND_NEWLINE)
 
     def _may_ask(self, client: socket.socket) -> bool:
-        """Ask the kernel who connected: user, group and supplementary groups at that time."""
-        credentials = client.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+        uid, groups = _credentials(client)
+        return uid in (0, os.geteuid(), self._owner) or self._group in groups
+
+    def _may_list(self, client: socket.socket) -> bool:
+        uid, groups = _credentials(client)
+        return uid in (0, os.geteuid()) or self._may_read(uid, groups)
+
+    async def _list(
+        self, request: ListRequest, client: socket.socket, writer: asyncio.StreamWriter
+    ) -> None:
+        """Write a list in slices; between two of them live events have their turn."""
+        if self._lister is None or not self._may_list(client):
+            self.counters["refused"] += 1
+            writer.write(b'{"error":"refused"}\n')
+            await asyncio.wait_for(writer.drain(), CLIENT_TIMEOUT)
+            return
+        self.counters["answered"] += 1
+        lines, more = self._lister(request), True
+        while more:
+            began, chunk = time.monotonic(), bytearray()
+            more = False
+            for line in lines:
+                chunk += line
+                if time.monotonic() - began > LIST_SLICE or len(chunk) > LIST_CHUNK:
+                    more = True
+                    break
+            took = time.monotonic() - began
+            writer.write(chunk)
+            await asyncio.wait_for(writer.drain(), LIST_TIMEOUT)
+            await asyncio.sleep(took)
+
+
+async def _request(reader: asyncio.StreamReader) -> ListRequest | bytes | None:
+    """Read a request: None for the status, bytes for the answer to what is no request."""
+    try:
+        line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT)
+    except TimeoutError:
+        return None
+    except ValueError:
+        return b'{"error":"the request is too long"}\n'
+    if not line.strip():
+        return None
+    try:
+        return msgspec.json.decode(line, type=ListRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return orjson.dumps(
+            {"error": f"no such request: {error}"}, option=orjson.OPT_APPEND_NEWLINE
         )
-        _pid, uid, gid = struct.unpack("3i", credentials)
-        if uid in (0, os.geteuid(), self._owner):
-            return True
-        if self._group is None:
-            return False
-        try:  # getsockopt() takes at most 1024 bytes: of more than 256 groups none counts
-            groups = client.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
-        except OSError:
-            groups = b""
-        return self._group in {gid, *struct.unpack(f"{len(groups) // 4}I", groups)}
+
+
+def _credentials(client: socket.socket) -> tuple[int, frozenset[int]]:
+    """Ask the kernel for the peer's uid and its groups, as they were when it connected."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, gid = struct.unpack("3i", credentials)
+    try:  # getsockopt() takes at most 1024 bytes: of more than 256 groups none counts
+        groups = client.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
+    except OSError:
+        groups = b""
+    return uid, frozenset((gid, *struct.unpack(f"{len(groups) // 4}I", groups)))
 
 
 def _refuse_shared(path: Path, facts: os.stat_result) -> None:

@@ -102,6 +102,11 @@ class EventWriter:
         self._descriptions = encoders.descriptions
 
     @property
+    def process_encoder(self) -> ProcessEncoder:
+        """The encoder of ``process`` objects, as the configuration of now wants them."""
+        return self._processes
+
+    @property
     def sequence(self) -> int:
         """The ``event.sequence`` of the last line."""
         return self._documents.sequence

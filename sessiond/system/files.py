@@ -25,6 +25,31 @@ def trusted_users(owner: int | None = None) -> frozenset[int]:
     return frozenset({0, os.geteuid()} | ({owner} if owner is not None else set()))
 
 
+def may_read(path: Path, uid: int, groups: Collection[int]) -> bool:
+    """Tell whether the permission bits let a user read a file; False if it can't be found.
+
+    ``groups`` are all gids of the user. Every directory on the way must let it through.
+    """
+    path = path.resolve()
+    try:
+        return _permits(path, 4, uid, groups) and all(
+            _permits(directory, 1, uid, groups) for directory in path.parents
+        )
+    except OSError:
+        return False
+
+
+def _permits(path: Path, bit: int, uid: int, groups: Collection[int]) -> bool:
+    facts = path.stat()
+    if facts.st_uid == uid:
+        shift = 6
+    elif facts.st_gid in groups:
+        shift = 3
+    else:
+        shift = 0
+    return bool(facts.st_mode >> shift & bit)
+
+
 def open_directory(path: str, *, trusted: Collection[int]) -> int:
     """Open the directory at the absolute ``path`` and return its descriptor.
 

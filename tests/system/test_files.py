@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from sessiond.errors import OutputError
-from sessiond.system.files import open_directory, open_file, read_file, replace_file, trusted_users
+from sessiond.system.files import (
+    may_read,
+    open_directory,
+    open_file,
+    read_file,
+    replace_file,
+    trusted_users,
+)
 
 STRANGER = 54321
 
@@ -108,3 +116,36 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         replace_file(tmp_path / "directory", b"new", mode=0o600)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files away")
+@pytest.mark.parametrize(
+    ("directory_mode", "mode", "uid", "groups", "may"),
+    [
+        (0o755, 0o600, STRANGER, [], False),
+        (0o755, 0o604, STRANGER, [], True),
+        (0o750, 0o604, STRANGER, [], False),
+        (0o750, 0o640, STRANGER, [4242], True),
+        (0o700, 0o640, STRANGER, [4242], False),
+        (0o755, 0o640, STRANGER, [4243], False),
+        (0o755, 0o604, STRANGER, [4242], False),  # the group's bits count, not those of others
+        (0o755, 0o400, 4711, [], True),
+        (0o755, 0o044, 4711, [4242], False),
+    ],
+)
+def test_the_permission_bits_say_who_may_read(
+    directory_mode: int, mode: int, uid: int, groups: list[int], may: bool
+) -> None:
+    """Of the file, and of every directory on the way to it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        directory = Path(name) / "log"
+        directory.mkdir()
+        file = directory / "events"
+        file.touch()
+        os.chown(file, 4711, 4242)
+        os.chown(directory, 0, 4242)
+        directory.chmod(directory_mode)
+        file.chmod(mode)
+        assert may_read(file, uid, groups) is may
+        assert not may_read(directory / "none", uid, groups)

@@ -26,9 +26,11 @@ _HERE = Path(__file__).parent
 _RAW_TRACEPOINT, _TRACEPOINT, _TRACING = 17, 5, 26  # enum bpf_prog_type
 
 _RAW_TRACEPOINTS = {
+    # Attached in this order: of each fork that is seen the end is seen, too. Loading a program
+    # takes some ms, in which most that forked before have executed what they will.
+    "on_exit": "sched_process_exit",
     "on_fork": "sched_process_fork",
     "on_exec": "sched_process_exec",
-    "on_exit": "sched_process_exit",
     "on_cgroup_mkdir": "cgroup_mkdir",
 }
 _IDS = (  # 0 when they worked

@@ -1,0 +1,224 @@
+"""``sessiond ps``: shows the processes that the running daemon knows, as a table, tree or JSON."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from sessiond.cli.status import ask
+from sessiond.errors import StatusError
+from sessiond.pipeline.listing import Facts, ListRequest, Row
+from sessiond.text import printable
+
+_HEAD = ("PID", "USER", "LOGIN", "ENTRY", "SINCE", "COMMAND")
+# Columns that give way to the command on a terminal are cut to so many characters.
+_MAX_WIDTHS = (10, 12, 12, 32, 12)
+
+
+class _Last(msgspec.Struct, frozen=True):
+    """The last line of an answer: how many were before it, or why the daemon refuses."""
+
+    end: int | None = None
+    error: str | None = None
+
+
+def listed(path: Path, request: ListRequest, timeout: float = 30.0) -> Iterator[bytes]:
+    """Ask the daemon behind ``path`` for processes; give each line of its answer but the End.
+
+    ``timeout`` is in seconds, for each step. Raises StatusError, with what to do, when no daemon
+    answers, when it refuses, and when its answer breaks off.
+    """
+    lines = ask(path, msgspec.json.encode(request) + b"\n", timeout)
+    for number, line in enumerate(lines):
+        if not line.startswith((b'{"end":', b'{"error":')):
+            yield line
+            continue
+        last = msgspec.json.decode(line, type=_Last)
+        if last.error == "refused":
+            raise StatusError(
+                f"{path}: not permitted; ask as root, or as a user who may read the output file"
+            )
+        if last.error is not None:
+            raise StatusError(f"{path}: {printable(last.error)}")
+        if last.end == number:
+            return
+        break
+    raise StatusError(f"{path}: the answer broke off; see the daemon's log")
+
+
+def rows(lines: Iterable[bytes]) -> list[Row]:
+    """Decode rows, and order them by pid."""
+    decoder = msgspec.json.Decoder(Row)
+    return sorted(map(decoder.decode, lines), key=lambda row: (row.pid, row.start))
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+class _Line(NamedTuple):
+    """A line of the table: cells, and what stands before the command in a tree."""
+
+    cells: tuple[str, ...]
+    indent: str
+    command: str
+    folded: int = 1
+
+
+def table(
+    found: Sequence[Row], *, width: int | None, now: datetime, tree: bool = False
+) -> Iterator[str]:
+    """Write rows as a table; ``width`` is that of the terminal, None for no terminal.
+
+    On a terminal a line fits the width, and siblings without children that repeat each other are
+    one line. Times are in the time zone of ``now``.
+    """
+    lines = list(_tree(found, now, fold=width is not None) if tree else _flat(found, now, width))
+    widths = (
+        [
+            max(len(_HEAD[column]), *(_width(line.cells[column]) for line in lines), 0)
+            for column in range(len(_MAX_WIDTHS))
+        ]
+        if lines
+        else [len(name) for name in _HEAD[:-1]]
+    )
+    if width is not None:
+        widths = [min(one, most) for one, most in zip(widths, _MAX_WIDTHS, strict=True)]
+    yield _put(_HEAD[:-1], _HEAD[-1], widths, width)
+    for line in lines:
+        times = f"{line.folded} x " if line.folded > 1 else ""
+        yield _put(line.cells, line.indent + times + line.command, widths, width)
+
+
+def _flat(found: Sequence[Row], now: datetime, width: int | None) -> Iterator[_Line]:
+    if width is None:
+        yield from (_line(row, now) for row in found)
+        return
+    parents = {row.parent for row in found}
+    previous: tuple[object, ...] | None = None
+    line: _Line | None = None
+    for row in found:
+        key = (*_alike(row), row.parent)
+        if line is not None and key == previous and row.pid not in parents:
+            line = line._replace(folded=line.folded + 1)
+            continue
+        if line is not None:
+            yield line
+        line, previous = _line(row, now), key if row.pid not in parents else None
+    if line is not None:
+        yield line
+
+
+def _tree(found: Sequence[Row], now: datetime, *, fold: bool) -> Iterator[_Line]:
+    """Write the rows below the process that forked them, else below their parent of now."""
+    known = {row.pid: row for row in found}
+    children: dict[int, list[Row]] = defaultdict(list)
+    roots: list[Row] = []
+    for row in found:
+        above = next(
+            (
+                pid
+                for pid in (row.parent, row.ppid)
+                if pid in known and pid != row.pid and known[pid].start <= row.start
+            ),
+            None,
+        )
+        (roots if above is None else children[above]).append(row)
+    # Without recursion: a chain of processes can be as deep as there are pids.
+    waiting = [(row, "", "", 1) for row in reversed(roots)]
+    while waiting:
+        row, indent, below, times = waiting.pop()
+        yield _line(row, now)._replace(indent=indent, folded=times)
+        own = children[row.pid]
+        groups = _folded(own, children) if fold else [(child, 1) for child in own]
+        last = len(groups) - 1
+        for number in range(last, -1, -1):
+            branch, stem = ("└─ ", "   ") if number == last else ("├─ ", "│  ")
+            child, times = groups[number]
+            waiting.append((child, below + branch, below + stem, times))
+
+
+def _folded(siblings: Iterable[Row], children: dict[int, list[Row]]) -> list[tuple[Row, int]]:
+    """Count siblings that are alike and have no children; the oldest stands for them."""
+    groups: dict[object, list[Row]] = {}
+    for row in siblings:
+        key: object = row.pid if children.get(row.pid) else _alike(row)
+        groups.setdefault(key, []).append(row)
+    return [(alike[0], len(alike)) for alike in groups.values()]
+
+
+def _alike(row: Row) -> tuple[object, ...]:
+    return row.user, row.login, row.entry, row.command, row.session, row.end is None
+
+
+def _line(row: Row, now: datetime) -> _Line:
+    command = row.command if row.end is None else f"{row.command} (ended {_since(row.end, now)})"
+    cells = (str(row.pid), row.user, row.login or "-", row.entry or "-", _since(row.start, now))
+    return _Line(tuple(map(printable, cells)), "", printable(command))
+
+
+def _since(date: str, now: datetime) -> str:
+    """Show a date as ps(1) does: the time of today, the day of another day of the year."""
+    then = datetime.fromisoformat(date).astimezone(now.tzinfo)
+    if then.date() == now.date():
+        return f"{then:%H:%M:%S}"
+    return f"{then:%b %d %H:%M}" if then.year == now.year else f"{then:%Y-%m-%d}"
+
+
+def _put(cells: Sequence[str], command: str, widths: Sequence[int], width: int | None) -> str:
+    parts = []
+    for column, (cell, room) in enumerate(zip(cells, widths, strict=True)):
+        shown = _cut(cell, room) if width is not None else cell
+        blanks = " " * (room - _width(shown))
+        parts.append(blanks + shown if column == 0 else shown + blanks)
+    line = "  ".join((*parts, command))
+    return line if width is None else _cut(line, max(width, 20)).rstrip()
+
+
+def _width(text: str) -> int:
+    """The columns that a text takes on a terminal: East Asian characters take two."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(char) for char in text)
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _cut(text: str, room: int) -> str:
+    if _width(text) <= room:
+        return text
+    taken, used = [], 0
+    for char in text:
+        used += _columns(char)
+        if used > room - 1:
+            break
+        taken.append(char)
+    return "".join(taken) + "…"
+
+
+# --- one process ---------------------------------------------------------------------------------
+
+
+def family(lines: Iterable[bytes], width: int | None) -> Iterator[str]:
+    """Write a process and its ancestors, each fact with its source; ``width`` as in ``table``."""
+    for number, line in enumerate(lines):
+        process = msgspec.json.decode(line, type=Facts)
+        ended = " (ended)" if process.ended else ""
+        yield f"{'process' if number == 0 else 'forked by'} {process.pid}{ended}"
+        names = max((len(fact.name) for fact in process.facts), default=0)
+        sources = max((len(fact.source) for fact in process.facts), default=0)
+        room = 48 if width is None else max(20, width - names - sources - 6)
+        for fact in process.facts:
+            value = printable(fact.value)
+            shown = value if width is None else _cut(value, room)
+            blanks = " " * (room - _width(shown))
+            yield f"  {fact.name:<{names}}  {shown}{blanks}  {printable(fact.source)}"

@@ -1,0 +1,133 @@
+"""Lists of the process table: whom they hold, in which form, and how each fact is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+from support.scripted import documents
+from support.story import Bench, T
+
+from sessiond.pipeline.listing import Fact, Facts, ListRequest, ProcessList, Row
+from sessiond.units import SECOND
+
+LATER = T + 60 * SECOND
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """The shell (60) of a snapshot, its child 61 in a session of its own, and 62, which ended."""
+    bench = Bench()
+    child = bench.child(61)
+    changed, records = child.set_session(T + 2)
+    bench.tell(changed, audit=records)
+    executed, records = child.execute("make", T + 3, "all")
+    bench.tell(executed, audit=records)
+    parent, forked = child.fork(62, T + 4)
+    bench.tell(forked)
+    _, forked = parent.fork(63, T + 5)
+    bench.tell(forked, parent.exit(0, T + 6)[0])
+    bench.settle()
+    return bench
+
+
+def answer(bench: Bench, request: ListRequest) -> list[bytes]:
+    """Return the lines before the last one, which counts them."""
+    pipeline = bench.pipeline
+    listing = ProcessList(pipeline.table, pipeline.lines.process_encoder, "ebpf", lambda _: {})
+    lines = [line for line in listing.lines(request, LATER) if line]
+    assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
+    assert orjson.loads(lines[-1]) == {"end": len(lines) - 1}
+    return lines[:-1]
+
+
+def rows(bench: Bench, **request: Any) -> dict[int, Row]:
+    """Return rows by pid."""
+    found = [msgspec.json.decode(each, type=Row) for each in answer(bench, ListRequest(**request))]
+    assert len({row.pid for row in found}) == len(found)
+    return {row.pid: row for row in found}
+
+
+def test_rows_are_the_living(bench: Bench) -> None:
+    """With command, session and the process that forked them; 62 has ended."""
+    found = rows(bench)
+    assert set(found) == {1, 60, 61, 63}
+    make = found[61]
+    assert (make.parent, make.session, make.command, make.end) == (60, 61, "make all", None)
+    assert (found[63].parent, found[60].session, found[60].command) == (62, 60, "bash")
+
+
+def test_ended_processes_are_those_kept_for_others(bench: Bench) -> None:
+    """62 is kept, for it forked 63."""
+    found = rows(bench, ended=True)
+    assert set(found) == {62}
+    assert found[62].end is not None
+
+
+@pytest.mark.parametrize(
+    ("request_", "pids"),
+    [
+        ({"session": "60"}, {60}),
+        ({"session": "61"}, {61, 63}),
+        ({"session": "p61-10000000001"}, {61, 63}),
+        ({"session": "62"}, set()),
+        ({"user": "0"}, {1, 60, 61, 63}),
+        ({"user": "root"}, {1, 60, 61, 63}),
+        ({"user": "eve"}, set()),
+        ({"entry": "init"}, {60, 61, 63}),
+        ({"entry": "init bash"}, {60, 61, 63}),
+        ({"entry": "bash"}, {60, 61, 63}),
+        ({"entry": "sshd"}, set()),
+        ({"user": "root", "session": "60"}, {60}),
+    ],
+)
+def test_a_request_chooses(bench: Bench, request_: dict[str, str], pids: set[int]) -> None:
+    """Each condition that is given must hold."""
+    assert set(rows(bench, **request_)) == pids
+
+
+def test_objects_are_those_of_events(bench: Bench) -> None:
+    """As the last event of the process had it, but for what only an event has."""
+    lines = answer(bench, ListRequest(form="objects", session="61"))
+    objects = {each["pid"]: each for each in documents(lines)}
+    (event,) = [each for each in bench.written if each["event"]["action"] == "exec"]
+    told = {name: value for name, value in event["process"].items() if name != "title"}
+    assert objects[61] == told
+    assert objects[63]["parent"]["end"]
+
+
+def test_a_list_leaves_nothing_in_memory(bench: Bench) -> None:
+    """The JSON of a hundred thousand processes is not kept because somebody asked once."""
+    for process in bench.pipeline.table:
+        process.state.stale()
+    assert answer(bench, ListRequest(form="objects"))
+    assert [process for process in bench.pipeline.table if process.state.cached] == []
+
+
+def test_a_pid_is_told_with_its_ancestors_and_sources(bench: Bench) -> None:
+    """From the process up to the first, ended ones too, each fact with how it is known."""
+    lines = answer(bench, ListRequest(form="facts", pid=63))
+    family = [msgspec.json.decode(line, type=Facts) for line in lines]
+    assert [(each.pid, each.ended) for each in family] == [
+        (63, False),
+        (62, True),
+        (61, False),
+        (60, False),
+        (1, False),
+    ]
+    make = {fact.name: fact for fact in family[2].facts}
+    assert make["command"] == Fact("command", "make all", "ebpf, exec 2026-05-01T10:00:10.000000Z")
+    assert make["forked by"].source == "ebpf"
+    shell = {fact.name: fact for fact in family[3].facts}
+    assert shell["command"].source == "/proc, when it was first seen"
+    assert "may have adopted it" in shell["forked by"].source
+    assert {fact.name for fact in family[1].facts} >= {"end"}
+    assert answer(bench, ListRequest(form="facts", pid=4711)) == []
+
+
+def test_an_ended_process_is_found_by_its_pid(bench: Bench) -> None:
+    """Also when only its child refers to it."""
+    lines = answer(bench, ListRequest(pid=62))
+    assert msgspec.json.decode(lines[0], type=Row).pid == 62
