@@ -29,13 +29,15 @@ class Size(int):
 
 
 class Duration(float):
-    """A time in seconds; in YAML a number of seconds, or text: ``500ms``, ``2s``, ``1h30m``."""
+    """A time in seconds; in YAML a number, ``off`` (0), or text: ``500ms``, ``2s``, ``1h30m``."""
 
     units = MappingProxyType({"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})
 
     @classmethod
     def parse(cls, value: object) -> Duration:
         """Take a YAML scalar; raise ValueError when it is no duration."""
+        if value is False:  # "off" in YAML
+            return cls(0)
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not math.isfinite(value) or value > 10**12:
                 raise ValueError("not a duration")

@@ -512,6 +512,23 @@ class EventSettings(Section, frozen=True, kw_only=True):
     fork_events: Annotated[
         bool, _option("Write an event for each fork, also where no exec follows.", live=True)
     ] = False
+    inventory: Annotated[
+        bool,
+        _option(
+            "Tell each process that is older than the daemon once, as already_running: on or off.",
+            live=True,
+        ),
+    ] = True
+    inventory_period: Annotated[
+        Duration,
+        _option(
+            "Tell all living processes again this often, for consumers that keep less than a boot; "
+            "off (0): never.",
+            live=True,
+            min=0,
+            max=366 * 86400,
+        ),
+    ] = Duration(0)
     max_args_bytes: Annotated[
         Size,
         _option(

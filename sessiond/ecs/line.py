@@ -23,6 +23,7 @@ PROCESS_EVENTS: Final[Mapping[str, tuple[list[str], list[str]]]] = {
     "exec": (["process"], ["start"]),
     "end": (["process"], ["end"]),
     "setsid": (["process"], ["change"]),
+    "already_running": (["process"], ["info"]),
 }
 
 
@@ -50,7 +51,10 @@ class DocumentEncoder:
             "agent": {"type": "sessiond", "version": __version__},
             "host": dict(host),
         }
-        self._tail = b"," + orjson.dumps({k: v for k, v in constant.items() if v})[1:] + b"\n"
+        self._tail = _tail(constant)
+        # Of the host, what tells it from others: the rest is on all other lines.
+        short = {name: host[name] for name in ("name", "id", "boot") if name in host}
+        self._brief_tail = _tail(constant | {"host": short})
 
     def audit_id(self, time: AuditStamp, serial: int) -> str:
         """The ``event.id`` of an audit event: the same whenever it is written again."""
@@ -69,11 +73,13 @@ class DocumentEncoder:
         providers: bytes,
         more: Mapping[str, Any] | None = None,
         process: bytes | None = None,
+        brief: bool = False,
     ) -> bytes:
         """Put a line together.
 
         ``providers`` is the JSON list of the sources it was made from; ``more`` are further members
-        of the document; ``process`` is the ``process`` object as JSON.
+        of the document; ``process`` is the ``process`` object as JSON; ``brief`` repeats little of
+        the host.
         """
         self.sequence += 1
         # The date first: it is what a person looks for. No id holds what JSON would escape.
@@ -94,5 +100,9 @@ class DocumentEncoder:
             parts += b",", orjson.dumps(more)[1:-1]
         if process is not None:
             parts += b',"process":', process
-        parts.append(self._tail)
+        parts.append(self._brief_tail if brief else self._tail)
         return b"".join(parts)
+
+
+def _tail(constant: Mapping[str, Any]) -> bytes:
+    return b"," + orjson.dumps({k: v for k, v in constant.items() if v})[1:] + b"\n"

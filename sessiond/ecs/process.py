@@ -14,7 +14,7 @@ import orjson
 
 from sessiond.ecs.dates import timestamp
 from sessiond.ecs.redaction import Redactor
-from sessiond.process.events import Facts, Program
+from sessiond.process.events import Facts, Program, split_args
 from sessiond.process.table import ITSELF, Process, Reference, Relative, State
 from sessiond.text import display
 
@@ -24,6 +24,8 @@ CONSOLE_MAJOR: Final = 5
 UNIX98_PTY_MAJORS: Final = range(136, 144)
 
 
+# Of the arguments of a process in an inventory, in bytes.
+MAX_BRIEF_ARGS: Final = 384
 _MAX_REMEMBERED: Final = 1024
 _MAX_FAMILIES: Final = 256
 
@@ -221,6 +223,56 @@ class ProcessEncoder:
         parts += self._relatives(encoded, process, state, time), b"}"
         return b"".join(parts)
 
+    def brief(self, process: Process, state: State) -> bytes:
+        """Give the ``process`` object of an inventory: relatives by id, pid, start and name alone.
+
+        Left out are capabilities of root, real and saved ids that are the effective ones, and what
+        of the arguments is beyond MAX_BRIEF_ARGS bytes. Nothing of it is kept.
+        """
+        facts = state.facts
+        override: dict[str, Any] = {}
+        if is_brief_cut(state.program):
+            args = state.program.argv
+            shown = split_args((state.program.args or b"")[:MAX_BRIEF_ARGS])
+            override = self.arguments(shown, cut=True) | {"args_count": len(args)}
+        shared = self._shared(process, state, **override)
+        if (facts.uid, facts.gid) == (facts.euid, facts.egid):
+            # They are the last members, as _terminal_and_users writes them.
+            shared = shared[: shared.rindex(b',"real_user":')]
+        parts = [b"{", shared]
+        own = self._own(state)
+        if facts.euid == 0:
+            own.pop("thread", None)
+        if (facts.suid, facts.sgid) == (facts.euid, facts.egid):
+            del own["saved_user"], own["saved_group"]
+        own.pop("previous", None)
+        if own:
+            parts.append(b"," + orjson.dumps(own)[1:-1])
+        if process.creator is not None:
+            parts.append(b',"parent":{%b}' % self._named_identity(process.creator))
+        for name, leader in (
+            ("group_leader", state.group_leader),
+            ("session_leader", state.session_leader),
+            ("entry_leader", state.entry_leader),
+        ):
+            found = process if leader is ITSELF else leader
+            if not isinstance(found, Process | Reference):
+                continue
+            same = b',"same_as_process":%b' % (b"true" if found is process else b"false")
+            meta = _entry_meta(found) if name == "entry_leader" else b""
+            identity = self._named_identity(found)
+            parts.append(b',"%b":{%b%b%b}' % (name.encode(), identity, same, meta))
+        parts.append(b"}")
+        return b"".join(parts)
+
+    def _named_identity(self, relative: Process | Reference) -> bytes:
+        own: dict[str, Any] = {}
+        if isinstance(relative, Process):
+            self.program(relative.state.program._replace(args=None), own)
+        if "name" not in own:
+            return self._identity(relative)
+        return b'%b,"name":%b' % (self._identity(relative), orjson.dumps(own["name"]))
+
     def _remembered_own(self, state: State) -> bytes:
         # Whatever a shell starts has the same ids, capabilities and earlier programs.
         facts = state.facts
@@ -235,14 +287,14 @@ class ProcessEncoder:
         own = self._owns.get(key)
         if own is None:
             self._unnamed = False
-            own = self._own(state)
+            own = b"," + orjson.dumps(self._own(state))[1:-1]
             if not self._unnamed:
                 if len(self._owns) >= _MAX_REMEMBERED:
                     self._owns.clear()
                 self._owns[key] = own
         return own
 
-    def _own(self, state: State) -> bytes:
+    def _own(self, state: State) -> dict[str, Any]:
         """The members that only the process of an event has, not a reference to it."""
         facts = state.facts
         own: dict[str, Any] = {
@@ -251,17 +303,17 @@ class ProcessEncoder:
         }
         if state.groups:
             own["supplemental_groups"] = [self.group(gid) for gid in state.groups]
-        capabilities: dict[str, Any] = {}
+        sets: dict[str, Any] = {}
         if facts.cap_effective:
-            capabilities["effective"] = capability_names(facts.cap_effective)
+            sets["effective"] = capability_names(facts.cap_effective)
         if facts.cap_permitted:
-            capabilities["permitted"] = capability_names(facts.cap_permitted)
-        if capabilities:
-            own["thread"] = {"capabilities": capabilities}
+            sets["permitted"] = capability_names(facts.cap_permitted)
+        if sets:
+            own["thread"] = {"capabilities": sets}
         previous = [image for program in state.previous if (image := self._image(program))]
         if previous:
             own["previous"] = previous
-        return b"," + orjson.dumps(own)[1:-1]
+        return own
 
     def _image(self, program: Program) -> dict[str, Any]:
         image: dict[str, Any] = {}
@@ -359,11 +411,8 @@ class ProcessEncoder:
         ]
         if name != "group_leader" and leader.creator is not None:
             parts.append(b',"parent":{%b}' % self._identity(leader.creator))
-        if name == "entry_leader" and leader.entry_type is not None:
-            meta: dict[str, Any] = {"type": leader.entry_type}
-            if leader.entry_source is not None:
-                meta["source"] = {"ip": leader.entry_source}
-            parts += b',"entry_meta":', orjson.dumps(meta)
+        if name == "entry_leader":
+            parts.append(_entry_meta(leader))
         parts.append(b"}")
         return b"".join(parts)
 
@@ -391,6 +440,16 @@ class _Encoded:
 _NOBODY: Final = b""
 
 
+def _entry_meta(leader: Process | Reference) -> bytes:
+    """The member that says how an entry leader came in, with a comma before it."""
+    if isinstance(leader, Reference) or leader.entry_type is None:
+        return b""
+    meta: dict[str, Any] = {"type": leader.entry_type}
+    if leader.entry_source is not None:
+        meta["source"] = {"ip": leader.entry_source}
+    return b',"entry_meta":' + orjson.dumps(meta)
+
+
 def _made_of(
     creator: Process | Reference | None, over: bool, state: State, time: int
 ) -> tuple[object, ...]:
@@ -411,6 +470,11 @@ def _encoded_at(relative: Relative, time: int) -> object:
     if isinstance(relative, Process):
         return relative.at(time).cached
     return _NOBODY if relative is None else relative
+
+
+def is_brief_cut(program: Program) -> bool:
+    """Tell whether an inventory leaves out a part of a program's arguments."""
+    return len(program.args or b"") > MAX_BRIEF_ARGS
 
 
 def exit_code(status: int) -> int:

@@ -16,7 +16,7 @@ from sessiond.config.schema import EventSettings
 from sessiond.ecs.audit_cache import AuditEventCache, EncodedAuditEvent
 from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
-from sessiond.ecs.process import ProcessEncoder
+from sessiond.ecs.process import ProcessEncoder, is_brief_cut
 from sessiond.pipeline.losses import Loss
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
@@ -26,6 +26,8 @@ from sessiond.units import UNSET_ID
 
 _BY_AUDIT: Final = b'["auditd"]'
 _BY_OURSELVES: Final = b'["sessiond"]'
+# The events that bring a process into the stream.
+_INTRODUCTIONS: Final = ("fork", "exec", "already_running")
 _UNFINISHED: Final = "audit: the end of the event was lost"
 
 
@@ -199,6 +201,15 @@ class EventWriter:
         details = self._details(process, state)
         self._write(self._unaudited(action, state), process, state, action, time, details)
 
+    def introduce(self, process: Process, state: State, time: int, *, repeated: bool) -> None:
+        """Write that a process was running at ``time``; ``repeated``: once more."""
+        self.unaudited += 1
+        description = self._unaudited("already_running", state)
+        details = self._details(process, state, own_args_cut=is_brief_cut(state.program) or None)
+        # Each repetition has an id of its own; the first has the same after a crash.
+        number = time if repeated else None
+        self._write(description, process, state, "already_running", time, details, number=number)
+
     def unenriched(self, event: AuditEvent, time: int, note: str = "") -> None:
         """Write an audit event of which nobody knows the process; ``note`` says why."""
         description = self._descriptions.describe(event, enriched=False)
@@ -274,7 +285,7 @@ class EventWriter:
     def _unaudited(self, action: str, state: State) -> EncodedAuditEvent:
         """The description of an event without an audit record: what the audit record would say."""
         category, types = PROCESS_EVENTS[action]
-        outcome = "unknown" if action == "end" else "success"
+        outcome = "unknown" if action in ("end", "already_running") else "success"
         facts = state.facts
         document: dict[str, Any] = {
             "event": {"action": action, "category": category, "type": types, "outcome": outcome},
@@ -366,8 +377,13 @@ class EventWriter:
         *,
         override: dict[str, Any] | None = None,
         event: AuditEvent | None = None,
+        number: int | None = None,
     ) -> None:
-        """Join what an event says with its process and write it."""
+        """Join what an event says with its process and write it.
+
+        ``number`` tells events of one kind apart that a process has more than one of.
+        """
+        process.introduced = process.introduced or action in _INTRODUCTIONS
         time = max(time, process.latest)
         process.latest = time
         if event is not None and not event.complete:
@@ -381,20 +397,25 @@ class EventWriter:
                 details["cgroup"] = display(cgroup)
         if details:
             more["sessiond"] = details
-        if action in ("end", "fork", "setsid"):
+        if number is not None:
+            event_id = f"{process.entity_id}-{action}-{number:x}"
+        elif action in ("end", "fork", "setsid", "already_running"):
             event_id = f"{process.entity_id}-{action}"
         elif event is not None:
             event_id = self._documents.audit_id(event.time, event.serial)
         else:
             event_id = f"{process.entity_id}-{action}-{state.time:x}"
-        block = self._processes.block(
-            process,
-            state,
-            time=time,
-            ended=action == "end",
-            title=description.title,
-            override=override,
-        )
+        if action == "already_running":
+            block = self._processes.brief(process, state)
+        else:
+            block = self._processes.block(
+                process,
+                state,
+                time=time,
+                ended=action == "end",
+                title=description.title,
+                override=override,
+            )
         self._encode(
             description,
             date=self._processes.date(time),
@@ -402,6 +423,7 @@ class EventWriter:
             providers=self._by_source if event is None else self._by_both,
             more=more,
             process=block,
+            brief=action == "already_running",
         )
 
     def _warn(self, description: EncodedAuditEvent, details: dict[str, Any]) -> None:
@@ -418,6 +440,7 @@ class EventWriter:
         providers: bytes,
         more: dict[str, Any] | None,
         process: bytes | None = None,
+        brief: bool = False,
     ) -> None:
         self.counts[description.action] += 1
         self._lines.append(
@@ -428,6 +451,7 @@ class EventWriter:
                 providers=providers,
                 more=more,
                 process=process,
+                brief=brief,
             )
         )
 

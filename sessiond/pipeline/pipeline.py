@@ -26,6 +26,7 @@ from sessiond.audit.record import CONFIG_CHANGE, NO_CALL, arguments, decode, fie
 from sessiond.config.schema import EventSettings
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
+from sessiond.pipeline.inventory import Introduction, Inventory
 from sessiond.pipeline.losses import Losses, account
 from sessiond.process.entry import login_server
 from sessiond.process.events import (
@@ -148,6 +149,7 @@ class Pipeline:
         self._sessions: dict[Process, int] = {}
         self._wanted: set[int] = set()
         self._connecting: set[int] = set()
+        self._inventory = Inventory()
         self._wall_offset = 0
         self._drained = 0
         self._fed: int | None = None  # when both inputs were read last
@@ -156,6 +158,13 @@ class Pipeline:
         """Go on with other rules or another process source; the assembler's limits stay."""
         self.options = options
         self.lines.use(_line_options(options))
+        if not options.event.inventory:
+            self._inventory.clear()
+
+    @property
+    def _inventory_period(self) -> int:
+        event = self.options.event
+        return int(event.inventory_period * SECOND) if event.inventory else 0
 
     def encode_with(self, encoders: Encoders) -> None:
         """Go on with other encoders; the lines are numbered on."""
@@ -197,7 +206,7 @@ class Pipeline:
                 observed.append(event)
                 continue
             if observed:
-                table.snapshot(observed)
+                self._observed(observed)
                 observed = []
             if isinstance(event, Exited):
                 self._exited(table.exited(event), event)
@@ -209,6 +218,7 @@ class Pipeline:
                 if by_kernel:
                     process.state.claimed = True
                 if self.options.exec_by_source or by_kernel:
+                    self._introduce(process, process.state, event.time)
                     self.lines.traced("exec", process, process.state, event.time)
                 if self._execs:
                     self._retry_execs()
@@ -221,7 +231,37 @@ class Pipeline:
             else:
                 table.name_cgroup(event.cgroup_id, event.path)
         if observed:
-            table.snapshot(observed)
+            self._observed(observed)
+
+    def _observed(self, observed: list[Observed]) -> None:
+        processes = self.table.snapshot(observed)
+        if self.options.event.inventory:
+            self._inventory.add(processes)
+
+    def _introduce(self, process: Process, state: State, time: int) -> None:
+        """Write the introductions that a line about a process at ``time`` must come after.
+
+        They are its own and those of its relatives, as far as the inventory has not come to them.
+        """
+        if not self._inventory:
+            return
+        found: list[Introduction] = []
+        waiting = [(process, state)]
+        while waiting:
+            each, then = waiting.pop()
+            relatives = (each.creator, then.group_leader, then.session_leader, then.entry_leader)
+            for one in (each, *relatives):
+                if isinstance(one, Process) and (due := self._inventory.pop(one)) is not None:
+                    found.append(due)
+                    waiting.append((one, one.state))
+        found.sort(key=lambda due: (due.process.start, due.process.pid))
+        self._tell(
+            each._replace(time=max(min(each.time, time), each.process.start)) for each in found
+        )
+
+    def _tell(self, introductions: Iterable[Introduction]) -> None:
+        for process, time, repeated in introductions:
+            self.lines.introduce(process, process.at(time), time, repeated=repeated)
 
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
@@ -231,6 +271,7 @@ class Pipeline:
         if doubtful:
             self.table.doubt(process, event.time + 1)
         if self.options.event.fork_events and not event.facts.kernel_thread:
+            self._introduce(process, process.states[0], event.time)
             self.lines.traced("fork", process, process.states[0], event.time)
 
     def _doubt(self, events: Sequence[ProcessEvent]) -> bool:
@@ -366,6 +407,8 @@ class Pipeline:
         self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
+        self._inventory.repeat(self.table, now, self._inventory_period)
+        self._tell(self._inventory.take())
         return self.lines.take()
 
     def flush(self, now: int) -> list[bytes]:
@@ -381,6 +424,7 @@ class Pipeline:
             self._end(process, None)
         self._ends.clear()
         for process, time in list(self._sessions.items()):
+            self._introduce(process, process.at(time), time)
             self.lines.traced("setsid", process, process.at(time), time)
         self._sessions.clear()
         for loss in self.losses.flush():
@@ -394,6 +438,7 @@ class Pipeline:
         due.append(next((w.due for w in self._exit_groups.values()), None))
         due.append(next(iter(self._ends.values()), None))
         due.append(next((t + HOLD for t in self._sessions.values()), None))
+        due.append(0 if self._inventory else self._inventory.repeat_at)
         return min((d for d in due if d is not None), default=None)
 
     @property
@@ -566,6 +611,7 @@ class Pipeline:
         if canary is not None and process.pid == canary.pid and not note:
             canary.audited = canary.traced = True
         args, whole = arguments(event.records)
+        self._introduce(process, state, state.time)
         self.lines.execution(event, process, state, args, whole=whole, note=note)
         if args and state.program.args_cut:
             self._refine(state, args)
@@ -667,6 +713,8 @@ class Pipeline:
     def _end(self, process: Process, event: AuditEvent | None) -> None:
         if event is not None:
             self.counters.joined_ends += 1
+        if process.end is not None:
+            self._introduce(process, process.at(process.end), process.end)
         self.lines.end(process, event)
         for each in process.states:
             each.stale()
@@ -686,6 +734,7 @@ class Pipeline:
             # No tracer tells of sessions here, so the audit event does.
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
+        self._introduce(process, state, time)
         self.lines.audited(event, process, state, "setsid", max(state.time, time))
 
     def _new_leader(self, pid: int, time: int) -> Process | None:
@@ -707,6 +756,7 @@ class Pipeline:
         if "setsid" in self.options.audited:
             self._sessions[process] = time
         else:
+            self._introduce(process, process.at(time), time)
             self.lines.traced("setsid", process, process.at(time), time)
 
     # Everything else
@@ -720,6 +770,7 @@ class Pipeline:
         process = self.table.holder(pid, stamp, TICK) if pid else None
         if process is not None:
             time = max(stamp, process.latest)
+            self._introduce(process, process.at(time), time)
             self.lines.audited(event, process, process.at(time), None, time)
             return
         self.counters.unenriched += 1
@@ -753,6 +804,7 @@ class Pipeline:
             if time + HOLD > now or self._drained < time:
                 break
             del self._sessions[process]
+            self._introduce(process, process.at(time), time)
             self.lines.traced("setsid", process, process.at(time), time)
         # An end waits for its exit_group until the audit socket was seen empty after it.
         while self._ends:

@@ -151,6 +151,7 @@ class Process:
         "entry_type",
         "exact",
         "group_exit",
+        "introduced",
         "latest",
         "pid",
         "predecessor",
@@ -176,6 +177,7 @@ class Process:
         self.connection: bytes | None = None
         self.entry_type: str | None = None
         self.entry_source: str | None = None
+        self.introduced = False  # a line of its own has told of it
         self.latest = start  # of the events written about it: none may be dated before
 
     def __repr__(self) -> str:

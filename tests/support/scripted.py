@@ -42,8 +42,13 @@ Records = list[tuple[int, bytes]]
 
 
 def pipeline(**options: Any) -> Pipeline:
-    """Make a pipeline for the scripted host; by default with an exact source called ebpf."""
-    event = {name: options.pop(name) for name in EventSettings.__struct_fields__ if name in options}
+    """Make a pipeline for the scripted host; by default with an exact source called ebpf.
+
+    What was there before it is told only with ``inventory=True``.
+    """
+    event = {"inventory": False} | {
+        name: options.pop(name) for name in EventSettings.__struct_fields__ if name in options
+    }
     chosen: dict[str, Any] = {"source": "ebpf", "exact": True, "event": EventSettings(**event)}
     chosen |= options
     return Pipeline(

@@ -1,0 +1,125 @@
+"""The inventory on the real kernel: what ran before the daemon came is told once, and first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.daemon import Daemon, Document
+from support.stream import malformed
+from support.truth import until
+
+from sessiond.sources.procfs.reader import Procfs
+
+pytestmark = pytest.mark.kernel
+
+INTRODUCTIONS = ("already_running", "fork", "exec")
+
+
+@contextmanager
+def sleepers(number: int) -> Iterator[set[int]]:
+    """So many processes that live until the end."""
+    processes = [subprocess.Popen(["/bin/sleep", "600"]) for _ in range(number)]
+    try:
+        yield {process.pid for process in processes}
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def told(daemon: Daemon) -> list[Document]:
+    """The inventory so far."""
+    return daemon.find(event__action="already_running")
+
+
+def pids(documents: list[Document]) -> set[int]:
+    """Of their processes; none is told twice."""
+    found = [each["process"]["entity_id"] for each in documents]
+    assert len(set(found)) == len(found)
+    return {each["process"]["pid"] for each in documents}
+
+
+def test_each_older_process_is_told_once(make_daemon: Callable[..., Daemon]) -> None:
+    """With the process as it is, at most 1.5 KB on the mean; threads of the kernel are left out."""
+    with sleepers(30) as mine:
+        before = [each for each in Procfs().snapshot() if not each.facts.kernel_thread]
+        daemon = make_daemon().start()
+        until(lambda: mine <= pids(told(daemon)), 10, "the inventory")
+        lasting = {each.facts.pid for each in before} & {
+            each.facts.pid for each in Procfs().snapshot()
+        }
+        until(lambda: lasting <= pids(told(daemon)), 10, "all that ran before")
+        documents = told(daemon)
+        (sleeper,) = [each for each in documents if each["process"]["pid"] == min(mine)]
+        assert sleeper["process"]["args"] == ["/bin/sleep", "600"]
+        assert sleeper["process"]["parent"]["name"]
+        assert not [each for each in documents if each["process"].get("name") == "kthreadd"]
+        assert malformed(daemon) == []
+        lines = [
+            line for line in daemon.output.read_bytes().splitlines() if b'"already_running"' in line
+        ]
+        assert sum(map(len, lines)) / len(lines) <= 1536
+
+
+def test_a_restart_tells_only_of_those_that_came_meanwhile(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """A crash keeps the state: what was told is not told again."""
+    daemon = make_daemon().start()
+    until(lambda: len(told(daemon)) > 5, 10, "the inventory")
+    time.sleep(1)
+    first = pids(told(daemon))
+    with sleepers(1) as mine:
+        until(lambda: daemon.find(event__action="exec", process__pid=min(mine)), 10, "its exec")
+        executed, state = time.time(), daemon.directory / "run" / "state"
+        until(lambda: state.exists() and state.stat().st_mtime > executed, 30, "a saved state")
+        os.kill(daemon.pid, signal.SIGKILL)
+        daemon.wait()
+        with sleepers(3) as missed:
+            daemon.start()
+            until(lambda: missed <= {each["process"]["pid"] for each in _new(daemon)}, 15, "them")
+            again = pids(told(daemon)) - first
+            assert not again & mine
+
+
+def _new(daemon: Daemon) -> list[Document]:
+    return [each for each in daemon.documents() if each["event"]["action"] in INTRODUCTIONS]
+
+
+def test_a_start_in_a_storm_introduces_each_process_first(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """Exactly once, before any other line speaks of it."""
+    script = "while :; do /bin/true; (/bin/true; /bin/true); done"
+    spawners = [subprocess.Popen(["/bin/sh", "-c", script]) for _ in range(2)]
+    try:
+        daemon = make_daemon().start()
+        time.sleep(3)
+    finally:
+        for spawner in spawners:
+            spawner.kill()
+            spawner.wait()
+    time.sleep(1)
+    introduced: dict[str, list[str]] = {}
+    strange = []
+    for each in daemon.documents():
+        action, process = each["event"]["action"], each.get("process", {})
+        if "entity_id" not in process:
+            continue
+        seen = introduced.setdefault(process["entity_id"], [])
+        if action == "already_running":
+            assert seen == [], process
+        if action in INTRODUCTIONS:
+            seen.append(action)
+        elif not seen:
+            strange.append((action, process["pid"], process.get("name")))
+    assert sum("exec" in seen for seen in introduced.values()) > 100
+    assert all(seen.count("already_running") <= 1 for seen in introduced.values())
+    # Forks without an exec have no line of their own before their end.
+    assert [each for each in strange if each[0] not in ("end", "setsid")] == []

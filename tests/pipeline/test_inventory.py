@@ -1,0 +1,201 @@
+"""The inventory: older processes are told once, before any other line speaks of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ecs_schema.validate import validate
+from support.scripted import pipeline
+from support.story import Bench, T
+
+from sessiond.pipeline import inventory
+from sessiond.process.events import Observed, Program
+from sessiond.units import SECOND
+
+DAY = 86_400 * SECOND
+
+
+def told(documents: list[dict[str, Any]], action: str = "already_running") -> list[int]:
+    """The pids of the events of a kind, in their order."""
+    return [each["process"]["pid"] for each in documents if each["event"]["action"] == action]
+
+
+def stranger(bench: Bench, pid: int, **facts: Any) -> Observed:
+    """A process in a snapshot: a child of the shell."""
+    shell = bench.host.shell
+    own = shell.facts._replace(pid=pid, start=6 * SECOND + pid, ppid=60, vpid=pid, **facts)
+    program = Program(b"sleep", b"/bin/sleep", b"sleep\x0060\x00", None)
+    return Observed(9 * SECOND, own, program, b"/", None)
+
+
+def test_each_living_process_is_told_once() -> None:
+    """With its relatives by name, and as good ECS."""
+    bench = Bench(inventory=True)
+    written = bench.settle()
+    assert told(written) == [1, 60]
+    event = written[1]
+    assert validate(event) == []
+    assert event["event"] | {"id": "", "sequence": 0} == {
+        "kind": "event",
+        "action": "already_running",
+        "category": ["process"],
+        "type": ["info"],
+        "outcome": "unknown",
+        "id": "",
+        "sequence": 0,
+        "module": "auditd",
+        "provider": ["ebpf"],
+    }
+    assert event["@timestamp"] == "2026-05-01T10:00:06.000000Z"
+    process = event["process"]
+    assert (process["executable"], process["args"]) == ("/bin/bash", ["bash"])
+    assert process["parent"].keys() == {"entity_id", "pid", "start", "name"}
+    assert process["session_leader"]["same_as_process"]
+    assert process["entry_leader"]["entry_meta"] == {"type": "init"}
+
+
+def test_nothing_is_told_where_it_is_off() -> None:
+    """Neither at the start nor later."""
+    bench = Bench(inventory=False, inventory_period=60)
+    bench.tell(after=DAY)
+    assert bench.settle() == []
+
+
+def test_threads_of_the_kernel_are_left_out() -> None:
+    """They never execute anything, and there are hundreds."""
+    bench = Bench(inventory=True)
+    bench.tell(stranger(bench, 99, kernel_thread=True), stranger(bench, 100))
+    assert told(bench.settle()) == [1, 60, 100]
+
+
+def test_a_process_is_introduced_before_a_line_speaks_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So are its relatives, the oldest first; those that nobody spoke of come later, once."""
+    monkeypatch.setattr(inventory, "BATCH", 0)
+    bench = Bench(inventory=True)
+    bench.tell(stranger(bench, 100), stranger(bench, 101))
+    child = bench.child(61)
+    executed, records = child.execute("ls", T + 3)
+    bench.tell(executed, audit=records)
+    bench.settle()
+    actions = [(each["event"]["action"], each["process"]["pid"]) for each in bench.written]
+    assert actions == [("already_running", 1), ("already_running", 60), ("exec", 61)]
+    monkeypatch.setattr(inventory, "BATCH", 1)
+    bench.settle()
+    assert told(bench.written) == [1, 60, 100, 101]
+
+
+def test_an_introduction_is_dated_before_what_it_introduces() -> None:
+    """An audit record may be older than the snapshot, and not than the process."""
+    bench = Bench(inventory=True)
+    shell = bench.host.shell
+    _, records = shell.execute("vi", 5 * SECOND + 500_000_000)
+    bench.tell(audit=records)
+    bench.settle()
+    dates = [each["@timestamp"] for each in bench.written if each["process"]["pid"] == 60]
+    assert dates == sorted(dates)
+
+
+def test_a_few_are_told_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next poll is due at once while there are more; live events come between them."""
+    monkeypatch.setattr(inventory, "BATCH", 10)
+    bench = Bench(inventory=True)
+    bench.tell(*(stranger(bench, pid) for pid in range(100, 150)))
+    assert len(bench.written) == 10
+    assert bench.pipeline.deadline() == 0
+    child = bench.child(61)
+    executed, records = child.execute("ls", T + 3)
+    bench.tell(executed, audit=records)
+    assert told(bench.written, "exec") == [61]
+    assert len(told(bench.written)) < 52
+    bench.settle()
+    assert sorted(told(bench.written)) == [1, 60, *range(100, 150)]
+    assert bench.pipeline.deadline() is None
+
+
+def test_what_a_fork_or_exec_introduced_is_not_told_again() -> None:
+    """A snapshot after a loss tells only of those that came meanwhile."""
+    bench = Bench(inventory=True)
+    child = bench.child(61)
+    executed, records = child.execute("ls", T + 3)
+    bench.tell(executed, audit=records)
+    bench.settle()
+    seen = Observed(T + 9 * SECOND, child.facts, child.program, b"/", None)
+    bench.pipeline.reconcile(
+        [*bench.host.snapshot(), seen, stranger(bench, 100)], since=T, time=T + 9 * SECOND
+    )
+    bench.settle()
+    assert told(bench.written) == [1, 60, 100]
+
+
+def test_a_restart_tells_only_of_those_that_came_meanwhile() -> None:
+    """The state knows which the stream has introduced, and those that it has not come to."""
+    bench = Bench(inventory=True)
+    bench.settle()
+    state = bench.pipeline.save(bench.now)
+    bench.pipeline = pipeline(inventory=True)
+    bench.pipeline.restore(state)
+    bench.written.clear()
+    bench.pipeline.feed_process([*bench.host.snapshot(), stranger(bench, 100)])
+    assert told(bench.settle()) == [100]
+
+
+def test_what_was_not_told_before_a_restart_is_told_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stop in the middle of an inventory loses nothing."""
+    monkeypatch.setattr(inventory, "BATCH", 1)
+    bench = Bench(inventory=True)
+    bench.tell()
+    assert told(bench.written) == [1]
+    state = bench.pipeline.save(bench.now)
+    bench.pipeline = pipeline(inventory=True)
+    bench.pipeline.restore(state)
+    bench.pipeline.feed_process(bench.host.snapshot())
+    assert told(bench.settle()) == [1, 60]
+
+
+def test_all_are_told_again_after_a_period() -> None:
+    """With ids of their own; those that ended are not."""
+    bench = Bench(inventory=True, inventory_period=3600)
+    bench.tell(stranger(bench, 100))
+    bench.settle()
+    ended, records = bench.child(61).exit(0, T + 5)
+    bench.tell(ended, audit=records)
+    assert bench.pipeline.deadline() is not None
+    bench.tell(after=3600 * SECOND)
+    bench.settle()
+    assert told(bench.written) == [1, 60, 100, 1, 60, 100]
+    identities = [each["event"]["id"] for each in bench.written]
+    assert len(set(identities)) == len(identities)
+    again = [each for each in bench.written if each["event"]["action"] == "already_running"][3]
+    assert again["@timestamp"] > "2026-05-01T11:00:00"
+
+
+def test_an_inventory_is_short() -> None:
+    """Capabilities of root, real and saved ids that are the effective ones say nothing new."""
+    everything = (1 << 41) - 1
+    bench = Bench(inventory=True)
+    bench.tell(
+        stranger(bench, 100, cap_effective=everything, cap_permitted=everything),
+        stranger(bench, 101, euid=7, suid=7, cap_effective=1, cap_permitted=1),
+        stranger(bench, 102, euid=7, suid=0, uid=8),
+    )
+    found = {each["process"]["pid"]: each["process"] for each in bench.settle()}
+    assert not found[100].keys() & {"thread", "saved_user", "saved_group", "real_user"}
+    assert found[101]["thread"]["capabilities"]["effective"] == ["CAP_CHOWN"]
+    assert (found[102]["saved_user"]["id"], found[102]["real_user"]["id"]) == ("0", "8")
+
+
+def test_long_arguments_are_cut_and_counted() -> None:
+    """What is cut is said; the next event of the process has all."""
+    bench = Bench(inventory=True)
+    long = stranger(bench, 100)
+    args = b"java\0" + b"-classpath\0" * 100
+    bench.tell(long._replace(program=Program(b"java", b"/bin/java", args, None)))
+    event = bench.settle()[2]
+    assert event["process"]["args_count"] == 101
+    assert len(" ".join(event["process"]["args"])) <= 384
+    assert event["sessiond"]["truncated"] == ["process.args"]
