@@ -6,13 +6,14 @@ an exec in the stream: it is told once as ``already_running``. Pure: time is an 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from sessiond.process.table import Process, ProcessTable
 
-# How many processes one poll tells: some 10 ms of work, so that live events need not wait.
-BATCH: Final = 100
+# How many processes one poll tells: some 7 ms of work, so that live events need not wait.
+BATCH: Final = 50
 
 
 class Introduction(NamedTuple):
@@ -28,65 +29,68 @@ class Inventory:
 
     def __init__(self) -> None:
         """Start with nothing to tell."""
-        self._pending: dict[Process, Introduction] = {}
+        self._pending: dict[Process, int] = {}  # the time to tell of
+        self._repeated: Iterator[Process] | None = None
         self._repeat_at: int | None = None
 
     def __len__(self) -> int:
         return len(self._pending)
 
+    @property
+    def deadline(self) -> int | None:
+        """When ``repeat`` and ``take`` should be called, in ns since boot; None: not at all."""
+        return 0 if self._pending or self._repeated is not None else self._repeat_at
+
     def add(self, observed: Iterable[Process]) -> None:
         """Note the processes of a snapshot; those that the stream has introduced are left out."""
-        for process in sorted(observed, key=lambda each: (each.start, each.pid)):
-            time = process.states[0].observed
-            # A process whose first state is no snapshot's is introduced by its fork or exec.
-            if time is None or process.introduced or not _is_told(process):
-                continue
-            self._pending.setdefault(process, Introduction(process, time, repeated=False))
+        # A process whose first state is no snapshot's is introduced by its fork or exec.
+        found = [
+            process
+            for process in observed
+            if not process.introduced and process.states[0].observed is not None
+        ]
+        for process in sorted(filter(_is_told, found), key=lambda each: (each.start, each.pid)):
+            self._pending.setdefault(process, process.states[0].observed or process.start)
 
     def repeat(self, table: ProcessTable, now: int, period: int) -> None:
-        """Note all living processes anew when ``period`` ns have passed since the last time.
+        """Begin to tell all living processes anew when ``period`` ns have passed since last time.
 
         The first call begins the first period; a period of 0 ends that.
         """
         if not period:
-            self._repeat_at = None
-            return
-        if self._repeat_at is None:
+            self._repeat_at = self._repeated = None
+        elif self._repeat_at is None:
             self._repeat_at = now + period
-        if now < self._repeat_at:
-            return
-        self._repeat_at = now + period
-        for process in table:
-            if process.introduced and _is_told(process):
-                self._pending.setdefault(process, Introduction(process, now, repeated=True))
+        elif now >= self._repeat_at:
+            self._repeat_at = now + period
+            self._repeated = iter(list(table))
 
-    def take(self) -> list[Introduction]:
+    def take(self, now: int) -> list[Introduction]:
         """Return the next ones to tell, at most BATCH, and forget them."""
         taken: list[Introduction] = []
         while self._pending and len(taken) < BATCH:
-            process, introduction = next(iter(self._pending.items()))
-            del self._pending[process]
-            # Of a process that has ended, a repetition has nothing to say.
-            if process.end is None or not introduction.repeated:
-                taken.append(introduction)
+            process = next(iter(self._pending))
+            taken.append(Introduction(process, self._pending.pop(process), repeated=False))
+        if self._repeated is not None and not self._pending:
+            batch = list(islice(self._repeated, BATCH))
+            if len(batch) < BATCH:
+                self._repeated = None
+            taken += [
+                Introduction(process, now, repeated=True)
+                for process in batch
+                if process.introduced and _is_told(process)
+            ]
         return taken
 
     def pop(self, process: Process) -> Introduction | None:
         """Return how a process is to be told before a line speaks of it; None: it needs not."""
-        introduction = self._pending.get(process)
-        if introduction is None or introduction.repeated:
-            return None
-        del self._pending[process]
-        return introduction
+        time = self._pending.pop(process, None)
+        return None if time is None else Introduction(process, time, repeated=False)
 
     def clear(self) -> None:
         """Tell nothing any more."""
         self._pending.clear()
-
-    @property
-    def repeat_at(self) -> int | None:
-        """When ``repeat`` should be called next, in ns since boot; None: it needs not."""
-        return self._repeat_at
+        self._repeated = None
 
 
 def _is_told(process: Process) -> bool:

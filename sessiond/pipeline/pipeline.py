@@ -408,7 +408,7 @@ class Pipeline:
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
         self._inventory.repeat(self.table, now, self._inventory_period)
-        self._tell(self._inventory.take())
+        self._tell(self._inventory.take(now))
         return self.lines.take()
 
     def flush(self, now: int) -> list[bytes]:
@@ -438,7 +438,7 @@ class Pipeline:
         due.append(next((w.due for w in self._exit_groups.values()), None))
         due.append(next(iter(self._ends.values()), None))
         due.append(next((t + HOLD for t in self._sessions.values()), None))
-        due.append(0 if self._inventory else self._inventory.repeat_at)
+        due.append(self._inventory.deadline)
         return min((d for d in due if d is not None), default=None)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from ecs_schema.validate import validate
 from support.scripted import pipeline
 from support.story import Bench, T
 
+from sessiond.config.schema import EventSettings
 from sessiond.pipeline import inventory
 from sessiond.process.events import Observed, Program
 from sessiond.units import SECOND
@@ -172,6 +174,24 @@ def test_all_are_told_again_after_a_period() -> None:
     assert len(set(identities)) == len(identities)
     again = [each for each in bench.written if each["event"]["action"] == "already_running"][3]
     assert again["@timestamp"] > "2026-05-01T11:00:00"
+
+
+def test_a_repetition_is_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, a poll looks at a few; a reload that turns it off ends it."""
+    monkeypatch.setattr(inventory, "BATCH", 10)
+    bench = Bench(inventory=True, inventory_period=3600)
+    bench.tell(*(stranger(bench, pid) for pid in range(100, 150)))
+    for _ in range(9):
+        bench.tell()
+    bench.written.clear()
+    bench.tell(after=3600 * SECOND)
+    assert len(bench.written) == 10
+    assert bench.pipeline.deadline() == 0
+    options = bench.pipeline.options
+    bench.pipeline.use(replace(options, event=EventSettings(inventory=False)))
+    bench.tell()
+    assert len(bench.written) == 10
+    assert bench.pipeline.deadline() is None
 
 
 def test_an_inventory_is_short() -> None:
