@@ -373,17 +373,17 @@ def with_output(loaded: Config, output: str | None) -> Config:
     """Replace the configured outputs by the one of ``--output``; other settings stay."""
     import msgspec
 
-    from sessiond.config.schema import ConsoleSettings, FileSettings
+    from sessiond.config.schema import ConsoleSettings, FileSettings, OutputSettings, Section
 
     if output is None:
         return loaded
-    console = ConsoleSettings() if output == "-" else None
-    file = None
-    if output != "-":
+    only: dict[str, Section | None] = dict.fromkeys(OutputSettings.kinds)
+    if output == "-":
+        only["console"] = ConsoleSettings()
+    else:
         configured = loaded.output.file or FileSettings()
-        file = msgspec.structs.replace(configured, path=Path(output).absolute())
-    only = msgspec.structs.replace(loaded.output, console=console, file=file, socket=None)
-    return msgspec.structs.replace(loaded, output=only)
+        only["file"] = msgspec.structs.replace(configured, path=Path(output).absolute())
+    return msgspec.structs.replace(loaded, output=msgspec.structs.replace(loaded.output, **only))
 
 
 def _check(arguments: argparse.Namespace) -> int:

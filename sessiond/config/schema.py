@@ -10,7 +10,7 @@ import os
 import re
 import textwrap
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -410,6 +410,8 @@ class SpoolSettings(Section, frozen=True, kw_only=True):
 class OutputSettings(Section, frozen=True, kw_only=True):
     """Where the lines go: any of file, socket and console. With none of them: to the file."""
 
+    kinds: ClassVar[tuple[str, ...]] = ("file", "socket", "console")
+
     file: FileSettings | None = None
     socket: SocketSettings | None = None
     console: ConsoleSettings | None = None
@@ -427,15 +429,13 @@ class OutputSettings(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Drop what is not enabled; without any output, write the file."""
-        configured = False
-        for name in ("file", "socket", "console"):
-            output = getattr(self, name)
-            configured = configured or output is not None
-            if output is not None and not output.enabled:
+        configured = [name for name in self.kinds if getattr(self, name) is not None]
+        for name in configured:
+            if not getattr(self, name).enabled:
                 msgspec.structs.force_setattr(self, name, None)
         if not configured:
             msgspec.structs.force_setattr(self, "file", FileSettings())
-        elif self.file is None and self.socket is None and self.console is None:
+        elif all(getattr(self, name) is None for name in self.kinds):
             raise InvalidError("", "every output is disabled", "enable file, socket or console")
 
 
