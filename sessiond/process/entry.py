@@ -94,6 +94,8 @@ LOGIN_SERVERS: Final = (
     # sshd(8); sshd-session and sshd-auth since OpenSSH 9.8.
     LoginServer("sshd", (b"sshd", b"sshd-session", b"sshd-auth"), b"SSH_CONNECTION"),
 )
+# The entry types whose logins have an address.
+LOGIN_TYPES: Final = frozenset(server.type for server in LOGIN_SERVERS)
 _SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}
 
 _RUNTIMES: Final = (b"containerd-shim", b"runc", b"crun", b"conmon")

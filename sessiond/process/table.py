@@ -529,7 +529,7 @@ class ProcessTable:
         """Take in from where an sshd's client comes; what it has let in before knows it, too."""
         process.connection = connection
         for each in self:
-            if each.entry_type == "sshd" and each.entry_source is None:
+            if each.entry_type in entry.LOGIN_TYPES and each.entry_source is None:
                 each.entry_source = _source_of(each)
                 for state in each.states:
                     state.stale()
@@ -672,7 +672,7 @@ class ProcessTable:
             case entry.Origin.ITSELF:
                 state.entry_leader = ITSELF
                 process.entry_type = decision.type
-                if decision.type == "sshd":
+                if decision.type in entry.LOGIN_TYPES:
                     process.entry_source = _source_of(process)
             case entry.Origin.PARENT:
                 state.entry_leader = inherited
