@@ -19,6 +19,7 @@ COMPILED = [
     "sessiond/ecs/normalizations.py",
     "sessiond/ecs/audit_event.py",
     "sessiond/ecs/audit_cache.py",
+    "sessiond/ecs/fit.py",
     "sessiond/ecs/line.py",
     "sessiond/ecs/audit_fields.py",
     "sessiond/ecs/process.py",

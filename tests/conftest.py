@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support import kernel
+from support.attacks import Attacks
 from support.containers import Runc
 from support.daemon import Daemon
 from support.kernel import AuditState
@@ -69,6 +70,14 @@ def spawns() -> Iterator[Spawns]:
     with tempfile.TemporaryDirectory(prefix="sessiond-spawns-") as directory:
         Path(directory).chmod(0o755)  # it runs as another user
         yield Spawns.build(Path(directory))
+
+
+@pytest.fixture(scope="session")
+def attacks() -> Iterator[Attacks]:
+    """The program of a user who wants the daemon to fail."""
+    with tempfile.TemporaryDirectory(prefix="sessiond-attacks-") as directory:
+        Path(directory).chmod(0o755)  # it runs as another user
+        yield Attacks(Path(directory))
 
 
 @pytest.fixture

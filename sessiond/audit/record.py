@@ -8,6 +8,7 @@ value that a user controls when it is printable and writes it as hex digits othe
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -29,6 +30,9 @@ _STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\):[ ]?")
 _FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|\"[^\"]*\"|[^ \n]*)", re.DOTALL)
 _ARGUMENT = re.compile(rb"(?:^| )a(\d{1,9})(?:\[(\d{1,9})\])?=(\"[^\"]*\"|[^ \n]*)")
 _WHOLE_ARGUMENT = re.compile(rb" a\d+=(\"[^\"]*\"|[^ \n]*)")
+# What an argument counts beside its bytes when a limit is kept.
+ARGUMENT_COST: Final = 8
+
 _ARGC = re.compile(rb"^argc=(\d{1,9})")
 _ABSENT = frozenset((b"", b"?", b"(null)", b"(none)"))
 
@@ -157,32 +161,46 @@ def number(value: bytes | None) -> int:
     return int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
 
 
-def arguments(records: Iterable[Record]) -> tuple[list[bytes], bool]:
-    """Join the argv that an event's EXECVE records tell; the flag says whether it is whole.
+class Arguments(NamedTuple):
+    """An argv, or its beginning: ``whole`` says which; ``number`` is how many arguments it has."""
+
+    values: list[bytes]
+    whole: bool
+    number: int
+
+
+def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
+    """Join the argv that an event's EXECVE records tell, up to about ``limit`` bytes of it.
 
     A long argv comes in several records, a long argument in pieces (``a1_len=9000 a1[0]=...
-    a1[1]=...``); see audit_log_execve_info in kernel/auditsc.c.
+    a1[1]=...``); see audit_log_execve_info in kernel/auditsc.c. An argument counts as its bytes and
+    ARGUMENT_COST more: a hundred thousand short ones take long to read, too.
     """
     texts = [record.text for record in records if record.type == EXECVE]
     if not texts:
-        return [], False
+        return Arguments([], whole=False, number=0)
     argc = _ARGC.match(texts[0])
     count = int(argc[1]) if argc else -1
     if len(texts) == 1 and b"[" not in texts[0]:
         found: list[bytes] = _WHOLE_ARGUMENT.findall(texts[0])
         values = [decode(value) or b"" for value in found]
-        return values, len(values) == count
-    return _joined_arguments(texts, count)
+        return Arguments(values, len(values) == count, max(count, len(values)))
+    return _joined_arguments(texts, count, limit)
 
 
-def _joined_arguments(texts: list[bytes], count: int) -> tuple[list[bytes], bool]:
+def _joined_arguments(texts: list[bytes], count: int, limit: int) -> Arguments:
     pieces: dict[int, list[tuple[int, bytes]]] = {}
+    size = 0
     for text in texts:
+        if size > limit:
+            break  # then there are fewer than ``count``
         for index, piece, value in _ARGUMENT.findall(text):
-            pieces.setdefault(int(index), []).append((int(piece or 0), decode(value) or b""))
+            part = decode(value) or b""
+            size += len(part) + ARGUMENT_COST
+            pieces.setdefault(int(index), []).append((int(piece or 0), part))
     whole = count >= 0 and list(pieces) == list(range(count))
     values = []
     for parts in pieces.values():
         whole = whole and [number for number, _ in parts] == list(range(len(parts)))
-        values.append(b"".join(value for _, value in parts))
-    return values, whole
+        values.append(parts[0][1] if len(parts) == 1 else b"".join(value for _, value in parts))
+    return Arguments(values, whole, max(count, len(values)))

@@ -538,7 +538,18 @@ class EventSettings(Section, frozen=True, kw_only=True):
             min=256,
             max=4 * 2**20,
         ),
-    ] = Size(2**20)
+    ] = Size(32 * 2**10)
+    max_line_bytes: Annotated[
+        Size,
+        _option(
+            "Most bytes of a line: what its readers take (Fluent Bit's 32 KiB are the least). Of a "
+            "longer one the longest values are cut, those of relatives first, the process's own "
+            "arguments last; sessiond.truncated names them.",
+            live=True,
+            min=8 * 2**10,
+            max=16 * 2**20,
+        ),
+    ] = Size(32 * 2**10)
     include_cgroup: Annotated[
         bool, _option("Write the process's control group to sessiond.cgroup.", live=True)
     ] = False

@@ -23,6 +23,8 @@ from sessiond.system.clock import now, wall_offset
 COALESCE_DELAY: Final = 0.035
 # Batches read in one turn: outputs and signals must get their turn as well.
 MAX_BATCHES: Final = 16
+# Bytes of records read in one turn: a record can have 8 KB, and its line as much work.
+MAX_BYTES: Final = 2 << 20
 # What two processes bring at the most: after so little, waiting costs less than looking again.
 SMALL_READ: Final = 32
 # Seconds after which to read unasked: kernel threads come and go without waking anything.
@@ -76,11 +78,15 @@ class ReadLoop:
             self._restart.save(pipeline)
         records: list[tuple[int, bytes]] = []
         drained = False
+        size = 0
         for _ in range(MAX_BATCHES):
             batch = client.receive()
             records += batch
             if len(batch) < BATCH:
                 drained = True
+                break
+            size += sum([len(text) for _, text in batch])
+            if size > MAX_BYTES:
                 break
         # After the records: the ring holds their processes by now.
         events = sources.drain()

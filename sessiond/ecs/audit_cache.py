@@ -108,8 +108,8 @@ class AuditEventCache:
             if "title" in process:
                 process["title"] = _title(event, self._redact)
             if "args" in process:
-                _, whole = arguments(event.records)
-                process["args"] = self._redact.arguments(process["args"], cut=not whole)
+                cut = not arguments(event.records).whole
+                process["args"] = self._redact.arguments(process["args"], cut=cut)
         return document, warnings
 
     def encode(

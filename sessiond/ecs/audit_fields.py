@@ -206,7 +206,7 @@ class FieldReader:
         if head.startswith(b"argc="):
             parts.add("argc", display(head[5:]))
         if not enriched:
-            parts.args, whole = arguments(records)
+            parts.args, whole, _ = arguments(records)
             if not whole:
                 parts.warnings.append("EXECVE: the argument list isn't whole")
 

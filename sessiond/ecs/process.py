@@ -14,7 +14,7 @@ import orjson
 
 from sessiond.ecs.dates import timestamp
 from sessiond.ecs.redaction import Redactor
-from sessiond.process.events import Facts, Program, split_args
+from sessiond.process.events import Facts, Program, shortened_program, split_args
 from sessiond.process.table import ITSELF, Process, Reference, Relative, State
 from sessiond.text import display
 
@@ -28,6 +28,8 @@ UNIX98_PTY_MAJORS: Final = range(136, 144)
 MAX_BRIEF_ARGS: Final = 384
 _MAX_REMEMBERED: Final = 1024
 _MAX_FAMILIES: Final = 256
+# What a reference to a process (parent, leaders) shows of its argv, in bytes.
+RELATIVE_ARGS: Final = 2048
 
 
 class NameLookup(Protocol):
@@ -150,17 +152,18 @@ class ProcessEncoder:
         if isinstance(cached, _Encoded) and cached.by is self:
             return cached
         self._unnamed = False
-        encoded = _Encoded(self, self._shared(process, state))
+        brief = shortened_program(state.program, RELATIVE_ARGS)
+        encoded = _Encoded(self, self._shared(process, state, brief))
         if not self._unnamed:
             # With a name that isn't known yet it is encoded anew the next time.
             state.cached = encoded
         return encoded
 
-    def _shared(self, process: Process, state: State, **better: object) -> bytes:
+    def _shared(self, process: Process, state: State, program: Program, **better: object) -> bytes:
         """The members that every reference to a process has; ``better`` are known better."""
         facts = state.facts
         own: dict[str, Any] = {}
-        self.program(state.program, own)
+        self.program(program, own)
         if state.working_directory:
             own["working_directory"] = display(state.working_directory)
         own.update(better)
@@ -211,8 +214,8 @@ class ProcessEncoder:
         """
         encoded = self._encoded(process, state)
         shared = encoded.shared
-        if override:
-            shared = self._shared(process, state, **override)
+        if override or len(state.program.args or b"") > RELATIVE_ARGS:
+            shared = self._shared(process, state, state.program, **(override or {}))
         if encoded.own is None:
             encoded.own = self._remembered_own(state)
         parts = [b"{", shared, encoded.own]
@@ -235,7 +238,7 @@ class ProcessEncoder:
             args = state.program.argv
             shown = split_args((state.program.args or b"")[:MAX_BRIEF_ARGS])
             override = self.arguments(shown, cut=True) | {"args_count": len(args)}
-        shared = self._shared(process, state, **override)
+        shared = self._shared(process, state, state.program, **override)
         if (facts.uid, facts.gid) == (facts.euid, facts.egid):
             # They are the last members, as _terminal_and_users writes them.
             shared = shared[: shared.rindex(b',"real_user":')]

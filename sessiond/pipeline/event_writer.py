@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.record import Arguments
 from sessiond.config.schema import EventSettings
 from sessiond.ecs.audit_cache import AuditEventCache, EncodedAuditEvent
 from sessiond.ecs.decoders import signal_name
+from sessiond.ecs.fit import fitted
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
-from sessiond.ecs.process import ProcessEncoder, is_brief_cut
+from sessiond.ecs.process import RELATIVE_ARGS, ProcessEncoder, is_brief_cut
 from sessiond.pipeline.losses import Loss
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
-from sessiond.process.table import Process, ProcessTable, Relative, State
+from sessiond.process.table import ITSELF, Process, ProcessTable, Relative, State
 from sessiond.text import display
 from sessiond.units import UNSET_ID
 
@@ -67,7 +69,7 @@ class EventWriter:
 
     ``context`` gives the ECS fields that a cgroup's path stands for. ``counts`` are the lines by
     action, ``unaudited`` how many of them are without an audit event, ``warnings`` what was odd
-    about the audit events.
+    about the audit events, ``shortened`` how many lines were too long.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class EventWriter:
         self.counts: Counter[str] = Counter()
         self.unaudited = 0
         self.warnings = 0
+        self.shortened = 0
         self.canary: Probe | None = None
         self._table = table
         self._context = context
@@ -143,23 +146,22 @@ class EventWriter:
         event: AuditEvent,
         process: Process,
         state: State,
-        args: list[bytes],
+        argv: Arguments,
         *,
-        whole: bool,
         note: str = "",
     ) -> None:
         """Write an audited exec that led to ``state``.
 
-        ``args`` is the audit record's own argv, ``whole`` where nothing of it is missing; ``note``
-        says what could not be known.
+        ``argv`` is the audit record's own; ``note`` says what could not be known.
         """
         override: dict[str, Any] = {}
+        args, whole = argv.values, argv.whole
         if args and state.program.argv != tuple(args):
             # The audit record's argv is whole where the tracer's copy is cut.
             shown = shortened(args, self._event.max_args_bytes)
             whole = whole and shown is args
             override = self._processes.arguments(shown, cut=not whole)
-            override["args_count"] = len(args)
+            override["args_count"] = argv.number
         details = self._details(process, state, own_args_cut=bool(args) and not whole)
         if note:
             details["incomplete"] = [note]
@@ -330,13 +332,13 @@ class EventWriter:
             cut.append("process.args")
         if state.previous and _any_cut(state.previous):
             cut.append("process.previous.args")
-        if _args_cut(creator):
+        if _args_cut(creator, state):
             cut.append("process.parent.args")
-        if _args_cut(state.group_leader):
+        if _args_cut(state.group_leader, state):
             cut.append("process.group_leader.args")
-        if _args_cut(state.session_leader):
+        if _args_cut(state.session_leader, state):
             cut.append("process.session_leader.args")
-        if _args_cut(state.entry_leader):
+        if _args_cut(state.entry_leader, state):
             cut.append("process.entry_leader.args")
         if cut:
             details["truncated"] = cut
@@ -443,17 +445,19 @@ class EventWriter:
         brief: bool = False,
     ) -> None:
         self.counts[description.action] += 1
-        self._lines.append(
-            self._documents.line(
-                description,
-                date=date,
-                event_id=event_id,
-                providers=providers,
-                more=more,
-                process=process,
-                brief=brief,
-            )
+        line = self._documents.line(
+            description,
+            date=date,
+            event_id=event_id,
+            providers=providers,
+            more=more,
+            process=process,
+            brief=brief,
         )
+        if len(line) > self._event.max_line_bytes:
+            self.shortened += 1
+            line = fitted(line, self._event.max_line_bytes)
+        self._lines.append(line)
 
 
 def _any_cut(programs: tuple[Program, ...]) -> bool:
@@ -463,11 +467,14 @@ def _any_cut(programs: tuple[Program, ...]) -> bool:
     return False
 
 
-def _args_cut(relative: Relative) -> bool:
-    if not isinstance(relative, Process):
+def _args_cut(relative: Relative, state: State) -> bool:
+    if isinstance(relative, Process):
+        program = relative.states[-1].program
+    elif relative is ITSELF:
+        program = state.program
+    else:
         return False
-    program = relative.states[-1].program
-    return program.args_cut
+    return program.args_cut or len(program.args or b"") > RELATIVE_ARGS
 
 
 def _signal(status: int) -> dict[str, Any]:

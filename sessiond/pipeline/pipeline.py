@@ -22,7 +22,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from sessiond.audit.reassembler import AuditEvent, Reassembler
-from sessiond.audit.record import CONFIG_CHANGE, NO_CALL, arguments, decode, fields, number
+from sessiond.audit.record import (
+    CONFIG_CHANGE,
+    NO_CALL,
+    Arguments,
+    arguments,
+    decode,
+    fields,
+    number,
+)
 from sessiond.config.schema import EventSettings
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
@@ -37,6 +45,7 @@ from sessiond.process.events import (
     Lost,
     Observed,
     ProcessEvent,
+    join_args,
 )
 from sessiond.process.from_audit import execution, kept_args
 from sessiond.process.memory import MemoryLimit
@@ -494,6 +503,7 @@ class Pipeline:
             "execs_unjoined": counters.unjoined_execs,
             "unenriched": counters.unenriched,
             "warnings": self.lines.warnings,
+            "lines_shortened": self.lines.shortened,
             "process_events": dict(counters.process_events),
             "lines": dict(self.lines.counts),
             "table": {
@@ -610,11 +620,11 @@ class Pipeline:
         canary = self.lines.canary
         if canary is not None and process.pid == canary.pid and not note:
             canary.audited = canary.traced = True
-        args, whole = arguments(event.records)
+        argv = arguments(event.records, self.options.event.max_args_bytes)
         self._introduce(process, state, state.time)
-        self.lines.execution(event, process, state, args, whole=whole, note=note)
-        if args and state.program.args_cut:
-            self._refine(state, args)
+        self.lines.execution(event, process, state, argv, note=note)
+        if argv.values and state.program.args_cut:
+            self._refine(state, argv)
 
     def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
         """Take from the audit event what was executed, where the source came too late to see it."""
@@ -626,12 +636,14 @@ class Pipeline:
             each.working_directory = told.working_directory or each.working_directory
             each.stale()
 
-    def _refine(self, state: State, args: list[bytes]) -> None:
+    def _refine(self, state: State, argv: Arguments) -> None:
         """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
         program = state.program
-        kept = kept_args(args)
+        kept = kept_args(argv.values)
         if len(kept) >= len(program.args or b""):
-            size = sum(map(len, args)) + len(args)
+            size = len(join_args(argv.values))
+            if not argv.whole:
+                size = max(size + 1, program.args_size or 0)
             state.program = program._replace(args=kept, args_size=size)
             state.stale()
 

@@ -69,7 +69,7 @@ def execution(
     started with this exec, as a child of ``parent``.
     """
     fields = event.syscall
-    args, whole = arguments(event.records)
+    args, whole, _ = arguments(event.records, MAX_ARGS_KEPT)
     size = sum(map(len, args)) + len(args)
     executable = decode(fields.get("exe", b""))
     deleted = executable is not None and executable.endswith(DELETED)

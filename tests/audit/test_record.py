@@ -88,6 +88,7 @@ def test_arguments_of_one_record() -> None:
     assert record.arguments([execve(b'argc=4 a0="ls" a1=2D6C2061 a2="" a3="3005"')]) == (
         [b"ls", b"-l a", b"", b"3005"],
         True,
+        4,
     )
 
 
@@ -97,14 +98,25 @@ def test_a_long_argument_is_joined_from_its_pieces() -> None:
         execve(b'argc=3 a0="x" a1_len=8 a1[0]=61206220'),
         execve(b'a1[1]="cdef" a2="end"'),
     ]
-    assert record.arguments(records) == ([b"x", b"a b cdef", b"end"], True)
+    assert record.arguments(records) == ([b"x", b"a b cdef", b"end"], True, 3)
+
+
+def test_of_a_long_argv_the_beginning_is_read() -> None:
+    """A hundred thousand arguments of one letter are not all looked at; their number is known."""
+    records = [execve(b'argc=100000 a0="a"')]
+    for first in range(1, 9_001, 100):
+        more = [b'a%d="a"' % number for number in range(first, first + 100)]
+        records.append(execve(b" ".join(more)))
+    found = record.arguments(records, limit=5_000)
+    assert (found.whole, found.number) == (False, 100_000)
+    assert 500 <= len(found.values) <= 700
 
 
 def test_a_lost_execve_record_is_not_hidden() -> None:
     """Missing arguments or pieces make the argv incomplete."""
-    assert record.arguments([execve(b'argc=3 a0="x" a1="y"')]) == ([b"x", b"y"], False)
+    assert record.arguments([execve(b'argc=3 a0="x" a1="y"')]) == ([b"x", b"y"], False, 3)
     assert record.arguments([execve(b'argc=2 a0="x" a1_len=9 a1[1]="cdef"')])[1] is False
-    assert record.arguments([]) == ([], False)
+    assert record.arguments([]) == ([], False, 0)
 
 
 @given(st.lists(st.binary(max_size=40).filter(lambda value: b"\0" not in value), max_size=8))
@@ -113,7 +125,7 @@ def test_any_argv_comes_back(argv: list[bytes]) -> None:
     text = b"argc=%d" % len(argv)
     for index, value in enumerate(argv):
         text += b" a%d=" % index + (as_the_kernel_writes(value) if value else b'""')
-    assert record.arguments([execve(text)]) == (argv, True)
+    assert record.arguments([execve(text)]) == (argv, True, len(argv))
 
 
 def test_a_line_of_an_enriched_log_is_the_same_record() -> None:

@@ -37,7 +37,7 @@ def one(data: bytes) -> None:
         assert decoded is None or len(decoded) <= len(value)
     assert syscall_fields(record.text) == found or record.text[:5] == b"arch="
     display(data).encode()
-    values, whole = arguments([Record(EXECVE, data)])
+    values, whole, _ = arguments([Record(EXECVE, data)])
     assert sum(map(len, values)) <= len(data)
     assert not whole or data.startswith(b"argc=")
     _argv(data.split(b"\0"))
@@ -50,4 +50,4 @@ def _argv(argv: list[bytes]) -> None:
         plain = all(0x20 < byte < 0x7F and byte != 0x22 for byte in argument)
         value = b'"%b"' % argument if plain else argument.hex().upper().encode()
         text += b" a%d=%b" % (number, value)
-    assert arguments([Record(EXECVE, text)]) == (argv, True)
+    assert arguments([Record(EXECVE, text)]) == (argv, True, len(argv))

@@ -1,0 +1,117 @@
+"""Cuts a line that is longer than its readers take, where that hurts least, and says so.
+
+Log shippers and indexes cut or refuse long lines: Fluent Bit at 32 KiB, Lucene's terms at 32,766
+bytes. What is cut here is cut at a known place: the longest values first, of the relatives before
+those of the event, and the argv of the process itself last. ``sessiond.truncated`` names each.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+# What is left of a value that is cut, in bytes of JSON, but for the argv of the process itself.
+BRIEF: Final = 128
+# The argv of the process itself is cut last.
+OWN: Final = 2
+# Room for what sessiond.truncated says.
+_MARKS: Final = 1024
+
+_RELATIVES: Final = ("parent", "group_leader", "session_leader", "entry_leader", "previous")
+_KEPT: Final = ("@timestamp", "event", "ecs", "agent", "host", "service", "sessiond")
+
+
+class _Value(NamedTuple):
+    """A string, or a list of strings, and where it is; ``rank`` 0 is cut first."""
+
+    rank: int
+    size: int  # in bytes of JSON
+    path: str
+    holder: Any  # dict or list
+    key: Any
+
+
+def fitted(line: bytes, limit: int) -> bytes:
+    """Return the line, a JSON object and a newline, with at most ``limit`` bytes.
+
+    A limit of less than some 8 KiB can be less than what every line has.
+    """
+    document: dict[str, Any] = orjson.loads(line)
+    excess = len(line) + _MARKS - limit
+    cut: list[str] = []
+    values = sorted(_values(document), key=lambda value: (value.rank, -value.size))
+    own = sum(value.size for value in values if value.rank == OWN)
+    for value in values:
+        if excess <= 0:
+            break
+        if value.size <= BRIEF:
+            continue
+        room = BRIEF
+        if value.rank == OWN:
+            # args and command_line are the same bytes: both give up as much of what they have.
+            room = max(room, value.size - excess * value.size // own)
+            own -= value.size
+        shorter = _shortened(value.holder[value.key], room)
+        value.holder[value.key] = shorter
+        excess -= value.size - _size(shorter)
+        cut.append(value.path)
+    for name in ("auditd", "file"):
+        # A record can have more parts than fit, each of them short.
+        if excess > 0 and name in document:
+            excess -= _size(document.pop(name))
+            cut.append(name)
+    if cut:
+        marks = document.setdefault("sessiond", {}).setdefault("truncated", [])
+        marks += [path for path in dict.fromkeys(cut) if path not in marks]
+    return orjson.dumps(document) + b"\n"
+
+
+def _values(document: dict[str, Any]) -> Iterator[_Value]:
+    for name, member in document.items():
+        if name not in _KEPT:
+            yield from _inside(member, name, document, name)
+
+
+def _inside(member: Any, path: str, holder: Any, key: Any) -> Iterator[_Value]:  # noqa: ANN401
+    if isinstance(member, dict):
+        for name, inner in member.items():
+            yield from _inside(inner, f"{path}.{name}", member, name)
+    elif isinstance(member, list) and member and not isinstance(member[0], str):
+        for index, inner in enumerate(member):
+            yield from _inside(inner, path, member, index)
+    elif isinstance(member, str | list):
+        yield _Value(_rank(path), _size(member), path, holder, key)
+
+
+def _rank(path: str) -> int:
+    parts = path.split(".")
+    if parts[0] == "process" and parts[1] in _RELATIVES:
+        return 0
+    return OWN if path in ("process.args", "process.command_line") else 1
+
+
+def _size(value: object) -> int:
+    return len(orjson.dumps(value))
+
+
+def _beginning(text: str, room: int) -> str:
+    shown = text[:room]
+    while (size := _size(shown)) > room:
+        # Some characters take six bytes.
+        shown = shown[: min(len(shown) * room // size, len(shown) - 1)]
+    return shown
+
+
+def _shortened(value: str | list[str], room: int) -> str | list[str]:
+    """Return the beginning of a text, or the first texts of a list, in ``room`` bytes of JSON."""
+    if isinstance(value, str):
+        return _beginning(value, room)
+    number = bisect_right(range(1, len(value) + 1), room, key=lambda count: _size(value[:count]))
+    kept = value[:number]
+    left = room - _size(kept) - 1
+    if number < len(value) and left > BRIEF // 2:
+        kept.append(_beginning(value[number], left))
+    return kept
