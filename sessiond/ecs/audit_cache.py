@@ -29,7 +29,7 @@ class AuditEventEncoder(Protocol):
     def describe(
         self, event: AuditEvent, *, enriched: bool = False
     ) -> tuple[dict[str, Any], list[str]]:
-        """The document, and what could not be read; ``enriched``: the process is told by others."""
+        """The document and its warnings; ``enriched``: the process object comes from the table."""
         ...
 
 
@@ -86,9 +86,9 @@ class AuditEventCache:
         auditbeat_actions: bool = False,
         redact: Redactor | None = None,
     ) -> None:
-        """Take who reads the records; ``auditbeat_actions``: Auditbeat's names of actions.
+        """Take the encoder of events; ``auditbeat_actions``: Auditbeat's names of actions.
 
-        ``redact`` takes the secrets out of what the records tell, where the user wants that.
+        ``redact`` takes the secrets out of the records' texts; None: they stay.
         """
         self._describer = describer
         self._redact = redact
@@ -123,7 +123,7 @@ class AuditEventCache:
         return EncodedAuditEvent(action, described, auditd, rest, title, warnings)
 
     def recall(self, event: AuditEvent) -> EncodedAuditEvent:
-        """Describe an execve or exit_group whose process is told by others."""
+        """Describe an execve or exit_group whose process object comes from the table."""
         call = event.call
         if not (call.a0 + call.a1 + call.a2 + call.a3).isalnum() or event.serial > MAX_SEQUENCE:
             # No kernel writes that, but a log that is replayed may hold anything.

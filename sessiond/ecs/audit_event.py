@@ -112,7 +112,7 @@ class AuditEventEncoder:
     """
 
     def __init__(self, names: NameLookup, tables: Tables, options: Options | None = None) -> None:
-        """Take who knows users and groups, who knows the kernel's numbers, and the options."""
+        """Take the names of users and groups, the tables of kernel numbers, and the options."""
         self._tables = tables
         self._options = options or Options()
         self._accounts = Users(names if self._options.resolve_ids else None)
@@ -394,7 +394,7 @@ class AuditEventEncoder:
         return name or f"unknown-{number}"
 
     def _first_type(self, event: AuditEvent) -> str:
-        """Name the first record of an event whose own record is lost."""
+        """Name the first record of an event that lacks its own record."""
         return self._type_name(event.records[0].type) if event.records else "unknown"
 
     def _raw(self, event: AuditEvent, record: Record) -> str:
@@ -499,7 +499,7 @@ def _choose(
 
 
 def _absolute(name: str, syscall: str, parts: EventFields) -> str | None:
-    """Complete a relative path; None when the records don't tell what it is relative to."""
+    """Complete a relative path; None if the records lack the directory it is relative to."""
     if name[:1] == "/":
         return name
     for position in decoders.DIRECTORY_ARGUMENTS.get(syscall, ()):

@@ -1,4 +1,4 @@
-"""What the records of one event bring: their fields as text, ready to be put in a document.
+"""The fields of the records of one event, as text for a document.
 
 Whatever stands in a record becomes data: nothing in it can pass for a field that the kernel wrote.
 """
@@ -29,8 +29,8 @@ from sessiond.text import display
 SOCKADDR: Final = 1306
 OBJ_PID: Final = 1318
 
-# Whose values the kernel and libaudit encode: quoted, or hex digits when they hold a blank, a
-# quote, a control or a byte that isn't ASCII.
+# Fields whose values the kernel and libaudit encode: quoted, or hex digits if they hold a blank,
+# a quote, a control character or a byte that isn't ASCII.
 ENCODED: Final = frozenset(
     "acct cmd comm cwd data device dir exe file grp key name new-chardev new-disk new-fs new-rng "
     "ocomm old-chardev old-disk old-fs old-rng path proctitle profile root_dir sw target vm watch "
@@ -42,7 +42,7 @@ _RECORD_PLACED: Final = frozenset(
     "pid ppid uid auid ses msg res result success exe comm gid euid suid fsuid egid sgid "
     "fsgid".split()
 )
-# What a message can say of its sender; all else about who it was is the kernel's to say.
+# What a message can claim about its sender; the kernel says all else about the sender.
 _NOT_TO_CLAIM: Final = _RECORD_PLACED - {"exe", "comm", "res", "result", "success"}
 
 _NOTHING: Final = frozenset((b"", b"?", b"(null)"))
@@ -75,7 +75,7 @@ class EventFields:
     """What the records of one event have brought so far.
 
     ``subject`` is the record that says what the event is about, None when the syscall itself does;
-    ``main`` has the fields that say who did it, and comes from the kernel alone; ``claims`` are
+    ``main`` has the fields of the acting process, and comes from the kernel alone; ``claims`` are
     what user space says in its message.
     """
 
@@ -266,10 +266,10 @@ def text_of(name: str, raw: bytes) -> str | None:
     return display(raw)
 
 
-# The end of a process tells the same title as its exec.
+# The end of a process has the same title as its exec.
 @lru_cache(maxsize=CACHE_LIMIT)
 def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
-    """Return the command line that a PROCTITLE record tells, with spaces between the arguments."""
+    """Return the command line of a PROCTITLE record, with spaces between the arguments."""
     title = decode(text.partition(b"proctitle=")[2])
     if not title:
         return None

@@ -52,7 +52,7 @@ class DocumentEncoder:
             "host": dict(host),
         }
         self._tail = _tail(constant)
-        # Of the host, what tells it from others: the rest is on all other lines.
+        # What identifies the host; the other lines have the rest.
         short = {name: host[name] for name in ("name", "id", "boot") if name in host}
         self._brief_tail = _tail(constant | {"host": short})
 

@@ -18,8 +18,8 @@ class Normalization(NamedTuple):
     """What an event is about.
 
     ``object`` is the kind of thing that it acts on: ``auditd.summary.object.type``. ``primary``,
-    ``secondary`` and ``how`` name the record fields that tell which one, first come first served;
-    for the files, sockets and processes of a syscall it is the event's other records that tell.
+    ``secondary`` and ``how`` name the record fields that say which one, the first present one
+    counts; for the files, sockets and processes of a syscall the event's other records say it.
     ``target`` says whether the account that it is about is a ``user`` or a ``group``.
     """
 
@@ -310,7 +310,7 @@ def unknown_syscall(name: str) -> Normalization:
 
 # Record types, by number (linux/audit.h, libaudit.h). A row is "number NAME action".
 
-# These tell more about the event of another record: none of them says what the event is about.
+# These add to the event of another record: none of them says what the event is about.
 AUXILIARY: Final = {
     1300: "SYSCALL",
     1302: "PATH",
@@ -377,7 +377,7 @@ _ACCOUNT: Final = {"kind": "account", "primary": "id acct grp"}
 _MACHINE: Final = {"kind": "virtual-machine", "primary": "op resrc vm", "secondary": "vm"}
 
 RECORD_TYPES: Final = _table(
-    # Who comes in, and how far
+    # Logins, credentials and sessions
     _records(
         "authentication",
         "info",
@@ -908,5 +908,5 @@ def unknown_record(name: str) -> Normalization:
     return Normalization(name.lower().replace("_", "-"), ["process"], ["info"])
 
 
-# How it was done: with these it is the syscall that tells, with all others the program.
+# The syscall is how these were done; for all others it is the program.
 TOLD_BY_SYSCALL: Final = frozenset(("end", "changed-identity-of", "adjusted-scheduling-policy-of"))

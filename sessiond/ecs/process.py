@@ -33,7 +33,7 @@ RELATIVE_ARGS: Final = 2048
 
 
 class NameLookup(Protocol):
-    """Who has a uid or gid: None where not (or not yet) known. Never blocks."""
+    """Names of users and groups: None for an unknown one, or before an answer. Never blocks."""
 
     def user(self, uid: int) -> str | None:
         """The name of a user id."""
@@ -426,7 +426,7 @@ class _Encoded:
     __slots__ = ("as_leader", "by", "made_of", "own", "relatives", "shared")
 
     def __init__(self, by: ProcessEncoder, shared: bytes) -> None:
-        """Take who encodes, and the members that every reference to the process has."""
+        """Take the encoder, and the members that every reference to the process has."""
         self.by = by
         self.shared = shared
         self.own: bytes | None = None

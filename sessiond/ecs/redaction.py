@@ -1,7 +1,7 @@
 r"""Secrets on command lines: found by patterns, replaced by a marker.
 
 The arguments of a command line are searched as one text in which they are parted by NUL, so that a
-pattern can tell an option from the value in the next argument. The number of arguments never
+pattern can distinguish an option from the value in the next argument. The number of arguments never
 changes. What is too long to be searched in reasonable time is not shown either.
 """
 
@@ -88,7 +88,7 @@ class Redactor:
         return value
 
     def _named(self, name: str, value: str) -> str:
-        """Search a field together with its name, which may be what tells that it is a secret."""
+        """Search a field together with its name, which may be the sign of a secret."""
         head = f"{name}="
         found = self.text(head + _HEX.sub(self._in_hex, value))
         return found[len(head) :] if found.startswith(head) else MARK

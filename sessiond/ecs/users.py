@@ -1,4 +1,4 @@
-"""Who: the users, groups and labels of a record as ECS objects."""
+"""The users, groups and labels of a record as ECS objects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sessiond.ecs.audit_fields import CACHE_LIMIT, UNSET, EventFields, integer
 from sessiond.ecs.process import NameLookup
 from sessiond.text import display
 
-# Who did it, in the order of Accounts._new_user.
+# The ids of the acting process, in the order of Users._new_user.
 _IDS: Final = tuple("uid gid auid euid egid suid sgid fsuid fsgid subj".split())
 # What of a PATH record describes the inode, in the order of Accounts._new_inode. A device is
 # what the inode is, not what it is on: rdev.
@@ -21,7 +21,7 @@ class Users:
     """Builds ``user`` and the owner's side of ``file``, with names where they resolve."""
 
     def __init__(self, names: NameLookup | None) -> None:
-        """Take who knows the names; None leaves them out."""
+        """Take the source of names; None leaves them out."""
         self._names = names
         # What has names in it is built anew every second of the events: names change.
         self._second = -1

@@ -1,7 +1,7 @@
-"""What one run of the daemon leaves to the next in the service manager's descriptor store.
+"""The service manager's descriptor store: what one run of the daemon hands to the next.
 
-The audit socket, in which records gather while nobody reads, and the tracer's programs, which run
-on and fill their ring. Both outlive SIGKILL; only a stop for good gives them up.
+The audit socket, in which records gather while no daemon reads, and the tracer's programs, which
+run on and fill their ring. Both outlive SIGKILL; only a stop for good gives them up.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class DescriptorStore:
         self.listener = _first(stored, _LISTENER)
         self._tracer_names = sorted(name for name in stored if name.startswith(_TRACER))
         self.tracer = [stored[name].pop(0) for name in self._tracer_names]
-        # Nobody knows what these are: of another version, perhaps.
+        # Unknown descriptors: of another version, perhaps.
         for name, descriptors in stored.items():
             for descriptor in descriptors:
                 os.close(descriptor)

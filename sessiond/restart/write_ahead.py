@@ -1,4 +1,4 @@
-"""What the next start needs when this one ends without a word, where SIGKILL does not take it.
+"""The state and a log of the input since, so that a start after a SIGKILL can go on.
 
 Two things in the runtime directory, which is a tmpfs and so memory of the kernel's: the *state*,
 all that was known at one moment, and the *log*, every record read since then, appended before it is
@@ -89,7 +89,7 @@ class WriteAheadLog:
     def __init__(self, directory: Path, boot: str, layout: str, now: float) -> None:
         """Read what is there, and go on behind it.
 
-        Records mean something within one ``boot``, a state only to who has the same ``layout`` as
+        Records are valid within one ``boot``, a state only for a reader with the same ``layout`` as
         well. ``now`` is in seconds of a monotonic clock. Raises OutputError when the files can't
         be had.
         """
