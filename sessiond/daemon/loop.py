@@ -56,6 +56,7 @@ class ReadLoop:
     def start(self) -> None:
         """Begin to wait for something to read. Needs a running event loop."""
         self._listen()
+        self._plan_deadline()
 
     def stop(self) -> None:
         """Plan no further turn; ``turn`` can still be called."""
@@ -113,9 +114,14 @@ class ReadLoop:
             self._plan(began + COALESCE_DELAY)
             return
         self._listen()
+        self._plan_deadline()
+
+    def _plan_deadline(self) -> None:
+        """Plan a turn for when the pipeline has something to do even if nothing comes in."""
         deadline = self._pipeline.deadline()
         if deadline is not None:
-            self._plan(loop.time() + max(0.0, (deadline - now()) / 1e9))
+            delay = max(0.0, (deadline - now()) / 1e9)
+            self._plan(asyncio.get_running_loop().time() + delay)
 
     def _plan(self, when: float) -> None:
         self._cancel()

@@ -25,7 +25,7 @@ UNIX98_PTY_MAJORS: Final = range(136, 144)
 
 
 # Of the arguments of a process in an inventory, in bytes.
-MAX_BRIEF_ARGS: Final = 384
+MAX_BRIEF_ARGS: Final = 256
 _MAX_REMEMBERED: Final = 1024
 _MAX_FAMILIES: Final = 256
 # What a reference to a process (parent, leaders) shows of its argv, in bytes.

@@ -217,5 +217,5 @@ def test_long_arguments_are_cut_and_counted() -> None:
     bench.tell(long._replace(program=Program(b"java", b"/bin/java", args, None)))
     event = bench.settle()[2]
     assert event["process"]["args_count"] == 101
-    assert len(" ".join(event["process"]["args"])) <= 384
+    assert len(" ".join(event["process"]["args"])) <= 256
     assert event["sessiond"]["truncated"] == ["process.args"]
