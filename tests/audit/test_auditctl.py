@@ -243,7 +243,7 @@ def test_the_first_mistake_ends_both(empty_kernel: Kernel) -> None:
 
 @pytest.fixture
 def theirs(audit_state: AuditState) -> Iterator[None]:
-    """Two rules of someone else's."""
+    """Two rules of another program."""
     watch = ("/etc/group", "-p", "wa", "-k", "theirs")
     rule = ("always,exit", "-S", "all", "-F", "pid=4194303")
     auditctl("-w", *watch)
@@ -255,7 +255,7 @@ def theirs(audit_state: AuditState) -> Iterator[None]:
 
 @pytest.mark.usefixtures("theirs")
 def test_only_our_rules_go_away() -> None:
-    """Someone's rules were there, one of which we want as well: they all stay when we leave."""
+    """Rules of another program, one of which is wanted as well, all stay at the end."""
     wanted = parser.parse(
         "-a always,exit -F pid=4194303\n-A always,exit -F arch=b64 -S execve -F pid=4194303\n"
         "-w /etc/passwd -p wa -k ours\n",

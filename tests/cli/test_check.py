@@ -161,7 +161,7 @@ def test_locked_configuration_is_told(host: Host) -> None:
 
 
 def test_owner_is_named(host: Host) -> None:
-    """Who is registered as the audit daemon is told by name and pid; sessiond itself is fine."""
+    """The registered audit daemon is named with its pid; sessiond itself is fine."""
     taken = host._replace(audit_status=status_with(pid=711))
     write(host.proc / "711/comm", "auditd\n")
     assert "auditd (pid 711)" in troubles(taken)["audit-owner"].text

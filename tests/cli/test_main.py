@@ -57,7 +57,7 @@ def settings(tmp_path: Path) -> Path:
 
 
 def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever writes a script finds all of it in one place."""
+    """A script writer finds all codes in one place."""
     text = help_of(capsys)
     for command in COMMANDS:
         assert f"\n    {command} " in text
@@ -356,7 +356,7 @@ def test_an_output_on_the_command_line_stands_alone() -> None:
 
 
 def test_check_warns_when_no_rule_is_configured(tmp_path: Path) -> None:
-    """A glob may match nothing, but nobody should believe that something is audited then."""
+    """A glob may match nothing: a warning says that nothing is audited then."""
     path = tmp_path / "sessiond.yml"
     path.write_text(f"auditd: {{audit_rule_files: ['{tmp_path}/*.rules']}}\n")
     done = sessiond("check", "-c", path)

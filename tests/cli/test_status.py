@@ -1,4 +1,4 @@
-"""The status socket: who gets an answer, who doesn't, and what the answer looks like."""
+"""The status socket: answers and refusals, and what an answer looks like."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_without_a_daemon_the_error_says_how_to_start_it(directory: Path) -> Non
 
 
 def test_what_a_killed_daemon_left_is_replaced(directory: Path) -> None:
-    """A socket that nobody answers on is removed at the start."""
+    """A socket without a listener is removed at the start."""
     with answering(directory / "s", b"") as path:
         pass
     assert path.is_socket()
@@ -213,7 +213,7 @@ def test_whatever_is_in_the_way_stays(directory: Path) -> None:
 
 
 def test_a_directory_that_others_can_write_is_refused(directory: Path) -> None:
-    """Whoever can write the directory could put a socket of their own there."""
+    """A user who can write the directory could put another socket in it."""
     directory.chmod(0o777)
     with pytest.raises(StatusError, match="others can write it; chmod o-w"):
         serve(StatusServer(directory / "s", lambda: DOCUMENT), nothing)

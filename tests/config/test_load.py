@@ -105,7 +105,7 @@ def test_a_disabled_output_is_not_there() -> None:
     ],
 )
 def test_auditbeats_names_of_values_are_understood(text: str, value: str) -> None:
-    """Who comes from Auditbeat can keep these values."""
+    """Values of Auditbeat's settings are accepted."""
     loaded = loads(text, "f.yml")
     assert value in (loaded.session_metadata.backend, loaded.auditd.backpressure_strategy)
 
@@ -386,7 +386,7 @@ def test_a_file_is_read(file: Path) -> None:
 
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
-    """Who names a file means that file."""
+    """A named file must exist."""
     with pytest.raises(ConfigError, match=r"nothing\.yml: there is no such file$"):
         load.load(tmp_path / "nothing.yml")
 
@@ -405,7 +405,7 @@ def test_without_the_default_file_the_defaults_are_used(
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
 def test_a_file_that_everyone_can_write_is_refused(file: Path, mode: int) -> None:
-    """Whoever can write it could decide what is audited."""
+    """A user who can write it could decide what is audited."""
     file.chmod(mode)
     with pytest.raises(ConfigError, match=rf"others can write it \(mode {mode:04o}\).*chmod go-w"):
         load.load(file)
@@ -462,7 +462,7 @@ def test_without_rules_the_built_in_ones_apply() -> None:
 
 
 def test_a_rule_file_that_is_missing_or_not_ours_alone_is_an_error(tmp_path: Path) -> None:
-    """A name without wildcards must be there, and nobody else may write the file."""
+    """A name without wildcards must exist, and other users may not write the file."""
     with pytest.raises(
         ConfigError, match=r"auditd\.audit_rule_files: .*x\.rules: there is no such"
     ):

@@ -28,7 +28,7 @@ def test_a_duration_has_units_or_is_seconds(written: object, seconds: float) -> 
 
 @pytest.mark.parametrize("written", ["0640", "640", 640, OctalInt(0o640), "0o640"])
 def test_a_mode_is_octal_however_it_is_written(written: object) -> None:
-    """YAML reads 0640 as octal and 640 as decimal; who writes either means the same."""
+    """YAML reads 0640 as octal and 640 as decimal; both mean the same."""
     assert Mode.parse(written) == 0o640
 
 

@@ -37,7 +37,7 @@ def test_the_default_rules_are_the_four_system_calls() -> None:
 
 
 def test_paths_follow_their_directories() -> None:
-    """Who moves the state or the runtime directory moves what is in it."""
+    """A changed state or runtime directory moves what is in it."""
     config = loads("{state_directory: /srv/s, runtime_directory: /srv/r}", "f.yml")
     assert config.spool_path == Path("/srv/s/spool")
     assert config.status_socket_path == Path("/srv/r/status.sock")

@@ -107,7 +107,7 @@ def test_what_an_enriched_caller_knows_better_is_left_out() -> None:
 
 
 def test_an_unknown_syscall_is_named_by_its_number() -> None:
-    """No shell of a document: it has who, what and the outcome."""
+    """Such a document has a user, an action and an outcome."""
     document = describe(syscall(999))
     assert document["event"]["action"] == "syscall-999"
     assert document["event"]["category"] == ["process"]
@@ -203,7 +203,7 @@ def test_an_ipv6_peer_is_a_destination() -> None:
 
 
 def test_a_signal_has_a_target() -> None:
-    """OBJ_PID says whom, the argument says which."""
+    """OBJ_PID has the target, the argument the signal."""
     document = describe(
         syscall(62, a0="1d15", a1="f"),
         (OBJ_PID, b'opid=7445 oauid=-1 ouid=4242 oses=-1 ocomm="sleep"'),
@@ -243,14 +243,14 @@ def test_a_message_of_user_space_says_so() -> None:
 
 
 def test_an_account_has_a_target() -> None:
-    """The user who is added is another than the one who adds."""
+    """The added user and the acting user are two."""
     document = describe((1114, b"pid=7 uid=0 msg='op=adding user id=4242 exe=\"/x\" res=success'"))
     assert document["user"]["target"] == {"id": "4242", "name": "ann"}
     assert document["user"]["id"] == "0"
 
 
 def test_an_account_that_sshd_does_not_know_is_no_target() -> None:
-    """Its words for them would else be somebody's name."""
+    """Its words for them are no user names."""
     document = describe((1112, b"pid=7 uid=0 msg='op=login acct=\"(unknown)\" res=failed'"))
     assert "target" not in document["user"]
     assert document["auditd"]["data"]["acct"] == "(unknown)"

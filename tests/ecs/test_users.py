@@ -1,4 +1,4 @@
-"""Who: ids always, names where they are known, and nothing that isn't there."""
+"""Users: ids always, names where they are known, no field for what is absent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_unset_login_uid_is_no_user() -> None:
 
 
 def test_the_effective_user_is_told_when_it_is_another() -> None:
-    """A setuid program runs as somebody else."""
+    """A setuid program runs as another user."""
     assert user(euid="0")["effective"] == {"id": "0", "name": "root", "group": ANN}
 
 

@@ -520,7 +520,7 @@ class Account(RuleBasedStateMachine):
     @precondition(lambda self: self.listener is not None)
     @rule()
     def stop_listening(self) -> None:
-        """Have nobody wait for connections."""
+        """Stop listening for connections."""
         assert self.listener is not None
         self.listener.close()
         self.listener = None

@@ -132,7 +132,7 @@ def test_what_is_no_regular_file_is_refused(path: Path, make: Callable[..., File
 def test_a_directory_that_others_can_write_is_refused(
     path: Path, make: Callable[..., FileOutput], mode: int
 ) -> None:
-    """Who can write the directory can swap the file."""
+    """A user who can write the directory can swap the file."""
     path.parent.chmod(mode)
     with pytest.raises(OutputError, match="others can write into the directory"):
         make()
@@ -148,13 +148,13 @@ def test_a_directory_on_the_way_that_others_can_write_is_refused(tmp_path: Path)
 
 
 def test_a_sticky_directory_is_good_enough(path: Path, make: Callable[..., FileOutput]) -> None:
-    """In a directory like /tmp nobody can rename or remove what is ours."""
+    """In a directory like /tmp other users can't rename or remove our files."""
     path.parent.chmod(0o1777)
     assert make().write([line(1)]) == 1
 
 
 def test_a_file_of_another_user_is_refused(path: Path, make: Callable[..., FileOutput]) -> None:
-    """Someone may have put it there, in a sticky directory, to read or to change it."""
+    """Another user may have put it into a sticky directory, to read or to change it."""
     if os.geteuid():
         pytest.skip("needs root to give a file away")
     path.write_bytes(b"")
@@ -176,7 +176,7 @@ def test_links_of_the_administrator_are_followed(tmp_path: Path) -> None:
 
 
 def test_links_of_other_users_are_not_followed(tmp_path: Path) -> None:
-    """A link that someone else has put into a sticky directory leads where they want."""
+    """A link of another user in a sticky directory leads where that user wants."""
     if os.geteuid():
         pytest.skip("needs root to give a link away")
     (tmp_path / "target").mkdir()

@@ -217,7 +217,7 @@ def test_an_empty_segment_is_no_matter(path: Path, make: Callable[..., Spool]) -
 
 
 def test_a_segment_that_was_removed_is_counted(path: Path, make: Callable[..., Spool]) -> None:
-    """Whoever deletes files in the spool makes a visible gap."""
+    """A file that is deleted from the spool makes a visible gap."""
     spool = make(max_size=80_000)
     spool.append(lines(0, 500, 100))
     removed = segments(path)[1]

@@ -276,7 +276,7 @@ def datagrams(tmp_path: Path) -> Iterator[tuple[DatagramOutput, socket.socket]]:
 
 
 def test_a_line_is_a_datagram(datagrams: tuple[DatagramOutput, socket.socket]) -> None:
-    """With its newline; a queue that is full takes no more, and blocks nobody."""
+    """With its newline; a full queue takes no more, and does not block."""
     output, reader = datagrams
     received: list[int] = []
     sent = 0

@@ -1,4 +1,4 @@
-"""A thread for each output: whoever hands lines over never waits, every line is accounted for."""
+"""A thread for each output: handing lines over never waits, every line is accounted for."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_opening_does_not_wait_for_ever(tmp_path: Path) -> None:
 
 
 def test_an_error_of_our_own_is_not_silent(tmp_path: Path) -> None:
-    """It ends the thread, and whoever writes next hears of it."""
+    """It ends the thread, and the next write raises it."""
 
     class Wrong(FileOutput):
         def write(self, lines: list[bytes]) -> int:
@@ -216,7 +216,7 @@ def test_what_is_due_is_done_without_lines(tmp_path: Path) -> None:
 
 @needs_mounts
 def test_a_real_disk_that_hangs(tmp_path: Path) -> None:
-    """A frozen file system, with file and spool on it: nothing is lost, nobody waits."""
+    """A frozen file system, with file and spool on it: nothing is lost, the loop does not wait."""
     with ext4(tmp_path / "image", tmp_path / "disk") as disk:
         sink = FileOutput(str(disk.path / "out"))
         writer = OutputThread(

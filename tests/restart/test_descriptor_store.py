@@ -117,7 +117,7 @@ def test_only_a_stop_is_for_good(
 def test_a_manager_that_does_not_answer_means_for_good(
     manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rules that nobody takes away are worse than a gap; without a unit nobody is asked."""
+    """Rules left behind are worse than a gap; without a unit the manager is not asked."""
     assert not systemd.will_start_again()
     monkeypatch.setenv("SESSIOND_UNIT", "a.service")
     monkeypatch.setenv("PATH", str(tmp_path))

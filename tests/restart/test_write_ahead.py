@@ -38,7 +38,7 @@ def closed() -> Iterator[None]:
 
 
 def test_what_was_added_is_left_to_the_next(tmp_path: Path) -> None:
-    """Whoever opens the journal next, as after SIGKILL, finds everything in its order."""
+    """The next one to open the log, as after SIGKILL, finds everything in order."""
     one = journal(tmp_path)
     assert (one.state, one.left) == (None, [])
     one.add(FIRST)

@@ -276,7 +276,7 @@ def _lives(told: Iterable[Told]) -> list[list[Told]]:
 
 
 def _strangers(run: Path, documents: list[Document]) -> Iterator[str]:
-    """Execs that claim to be of a run, though nobody told of them; its makers have a count."""
+    """Execs that claim to be of a run, though no process wrote them down."""
     for document in documents:
         args = value(document, "process.args") or []
         of_maker = args[3:4] and args[3].isdigit()

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.kernel
 
 
 def test_the_lock_is_held(kernel_lock: None) -> None:
-    """Nobody else gets it while the test runs."""
+    """No other process gets it while the test runs."""
     with LOCK.open("w") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

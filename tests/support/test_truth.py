@@ -73,7 +73,7 @@ def test_a_daemon_leads_nothing_and_belongs_to_another(truth: Truth) -> None:
 
 
 def test_an_orphan_executes_after_its_parent_ended(truth: Truth) -> None:
-    """Who forked it and who is its parent now are two."""
+    """The process that forked it is not its parent any more."""
     told = truth.run("orphan")
     (forker,) = (one for one in told if one.event == "fork")
     (orphan,) = images(told)

@@ -114,7 +114,7 @@ def images(told: Iterable[Told]) -> list[Told]:
 
 
 def ends(told: Iterable[Told]) -> list[Told]:
-    """Keep the ends that somebody waited for."""
+    """Keep the ends that a parent waited for."""
     return [one for one in told if one.event == "end"]
 
 

@@ -124,7 +124,7 @@ def test_a_service_that_hangs_stalls_nobody(names: AccountNames, service: Servic
 
 
 def test_the_questions_that_wait_are_bounded(names: AccountNames, service: Service) -> None:
-    """Whoever was refused is asked about later."""
+    """A refused question is asked again later."""
     service.works.clear()
     for uid in range(5000, 6000):
         names.user(uid)

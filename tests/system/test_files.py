@@ -1,4 +1,4 @@
-"""Directories and files that nobody else can swap."""
+"""Directories and files that other users can't swap."""
 
 from __future__ import annotations
 

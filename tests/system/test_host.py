@@ -85,7 +85,7 @@ def test_session_view_shows_all_but_the_namespace(root: Path) -> None:
 
 
 def test_the_least_is_name_and_id(root: Path) -> None:
-    """For those who join the rest from elsewhere."""
+    """For consumers that join the rest from elsewhere."""
     block = facts(root, interfaces=list).block("minimal")
     assert block == {"name": "web1", "id": MACHINE_ID}
 
@@ -230,7 +230,7 @@ def forgery() -> str:
 
 
 def test_a_link_is_neither_followed_nor_written_through(tmp_path: Path) -> None:
-    """Whoever could put it there gains nothing; the file it leads to stays as it is."""
+    """A link gains its maker nothing; the file it leads to stays as it is."""
     target = tmp_path / "target"
     target.write_text(forgery())
     path = tmp_path / "boot_time"

@@ -46,7 +46,7 @@ def test_the_initial_namespaces_are_known_by_their_numbers(tmp_path: Path) -> No
 
 
 def test_a_container_is_in_others(tmp_path: Path) -> None:
-    """Its own pid and network namespaces; who can't see one doesn't know."""
+    """Its own pid and network namespaces; an unreadable one is unknown."""
     here = make_proc(tmp_path, "0", pid="pid:[4026532000]", net="net:[4026532001]")
     assert namespaces(here) == (False, None, False)
     (here / "2" / "comm").write_text("sleep\n")

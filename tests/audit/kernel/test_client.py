@@ -262,7 +262,7 @@ def test_multicast_reads_beside_auditd(kernel: AuditClient, auditd: int, tmp_pat
 
 
 def test_registering_beside_auditd_names_it(kernel: AuditClient, auditd: int) -> None:
-    """Only one can be registered: the error says who is, and what else can be done."""
+    """Only one process can be registered: the error names it, and says what else can be done."""
     with AuditClient.open() as client, pytest.raises(AuditRequestError) as refusal:
         client.register()
     assert f"auditd (pid {auditd}) is registered" in str(refusal.value)
@@ -322,7 +322,7 @@ def test_adopted_socket_goes_on_where_the_killed_process_stopped(kernel: AuditCl
 
 
 def test_registration_without_a_socket_is_taken_over(kernel: AuditClient) -> None:
-    """The kernel still shows a killed owner nobody inherited from; that stops no one."""
+    """The kernel still shows a killed owner; that does not keep the next one from registering."""
     code = HOLDER.replace("signal.pause()", "os.kill(os.getpid(), signal.SIGKILL)")
     here, there = socket.socketpair()
     with (

@@ -108,7 +108,7 @@ def test_a_loss_may_have_been_such_a_record(guard: AuditMonitor, kernel: Kernel)
 def test_what_happens_while_we_are_blind_is_found(
     guard: AuditMonitor, kernel: Kernel, blind: dict[str, int]
 ) -> None:
-    """While auditing is off or somebody else is registered, and once more when that is over."""
+    """While auditing is off or another process is registered, and once more afterwards."""
     kernel.now = replace(STATUS, **blind)
     found(guard, kernel, 1)
     kernel.loaded.pop()

@@ -27,7 +27,7 @@ ERROR = 2
 
 @contextmanager
 def netlink() -> Iterator[socket.socket]:
-    """Open a socket on which anybody may ask the kernel something, and be answered by an error."""
+    """Open a socket whose requests the kernel answers with an error, for any user."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as opened:
         opened.bind((0, 0))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -95,7 +95,7 @@ def test_what_another_process_sends_is_dropped_and_counted() -> None:
 
 
 def test_the_last_batch_outlives_its_reader() -> None:
-    """Whoever has the memory finds what was read last, until it is told to forget."""
+    """The memory holds the last batch until ``forget``."""
     with netlink() as opened, mmap.mmap(-1, MEMORY) as memory:
         reader = BatchReader(opened.fileno(), 0, memory)
         ask(opened, 3)

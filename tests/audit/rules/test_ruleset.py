@@ -449,7 +449,7 @@ def test_what_is_loaded_as_wanted_stays() -> None:
 
 
 def test_a_rule_that_went_missing_is_added() -> None:
-    """Someone ran auditctl -D: the next look says what to load."""
+    """After auditctl -D the next check says what to load."""
     changes = plan(parse(TWO), [], kernel(TWO))
     assert lines(changes.add) == [1, 2]
 
