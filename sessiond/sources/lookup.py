@@ -1,4 +1,4 @@
-"""What procfs adds to what the kernel's events tell."""
+"""The facts of procfs that complete the events of the kernel."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The kernel's proc connector: fork, exec, exit and changes of identity with no BPF at all.
 
-The connector (linux/cn_proc.h) tells which process it was; what the process is has to be read from
-procfs at once. What is gone by then is told as far as fork's inheritance makes it certain.
+The connector (linux/cn_proc.h) gives the pid of an event; the source reads the rest from procfs at
+once. Of a process that is gone by then it reports what fork's inheritance makes certain.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Alive:
     counted: int = 0
 
 
-NOT_KNOWN = 0  # a process group that nothing tells, not even the state before
+NOT_KNOWN = 0  # process group unknown
 _UNKNOWN_PROGRAM = Program(b"", None, None, None)
 
 
@@ -259,7 +259,7 @@ class ProcConnectorSource:
         if known is None:
             return None
         if when <= known.counted and (pid != tgid or known.threads > 1):
-            return None  # it was not among those who were counted
+            return None  # it was not among the counted ones
         known.threads -= 1
         if known.threads > 0:
             return None
@@ -273,14 +273,14 @@ def _now() -> int:
 
 
 def _in_session(seen: Observed, sid: int | None) -> Observed:
-    """Return who was looked up as it was before a setsid that is still to be told."""
+    """Return a looked-up process as it was before a setsid that is still to be reported."""
     if seen.facts.sid == sid or sid is None:
         return seen
     return seen._replace(facts=seen.facts._replace(sid=sid, pgid=NOT_KNOWN))
 
 
 def _inherited(creator: Observed, pid: int, when: int) -> Observed:
-    """Return a child that is gone already, with what it certainly had from the one who forked."""
+    """Return a child that is gone already, with what it certainly inherited."""
     facts: Facts = creator.facts._replace(
         pid=pid,
         start=when // TICK * TICK,

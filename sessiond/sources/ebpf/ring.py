@@ -1,4 +1,4 @@
-"""The reader's side of a BPF ring buffer, straight from its memory.
+"""The reader's side of a BPF ring buffer, directly in its memory.
 
 Documentation/bpf/ringbuf.rst: one page with the consumer's position, one with the producer's, then
 the data. Each record begins with its length, whose two highest bits say that it is still being

@@ -163,7 +163,7 @@ def parse_cgroup(data: bytes) -> bytes | None:
         controllers, found, path = rest.partition(b":")
         if found and path.startswith(b"/"):
             rank = 0 if number == b"0" else 1 if controllers == b"name=systemd" else 2
-            # Of a removed cgroup; who names a cgroup so itself gains nothing by it.
+            # The suffix of a removed cgroup; a cgroup that is named so gains nothing by it.
             ranked.append((rank, path.removesuffix(_DELETED)))
     if not ranked:
         return None

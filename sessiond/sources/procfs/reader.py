@@ -1,4 +1,4 @@
-"""What procfs tells of a process (proc(5)): parsed in some functions, read in others.
+"""The facts of a process in procfs (proc(5)).
 
 Everything is read through one descriptor of the process's directory. It belongs to that process
 and to no later one with the same pid, so what comes together here was never two processes; and
@@ -65,7 +65,7 @@ class Procfs:
         return [int(entry) for entry in os.listdir(self._root) if entry.isdigit()]  # noqa: PTH208
 
     def snapshot(self) -> list[Observed]:
-        """Every process that is there; not the zombies, whose end has been told already."""
+        """Every process but zombies, whose end has been reported already."""
         seen = (self._observe(pid, zombies=False) for pid in self.pids())
         return [observed for observed in seen if observed is not None]
 

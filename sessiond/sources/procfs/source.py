@@ -1,4 +1,4 @@
-"""The source of last resort: one snapshot; whoever wants more looks up one process at a time."""
+"""The source of last resort: one snapshot; further processes are looked up one at a time."""
 
 from __future__ import annotations
 
