@@ -159,6 +159,7 @@ class Pipeline:
         self._wanted: set[int] = set()
         self._connecting: set[int] = set()
         self._inventory = Inventory()
+        self._snapshot: int | None = None  # when the first one was taken
         self._wall_offset = 0
         self._drained = 0
         self._fed: int | None = None  # when both inputs were read last
@@ -244,6 +245,11 @@ class Pipeline:
 
     def _observed(self, observed: list[Observed]) -> None:
         processes = self.table.snapshot(observed)
+        if self._snapshot is None:
+            self._snapshot = max(each.time for each in observed)
+        if not self.options.exact:
+            # A later one was looked up because an event names it, which may be its own exec.
+            processes = [each for each in processes if each.start < self._snapshot]
         if self.options.event.inventory:
             self._inventory.add(processes)
 

@@ -123,3 +123,22 @@ def test_a_start_in_a_storm_introduces_each_process_first(
     assert all(seen.count("already_running") <= 1 for seen in introduced.values())
     # Forks without an exec have no line of their own before their end.
     assert [each for each in strange if each[0] not in ("end", "setsid")] == []
+
+
+@pytest.mark.parametrize("backend", ["proc_connector", "procfs"])
+def test_other_sources_tell_what_is_older_and_not_what_is_new(
+    make_daemon: Callable[..., Daemon], backend: str
+) -> None:
+    """A new process comes by its exec, also where it has to be looked up for that."""
+    with sleepers(3) as older:
+        daemon = make_daemon({"session_metadata": {"backend": backend}}).start()
+        until(lambda: older <= pids(told(daemon)), 10, "the inventory")
+        with sleepers(3) as newer:
+            execs = {"event__action": "exec", "process__executable": "/usr/bin/sleep"}
+            until(
+                lambda: newer <= {each["process"]["pid"] for each in daemon.find(**execs)},
+                10,
+                "their execs",
+            )
+            time.sleep(1)
+            assert not newer & pids(told(daemon))

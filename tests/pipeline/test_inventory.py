@@ -194,6 +194,15 @@ def test_a_repetition_is_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     assert bench.pipeline.deadline() is None
 
 
+def test_a_process_that_is_looked_up_is_told_only_if_it_is_older() -> None:
+    """Without an exact source a new process is looked up for its exec, which introduces it."""
+    bench = Bench(inventory=True, source="procfs", exact=False)
+    new = stranger(bench, 100)
+    facts = new.facts._replace(start=T + SECOND)
+    bench.tell(stranger(bench, 99), new._replace(time=T + 2 * SECOND, facts=facts))
+    assert told(bench.settle()) == [1, 60]
+
+
 def test_an_inventory_is_short() -> None:
     """Capabilities of root, real and saved ids that are the effective ones say nothing new."""
     everything = (1 << 41) - 1
