@@ -327,19 +327,10 @@ class EventWriter:
             incomplete = self._incomplete(process, state)
             if incomplete:
                 details["incomplete"] = incomplete
-        cut = ["process.args"] if own_args_cut else []
-        if own_args_cut is None and state.program.args_cut:
-            cut.append("process.args")
-        if state.previous and _any_cut(state.previous):
-            cut.append("process.previous.args")
-        if _args_cut(creator, state):
-            cut.append("process.parent.args")
-        if _args_cut(state.group_leader, state):
-            cut.append("process.group_leader.args")
-        if _args_cut(state.session_leader, state):
-            cut.append("process.session_leader.args")
-        if _args_cut(state.entry_leader, state):
-            cut.append("process.entry_leader.args")
+        self._add_doubts(process, state, details)
+        cut = _cut_arguments(state, creator)
+        if state.program.args_cut if own_args_cut is None else own_args_cut:
+            cut.insert(0, "process.args")
         if cut:
             details["truncated"] = cut
         if self._event.include_namespaces:
@@ -354,6 +345,16 @@ class EventWriter:
                 if number
             }
         return details
+
+    def _add_doubts(self, process: Process, state: State, details: dict[str, Any]) -> None:
+        """Say what of an entry or a path rests on what a user could have made."""
+        entry = process if state.entry_leader is ITSELF else state.entry_leader
+        if isinstance(entry, Process) and entry.entry_note is not None:
+            details.setdefault("incomplete", []).append(entry.entry_note)
+        mounts = state.program.mount_namespace
+        if mounts is not None and mounts != self._table.host_mount_namespace:
+            # The path of its executable means something else in the host's namespace.
+            details["mount_namespace"] = mounts
 
     def _incomplete(self, process: Process, state: State) -> list[str]:
         notes = []
@@ -458,6 +459,22 @@ class EventWriter:
             self.shortened += 1
             line = fitted(line, self._event.max_line_bytes)
         self._lines.append(line)
+
+
+def _cut_arguments(state: State, creator: Relative) -> list[str]:
+    """The fields of earlier programs and of relatives that hold a part of an argv."""
+    cut = []
+    if state.previous and _any_cut(state.previous):
+        cut.append("process.previous.args")
+    if _args_cut(creator, state):
+        cut.append("process.parent.args")
+    if _args_cut(state.group_leader, state):
+        cut.append("process.group_leader.args")
+    if _args_cut(state.session_leader, state):
+        cut.append("process.session_leader.args")
+    if _args_cut(state.entry_leader, state):
+        cut.append("process.entry_leader.args")
+    return cut
 
 
 def _any_cut(programs: tuple[Program, ...]) -> bool:

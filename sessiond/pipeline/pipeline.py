@@ -41,6 +41,7 @@ from sessiond.process.events import (
     Changed,
     Executed,
     Exited,
+    Facts,
     Forked,
     Lost,
     Observed,
@@ -214,6 +215,7 @@ class Pipeline:
             counts[type(event).__name__] += 1
             if isinstance(event, Observed):
                 observed.append(event)
+                self._await_connection(event.facts, event.program.comm)
                 continue
             if observed:
                 self._observed(observed)
@@ -280,14 +282,18 @@ class Pipeline:
 
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
-        if login_server(event.comm) is not None:
-            # For a connection that it has taken, or in one that was there before us.
-            self._connecting.update((event.facts.pid, event.creator_pid))
+        # For a connection that was taken, or in one that was there before us.
+        self._await_connection(event.facts, event.comm, event.creator_pid)
         if doubtful:
             self.table.doubt(process, event.time + 1)
         if self.options.event.fork_events and not event.facts.kernel_thread:
             self._introduce(process, process.states[0], event.time)
             self.lines.traced("fork", process, process.states[0], event.time)
+
+    def _await_connection(self, facts: Facts, comm: bytes, *others: int) -> None:
+        """Have the client of a login server looked up, which is root's whatever its name is."""
+        if facts.euid == 0 and login_server(comm) is not None:
+            self._connecting.update((facts.pid, *others))
 
     def _doubt(self, events: Sequence[ProcessEvent]) -> bool:
         """Say of nobody what it executes when execs were lost since the last call."""

@@ -64,6 +64,7 @@ class SavedProcess(NamedTuple):
     connection: bytes | None
     entry_type: str | None
     entry_source: str | None
+    entry_note: str | None
     introduced: bool
     latest: int
     states: tuple[SavedState, ...]
@@ -203,6 +204,7 @@ def save_table(
             process.connection,
             process.entry_type,
             process.entry_source,
+            process.entry_note,
             process.introduced,
             process.latest,
             tuple(map(saved_state, process.states)),
@@ -255,6 +257,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.connection = told.connection
         process.entry_type = told.entry_type
         process.entry_source = told.entry_source
+        process.entry_note = told.entry_note
         process.introduced = told.introduced
         process.latest = told.latest
         process.states += map(state, told.states)

@@ -32,7 +32,8 @@ class EntryCandidate(NamedTuple):
 
     ``parent_pid`` is the pid of the process that forked it; of its present parent only where that
     isn't known. ``parent`` is that process, None where nothing but its pid is known. ``cgroup`` is
-    a path from the hierarchy's root, ``host_user_namespace`` the inode of pid 1's user namespace.
+    a path from the hierarchy's root, ``grandparent`` the process that forked the parent, ``host``
+    the facts of pid 1.
     ``type`` is its present type if it is an entry leader already. ``parent_entered``,
     ``session_entered`` and ``group_entered`` tell whether its parent (when it was forked), session
     leader and group leader have an entry leader.
@@ -41,8 +42,9 @@ class EntryCandidate(NamedTuple):
     process: ProcessView
     parent_pid: int
     parent: ProcessView | None
+    grandparent: ProcessView | None
     cgroup: bytes | None
-    host_user_namespace: int | None
+    host: Facts | None
     type: str | None
     parent_entered: bool
     session_entered: bool
@@ -65,10 +67,21 @@ class Origin(Enum):
 
 
 class Decision(NamedTuple):
-    """Whose entry leader it is; ``type`` is given exactly when it is one itself."""
+    """Whose entry leader it is; ``type`` is given exactly when it is one itself.
+
+    ``note`` says what of it rests on what the user of the process may have made.
+    """
 
     origin: Origin
     type: str | None = None
+    note: str | None = None
+
+
+BY_ENVIRONMENT: Final = (
+    "process.entry_leader.entry_meta.source.ip: from the environment of the login, which its user"
+    " can write"
+)
+ROOTLESS: Final = "process.entry_leader.entry_meta.type: the container's runtime is the user's own"
 
 
 # include/uapi/linux/major.h, Documentation/admin-guide/devices.txt
@@ -96,6 +109,7 @@ LOGIN_SERVERS: Final = (
 )
 # The entry types whose logins have an address.
 LOGIN_TYPES: Final = frozenset(server.type for server in LOGIN_SERVERS)
+_SAME_SERVER: Final = {name: each.programs for each in LOGIN_SERVERS for name in each.programs}
 _SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}
 
 _RUNTIMES: Final = (b"containerd-shim", b"runc", b"crun", b"conmon")
@@ -135,7 +149,7 @@ def decide(candidate: EntryCandidate) -> Decision:
     if candidate.leads_session:
         for its_type, fits in _RULES:
             if fits(candidate):
-                return Decision(Origin.ITSELF, its_type)
+                return Decision(Origin.ITSELF, its_type, _note(its_type, candidate))
         # Who came in stays who came in, whatever it executes: exec of a program that is called
         # sshd, or runc, is no way out of one's own session.
         if candidate.type not in (None, "unknown"):
@@ -203,7 +217,7 @@ def _console(candidate: EntryCandidate) -> bool:
         facts.tty_major == _TTY_MAJOR
         and facts.tty_minor < _FIRST_SERIAL
         and name(candidate.process.program) == b"login"
-        and _is_the_hosts(candidate.process, candidate)
+        and _is_roots(candidate.process, candidate.parent, candidate)
     )
 
 
@@ -221,8 +235,8 @@ def _ssm(candidate: EntryCandidate) -> bool:
 
 
 def _login(server: LoginServer) -> Callable[[EntryCandidate], bool]:
-    # Both names count for programs that root put there: the process that forks the shell runs as
-    # the user, so its uid proves nothing, but where its executable lies does.
+    # The name counts for a program of root's that root executed: the process that forks the shell
+    # runs as the user, and so can any code that the user loads into a program of the system's.
     def fits(candidate: EntryCandidate) -> bool:
         return _is_child_of(candidate, server.programs)
 
@@ -240,14 +254,14 @@ def _kubelet(candidate: EntryCandidate) -> bool:
 
 
 def _container(candidate: EntryCandidate) -> bool:
-    # The parent's name, for a program that root put there (in a user namespace too: engines run
-    # rootless), and a container around the process wherever the kernel shows its surroundings.
+    # The parent's name, for a program that root executed, or one of the system's (engines run
+    # rootless, which is told), and a container around the process wherever the kernel shows it.
     parent = candidate.parent
     if parent is None or _is_helper(candidate):
         return False
     if not name(parent.program).startswith(_RUNTIMES):
         return False
-    if parent.facts.euid != 0 and not _is_installed(parent):
+    if not _runs_as_root(parent) and not _is_installed(parent):
         return False
     return _is_contained(candidate.process.facts, parent.facts, candidate.cgroup)
 
@@ -273,22 +287,52 @@ def _is_child_of(candidate: EntryCandidate, names: tuple[bytes, ...]) -> bool:
     parent, process = candidate.parent, candidate.process
     if parent is None or _is_helper(candidate) or name(parent.program) not in names:
         return False
-    if not _is_the_hosts(parent, candidate):
+    if not _is_roots(parent, candidate.grandparent, candidate):
         return False
-    return name(process.program) not in names or not _is_the_hosts(process, candidate)
+    return name(process.program) not in names or not _is_roots(process, parent, candidate)
 
 
-def _is_the_hosts(party: ProcessView, candidate: EntryCandidate) -> bool:
+def _note(its_type: str, candidate: EntryCandidate) -> str | None:
+    parent = candidate.parent
+    if its_type != "container" or parent is None or _runs_as_root(parent):
+        return None
+    return ROOTLESS
+
+
+def _runs_as_root(runtime: ProcessView) -> bool:
+    """Tell whether a container's runtime is root's; it may run from memory, or in a container."""
+    executed = runtime.program.euid
+    return executed == 0 if executed is not None else runtime.facts.euid == 0
+
+
+def _is_roots(party: ProcessView, creator: ProcessView | None, candidate: EntryCandidate) -> bool:
     """Tell whether only root can have made the process what it is.
 
-    It runs as root, or its executable lies where only root writes and it is in the host's user
-    namespace: in one of his own every user can mount what he likes over /usr.
+    Root executed a file of root's that lies in the host's mount namespace; the process has gone on
+    from there, by fork or by setuid. Where the exec was not seen, the process runs as root, or a
+    process that ran as root with the same program forked it: in a program that a user executes,
+    any code of theirs may run (LD_PRELOAD), wherever the program lies.
     """
-    if party.facts.euid == 0:
-        return True
-    namespace, hosts = party.facts.user_namespace, candidate.host_user_namespace
-    strange = namespace is not None and hosts is not None and namespace != hosts
-    return _is_installed(party) and not strange
+    program, facts, host = party.program, party.facts, candidate.host
+    if host is not None and (
+        _differ(program.mount_namespace, host.mount_namespace)
+        or _differ(facts.user_namespace, host.user_namespace)
+    ):
+        return False
+    if _differ(program.owner, 0):
+        return False
+    if program.euid is not None:
+        return program.euid == 0
+    return facts.euid == 0 or (
+        creator is not None
+        and creator.facts.euid == 0
+        and _is_installed(party)
+        and name(creator.program) in _SAME_SERVER.get(name(program), (name(program),))
+    )
+
+
+def _differ(known: int | None, wanted: int | None) -> bool:
+    return known is not None and wanted is not None and known != wanted
 
 
 def _is_installed(party: ProcessView) -> bool:

@@ -66,7 +66,9 @@ class Program(NamedTuple):
     ``args`` is the argv in one piece, each argument with its NUL, as the kernel holds it: ``argv``
     splits it. It may be cut: ``args_size`` (bytes in all, with the NULs) says how long the whole
     is, where the source knows. ``executable`` is the resolved path; a deleted file has no suffix
-    here, ``deleted`` says so.
+    here, ``deleted`` says so. ``euid`` is the effective user id with which it was executed,
+    ``owner`` the user id of the executable's file, ``mount_namespace`` that of the mount on which
+    the file lies: the path means something in this namespace only. None where not known.
     """
 
     comm: bytes
@@ -74,6 +76,9 @@ class Program(NamedTuple):
     args: bytes | None
     args_size: int | None
     deleted: bool = False
+    euid: int | None = None
+    owner: int | None = None
+    mount_namespace: int | None = None
 
     @property
     def args_cut(self) -> bool:

@@ -79,6 +79,7 @@ def execution(
         kept_args(args) if args else None,
         size if whole else size + 1,  # of a part that was lost, nobody knows the size
         deleted,
+        number(fields.get("euid")),
     )
     facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)
     return Executed(time, facts, program, working_directory(event))

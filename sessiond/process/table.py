@@ -147,6 +147,7 @@ class Process:
         "creator_observed",
         "end",
         "entity_id",
+        "entry_note",
         "entry_source",
         "entry_type",
         "exact",
@@ -177,6 +178,7 @@ class Process:
         self.connection: bytes | None = None
         self.entry_type: str | None = None
         self.entry_source: str | None = None
+        self.entry_note: str | None = None  # what of its entry nobody vouches for
         self.introduced = False  # a line of its own has told of it
         self.latest = start  # of the events written about it: none may be dated before
 
@@ -243,6 +245,12 @@ class ProcessTable:
 
     def __iter__(self) -> Iterator[Process]:
         return iter(self._by_pid.values())
+
+    @property
+    def host_mount_namespace(self) -> int | None:
+        """The mount namespace of pid 1, where that is known."""
+        init = self._by_pid.get(1)
+        return None if init is None else init.state.facts.mount_namespace
 
     def get(self, pid: int) -> Process | None:
         """Who has the pid now, or had it last."""
@@ -529,8 +537,10 @@ class ProcessTable:
         """Take in from where an sshd's client comes; what it has let in before knows it, too."""
         process.connection = connection
         for each in self:
-            if each.entry_type in entry.LOGIN_TYPES and each.entry_source is None:
-                each.entry_source = _source_of(each)
+            if each.entry_type in entry.LOGIN_TYPES and (
+                each.entry_source is None or each.entry_note is not None
+            ):
+                each.entry_source, each.entry_note = _source_of(each)
                 for state in each.states:
                     state.stale()
 
@@ -645,12 +655,17 @@ class ProcessTable:
             # Only a session leader can be an entry leader; anyone else has inherited it by now.
             return
         parent: entry.ProcessView | None = None
+        grandparent: entry.ProcessView | None = None
         parent_pid, inherited = facts.ppid, None
         if process.creator is not None:
             parent_pid = process.creator.pid
         if isinstance(process.creator, Process):
             origin = process.creator.at(process.start)
             parent = entry.ProcessView(origin.facts, origin.program)
+            before = process.creator.creator
+            if isinstance(before, Process):
+                source = before.at(process.creator.start)
+                grandparent = entry.ProcessView(source.facts, source.program)
             inherited = _entry_of(process.creator, origin)
         init = self._by_pid.get(1)
         of_session = _entry_of(state.session_leader, None)
@@ -660,8 +675,9 @@ class ProcessTable:
                 process=entry.ProcessView(facts, state.program),
                 parent_pid=parent_pid,
                 parent=parent,
+                grandparent=grandparent,
                 cgroup=self.cgroup_of(process, state),
-                host_user_namespace=init.state.facts.user_namespace if init is not None else None,
+                host=init.state.facts if init is not None else None,
                 type=process.entry_type if state.entry_leader is ITSELF else None,
                 parent_entered=inherited is not None,
                 session_entered=of_session is not None,
@@ -671,9 +687,9 @@ class ProcessTable:
         match decision.origin:
             case entry.Origin.ITSELF:
                 state.entry_leader = ITSELF
-                process.entry_type = decision.type
+                process.entry_type, process.entry_note = decision.type, decision.note
                 if decision.type in entry.LOGIN_TYPES:
-                    process.entry_source = _source_of(process)
+                    process.entry_source, process.entry_note = _source_of(process)
             case entry.Origin.PARENT:
                 state.entry_leader = inherited
             case entry.Origin.SESSION:
@@ -773,16 +789,20 @@ def _with_previous(before: State) -> tuple[Program, ...]:
     return (*before.previous, brief)[-MAX_PREVIOUS:]
 
 
-def _source_of(process: Process) -> str | None:
-    """From where a login came: as its environment says, or one of its server's processes above."""
-    each: Process | Reference | None = process
-    while isinstance(each, Process):
+def _source_of(process: Process) -> tuple[str | None, str | None]:
+    """From where a login came: as the connection of one of its server's processes above says.
+
+    What its environment says, which its user can write, counts where nothing else is known; the
+    second value then says so.
+    """
+    each = process.creator
+    while isinstance(each, Process) and entry.login_server(each.state.program.comm) is not None:
         if each.connection is not None:
-            return entry.source_address(each.connection)
+            return entry.source_address(each.connection), None
         each = each.creator
-        if isinstance(each, Process) and entry.login_server(each.state.program.comm) is None:
-            return None
-    return None
+    if process.connection is None:
+        return None, None
+    return entry.source_address(process.connection), entry.BY_ENVIRONMENT
 
 
 def _entry_of(relative: Relative, state: State | None) -> Relative:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from support.attacks import Attacks, peak_memory
-from support.daemon import Daemon, value
+from support.daemon import Daemon, Document, value
+from support.logins import Sshd
 from support.truth import until
 
 pytestmark = pytest.mark.kernel
@@ -50,3 +52,81 @@ def test_arguments_can_not_fill_the_memory(make_daemon: MakeDaemon, attacks: Att
     lines = daemon.output.read_bytes().splitlines(keepends=True)
     assert max(map(len, lines)) <= 32_768
     assert any(value(each, "sessiond.truncated") for each in daemon.find(event__action="exec"))
+
+
+SSHD = "/usr/sbin/sshd"
+
+
+def executed(daemon: Daemon, token: str) -> Document:
+    """Wait for the exec of ``/bin/true TOKEN``, and check that it came by no ssh login."""
+    found: list[Document] = until(
+        lambda: daemon.find(event__action="exec", process__args=["/bin/true", token]), 30, token
+    )
+    entry = value(found[0], "process.entry_leader.entry_meta") or {}
+    assert entry.get("type") != "sshd"
+    assert "source" not in entry
+    return found[0]
+
+
+def test_a_library_in_the_real_sshd_is_no_login(daemon: Daemon, attacks: Attacks) -> None:
+    """The program is root's, and what runs in it (LD_PRELOAD) any user's."""
+    fake = attacks.execute(
+        [SSHD],
+        LD_PRELOAD=str(attacks.preload),
+        ATTACK_LOGIN="/bin/true by-library; :",
+        SSH_CONNECTION="192.0.2.66 1 192.0.2.1 22",
+    )
+    assert fake.wait(10) == 0
+    executed(daemon, "by-library")
+
+
+def test_a_program_mounted_over_sshd_is_no_login(daemon: Daemon, attacks: Attacks) -> None:
+    """In a mount namespace of one's own /usr/sbin/sshd is what one likes; the path says so."""
+    mount = f"mount --bind {attacks.program} {SSHD} && exec {SSHD} login '/bin/true by-mount; :'"
+    fake = attacks.execute(["unshare", "-Urm", "sh", "-c", mount])
+    assert fake.wait(10) == 0, "this host gives users no namespaces"
+    executed(daemon, "by-mount")
+    fakes = daemon.find(event__action="exec", process__executable=SSHD)
+    assert all(value(each, "sessiond.mount_namespace") for each in fakes)
+    assert fakes
+
+
+def test_a_path_through_another_namespace_is_no_login(daemon: Daemon, attacks: Attacks) -> None:
+    """Executed by /proc/PID/root, from the host's own namespace."""
+    mount = f"mount --bind {attacks.program} {SSHD} && echo ready && exec sleep 60"
+    holder = attacks.execute(["unshare", "-Urm", "sh", "-c", mount])
+    try:
+        assert first_line(holder) == "ready"
+        path = f"/proc/{holder.pid}/root{SSHD}"
+        assert attacks.execute([path, "login", "/bin/true by-root; :"]).wait(10) == 0
+    finally:
+        holder.kill()
+        holder.communicate()
+    executed(daemon, "by-root")
+    (fake,) = daemon.find(event__action="exec", process__executable=SSHD)
+    assert value(fake, "sessiond.mount_namespace")
+
+
+def test_what_a_login_writes_into_its_environment_is_no_address(
+    make_daemon: MakeDaemon, sshd: Sshd
+) -> None:
+    """Of a session that is older than the daemon the connection is what sshd accepted."""
+    forged = "SSH_CONNECTION='192.0.2.66 1 192.0.2.1 22'"
+    script = "sleep 6; /bin/true after-the-start; :"
+    login = subprocess.Popen(
+        sshd.command(f"exec env {forged} sh -c '{script}'"), stdin=subprocess.DEVNULL
+    )
+    try:
+        time.sleep(1)
+        daemon = make_daemon().start()
+        document = until(
+            lambda: daemon.find(
+                event__action="exec", process__args=["/bin/true", "after-the-start"]
+            ),
+            30,
+            "the exec in the old session",
+        )[0]
+    finally:
+        login.wait(20)
+    entry = document["process"]["entry_leader"]["entry_meta"]
+    assert entry == {"type": "sshd", "source": {"ip": "127.0.0.1"}}

@@ -136,8 +136,9 @@ def test_a_hundred_thousand_arguments(daemon: Daemon) -> None:
     sane(daemon)
 
 
-def test_an_argument_of_128_kib(daemon: Daemon) -> None:
+def test_an_argument_of_128_kib(make_daemon: MakeDaemon) -> None:
     """The longest that the kernel takes (MAX_ARG_STRLEN), and what stands behind it."""
+    daemon = make_daemon({"event": {"max_args_bytes": "1MiB", "max_line_bytes": "1MiB"}}).start()
     longest = b"\xff" + b"x" * (128 * 1024 - 2)
     subprocess.run([b"/bin/true", longest, b"behind-it"], check=True)
     document = until(

@@ -22,7 +22,7 @@ def laid_out(
     data = b"".join(parts)
     head = struct.pack("=IIQ26Q?7x", kind, flags, time, *facts, False)
     sizes = (0, other, len(parts[3]), len(data), *map(len, parts))
-    return head + struct.pack("=QIIIHHHH16s", *sizes, b"name") + data
+    return head + struct.pack("=QIIIHHHHII16s", *sizes, 0, 0, b"name") + data
 
 
 PARTS = (b"ls\0bin\0", b"log\0var\0", b"./ls\0", b"ls\0\0-l\0")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.process.entry import (
+    ROOTLESS,
     Decision,
     EntryCandidate,
     Origin,
@@ -36,6 +37,9 @@ def party(
     tty: tuple[int, int] = (0, 0),
     euid: int = 1000,
     comm: str = "",
+    executed_by: int | None = None,
+    owner: int | None = None,
+    mounted_in: int | None = None,
     **more: object,
 ) -> ProcessView:
     """A process on the host; by default it leads its session and is an ordinary user's."""
@@ -65,9 +69,9 @@ def party(
         **{**known, **ids, **more},  # type: ignore[arg-type]
     )
     path = executable.encode() if executable is not None else None
-    return ProcessView(
-        facts, Program(comm.encode() or name(Program(b"", path, None, None)), path, b"", 0)
-    )
+    its_name = comm.encode() or name(Program(b"", path, None, None))
+    program = Program(its_name, path, b"", 0, False, executed_by, owner, mounted_in)
+    return ProcessView(facts, program)
 
 
 def parent(executable: str | None, *, euid: int = 0, **more: object) -> ProcessView:
@@ -80,11 +84,15 @@ def judge(
     creator: ProcessView | None,
     *,
     parent_pid: int = 100,
+    grandparent: ProcessView | None = None,
     cgroup: bytes | None = b"/",
     type: str | None = None,  # noqa: A002
     entered: tuple[bool, bool, bool] = (True, True, True),
 ) -> Decision:
-    return decide(EntryCandidate(process, parent_pid, creator, cgroup, HOST_USERS, type, *entered))
+    host = party("/sbin/init", 1, sid=1, euid=0).facts
+    return decide(
+        EntryCandidate(process, parent_pid, creator, grandparent, cgroup, host, type, *entered)
+    )
 
 
 def its_own(kind: str) -> Decision:
@@ -190,7 +198,46 @@ def test_the_shell_of_an_ssh_login_came_by_sshd(
 ) -> None:
     """Before and since OpenSSH 9.8, with a terminal and without; sshd has become the user here."""
     shell = party("/usr/bin/bash", tty=tty, euid=euid)
-    assert judge(shell, parent(executable, euid=euid)) == its_own("sshd")
+    listener = parent("/usr/sbin/sshd")
+    assert judge(shell, parent(executable, euid=euid), grandparent=listener) == its_own("sshd")
+    seen = parent(executable, euid=euid, executed_by=0, owner=0, mounted_in=HOST_MOUNTS)
+    assert judge(shell, seen) == its_own("sshd")
+
+
+LOADED = parent("/usr/sbin/sshd", euid=1000, executed_by=1000)
+
+
+@pytest.mark.parametrize(
+    ("fake", "grandparent"),
+    [
+        # The real program with a library of the user's in it (LD_PRELOAD).
+        (LOADED, parent("/usr/bin/bash", euid=1000)),
+        (LOADED, parent("/usr/sbin/sshd", euid=1000)),
+        # Executed in a login, whose sshd is root's.
+        (LOADED, parent("/usr/sbin/sshd")),
+        # A program of the user's, seen as sshd through /proc/PID/root or in a mount namespace.
+        (parent("/usr/sbin/sshd", euid=1000, executed_by=1000, mounted_in=7), None),
+        (parent("/usr/sbin/sshd", mounted_in=7, executed_by=0), None),
+        # A file of the user's at a path of the system's.
+        (parent("/opt/x/sshd", owner=1000, executed_by=0), None),
+        # Nobody saw its exec, and no sshd of root's forked it.
+        (parent("/usr/sbin/sshd", euid=1000), None),
+        (parent("/usr/sbin/sshd", euid=1000), parent("/usr/bin/sudo")),
+        # Root in a user namespace of its own.
+        (parent("/usr/sbin/sshd", executed_by=0, user_namespace=9), None),
+    ],
+)
+def test_a_users_program_is_no_sshd(fake: ProcessView, grandparent: ProcessView | None) -> None:
+    """Whatever it is called, wherever it seems to lie."""
+    assert judge(party("/usr/bin/bash"), fake, grandparent=grandparent) == INHERITED
+
+
+def test_a_runtime_of_the_users_own_is_told() -> None:
+    """Engines run without root, too; then any code of the user's may call itself one."""
+    process = party("/bin/sh", pid_namespace=4026532500)
+    decision = judge(process, parent("/usr/bin/runc", euid=1000, executed_by=1000))
+    assert decision == Decision(Origin.ITSELF, "container", ROOTLESS)
+    assert judge(process, parent("/home/eve/runc", euid=1000, executed_by=1000)) == INHERITED
 
 
 @pytest.mark.parametrize("own", ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session"])

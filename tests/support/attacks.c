@@ -64,6 +64,33 @@ static void again(char **given)
   sleep(atoi(given[2]));
 }
 
+/* login COMMAND: forks as a login server does, and the child's child leads a session that runs COMMAND
+ * in a shell. As a library in another program (LD_PRELOAD) the command is that of ATTACK_LOGIN. */
+static void login(char **given)
+{
+  if (fork() == 0) {
+    if (fork() == 0) {
+      setsid();
+      execl("/bin/sh", "sh", "-c", given[0], (char *)0);
+      refuse("execl");
+    }
+    reap();
+    _exit(0);
+  }
+  reap();
+}
+
+__attribute__((constructor)) static void loaded(void)
+{
+  char *command = getenv("ATTACK_LOGIN");
+  if (!command)
+    return;
+  unsetenv("ATTACK_LOGIN");
+  unsetenv("LD_PRELOAD");
+  login(&command);
+  _exit(0);
+}
+
 int main(int count, char **given)
 {
   struct {
@@ -73,6 +100,7 @@ int main(int count, char **given)
   } ways[] = {
       {"arguments", 4, arguments},
       {"again", 3, again},
+      {"login", 1, login},
   };
 
   for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++)

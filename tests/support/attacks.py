@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("attacks.c")
@@ -15,19 +16,26 @@ class Attacks:
 
     def __init__(self, directory: Path) -> None:
         self.program = directory / "attacks"
-        subprocess.run(["gcc", "-O2", "-Wall", "-pthread", "-o", self.program, SOURCE], check=True)
+        self.preload = directory / "attacks.so"
+        for target, how in ((self.program, "-pthread"), (self.preload, "-shared")):
+            command = ["gcc", "-O2", "-Wall", "-fPIC", how, "-o", str(target), str(SOURCE)]
+            subprocess.run(command, check=True)
 
     def start(self, way: str, *arguments: object) -> subprocess.Popen[bytes]:
         """Start one way of attacks.c, by a user without capabilities, in a group of its own."""
+        return self.execute([self.program, way, *map(str, arguments)])
+
+    def execute(self, command: Sequence[str | Path], **environment: str) -> subprocess.Popen[bytes]:
+        """Start any program as that user."""
         return subprocess.Popen(
-            [self.program, way, *map(str, arguments)],
+            command,
             user=USER,
             group=USER,
             extra_groups=[],
             process_group=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={"PATH": os.defpath},
+            env={"PATH": os.defpath, **environment},
         )
 
 

@@ -115,7 +115,9 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "parent": ("struct dentry *", ("d_parent",)),
         "name": ("char *", ("d_name.name",)),
         "hashed": ("void *", ("d_hash.pprev",)),
+        "inode": ("struct inode *", ("d_inode",)),
     },
+    "inode": {"uid": ("u32", ("i_uid",))},
     "mount": {
         "parent": ("struct mount *", ("mnt_parent",)),
         "mountpoint": ("struct dentry *", ("mnt_mountpoint",)),
@@ -137,10 +139,16 @@ OPTIONAL_MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "seconds": ("u64", ("stamp.ctime.tv_sec", "ctime.tv_sec")),
         "nanoseconds": ("u64", ("stamp.ctime.tv_nsec", "ctime.tv_nsec")),
     },
+    "mount": {"mnt_ns": ("struct mnt_namespace *", ("mnt_ns",))},
     "pt_regs": {"syscall": ("int", ("orig_ax", "syscallno"))},  # x86, arm64
 }
 
-_FEATURES = {"task_struct": "LOGIN", "audit_context": "AUDIT_STAMP", "pt_regs": "SYSCALL"}
+_FEATURES = {
+    "task_struct": "LOGIN",
+    "audit_context": "AUDIT_STAMP",
+    "mount": "MOUNT_NAMESPACE",
+    "pt_regs": "SYSCALL",
+}
 
 # Version 1 hierarchies by the likelihood that containers have a directory of their own in them.
 CGROUP_CONTROLLERS = ("memory", "pids", "cpu")

@@ -123,6 +123,7 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
 _MISSING = {
     "LOGIN": "loginuid and audit session of processes are unknown (no CONFIG_AUDIT)",
     "SYSCALL": "exit(2) of the last thread can't be told from exit_group(2)",
+    "MOUNT_NAMESPACE": "in which mount namespace an executable's path was walked is unknown",
     "AUDIT_STAMP": "execs can't be matched with audit events by their exact time stamp",
 }
 

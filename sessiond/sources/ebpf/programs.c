@@ -20,6 +20,7 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define GROUP_EXIT 32
 #define AUDIT_STAMP 64
 #define UNKNOWNS 128 /* some of the facts are 0 for unknown */
+#define OWNER_KNOWN 256
 
 #define PATH_LIMIT 4096
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
@@ -48,6 +49,8 @@ struct event {
   u32 args_size;
   u32 end; /* how much of the data is filled */
   u16 executable_length, cwd_length, filename_length, args_length;
+  u32 owner;  /* of the executable's file, as a uid of the host */
+  u32 mnt_ns; /* of the mount that the executable lies on; 0 where not known */
   char comm[16];
   char data[DATA_SIZE];
 };
@@ -217,7 +220,19 @@ static __always_inline void append_executable(struct event *event, struct mm_str
   if (!file)
     return;
   struct dentry *dentry = READ(file, dentry);
-  enum walk walk = append_path(event, dentry, READ(file, mnt));
+  struct vfsmount *vfsmount = READ(file, mnt);
+  enum walk walk = append_path(event, dentry, vfsmount);
+  struct inode *inode = READ(dentry, inode);
+  if (inode) {
+    event->owner = READ(inode, uid);
+    event->flags |= OWNER_KNOWN;
+  }
+#ifdef HAVE_MOUNT_NAMESPACE
+  struct mount *mount = (void *)vfsmount - __builtin_offsetof(struct mount, mnt);
+  struct mnt_namespace *mnt_ns = READ(mount, mnt_ns);
+  if ((u64)mnt_ns > 4096) /* not an error that a detached mount has here */
+    event->mnt_ns = READ(mnt_ns, inum);
+#endif
   event->flags |= EXECUTABLE_KNOWN;
   if (walk == PSEUDO || !READ(dentry, hashed))
     event->flags |= EXECUTABLE_DELETED;
@@ -264,6 +279,7 @@ static __always_inline void begin(struct event *event, u32 kind, struct task_str
   event->args_size = event->end = 0;
   event->executable_length = event->cwd_length = 0;
   event->filename_length = event->args_length = 0;
+  event->owner = event->mnt_ns = 0;
   bpf_probe_read_kernel(event->comm, sizeof(event->comm), &task->comm);
   read_facts(&event->facts, task);
   if (!event->facts.ppid || !event->facts.mnt_ns || !event->facts.net_ns ||

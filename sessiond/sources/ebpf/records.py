@@ -19,9 +19,21 @@ from sessiond.process.events import (
 
 # struct event of programs.c, up to its data: kind, flags and time, the facts, and the rest.
 _FACTS = struct.Struct("=26Q?7x")
-_HEAD = struct.Struct(f"=IIQ{_FACTS.size}sQIIIHHHH16s")
+_HEAD = struct.Struct(f"=IIQ{_FACTS.size}sQIIIHHHHII16s")
 _FACTS_AT = 3
-_OTHER_START, _OTHER, _ARGS_SIZE, _END, _EXECUTABLE, _CWD, _FILENAME, _ARGS, _COMM = range(4, 13)
+(
+    _OTHER_START,
+    _OTHER,
+    _ARGS_SIZE,
+    _END,
+    _EXECUTABLE,
+    _CWD,
+    _FILENAME,
+    _ARGS,
+    _OWNER,
+    _MOUNTS,
+    _COMM,
+) = range(4, 15)
 _CGROUP_ID = 25  # its place among the facts
 
 _FORK, _EXEC, _EXIT, _SESSION, _GROUP, _IDS, _CGROUP, _SNAPSHOT = range(8)
@@ -31,6 +43,7 @@ _CHANGES = {_SESSION: "session", _GROUP: "group", _IDS: "ids"}
 
 _CWD_KNOWN, _EXECUTABLE_KNOWN, _DELETED, _TRUNCATED = 1, 2, 4, 8
 _ARGS_KNOWN, _GROUP_EXIT, _AUDIT_STAMP, _UNKNOWNS = 16, 32, 64, 128
+_OWNER_KNOWN = 256
 
 _MAX_PATHS = 4096  # remembered at a time
 _MAX_FACTS = 256
@@ -114,6 +127,9 @@ class Decoder:
                 args if flags & _ARGS_KNOWN else None,
                 head[_ARGS_SIZE] if flags & _ARGS_KNOWN else None,
                 bool(flags & _DELETED),
+                facts.euid if kind == _EXEC else None,
+                head[_OWNER] if flags & _OWNER_KNOWN else None,
+                head[_MOUNTS] or None,
             ),
         )
         if kind == _EXEC:

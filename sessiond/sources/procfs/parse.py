@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import re
 import struct
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from sessiond.process import container
@@ -13,6 +14,7 @@ from sessiond.process import container
 _DELETED: Final = b" (deleted)"
 
 
+_LISTEN: Final = b"0A"
 _ESTABLISHED: Final = b"01"  # TCP_ESTABLISHED of net/tcp_states.h
 
 
@@ -181,19 +183,43 @@ def parse_variable(environment: bytes, name: bytes) -> bytes | None:
     return found[2].partition(b"\0")[0] if found[1] else None
 
 
-def parse_tcp(table: bytes) -> dict[int, bytes]:
-    """Find the established connections in /proc/net/tcp or tcp6 (proc_net_tcp.rst), by inode.
+class TcpTable(NamedTuple):
+    """The connections of a network namespace, and the ports on which root listens.
 
-    Each is written as in SSH_CONNECTION: the other side's address and port, then our own.
+    A connection, by the inode of its socket, is written as in SSH_CONNECTION: the other side's
+    address and port, then our own.
     """
-    found = {}
-    for line in table.splitlines()[1:]:
-        words = line.split()
-        if len(words) > 9 and words[3] == _ESTABLISHED:
+
+    connections: dict[int, bytes]
+    root_ports: frozenset[bytes]
+
+    def accepted(self, inodes: Iterable[int]) -> bytes | None:
+        """Of the sockets that a server holds, in the order of its descriptors, its client's.
+
+        A login server also holds the connections that it makes for its users (forwards): the
+        client's came in on a port where root listens. Where none did, the first one counts.
+        """
+        held = [self.connections[inode] for inode in inodes if inode in self.connections]
+        came_in = [ends for ends in held if ends.rpartition(b" ")[2] in self.root_ports]
+        return next(iter(came_in or held), None)
+
+
+def parse_tcp(*tables: bytes) -> TcpTable:
+    """Read /proc/net/tcp and tcp6 (proc_net_tcp.rst); a line that is none is left out."""
+    connections = {}
+    ports = set()
+    for table in tables:
+        for line in table.splitlines()[1:]:
+            words = line.split()
+            if len(words) < 10:
+                continue
             with contextlib.suppress(ValueError):
-                ends = _address(words[2]) + b" " + _address(words[1])
-                found[int(words[9])] = ends
-    return found
+                if words[3] == _ESTABLISHED:
+                    ends = _address(words[2]) + b" " + _address(words[1])
+                    connections[int(words[9])] = ends
+                elif words[3] == _LISTEN and words[7] == b"0":
+                    ports.add(_address(words[1]).rpartition(b" ")[2])
+    return TcpTable(connections, frozenset(ports))
 
 
 def _address(end: bytes) -> bytes:

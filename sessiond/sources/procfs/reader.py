@@ -20,6 +20,7 @@ from sessiond.process.events import Facts, Observed, Program
 from sessiond.sources.procfs.parse import (
     _DELETED,
     Stat,
+    TcpTable,
     parse_args,
     parse_cgroup,
     parse_stat,
@@ -40,6 +41,10 @@ _ENVIRONMENT_LIMIT: Final = 256 * 1024
 
 # How often a process is read again that executes one program after the other meanwhile.
 _ATTEMPTS: Final = 3
+
+
+# Descriptors of a login server that are looked at; its user can have it open many more.
+MAX_DESCRIPTORS: Final = 32
 
 
 class _GoneError(Exception):
@@ -77,30 +82,29 @@ class Procfs:
         return self._observe(pid, zombies=True)
 
     def connections(self, pids: Iterable[int]) -> dict[int, bytes]:
-        """The TCP connection that each of these processes holds; not those that hold none.
+        """The client of each of these login servers' processes; not of those that have none.
 
-        As in SSH_CONNECTION, see ``parse_tcp``. A process that is gone holds none.
+        As in SSH_CONNECTION, see ``TcpTable``. A process that is gone has none. Of its descriptors
+        the first are looked at: a server has its client's socket among them.
         """
-        tables: dict[Path, dict[int, bytes]] = {}  # by network namespace
+        tables: dict[Path, TcpTable] = {}  # by network namespace
         found = {}
         for pid in pids:
             process = Path(os.fsdecode(self._root), str(pid))
             try:
                 namespace = (process / "ns/net").readlink()
-                inodes = set(_sockets(process / "fd"))
+                inodes = list(_sockets(process / "fd"))
                 if namespace not in tables:
                     read = [path.read_bytes() for path in process.glob("net/tcp*")]
-                    tables[namespace] = {
-                        k: v for table in read for k, v in parse_tcp(table).items()
-                    }
+                    tables[namespace] = parse_tcp(*read)
             except PermissionError:
                 self.denied += 1
                 continue
             except OSError:
                 continue
-            held = inodes & tables[namespace].keys()
-            if held:
-                found[pid] = tables[namespace][held.pop()]
+            accepted = tables[namespace].accepted(inodes)
+            if accepted is not None:
+                found[pid] = accepted
         return found
 
     def _observe(self, pid: int, *, zombies: bool) -> Observed | None:
@@ -296,8 +300,9 @@ def _is_in_exec(stat: Stat, observed: Observed | None) -> bool:
 
 
 def _sockets(directory: Path) -> Iterator[int]:
-    """The inodes of the sockets among a process's descriptors."""
-    for link in directory.iterdir():
+    """The inodes of the sockets among a process's first descriptors, in their order."""
+    for number in range(MAX_DESCRIPTORS):
+        link = directory / str(number)
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             leads = os.fsencode(link.readlink())
             inode = parse_namespace(leads) if leads.startswith(b"socket:[") else None

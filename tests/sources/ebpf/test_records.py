@@ -24,6 +24,7 @@ from sessiond.sources.ebpf.records import LOSS_KINDS, Decoder, MalformedRecordEr
 FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT = range(8)
 CWD_KNOWN, EXECUTABLE_KNOWN, DELETED, TRUNCATED = 1, 2, 4, 8
 ARGS_KNOWN, GROUP_EXIT, AUDIT_STAMP, UNKNOWNS = 16, 32, 64, 128
+OWNER_KNOWN = 256
 
 FACTS = Facts._make([*range(100, 126), False])
 
@@ -36,13 +37,17 @@ def record(
     other_start: int = 0,
     other: int = 0,
     args_size: int = 0,
+    file: tuple[int, int] = (0, 0),
     parts: tuple[bytes, bytes, bytes, bytes] = (b"", b"", b"", b""),
 ) -> bytes:
-    """Lay a record out as struct event of programs.c is; parts: executable, cwd, filename, args."""
+    """Lay a record out as struct event of programs.c is; parts: executable, cwd, filename, args.
+
+    ``file``: the owner of the executable and its mount namespace.
+    """
     data = b"".join(parts)
     head = struct.pack("=IIQ26Q?7x", kind, flags, 7, *facts)
-    tail = (other_start, other, args_size, len(data), *map(len, parts), b"name\0rubbish")
-    return head + struct.pack("=QIIIHHHH16s", *tail) + data
+    tail = (other_start, other, args_size, len(data), *map(len, parts), *file, b"name\0rubbish")
+    return head + struct.pack("=QIIIHHHHII16s", *tail) + data
 
 
 def decoded(data: bytes) -> Any:
@@ -61,16 +66,18 @@ def test_fork() -> None:
 def test_exec() -> None:
     """An exec has path, arguments (empty ones too) and the stamp of its audit event."""
     parts = (b"ls\0bin\0", b"", b"./ls\0", b"ls\0\0-l\0")
-    flags = EXECUTABLE_KNOWN | CWD_KNOWN | ARGS_KNOWN | AUDIT_STAMP
-    assert decoded(record(EXEC, flags, other_start=5, args_size=7, parts=parts)) == Executed(
-        7, FACTS, Program(b"name", b"/bin/ls", b"ls\0\0-l\0", 7), b"/", 5
+    flags = EXECUTABLE_KNOWN | CWD_KNOWN | ARGS_KNOWN | AUDIT_STAMP | OWNER_KNOWN
+    assert decoded(
+        record(EXEC, flags, other_start=5, args_size=7, file=(42, 43), parts=parts)
+    ) == Executed(
+        7, FACTS, Program(b"name", b"/bin/ls", b"ls\0\0-l\0", 7, False, 110, 42, 43), b"/", 5
     )
 
 
 def test_what_is_not_known_is_none() -> None:
     """Without the flags that say so there is no path, no argument, no stamp."""
     assert decoded(record(EXEC)) == Executed(
-        7, FACTS, Program(b"name", None, None, None), None, None
+        7, FACTS, Program(b"name", None, None, None, euid=FACTS.euid), None, None
     )
 
 

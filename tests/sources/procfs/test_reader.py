@@ -779,14 +779,41 @@ TCP6 = b"""\
 @pytest.mark.skipif(sys.byteorder != "little", reason="the samples are of a little-endian machine")
 def test_connections_are_those_that_are_established() -> None:
     """The other side first, as in SSH_CONNECTION; who listens is connected to nobody."""
-    assert parse_tcp(TCP) == {12: b"192.0.2.7 51234 127.0.0.1 22"}
-    assert parse_tcp(TCP6) == {13: b"2001:db8::7 51235 ::1 22"}
+    table = parse_tcp(TCP, TCP6)
+    assert table.connections == {
+        12: b"192.0.2.7 51234 127.0.0.1 22",
+        13: b"2001:db8::7 51235 ::1 22",
+    }
+    assert table.root_ports == {b"22"}
+
+
+@pytest.mark.parametrize(
+    ("inodes", "accepted"),
+    [
+        ([5, 12], b"192.0.2.7 51234 127.0.0.1 22"),  # what is no connection is passed over
+        ([20, 12, 13], b"192.0.2.7 51234 127.0.0.1 22"),  # a forward was made to 192.0.2.9:80
+        ([20], b"192.0.2.9 80 127.0.0.1 40000"),  # nobody listens any more
+        ([11], None),
+    ],
+)
+def test_a_login_servers_client_came_in_where_root_listens(
+    inodes: list[int], accepted: bytes | None
+) -> None:
+    """The connections that it makes for its user don't."""
+    table = parse_tcp(TCP, TCP6)
+    table.connections[20] = b"192.0.2.9 80 127.0.0.1 40000"
+    assert table.accepted(inodes) == accepted
+
+
+def test_a_port_of_another_users_is_no_login_servers() -> None:
+    """Anyone may listen, only root where logins come in."""
+    assert not parse_tcp(TCP.replace(b" 0        0 11", b" 4242     0 11")).root_ports
 
 
 @given(st.binary(max_size=300))
 def test_any_table_of_connections_is_read(table: bytes) -> None:
     """A line that is none is left out."""
-    assert isinstance(parse_tcp(b"head\n" + table), dict)
+    assert isinstance(parse_tcp(b"head\n" + table).connections, dict)
 
 
 def test_a_process_is_known_by_the_connection_that_it_holds() -> None:
