@@ -39,6 +39,7 @@ TESTED_ELSEWHERE = {
     "sessiond/sources/__init__.py": "tests/sources/ebpf/test_source.py",
     "sessiond/sources/ebpf/loader.py": "tests/sources/ebpf/test_source.py",
     "sessiond/sources/procfs/parse.py": "tests/sources/procfs/test_reader.py",
+    "sessiond/sources/procfs/worker.py": "tests/sources/procfs/test_guard.py",
     "sessiond/system/clock.py": "tests/system/test_host.py",
     "sessiond/text.py": "tests/audit/test_record.py",
 }

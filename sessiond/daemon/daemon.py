@@ -35,7 +35,7 @@ from sessiond.pipeline.listing import ListRequest, ProcessList
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.descriptor_store import DescriptorStore
 from sessiond.restart.resume import REPEATS_UNTIL, Restart
-from sessiond.sources.procfs.reader import Procfs
+from sessiond.sources.procfs.guard import GuardedProcfs
 from sessiond.system import clock, host, systemd
 from sessiond.system import log as logs
 from sessiond.system.clock import boot_id, now
@@ -121,7 +121,7 @@ class Daemon:
         self._started = time.time()
         # Before the loop runs: pyroute2 can't ask for addresses inside one.
         self._host = host.facts()
-        self._procfs = Procfs()
+        self._procfs = GuardedProcfs()
         self._names = factory.names(config)
         self._store = DescriptorStore()
         self._outputs = OutputSet()
@@ -227,6 +227,7 @@ class Daemon:
             keep=self._restart.keep_chunk,
             on_end=self._end,
         )
+        stack.callback(self._procfs.close)
         self._sources.open()
         stack.callback(self._sources.close)
         self._audit = self._claim_audit(wanted)

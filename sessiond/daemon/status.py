@@ -14,7 +14,7 @@ from sessiond.daemon.outputs import OutputSet
 from sessiond.daemon.source_chain import SourceChain
 from sessiond.pipeline import losses
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.sources.procfs.reader import Procfs
+from sessiond.sources.procfs.guard import GuardedProcfs
 
 
 class Status:
@@ -28,7 +28,7 @@ class Status:
         outputs: OutputSet,
         health: Health,
         monitor: Monitor,
-        procfs: Procfs,
+        procfs: GuardedProcfs,
         started: float,
     ) -> None:
         """Take the parts to ask; ``started`` is in seconds since the epoch."""
@@ -62,7 +62,12 @@ class Status:
             "ledger": self._ledger(),
             "canary": {"seen": canary.seen, "failure": canary.failure},
             "pipeline": self._pipeline.status(),
-            "procfs": {"denied": self._procfs.denied, "malformed": self._procfs.malformed},
+            "procfs": {
+                "denied": self._procfs.denied,
+                "malformed": self._procfs.malformed,
+                "unreadable": self._procfs.unreadable,
+                "readers_left_behind": self._procfs.left_behind,
+            },
             "outputs": self._outputs.status(),
         }
 

@@ -320,6 +320,7 @@ class EventWriter:
                 details["reparented_to"] = now | {"entity_id": parent.entity_id}
         if (
             creator is None
+            or state.program.args is None
             or state.session_leader is None
             or state.group_leader is None
             or state.session_inferred
@@ -358,6 +359,8 @@ class EventWriter:
 
     def _incomplete(self, process: Process, state: State) -> list[str]:
         notes = []
+        if state.program.args is None and state.program.executable is not None:
+            notes.append("process.args: could not be read")
         if process.creator is None and process.pid > 2:
             notes.append(f"process.parent: {self._options.why_unknown}")
         # Whom the kernel itself started may be in session and group 0, which have no leader.

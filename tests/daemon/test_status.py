@@ -32,7 +32,7 @@ def made(received: int) -> Status:
         declined=[Declined("ebpf", "no BTF", "use a kernel with BTF")],
     )
     monitor = SimpleNamespace(canary=SimpleNamespace(seen=3, failure=None))
-    procfs = SimpleNamespace(denied=0, malformed=0)
+    procfs = SimpleNamespace(denied=0, malformed=0, unreadable=0, left_behind=0)
     parts = audit, sources, pipeline, OutputSet(), Health(pipeline), monitor, procfs, 0.0
     return Status(*cast("Any", parts))
 

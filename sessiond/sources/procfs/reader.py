@@ -36,7 +36,7 @@ from sessiond.units import TICK
 _PF_KTHREAD: Final = 0x00200000
 
 # A look-up reads at most so much of an argv or of an environment.
-_ARGS_LIMIT: Final = 128 * 1024
+MAX_ARGS: Final = 32 * 1024
 _ENVIRONMENT_LIMIT: Final = 256 * 1024
 
 # How often a process is read again that executes one program after the other meanwhile.
@@ -55,13 +55,17 @@ class Procfs:
     """The processes in a procfs mounted at ``root``.
 
     ``denied`` counts the reads that the system refused, ``malformed`` what could not be parsed.
-    ``args_limit`` is how many bytes of an argv are read.
+    ``args_limit`` is how many bytes of an argv are read; without ``memory`` nothing is read that a
+    process can have wait: arguments, environment, the file behind its executable.
     """
 
-    def __init__(self, root: Path = Path("/proc"), *, args_limit: int = _ARGS_LIMIT) -> None:
+    def __init__(
+        self, root: Path = Path("/proc"), *, args_limit: int = MAX_ARGS, memory: bool = True
+    ) -> None:
         """Open nothing yet."""
         self._root = os.fsencode(root)
         self._args_limit = args_limit
+        self._memory = memory
         self.denied = 0
         self.malformed = 0
 
@@ -71,7 +75,7 @@ class Procfs:
 
     def snapshot(self) -> list[Observed]:
         """Every process but zombies, whose end has been reported already."""
-        seen = (self._observe(pid, zombies=False) for pid in self.pids())
+        seen = (self.observe(pid, zombies=False) for pid in self.pids())
         return [observed for observed in seen if observed is not None]
 
     def look_up(self, pid: int) -> Observed | None:
@@ -79,7 +83,7 @@ class Procfs:
 
         A zombie is found: of its program nothing but comm is left.
         """
-        return self._observe(pid, zombies=True)
+        return self.observe(pid, zombies=True)
 
     def connections(self, pids: Iterable[int]) -> dict[int, bytes]:
         """The client of each of these login servers' processes; not of those that have none.
@@ -107,7 +111,8 @@ class Procfs:
                 found[pid] = accepted
         return found
 
-    def _observe(self, pid: int, *, zombies: bool) -> Observed | None:
+    def observe(self, pid: int, *, zombies: bool) -> Observed | None:
+        """The process that has the pid, if it is none of the ``zombies`` or these are wanted."""
         try:
             directory = os.open(
                 b"%b/%d" % (self._root, pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -163,7 +168,7 @@ class Procfs:
         connection = None
         server = login_server(parent.comm) if parent is not None else None
         if server is not None and stat.sid == stat.pid and stat.comm not in server.programs:
-            environment = self._file(directory, b"environ", _ENVIRONMENT_LIMIT)
+            environment = self._environment(directory)
             connection = parse_variable(environment or b"", server.variable)
         cgroup = self._file(directory, b"cgroup")
         return Observed(
@@ -205,6 +210,11 @@ class Procfs:
             connection=connection,
         )
 
+    def _environment(self, directory: int) -> bytes | None:
+        if not self._memory:
+            return None
+        return self._file(directory, b"environ", _ENVIRONMENT_LIMIT)
+
     def _parent(self, stat: Stat) -> Stat | None:
         """The parent. It is the right one if the process still has this ppid afterwards."""
         if stat.ppid == 0:
@@ -227,6 +237,8 @@ class Procfs:
 
     def _args(self, directory: int, stat: Stat) -> tuple[bytes | None, int | None]:
         """The arguments, and how many bytes they are in all."""
+        if not self._memory:
+            return None, None
         data = self._file(directory, b"cmdline", self._args_limit + 1)
         if data is None:
             return None, None
@@ -243,6 +255,8 @@ class Procfs:
         path = self._link(directory, link)
         if path is None or not path.endswith(_DELETED):
             return path, False
+        if not self._memory:
+            return path.removesuffix(_DELETED), True
         # A file can be called so. If it is, it is there by this name, in the process's own root.
         try:
             its_own = os.stat(link, dir_fd=directory)

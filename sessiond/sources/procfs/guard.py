@@ -1,0 +1,182 @@
+"""procfs, read so that no process can hold up its reader.
+
+A process decides how long a read of its memory takes: with a page of FUSE behind its arguments
+/proc/PID/cmdline and environ wait for as long as it likes, in a state that no signal ends. A helper
+process (worker.py) reads them. When it does not answer in time it is left behind and replaced, and
+of the process only what the kernel itself knows is read; of the other processes of that user, too,
+for a while: each could cost as much again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import sessiond
+from sessiond.process.events import Observed
+from sessiond.sources.procfs.reader import MAX_ARGS, Procfs
+from sessiond.sources.procfs.worker import MAX_MESSAGE, Answer, Request
+
+ANSWER_TIMEOUT: Final = 0.5  # seconds for one process
+START_TIMEOUT: Final = 10.0  # seconds until the first answer: a busy host starts slowly
+DISTRUST: Final = 60.0  # seconds for which nothing that could wait is read of a user's processes
+END_TIMEOUT: Final = 0.2  # seconds for an idle helper to end
+MAX_LEFT_BEHIND: Final = 4
+_BATCH: Final = 128
+
+
+class GuardedProcfs(Procfs):
+    """The processes in a procfs mounted at ``root``; no call waits for any of them.
+
+    ``unreadable`` counts the processes that did not let themselves be read in time. ``timeout`` is
+    how many seconds one may take.
+    """
+
+    def __init__(
+        self, root: Path = Path("/proc"), *, args_limit: int = MAX_ARGS, timeout: float = 0
+    ) -> None:
+        """Start no helper yet."""
+        super().__init__(root, args_limit=args_limit)
+        self._mounted_at = root
+        self._light = Procfs(root, memory=False)
+        self._timeout = timeout or ANSWER_TIMEOUT
+        self._worker: _Worker | None = None
+        self._left_behind: list[subprocess.Popen[bytes]] = []
+        self._distrusted: dict[int, float] = {}  # uid -> until when, in monotonic seconds
+        self.unreadable = 0
+
+    @property
+    def left_behind(self) -> int:
+        """How many helpers still wait for a process that they were reading."""
+        self._left_behind = [each for each in self._left_behind if each.poll() is None]
+        return len(self._left_behind)
+
+    def snapshot(self) -> list[Observed]:
+        """Every process but zombies, whose end has been reported already."""
+        seen = self._observe_all(self.pids(), zombies=False)
+        self.close()  # it is seldom needed again soon, and costs memory
+        return [observed for observed in seen if observed is not None]
+
+    def look_up(self, pid: int) -> Observed | None:
+        """The process that has the pid; None if there is none, or if it is a thread's."""
+        return self._observe_all([pid], zombies=True)[0]
+
+    def close(self) -> None:
+        """End the helper."""
+        if self._worker is not None:
+            process = self._abandon()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_TIMEOUT)
+
+    def _abandon(self) -> subprocess.Popen[bytes]:
+        assert self._worker is not None  # noqa: S101 -- narrows the type
+        process = self._worker.abandon()
+        self._left_behind.append(process)
+        self._worker = None
+        return process
+
+    def _observe_all(self, pids: list[int], *, zombies: bool) -> list[Observed | None]:
+        found: list[Observed | None] = []
+        while len(found) < len(pids):
+            rest = pids[len(found) : len(found) + _BATCH]
+            light = self._lightly(rest[0], zombies=zombies)
+            if light is not None:
+                found.append(light)
+                continue
+            if self._distrusted:
+                rest = rest[:1]  # the next one may be a distrusted user's
+            found += self._ask(rest, zombies=zombies)
+        return found
+
+    def _lightly(self, pid: int, *, zombies: bool) -> Observed | None:
+        """Read what can't wait, of a user whose processes are distrusted; else None."""
+        if not self._distrusted and self._may_start():
+            return None
+        observed = self._light.observe(pid, zombies=zombies)
+        if observed is None or not self._may_start():
+            return observed
+        until = self._distrusted.get(observed.facts.uid)
+        if until is None:
+            return None
+        if until > time.monotonic():
+            return observed
+        del self._distrusted[observed.facts.uid]
+        return None
+
+    def _may_start(self) -> bool:
+        return self._worker is not None or self.left_behind < MAX_LEFT_BEHIND
+
+    def _ask(self, pids: list[int], *, zombies: bool) -> list[Observed | None]:
+        """Have processes read; fewer than asked for when one did not let itself be read."""
+        if self._worker is None:
+            if not self._may_start():
+                return [self._light.observe(pids[0], zombies=zombies)]
+            self._worker = _Worker(self._mounted_at, self._args_limit)
+        worker = self._worker
+        found: list[Observed | None] = []
+        try:
+            worker.ask(Request(zombies, pids))
+            for _ in pids:
+                answer = worker.answer(self._timeout)
+                self.denied += answer.denied
+                self.malformed += answer.malformed
+                found.append(answer.observed)
+        except TimeoutError:
+            self._abandon()
+            self.unreadable += 1
+            observed = self._light.observe(pids[len(found)], zombies=zombies)
+            if observed is not None:
+                self._distrusted[observed.facts.uid] = time.monotonic() + DISTRUST
+            found.append(observed)
+        except (OSError, msgspec.DecodeError):
+            # It was idle, and has ended; or somebody has ended it.
+            self.close()
+            if not found and not worker.is_new:
+                return []
+            found.append(self._light.observe(pids[len(found)], zombies=zombies))
+        return found
+
+
+class _Worker:
+    """A helper process, and our end of the socket pair."""
+
+    def __init__(self, root: Path, args_limit: int) -> None:
+        self.is_new = True
+        self._decoder = msgspec.msgpack.Decoder(Answer)
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-P", "-m", "sessiond.sources.procfs.worker"]
+        command += [str(theirs.fileno()), str(root), str(args_limit)]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": str(Path(sessiond.__file__).parent.parent)},
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+            )
+
+    def ask(self, request: Request) -> None:
+        self._channel.settimeout(START_TIMEOUT)
+        self._channel.send(msgspec.msgpack.encode(request))
+
+    def answer(self, timeout: float) -> Answer:
+        """Return the next answer. Raises TimeoutError, and OSError when the helper has ended."""
+        self._channel.settimeout(START_TIMEOUT if self.is_new else timeout)
+        data = self._channel.recv(MAX_MESSAGE)
+        if not data:
+            raise ConnectionResetError
+        self.is_new = False
+        return self._decoder.decode(data)
+
+    def abandon(self) -> subprocess.Popen[bytes]:
+        """Kill it without waiting: in the middle of such a read not even SIGKILL ends it."""
+        self._channel.close()
+        self._process.kill()
+        return self._process

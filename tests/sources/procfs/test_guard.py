@@ -1,0 +1,115 @@
+"""No process keeps the reader of /proc waiting: a pipe without a writer stands for its memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sources.procfs.test_reader import STATUS, Tree
+
+from sessiond.sources.procfs import guard
+from sessiond.sources.procfs.guard import MAX_LEFT_BEHIND, GuardedProcfs
+from sessiond.sources.procfs.reader import Procfs
+
+
+def status_text(pid: int, uid: int) -> bytes:
+    return (STATUS % {b"tgid": pid}).replace(b"Uid:\t1000", b"Uid:\t%d" % uid)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+@pytest.fixture
+def procfs(tree: Tree) -> Iterator[GuardedProcfs]:
+    with closing(GuardedProcfs(tree.root, timeout=0.3)) as guarded:
+        yield guarded
+
+
+def hang(tree: Tree, pid: int, uid: int = 4242) -> None:
+    """Make a process whose arguments keep their reader waiting."""
+    directory = tree.add(pid, {"status": status_text(pid, uid)})
+    (directory / "cmdline").unlink()
+    os.mkfifo(directory / "cmdline")
+
+
+def test_a_helper_reads_what_the_reader_itself_would() -> None:
+    """This host's processes, and nobody for who is gone."""
+    with closing(GuardedProcfs()) as procfs:
+        own = procfs.look_up(os.getpid())
+        assert own is not None
+        plain = Procfs().look_up(os.getpid())
+        assert plain is not None
+        assert own._replace(time=0) == plain._replace(time=0)
+        assert procfs.look_up(4_000_000) is None
+        assert os.getpid() in {each.facts.pid for each in procfs.snapshot()}
+    assert procfs.left_behind == 0
+
+
+def test_who_cannot_be_read_is_told_without_arguments(tree: Tree, procfs: GuardedProcfs) -> None:
+    """All others are read whole, in a time that does not depend on it."""
+    tree.add(500)
+    hang(tree, 501)
+    tree.add(502)
+    began = time.monotonic()
+    seen = {each.facts.pid: each.program for each in procfs.snapshot()}
+    assert time.monotonic() - began < 5
+    assert [pid for pid, program in seen.items() if program.args is None] == [501]
+    assert seen[501].executable == seen[500].executable
+    assert procfs.unreadable == 1
+
+
+def test_a_user_costs_one_wait(tree: Tree, procfs: GuardedProcfs) -> None:
+    """Of their other processes nothing is read that could wait, nor of the same one again."""
+    for pid in range(501, 520):
+        hang(tree, pid)
+    assert len(procfs.snapshot()) == len(procfs.pids())
+    assert procfs.look_up(507) is not None
+    assert procfs.unreadable == 1
+
+
+def test_a_user_is_trusted_again(
+    tree: Tree, procfs: GuardedProcfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while the arguments of other processes of that user are read."""
+    monkeypatch.setattr(guard, "DISTRUST", 0.0)
+    hang(tree, 501)
+    tree.add(502, {"status": status_text(502, 4242)})
+    procfs.look_up(501)
+    again = procfs.look_up(502)
+    assert again is not None
+    assert again.program.args is not None
+
+
+def test_helpers_that_can_not_be_ended_are_few(
+    tree: Tree, procfs: GuardedProcfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL does not end a read of such memory; then nobody's is read any more."""
+    monkeypatch.setattr("subprocess.Popen.kill", lambda _self: None)
+    for number in range(8):
+        hang(tree, 501 + number, uid=5000 + number)
+    try:
+        assert len(procfs.snapshot()) == len(procfs.pids())
+        assert procfs.left_behind == MAX_LEFT_BEHIND
+        assert procfs.unreadable == MAX_LEFT_BEHIND
+    finally:
+        for process in procfs._left_behind:
+            process.send_signal(9)
+            process.wait()
+
+
+def test_a_helper_that_was_ended_is_replaced(tree: Tree, procfs: GuardedProcfs) -> None:
+    """By whoever did it; it also ends when it was idle."""
+    tree.add(500)
+    assert procfs.look_up(500) is not None
+    assert procfs._worker is not None
+    procfs._worker._process.kill()
+    procfs._worker._process.wait()
+    found = procfs.look_up(500)
+    assert found is not None
+    assert found.program.args is not None
