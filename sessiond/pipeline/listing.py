@@ -303,11 +303,10 @@ class ProcessList:
         yield self._leader("entry leader", process, state.entry_leader, None, "the entry rules")
         if isinstance(entry, Process):
             origin = "the entry rules"
-            if entry.entry_source is not None:
-                own_variable = entry.connection is not None
-                origin += ", address from " + (
-                    "its environment" if own_variable else "the server's connection"
-                )
+            if entry.entry_note is not None:
+                origin += f"; {entry.entry_note}"
+            elif entry.entry_source is not None:
+                origin += ", address from the server's connection"
             yield Fact("entry", self._entry(process, state) or "", origin)
         cgroup = self._table.cgroup_of(process, state)
         if cgroup is not None:
