@@ -169,7 +169,11 @@ class ProcessList:
         if request.entry is None:
             return True
         entry = self._entry(process, state) or ""
-        return request.entry == entry or request.entry in entry.split()
+        if request.entry == entry or request.entry in entry.split():
+            return True
+        # A container by its whole id, as engines show it, or by any beginning that engines take.
+        shown = entry.rpartition(" ")[2]
+        return entry.startswith("container ") and request.entry.startswith(shown)
 
     def _users(self, state: State) -> set[str]:
         names = {*self._encoder.user(state.facts.euid).values()}

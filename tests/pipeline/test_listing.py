@@ -11,6 +11,7 @@ from support.scripted import documents
 from support.story import Bench, T
 
 from sessiond.pipeline.listing import Fact, Facts, ListRequest, ProcessList, Row
+from sessiond.process.events import Observed, Program
 from sessiond.units import SECOND
 
 LATER = T + 60 * SECOND
@@ -131,3 +132,36 @@ def test_an_ended_process_is_found_by_its_pid(bench: Bench) -> None:
     """Also when only its child refers to it."""
     lines = answer(bench, ListRequest(pid=62))
     assert msgspec.json.decode(lines[0], type=Row).pid == 62
+
+
+def test_a_container_is_found_by_its_id_short_or_whole() -> None:
+    """The column has the id as engines show it; both are accepted."""
+    identity = "6f2d1a9c" * 8
+    bench = Bench()
+    shell = bench.host.shell
+    runtime = shell.facts._replace(
+        pid=70, start=6 * SECOND + 1, ppid=60, parent_start=shell.start, sid=70, pgid=70
+    )
+    inside = runtime._replace(
+        pid=71, start=6 * SECOND + 2, ppid=70, parent_start=6 * SECOND + 1, sid=71, pgid=71,
+        pid_namespace=99, mount_namespace=98,
+    )  # fmt: skip
+    cgroup = b"/system.slice/docker-" + identity.encode() + b".scope"
+    shim = Program(b"containerd-shim", b"/usr/bin/containerd-shim", b"shim\0", None)
+    program = Program(b"sh", b"/bin/sh", b"sh\0", None)
+    bench.tell(
+        Observed(9 * SECOND, runtime, shim, b"/", None),
+        Observed(9 * SECOND, inside, program, b"/", cgroup),
+    )
+    table, encoder = bench.pipeline.table, bench.pipeline.lines.process_encoder
+    listing = ProcessList(table, encoder, "ebpf", lambda _: {"container": {"id": identity}})
+    for wanted, found in (
+        ("container", True),
+        (identity[:12], True),
+        (identity, True),
+        ("container " + identity[:12], True),
+        (identity[::-1], False),
+    ):
+        lines = listing.lines(ListRequest(entry=wanted), LATER)
+        pids = {orjson.loads(line).get("pid") for line in lines if line}
+        assert (71 in pids) is found, wanted
