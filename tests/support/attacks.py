@@ -17,8 +17,18 @@ class Attacks:
     def __init__(self, directory: Path) -> None:
         self.program = directory / "attacks"
         self.preload = directory / "attacks.so"
-        for target, how in ((self.program, "-pthread"), (self.preload, "-shared")):
-            command = ["gcc", "-O2", "-Wall", "-fPIC", how, "-o", str(target), str(SOURCE)]
+        for target, how in ((self.program, "-g0"), (self.preload, "-shared")):
+            command = [
+                "gcc",
+                "-O2",
+                "-Wall",
+                "-fPIC",
+                "-pthread",
+                how,
+                "-o",
+                str(target),
+                str(SOURCE),
+            ]
             subprocess.run(command, check=True)
 
     def start(self, way: str, *arguments: object) -> subprocess.Popen[bytes]:

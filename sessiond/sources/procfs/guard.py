@@ -23,10 +23,10 @@ import msgspec
 import sessiond
 from sessiond.process.events import Observed
 from sessiond.sources.procfs.reader import MAX_ARGS, Procfs
-from sessiond.sources.procfs.worker import MAX_MESSAGE, Answer, Request
+from sessiond.sources.procfs.worker import MAX_MESSAGE, READY, Answer, Request
 
 ANSWER_TIMEOUT: Final = 0.5  # seconds for one process
-START_TIMEOUT: Final = 10.0  # seconds until the first answer: a busy host starts slowly
+START_TIMEOUT: Final = 10.0  # seconds until a helper is ready: a busy host starts slowly
 DISTRUST: Final = 60.0  # seconds for which nothing that could wait is read of a user's processes
 END_TIMEOUT: Final = 0.2  # seconds for an idle helper to end
 MAX_LEFT_BEHIND: Final = 4
@@ -139,7 +139,7 @@ class GuardedProcfs(Procfs):
         except (OSError, msgspec.DecodeError):
             # It was idle, and has ended; or somebody has ended it.
             self.close()
-            if not found and not worker.is_new:
+            if not found and worker.answered:
                 return []
             found.append(self._light.observe(pids[len(found)], zombies=zombies))
         return found
@@ -150,6 +150,7 @@ class _Worker:
 
     def __init__(self, root: Path, args_limit: int) -> None:
         self.is_new = True
+        self.answered = False
         self._decoder = msgspec.msgpack.Decoder(Answer)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", "sessiond.sources.procfs.worker"]
@@ -164,15 +165,18 @@ class _Worker:
 
     def ask(self, request: Request) -> None:
         self._channel.settimeout(START_TIMEOUT)
+        if self.is_new and self._channel.recv(MAX_MESSAGE) != READY:
+            raise ConnectionResetError
+        self.is_new = False
         self._channel.send(msgspec.msgpack.encode(request))
 
     def answer(self, timeout: float) -> Answer:
         """Return the next answer. Raises TimeoutError, and OSError when the helper has ended."""
-        self._channel.settimeout(START_TIMEOUT if self.is_new else timeout)
+        self._channel.settimeout(timeout)
         data = self._channel.recv(MAX_MESSAGE)
         if not data:
             raise ConnectionResetError
-        self.is_new = False
+        self.answered = True
         return self._decoder.decode(data)
 
     def abandon(self) -> subprocess.Popen[bytes]:

@@ -17,6 +17,7 @@ import msgspec
 from sessiond.process.events import Observed
 from sessiond.sources.procfs.reader import Procfs
 
+READY: Final = b"ready"  # the first message
 IDLE: Final = 30.0  # seconds
 MAX_MESSAGE: Final = 1 << 20  # bytes
 
@@ -42,6 +43,7 @@ def serve(channel: socket.socket, procfs: Procfs) -> None:
     encode = msgspec.msgpack.Encoder().encode
     channel.settimeout(IDLE)
     try:
+        channel.send(READY)
         while data := channel.recv(MAX_MESSAGE):
             request = requests.decode(data)
             for pid in request.pids:
