@@ -35,6 +35,7 @@ MAX_PREVIOUS: Final = 8
 MAX_STATES: Final = 256
 # How many cgroups' paths are remembered; who is in an older one still has the path it began with.
 MAX_CGROUPS: Final = 65_536
+MAX_CGROUP_BYTES: Final = 8 << 20
 
 
 # What is kept of the argv of an earlier program, in bytes.
@@ -235,6 +236,7 @@ class ProcessTable:
         self._by_pid: dict[int, Process] = {}
         self._ended: deque[Process] = deque()
         self.cgroups: dict[int, bytes] = {}
+        self._cgroup_bytes = 0
         self.presumed: list[Process] = []
         self.evicted = 0
         self.grown = 0
@@ -289,6 +291,7 @@ class ProcessTable:
                 self._ended.append(process)
         self._ended = deque(sorted(self._ended, key=lambda each: each.end or 0))
         self.grown = MUCH
+        self._cgroup_bytes = sum(map(len, self.cgroups.values()))
 
     def forked(self, event: Forked) -> Process:
         """Take in a new process; it inherits what its creator is at this moment."""
@@ -477,11 +480,32 @@ class ProcessTable:
         return process
 
     def name_cgroup(self, cgroup_id: int, path: bytes) -> None:
-        """Learn a cgroup's path; those learned first are forgotten when there are too many."""
-        self.cgroups.pop(cgroup_id, None)
+        """Learn a cgroup's path; those without a process are forgotten when there are too many."""
+        self._cgroup_bytes += len(path) - len(self.cgroups.pop(cgroup_id, b""))
         self.cgroups[cgroup_id] = path
-        if len(self.cgroups) > MAX_CGROUPS:
-            del self.cgroups[next(iter(self.cgroups))]
+        if len(self.cgroups) > MAX_CGROUPS or self._cgroup_bytes > MAX_CGROUP_BYTES:
+            self._forget_cgroups()
+
+    def _forget_cgroups(self) -> None:
+        """Keep the cgroups that processes are in, and the newest of the others.
+
+        Users to whom systemd hands a subtree make as many as they like, with names of their choice:
+        these must not push out those of containers.
+        """
+        used = {process.state.facts.cgroup_id for process in self if process.end is None}
+        newest = list(reversed(self.cgroups))
+        kept: set[int] = set()
+        size = 0
+        for in_use, share in ((True, 1), (False, 2)):
+            for cgroup_id in newest:
+                if (cgroup_id in used) is not in_use:
+                    continue
+                size += len(self.cgroups[cgroup_id])
+                if len(kept) >= MAX_CGROUPS // share or size > MAX_CGROUP_BYTES // share:
+                    break
+                kept.add(cgroup_id)
+        self.cgroups = {number: path for number, path in self.cgroups.items() if number in kept}
+        self._cgroup_bytes = sum(map(len, self.cgroups.values()))
 
     def snapshot(self, observed: Iterable[Observed]) -> list[Process]:
         """Take in all that procfs shows, in any order; relatives are found in a second pass."""

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
-from sessiond.process.table import GRACE, ITSELF, Process, ProcessTable, Reference
+from sessiond.process.table import (
+    GRACE,
+    ITSELF,
+    MAX_CGROUP_BYTES,
+    MAX_CGROUPS,
+    Process,
+    ProcessTable,
+    Reference,
+)
 from sessiond.units import SECOND
 
 INIT = 1
@@ -334,10 +342,10 @@ def test_cgroups_are_forgotten_when_there_are_too_many(
     table: ProcessTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those learned first go first; what is learned anew is young again."""
-    monkeypatch.setattr("sessiond.process.table.MAX_CGROUPS", 2)
-    for number in (1, 2, 1, 3):
+    monkeypatch.setattr("sessiond.process.table.MAX_CGROUPS", 4)
+    for number in (1, 2, 3, 4, 1, 5):
         table.name_cgroup(number, b"/%d" % number)
-    assert table.cgroups == {1: b"/1", 3: b"/3"}
+    assert table.cgroups == {1: b"/1", 5: b"/5"}
 
 
 def test_groups_go_with_the_identity(table: ProcessTable) -> None:
@@ -379,3 +387,17 @@ def test_execs_stamped_before_the_start_keep_their_order(table: ProcessTable) ->
         table.audited_exec(execute(child, 10 * SECOND - 4_000_000, name), session_known=True)
     assert name_of(child) == b"four"
     assert name_of(child, 11 * SECOND) == b"four"
+
+
+@pytest.mark.parametrize(("number", "name"), [(70_000, b"x"), (3_000, b"x" * 4_000)])
+def test_a_container_keeps_its_cgroup_whoever_makes_others(number: int, name: bytes) -> None:
+    """Empty ones that a user makes, many or with long names, push out each other only."""
+    table = ProcessTable(lambda pid, start: f"{pid}@{start}")
+    table.name_cgroup(7, b"/docker/abc")
+    (process,) = table.snapshot([observed(500, SECOND, "sh", cgroup_id=7)])
+    for cgroup_id in range(1_000, 1_000 + number):
+        table.name_cgroup(cgroup_id, b"/user.slice/%b" % name)
+    assert table.cgroup_of(process, process.state) == b"/docker/abc"
+    assert len(table.cgroups) <= MAX_CGROUPS
+    assert sum(map(len, table.cgroups.values())) <= MAX_CGROUP_BYTES
+    assert 1_000 + number - 1 in table.cgroups  # it may be about to get a process
