@@ -38,6 +38,7 @@ from sessiond.pipeline.inventory import Introduction, Inventory
 from sessiond.pipeline.losses import Losses, account
 from sessiond.process.entry import login_server
 from sessiond.process.events import (
+    VANISHED,
     Changed,
     Executed,
     Exited,
@@ -239,7 +240,8 @@ class Pipeline:
                 if event.what == "session":
                     self._session(process, event.time)
             elif isinstance(event, Lost):
-                self.lost(event.time, "tracer", event.number, _RING_FULL, kind=event.kind)
+                reason = _TAKEN if event.kind == VANISHED else _RING_FULL
+                self.lost(event.time, "tracer", event.number, reason, kind=event.kind)
             else:
                 table.name_cgroup(event.cgroup_id, event.path)
         if observed:
@@ -867,8 +869,9 @@ def _line_options(options: PipelineOptions) -> LineOptions:
 
 
 # The kinds of Lost that an exec can be among; the connector can't tell its events apart.
-_EXEC_LOSSES: Final = frozenset(("exec", "event"))
+_EXEC_LOSSES: Final = frozenset(("exec", "event", VANISHED))
 _RING_FULL: Final = "the tracer's buffer was full"
+_TAKEN: Final = "they vanished from the tracer's buffer: another process takes them out"
 
 
 def _pid_of(event: AuditEvent) -> int:

@@ -175,6 +175,10 @@ class CgroupSeen(NamedTuple):
     path: bytes
 
 
+# The kind of a loss that is no shortage: somebody else took the events.
+VANISHED = "vanished"
+
+
 class Lost(NamedTuple):
     """Events that the source could not deliver: how many, of which kind ("fork", "exec", ...)."""
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from sessiond.errors import SourceUnavailableError
 from sessiond.sources.ebpf import btf, kernel_headers
+from sessiond.sources.ebpf.records import CPUS
 
 _HERE = Path(__file__).parent
 _RAW_TRACEPOINT, _TRACEPOINT, _TRACING = 17, 5, 26  # enum bpf_prog_type
@@ -66,8 +67,9 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
 
     The answer has ``controller`` (the version 1 cgroup controller that is read, or None) and
     ``degraded`` (what this kernel or this host's set-up doesn't let the tracer see, in words). The
-    first descriptors are the ring, the loss counters and, where ``iterator`` is true, the snapshot
-    iterator; the rest only have to be kept open. Raises SourceUnavailableError.
+    first descriptors are the ring, the counters of losses and of records and, where ``iterator`` is
+    true, the snapshot iterator; the rest only have to be kept open. Raises
+    SourceUnavailableError.
     """
     _check_privileges()
     bcc = _import_bcc()
@@ -78,6 +80,7 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
         "RING_PAGES": ring_bytes // mmap.PAGESIZE,
         "ARGS_LIMIT": args_limit,
         "HIERARCHY": hierarchy,
+        "CPUS": CPUS,
         "SYSCALL_EXIT": _SYSCALL_EXIT.get(platform.machine(), -1),
     }
     if controller:
@@ -104,7 +107,7 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
     syscall_links, reason = _attach_syscalls(bcc, module)
     if reason:
         degraded.append(reason)
-    descriptors = [module[b"ring"].map_fd, module[b"lost"].map_fd]
+    descriptors = [module[name].map_fd for name in (b"ring", b"lost", b"submitted")]
     if has_btf:
         program = _load_program(module, "bpf_iter__task", _TRACING)
         descriptors.append(_attach(bcc.lib.bcc_iter_attach(program, None, 0), "iter/task"))

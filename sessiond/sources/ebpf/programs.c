@@ -57,6 +57,9 @@ struct event {
 
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 BPF_F_TABLE("array", u32, u64, lost, KINDS, 1024 /* BPF_F_MMAPABLE */);
+/* How many records went into the ring, by CPU, each on a cache line of its own. The reader compares it
+ * with what it got: another reader of the ring would show. */
+BPF_F_TABLE("array", u32, u64, submitted, CPUS * 8, 1024 /* BPF_F_MMAPABLE */);
 BPF_ARRAY(unannounced, u32, 1); /* whether there is something in the ring that woke nobody */
 BPF_PERCPU_ARRAY(scratch, struct event, 1);
 /* The snapshot runs in a task that others may preempt, so it has a place of its own. */
@@ -320,8 +323,14 @@ static __always_inline void submit(struct event *event)
     *unannounced_before = 0;
     flags = BPF_RB_FORCE_WAKEUP;
   }
-  if (ring.ringbuf_output(event, size_of(event), flags))
+  if (ring.ringbuf_output(event, size_of(event), flags)) {
     count_lost(event->kind);
+    return;
+  }
+  u32 slot = bpf_get_smp_processor_id() % CPUS * 8;
+  u64 *counter = submitted.lookup(&slot);
+  if (counter)
+    __sync_fetch_and_add(counter, 1);
 }
 
 static __always_inline void submit_simple(u32 kind, struct task_struct *task)

@@ -37,6 +37,8 @@ _FACTS_AT = 3
 _CGROUP_ID = 25  # its place among the facts
 
 _FORK, _EXEC, _EXIT, _SESSION, _GROUP, _IDS, _CGROUP, _SNAPSHOT = range(8)
+# Places for counters by CPU; CPUs beyond share them.
+CPUS = 1024
 # The kinds of loss, in the order of the counters.
 LOSS_KINDS = ("fork", "exec", "exit", "session", "group", "ids", "cgroup")
 _CHANGES = {_SESSION: "session", _GROUP: "group", _IDS: "ids"}

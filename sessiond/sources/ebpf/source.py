@@ -24,12 +24,13 @@ from typing import Any
 
 import sessiond
 from sessiond.errors import SourceUnavailableError
-from sessiond.process.events import Executed, Exited, Lost, Observed, ProcessEvent
+from sessiond.process.events import VANISHED, Executed, Exited, Lost, Observed, ProcessEvent
 from sessiond.sources import MAX_ARGS_LIMIT
 from sessiond.sources.ebpf import cgroups
-from sessiond.sources.ebpf.records import LOSS_KINDS, Decoder, MalformedRecordError
+from sessiond.sources.ebpf.records import CPUS, LOSS_KINDS, Decoder, MalformedRecordError
 from sessiond.sources.ebpf.ring import Ring, spans
 from sessiond.sources.lookup import ProcessLookup, filled_up, hidden_parents
+from sessiond.units import SECOND
 
 _LOADER_TIMEOUT = 60.0
 _MAX_DESCRIPTORS = 64
@@ -95,14 +96,21 @@ class EbpfSource:
         self.malformed = 0  # records that could not be decoded; stays 0 unless something is broken
         self._procfs = procfs
         self._decoder = Decoder()
-        ring, counters = self._descriptors[:2]
+        ring, counters, submitted = self._descriptors[:3]
         # A kernel without BTF has no iterators.
-        self._iterator = self._descriptors[2] if answer["iterator"] else None
+        self._iterator = self._descriptors[3] if answer["iterator"] else None
         self._ring = Ring(ring, ring_bytes)
         if keep is not None:
             self._ring.keep = keep
         self._counter_page = mmap.mmap(counters, mmap.PAGESIZE, prot=mmap.PROT_READ)
         self._counters = memoryview(self._counter_page).cast("Q")
+        self._submitted_pages = mmap.mmap(submitted, CPUS * 64, prot=mmap.PROT_READ)
+        self._submitted = memoryview(self._submitted_pages).cast("Q")
+        # Records that went into the ring and that this process was not to get: an earlier one's.
+        self._not_ours: int | None = None if self.adopted else 0
+        self._received = 0
+        self._gap = 0  # records that were missing at the last check
+        self._next_check = 0
         self._told: list[int] = answer["told"]
         self._write_note()
         self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
@@ -124,6 +132,11 @@ class EbpfSource:
         stands where the ring was full.
         """
         events, self._pending = self._pending, []
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        in_ring = None
+        if now >= self._next_check:
+            self._next_check = now + SECOND
+            in_ring = sum(self._submitted[::8])
         events += self._read_ring()
         for index, kind in enumerate(LOSS_KINDS):
             count = self._counters[index]
@@ -131,7 +144,24 @@ class EbpfSource:
                 number, self._told[index] = count - self._told[index], count
                 events.append(Lost(time.clock_gettime_ns(time.CLOCK_BOOTTIME), kind, number))
                 self._write_note()
+        vanished = self._vanished(in_ring) if in_ring is not None else 0
+        if vanished:
+            events.append(Lost(now, VANISHED, vanished))
         return events
+
+    def _vanished(self, in_ring: int) -> int:
+        """Count the records that went into the ring and did not come out here.
+
+        ``in_ring`` is how many had gone in before it was read. A record that is still being written
+        holds up those behind it: what is missing must have been missing a second ago, too.
+        """
+        if self._not_ours is None:
+            self._not_ours = sum(self._submitted[::8]) - self._received
+        gap = in_ring - self._not_ours - self._received
+        missing = max(0, min(gap, self._gap))
+        self._not_ours += missing
+        self._gap = gap - missing
+        return missing
 
     def resnapshot(self) -> list[ProcessEvent]:
         """Return every process as it is now, merged in time with what the ring holds.
@@ -169,6 +199,8 @@ class EbpfSource:
         """Detach the programs and free the ring."""
         self._ring.close()
         self._counters.release()
+        self._submitted.release()
+        self._submitted_pages.close()
         self._counter_page.close()
         # The kernel waits for a grace period at each tracepoint: at all of them at once it is one.
         closers = [threading.Thread(target=os.close, args=(each,)) for each in self.descriptors]
@@ -202,6 +234,7 @@ class EbpfSource:
         decode = self._decoder.decode
         for chunk, records in self._ring.read():
             for begin, end in records:
+                self._received += 1
                 try:
                     events.append(decode(chunk, begin, end)[0])
                 except MalformedRecordError:

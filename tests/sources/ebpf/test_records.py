@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from sessiond.process.events import (
     Observed,
     Program,
 )
+from sessiond.sources.ebpf import records
 from sessiond.sources.ebpf.records import LOSS_KINDS, Decoder, MalformedRecordError
 
 FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT = range(8)
@@ -175,3 +178,53 @@ def test_each_kind_that_can_be_lost_has_a_name() -> None:
     assert LOSS_KINDS[EXEC] == "exec"
     assert LOSS_KINDS[CGROUP] == "cgroup"
     assert len(LOSS_KINDS) == SNAPSHOT
+
+
+# The layout stands in programs.c, in records.py and, for the facts, in events.py.
+
+PROGRAMS = Path(records.__file__).with_name("programs.c").read_text()
+SHORT = {"_ns": "_namespace", "mnt_": "mount_", "net_": "network_"}
+
+
+def members(struct_name: str) -> list[tuple[str, str]]:
+    """The (type, name) of the members of a struct of programs.c, in their order."""
+    found = re.search(rf"struct {struct_name} {{\n(.*?)\n}};", PROGRAMS, re.DOTALL)
+    assert found is not None
+    text = re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL)
+    declared = []
+    for declaration in filter(None, map(str.strip, text.split(";"))):
+        kind, names = re.fullmatch(r"((?:struct )?\w+) (.*)", declaration, re.DOTALL).groups()  # type: ignore[union-attr]
+        declared += [(kind, name.strip()) for name in names.split(",")]
+    return declared
+
+
+def test_facts_are_the_same_in_c_and_here() -> None:
+    """Member by member, in the same order, each of 64 bits."""
+    declared = members("facts")
+    names = [name for _, name in declared]
+    for short, long in SHORT.items():
+        names = [name.replace(short, long) for name in names]
+    assert names == list(Facts._fields)
+    assert {kind for kind, _ in declared} == {"u64"}
+    assert len(declared) * 8 == records._FACTS.size
+
+
+def test_the_head_of_a_record_is_the_same_in_c_and_here() -> None:
+    """The widths of all members up to the data are those that are unpacked."""
+    widths = {"u64": "Q", "u32": "I", "u16": "H", "struct facts": f"{records._FACTS.size}s"}
+    *head, comm, data = members("event")
+    assert comm == ("char", "comm[16]")
+    assert data == ("char", "data[DATA_SIZE]")
+    expected = "=" + "".join(widths[kind] for kind, _ in head) + "16s"
+    assert records._HEAD.format == expected
+
+
+def test_flags_and_kinds_are_the_same_in_c_and_here() -> None:
+    """By name and value."""
+    for name, value in re.findall(r"^#define (\w+) (\d+)\b", PROGRAMS, re.MULTILINE):
+        here = {"EXECUTABLE_DELETED": "_DELETED", "EXECUTABLE_TRUNCATED": "_TRUNCATED"}
+        if value in {"1", "2", "4", "8", "16", "32", "64", "128", "256"} and "LIMIT" not in name:
+            assert getattr(records, here.get(name, f"_{name}")) == int(value), name
+    (kinds,) = re.findall(r"enum kind { (.*), KINDS }", PROGRAMS)
+    assert [getattr(records, f"_{kind}") for kind in kinds.split(", ")] == list(range(8))
+    assert [kind.lower() for kind in kinds.split(", ")][:-1] == list(LOSS_KINDS)

@@ -26,6 +26,7 @@ from support.truth import WAYS, Told, Truth, ends, images, read, until
 
 from sessiond.errors import SourceUnavailableError
 from sessiond.process.events import (
+    VANISHED,
     CgroupSeen,
     Changed,
     Executed,
@@ -35,9 +36,10 @@ from sessiond.process.events import (
     Observed,
     ProcessEvent,
 )
-from sessiond.sources import Source, open_source
+from sessiond.sources import RING_BYTES, Source, open_source
 from sessiond.sources.ebpf import btf, kernel_headers, loader
 from sessiond.sources.ebpf import source as ebpf_module
+from sessiond.sources.ebpf.ring import Ring
 from sessiond.sources.ebpf.source import EbpfSource
 from sessiond.sources.procfs.reader import Procfs
 
@@ -754,3 +756,31 @@ def test_daemon_side_has_no_compiler(ebpf: EbpfSource) -> None:
     ).stdout
     assert "ebpf" in maps.splitlines()[0]
     assert not [name for name in ("libbcc", "LLVM", "libbpf") if name in maps]
+
+
+def drained(source: Source, seconds: float) -> list[Lost]:
+    """Drain for a while, as the daemon does, while processes come and go; return the losses."""
+    lost: list[Lost] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        subprocess.run(["/bin/true"], check=True)
+        lost += [event for event in source.drain() if isinstance(event, Lost)]
+    return lost
+
+
+def test_records_that_another_reader_takes_are_missed(open_ebpf: Callable[..., Source]) -> None:
+    """Who has the ring mapped can move on its reader's place: the counters tell."""
+    source = open_ebpf()
+    assert drained(source, 2.5) == []
+    thief = Ring(source.descriptors[1], RING_BYTES)
+    try:
+        for _ in range(10):
+            subprocess.run(["/bin/true"], check=True)
+        taken = sum(len(records) for _, records in thief.read())
+    finally:
+        thief.close()
+    assert taken >= 30
+    lost = drained(source, 2.5)
+    assert {event.kind for event in lost} == {VANISHED}
+    assert 0 < sum(event.number for event in lost) <= taken
+    assert drained(source, 2.5) == []
