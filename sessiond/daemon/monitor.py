@@ -7,6 +7,7 @@ configuration allows that (``auditd.reconcile``).
 from __future__ import annotations
 
 import os
+import time as clock_time
 from typing import Any, Final
 
 from sessiond.audit.kernel.client import KernelAuditStatus
@@ -14,11 +15,12 @@ from sessiond.audit.kernel.controller import AuditController
 from sessiond.audit.kernel.monitor import AuditDrift, AuditMonitor
 from sessiond.config.schema import Config
 from sessiond.daemon.health import Health, log
+from sessiond.daemon.own_process import OwnProcess
 from sessiond.daemon.self_test import SelfTest
 from sessiond.errors import AuditUnavailableError
 from sessiond.pipeline.pipeline import ConfigChange, Pipeline
 from sessiond.system import log as logs
-from sessiond.units import BootTime, Monotonic
+from sessiond.units import SECOND, BootTime, Monotonic
 
 # How long, in seconds, a loss or congestion counts as a problem after it was last seen.
 DEGRADED_FOR: Final = 5.0
@@ -46,6 +48,7 @@ class Monitor:
         self._pipeline = pipeline
         self._health = health
         self._throttle = logs.Throttle(log)
+        self._own = OwnProcess(Monotonic(clock_time.monotonic()), clock_time.process_time())
         self._guard = AuditMonitor(audit, config.auditd)
         self._looked = time
         self._kernel_lost = audit.client.status().lost
@@ -76,6 +79,10 @@ class Monitor:
             self._health.degraded("audit", str(error), time)
         else:
             self._health.recovered("audit", time)
+        for trouble in self._own.look(clock, clock_time.process_time()):
+            since = BootTime(time - int(trouble.since * SECOND))
+            self._health.degraded(trouble.what, trouble.reason, time, window=(since, time))
+            self._until[trouble.what] = clock + DEGRADED_FOR
         self._looked = time
         for what in [what for what, until in self._until.items() if until <= clock]:
             del self._until[what]

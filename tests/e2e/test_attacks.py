@@ -166,3 +166,21 @@ def test_descriptors_of_what_is_called_sshd_hold_up_nobody(
         time.sleep(1)
         subprocess.run(["/bin/true", "beside-sshd"], check=True)
         until(lambda: daemon.find(process__args=["/bin/true", "beside-sshd"]), 10, "its exec")
+
+
+def test_a_stopped_daemon_tells_that_it_was(daemon: Daemon) -> None:
+    """Whoever may send it signals: the time in which nothing was read is an event."""
+    daemon.send(signal.SIGSTOP)
+    time.sleep(4.5)
+    daemon.send(signal.SIGCONT)
+
+    def told() -> list[Document]:
+        return [
+            each
+            for each in daemon.find(event__action="sessiond-degraded")
+            if value(each, "sessiond.health.what") == "daemon"
+        ]
+
+    (document,) = until(told, 3, "the event of the stop")
+    assert "did not run" in document["message"]
+    assert document["event"]["start"] < document["event"]["end"]
