@@ -310,6 +310,16 @@ class RotateSettings(Section, frozen=True, kw_only=True):
         ),
     ] = Duration(0)
     keep: Annotated[int, _option("How many old files are kept.", live=True, ge=0, le=10000)] = 7
+    min_age: Annotated[
+        Duration,
+        _option(
+            "Files whose last line is younger are kept as well: a flood of lines does not push out "
+            "the lines before it. Where the disk is full then, lines wait in the spool.",
+            live=True,
+            min=0,
+            max=366 * 86400,
+        ),
+    ] = Duration(3600)
     compress: Annotated[bool, _option("Compress old files with gzip.", live=True)] = True
 
 

@@ -232,6 +232,7 @@ def outputs(config: Config) -> list[OutputThread]:
             rotate_size=file.rotate.size or None,
             rotate_interval=file.rotate.interval or None,
             keep=file.rotate.keep,
+            min_age=file.rotate.min_age,
             compress=file.rotate.compress,
         )
         made.append(_writer(config, "file", sink))

@@ -49,13 +49,15 @@ class FileOutput:
         rotate_size: int | None = None,
         rotate_interval: float | None = None,
         keep: int = 7,
+        min_age: float = 0.0,
         compress: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Take the absolute path, and mode, uid and gid of a file that the sink makes.
 
-        ``rotate_size`` is in bytes, ``rotate_interval`` in seconds, ``keep`` counts rotated files.
+        ``rotate_size`` is in bytes, ``rotate_interval`` in seconds, ``keep`` counts rotated
+        files, of which those younger than ``min_age`` seconds stay in any case.
         ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
         """
         self.name = f"file:{path}"
@@ -66,7 +68,9 @@ class FileOutput:
         self._group = group
         self._rotate_size = rotate_size or _MAX_WRITE << 20
         self._rotate_interval = rotate_interval
-        self._rotation = Rotation(self._base, keep=keep, compress=compress)
+        self._rotation = Rotation(
+            self._base, keep=keep, compress=compress, min_age=min_age, wall=wall
+        )
         self._clock = clock
         self._wall = wall
 

@@ -12,6 +12,7 @@ import re
 import stat
 import threading
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sessiond.output.background import Background
@@ -24,17 +25,25 @@ class _Rotated(NamedTuple):
 
 
 class Rotation:
-    """Moves a file out of the way and keeps the last ``keep`` of those moved."""
+    """Moves a file out of the way and keeps the last ``keep`` of those moved.
+
+    Those whose last line is younger than ``min_age`` seconds are kept in any case: who writes many
+    lines must not push out the lines of others.
+    """
 
     _CHUNK = 256 * 1024
     _GZIP = 16 + zlib.MAX_WBITS  # zlib's way to ask for gzip's header and trailer
 
-    def __init__(self, name: str, *, keep: int, compress: bool) -> None:
-        """Take the current file's name (no directory), how many to keep, whether to gzip."""
+    def __init__(
+        self, name: str, *, keep: int, compress: bool, min_age: float, wall: Callable[[], float]
+    ) -> None:
+        """Take the current file's name (no directory); ``wall`` gives seconds since the epoch."""
         self.compress_failures = 0
         self._name = name
         self._keep = keep
         self._compress = compress
+        self._min_age = min_age
+        self._wall = wall
         self._pattern = re.compile(re.escape(name) + r"\.([1-9][0-9]{0,8})(\.gz)?")
         self._temporary = f"{name}.gz.tmp"
         self._background = Background("gzip")
@@ -44,21 +53,25 @@ class Rotation:
         self._stopping = threading.Event()
 
     def shift(self, directory: int) -> None:
-        """Move the current file to .1, .1 to .2 and so on; remove what is beyond ``keep``.
+        """Move the current file to .1, .1 to .2 and so on; remove what is not kept any longer.
 
         A crash on the way leaves a number unused, never two files on one. Raises OSError.
         """
         with self._names:
             for rotated in self._rotated(directory):
-                if rotated.number >= self._keep:
+                if rotated.number >= self._keep and self._is_old(rotated.name, directory):
                     os.unlink(rotated.name, dir_fd=directory)
                 else:
                     moved = f"{self._name}.{rotated.number + 1}{rotated.suffix}"
                     os.rename(rotated.name, moved, src_dir_fd=directory, dst_dir_fd=directory)
-            if self._keep:
+            if self._keep or not self._is_old(self._name, directory):
                 os.rename(self._name, f"{self._name}.1", src_dir_fd=directory, dst_dir_fd=directory)
             else:
                 os.unlink(self._name, dir_fd=directory)
+
+    def _is_old(self, name: str, directory: int) -> bool:
+        written = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime
+        return abs(self._wall() - written) >= self._min_age
 
     def compress(self, directory: int) -> None:
         """Begin to compress what waits for it; returns at once."""

@@ -423,6 +423,26 @@ def test_keeps_as_many_as_configured(path: Path, make: Callable[..., FileOutput]
     }
 
 
+def test_what_is_young_is_kept_whoever_writes_how_much(
+    path: Path, make: Callable[..., FileOutput]
+) -> None:
+    """A flood of lines pushes out those of before it only when they are old."""
+    now = [time.time()]
+    output = make(rotate_size=1, keep=2, min_age=3600, compress=False, wall=lambda: now[0])
+    for number in range(1, 8):
+        output.write([line(number)])
+    files = sorted(path.parent.iterdir())
+    assert len(files) == 7
+    assert path.with_name("events.ndjson.6").read_bytes() == line(1)
+    now[0] += 3601
+    output.write([line(8)])
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "events.ndjson",
+        "events.ndjson.1",
+        "events.ndjson.2",
+    ]
+
+
 @pytest.mark.parametrize("keep", [0, 1])
 def test_keeping_none_or_one_is_no_trap(
     path: Path, make: Callable[..., FileOutput], keep: int
