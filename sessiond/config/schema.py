@@ -355,6 +355,42 @@ class BackoffSettings(Section, frozen=True, kw_only=True):
             raise InvalidError("", wrong, "init at most as long as max")
 
 
+class TlsSettings(Section, frozen=True, kw_only=True):
+    """Lines over tcp are encrypted, and the server is checked: TLS 1.2 or later."""
+
+    enabled: Annotated[
+        bool, _option("Encrypt; only for type tcp. Otherwise lines go in the clear.", live=True)
+    ] = False
+    ca: Annotated[
+        Path | None,
+        _option(
+            "File with the certificates of the authorities that are believed; none: the host's.",
+            live=True,
+            example="/etc/sessiond/ca.pem",
+        ),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        _option("File with the client's certificate.", live=True, example="/etc/sessiond/tls.pem"),
+    ] = None
+    key: Annotated[
+        Path | None,
+        _option(
+            "File with the client's private key; none: it is in the certificate's file.",
+            live=True,
+            example="/etc/sessiond/tls.key",
+        ),
+    ] = None
+    server_name: Annotated[
+        str | None,
+        _option(
+            "The name in the server's certificate, where it is not the address's.",
+            live=True,
+            example="logs.example.org",
+        ),
+    ] = None
+
+
 class SocketSettings(Section, frozen=True, kw_only=True):
     """Lines go to a reader that listens; sessiond connects, and connects again."""
 
@@ -374,6 +410,7 @@ class SocketSettings(Section, frozen=True, kw_only=True):
         ),
     ]
     backoff: BackoffSettings = BackoffSettings()
+    tls: TlsSettings = TlsSettings()
 
     def __post_init__(self) -> None:
         """Refuse an address that doesn't fit the type."""

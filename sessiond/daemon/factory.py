@@ -6,15 +6,18 @@ The daemon, ``replay`` and the tests all get their pipeline here.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from sessiond.audit.rules import libaudit
 from sessiond.config.load import expand, group_id, user_id
 from sessiond.config.quantities import show
-from sessiond.config.schema import Config, RedactSettings, SocketSettings
+from sessiond.config.schema import Config, RedactSettings, SocketSettings, TlsSettings
 from sessiond.ecs import audit_event, redaction
 from sessiond.ecs.audit_cache import AuditEventCache
 from sessiond.ecs.audit_event import AuditEventEncoder
@@ -33,6 +36,7 @@ from sessiond.output import (
     Spool,
     StreamOutput,
 )
+from sessiond.output.tls import client_context
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
 from sessiond.process import container
@@ -42,6 +46,8 @@ from sessiond.system.account_names import AccountNames, NoAccountNames
 from sessiond.system.files import read_trusted
 from sessiond.system.host import HostFacts
 from sessiond.units import SECOND
+
+log = structlog.get_logger()
 
 # What identifies a host and a boot in events made from a log: the log doesn't tell.
 _OFFLINE: Final = ("log", "log")
@@ -247,10 +253,24 @@ def _socket(settings: SocketSettings) -> Sink:
     waits = settings.backoff.init, settings.backoff.max
     if settings.type == "tcp":
         host, port = settings.host_and_port()
-        return StreamOutput(host=host, port=port, backoff=waits)
+        return StreamOutput(host=host, port=port, backoff=waits, tls=_tls(settings.tls, host))
     if settings.type == "unix_datagram":
         return DatagramOutput(path=settings.address, backoff=waits)
     return StreamOutput(path=settings.address, backoff=waits)
+
+
+def _tls(settings: TlsSettings, host: str) -> tuple[ssl.SSLContext, str] | None:
+    """Make what encrypts a connection to ``host``, None where nothing does. Raises OutputError."""
+    if not settings.enabled:
+        if host not in ("localhost", "::1") and not host.startswith("127."):
+            log.warning(
+                "output_in_the_clear",
+                problem=f"lines to {host} can be read and changed on the way",
+                fix="output.socket.tls.enabled: true",
+            )
+        return None
+    context = client_context(ca=settings.ca, certificate=settings.certificate, key=settings.key)
+    return context, settings.server_name or host
 
 
 def _writer(config: Config, name: str, sink: Sink) -> OutputThread:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import select
 import socket
+import ssl
 import struct
 import termios
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 from sessiond.output.backoff import Backoff
 from sessiond.output.resolver import Resolver
+from sessiond.output.tls import TlsConnection
 
 BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 _CONNECT_TIMEOUT = 10.0  # seconds
@@ -43,11 +45,13 @@ class StreamOutput:
         port: int = 0,
         user_timeout: float = 20.0,
         backoff: tuple[float, float] = BACKOFF,
+        tls: tuple[ssl.SSLContext, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the unix socket's ``path``, or ``host`` (name or address) and ``port`` for TCP.
 
         A TCP peer that acknowledges nothing for ``user_timeout`` seconds counts as dead.
+        ``tls`` is a client's context and the name that the server's certificate must have.
         ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` tells
         monotonic seconds.
         """
@@ -63,7 +67,9 @@ class StreamOutput:
         self._clock = clock
         self._backoff = Backoff(*backoff)
         self._retry = 0.0
-        self._connection: socket.socket | None = None
+        self._tls = tls
+        self._handshake: TlsConnection | None = None
+        self._connection: socket.socket | TlsConnection | None = None
         self._connecting: socket.socket | None = None
         self._connecting_until = 0.0
         self._hangup = select.poll()
@@ -162,7 +168,15 @@ class StreamOutput:
             return
         if failed := connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(failed, os.strerror(failed))
-        self._connection, self._connecting = connecting, None
+        if self._tls is not None:
+            if self._handshake is None:
+                self._handshake = TlsConnection(connecting, *self._tls)
+            if not self._handshake.handshake():
+                if now >= self._connecting_until:
+                    raise TimeoutError(errno.ETIMEDOUT, "the server does not speak TLS")
+                return
+        self._connection, self._connecting = self._handshake or connecting, None
+        self._handshake = None
         self._connections += 1
         self._hangup = select.poll()
         self._hangup.register(connecting, 0)  # poll(2) always reports POLLHUP and POLLERR
@@ -197,7 +211,7 @@ class StreamOutput:
         for connection in (self._connection, self._connecting):
             if connection is not None:
                 connection.close()
-        self._connection = self._connecting = None
+        self._connection = self._connecting = self._handshake = None
         self._rest = memoryview(b"")
 
     # Sending
@@ -240,7 +254,15 @@ class StreamOutput:
         # SIOCOUTQ: unread bytes with the kernel's own overhead (unix), unacknowledged ones (TCP).
         # Never less than what is unread, except once the reader has gone, because then its queue
         # is thrown away: so look at that afterwards.
+        if isinstance(self._connection, TlsConnection):
+            try:
+                self._connection.flush()
+            except OSError as error:
+                self._lose(error, now)
+                return
         (unread,) = struct.unpack("i", fcntl.ioctl(self._connection, termios.TIOCOUTQ, bytes(4)))
+        if isinstance(self._connection, TlsConnection):
+            unread += self._connection.pending
         if self._hangup.poll(0):
             failed = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.EPIPE
             self._lose(OSError(failed, os.strerror(failed)), now)

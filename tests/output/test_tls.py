@@ -1,0 +1,165 @@
+"""Lines over TLS: to the server that is meant, and to no other."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.output import line
+
+from sessiond.errors import OutputError
+from sessiond.output import StreamOutput
+from sessiond.output.tls import client_context
+
+
+def openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, a server's certificate for localhost, and a client's."""
+    made = tmp_path_factory.mktemp("keys")
+    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    for authority in ("ca", "other"):
+        openssl(
+            made, *new, "-keyout", f"{authority}.key", "-out", f"{authority}.pem",
+            "-subj", f"/CN={authority}",
+        )  # fmt: skip
+    for name in ("server", "client"):
+        openssl(
+            made, *new, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}",
+            "-addext", "subjectAltName=DNS:localhost", "-CA", "ca.pem", "-CAkey", "ca.key",
+        )  # fmt: skip
+    return made
+
+
+class Server:
+    """Takes one connection after the other and keeps what comes."""
+
+    def __init__(self, keys: Path, *, version: ssl.TLSVersion | None = None) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(keys / "server.pem", keys / "server.key")
+        context.load_verify_locations(keys / "ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        if version is not None:
+            context.maximum_version = version
+        self.received = b""
+        self.subjects: list[object] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._context = context
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                with self._context.wrap_socket(raw, server_side=True) as connection:
+                    certificate = connection.getpeercert() or {}
+                    self.subjects.append(certificate.get("subject"))
+                    while data := connection.recv(65536):
+                        self.received += data
+            except OSError:
+                raw.close()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+
+@pytest.fixture
+def server(keys: Path) -> Iterator[Server]:
+    with closing(Server(keys)) as made:
+        yield made
+
+
+def output(server: Server, keys: Path, *, ca: str = "ca", name: str = "localhost") -> StreamOutput:
+    context = client_context(
+        ca=keys / f"{ca}.pem", certificate=keys / "client.pem", key=keys / "client.key"
+    )
+    return StreamOutput(
+        host="127.0.0.1", port=server.port, tls=(context, name), backoff=(0.05, 0.1)
+    )
+
+
+def deliver(made: StreamOutput, lines: list[bytes], seconds: float = 10) -> None:
+    """Write lines as the output's thread does, until all are confirmed."""
+    end = time.monotonic() + seconds
+    while lines or made.unconfirmed:
+        lines = lines[made.write(lines) :] if lines else lines
+        made.tick(time.monotonic())
+        assert time.monotonic() < end, made.trouble
+        time.sleep(0.005)
+
+
+def test_lines_arrive_encrypted_and_whole(server: Server, keys: Path) -> None:
+    """More than the kernel takes at once; the client shows its certificate."""
+    lines = [line(number) + b"x" * 1000 + b"\n" for number in range(5_000)]
+    with closing(output(server, keys)) as made:
+        made.open()
+        deliver(made, list(lines))
+        whole = b"".join(lines)
+        end = time.monotonic() + 10
+        while len(server.received) < len(whole) and time.monotonic() < end:
+            time.sleep(0.01)
+    assert server.received == whole
+    assert server.subjects == [((("commonName", "client"),),)]
+
+
+@pytest.mark.parametrize(("ca", "name"), [("other", "localhost"), ("ca", "elsewhere.example")])
+def test_another_server_gets_nothing(server: Server, keys: Path, ca: str, name: str) -> None:
+    """Of an authority that is not believed, or for another name."""
+    with closing(output(server, keys, ca=ca, name=name)) as made:
+        made.open()
+        end = time.monotonic() + 10
+        while made.trouble is None and time.monotonic() < end:
+            assert made.write([line(1)]) == 0
+            made.tick(time.monotonic())
+            time.sleep(0.01)
+        assert made.trouble is not None
+        assert "certificate verify failed" in made.trouble
+    assert server.received == b""
+
+
+def test_an_old_version_is_refused(keys: Path) -> None:
+    """TLS 1.2 is the least."""
+    context = client_context(ca=keys / "ca.pem", certificate=None, key=None)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_a_server_that_is_replaced_gets_what_may_be_lost(keys: Path) -> None:
+    """A new connection is a new handshake."""
+    with closing(Server(keys)) as server, closing(output(server, keys)) as made:
+        made.open()
+        deliver(made, [line(1)])
+        made.reopen()
+        deliver(made, [line(2)])
+        end = time.monotonic() + 10
+        while server.received != line(1) + line(2) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert server.received == line(1) + line(2)
+        assert made.status()["connections"] == 2
+
+
+def test_files_that_are_none_are_named(tmp_path: Path, keys: Path) -> None:
+    """The error names the setting and the file."""
+    (tmp_path / "empty.pem").write_text("no certificate")
+    with pytest.raises(OutputError, match=r"output\.socket\.tls: .*empty\.pem can't be used"):
+        client_context(ca=tmp_path / "empty.pem", certificate=None, key=None)
+    with pytest.raises(OutputError, match=r"missing\.pem"):
+        client_context(ca=None, certificate=tmp_path / "missing.pem", key=None)
+    with pytest.raises(OutputError, match=r"client\.pem or .*ca\.key"):
+        client_context(ca=None, certificate=keys / "client.pem", key=keys / "ca.key")
