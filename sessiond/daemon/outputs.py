@@ -39,6 +39,7 @@ class OutputSet:
         self._outputs: list[OutputThread] = []
         # What the account of an output starts from: written by then, accepted by the output.
         self._bases: dict[OutputThread, tuple[int, int]] = {}
+        self._file_changes: dict[OutputThread, dict[str, int]] = {}
 
     def __len__(self) -> int:
         """Return the number of open outputs."""
@@ -96,6 +97,21 @@ class OutputSet:
                     health.recovered(what, time_now, change.reason)
                 else:
                     health.degraded(what, change.reason, time_now)
+            self._watch_file(output, health, time_now)
+
+    def _watch_file(self, output: OutputThread, health: Health, time_now: BootTime) -> None:
+        """Tell that others have deleted or truncated the file of an output."""
+        state = output.status()
+        what = f"file of {state['output']}"
+        seen = {name: int(state["sink"].get(name, 0)) for name in ("deleted", "truncated")}
+        before = self._file_changes.get(output, dict.fromkeys(seen, 0))
+        self._file_changes[output] = seen
+        done = [name for name, number in seen.items() if number > before[name]]
+        if done:
+            reason = f"another process has {' and '.join(done)} it: lines are gone from it"
+            health.degraded(what, reason, time_now)
+        else:
+            health.recovered(what, time_now)
 
     def reopen(self) -> None:
         """Open files again by their names, and connect sockets again."""
@@ -115,6 +131,7 @@ class OutputSet:
             output.close()
         self._outputs.clear()
         self._bases.clear()
+        self._file_changes.clear()
 
     def status(self) -> dict[str, Any]:
         """Return the state of each output by its name."""

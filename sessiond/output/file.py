@@ -92,6 +92,8 @@ class FileOutput:
         self._cut_at = 0  # and how much of it
         self._salvaged: list[bytes] = []  # from a deleted file, to be written again
         self._rotations = 0
+        self._truncated = 0  # by others, like the next one
+        self._deleted = 0
         self._reopened = 0
         self._repaired = 0
 
@@ -169,7 +171,10 @@ class FileOutput:
         self._rotation.close()
 
     def status(self) -> dict[str, Any]:
-        """Return the counters: bytes in the file, rotations, reopened, repaired, ..."""
+        """Return the counters: bytes in the file, rotations, reopened, repaired, ...
+
+        ``truncated`` and ``deleted`` are how often others did that to the file.
+        """
         return {
             "path": self._path,
             "size": self._size,
@@ -177,6 +182,8 @@ class FileOutput:
             "reopened": self._reopened,
             "repaired_lines": self._repaired,
             "compress_failures": self._rotation.compress_failures,
+            "truncated": self._truncated,
+            "deleted": self._deleted,
         }
 
     def _prepare(self, now: float) -> None:
@@ -286,10 +293,12 @@ class FileOutput:
             return
         if there and (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
             if ours.st_size < self._size:  # truncated (logrotate's copytruncate)
+                self._truncated += 1
                 self._cut_at = 0
             self._size = ours.st_size
             return
         if not ours.st_nlink:
+            self._deleted += 1
             self._salvage()
         self._leave()
         self._open()

@@ -86,6 +86,7 @@ class _Troubled:
 
     def __init__(self) -> None:
         self.gone = True
+        self.deleted = 0
         self._losses = [LineLoss("socket", "queue full", 1, WallTime(10.0), WallTime(11.0))]
         self._events = [
             HealthChange("socket", False, "the connection was refused", WallTime(10.0), None, 0, 1)
@@ -98,6 +99,9 @@ class _Troubled:
     def take_events(self) -> list[object]:
         taken, self._events = self._events, []
         return list(taken)
+
+    def status(self) -> dict[str, object]:
+        return {"output": "socket", "sink": {"deleted": self.deleted}}
 
 
 def test_losses_and_troubles_are_told_in_the_stream(pipeline: Pipeline) -> None:
@@ -112,3 +116,13 @@ def test_losses_and_troubles_are_told_in_the_stream(pipeline: Pipeline) -> None:
     assert [loss["count"] for loss in losses] == [1]
     assert health.problems == {"output socket": "the connection was refused"}
     assert outputs.all_gone()
+
+
+def test_a_file_that_others_delete_is_told_once(pipeline: Pipeline) -> None:
+    """And over a look later; the next time it is told again."""
+    outputs, health, output = OutputSet(), Health(pipeline), _Troubled()
+    outputs._outputs.append(output)  # type: ignore[arg-type]
+    for second, deleted in enumerate((0, 1, 1, 2), 1):
+        output.deleted = deleted
+        outputs.watch(pipeline, health, BootTime(second * SECOND))
+        assert ("file of socket" in health.problems) is (second in (2, 4))

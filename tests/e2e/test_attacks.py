@@ -184,3 +184,18 @@ def test_a_stopped_daemon_tells_that_it_was(daemon: Daemon) -> None:
     (document,) = until(told, 3, "the event of the stop")
     assert "did not run" in document["message"]
     assert document["event"]["start"] < document["event"]["end"]
+
+
+@pytest.mark.parametrize("done", ["deleted", "truncated"])
+def test_a_file_that_others_change_is_told(daemon: Daemon, done: str) -> None:
+    """In the file itself, from then on."""
+    if done == "deleted":
+        daemon.output.unlink()
+    else:
+        os.truncate(daemon.output, 0)
+    deadline = time.monotonic() + 15
+    wanted = f"another process has {done} it".encode()
+    while not (daemon.output.exists() and wanted in daemon.output.read_bytes()):
+        assert time.monotonic() < deadline, "nothing was told"
+        subprocess.run(["/bin/true", "a-line"], check=True)
+        time.sleep(0.3)

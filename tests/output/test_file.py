@@ -361,6 +361,7 @@ def test_copytruncate_is_survived(path: Path, make: Callable[..., FileOutput]) -
     output.write([line(11)])
     assert numbers(path.read_bytes()) == [11]
     assert output.status()["size"] == path.stat().st_size
+    assert (output.status()["truncated"], output.status()["deleted"]) == (1, 0)
 
 
 def test_reopen_goes_on_in_the_file_of_that_name(
