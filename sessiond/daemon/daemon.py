@@ -230,6 +230,7 @@ class Daemon:
         stack.callback(self._procfs.close)
         self._sources.open()
         stack.callback(self._sources.close)
+        self._procfs.waits_for_helpers = False
         self._audit = self._claim_audit(wanted)
         stack.callback(self._close_audit)
         self._pipeline = self._make_pipeline()

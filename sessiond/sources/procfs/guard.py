@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -52,6 +53,10 @@ class GuardedProcfs(Procfs):
         self._left_behind: list[subprocess.Popen[bytes]] = []
         self._distrusted: dict[int, float] = {}  # uid -> until when, in monotonic seconds
         self.unreadable = 0
+        # To start a process may take as long as its exec waits for room in audit's backlog, which
+        # the reader has to make: while it reads, helpers are started by a thread.
+        self.waits_for_helpers = True
+        self._starting: threading.Thread | None = None
 
     @property
     def left_behind(self) -> int:
@@ -62,7 +67,6 @@ class GuardedProcfs(Procfs):
     def snapshot(self) -> list[Observed]:
         """Every process but zombies, whose end has been reported already."""
         seen = self._observe_all(self.pids(), zombies=False)
-        self.close()  # it is seldom needed again soon, and costs memory
         return [observed for observed in seen if observed is not None]
 
     def look_up(self, pid: int) -> Observed | None:
@@ -75,6 +79,22 @@ class GuardedProcfs(Procfs):
             process = self._abandon()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_TIMEOUT)
+
+    def _start(self) -> None:
+        if self.waits_for_helpers:
+            self._worker = _Worker(self._mounted_at, self._args_limit)
+        elif self._starting is None or not self._starting.is_alive():
+            self._starting = threading.Thread(target=self._start_apart, daemon=True)
+            self._starting.start()
+
+    def _start_apart(self) -> None:
+        worker = _Worker(self._mounted_at, self._args_limit)
+        try:
+            worker.wait_until_ready()
+        except OSError:
+            self._left_behind.append(worker.abandon())
+        else:
+            self._worker = worker
 
     def _abandon(self) -> subprocess.Popen[bytes]:
         assert self._worker is not None  # noqa: S101 -- narrows the type
@@ -116,10 +136,10 @@ class GuardedProcfs(Procfs):
 
     def _ask(self, pids: list[int], *, zombies: bool) -> list[Observed | None]:
         """Have processes read; fewer than asked for when one did not let itself be read."""
+        if self._worker is None and self._may_start():
+            self._start()
         if self._worker is None:
-            if not self._may_start():
-                return [self._light.observe(pids[0], zombies=zombies)]
-            self._worker = _Worker(self._mounted_at, self._args_limit)
+            return [self._light.observe(pids[0], zombies=zombies)]
         worker = self._worker
         found: list[Observed | None] = []
         try:
@@ -137,7 +157,7 @@ class GuardedProcfs(Procfs):
                 self._distrusted[observed.facts.uid] = time.monotonic() + DISTRUST
             found.append(observed)
         except (OSError, msgspec.DecodeError):
-            # It was idle, and has ended; or somebody has ended it.
+            # Somebody has ended it.
             self.close()
             if not found and worker.answered:
                 return []
@@ -163,11 +183,14 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
             )
 
-    def ask(self, request: Request) -> None:
+    def wait_until_ready(self) -> None:
         self._channel.settimeout(START_TIMEOUT)
         if self.is_new and self._channel.recv(MAX_MESSAGE) != READY:
             raise ConnectionResetError
         self.is_new = False
+
+    def ask(self, request: Request) -> None:
+        self.wait_until_ready()
         self._channel.send(msgspec.msgpack.encode(request))
 
     def answer(self, timeout: float) -> Answer:

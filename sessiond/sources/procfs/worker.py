@@ -2,7 +2,7 @@
 
 ``python -m sessiond.sources.procfs.worker SOCKET ROOT ARGS_LIMIT`` is started by guard.py with one
 end of a socket pair. A request is (zombies too, pids); for each pid, in their order, there is one
-answer: an Observed, or None. It ends when nothing was asked for IDLE seconds.
+answer: an Observed, or None. It ends when the other side is gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from sessiond.process.events import Observed
 from sessiond.sources.procfs.reader import Procfs
 
 READY: Final = b"ready"  # the first message
-IDLE: Final = 30.0  # seconds
 MAX_MESSAGE: Final = 1 << 20  # bytes
 
 
@@ -38,10 +37,9 @@ class Answer(msgspec.Struct, array_like=True):
 
 
 def serve(channel: socket.socket, procfs: Procfs) -> None:
-    """Answer until the other side is gone, or idle."""
+    """Answer until the other side is gone."""
     requests = msgspec.msgpack.Decoder(Request)
     encode = msgspec.msgpack.Encoder().encode
-    channel.settimeout(IDLE)
     try:
         channel.send(READY)
         while data := channel.recv(MAX_MESSAGE):
@@ -50,7 +48,7 @@ def serve(channel: socket.socket, procfs: Procfs) -> None:
                 observed = procfs.observe(pid, zombies=request.zombies)
                 channel.send(encode(Answer(observed, procfs.denied, procfs.malformed)))
                 procfs.denied = procfs.malformed = 0
-    except (TimeoutError, ConnectionError):
+    except ConnectionError:
         return
 
 

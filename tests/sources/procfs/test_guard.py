@@ -104,7 +104,7 @@ def test_helpers_that_can_not_be_ended_are_few(
 
 
 def test_a_helper_that_was_ended_is_replaced(tree: Tree, procfs: GuardedProcfs) -> None:
-    """By whoever did it; it also ends when it was idle."""
+    """By whoever did it."""
     tree.add(500)
     assert procfs.look_up(500) is not None
     assert procfs._worker is not None
@@ -113,3 +113,17 @@ def test_a_helper_that_was_ended_is_replaced(tree: Tree, procfs: GuardedProcfs) 
     found = procfs.look_up(500)
     assert found is not None
     assert found.program.args is not None
+
+
+def test_while_audit_is_read_no_helper_is_waited_for(tree: Tree, procfs: GuardedProcfs) -> None:
+    """Its exec may wait for the reader: until it is ready, what can't wait is read."""
+    tree.add(500)
+    procfs.waits_for_helpers = False
+    first = procfs.look_up(500)
+    assert first is not None
+    assert first.program.args is None
+    assert procfs._starting is not None
+    procfs._starting.join(20)
+    later = procfs.look_up(500)
+    assert later is not None
+    assert later.program.args is not None
