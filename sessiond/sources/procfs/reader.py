@@ -36,7 +36,7 @@ from sessiond.units import TICK
 _PF_KTHREAD: Final = 0x00200000
 
 # A look-up reads at most so much of an argv or of an environment.
-MAX_ARGS: Final = 32 * 1024
+MAX_ARGS: Final = 8 * 1024
 _ENVIRONMENT_LIMIT: Final = 256 * 1024
 
 # How often a process is read again that executes one program after the other meanwhile.
