@@ -26,6 +26,8 @@ COMPILED = [
     "sessiond/ecs/dates.py",
     "sessiond/ecs/decoders.py",
     "sessiond/pipeline/losses.py",
+    "sessiond/pipeline/config_changes.py",
+    "sessiond/pipeline/joins.py",
     "sessiond/pipeline/event_writer.py",
     "sessiond/pipeline/pipeline.py",
     "sessiond/process/from_audit.py",

@@ -144,6 +144,9 @@ def life(index: int, *, shells: int) -> tuple[list[ProcessEvent], list[AuditReco
     return events, execution + end
 
 
+_AUDITED = frozenset(("execve", "execveat", "exit_group", "setsid"))
+
+
 def measure(processes: int, lives: int) -> float:
     """Return the us of CPU that the pipeline takes for one more process, of ``lives``."""
     pipeline = factory.live_pipeline(
@@ -153,7 +156,9 @@ def measure(processes: int, lives: int) -> float:
         boot_time=_BOOT,
         source="ebpf",
         exact=True,
-        audited=frozenset(("execve", "execveat", "exit_group", "setsid")),
+        audited=_AUDITED,
+        always_audited=_AUDITED,
+        audit_is_silent=False,
     )
     pipeline.feed_process(snapshot(processes))
     # The inventory is told at the start: it is no part of what one more process costs.

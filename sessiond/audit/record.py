@@ -97,6 +97,7 @@ class Call(NamedTuple):
     arch: bytes
     syscall: bytes
     success: bytes
+    exit: bytes
     a0: bytes
     a1: bytes
     a2: bytes
@@ -105,7 +106,7 @@ class Call(NamedTuple):
     pid: bytes
 
 
-NO_CALL: Final = Call(b"", b"", b"", b"", b"", b"", b"", b"", b"")
+NO_CALL: Final = Call(b"", b"", b"", b"", b"", b"", b"", b"", b"", b"")
 
 
 class _NewCall(Protocol):
@@ -115,7 +116,7 @@ class _NewCall(Protocol):
 _new_call = cast("_NewCall", tuple.__new__)  # a named tuple's own is Python, and slower
 
 _CALL: Final = re.compile(
-    rb"arch=(\w+) syscall=(\d+)(?: success=(\w+) exit=-?\d+)? a0=(\w+) a1=(\w+) a2=(\w+)"
+    rb"arch=(\w+) syscall=(\d+)(?: success=(\w+) exit=(-?\d+))? a0=(\w+) a1=(\w+) a2=(\w+)"
     rb" a3=(\w+) items=\d+ ppid=(\d+) pid=(\d+) "
 )
 

@@ -547,7 +547,7 @@ def _wanted(loaded: Config) -> RuleSet:
     from sessiond.audit.rules import parser
     from sessiond.config import load
 
-    texts = load.read_rules(loaded.auditd)
+    texts = load.read_rules(loaded)
     return parser.parse_all(texts, keep_going=loaded.auditd.ignore_errors)
 
 

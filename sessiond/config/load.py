@@ -11,11 +11,12 @@ from __future__ import annotations
 import difflib
 import glob
 import grp
+import platform
 import pwd
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -24,7 +25,7 @@ from msgspec import inspect as types
 
 from sessiond.config.quantities import Duration, Mode, OctalInt, Size, show
 from sessiond.config.reference import fields_of, get, options
-from sessiond.config.schema import DEFAULT_RULES, AuditdSettings, Config, InvalidError
+from sessiond.config.schema import DEFAULT_RULES, Config, InvalidError
 from sessiond.errors import ConfigError
 from sessiond.system.files import read_trusted
 from sessiond.text import printable
@@ -231,14 +232,40 @@ def load(path: Path | None) -> Config:
     return loads(read_trusted(path), str(path))
 
 
-def read_rules(auditd: AuditdSettings) -> list[tuple[str, str]]:
+def _never(condition: str) -> str:
+    """Return rules that keep execs which meet a condition from being recorded."""
+    return "".join(
+        f"-a never,exit -F arch={arch} -S execve,execveat -F {condition}\n"
+        for arch in ("b64", "b32")
+    )
+
+
+# What goes before the built-in rules, by event.exec_failures.
+_UNWANTED_FAILURES: Final = {
+    "all": "",
+    "no_enoent": _never("exit=-ENOENT"),
+    "none": _never("success=0"),
+}
+# The machines (uname -m) whose kernels run 32-bit programs, as libaudit knows them.
+_HAS_32_BIT: Final = ("x86_64", "aarch64", "s390x", "ppc64")
+
+
+def read_rules(config: Config) -> list[tuple[str, str]]:
     """Return the wanted rules as (source, text), in the order in which they are to be loaded.
+
+    The built-in rules keep the kernel from recording the failed execs that are not wanted.
 
     Raises ConfigError when a rule file can't be read or could be changed by others, and when a
     name without wildcards is not there.
     """
+    auditd = config.auditd
     if auditd.audit_rules is None and auditd.audit_rule_files is None:
-        return [("built-in rules", DEFAULT_RULES)] if auditd.socket_type != "multicast" else []
+        if auditd.socket_type == "multicast":
+            return []
+        rules = _UNWANTED_FAILURES[config.event.exec_failures] + DEFAULT_RULES
+        if platform.machine() not in _HAS_32_BIT:
+            rules = "".join(line for line in rules.splitlines(True) if "arch=b32" not in line)
+        return [("built-in rules", rules)]
     texts = [] if auditd.audit_rules is None else [("auditd.audit_rules", auditd.audit_rules)]
     files = expand("auditd.audit_rule_files", auditd.audit_rule_files or ())
     return texts + [(str(file), read_trusted(file)) for file in files]

@@ -22,6 +22,9 @@ DEFAULT_RULES = """\
 -a always,exit -F arch=b64 -S execve,execveat -k exec
 -a always,exit -F arch=b64 -S exit_group -k exit
 -a always,exit -F arch=b64 -S setsid -k setsid
+-a always,exit -F arch=b32 -S execve,execveat -k exec
+-a always,exit -F arch=b32 -S exit_group -k exit
+-a always,exit -F arch=b32 -S setsid -k setsid
 """
 
 
@@ -556,6 +559,24 @@ class EventSettings(Section, frozen=True, kw_only=True):
             live=True,
         ),
     ] = ("parent", "group_leader", "session_leader", "entry_leader")
+    processes: Annotated[
+        Literal["all", "audited"],
+        _option(
+            "Which processes are told. all: every exec, setsid and end that an exact source sees, "
+            "whether or not audit tells of it. audited: execs and setsids that a rule covers, and "
+            "the ends of their processes.",
+            live=True,
+        ),
+    ] = "all"
+    exec_failures: Annotated[
+        Literal["all", "no_enoent", "none"],
+        _option(
+            "Which failed execs are told. no_enoent: not those that found no file, of which every "
+            "search along PATH makes some. With the built-in rules the kernel makes no records of "
+            "what is left out. `sessiond replay` tells all.",
+            live=True,
+        ),
+    ] = "no_enoent"
     fork_events: Annotated[
         bool, _option("Write an event for each fork, also where no exec follows.", live=True)
     ] = False

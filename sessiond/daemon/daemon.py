@@ -18,7 +18,7 @@ import structlog
 from sessiond import errors
 from sessiond.audit.kernel.controller import AuditController, clear_away
 from sessiond.audit.rules import parser, ruleset
-from sessiond.audit.rules.plan import audits
+from sessiond.audit.rules.plan import always_audits, audits
 from sessiond.config.load import group_id, read_rules, user_id
 from sessiond.config.reference import diff, needs_restart
 from sessiond.config.schema import Config
@@ -196,7 +196,7 @@ class Daemon:
         """Return the configured rules. Raises ConfigError or RuleError, and then leaves none."""
         settings = self._config.auditd
         try:
-            wanted = parser.parse_all(read_rules(settings), keep_going=settings.ignore_errors)
+            wanted = parser.parse_all(read_rules(self._config), keep_going=settings.ignore_errors)
         except SessiondError:
             leave_nothing(self._config.runtime_directory, self._store)
             raise
@@ -277,7 +277,6 @@ class Daemon:
         return audit
 
     def _make_pipeline(self) -> Pipeline:
-        audited = self._audited()
         return factory.live_pipeline(
             self._config,
             self._names,
@@ -285,14 +284,17 @@ class Daemon:
             boot_time=self._boot_time,
             source=self._sources.source.name,
             exact=self._sources.source.exact,
-            audited=audited,
-            exec_by_source=self._audit.client.multicast and "execve" not in audited,
+            **self._audited(),
         )
 
-    def _audited(self) -> frozenset[str]:
-        """Return the system calls that the kernel's rules can bring events of."""
+    def _audited(self) -> dict[str, Any]:
+        """Return what the kernel's rules can bring, as the options of a pipeline."""
         loaded = self._audit.loaded
-        return frozenset(name for name in SYSCALLS if audits(loaded, name))
+        return {
+            "audited": frozenset(name for name in SYSCALLS if audits(loaded, name)),
+            "always_audited": frozenset(name for name in SYSCALLS if always_audits(loaded, name)),
+            "audit_is_silent": not loaded and not self._audit.client.multicast,
+        }
 
     async def _serve_status(self) -> StatusServer | None:
         settings = self._config.status_socket
@@ -379,9 +381,7 @@ class Daemon:
         status = ""
         try:
             config = self._load()
-            wanted = parser.parse_all(
-                read_rules(config.auditd), keep_going=config.auditd.ignore_errors
-            )
+            wanted = parser.parse_all(read_rules(config), keep_going=config.auditd.ignore_errors)
             self._apply(config, wanted)
         except SessiondError as error:
             log.error(  # noqa: TRY400 -- a bad file is no bug: no traceback
@@ -417,12 +417,10 @@ class Daemon:
 
     def _use(self, config: Config) -> None:
         """Let the pipeline go on with these settings, and with what the rules of now can bring."""
-        audited = self._audited()
         options = dataclasses.replace(
             self._pipeline.options,
-            audited=audited,
+            **self._audited(),
             event=config.event,
-            exec_by_source=self._audit.client.multicast and "execve" not in audited,
         )
         self._pipeline.use(options)
         if config.auditd.resolve_ids != self._config.auditd.resolve_ids:

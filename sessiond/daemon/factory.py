@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from sessiond.audit.rules import libaudit
@@ -69,19 +70,22 @@ def live_pipeline(
     source: str,
     exact: bool,
     audited: frozenset[str],
-    exec_by_source: bool = False,
+    always_audited: frozenset[str],
+    audit_is_silent: bool,
 ) -> Pipeline:
     """Make the daemon's pipeline.
 
     ``boot_time`` is in ns since the epoch; ``source`` and ``exact`` say where process events come
-    from; ``audited`` are the system calls that the loaded rules can bring events of;
-    ``exec_by_source`` writes execs without an audit event.
+    from; ``audited`` are the system calls that the loaded rules can bring events of,
+    ``always_audited`` those that they bring for every process; ``audit_is_silent`` says that no
+    audit event can come.
     """
     options = PipelineOptions(
         source=source,
         exact=exact,
         audited=audited,
-        exec_by_source=exec_by_source,
+        always_audited=always_audited,
+        audit_is_silent=audit_is_silent,
         event=config.event,
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
         max_in_flight=config.auditd.reassembler.max_in_flight,
@@ -98,11 +102,14 @@ def live_pipeline(
 
 
 def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
-    """Make the pipeline of ``replay``: nothing of this host is in what it writes."""
+    """Make the pipeline of ``replay``: nothing of this host is in what it writes.
+
+    It tells every failed exec: a log is read because something went wrong.
+    """
     options = PipelineOptions(
         source="auditd",
         exact=False,
-        event=config.event,
+        event=msgspec.structs.replace(config.event, exec_failures="all"),
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
         max_memory=config.session_metadata.max_memory,
         replay=True,

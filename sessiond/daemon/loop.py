@@ -84,7 +84,8 @@ class ReadLoop:
             batch = client.receive()
             records += batch
             if len(batch) < BATCH:
-                drained = True
+                # An empty socket with a backlog behind it is about to be filled again.
+                drained = not (pipeline.awaits_audit(now()) and client.status().backlog)
                 break
             size += sum([len(text) for _, text in batch])
             if size > MAX_BYTES:

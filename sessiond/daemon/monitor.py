@@ -18,7 +18,8 @@ from sessiond.daemon.health import Health, log
 from sessiond.daemon.own_process import OwnProcess
 from sessiond.daemon.self_test import SelfTest
 from sessiond.errors import AuditUnavailableError
-from sessiond.pipeline.pipeline import ConfigChange, Pipeline
+from sessiond.pipeline.config_changes import ConfigChange
+from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system import log as logs
 from sessiond.units import SECOND, BootTime, Monotonic
 

@@ -22,7 +22,7 @@ from sessiond.ecs.process import RELATIVE_ARGS, ProcessEncoder, is_brief_cut
 from sessiond.pipeline.losses import Loss
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
-from sessiond.process.table import ITSELF, Process, ProcessTable, Relative, State
+from sessiond.process.table import ITSELF, Process, ProcessView, Relative, State
 from sessiond.text import display
 from sessiond.units import UNSET_ID
 
@@ -76,7 +76,6 @@ class EventWriter:
         self,
         options: LineOptions,
         encoders: Encoders,
-        table: ProcessTable,
         context: Callable[[bytes], Mapping[str, Any]],
     ) -> None:
         """Start with no line."""
@@ -85,7 +84,6 @@ class EventWriter:
         self.warnings = 0
         self.shortened = 0
         self.canary: Probe | None = None
-        self._table = table
         self._context = context
         self._lines: list[bytes] = []
         self._own_events = 0
@@ -144,16 +142,16 @@ class EventWriter:
     def execution(
         self,
         event: AuditEvent,
-        process: Process,
-        state: State,
+        view: ProcessView,
         argv: Arguments,
         *,
         note: str = "",
     ) -> None:
-        """Write an audited exec that led to ``state``.
+        """Write an audited exec, which led to the state of ``view``.
 
         ``argv`` is the audit record's own; ``note`` says what could not be known.
         """
+        state = view.state
         override: dict[str, Any] = {}
         args, whole = argv.values, argv.whole
         if args and state.program.argv != tuple(args):
@@ -162,55 +160,51 @@ class EventWriter:
             whole = whole and shown is args
             override = self._processes.arguments(shown, cut=not whole)
             override["args_count"] = argv.number
-        details = self._details(process, state, own_args_cut=bool(args) and not whole)
+        details = self._details(view, own_args_cut=bool(args) and not whole)
         if note:
             details["incomplete"] = [note]
         description = self._descriptions.recall(event)
-        self._write(
-            description, process, state, "exec", state.time, details, override=override, event=event
-        )
+        self._write(description, view, "exec", state.time, details, override=override, event=event)
 
-    def end(self, process: Process, event: AuditEvent | None) -> None:
+    def end(self, view: ProcessView, event: AuditEvent | None) -> None:
         """Write the end of a process, with the exit_group that announced it, if any did."""
-        assert process.end is not None  # noqa: S101 -- only ended processes come here
+        process, state = view.process, view.state
         time = process.end
-        state = process.at(time)
+        assert time is not None  # noqa: S101 -- only ended processes come here
         if event is not None:
             description = self._descriptions.recall(event)
         else:
             self.unaudited += 1
             description = self._unaudited("end", state)
-        details = self._details(process, state)
+        details = self._details(view)
         if process.status is None:
             details.setdefault("incomplete", []).append(
                 "process.exit_code: the end was not seen, only that the process is gone"
             )
         elif process.status & 0x7F:
             details["signal"] = _signal(process.status)
-        self._write(description, process, state, "end", time, details, event=event)
+        self._write(description, view, "end", time, details, event=event)
 
-    def audited(
-        self, event: AuditEvent, process: Process, state: State, action: str | None, time: int
-    ) -> None:
+    def audited(self, event: AuditEvent, view: ProcessView, action: str | None, time: int) -> None:
         """Write any other audit event of a process that is known."""
         description = self._descriptions.describe(event, enriched=True)
-        details = self._details(process, state)
-        self._write(description, process, state, action, time, details, event=event)
+        self._write(description, view, action, time, self._details(view), event=event)
 
-    def traced(self, action: str, process: Process, state: State, time: int) -> None:
+    def traced(self, action: str, view: ProcessView, time: int) -> None:
         """Write an event that only the process source told of."""
         self.unaudited += 1
-        details = self._details(process, state)
-        self._write(self._unaudited(action, state), process, state, action, time, details)
+        description = self._unaudited(action, view.state)
+        self._write(description, view, action, time, self._details(view))
 
-    def introduce(self, process: Process, state: State, time: int, *, repeated: bool) -> None:
+    def introduce(self, view: ProcessView, time: int, *, repeated: bool) -> None:
         """Write that a process was running at ``time``; ``repeated``: once more."""
+        state = view.state
         self.unaudited += 1
         description = self._unaudited("already_running", state)
-        details = self._details(process, state, own_args_cut=is_brief_cut(state.program) or None)
+        details = self._details(view, own_args_cut=is_brief_cut(state.program) or None)
         # Each repetition has an id of its own; the first has the same after a crash.
         number = time if repeated else None
-        self._write(description, process, state, "already_running", time, details, number=number)
+        self._write(description, view, "already_running", time, details, number=number)
 
     def unenriched(self, event: AuditEvent, time: int, note: str = "") -> None:
         """Write an audit event of which nobody knows the process; ``note`` says why."""
@@ -300,24 +294,21 @@ class EventWriter:
             document["auditd"] = {"session": str(facts.audit_session)}
         return self._descriptions.encode(document, [], enriched=True)
 
-    def _details(
-        self, process: Process, state: State, *, own_args_cut: bool | None = None
-    ) -> dict[str, Any]:
+    def _details(self, view: ProcessView, *, own_args_cut: bool | None = None) -> dict[str, Any]:
         """What ``sessiond.*`` tells of a process in an event.
 
         ``own_args_cut`` says whether the process's own argv is cut, where the event knows better.
         """
+        process, state = view.process, view.state
         details: dict[str, Any] = {}
         if self.is_canary(process.pid):
             details["canary"] = True
         facts = state.facts
         creator = process.creator
         if creator is not None and facts.ppid != creator.pid and facts.ppid:
-            parent = self._table.parent_now(state)
-            now = {"pid": facts.ppid}
-            details["reparented_to"] = now
-            if parent is not None:
-                details["reparented_to"] = now | {"entity_id": parent.entity_id}
+            details["reparented_to"] = {"pid": facts.ppid}
+            if view.parent_now is not None:
+                details["reparented_to"]["entity_id"] = view.parent_now.entity_id
         if (
             creator is None
             or state.program.args is None
@@ -328,7 +319,7 @@ class EventWriter:
             incomplete = self._incomplete(process, state)
             if incomplete:
                 details["incomplete"] = incomplete
-        self._add_doubts(process, state, details)
+        self._add_doubts(view, details)
         cut = _cut_arguments(state, creator)
         if state.program.args_cut if own_args_cut is None else own_args_cut:
             cut.insert(0, "process.args")
@@ -347,15 +338,14 @@ class EventWriter:
             }
         return details
 
-    def _add_doubts(self, process: Process, state: State, details: dict[str, Any]) -> None:
+    def _add_doubts(self, view: ProcessView, details: dict[str, Any]) -> None:
         """Say what of an entry or a path rests on what a user could have made."""
+        process, state = view.process, view.state
         entry = process if state.entry_leader is ITSELF else state.entry_leader
         if isinstance(entry, Process) and entry.entry_note is not None:
             details.setdefault("incomplete", []).append(entry.entry_note)
-        mounts = state.program.mount_namespace
-        if mounts is not None and mounts != self._table.host_mount_namespace:
-            # The path of its executable means something else in the host's namespace.
-            details["mount_namespace"] = mounts
+        if view.foreign_mounts is not None:
+            details["mount_namespace"] = view.foreign_mounts
 
     def _incomplete(self, process: Process, state: State) -> list[str]:
         notes = []
@@ -375,8 +365,7 @@ class EventWriter:
     def _write(
         self,
         description: EncodedAuditEvent,
-        process: Process,
-        state: State,
+        view: ProcessView,
         action: str | None,
         time: int,
         details: dict[str, Any],
@@ -389,6 +378,7 @@ class EventWriter:
 
         ``number`` tells events of one kind apart that a process has more than one of.
         """
+        process, state, cgroup = view.process, view.state, view.cgroup
         process.introduced = process.introduced or action in _INTRODUCTIONS
         time = max(time, process.latest)
         process.latest = time
@@ -396,7 +386,6 @@ class EventWriter:
             details.setdefault("incomplete", []).append(_UNFINISHED)
         self._warn(description, details)
         more: dict[str, Any] = {}
-        cgroup = self._table.cgroup_of(process, state)
         if cgroup is not None:
             more.update(self._context(cgroup))
             if self._event.include_cgroup:

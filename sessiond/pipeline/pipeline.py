@@ -5,9 +5,10 @@
     pipeline.unknown_pids()                        who should be looked up, where no tracer tells
     pipeline.poll(now)                             the lines that are ready
 
-A source that is exact (eBPF, the connector) sees every fork, exec and exit, so an audit event is
-joined with the process event it belongs to: an exec by the stamp that both bear, an end with the
-exit_group that announced it. What the one has and the other hasn't yet is held for a short while.
+A source that is exact (eBPF, the connector) sees every fork, exec and exit, so each exec, setsid
+and end that it tells is written once, whatever audit says. An audit event is joined with the
+process event that it belongs to: an exec by the stamp that both bear, an end with the exit_group
+that announced it. What one side has told and the other has not is held for a while (joins.py).
 Without such a source the audit events themselves move the table, helped by look-ups in procfs.
 
 Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is converted with
@@ -19,22 +20,24 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sessiond.audit.reassembler import AuditEvent, Reassembler
-from sessiond.audit.record import (
-    CONFIG_CHANGE,
-    NO_CALL,
-    Arguments,
-    arguments,
-    decode,
-    fields,
-    number,
-)
+from sessiond.audit.record import NO_CALL, Arguments, arguments, fields, number
 from sessiond.config.schema import EventSettings
 from sessiond.pipeline import snapshot
+from sessiond.pipeline.config_changes import ConfigChange, config_change, is_config_change
 from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
 from sessiond.pipeline.inventory import Introduction, Inventory
+from sessiond.pipeline.joins import (
+    HOLD,
+    HOLD_BEHIND,
+    EndJoin,
+    ExecJoin,
+    Hearing,
+    SessionJoin,
+    Waiting,
+)
 from sessiond.pipeline.losses import Losses, account
 from sessiond.process.entry import login_server
 from sessiond.process.events import (
@@ -51,15 +54,10 @@ from sessiond.process.events import (
 )
 from sessiond.process.from_audit import execution, kept_args
 from sessiond.process.memory import MemoryLimit
-from sessiond.process.table import Process, ProcessTable, State
-from sessiond.text import display
-from sessiond.units import MILLISECOND, SECOND, TICK, UNSET_ID, AuditStamp
+from sessiond.process.table import Process, ProcessTable, ProcessView, State
+from sessiond.units import MILLISECOND, SECOND, TICK, AuditStamp
 
-# How long one side of a joint event waits for the other. Both leave the kernel within microseconds
-# of each other; what takes time is how we read them.
-HOLD: Final = 250 * MILLISECOND
-# An exit_group can precede the end of its last thread by as long as that takes to unwind.
-HOLD_EXIT_GROUP: Final = 5 * SECOND
+EXEC_CALLS: Final = ("execve", "execveat")
 
 
 @dataclass
@@ -67,13 +65,22 @@ class Counters:
     """What went through; see ``Pipeline.account`` for the identity they obey.
 
     ``merged`` are the audit events without a line of their own: what they tell was written before.
+    ``filtered`` are those that a setting leaves out. ``unaudited_execs`` are the execs that the
+    source told and audit did not, by reason:
+
+    - uncovered: no loaded rule covers execve and execveat.
+    - conditional: every rule that covers them has conditions.
+    - missing: a rule should have brought the event.
     """
 
     audit_events: int = 0
     process_events: Counter[str] = field(default_factory=Counter)
     merged: int = 0
+    filtered: int = 0
     joined_ends: int = 0
     unjoined_execs: int = 0
+    unaudited_execs: Counter[str] = field(default_factory=Counter)
+    late_execs: int = 0
     unenriched: int = 0
 
 
@@ -82,41 +89,22 @@ class PipelineOptions:
     """What the configuration and the host decide about the pipeline.
 
     ``source`` is the name of the process source, ``exact`` whether it sees every fork, exec and
-    exit. ``audited`` are the syscalls that the loaded rules can bring events of: an end waits for
-    its exit_group only where one can come. ``exec_by_source`` writes the execs that the source
-    tells of, for where nobody audits them. ``event`` are the settings of the same name,
-    ``max_memory`` (bytes) limits the process table.
+    exit. ``audited`` are the syscalls that the loaded rules can bring events of, ``always_audited``
+    those that they bring for every process: nothing waits for an event that can't come.
+    ``audit_is_silent`` says that no audit event can come at all. ``event`` are the settings of the
+    same name, ``max_memory`` (bytes) limits the process table.
     """
 
     source: str
     exact: bool
     audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
-    exec_by_source: bool = False
+    always_audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
+    audit_is_silent: bool = False
     event: EventSettings
     assembler_timeout: int = 2 * SECOND
     max_in_flight: int = 8192
     max_memory: int = 64 << 20
     replay: bool = False
-
-
-class _Waiting:
-    """An audit event that waits for its process event until ``due``."""
-
-    __slots__ = ("due", "event")
-
-    def __init__(self, due: int, event: AuditEvent) -> None:
-        self.due = due
-        self.event = event
-
-
-class ConfigChange(NamedTuple):
-    """Somebody changed the audit configuration, as its CONFIG_CHANGE record tells."""
-
-    text: str  # op=, and what it was done to
-    auid: int | None
-    user: str | None
-    pid: int | None  # of who did it, where there is a SYSCALL record
-    comm: str | None
 
 
 SyscallName = Callable[[bytes, bytes], str]
@@ -141,7 +129,7 @@ class Pipeline:
         self.options = options
         self.table = table
         self.counters = Counters()
-        self.lines = EventWriter(_line_options(options), encoders, table, context)
+        self.lines = EventWriter(_line_options(options), encoders, context)
         self.losses = Losses()
         self.memory = MemoryLimit(table, options.max_memory)
         # The last changes of the audit configuration, whoever made them; the daemon takes them.
@@ -154,16 +142,15 @@ class Pipeline:
         )
         self._names: dict[tuple[bytes, bytes], str] = {}
         self._ready: list[AuditEvent] = []
-        self._execs: deque[_Waiting] = deque()
-        self._exit_groups: dict[Process, _Waiting] = {}
-        self._ends: dict[Process, int] = {}
-        self._sessions: dict[Process, int] = {}
+        self._execs = ExecJoin()
+        self._ends = EndJoin()
+        self._sessions = SessionJoin()
+        self._hearing = Hearing()
         self._wanted: set[int] = set()
         self._connecting: set[int] = set()
         self._inventory = Inventory()
         self._snapshot: int | None = None  # when the first one was taken
         self._wall_offset = 0
-        self._drained = 0
         self._fed: int | None = None  # when both inputs were read last
 
     def use(self, options: PipelineOptions) -> None:
@@ -203,7 +190,7 @@ class Pipeline:
             self._wall_offset = wall_offset
         self._fed = now
         if drained:
-            self._drained = now
+            self._hearing.drained = now
         self._take(self._assembler.feed(batch, now))
 
     def feed_process(self, events: Sequence[ProcessEvent]) -> None:
@@ -227,14 +214,7 @@ class Pipeline:
                 self._forked(event, doubtful=execs_lost)
             elif isinstance(event, Executed):
                 process = table.executed(event)
-                by_kernel = _executed_by_kernel(process)
-                if by_kernel:
-                    process.state.claimed = True
-                if self.options.exec_by_source or by_kernel:
-                    self._introduce(process, process.state, event.time)
-                    self.lines.traced("exec", process, process.state, event.time)
-                if self._execs:
-                    self._retry_execs()
+                self._executed(process, process.state)
             elif isinstance(event, Changed):
                 process = table.changed(event)
                 if event.what == "session":
@@ -256,6 +236,11 @@ class Pipeline:
             processes = [each for each in processes if each.start < self._snapshot]
         if self.options.event.inventory:
             self._inventory.add(processes)
+
+    def _view(self, process: Process, state: State, time: int) -> ProcessView:
+        """Return what a line about the process at ``time`` needs; its introductions come first."""
+        self._introduce(process, state, time)
+        return self.table.view(process, state)
 
     def _introduce(self, process: Process, state: State, time: int) -> None:
         """Write the introductions that a line about a process at ``time`` must come after.
@@ -280,7 +265,8 @@ class Pipeline:
 
     def _tell(self, introductions: Iterable[Introduction]) -> None:
         for process, time, repeated in introductions:
-            self.lines.introduce(process, process.at(time), time, repeated=repeated)
+            view = self.table.view(process, process.at(time))
+            self.lines.introduce(view, time, repeated=repeated)
 
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
@@ -289,8 +275,8 @@ class Pipeline:
         if doubtful:
             self.table.doubt(process, event.time + 1)
         if self.options.event.fork_events and not event.facts.kernel_thread:
-            self._introduce(process, process.states[0], event.time)
-            self.lines.traced("fork", process, process.states[0], event.time)
+            view = self._view(process, process.states[0], event.time)
+            self.lines.traced("fork", view, event.time)
 
     def _await_connection(self, facts: Facts, comm: bytes, *others: int) -> None:
         """Have the client of a login server looked up, which is root's whatever its name is."""
@@ -343,23 +329,25 @@ class Pipeline:
 
         ``now`` is in ns since boot. To be called when the lines of ``poll`` are written.
         """
-        needed = (*self._exit_groups, *self._ends, *self._sessions)
+        ends, exit_groups = self._ends.snapshot()
+        sessions = self._sessions.snapshot()
+        needed = (*exit_groups, *ends, *sessions, *self._execs.processes)
         table, numbers = snapshot.save_table(self.table, now, needed)
         event = snapshot.save_event
         state = snapshot.SavedPipeline(
             time=now,
-            drained=self._drained,
+            drained=self._hearing.drained,
             sequence=self.lines.sequence,
             table=table,
             open=[event(each) for each in self._assembler.open_events()],
             ready=[event(each) for each in self._ready],
-            execs=[(each.due, event(each.event)) for each in self._execs],
+            execs=[(each.due, event(each.event)) for each in self._execs.snapshot()],
             exit_groups=[
                 (numbers[process], each.due, event(each.event))
-                for process, each in self._exit_groups.items()
+                for process, each in exit_groups.items()
             ],
-            ends=[(numbers[process], due) for process, due in self._ends.items()],
-            sessions=[(numbers[process], time) for process, time in self._sessions.items()],
+            ends=[(numbers[process], time) for process, time in ends.items()],
+            sessions=[(numbers[process], time) for process, time in sessions.items()],
             losses=self.losses.untold(),
         )
         return snapshot.encode(state)
@@ -373,17 +361,23 @@ class Pipeline:
         event, at = snapshot.restore_event, snapshot.at
         processes = snapshot.restored_processes(self.table, state.table)
         exit_groups = {
-            at(processes, number): _Waiting(due, event(each))
+            at(processes, number): Waiting(due, event(each))
             for number, due, each in state.exit_groups
         }
-        ends = {at(processes, number): due for number, due in state.ends}
+        ends = {at(processes, number): time for number, time in state.ends}
         sessions = {at(processes, number): time for number, time in state.sessions}
         snapshot.fill(self.table, processes, state.table)
-        self._exit_groups, self._ends, self._sessions = exit_groups, ends, sessions
-        self._execs.extend(_Waiting(due, event(each)) for due, each in state.execs)
+        self._ends.restore(ends, exit_groups)
+        self._sessions.restore(sessions)
+        for due, each in state.execs:
+            self._execs.hold_event(event(each), due)
+        for process in processes:
+            for one in process.states:
+                if one.executed and not one.told and one.time + HOLD_BEHIND > state.time:
+                    self._execs.hold(process, one)
         self._ready = [event(each) for each in state.ready]
         self._assembler.reopen(event(each) for each in state.open)
-        self._fed = self._drained = state.drained
+        self._fed = self._hearing.drained = state.drained
         self.lines.sequence = state.sequence
         self.counters.audit_events += self.in_flight - self._assembler.in_flight
         for loss in state.losses:
@@ -423,9 +417,9 @@ class Pipeline:
         presumed, self.table.presumed = self.table.presumed, []
         for process in presumed:
             self._presumed(process)
-        if self._execs or self._ends or self._exit_groups or self._sessions:
-            self._overdue(now)
-        read_until = min(now, self._drained) if self._drained else now
+        self._expire(now)
+        drained = self._hearing.drained
+        read_until = min(now, drained) if drained else now
         self.table.forget(read_until)
         self.memory.check(read_until)
         for loss in self.losses.due(now):
@@ -438,38 +432,36 @@ class Pipeline:
         """Handle everything that is in flight: nothing more will come."""
         self._take(self._assembler.flush())
         lines = self.poll(now)
-        while self._execs:
-            self._unjoined_exec(self._execs.popleft().event)
-        for process, waiting in list(self._exit_groups.items()):
-            self._end_by_audit(process, waiting.event)
-        self._exit_groups.clear()
-        for process in list(self._ends):
+        events, execs = self._execs.flush()
+        for event in events:
+            self._unjoined_exec(event)
+        for process, state in execs:
+            self._unaudited_exec(process, state)
+        for process, time in self._sessions.flush():
+            self._traced_session(process, time)
+        exit_groups, ends = self._ends.flush()
+        for process, event in exit_groups:
+            self._end_by_audit(process, event)
+        for process in ends:
             self._end(process, None)
-        self._ends.clear()
-        for process, time in list(self._sessions.items()):
-            self._introduce(process, process.at(time), time)
-            self.lines.traced("setsid", process, process.at(time), time)
-        self._sessions.clear()
         for loss in self.losses.flush():
             self.lines.loss(loss, now)
         return lines + self.poll(now)
 
     def deadline(self) -> int | None:
         """When ``poll`` should be called even if nothing comes in; None: not at all."""
-        due = [self._assembler.deadline()]
-        due.append(self._execs[0].due if self._execs else None)
-        due.append(next((w.due for w in self._exit_groups.values()), None))
-        due.append(next(iter(self._ends.values()), None))
-        due.append(next((t + HOLD for t in self._sessions.values()), None))
-        due.append(self._inventory.deadline)
-        return min((d for d in due if d is not None), default=None)
+        parts = (self._assembler, self._execs, self._ends, self._sessions)
+        due = (*(part.deadline() for part in parts), self._inventory.deadline)
+        return min((time for time in due if time is not None), default=None)
+
+    def awaits_audit(self, now: int) -> bool:
+        """Whether an exec has waited for audit for longer than usual: the socket may be behind."""
+        return self._execs.is_overdue(now)
 
     @property
     def in_flight(self) -> int:
         """How many audit events have been read and not yet written."""
-        return (
-            self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._exit_groups)
-        )
+        return self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._ends)
 
     @property
     def records(self) -> int:
@@ -494,13 +486,14 @@ class Pipeline:
     def account(self) -> dict[str, Any]:
         """Where the audit events are that have been received; it is balanced at every moment.
 
-        An event is received with its first record. None is filtered or dropped here: each is
-        written as a line, or merged into one that was written before, or in flight.
+        An event is received with its first record. Each is written as a line, merged into one that
+        was written before, left out because a setting asks for that, or in flight.
         """
         return account(
             self.counters.audit_events + self._assembler.in_flight,
             written=self.lines.counts.total() - self.lines.unaudited,
             merged=self.counters.merged,
+            filtered=self.counters.filtered,
             in_flight=self.in_flight,
         )
 
@@ -515,6 +508,8 @@ class Pipeline:
             "audit_events_in_flight": self.in_flight,
             "ends_joined": counters.joined_ends,
             "execs_unjoined": counters.unjoined_execs,
+            "execs_unaudited": dict(counters.unaudited_execs),
+            "execs_late": counters.late_execs,
             "unenriched": counters.unenriched,
             "warnings": self.lines.warnings,
             "lines_shortened": self.lines.shortened,
@@ -536,6 +531,7 @@ class Pipeline:
             return
         self.counters.audit_events += len(events)
         self._ready += events
+        self._hearing.latest = max(self._hearing.latest, *(self._boot(e.time) for e in events))
         if not self.options.exact and not self.options.replay:
             for event in events:
                 pid = number(event.call.pid)
@@ -552,8 +548,13 @@ class Pipeline:
     def _audit_event(self, event: AuditEvent, now: int) -> None:
         call = event.call
         name = self._name(call.arch, call.syscall) if call is not NO_CALL else ""
-        if name in ("execve", "execveat") and call.success == b"yes":
-            self._exec(event, now)
+        if name in EXEC_CALLS:
+            if call.success == b"yes":
+                self._exec(event, now + HOLD)
+            elif self._is_wanted_failure(event):
+                self._other(event)
+            else:
+                self.counters.filtered += 1
         elif name == "exit_group":
             self._exit_group(event, now)
         elif name == "setsid" and call.success == b"yes":
@@ -561,48 +562,65 @@ class Pipeline:
         else:
             self._other(event)
 
+    def _is_wanted_failure(self, event: AuditEvent) -> bool:
+        wanted = self.options.event.exec_failures
+        return wanted == "all" or (wanted == "no_enoent" and event.call.exit != _ENOENT)
+
     def _boot(self, stamp: AuditStamp) -> int:
         """Convert an audit stamp to ns since boot."""
         return stamp * MILLISECOND - self._wall_offset
 
-    def _exec(self, event: AuditEvent, now: int) -> None:
+    # Execs
+
+    def _executed(self, process: Process, state: State) -> None:
+        """Take an exec that the source told: audit's event may have come, or be yet to come."""
+        if _executed_by_kernel(process):
+            state.claimed = True
+            self._traced_exec(process, state)
+        for waiting in self._execs.take_events():
+            self._exec(waiting.event, waiting.due)
+        if state.claimed:
+            return
+        if self.options.audited.isdisjoint(EXEC_CALLS):
+            self._unaudited_exec(process, state)
+        else:
+            self._execs.hold(process, state)
+
+    def _exec(self, event: AuditEvent, due: int) -> None:
+        """Take an exec that audit told; the source gets until ``due`` to tell it."""
         pid = number(event.call.pid)
         if not self.options.exact:
             process, state = self._audited_exec(event, pid)
             self._exec_line(event, process, state)
             return
-        found = self._executed(pid, event)
-        if found is not None:
-            self._exec_line(event, *found)
-        else:
-            self._execs.append(_Waiting(now + HOLD, event))
-
-    def _executed(self, pid: int, event: AuditEvent) -> tuple[Process, State] | None:
-        """The state that an audited exec led to, which no audit event has claimed yet."""
-        found: tuple[Process, State] | None = None
         begin = self._boot(event.time) - TICK
-        for process in self.table.holders(pid):
-            # The oldest that fits: audit events come in the order of the execs.
-            for state in reversed(process.states):
-                if not state.executed or state.claimed:
-                    continue
-                if state.audit_time is None:
-                    if state.time >= begin:
-                        found = process, state
-                elif state.audit_time == event.time:
-                    found = process, state
-        if found is not None:
-            found[1].claimed = True
-        return found
+        found = self._execs.match(event, self.table.holders(pid), begin)
+        if found is None:
+            self._execs.hold_event(event, due)
+        elif found[1].told:
+            # The line was written without audit: the event says nothing that the line didn't.
+            self.counters.late_execs += 1
+            self.counters.merged += 1
+        else:
+            self._exec_line(event, *found)
 
-    def _retry_execs(self) -> None:
-        waiting, self._execs = self._execs, deque()
-        for item in waiting:
-            found = self._executed(number(item.event.call.pid), item.event)
-            if found is None:
-                self._execs.append(item)
-            else:
-                self._exec_line(item.event, *found)
+    def _unaudited_exec(self, process: Process, state: State) -> None:
+        """Write an exec that audit has not told, and count why."""
+        self.counters.unaudited_execs[self._why_unaudited()] += 1
+        if self.options.event.processes == "all":
+            self._traced_exec(process, state)
+
+    def _why_unaudited(self) -> str:
+        if self.options.audited.isdisjoint(EXEC_CALLS):
+            return "uncovered"
+        return "missing" if "execve" in self.options.always_audited else "conditional"
+
+    def _traced_exec(self, process: Process, state: State) -> None:
+        canary = self.lines.canary
+        if canary is not None and process.pid == canary.pid:
+            canary.traced = True
+        state.told = True
+        self.lines.traced("exec", self._view(process, state, state.time), state.time)
 
     def _unjoined_exec(self, event: AuditEvent) -> None:
         """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
@@ -631,12 +649,14 @@ class Pipeline:
     def _exec_line(self, event: AuditEvent, process: Process, state: State, note: str = "") -> None:
         if state.program.executable is None:
             self._learn_program(process, state, event)
+        for earlier in self._execs.of(process, state.time):
+            self._unaudited_exec(process, earlier)
         canary = self.lines.canary
         if canary is not None and process.pid == canary.pid and not note:
             canary.audited = canary.traced = True
+        state.told = True
         argv = arguments(event.records, self.options.event.max_args_bytes)
-        self._introduce(process, state, state.time)
-        self.lines.execution(event, process, state, argv, note=note)
+        self.lines.execution(event, self._view(process, state, state.time), argv, note=note)
         if argv.values and state.program.args_cut:
             self._refine(state, argv)
 
@@ -666,7 +686,7 @@ class Pipeline:
     def _exit_group(self, event: AuditEvent, now: int) -> None:
         pid = number(event.call.pid)
         time = self._boot(event.time)
-        process = self._ending(pid, time)
+        process = self._ends.caller(self.table.holders(pid), time)
         if process is None:
             process = self.table.get(pid)
             if self.options.exact and (process is None or _presumed_ended(process)):
@@ -678,14 +698,13 @@ class Pipeline:
             self._other(event, "process: the log does not tell of it before its end")
         elif process is None:
             self._other(event, "process: it ended before it could be looked up")
-        elif process in self._ends:
-            del self._ends[process]
+        elif self._ends.match(process):
             self._end(process, event)
-        elif process in self._exit_groups:
+        elif self._ends.is_announced(process):
             # Two of its threads called exit_group at once: the first decides.
             self.counters.merged += 1
         elif self.options.exact and process.end is None:
-            self._exit_groups[process] = _Waiting(now + HOLD_EXIT_GROUP, event)
+            self._ends.hold_event(process, event, now)
         elif process.end is None or not self.options.exact:
             self._end_by_audit(process, event)
         else:
@@ -693,23 +712,6 @@ class Pipeline:
             # joined all the same; it says nothing that the end didn't.
             self.counters.joined_ends += 1
             self.counters.merged += 1
-
-    def _ending(self, pid: int, time: int) -> Process | None:
-        """Who called exit_group then: of several who had the pid, the first without a match."""
-        found = None
-        for process in self.table.holders(pid):
-            if process.start > time + TICK or (process.end is not None and process.end < time):
-                continue
-            if process in self._exit_groups:
-                continue
-            if found is None or process.end is None or self._awaits_exit_group(process):
-                found = process
-        return found
-
-    def _awaits_exit_group(self, process: Process) -> bool:
-        """Tell whether an ended process called exit_group, and the audit event is yet to come."""
-        killed = (process.status or 0) & 0x7F
-        return process in self._ends and process.group_exit is not False and not killed
 
     def _end_by_audit(self, process: Process, event: AuditEvent) -> None:
         """End a process by its exit_group, where no tracer told or will tell of its end."""
@@ -720,130 +722,104 @@ class Pipeline:
 
     def _presumed(self, process: Process) -> None:
         """Write the end of a process of which only its absence tells, or its exit_group."""
-        waiting = self._exit_groups.pop(process, None)
-        if waiting is not None:
-            process.status = _exit_code(waiting.event) << 8
-        self._end(process, None if waiting is None else waiting.event)
+        event = self._ends.match_event(process)
+        if event is not None:
+            process.status = _exit_code(event) << 8
+        self._end(process, event)
 
     def _exited(self, process: Process, event: Exited) -> None:
         if event.facts.kernel_thread:
             # Nobody's doing, and partly ours: the kernel answers an audit request by a thread.
             return
-        waiting = self._exit_groups.pop(process, None)
-        if waiting is not None:
-            self._end(process, waiting.event)
-            return
-        # Whatever audit has to tell of the process is told before its end, however it ended.
-        self._ends[process] = event.time + HOLD
+        exit_group = self._ends.match_event(process)
+        if exit_group is not None or self.options.audit_is_silent:
+            self._end(process, exit_group)
+        else:
+            self._ends.hold(process, event.time)
 
     def _end(self, process: Process, event: AuditEvent | None) -> None:
+        for state in self._execs.of(process):
+            self._unaudited_exec(process, state)
         if event is not None:
             self.counters.joined_ends += 1
-        if process.end is not None:
-            self._introduce(process, process.at(process.end), process.end)
-        self.lines.end(process, event)
-        for each in process.states:
-            each.stale()
+        if event is not None or self.options.event.processes == "all" or _is_told(process):
+            assert process.end is not None  # noqa: S101 -- only ended processes come here
+            view = self._view(process, process.at(process.end), process.end)
+            self.lines.end(view, event)
+        for state in process.states:
+            state.stale()
 
     # Sessions
 
     def _setsid(self, event: AuditEvent) -> None:
         pid = number(event.call.pid)
         time = self._boot(event.time)
-        process = self._new_leader(pid, time) or self.table.holder(pid, time, TICK)
+        process = self._sessions.caller(self.table.holders(pid), time) or self.table.holder(
+            pid, time, TICK
+        )
         if process is None:
             self._other(event, "process: not known")
             return
-        self._sessions.pop(process, None)
+        self._sessions.match(process)
+        if process.session_told:
+            # A process becomes session leader once: the line was written without audit.
+            self.counters.merged += 1
+            return
         state = next((s for s in process.states if s.time >= time - TICK and s.leads_session), None)
         if state is None:
             # No tracer tells of sessions here, so the audit event does.
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
-        self._introduce(process, state, time)
-        self.lines.audited(event, process, state, "setsid", max(state.time, time))
-
-    def _new_leader(self, pid: int, time: int) -> Process | None:
-        """Who called setsid then: of several who had the pid, the first without a match."""
-        found = None
-        for process in self.table.holders(pid):
-            # An event's stamp can be a tick too early, and the clocks differ by up to a ms.
-            if (
-                process.start <= time + TICK
-                and self._sessions.get(process, 0) >= time - MILLISECOND
-            ):
-                found = process
-        return found
+        process.session_told = True
+        view = self._view(process, state, time)
+        self.lines.audited(event, view, "setsid", max(state.time, time))
 
     def _session(self, process: Process, time: int) -> None:
-        if any(state.leads_session for state in process.states[:-1]):
-            # The audit event came first and has been written: setsid succeeds once.
+        """Take a session that the source saw begin."""
+        if process.session_told or any(state.leads_session for state in process.states[:-1]):
+            # The audit event came first and has been written.
             return
         if "setsid" in self.options.audited:
-            self._sessions[process] = time
+            self._sessions.hold(process, time)
         else:
-            self._introduce(process, process.at(time), time)
-            self.lines.traced("setsid", process, process.at(time), time)
+            self._traced_session(process, time)
+
+    def _traced_session(self, process: Process, time: int) -> None:
+        if self.options.event.processes == "all":
+            process.session_told = True
+            self.lines.traced("setsid", self._view(process, process.at(time), time), time)
 
     # Everything else
 
     def _other(self, event: AuditEvent, note: str = "") -> None:
         """Write any other event, enriched by its pid where that is the kernel's own word."""
-        if event.records and event.records[0].type == CONFIG_CHANGE:
-            self._notice(event)
+        if is_config_change(event):
+            self.notices.append(config_change(event, self.lines.user_name))
         stamp = self._boot(event.time)
         pid = number(event.call.pid) or _pid_of(event)
         process = self.table.holder(pid, stamp, TICK) if pid else None
         if process is not None:
             time = max(stamp, process.latest)
-            self._introduce(process, process.at(time), time)
-            self.lines.audited(event, process, process.at(time), None, time)
+            view = self._view(process, process.at(time), time)
+            self.lines.audited(event, view, None, time)
             return
         self.counters.unenriched += 1
         self.lines.unenriched(event, stamp, note)
 
-    def _notice(self, event: AuditEvent) -> None:
-        """Keep for the daemon who changed the audit configuration, and what."""
-        told = fields(event.records[0].text)
-        call = event.syscall
-        auid = number(told["auid"]) if "auid" in told else None
-        if auid == UNSET_ID:
-            auid = None
-        pid = number(call["pid"]) if "pid" in call else None
-        comm = decode(call.get("comm", b""))
-        text = " ".join(
-            f"{name}={display(value)}"
-            for name, value in told.items()
-            if name not in ("auid", "ses", "subj", "res", "uid", "pid", "tty")
-        )
-        user = None if auid is None else self.lines.user_name(auid)
-        self.notices.append(
-            ConfigChange(text, auid, user, pid, None if comm is None else display(comm))
-        )
-
     # Deadlines
 
-    def _overdue(self, now: int) -> None:
-        while self._execs and self._execs[0].due <= now:
-            self._unjoined_exec(self._execs.popleft().event)
-        for process, time in list(self._sessions.items()):
-            if time + HOLD > now or self._drained < time:
-                break
-            del self._sessions[process]
-            self._introduce(process, process.at(time), time)
-            self.lines.traced("setsid", process, process.at(time), time)
-        # An end waits for its exit_group until the audit socket was seen empty after it.
-        while self._ends:
-            process, due = next(iter(self._ends.items()))
-            if due > now or self._drained < due - HOLD:
-                break
-            del self._ends[process]
+    def _expire(self, now: int) -> None:
+        """Write what has waited for its other side long enough, in the order of a life."""
+        for event in self._execs.expire_events(now):
+            self._unjoined_exec(event)
+        for process, state in self._execs.expire(now, self._hearing):
+            self._unaudited_exec(process, state)
+        for process, time in self._sessions.expire(now, self._hearing):
+            self._traced_session(process, time)
+        for process in self._ends.expire(now, self._hearing):
             self._end(process, None)
-        for process, waiting in list(self._exit_groups.items()):
-            if waiting.due > now:
-                break
-            del self._exit_groups[process]
-            self._end_by_audit(process, waiting.event)
+        for process, event in self._ends.expire_events(now):
+            self._end_by_audit(process, event)
 
     def _unknown_relatives(self) -> set[int]:
         """Relatives that ready events need and the table doesn't have."""
@@ -870,6 +846,7 @@ def _line_options(options: PipelineOptions) -> LineOptions:
 
 # The kinds of Lost that an exec can be among; the connector can't tell its events apart.
 _EXEC_LOSSES: Final = frozenset(("exec", "event", VANISHED))
+_ENOENT: Final = b"-2"
 _RING_FULL: Final = "the tracer's buffer was full"
 _TAKEN: Final = "they vanished from the tracer's buffer: another process takes them out"
 
@@ -892,6 +869,10 @@ def _executed_by_kernel(process: Process) -> bool:
     creator = process.creator
     by_kernel = isinstance(creator, Process) and creator.state.facts.kernel_thread
     return by_kernel and len(process.state.previous) == 1
+
+
+def _is_told(process: Process) -> bool:
+    return any(state.told for state in process.states)
 
 
 def _presumed_ended(process: Process) -> bool:

@@ -45,6 +45,7 @@ class SavedState(NamedTuple):
     doubtful: bool
     groups: tuple[int, ...] | None
     claimed: bool
+    told: bool
     observed: int | None
     audit_time: int | None
 
@@ -66,6 +67,7 @@ class SavedProcess(NamedTuple):
     entry_source: str | None
     entry_note: str | None
     introduced: bool
+    session_told: bool
     latest: int
     states: tuple[SavedState, ...]
 
@@ -186,6 +188,7 @@ def save_table(
             state.doubtful,
             state.groups,
             state.claimed,
+            state.told,
             state.observed,
             state.audit_time,
         )
@@ -206,6 +209,7 @@ def save_table(
             process.entry_source,
             process.entry_note,
             process.introduced,
+            process.session_told,
             process.latest,
             tuple(map(saved_state, process.states)),
         )
@@ -240,6 +244,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         made.doubtful = told.doubtful
         made.groups = told.groups
         made.claimed = told.claimed
+        made.told = told.told
         made.observed = told.observed
         made.audit_time = told.audit_time
         return made
@@ -259,6 +264,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.entry_source = told.entry_source
         process.entry_note = told.entry_note
         process.introduced = told.introduced
+        process.session_told = told.session_told
         process.latest = told.latest
         process.states += map(state, told.states)
     return processes

@@ -73,7 +73,8 @@ class State:
 
     ``cached`` is the encoder's: the state as JSON, which ``stale`` takes away. ``audit_time`` is
     the stamp that the audit event of this exec bears (ms since the epoch), where known; ``claimed``
-    says that the audit event has come. ``observed`` is when procfs told it, if procfs did.
+    says that the audit event has come, ``told`` that the exec was written. ``observed`` is when
+    procfs told it, if procfs did.
     ``doubtful`` says that an exec may have been lost, so the program isn't known. ``groups`` are
     the supplementary ones, None where nobody told.
     """
@@ -94,6 +95,7 @@ class State:
         "session_inferred",
         "session_leader",
         "time",
+        "told",
         "working_directory",
     )
 
@@ -121,6 +123,7 @@ class State:
         self.observed: int | None = None
         self.audit_time: int | None = None
         self.claimed = False
+        self.told = False
         self.cached: Sized | None = None
 
     def stale(self) -> None:
@@ -157,6 +160,7 @@ class Process:
         "latest",
         "pid",
         "predecessor",
+        "session_told",
         "start",
         "states",
         "status",
@@ -181,6 +185,7 @@ class Process:
         self.entry_source: str | None = None
         self.entry_note: str | None = None  # what of its entry nobody vouches for
         self.introduced = False  # a line of its own has told of it
+        self.session_told = False  # its setsid was written
         self.latest = start  # of the events written about it: none may be dated before
 
     def __repr__(self) -> str:
@@ -216,6 +221,21 @@ class Process:
 
 
 Relative = Process | Reference | Itself | None
+
+
+class ProcessView(NamedTuple):
+    """What a line is about: a process in one of its states, and what the table adds to that.
+
+    ``parent_now`` is its parent of that state, None where it is the creator or not known.
+    ``foreign_mounts`` is the mount namespace in which its executable's path was walked, None where
+    that is the host's own: the path means something else there.
+    """
+
+    process: Process
+    state: State
+    cgroup: bytes | None
+    parent_now: Process | None
+    foreign_mounts: int | None
 
 
 class ProcessTable:
@@ -574,6 +594,15 @@ class ProcessTable:
         if cgroup_id is not None and cgroup_id in self.cgroups:
             return self.cgroups[cgroup_id]
         return process.cgroup
+
+    def view(self, process: Process, state: State) -> ProcessView:
+        """Return all that a line about the process in this state needs."""
+        creator = process.creator
+        moved = creator is not None and state.facts.ppid not in (0, creator.pid)
+        parent_now = self.parent_now(state) if moved else None
+        mounts = state.program.mount_namespace
+        foreign = None if mounts is None or mounts == self.host_mount_namespace else mounts
+        return ProcessView(process, state, self.cgroup_of(process, state), parent_now, foreign)
 
     def parent_now(self, state: State) -> Process | None:
         """Who is the parent in that state, after any reparenting; None where not known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -18,7 +18,7 @@ from sessiond.config import load, reference
 from sessiond.config.load import loads
 from sessiond.config.quantities import Duration
 from sessiond.config.reference import options
-from sessiond.config.schema import DEFAULT_RULES, AuditdSettings, Config
+from sessiond.config.schema import DEFAULT_RULES, AuditdSettings, Config, EventSettings
 from sessiond.errors import ConfigError
 from sessiond.system import files
 
@@ -445,7 +445,7 @@ def test_the_rules_come_from_text_then_files_sorted(tmp_path: Path) -> None:
     for name in ("b.rules", "a.rules", "c.txt"):
         (tmp_path / name).write_text(f"# {name}\n")
     auditd = AuditdSettings(audit_rules="-D", audit_rule_files=(f"{tmp_path}/*.rules",))
-    assert load.read_rules(auditd) == [
+    assert load.read_rules(Config(auditd=auditd)) == [
         ("auditd.audit_rules", "-D"),
         (f"{tmp_path}/a.rules", "# a.rules\n"),
         (f"{tmp_path}/b.rules", "# b.rules\n"),
@@ -454,11 +454,29 @@ def test_the_rules_come_from_text_then_files_sorted(tmp_path: Path) -> None:
 
 def test_without_rules_the_built_in_ones_apply() -> None:
     """Not given: the built-in rules; an empty list, or multicast: none."""
-    assert load.read_rules(AuditdSettings()) == [("built-in rules", DEFAULT_RULES)]
-    assert load.read_rules(AuditdSettings(audit_rule_files=())) == []
-    assert load.read_rules(AuditdSettings(socket_type="multicast")) == []
+    every = Config(event=EventSettings(exec_failures="all"))
+    assert load.read_rules(every) == [("built-in rules", DEFAULT_RULES)]
+    assert load.read_rules(Config(auditd=AuditdSettings(audit_rule_files=()))) == []
+    assert load.read_rules(Config(auditd=AuditdSettings(socket_type="multicast"))) == []
     for syscall in ("execve,execveat", "exit_group", "setsid"):
         assert f"-S {syscall} " in DEFAULT_RULES
+
+
+@pytest.mark.parametrize(
+    ("wanted", "condition"), [("no_enoent", "exit=-ENOENT"), ("none", "success=0")]
+)
+def test_the_kernel_makes_no_records_of_failures_that_are_not_wanted(
+    wanted: Literal["no_enoent", "none"], condition: str
+) -> None:
+    """A never rule goes before the built-in ones; what the administrator gives stays as it is."""
+    event = EventSettings(exec_failures=wanted)
+    ((_, text),) = load.read_rules(Config(event=event))
+    first, second, *rest = text.splitlines()
+    assert first == f"-a never,exit -F arch=b64 -S execve,execveat -F {condition}"
+    assert second == f"-a never,exit -F arch=b32 -S execve,execveat -F {condition}"
+    assert rest == DEFAULT_RULES.splitlines()
+    own = AuditdSettings(audit_rules="-a always,exit -F arch=b64 -S execve")
+    assert len(load.read_rules(Config(event=event, auditd=own))) == 1
 
 
 def test_a_rule_file_that_is_missing_or_not_ours_alone_is_an_error(tmp_path: Path) -> None:
@@ -466,14 +484,14 @@ def test_a_rule_file_that_is_missing_or_not_ours_alone_is_an_error(tmp_path: Pat
     with pytest.raises(
         ConfigError, match=r"auditd\.audit_rule_files: .*x\.rules: there is no such"
     ):
-        load.read_rules(AuditdSettings(audit_rule_files=(f"{tmp_path}/x.rules",)))
+        load.read_rules(Config(auditd=AuditdSettings(audit_rule_files=(f"{tmp_path}/x.rules",))))
     with pytest.raises(ConfigError, match="is relative"):
-        load.read_rules(AuditdSettings(audit_rule_files=("x.rules",)))
+        load.read_rules(Config(auditd=AuditdSettings(audit_rule_files=("x.rules",))))
     open_to_all = tmp_path / "x.rules"
     open_to_all.touch()
     open_to_all.chmod(0o666)
     with pytest.raises(ConfigError, match="others can write it"):
-        load.read_rules(AuditdSettings(audit_rule_files=(f"{tmp_path}/*",)))
+        load.read_rules(Config(auditd=AuditdSettings(audit_rule_files=(f"{tmp_path}/*",))))
 
 
 def test_owners_are_names_or_numbers() -> None:

@@ -24,6 +24,7 @@ class _Parts:
         self.fed: list[tuple[int, bool]] = []
         self.written: list[bytes] = []
         self.due = False
+        self.backlog = 0
         self.turns = 0
         self.left = 0  # polls until there is no deadline
         self._descriptor = descriptor
@@ -43,6 +44,12 @@ class _Parts:
     def receive(self) -> list[tuple[int, bytes]]:
         self.asked.append("receive")
         return self.batches.pop(0) if self.batches else []
+
+    def status(self) -> _Parts:
+        return self
+
+    def awaits_audit(self, _now: int) -> bool:
+        return self.backlog > 0
 
     def drain(self) -> list[Any]:
         self.asked.append("drain")
@@ -100,6 +107,14 @@ def test_a_turn_reads_records_before_the_ring() -> None:
     assert parts.asked == ["receive", "drain", "feed_process", "feed_audit", "poll"]
     assert parts.fed == [(1, True)]
     assert parts.written == [b"line\n"]
+
+
+def test_an_empty_socket_is_not_drained_while_the_kernel_has_a_backlog() -> None:
+    """What an exec waits for may be in it."""
+    parts = _Parts()
+    parts.backlog = 1
+    parts.loop.turn()
+    assert parts.fed == [(0, False)]
 
 
 def test_a_state_is_saved_before_anything_new_is_read() -> None:

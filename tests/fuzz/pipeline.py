@@ -96,7 +96,8 @@ def _pipeline(mode: int) -> Pipeline:
         source="ebpf" if mode & 1 else "procfs",
         exact=bool(mode & 1),
         audited=AUDITED if mode & 2 else frozenset(),
-        exec_by_source=not mode & 2,
+        always_audited=AUDITED if mode & 2 else frozenset(),
+        audit_is_silent=False,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.scripted import BOOT, Actor, Records, documents
 from support.story import Bench, Story, T
 
-from sessiond.pipeline.pipeline import HOLD
+from sessiond.pipeline.joins import HOLD
 from sessiond.process.events import Lost, Observed, ProcessEvent
 from sessiond.units import MILLISECOND, SECOND
 
@@ -160,7 +160,7 @@ def test_a_failed_exec_changes_nothing_and_says_why(bench: Bench) -> None:
     bench.tell(audit=bench.child().fail_to_execute(T + 1_000_000))
     line = only(bench.settle(), "exec-failed")
     assert line["event"]["outcome"] == "failure"
-    assert line["error"]["code"] == "ENOENT"
+    assert line["error"]["code"] == "EACCES"
     assert line["process"]["executable"] == "/bin/bash"
 
 

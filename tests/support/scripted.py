@@ -102,8 +102,8 @@ class Actor:
         return event, records
 
     def fail_to_execute(self, time: int) -> Records:
-        """Try to execute what isn't there."""
-        return self.host.records(self, time, "59 success=no exit=-2")
+        """Try to execute what may not be executed."""
+        return self.host.records(self, time, "59 success=no exit=-13")
 
     def exit(self, code: int, time: int) -> tuple[Exited, Records]:
         """Call exit_group."""

@@ -50,6 +50,7 @@ _ALL_OPERATORS: Final = frozenset(
     {_EQUAL, _NOT_EQUAL, *_BITS, 0x10000000, 0x20000000, 0x50000000, 0x60000000}
 )
 _UNSET: Final = 0xFFFFFFFF
+_NEGATIVE: Final = 0x80000000  # the first negative value of 32 bits
 
 _STRINGS: Final = frozenset(
     {*range(SUBJ_USER, PPID), *range(OBJ_USER, LOGINUID_SET), WATCH, DIR, FILTERKEY, EXE}
@@ -159,6 +160,18 @@ class RuleData(NamedTuple):
     def is_unconditional(self) -> bool:
         """Whether it fits every call of its system calls and architecture."""
         return all(field.type in (ARCH, FILTERKEY) for field in self.fields)
+
+    @property
+    def is_about_failure(self) -> bool:
+        """Whether it fits failed system calls only."""
+        return any(
+            field.operator == _EQUAL
+            and (
+                (field.type == SUCCESS and field.value == 0)
+                or (field.type == EXIT_CODE and field.value >= _NEGATIVE)
+            )
+            for field in self.fields
+        )
 
     def fits_arch(self, arch: int) -> bool:
         """Whether it fits system calls of that AUDIT_ARCH_* value."""

@@ -93,6 +93,30 @@ def refused(rule: Rule, code: int) -> RuleError:
     return RuleError(rule.source, rule.line, f"the kernel refuses the rule ({name}): {reason}")
 
 
+def always_audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = "b64") -> bool:
+    """Return whether the rules bring an event of every successful ``syscall`` of a process.
+
+    ``rules`` as for ``audits``. A rule with conditions does not count, and any rule before that
+    may leave the event out.
+    """
+    value = libaudit.arch(arch)
+    number = None if value is None else libaudit.syscall_number(syscall, value)
+    if value is None or number is None:
+        return False
+    unpacked = [binary.unpack(rule.data) for rule in rules]
+    if any(rule.list == binary.TASK and rule.action == binary.NEVER for rule in unpacked):
+        return False
+    first = [rule for rule in unpacked if rule.flags & binary.PREPEND]
+    for rule in [*reversed(first), *(r for r in unpacked if not r.flags & binary.PREPEND)]:
+        if rule.list != binary.EXIT or not rule.has_syscall(number) or not rule.fits_arch(value):
+            continue
+        if rule.action == binary.NEVER and not rule.is_about_failure:
+            return False
+        if rule.action == binary.ALWAYS and rule.is_unconditional:
+            return True
+    return False
+
+
 def audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = "b64") -> bool:
     """Return whether the rules can bring events of ``syscall`` at all.
 

@@ -1,0 +1,150 @@
+"""The two sides of one thing: held, matched, and let go when audit has no more to tell."""
+
+from __future__ import annotations
+
+import pytest
+from support.story import Bench, T
+
+from sessiond.pipeline.joins import HOLD, HOLD_BEHIND, EndJoin, ExecJoin, Hearing, SessionJoin
+from sessiond.process.table import Process
+from sessiond.units import MILLISECOND
+
+
+@pytest.fixture
+def process() -> Process:
+    """A process that has executed something at T."""
+    bench = Bench()
+    event, _ = bench.child(time=T).execute("ls", T)
+    bench.pipeline.feed_process([event])
+    found = bench.pipeline.table.get(event.facts.pid)
+    assert found is not None
+    return found
+
+
+def test_audit_is_done_when_the_socket_was_empty_afterwards() -> None:
+    """And when the usual hold is over: a record may still be on its way into the socket."""
+    hearing = Hearing()
+    assert not hearing.is_done(T, T + HOLD)
+    hearing.drained = T
+    assert not hearing.is_done(T, T + HOLD - 1)
+    assert hearing.is_done(T, T + HOLD)
+
+
+def test_audit_is_done_when_something_younger_has_come() -> None:
+    """Records come in the order in which they were made, however long the queue is."""
+    hearing = Hearing()
+    hearing.latest = T + HOLD - 1
+    assert not hearing.is_done(T, T + HOLD)
+    hearing.latest = T + HOLD
+    assert hearing.is_done(T, T + HOLD)
+
+
+def test_nothing_waits_for_ever() -> None:
+    """A socket that is behind for longer than that holds nothing up any more."""
+    assert not Hearing().is_done(T, T + HOLD_BEHIND - 1)
+    assert Hearing().is_done(T, T + HOLD_BEHIND)
+
+
+def test_an_exec_that_waits_is_let_go_once(process: Process) -> None:
+    """By expire, by flush, or before a later line of its process."""
+    hearing = Hearing()
+    hearing.drained = T + HOLD
+    join = ExecJoin()
+    join.hold(process, process.state)
+    assert join.deadline() == T + HOLD
+    assert join.expire(T + HOLD - 1, hearing) == []
+    assert join.expire(T + HOLD, hearing) == [(process, process.state)]
+    assert join.deadline() is None
+    join.hold(process, process.state)
+    assert join.of(process, T) == []
+    assert join.of(process, T + 1) == [process.state]
+    join.hold(process, process.state)
+    assert join.flush() == ([], [(process, process.state)])
+    assert join.flush() == ([], [])
+
+
+def test_an_end_waits_and_is_matched_by_its_exit_group(process: Process) -> None:
+    """Whichever side comes first."""
+    join = EndJoin()
+    assert not join.match(process)
+    join.hold(process, T)
+    assert join.match(process)
+    assert join.deadline() is None
+    assert join.match_event(process) is None
+
+
+def test_a_session_is_matched_by_pid_and_time(process: Process) -> None:
+    """A setsid's stamp may be a little older than what the source saw."""
+    join = SessionJoin()
+    join.hold(process, T)
+    assert join.caller([process], T - MILLISECOND) is process
+    assert join.caller([process], T + 10 * MILLISECOND) is None
+    join.match(process)
+    assert join.flush() == []
+
+
+# The pipeline with its joins: what the source told is written, whatever audit says.
+
+
+def test_an_exec_that_audit_does_not_tell_is_written_by_the_source() -> None:
+    """A rule should have brought it: status counts it as missing."""
+    bench = Bench()
+    event, _ = bench.child().execute("hidden", T + MILLISECOND)
+    bench.tell(event)
+    (line,) = [each for each in bench.settle() if each["event"]["action"] == "exec"]
+    assert line["event"]["provider"] == ["ebpf"]
+    assert line["process"]["name"] == "hidden"
+    assert bench.pipeline.status()["execs_unaudited"] == {"missing": 1}
+
+
+def test_an_audit_event_that_comes_after_its_line_makes_no_second_one() -> None:
+    """It is counted, and the account stays balanced."""
+    bench = Bench()
+    event, records = bench.child().execute("late", T + MILLISECOND)
+    bench.tell(event)
+    bench.settle()
+    bench.tell(audit=records)
+    written = bench.settle()
+    assert [each["event"]["action"] for each in written].count("exec") == 1
+    assert bench.pipeline.status()["execs_late"] == 1
+    assert bench.pipeline.account()["balanced"]
+
+
+def test_an_exec_that_no_rule_covers_waits_for_nothing() -> None:
+    """It is written at once."""
+    bench = Bench(audited=frozenset())
+    event, _ = bench.child().execute("ls", T + MILLISECOND)
+    bench.tell(event)
+    assert [each["event"]["action"] for each in bench.written] == ["exec"]
+    assert bench.pipeline.status()["execs_unaudited"] == {"uncovered": 1}
+
+
+def test_an_exec_is_written_before_the_end_of_its_process() -> None:
+    """Also when its exit_group is all that audit tells."""
+    bench = Bench()
+    child = bench.child()
+    event, _ = child.execute("short", T + MILLISECOND)
+    end, records = child.exit(3, T + 2 * MILLISECOND)
+    bench.tell(event, end, audit=records)
+    assert [each["event"]["action"] for each in bench.settle()] == ["exec", "end"]
+
+
+def test_only_audited_processes_are_told_where_that_is_wanted() -> None:
+    """event.processes: audited leaves out the exec, and the end of its process."""
+    bench = Bench(processes="audited")
+    hidden, told = bench.child(61), bench.child(62)
+    event, _ = hidden.execute("hidden", T + MILLISECOND)
+    other, records = told.execute("told", T + 2 * MILLISECOND)
+    bench.tell(event, other, hidden.die(9, T + 3 * MILLISECOND), told.die(9, T + 4 * MILLISECOND))
+    bench.tell(audit=records)
+    written = [(each["event"]["action"], each["process"]["name"]) for each in bench.settle()]
+    assert written == [("exec", "told"), ("end", "told")]
+
+
+def test_a_host_needs_no_rule() -> None:
+    """Without any rule an end waits for nothing either."""
+    bench = Bench(audited=frozenset(), always_audited=frozenset(), audit_is_silent=True)
+    child = bench.child()
+    event, _ = child.execute("ls", T + MILLISECOND)
+    bench.tell(event, child.die(15, T + 2 * MILLISECOND))
+    assert [each["event"]["action"] for each in bench.written] == ["exec", "end"]
