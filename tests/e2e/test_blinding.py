@@ -1,0 +1,141 @@
+"""Nobody hides from the tracer by keeping audit from speaking."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import Daemon, value
+from support.kernel import auditctl
+from support.truth import until
+
+pytestmark = pytest.mark.kernel
+
+MakeDaemon = Callable[..., Daemon]
+
+COMPAT = Path(__file__).parents[1] / "support" / "compat.c"
+PROCESSES = 20
+
+
+def run_named(number: int = PROCESSES) -> str:
+    """Run /bin/true ``number`` times with an argument of its own; return what all begin with."""
+    mark = f"mark-{secrets.token_hex(4)}"
+    script = f"for i in $(seq {number}); do /bin/true {mark}-$i; done"
+    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=60)
+    return mark
+
+
+def told(daemon: Daemon, mark: str) -> Counter[str]:
+    """How many lines of each action are about the processes of a mark, when all has settled."""
+    return Counter(
+        document["event"]["action"]
+        for document in daemon.settle()
+        if (value(document, "process.args") or [""])[-1].startswith(f"{mark}-")
+    )
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["-a never,task", "-A never,exit -F arch=b64 -S execve"],
+    ids=["no audit context", "a rule ahead of ours"],
+)
+def test_a_rule_that_silences_audit_hides_no_process(daemon: Daemon, rule: str) -> None:
+    """Each exec and each end is told once, by the tracer."""
+    auditctl(*rule.split())
+    try:
+        mark = run_named()
+        assert told(daemon, mark) == {"exec": PROCESSES, "end": PROCESSES}
+    finally:
+        auditctl("-d", *rule.split()[1:])
+    lines = [line for line in daemon.find(event__action="exec") if mark in str(line["process"])]
+    assert all(line["event"]["provider"] == ["ebpf"] for line in lines)
+    assert daemon.status()["pipeline"]["execs_unaudited"]["missing"] >= PROCESSES
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ("-a always,exit -F arch=b64 -S execve -F auid>=1000 -F auid!=unset", "conditional"),
+        ("", "uncovered"),
+    ],
+    ids=["rules with conditions", "no rules"],
+)
+def test_what_the_rules_leave_out_is_told_by_the_tracer(
+    make_daemon: MakeDaemon, rules: str, reason: str
+) -> None:
+    """``event.processes: all`` is the default; status says why audit told nothing."""
+    daemon = make_daemon({"auditd": {"audit_rules": rules}}).start()
+    assert told(daemon, run_named()) == {"exec": PROCESSES, "end": PROCESSES}
+    assert daemon.status()["pipeline"]["execs_unaudited"][reason] >= PROCESSES
+    assert daemon.status()["ledger"]["balanced"]
+
+
+def test_only_what_the_rules_cover_is_told_where_that_is_wanted(make_daemon: MakeDaemon) -> None:
+    """``event.processes: audited`` gives the administrator's rules the last word."""
+    settings: dict[str, Any] = {
+        "auditd": {"audit_rules": "-a always,exit -F arch=b64 -S execve -F auid=4242"},
+        "event": {"processes": "audited"},
+    }
+    daemon = make_daemon(settings).start()
+    assert told(daemon, run_named()) == {}
+
+
+@pytest.fixture
+def compat() -> Iterator[Path]:
+    """A program that any user may run; it executes another by the 32-bit system call."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        program = Path(directory) / "compat"
+        subprocess.run(["gcc", "-O1", "-o", program, COMPAT], check=True, timeout=60)
+        yield program
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs the system calls of i386")
+def test_the_32_bit_system_calls_are_audited_as_well(daemon: Daemon, compat: Path) -> None:
+    """Any user can make them from a 64-bit program."""
+    mark = f"mark-{secrets.token_hex(4)}-1"
+    command = [str(compat), "/bin/true", mark]
+    subprocess.run(command, check=True, user=65534, group=65534, timeout=60)
+
+    def actions() -> Counter[str]:
+        return Counter(
+            document["event"]["action"]
+            for document in daemon.documents()
+            if (value(document, "process.args") or [""])[-1] == mark
+        )
+
+    wanted = {"exec": 2, "setsid": 1, "end": 1}
+    until(lambda: actions() == wanted, 10, f"{wanted}, not only {actions()}")
+    (line,) = [
+        document
+        for document in daemon.find(event__action="exec")
+        if value(document, "process.args") == ["/bin/true", mark]
+    ]
+    assert line["event"]["provider"] == ["auditd", "ebpf"]
+
+
+def test_searches_along_path_make_no_records(daemon: Daemon) -> None:
+    """A file that is not there is no event by default; one that may not be executed is."""
+    before = daemon.status()["pipeline"]["audit_events"]
+    mark = f"mark-{secrets.token_hex(4)}"
+    script = (
+        "import os\n"
+        "for number in range(500):\n"
+        "    try: os.execv(f'/nonexistent/{number}', ['x'])\n"
+        "    except FileNotFoundError: pass\n"
+        f"try: os.execv('/etc/passwd', ['{mark}'])\n"
+        "except PermissionError: pass\n"
+    )
+    subprocess.run(["/usr/bin/python3", "-c", script], check=True, timeout=60)
+    documents = daemon.settle()
+    failures = [each for each in documents if each["event"]["action"] == "exec-failed"]
+    assert [value(each, "error.code") for each in failures if mark in str(each)] == ["EACCES"]
+    assert not [each for each in failures if value(each, "error.code") == "ENOENT"]
+    assert daemon.status()["pipeline"]["audit_events"] - before < 400
