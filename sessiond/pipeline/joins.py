@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final
 
 from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.record import number
 from sessiond.process.table import Process, State
 from sessiond.units import MILLISECOND, SECOND, TICK
 
@@ -124,6 +125,15 @@ class ExecJoin:
         for state in states:
             del self._execs[state]
         return states
+
+    def events_of(self, pid: int) -> list[AuditEvent]:
+        """Take out the audit events of a pid: the source has told more, and not their execs."""
+        if not self._events:
+            return []
+        found = [each for each in self._events if number(each.event.call.pid) == pid]
+        for waiting in found:
+            self._events.remove(waiting)
+        return [waiting.event for waiting in found]
 
     def expire(self, now: int, hearing: Hearing) -> list[tuple[Process, State]]:
         """Take out the execs about which audit has nothing more to tell."""

@@ -738,6 +738,8 @@ class Pipeline:
             self._ends.hold(process, event.time)
 
     def _end(self, process: Process, event: AuditEvent | None) -> None:
+        for unjoined in self._execs.events_of(process.pid):
+            self._unjoined_exec(unjoined)
         for state in self._execs.of(process):
             self._unaudited_exec(process, state)
         if event is not None:

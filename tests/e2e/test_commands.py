@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from support.daemon import Daemon, token_of, value
-from support.kernel import AuditState, auditctl
+from support.kernel import BUILT_IN_RULES, AuditState, auditctl
 from support.truth import Truth, ends, images, read
 
 pytestmark = pytest.mark.kernel
@@ -24,7 +24,11 @@ def test_status_tells_what_runs(daemon: Daemon, truth: Truth) -> None:
     documents = daemon.settle()
     status = daemon.status()
     assert status["health"] == {"state": "healthy", "problems": [], "told": 0}
-    assert (status["role"], status["source"], status["rules"]) == ("unicast", "ebpf", 3)
+    assert (status["role"], status["source"], status["rules"]) == (
+        "unicast",
+        "ebpf",
+        BUILT_IN_RULES,
+    )
     assert status["kernel"]["pid"] == daemon.pid
     lines = status["pipeline"]["lines"]
     assert sum(lines.values()) >= len(documents)
@@ -52,7 +56,9 @@ def test_rules_compares_wanted_and_loaded(daemon: Daemon) -> None:
     """All are loaded; when somebody deletes one, it is shown as missing."""
     asked = daemon.command("rules")
     assert asked.returncode == 0
-    assert [line[0] for line in asked.stdout.splitlines() if line[:1] in "=+~"] == ["="] * 3
+    assert [line[0] for line in asked.stdout.splitlines() if line[:1] in "=+~"] == [
+        "="
+    ] * BUILT_IN_RULES
     auditctl("-d", "always,exit", "-F", "arch=b64", "-S", "setsid", "-F", "key=setsid")
     asked = daemon.command("rules")
     assert asked.returncode == 1

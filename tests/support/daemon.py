@@ -23,7 +23,7 @@ class Daemon:
     """One ``sessiond run`` with a directory, and so output, state, spool and socket, of its own.
 
     ``settings`` are those of the configuration file, on top of what keeps everything inside the
-    directory. ``environment`` is added to that of the tests.
+    directory and writes lines whole. ``environment`` is added to that of the tests.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class Daemon:
             "output": {"file": {"path": str(self.output), "rotate": {"size": 0}}},
             "state_directory": str(self.directory / "state"),
             "runtime_directory": str(self.directory / "run"),
+            # Processes say what their whole argv is; tests of the limits set these themselves.
+            "event": {"max_args_bytes": "1MiB", "max_line_bytes": "16MiB"},
         }
         self.config.write_text(yaml.safe_dump(_merged(inside, settings)))
         self.config.chmod(0o600)
