@@ -174,7 +174,13 @@ def _encoders(
     redact = redactor(config.event.redact)
     full = frozenset(config.event.relatives)
     return Encoders(
-        ProcessEncoder(names, boot_time, full=full, redact=redact),
+        ProcessEncoder(
+            names,
+            boot_time,
+            full=full,
+            redact=redact,
+            identify=identifier(*machine_and_boot),
+        ),
         DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot)),
         AuditEventCache(
             _describer(config, names),

@@ -7,6 +7,7 @@ starts a thousand programs is written a thousand times, and encoded once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -75,7 +76,8 @@ class ProcessEncoder:
 
     ``boot_time`` is the wall-clock time of boot in ns since the epoch, the same all through a boot;
     ``full`` names the relatives that are written in full (the others with their identity alone);
-    ``redact`` takes the secrets out of argument lists, where the user wants that.
+    ``redact`` takes the secrets out of argument lists, where the user wants that; ``identify``
+    gives the entity id of a pid and its start, which is 0 for a leader that ended unseen.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class ProcessEncoder:
             ("parent", "group_leader", "session_leader", "entry_leader")
         ),
         redact: Redactor | None = None,
+        identify: Callable[[int, int], str],
     ) -> None:
         """Take what the documents depend on."""
+        self._identify = identify
         self._names = names
         self._boot_time = boot_time
         self._full = full
@@ -253,13 +257,15 @@ class ProcessEncoder:
             parts.append(b"," + orjson.dumps(own)[1:-1])
         if process.creator is not None:
             parts.append(b',"parent":{%b}' % self._named_identity(process.creator))
-        for name, leader in (
-            ("group_leader", state.group_leader),
-            ("session_leader", state.session_leader),
-            ("entry_leader", state.entry_leader),
+        for name, leader, number in (
+            ("group_leader", state.group_leader, state.facts.pgid),
+            ("session_leader", state.session_leader, state.facts.sid),
+            ("entry_leader", state.entry_leader, None),
         ):
             found = process if leader is ITSELF else leader
             if not isinstance(found, Process | Reference):
+                if number:
+                    parts += b',"%b":' % name.encode(), self._gone(number)
                 continue
             same = b',"same_as_process":%b' % (b"true" if found is process else b"false")
             meta = _entry_meta(found) if name == "entry_leader" else b""
@@ -352,13 +358,15 @@ class ProcessEncoder:
         parts: list[bytes] = []
         if creator is not None:
             parts += b',"parent":', self._parent(creator, time)
-        for name, leader in (
-            ("group_leader", state.group_leader),
-            ("session_leader", state.session_leader),
-            ("entry_leader", state.entry_leader),
+        for name, leader, number in (
+            ("group_leader", state.group_leader, state.facts.pgid),
+            ("session_leader", state.session_leader, state.facts.sid),
+            ("entry_leader", state.entry_leader, None),
         ):
             if leader is not None:
                 parts += b',"%b":' % name.encode(), self._leader(name, leader, process, state, time)
+            elif number:
+                parts += b',"%b":' % name.encode(), self._gone(number)
         relatives = b"".join(parts)
         made_of = _made_of(creator, over, state, time)  # all are encoded now
         if None not in made_of:
@@ -368,6 +376,15 @@ class ProcessEncoder:
                     self._families.clear()
                 self._families[made_of] = relatives
         return relatives
+
+    def _gone(self, number: int) -> bytes:
+        """A leader that had ended before anything was known of it: its group still has its pid.
+
+        The kernel gives the pid to nobody else meanwhile, and no process starts at 0, so its entity
+        id is the same in every event and in none of a later process.
+        """
+        entity_id = self._identify(number, 0).encode()
+        return b'{"entity_id":"%b","pid":%d,"same_as_process":false}' % (entity_id, number)
 
     def _identity(self, relative: Reference | Process) -> bytes:
         """The members that the tree of processes needs, without braces."""
@@ -458,21 +475,21 @@ def _made_of(
 ) -> tuple[object, ...]:
     """What the JSON of the relatives at ``time`` depends on; ``over``: the creator has ended.
 
-    A relative that isn't encoded yet is None.
+    A relative that isn't encoded yet is None, an unknown leader its pid.
     """
     return (
         _encoded_at(creator, time),
         over,
-        _encoded_at(state.group_leader, time),
-        _encoded_at(state.session_leader, time),
+        _encoded_at(state.group_leader, time, state.facts.pgid),
+        _encoded_at(state.session_leader, time, state.facts.sid),
         _encoded_at(state.entry_leader, time),
     )
 
 
-def _encoded_at(relative: Relative, time: int) -> object:
+def _encoded_at(relative: Relative, time: int, pid: int | None = None) -> object:
     if isinstance(relative, Process):
         return relative.at(time).cached
-    return _NOBODY if relative is None else relative
+    return (pid or _NOBODY) if relative is None else relative
 
 
 def is_brief_cut(program: Program) -> bool:

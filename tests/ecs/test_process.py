@@ -59,7 +59,9 @@ def child_of_shell(table: ProcessTable, **more: Any) -> Process:
 
 
 def block(process: Process, time: int = 4 * SECOND, **more: Any) -> dict[str, Any]:
-    encoder = ProcessEncoder(FixedNames(), BOOT, full=more.pop("full", ALL))
+    encoder = ProcessEncoder(
+        FixedNames(), BOOT, full=more.pop("full", ALL), identify=lambda pid, _start: f"gone-{pid}"
+    )
     made: dict[str, Any] = json.loads(encoder.block(process, process.at(time), time=time, **more))
     return made
 
@@ -165,3 +167,13 @@ def test_capabilities_have_names() -> None:
 def test_a_terminal_is_what_a_person_can_sit_at(device: tuple[int, int], terminal: bool) -> None:
     """A pseudo-terminal, a serial line, the console."""
     assert tty_is_terminal(*device) is terminal
+
+
+def test_leaders_that_nobody_saw_have_their_pids(table: ProcessTable) -> None:
+    """The kernel still says which group and session it is in; a later process is neither."""
+    told = facts(70, 2 * SECOND, 60, pgid=50, sid=40)
+    table.forked(Forked(2 * SECOND, told, 60, SECOND + 1, b"bash", b"/srv"))
+    process = table.executed(Executed(3 * SECOND, told, program("ls"), b"/srv"))
+    made = block(process)
+    assert made["group_leader"] == {"entity_id": "gone-50", "pid": 50, "same_as_process": False}
+    assert made["session_leader"] == {"entity_id": "gone-40", "pid": 40, "same_as_process": False}

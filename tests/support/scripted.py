@@ -41,6 +41,10 @@ NUMBERS = {b"59": "execve", b"231": "exit_group", b"112": "setsid", b"2": "open"
 Records = list[tuple[int, bytes]]
 
 
+def _identify(pid: int, start: int) -> str:
+    return f"p{pid}-{start}"
+
+
 def pipeline(**options: Any) -> Pipeline:
     """Make a pipeline for the scripted host; by default with an exact source called ebpf.
 
@@ -53,9 +57,9 @@ def pipeline(**options: Any) -> Pipeline:
     chosen |= options
     return Pipeline(
         PipelineOptions(**chosen),
-        table=ProcessTable(lambda pid, start: f"p{pid}-{start}"),
+        table=ProcessTable(_identify),
         encoders=Encoders(
-            ProcessEncoder(FixedNames(), BOOT),
+            ProcessEncoder(FixedNames(), BOOT, identify=_identify),
             DocumentEncoder(host={"name": "paper"}, identity="paper boot"),
             AuditEventCache(AuditEventEncoder(FixedNames(), SmallTables())),
         ),
