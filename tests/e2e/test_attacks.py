@@ -41,7 +41,8 @@ def first_line(process: subprocess.Popen[bytes]) -> str:
 
 def test_arguments_can_not_fill_the_memory(make_daemon: MakeDaemon, attacks: Attacks) -> None:
     """300 processes with nine programs each, of 32 KB of short arguments, across a restart."""
-    daemon = make_daemon().start()
+    limits = {"max_args_bytes": "32KiB", "max_line_bytes": "32KiB"}  # the defaults
+    daemon = make_daemon({"event": limits}).start()
     with attacking(attacks, "arguments", 300, 9, 32_768, 300) as attack:
         assert first_line(attack) == "all"
         subprocess.run(["/bin/true", "after-the-flood"], check=True)

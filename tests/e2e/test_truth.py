@@ -257,7 +257,9 @@ class Storm:
     def __init__(self, truth: Truth) -> None:
         self.files = [truth.file(), truth.file()]
         self._spawners = [
-            subprocess.Popen(truth.command(file, "spawn", 10**6)) for file in self.files
+            # In a session of its own: that of the tests may have lost its leader.
+            subprocess.Popen(truth.command(file, "spawn", 10**6), start_new_session=True)
+            for file in self.files
         ]
 
     def stop(self, after: float) -> None:

@@ -66,7 +66,8 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
         if process is None or "entity_id" not in process:
             continue
         for block in _blocks(process):
-            who = block["pid"], block["start"]
+            # A leader that had ended before the daemon's start has no start that is known.
+            who = block["pid"], block.get("start", "")
             known = identities.setdefault(block["entity_id"], who)
             if known != who:
                 problems.append(f"{block['entity_id']} is {known} and {who}")
