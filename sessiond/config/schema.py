@@ -272,8 +272,8 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
     args_limit: Annotated[
         Size,
         _option(
-            "Most bytes of a program's arguments that the tracer reads; the audit records have "
-            "all of them.",
+            "Most bytes of a program's arguments that the tracer reads (256 while its ring buffer "
+            "is more than half full); the audit records have all of them.",
             min=256,
             max=32 * 2**10,
         ),

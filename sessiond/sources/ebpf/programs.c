@@ -24,6 +24,7 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 
 #define PATH_LIMIT 4096
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
+#define PRESSED_ARGS_LIMIT 256 /* for the arguments, while the ring is more than half full */
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
 #define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
@@ -58,8 +59,13 @@ struct event {
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 BPF_F_TABLE("array", u32, u64, lost, KINDS, 1024 /* BPF_F_MMAPABLE */);
 /* How many records went into the ring, by CPU, each on a cache line of its own. The reader compares it
- * with what it got: another reader of the ring would show. */
-BPF_F_TABLE("array", u32, u64, submitted, CPUS * 8, 1024 /* BPF_F_MMAPABLE */);
+ * with what it got: another reader of the ring would show. Behind them stand how many bytes went in,
+ * and how many of them the reader has taken out: it writes that down here, as bcc knows no
+ * bpf_ringbuf_query. */
+BPF_F_TABLE("array", u32, u64, submitted, CPUS * 8 + 16, 1024 /* BPF_F_MMAPABLE */);
+#define BYTES_IN (CPUS * 8)
+#define BYTES_OUT (CPUS * 8 + 8)
+#define RING_SIZE ((u64)RING_PAGES * PAGE_SIZE)
 BPF_ARRAY(unannounced, u32, 1); /* whether there is something in the ring that woke nobody */
 BPF_PERCPU_ARRAY(scratch, struct event, 1);
 /* The snapshot runs in a task that others may preempt, so it has a place of its own. */
@@ -244,6 +250,13 @@ static __always_inline void append_executable(struct event *event, struct mm_str
   event->executable_length = event->end;
 }
 
+static __always_inline bool is_half_full(void)
+{
+  u32 in = BYTES_IN, out = BYTES_OUT;
+  u64 *bytes_in = submitted.lookup(&in), *bytes_out = submitted.lookup(&out);
+  return bytes_in && bytes_out && *bytes_in - *bytes_out > RING_SIZE / 2;
+}
+
 static __always_inline void append_args(struct event *event, struct mm_struct *mm)
 {
   u64 offset = event->end & OFFSET_MASK;
@@ -253,6 +266,10 @@ static __always_inline void append_args(struct event *event, struct mm_struct *m
   AS_CHECKED(size);
   if (size > ARGS_LIMIT)
     size = ARGS_LIMIT;
+  /* So that long arguments of one process do not cost the records of others. */
+  if (size > PRESSED_ARGS_LIMIT && is_half_full())
+    size = PRESSED_ARGS_LIMIT;
+  AS_CHECKED(size);
   if (bpf_probe_read_user(event->data + offset, size, (void *)start) == 0) {
     event->flags |= ARGS_KNOWN;
     event->args_length = size;
@@ -331,6 +348,10 @@ static __always_inline void submit(struct event *event)
   u64 *counter = submitted.lookup(&slot);
   if (counter)
     __sync_fetch_and_add(counter, 1);
+  slot = BYTES_IN;
+  counter = submitted.lookup(&slot);
+  if (counter)
+    __sync_fetch_and_add(counter, size_of(event) + sizeof(u64) /* its header */);
 }
 
 static __always_inline void submit_simple(u32 kind, struct task_struct *task)

@@ -38,6 +38,8 @@ _BPF_ITER_CREATE = 33
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 _SNAPSHOT_READ = 1 << 18  # bytes
 _NOTE = 4096  # bytes
+# Where `submitted` of programs.c has the bytes that went into the ring, and those taken out.
+_BYTES_IN, _BYTES_OUT = CPUS * 8, CPUS * 8 + 8
 
 
 class EbpfSource:
@@ -104,7 +106,7 @@ class EbpfSource:
             self._ring.keep = keep
         self._counter_page = mmap.mmap(counters, mmap.PAGESIZE, prot=mmap.PROT_READ)
         self._counters = memoryview(self._counter_page).cast("Q")
-        self._submitted_pages = mmap.mmap(submitted, CPUS * 64, prot=mmap.PROT_READ)
+        self._submitted_pages = mmap.mmap(submitted, CPUS * 64 + mmap.PAGESIZE)
         self._submitted = memoryview(self._submitted_pages).cast("Q")
         # Records that went into the ring and that this process was not to get: an earlier one's.
         self._not_ours: int | None = None if self.adopted else 0
@@ -136,7 +138,7 @@ class EbpfSource:
         in_ring = None
         if now >= self._next_check:
             self._next_check = now + SECOND
-            in_ring = sum(self._submitted[::8])
+            in_ring = sum(self._submitted[: CPUS * 8 : 8])
         events += self._read_ring()
         for index, kind in enumerate(LOSS_KINDS):
             count = self._counters[index]
@@ -156,7 +158,7 @@ class EbpfSource:
         holds up those behind it: what is missing must have been missing a second ago, too.
         """
         if self._not_ours is None:
-            self._not_ours = sum(self._submitted[::8]) - self._received
+            self._not_ours = sum(self._submitted[: CPUS * 8 : 8]) - self._received
         gap = in_ring - self._not_ours - self._received
         missing = max(0, min(gap, self._gap))
         self._not_ours += missing
@@ -232,6 +234,7 @@ class EbpfSource:
     def _read_ring(self) -> list[ProcessEvent]:
         events: list[ProcessEvent] = []
         decode = self._decoder.decode
+        bytes_in = self._submitted[_BYTES_IN]
         for chunk, records in self._ring.read():
             for begin, end in records:
                 self._received += 1
@@ -239,6 +242,7 @@ class EbpfSource:
                     events.append(decode(chunk, begin, end)[0])
                 except MalformedRecordError:
                     self.malformed += 1
+        self._submitted[_BYTES_OUT] = bytes_in
         return events
 
     def _iterate(self, iterator: int) -> list[Observed]:
