@@ -93,7 +93,7 @@ def test_the_unit_does_the_main_job(unit: Service, audit_state: AuditState) -> N
     """In its sandbox, as its user: ready means that it sees everything; a stop undoes it all."""
     unit.start()
     assert unit.show("ActiveState") == "active"
-    assert unit.show("StatusText").startswith("unicast, 3 rules, ")
+    assert unit.show("StatusText").startswith("unicast, 8 rules, ")
     assert unit.show("StatusText").endswith(" processes by ebpf")
     document = unit.executed(str(uuid.uuid4()))
     assert document["event"]["provider"] == ["auditd", "ebpf"]
@@ -135,7 +135,7 @@ def test_a_reload_applies_what_changed_or_says_why_not(unit: Service) -> None:
     assert "no_such_call" in refused
     assert unit.executed(str(uuid.uuid4()))["tags"] == ["only"]
     unit.configure()
-    reload("unicast, 3 rules, ")
+    reload("unicast, 8 rules, ")
 
 
 def test_a_hanging_daemon_is_replaced_and_nothing_is_missed(unit: Service) -> None:
