@@ -10,6 +10,8 @@ from typing import Final, Literal, NamedTuple
 
 from sessiond.audit.kernel.client import LOCKED, RECEIVE_BUFFER, AuditClient, KernelAuditStatus
 from sessiond.audit.kernel.listeners import listeners
+from sessiond.audit.rules.plan import silencers
+from sessiond.audit.rules.ruleset import LoadedRule
 from sessiond.errors import AuditUnavailableError
 from sessiond.sources.ebpf import kernel_headers
 from sessiond.system.proc import has_capability, namespaces, process_name
@@ -40,6 +42,7 @@ TOPICS: Final = {
     "proc-connector": (28, "not permitted to listen to the proc connector"),
     "container": (29, "this looks like a container"),
     "output": (30, "the output file can't be one"),
+    "audit-rules": (31, "rules of others keep execs from being audited"),
 }
 
 # Words of the kernel's command line (Documentation/admin-guide/kernel-parameters.txt).
@@ -77,6 +80,7 @@ class Host(NamedTuple):
     sys: Path = Path("/sys")
     root: Path = Path("/")
     audit_status: Callable[[], KernelAuditStatus] = lambda: _audit_status()
+    audit_rules: Callable[[], list[bytes]] = lambda: _audit_rules()
     importable: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
     loadable: Callable[[str], bool] = lambda name: _loadable(name)
 
@@ -181,6 +185,26 @@ def _audit(host: Host) -> Iterator[HostFinding]:
     )
     yield _locked(status)
     yield _owner(status, host)
+    yield from _silencers(host)
+
+
+def _silencers(host: Host) -> Iterator[HostFinding]:
+    """Name the rules that keep the kernel from telling of execs, whatever ours are."""
+    try:
+        found = silencers(map(LoadedRule, host.audit_rules()), "execve")
+    except AuditUnavailableError as error:
+        yield HostFinding("warn", "audit-rules", f"can't be listed: {error}")
+        return
+    for reason in found:
+        yield HostFinding(
+            "warn",
+            "audit-rules",
+            f"audit won't tell of every exec: {reason}",
+            "delete the rule, also where it is loaded at boot (/etc/audit/rules.d); until then the "
+            "tracer alone tells of these execs",
+        )
+    if not found:
+        yield HostFinding("ok", "audit-rules", "none keeps execs from being audited")
 
 
 def _audit_capabilities(*, control: bool, read: bool) -> HostFinding:
@@ -496,6 +520,11 @@ def _command_line(host: Host) -> set[str]:
 def _audit_status() -> KernelAuditStatus:
     with AuditClient.open() as client:
         return client.status()
+
+
+def _audit_rules() -> list[bytes]:
+    with AuditClient.open() as client:
+        return client.list_rules()
 
 
 def _loadable(name: str) -> bool:

@@ -13,6 +13,8 @@ from typing import Any, Final
 from sessiond.audit.kernel.client import KernelAuditStatus
 from sessiond.audit.kernel.controller import AuditController
 from sessiond.audit.kernel.monitor import AuditDrift, AuditMonitor
+from sessiond.audit.rules.plan import always_audits, silencers
+from sessiond.audit.rules.ruleset import LoadedRule
 from sessiond.config.schema import Config
 from sessiond.daemon.health import Health, log
 from sessiond.daemon.own_process import OwnProcess
@@ -27,6 +29,11 @@ from sessiond.units import SECOND, BootTime, Monotonic
 DEGRADED_FOR: Final = 5.0
 # How long, in seconds, a change of the audit configuration explains what is found.
 CHANGE_WINDOW: Final = 5.0
+
+
+# So many looks within so many seconds that find execs without audit events are no accident.
+BLIND_LOOKS: Final = 3
+BLIND_FOR: Final = 8.0
 
 
 class Monitor:
@@ -57,6 +64,8 @@ class Monitor:
         self._congested = 0
         self._malformed = 0
         self._pings = 0
+        self._unaudited = 0
+        self._blind: list[float] = []  # when execs had come without audit events
         self._until: dict[str, float] = {}
         self._seen: dict[str, AuditDrift] = {}
         self._changes: list[tuple[float, ConfigChange]] = []
@@ -76,6 +85,7 @@ class Monitor:
             status = self._audit.client.status()
             lost = self._losses(status, time, clock)
             self._guarded(status, time, clock, lost=lost)
+            self._blindness(status, time, clock)
         except AuditUnavailableError as error:
             self._health.degraded("audit", str(error), time)
         else:
@@ -90,6 +100,29 @@ class Monitor:
             self._health.recovered(what, time)
         self._canary(time, clock)
         self._throttle.flush()
+
+    def _blindness(self, status: KernelAuditStatus, time: BootTime, clock: Monotonic) -> None:
+        """Say that execs keep coming that our rules should have brought, and what keeps them."""
+        counters = self._pipeline.counters
+        unaudited = counters.unaudited_execs.total() - counters.late_execs
+        grown, self._unaudited = unaudited - self._unaudited, unaudited
+        if grown <= 0 or not always_audits(map(LoadedRule, self._audit.ours), "execve"):
+            return
+        self._blind = [each for each in self._blind if each > clock - BLIND_FOR] + [clock]
+        if len(self._blind) < BLIND_LOOKS:
+            return
+        causes = self._silencers(status)
+        reason = f"execs come without audit events; the tracer tells them. {'; '.join(causes)}"
+        self._for_now("audit events", reason, time, clock)
+
+    def _silencers(self, status: KernelAuditStatus) -> list[str]:
+        """Say what keeps audit from telling of execs that our rules are about."""
+        ours = self._audit.ours
+        causes = [] if status.enabled else ["audit is switched off (enabled 0)"]
+        causes += silencers(map(LoadedRule, self._audit.client.list_rules()), "execve", ours)
+        if not causes and not always_audits(map(LoadedRule, ours), "execve", "b32"):
+            causes.append("no rule covers 32-bit system calls (arch=b32), or records were lost")
+        return causes or ["no rule is in the way: records were lost before they came here"]
 
     def reset(self) -> None:
         """Count anew from here: the audit socket is another one."""

@@ -13,6 +13,7 @@ import pytest
 from sessiond.audit.kernel import listeners
 from sessiond.audit.kernel.client import AuditClient, KernelAuditStatus
 from sessiond.audit.kernel.errors import AuditRequestError
+from sessiond.audit.rules import binary, parser
 from sessiond.cli import check
 from sessiond.cli.check import Host, HostFinding
 from sessiond.system.proc import CAPABILITIES
@@ -49,6 +50,11 @@ def set_capabilities(host: Host, number: int) -> None:
     write(host.proc / "self/status", f"Name:\tsessiond\nCapEff:\t{number:016x}\n")
 
 
+def rules(text: str) -> Callable[[], list[bytes]]:
+    """Return a kernel that lists these rules."""
+    return lambda: [binary.canonical(rule.data) for rule in parser.parse(text, "rules")]
+
+
 def without(*names: str) -> int:
     """Return all capabilities but these."""
     return ALL_CAPABILITIES & ~sum(1 << CAPABILITIES[name] for name in names)
@@ -77,7 +83,7 @@ def host(tmp_path: Path) -> Host:
     write(sys_ / "kernel/btf/vmlinux", "BTF")
     write(sys_ / "kernel/security/lockdown", "[none] integrity confidentiality\n")
     write(sys_ / "kernel/tracing/events/sched/sched_process_exec/id", "315\n")
-    made = Host(proc, sys_, tmp_path, lambda: STATUS, lambda _: True, lambda _: True)
+    made = Host(proc, sys_, tmp_path, lambda: STATUS, list, lambda _: True, lambda _: True)
     set_capabilities(made, ALL_CAPABILITIES)
     return made
 
@@ -310,3 +316,34 @@ def test_a_user_without_privileges_is_told_what_is_missing(audit_state: object) 
     )
     assert done.returncode == check.TOPICS["audit-capabilities"][0]
     assert "CAP_AUDIT_CONTROL and CAP_AUDIT_READ are missing" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-a never,task",
+        "-a never,exit -F arch=b64 -S execve",
+        "-a exclude,always -F msgtype=SYSCALL",
+        "-a exclude,always -F msgtype=EXECVE",
+    ],
+)
+def test_a_rule_that_silences_execs_is_named(host: Host, rule: str) -> None:
+    """With what to do about it; ours would be behind it."""
+    found = troubles(host._replace(audit_rules=rules(rule)))["audit-rules"]
+    assert found.level == "warn"
+    assert rule.split()[1].split(",")[0] in found.text
+    assert "delete the rule" in found.fix
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-a never,exit -F arch=b64 -S execve -F exit=-ENOENT",
+        "-a never,exit -F arch=b64 -S open",
+        "-a always,exit -F arch=b64 -S execve\n-a never,exit -F arch=b64 -S execve",
+        "-a exclude,always -F msgtype=CONFIG_CHANGE",
+    ],
+)
+def test_a_rule_that_leaves_execs_alone_is_no_trouble(host: Host, rule: str) -> None:
+    """It is about failures, other calls or other records, or comes too late."""
+    assert troubles(host._replace(audit_rules=rules(rule))) == {}

@@ -60,6 +60,31 @@ def test_a_rule_that_silences_audit_hides_no_process(daemon: Daemon, rule: str) 
 
 
 @pytest.mark.parametrize(
+    ("rule", "cause"),
+    [
+        ("-a never,task", "task list"),
+        ("-A never,exit -F arch=b64 -S execve", "a rule ahead"),
+        ("-a exclude,always -F msgtype=SYSCALL", "excludes"),
+    ],
+)
+def test_being_blind_is_told_with_its_cause(daemon: Daemon, rule: str, cause: str) -> None:
+    """Within 10 s of execs that come without audit events, and until that is over."""
+    auditctl(*rule.split())
+    try:
+        until(lambda: run_named(2) and problems(daemon, "audit events"), 10, "the problem")
+        assert cause in problems(daemon, "audit events")[0]
+    finally:
+        auditctl("-d", *rule.split()[1:])
+    until(lambda: not problems(daemon, "audit events"), 15, "its end")
+
+
+def problems(daemon: Daemon, what: str) -> list[str]:
+    """The health problems of now about something."""
+    found: list[str] = daemon.status()["health"]["problems"]
+    return [each for each in found if each.startswith(f"{what}: ")]
+
+
+@pytest.mark.parametrize(
     ("rules", "reason"),
     [
         ("-a always,exit -F arch=b64 -S execve -F auid>=1000 -F auid!=unset", "conditional"),

@@ -173,6 +173,11 @@ class RuleData(NamedTuple):
             for field in self.fields
         )
 
+    @property
+    def is_about_one_process(self) -> bool:
+        """Whether it fits the system calls of one pid only."""
+        return any(field.type == PID and field.operator == _EQUAL for field in self.fields)
+
     def fits_arch(self, arch: int) -> bool:
         """Whether it fits system calls of that AUDIT_ARCH_* value."""
         return all(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from sessiond.audit.record import EXECVE, SYSCALL
 from sessiond.audit.rules import binary, libaudit
 from sessiond.audit.rules.ruleset import LoadedRule, Rule
 from sessiond.errors import RuleError
@@ -93,24 +94,64 @@ def refused(rule: Rule, code: int) -> RuleError:
     return RuleError(rule.source, rule.line, f"the kernel refuses the rule ({name}): {reason}")
 
 
+def silencers(
+    rules: Iterable[Rule | LoadedRule], syscall: str, ours: Collection[bytes] = ()
+) -> list[str]:
+    """Return the rules of others that may keep the events of ``syscall`` from coming, and how.
+
+    ``rules`` as for ``audits``; ``ours`` are the ones that we have loaded. What others can do it
+    with: the task list's ``never`` (kernel/auditsc.c, audit_filter_task), the exclude list, and a
+    ``never`` on exit ahead of the first rule that brings the events of every process.
+    """
+    found = []
+    ahead = True
+    own = {binary.canonical(data) for data in ours}
+    for rule in _in_kernel_order(rules):
+        unpacked = binary.unpack(rule.data)
+        text = binary.describe(rule.data)
+        if unpacked.list == binary.TASK and unpacked.action == binary.NEVER:
+            found.append(f"processes that a rule on the task list leaves out ({text})")
+        elif any(binary.hides(rule.data, kind) for kind in (SYSCALL, EXECVE)):
+            found.append(f"records that a rule excludes ({text})")
+        elif ahead and _decides(unpacked, syscall, "b64"):
+            is_ours = binary.canonical(rule.data) in own
+            if unpacked.action == binary.NEVER and not unpacked.is_about_failure and not is_ours:
+                found.append(f"a rule ahead that leaves events out ({text})")
+            elif unpacked.action == binary.ALWAYS and unpacked.is_unconditional:
+                ahead = False
+    return found
+
+
+def _in_kernel_order(rules: Iterable[Rule | LoadedRule]) -> list[Rule | LoadedRule]:
+    """Order rules as the kernel tries them: the last one with -A is the first of all."""
+    rules = list(rules)
+    first = [rule for rule in rules if binary.unpack(rule.data).flags & binary.PREPEND]
+    return [*reversed(first), *(rule for rule in rules if rule not in first)]
+
+
+def _decides(rule: binary.RuleData, syscall: str, arch: str) -> bool:
+    """Tell whether a rule on the exit list is about a system call."""
+    value = libaudit.arch(arch)
+    number = None if value is None else libaudit.syscall_number(syscall, value)
+    if value is None or number is None or rule.list != binary.EXIT:
+        return False
+    return rule.has_syscall(number) and rule.fits_arch(value)
+
+
 def always_audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = "b64") -> bool:
     """Return whether the rules bring an event of every successful ``syscall`` of a process.
 
     ``rules`` as for ``audits``. A rule with conditions does not count, and any rule before that
-    may leave the event out.
+    may leave the event out, but for one about a single process: such as we load for ourselves.
     """
-    value = libaudit.arch(arch)
-    number = None if value is None else libaudit.syscall_number(syscall, value)
-    if value is None or number is None:
-        return False
-    unpacked = [binary.unpack(rule.data) for rule in rules]
+    unpacked = [binary.unpack(rule.data) for rule in _in_kernel_order(rules)]
     if any(rule.list == binary.TASK and rule.action == binary.NEVER for rule in unpacked):
         return False
-    first = [rule for rule in unpacked if rule.flags & binary.PREPEND]
-    for rule in [*reversed(first), *(r for r in unpacked if not r.flags & binary.PREPEND)]:
-        if rule.list != binary.EXIT or not rule.has_syscall(number) or not rule.fits_arch(value):
+    for rule in unpacked:
+        if not _decides(rule, syscall, arch):
             continue
-        if rule.action == binary.NEVER and not rule.is_about_failure:
+        about_few = rule.is_about_failure or rule.is_about_one_process
+        if rule.action == binary.NEVER and not about_few:
             return False
         if rule.action == binary.ALWAYS and rule.is_unconditional:
             return True
