@@ -77,4 +77,8 @@ LOG_LINE = re.compile(rb"(?:node=\S+ )?type=(\S+) msg=")
 UNKNOWN_TYPE = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
 
 
+# What ausearch writes between events.
+SEPARATOR = re.compile(rb"(?:----|time->.*)\s*$")
+
+
 ENRICHMENT = b"\x1d"

@@ -13,7 +13,6 @@ from typing import Final, Protocol, cast
 from sessiond.audit.record import (
     EOE,
     NO_CALL,
-    PROCTITLE,
     SYSCALL,
     Call,
     Record,
@@ -72,6 +71,10 @@ class AuditEvent:
 
 
 _PADDING: Final = (b"\n", b"\0")
+# How long an event in a log takes records, in ms of the stamps: what auparse(3) waits.
+LOG_WINDOW: Final = 2000
+# Of an event in a log, with how many of its last records a further one is compared.
+_MAX_COMPARED: Final = 64
 
 
 class _NewRecord(Protocol):
@@ -95,16 +98,21 @@ class Reassembler:
 
     Time is an argument in any unit, as long as ``timeout`` has the same. An event that is open
     longer than ``timeout`` is closed as it is, and so is the oldest when more than
-    ``max_in_flight`` are open. ``ends_with_proctitle`` is for logs: auditd doesn't write EOE.
+    ``max_in_flight`` are open.
+
+    ``of_log`` is for logs. There no record ends an event: auditd doesn't write EOE, rules exclude
+    PROCTITLE, ausearch puts it first, and a user message may have the serial of a system call. An
+    event takes all records of its stamp until the stamps are LOG_WINDOW further, and is never
+    called unfinished. A record that stands twice in it counts once.
     """
 
-    def __init__(
-        self, *, timeout: int, max_in_flight: int = 8192, ends_with_proctitle: bool = False
-    ) -> None:
+    def __init__(self, *, timeout: int, max_in_flight: int = 8192, of_log: bool = False) -> None:
         """Start with nothing in flight."""
         self._timeout = timeout
         self._max_in_flight = max_in_flight
-        self._ends = frozenset((EOE, PROCTITLE)) if ends_with_proctitle else frozenset((EOE,))
+        self._of_log = of_log
+        self._ends: frozenset[int] = frozenset() if of_log else frozenset((EOE,))
+        self._latest = 0  # of the stamps, in a log
         self._open: dict[bytes, AuditEvent] = {}
         self.records = 0
         self.malformed = 0
@@ -153,11 +161,13 @@ class Reassembler:
                 except RecordError:
                     self.malformed += 1
                     continue
+                if self._of_log:
+                    now = self._latest = max(self._latest, time)
                 event = AuditEvent(time, serial, now)
                 self._opened += 1
                 self._lowest = min(self._lowest or serial, serial)
                 self._highest = max(self._highest, serial)
-                if stands_alone(record_type):
+                if stands_alone(record_type) and not self._of_log:
                     event.records.append(_record(record_type, payload, stamp))
                     event.complete = True
                     events.append(event)
@@ -165,23 +175,30 @@ class Reassembler:
                     continue
                 opened[stamp] = event
             if record_type != EOE:
-                event.records.append(_record(record_type, payload, stamp))
+                record = _record(record_type, payload, stamp)
+                if not self._of_log or record not in event.records[-_MAX_COMPARED:]:
+                    event.records.append(record)
             if record_type in ends:
                 event.complete = True
                 del opened[stamp]
                 events.append(event)
                 event = None
         self.records += number
+        if self._of_log:
+            events += self._expired(self._latest - 1, LOG_WINDOW)
         while len(opened) > self._max_in_flight:
             events.append(self._close(next(iter(opened))))
         return events
 
     def expire(self, now: int) -> list[AuditEvent]:
-        """Return the events whose deadline has passed, oldest first."""
+        """Return the events whose deadline has passed, oldest first; in a log only feeding does."""
+        return [] if self._of_log else self._expired(now, self._timeout)
+
+    def _expired(self, now: int, timeout: int) -> list[AuditEvent]:
         expired: list[AuditEvent] = []
         while self._open:
             key, event = next(iter(self._open.items()))
-            if event.opened + self._timeout > now:
+            if event.opened + timeout > now:
                 break
             expired.append(self._close(key))
         return expired
@@ -210,7 +227,8 @@ class Reassembler:
         event = self._open.pop(key)
         # Only a syscall's event ends with EOE: a lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
         # whole as it is, one just can't tell before the deadline.
-        event.complete = all(record.type != SYSCALL for record in event.records)
+        # In a log nothing tells whether a record is missing.
+        event.complete = self._of_log or all(record.type != SYSCALL for record in event.records)
         if not event.complete:
             self.unfinished += 1
         return event

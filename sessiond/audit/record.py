@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 from sessiond.errors import RecordError
 from sessiond.units import AuditStamp
 
+LOGIN = 1006
 SYSCALL = 1300
 PATH = 1302
 CONFIG_CHANGE = 1305
@@ -126,7 +127,7 @@ def call(text: bytes) -> Call:
     match = _CALL.match(text)
     if match is not None:
         return _new_call(Call, match.groups(b""))
-    found = fields(text)
+    found = _unquoted(fields(text))
     return Call._make(found.get(name, b"") for name in Call._fields)
 
 
@@ -134,9 +135,29 @@ def syscall_fields(text: bytes) -> dict[str, bytes]:
     """Return the fields of a SYSCALL record: what ``fields`` returns, sooner."""
     match = _SYSCALL.match(text)
     if match is None:
-        return fields(text)
+        return _unquoted(fields(text))
     values: tuple[bytes | None, ...] = match.groups()
     return {n: v for n, v in zip(_SYSCALL_NAMES, values, strict=True) if v is not None}
+
+
+_OLD_LOGIN: Final = re.compile(rb"\b(?:(old)|new) (auid|ses)=")
+
+
+def login_fields(text: bytes) -> dict[str, bytes]:
+    """Return the fields of a LOGIN record: ``old-auid``, ``auid``, ``old-ses``, ``ses``, ...
+
+    Kernels before 3.14 wrote "login pid=1 uid=0 old auid=2 new auid=3 old ses=4 new ses=5".
+    """
+    named = _OLD_LOGIN.sub(lambda match: (b"old-" if match[1] else b"") + match[2] + b"=", text)
+    return fields(named)
+
+
+def _unquoted(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Take the quotes away in which some kernels put success=."""
+    success = found.get("success")
+    if success is not None and success[:1] == b'"':
+        found["success"] = success.strip(b'"')
+    return found
 
 
 def decode(value: bytes) -> bytes | None:

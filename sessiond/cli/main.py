@@ -440,13 +440,18 @@ def _replay(arguments: argparse.Namespace) -> int:
     from sessiond.cli import replay
     from sessiond.config import load
     from sessiond.daemon import factory
+    from sessiond.ecs.normalizations import NUMBERS
 
     _quiet(arguments)
+
+    def record_type(name: str) -> int | None:
+        return NUMBERS.get(name) or libaudit.message_type(name)
+
     names = auditd_log.EnrichedNames()
     pipeline = factory.offline_pipeline(load.load(arguments.config), names)
     try:
         with _open(arguments.log, "rb") as source, _open(arguments.output, "wb") as sink:
-            outcome = replay.replay(source, pipeline, sink.writelines, libaudit.message_type, names)
+            outcome = replay.replay(source, pipeline, sink.writelines, record_type, names)
             sink.flush()
     except BrokenPipeError:
         raise

@@ -12,7 +12,7 @@ from dataclasses import field as member
 from itertools import islice
 from typing import Final
 
-from sessiond.audit.auditd_log import EnrichedNames, enrichment, split_log_line
+from sessiond.audit.auditd_log import SEPARATOR, EnrichedNames, enrichment, split_log_line
 from sessiond.audit.record import parse_stamp
 from sessiond.errors import RecordError
 from sessiond.pipeline.pipeline import Pipeline
@@ -74,7 +74,7 @@ def _write(lines: list[bytes], write: Callable[[list[bytes]], object], outcome: 
 
 
 def _refuse(outcome: Outcome, line: bytes, error: RecordError) -> None:
-    if not line.strip():
+    if not line.strip() or SEPARATOR.match(line):
         return
     outcome.refused += 1
     if len(outcome.first_refused) < 5:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import Record, decode
+from sessiond.audit.record import LOGIN, Record, decode
 from sessiond.ecs import decoders
 from sessiond.ecs.audit_fields import (
     CACHE_LIMIT,
@@ -35,6 +35,7 @@ from sessiond.ecs.normalizations import (
     TOLD_BY_SYSCALL,
     VARIANTS,
     Normalization,
+    record_type,
     unknown_record,
     unknown_syscall,
 )
@@ -130,13 +131,7 @@ class AuditEventEncoder:
         """
         self._accounts.at(event.time)
         syscall = event.syscall
-        parts = self._reader.read(event.records, enriched=enriched)
-        parts.main = syscall or parts.own
-        call = (
-            self._call(syscall, parts)
-            if syscall
-            else _Call("", "", unknown_record(self._first_type(event)))
-        )
+        parts, call = self._read(event, enriched=enriched)
         result, outcome = _result(syscall, parts)
         auditd: dict[str, Any] = {}
         document: dict[str, Any] = {"event": None, "auditd": auditd}
@@ -176,12 +171,26 @@ class AuditEventEncoder:
         if subject is not None:
             self._parties(meaning, document, parts)
         if parts.data:
-            auditd["data"] = parts.data
+            auditd["data"] = parts.all_data()
         if self._options.include_raw_message and event.records:
             auditd["messages"] = [self._raw(event, record) for record in event.records]
         if self._options.include_warnings and parts.warnings:
             auditd["warnings"] = parts.warnings
         return document, parts.warnings
+
+    def _read(self, event: AuditEvent, *, enriched: bool) -> tuple[EventFields, _Call]:
+        """Read the records, and the call if it is one."""
+        syscall = event.syscall
+        arch = syscall.get("arch", b"") if syscall else None
+        parts = self._reader.read(event.records, enriched=enriched, arch=arch)
+        parts.main = syscall or _actor(parts)
+        if not syscall:
+            return parts, _Call("", "", unknown_record(self._first_type(event)))
+        call = self._call(syscall, parts)
+        if call.meaning.action == "exec":
+            # Security modules and integrity checks speak of an exec, too: it stays what it is.
+            parts.subject = None
+        return parts, call
 
     def _head(
         self, event: AuditEvent, result: str, auditd: dict[str, Any], parts: EventFields
@@ -395,12 +404,25 @@ class AuditEventEncoder:
 
     def _first_type(self, event: AuditEvent) -> str:
         """Name the first record of an event that lacks its own record."""
-        return self._type_name(event.records[0].type) if event.records else "unknown"
+        if not event.records:
+            return "unknown"
+        record = event.records[0]
+        return self._type_name(record_type(record.type, record.text))
 
     def _raw(self, event: AuditEvent, record: Record) -> str:
         seconds, milliseconds = divmod(event.time, 1000)
         stamp = f"audit({seconds}.{milliseconds:03d}:{event.serial})"
-        return f"type={self._type_name(record.type)} msg={stamp}: {display(record.text)}"
+        kind = self._type_name(record_type(record.type, record.text))
+        return f"type={kind} msg={stamp}: {display(record.text)}"
+
+
+def _actor(parts: EventFields) -> Mapping[str, bytes]:
+    """Return the fields of who acted, where no syscall tells: of a login, who did it."""
+    subject, own = parts.subject, parts.own
+    if subject is None or subject.type != LOGIN:
+        return own
+    before = own.get("old-auid") or own.get("old_auid") or b"unset"
+    return {**own, "auid": before}
 
 
 def _from_user_space(record_type: int) -> bool:

@@ -6,13 +6,15 @@ Whatever stands in a record becomes data: nothing in it can pass for a field tha
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from sessiond.audit.record import (
     CWD,
     EXECVE,
+    LOGIN,
     PATH,
     PROCTITLE,
     SYSCALL,
@@ -20,9 +22,10 @@ from sessiond.audit.record import (
     arguments,
     decode,
     fields,
+    login_fields,
 )
 from sessiond.ecs import decoders
-from sessiond.ecs.normalizations import AUXILIARY
+from sessiond.ecs.normalizations import AUXILIARY, RECORD_TYPES, record_type
 from sessiond.ecs.redaction import Redactor
 from sessiond.text import display
 
@@ -76,7 +79,8 @@ class EventFields:
 
     ``subject`` is the record that says what the event is about, None when the syscall itself does;
     ``main`` has the fields of the acting process, and comes from the kernel alone; ``claims`` are
-    what user space says in its message.
+    what user space says in its message. ``more`` are the values of the second and further records
+    of a kind, by name.
     """
 
     __slots__ = (
@@ -86,6 +90,7 @@ class EventFields:
         "cwd",
         "data",
         "main",
+        "more",
         "own",
         "paths",
         "subject",
@@ -100,6 +105,7 @@ class EventFields:
         self.own: Mapping[str, bytes] = {}
         self.claims: Mapping[str, bytes] = {}
         self.data: dict[str, str] = {}
+        self.more: dict[str, list[str]] = {}
         self.paths: list[dict[str, str]] = []
         self.warnings: list[str] = []
         self.args: list[bytes] = []
@@ -126,6 +132,23 @@ class EventFields:
         else:
             self.data.update(found)
 
+    def repeat(self, found: Mapping[str, str]) -> None:
+        """Put a further record of a kind beside the ones before: its values follow theirs."""
+        for name, value in found.items():
+            if name not in self.data:
+                self.add(name, value)
+            elif sum(map(len, self.more.values())) < DATA_LIMIT:
+                self.more.setdefault(name, []).append(value)
+
+    def all_data(self) -> dict[str, str | list[str]]:
+        """Return auditd.data: a value, or a list where several records of a kind have one."""
+        if not self.more:
+            return {**self.data}
+        return {
+            name: [value, *self.more[name]] if name in self.more else value
+            for name, value in self.data.items()
+        }
+
     def field(self, name: str) -> str | None:
         """Look a field up wherever the records have it."""
         found = self.data.get(name)
@@ -150,14 +173,19 @@ class FieldReader:
         """Start with nothing read."""
         self._texts: dict[bytes, dict[str, str]] = {}
 
-    def read(self, records: Iterable[Record], *, enriched: bool) -> EventFields:
+    def read(
+        self, records: Iterable[Record], *, enriched: bool, arch: bytes | None = None
+    ) -> EventFields:
         """Return what the records of an event bring.
 
-        ``enriched`` leaves the argument list out: the caller has it.
+        ``enriched`` leaves the argument list out: the caller has it. ``arch`` is that of its
+        SYSCALL record, None without one: with it, a record of a type that has no meaning here is
+        beside the call, and not what the event is about.
         """
         parts = EventFields()
+        kinds: set[int] = set()
         for record in records:
-            kind = record.type
+            kind = record_type(record.type, record.text)
             if kind == SYSCALL:
                 continue
             if kind == PATH:
@@ -174,15 +202,39 @@ class FieldReader:
             elif kind == PROCTITLE:
                 parts.title = title_of(record.text)
             elif kind == SOCKADDR:
-                _socket(record.text, parts)
+                _socket(record.text, parts, arch)
+            elif kind in kinds:
+                parts.repeat(self._values(record))
             elif kind == OBJ_PID:
-                _object_pid(record.text, parts)
-            elif kind in AUXILIARY or parts.subject is not None:
-                parts.merge(self._fields(record.text))
-            else:
+                # Of several (a signal to a process group) the first is the object.
+                parts.target = self._fields(record.text)
+                parts.merge(parts.target)
+            elif parts.subject is None and _can_be_subject(kind, arch):
                 parts.subject = record
                 self._subject(record, parts)
+            else:
+                parts.merge(self._values(record))
+            kinds.add(kind)
         return parts
+
+    def _values(self, record: Record) -> dict[str, str]:
+        """Return what a record says that stands beside another one, in auditd.data's words."""
+        found = self._fields(record.text)
+        if record.type in AUXILIARY:
+            return found
+        found = {
+            name: _SPECIAL[record.type, name](value.encode())
+            if (record.type, name) in _SPECIAL
+            else value
+            for name, value in found.items()
+            if name not in _RECORD_PLACED
+        }
+        avc = _AVC.search(record.text)
+        if avc:
+            found["seresult"], found["seperms"] = display(avc[1]), display(avc[2])
+        if not found and record.text:
+            found["msg"] = display(record.text)
+        return found
 
     def _fields(self, text: bytes) -> dict[str, str]:
         """Return a record's fields as text, without those that say that there is none."""
@@ -193,6 +245,9 @@ class FieldReader:
                 for name, raw in fields(text).items()
                 if (value := text_of(name, raw)) is not None
             }
+            if "objtype" in found:
+                # As RHEL 7 calls it in PATH.
+                found.setdefault("nametype", found.pop("objtype"))
             if len(self._texts) >= CACHE_LIMIT:
                 self._texts.clear()
             if len(text) < _CACHED_SIZE:
@@ -211,7 +266,7 @@ class FieldReader:
                 parts.warnings.append("EXECVE: the argument list isn't whole")
 
     def _subject(self, record: Record, parts: EventFields) -> None:
-        own = fields(record.text)
+        own = login_fields(record.text) if record.type == LOGIN else fields(record.text)
         parts.own = own
         message = own.get("msg")
         if message is not None:
@@ -244,6 +299,10 @@ class FieldReader:
         for name, raw in claims.items():
             if name not in posing and name not in _RECORD_PLACED:
                 parts.add(name, text_of(name, raw))
+
+
+def _can_be_subject(kind: int, arch: bytes | None) -> bool:
+    return kind not in AUXILIARY and (arch is None or kind in RECORD_TYPES)
 
 
 def integer(raw: bytes | None, base: int = 10) -> int | None:
@@ -279,10 +338,23 @@ def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
     return shown.replace("\0", " ") or None
 
 
-def _socket(text: bytes, parts: EventFields) -> None:
+# linux/audit.h: this bit of arch= is set where the machine is little-endian.
+_LITTLE_ENDIAN: Final = 0x40000000
+
+
+def _byte_order(arch: bytes | None) -> Literal["little", "big"]:
+    """Return the byte order of the machine that wrote a record; this host's where it is unknown."""
+    number = integer(arch, 16)
+    if number is None:
+        return sys.byteorder
+    return "little" if number & _LITTLE_ENDIAN else "big"
+
+
+def _socket(text: bytes, parts: EventFields, arch: bytes | None) -> None:
     raw = fields(text).get("saddr", b"")
     try:
-        address = decoders.socket_address(bytes.fromhex(raw.decode("ascii")))
+        found = bytes.fromhex(raw.decode("ascii"))
+        address = decoders.socket_address(found, _byte_order(arch))
     except ValueError:
         address = None
     if address is None:
@@ -295,17 +367,6 @@ def _socket(text: bytes, parts: EventFields) -> None:
     parts.add("socket_path", address.path)
     if address.port is not None:
         parts.add("socket_port", str(address.port))
-
-
-def _object_pid(text: bytes, parts: EventFields) -> None:
-    found = {}
-    for name, raw in fields(text).items():
-        value = text_of(name, raw)
-        if value:
-            found[name] = value
-            parts.add(name, value)
-    # Of several (a signal to a process group) the first is the object.
-    parts.target = parts.target or found
 
 
 def _in_hex(decoder: Callable[[int], str]) -> Callable[[bytes], str]:

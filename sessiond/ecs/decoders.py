@@ -9,7 +9,7 @@ import ipaddress
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from sessiond.text import display
 
@@ -68,14 +68,14 @@ class Address(NamedTuple):
     path: str | None = None
 
 
-def socket_address(saddr: bytes) -> Address | None:
-    """Decode a ``struct sockaddr``, as this host's byte order has it; None when it is too short.
+def socket_address(saddr: bytes, order: Literal["little", "big"] = sys.byteorder) -> Address | None:
+    """Decode a ``struct sockaddr`` of a machine of that byte order; None when it is too short.
 
     A unix socket in the abstract namespace is shown with "@" first, as ss(8) and netstat(8) do.
     """
     if len(saddr) < 2:
         return None
-    family = int.from_bytes(saddr[:2], sys.byteorder)
+    family = int.from_bytes(saddr[:2], order)
     name = FAMILIES.get(family, str(family))
     port = int.from_bytes(saddr[2:4], "big")
     if family == IPV4 and len(saddr) >= 8:
@@ -88,9 +88,9 @@ def socket_address(saddr: bytes) -> Address | None:
             return Address(name, path=display(b"@" + path[1:].rstrip(b"\0")) if path[1:] else None)
         return Address(name, path=display(path.partition(b"\0")[0]) or None)
     if family == NETLINK and len(saddr) >= 8:
-        return Address(name, port=int.from_bytes(saddr[4:8], sys.byteorder) or None)
+        return Address(name, port=int.from_bytes(saddr[4:8], order) or None)
     if family == VSOCK and len(saddr) >= 12:
-        return Address(name, port=int.from_bytes(saddr[4:8], sys.byteorder))
+        return Address(name, port=int.from_bytes(saddr[4:8], order))
     return Address(name)
 
 

@@ -333,6 +333,9 @@ AUXILIARY: Final = {
     1327: "PROCTITLE",
     1330: "KERN_MODULE",
     1337: "OPENAT2",
+    1424: "LANDLOCK_DOMAIN",
+    1425: "MAC_TASK_CONTEXTS",
+    1426: "MAC_OBJ_CONTEXTS",
 }
 NAMES: Final = dict(AUXILIARY)
 
@@ -735,6 +738,17 @@ RECORD_TYPES: Final = _table(
         primary="path name",
     ),
     _records("file", "access", "1331 FANOTIFY =", kind="file"),
+    _records("intrusion_detection", "info", "1420 IPE_ACCESS =", kind="policy"),
+    _records("intrusion_detection", "denied", "1423 LANDLOCK_ACCESS =", kind="policy"),
+    _records(
+        "configuration",
+        "change",
+        """
+        1421 IPE_CONFIG_CHANGE =
+        1422 IPE_POLICY_LOAD =
+        """,
+        kind="mac-config",
+    ),
     # Integrity of files
     _records(
         "file",
@@ -748,6 +762,7 @@ RECORD_TYPES: Final = _table(
         1805 INTEGRITY_RULE =
         1806 INTEGRITY_EVM_XATTR =
         1807 INTEGRITY_POLICY_RULE =
+        1808 INTEGRITY_USERSPACE =
         """,
         kind="file",
         primary="name",
@@ -901,6 +916,19 @@ VARIANTS: Final[dict[int, tuple[tuple[str, str, Normalization], ...]]] = {
         ("seresult", "granted", _SELINUX._replace(action="avc", types=["allowed"])),
     ),
 }
+
+
+# Types by their names in a log. auditd writes UNKNOWN[n] for what its library does not know.
+NUMBERS: Final = {name: number for number, name in NAMES.items()}
+
+# Ubuntu's kernels had records of further security modules before these types had their numbers.
+_FORMER_TYPES: Final = {1420: (b"subj_", 1425), 1421: (b"obj_", 1426)}
+
+
+def record_type(number: int, text: bytes) -> int:
+    """Return the type that a record has in Linux's own numbering, whatever kernel wrote it."""
+    former = _FORMER_TYPES.get(number)
+    return former[1] if former is not None and text.startswith(former[0]) else number
 
 
 def unknown_record(name: str) -> Normalization:

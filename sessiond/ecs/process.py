@@ -347,7 +347,8 @@ class ProcessEncoder:
         """
         creator = process.creator
         over = isinstance(creator, Process) and creator.end is not None and creator.end <= time
-        made_of = _made_of(creator, over, state, time)
+        parent_pid = _parent_pid(process)
+        made_of = _made_of(creator, parent_pid, over, state, time)
         if encoded.made_of == made_of:
             return encoded.relatives
         # Whatever a shell starts has the same relatives, unless it leads something itself.
@@ -358,6 +359,8 @@ class ProcessEncoder:
         parts: list[bytes] = []
         if creator is not None:
             parts += b',"parent":', self._parent(creator, time)
+        elif parent_pid:
+            parts.append(b',"parent":{"pid":%d}' % parent_pid)
         for name, leader, number in (
             ("group_leader", state.group_leader, state.facts.pgid),
             ("session_leader", state.session_leader, state.facts.sid),
@@ -368,7 +371,7 @@ class ProcessEncoder:
             elif number:
                 parts += b',"%b":' % name.encode(), self._gone(number)
         relatives = b"".join(parts)
-        made_of = _made_of(creator, over, state, time)  # all are encoded now
+        made_of = _made_of(creator, parent_pid, over, state, time)  # all are encoded now
         if None not in made_of:
             encoded.made_of, encoded.relatives = made_of, relatives
             if ITSELF not in made_of:
@@ -470,15 +473,25 @@ def _entry_meta(leader: Process | Reference) -> bytes:
     return b',"entry_meta":' + orjson.dumps(meta)
 
 
+def _parent_pid(process: Process) -> int | None:
+    """The pid of a parent of which no more is known than what a record of the process says."""
+    first = process.states[0].facts
+    return first.ppid if process.creator is None and first.parent_start is None else None
+
+
 def _made_of(
-    creator: Process | Reference | None, over: bool, state: State, time: int
+    creator: Process | Reference | None,
+    parent_pid: int | None,
+    over: bool,
+    state: State,
+    time: int,
 ) -> tuple[object, ...]:
     """What the JSON of the relatives at ``time`` depends on; ``over``: the creator has ended.
 
     A relative that isn't encoded yet is None, an unknown leader its pid.
     """
     return (
-        _encoded_at(creator, time),
+        _encoded_at(creator, time, parent_pid),
         over,
         _encoded_at(state.group_leader, time, state.facts.pgid),
         _encoded_at(state.session_leader, time, state.facts.sid),

@@ -23,7 +23,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sessiond.audit.reassembler import AuditEvent, Reassembler
-from sessiond.audit.record import NO_CALL, Arguments, arguments, fields, number
+from sessiond.audit.record import (
+    LOGIN,
+    NO_CALL,
+    Arguments,
+    arguments,
+    fields,
+    login_fields,
+    number,
+)
 from sessiond.config.schema import EventSettings
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.config_changes import ConfigChange, config_change, is_config_change
@@ -52,7 +60,13 @@ from sessiond.process.events import (
     ProcessEvent,
     join_args,
 )
-from sessiond.process.from_audit import execution, kept_args
+from sessiond.process.from_audit import (
+    contradicts,
+    execution,
+    forked,
+    is_child_of,
+    kept_args,
+)
 from sessiond.process.memory import MemoryLimit
 from sessiond.process.table import Process, ProcessTable, ProcessView, State
 from sessiond.units import MILLISECOND, SECOND, TICK, AuditStamp
@@ -138,7 +152,7 @@ class Pipeline:
         self._assembler = Reassembler(
             timeout=options.assembler_timeout,
             max_in_flight=options.max_in_flight,
-            ends_with_proctitle=options.replay,
+            of_log=options.replay,
         )
         self._names: dict[tuple[bytes, bytes], str] = {}
         self._ready: list[AuditEvent] = []
@@ -420,6 +434,8 @@ class Pipeline:
         self._expire(now)
         drained = self._hearing.drained
         read_until = min(now, drained) if drained else now
+        if self.options.replay:
+            read_until = self._hearing.latest  # the events after it are still open
         self.table.forget(read_until)
         self.memory.check(read_until)
         for loss in self.losses.due(now):
@@ -561,6 +577,8 @@ class Pipeline:
             self._setsid(event)
         else:
             self._other(event)
+            if name in _FORKS and self.options.replay:
+                self._fork_by_audit(event)
 
     def _is_wanted_failure(self, event: AuditEvent) -> bool:
         wanted = self.options.event.exec_failures
@@ -639,12 +657,56 @@ class Pipeline:
     def _audited_exec(self, event: AuditEvent, pid: int) -> tuple[Process, State]:
         """Move the table by an audited exec, where no tracer did."""
         time = self._boot(event.time)
-        known = self.table.holder(pid, time, TICK)
+        known = self._caller(event, pid, time, executed=True)
         parent = self.table.holder(number(event.call.ppid), time, TICK)
+        if parent is not None and not is_child_of(event.syscall, parent, time):
+            parent = None
         return self.table.audited_exec(
             execution(event, time, known, parent),
             session_known="setsid" in self.options.audited,
         )
+
+    def _caller(
+        self, event: AuditEvent, pid: int, time: int, *, executed: bool = False
+    ) -> Process | None:
+        """Who had the pid at ``time``, by the table and by the event's own word.
+
+        Without an exact source an end can be missed, and the pid have been given away. ``executed``
+        says that the event is an exec.
+        """
+        process = self.table.holder(pid, time, TICK)
+        if process is None or self.options.exact:
+            return process
+        told = event.syscall or _message_fields(event)
+        if not contradicts(told, process, time, executed=executed):
+            return process
+        if process.end is None:
+            self.table.ended(process, max(process.state.time, time - 1))
+        return None
+
+    def _fork_by_audit(self, event: AuditEvent) -> None:
+        """Take the child of a fork from its record, where no source tells of it."""
+        time = self._boot(event.time)
+        creator = self.table.holder(number(event.call.pid), time, TICK)
+        fork = forked(event, time, creator) if creator is not None else None
+        if fork is None:
+            return
+        child = self.table.get(fork.facts.pid)
+        if child is not None and child.end is None and child.start >= time:
+            # A vfork returns when the child has executed something.
+            child.creator = child.creator or creator
+            return
+        self.table.forked(fork)
+
+    def _login_by_audit(self, event: AuditEvent, process: Process, time: int) -> None:
+        """Take the login user and the session that a LOGIN record gives a process."""
+        login = next((r for r in event.records if r.type == LOGIN), None)
+        if login is not None and not self.options.exact:
+            given = login_fields(login.text)
+            facts = process.state.facts._replace(
+                loginuid=number(given.get("auid")), audit_session=number(given.get("ses"))
+            )
+            self.table.changed(Changed(time, facts, "login"))
 
     def _exec_line(self, event: AuditEvent, process: Process, state: State, note: str = "") -> None:
         if state.program.executable is None:
@@ -694,6 +756,8 @@ class Pipeline:
                 # that of somebody who got the same pid later.
                 self._other(event, "process: not known")
                 return
+        if not self.options.exact and process is not None:
+            process = None if _presumed_ended(process) else self._caller(event, pid, time)
         if process is None and self.options.replay:
             self._other(event, "process: the log does not tell of it before its end")
         elif process is None:
@@ -756,9 +820,9 @@ class Pipeline:
     def _setsid(self, event: AuditEvent) -> None:
         pid = number(event.call.pid)
         time = self._boot(event.time)
-        process = self._sessions.caller(self.table.holders(pid), time) or self.table.holder(
-            pid, time, TICK
-        )
+        process = self._sessions.caller(self.table.holders(pid), time)
+        if process is None or not self.options.exact:
+            process = self._caller(event, pid, time)
         if process is None:
             self._other(event, "process: not known")
             return
@@ -799,11 +863,12 @@ class Pipeline:
             self.notices.append(config_change(event, self.lines.user_name))
         stamp = self._boot(event.time)
         pid = number(event.call.pid) or _pid_of(event)
-        process = self.table.holder(pid, stamp, TICK) if pid else None
+        process = self._caller(event, pid, stamp) if pid else None
         if process is not None:
             time = max(stamp, process.latest)
             view = self._view(process, process.at(time), time)
             self.lines.audited(event, view, None, time)
+            self._login_by_audit(event, process, time)
             return
         self.counters.unenriched += 1
         self.lines.unenriched(event, stamp, note)
@@ -848,6 +913,7 @@ def _line_options(options: PipelineOptions) -> LineOptions:
 
 # The kinds of Lost that an exec can be among; the connector can't tell its events apart.
 _EXEC_LOSSES: Final = frozenset(("exec", "event", VANISHED))
+_FORKS: Final = ("fork", "vfork", "clone", "clone3")
 _ENOENT: Final = b"-2"
 _RING_FULL: Final = "the tracer's buffer was full"
 _TAKEN: Final = "they vanished from the tracer's buffer: another process takes them out"
@@ -856,6 +922,12 @@ _TAKEN: Final = "they vanished from the tracer's buffer: another process takes t
 def _pid_of(event: AuditEvent) -> int:
     """The pid of a record that is no syscall's; the kernel writes it, also for user space."""
     return next((number(fields(r.text).get("pid")) for r in event.records), 0)
+
+
+def _message_fields(event: AuditEvent) -> Mapping[str, bytes]:
+    """What the kernel says of the sender of a user message; nothing of other records."""
+    record = event.records[0]
+    return fields(record.text) if 1100 <= record.type <= 1299 else {}
 
 
 def _exit_code(event: AuditEvent) -> int:

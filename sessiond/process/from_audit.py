@@ -8,10 +8,12 @@ from typing import Final, TypedDict
 
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import CWD, arguments, decode, number
-from sessiond.process.events import Executed, Facts, Program, join_args
+from sessiond.process.events import Executed, Facts, Forked, Program, join_args
 from sessiond.process.table import Process
+from sessiond.units import UNSET_ID
 
 DELETED: Final = b" (deleted)"  # d_path() of fs/d_path.c adds it
+_CLONE_THREAD: Final = 0x10000  # include/uapi/linux/sched.h
 _TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
 
 
@@ -58,6 +60,67 @@ def working_directory(event: AuditEvent) -> bytes | None:
         if record.type == CWD:
             return decode(record.text.partition(b"cwd=")[2])
     return None
+
+
+def contradicts(fields: Mapping[str, bytes], known: Process, time: int, *, executed: bool) -> bool:
+    """Tell whether a SYSCALL record of ``time`` can't be of ``known``, who had its pid before.
+
+    Then the pid was given to another process meanwhile. A login user and a session, once set, stay;
+    a parent changes to one further up, when it ends; a terminal is left by setsid(2) alone; a
+    program by an exec, which ``executed`` says the record is.
+    """
+    state = known.at(time)
+    facts = state.facts
+    for before, now in ((facts.loginuid, "auid"), (facts.audit_session, "ses")):
+        if before not in (None, UNSET_ID) and now in fields and before != number(fields[now]):
+            return True
+    if "ppid" in fields and not _may_be_parent(number(fields["ppid"]), known, facts.ppid):
+        return True
+    device = facts.tty_major, facts.tty_minor
+    if (0, 0) not in (device, found := terminal(fields.get("tty", b""))) and device != found:
+        return True
+    looked_up_later = state.observed is not None and state.observed > time
+    before_it, executable = state.program.executable, decode(fields.get("exe", b""))
+    if executed or looked_up_later or before_it is None or executable is None:
+        return False
+    return executable.removesuffix(DELETED) != before_it
+
+
+def _may_be_parent(pid: int, known: Process, before: int) -> bool:
+    """Tell whether a process whose parent was ``before`` can have the parent ``pid``."""
+    if pid in (before, 1):
+        return True
+    ancestor = known.creator
+    if isinstance(ancestor, Process) and ancestor.end is not None:
+        return True
+    while isinstance(ancestor, Process):
+        if pid in (ancestor.pid, ancestor.state.facts.ppid):
+            return True
+        ancestor = ancestor.creator
+    return False
+
+
+def is_child_of(fields: Mapping[str, bytes], parent: Process, time: int) -> bool:
+    """Tell whether a record can be of a child of ``parent``, who has the pid of its ppid=.
+
+    A child inherits the login user; that only a process without one can have set its own.
+    """
+    loginuid = parent.at(time).facts.loginuid
+    return loginuid in (None, UNSET_ID) or loginuid == number(fields.get("auid"))
+
+
+def forked(event: AuditEvent, time: int, creator: Process) -> Forked | None:
+    """The fork that the record of a fork, vfork or clone tells, None where it made a thread."""
+    fields = event.syscall
+    child = number(fields.get("exit"))
+    flags = fields.get("a0", b"")
+    if not child or (flags.isalnum() and int(flags, 16) & _CLONE_THREAD):
+        return None
+    before = creator.at(time)
+    facts = before.facts._replace(
+        pid=child, start=time, ppid=creator.pid, parent_start=creator.start, vpid=None
+    )
+    return Forked(time, facts, creator.pid, creator.start, before.program.comm, None)
 
 
 def execution(

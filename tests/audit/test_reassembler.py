@@ -1,5 +1,6 @@
 """Events: records with one stamp belong together, however they arrive."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,11 +96,35 @@ def test_the_oldest_gives_way_when_too_many_are_open() -> None:
     assert [[event.serial for event in events] for events in closed] == [[], [], [], [1], [2]]
 
 
-def test_a_log_knows_no_end_but_the_title() -> None:
-    """Auditd doesn't write EOE; PROCTITLE is the last record that it writes of an event."""
-    reader = Reassembler(timeout=2, ends_with_proctitle=True)
-    (event,) = reader.feed(of(1, SYSCALL, CWD, PROCTITLE), now=0)
+@pytest.mark.parametrize(
+    "types",
+    [
+        (SYSCALL, CWD, PROCTITLE),
+        (SYSCALL, CWD),
+        (PROCTITLE, CWD, SYSCALL),
+        (USER_LOGIN, SYSCALL, PROCTITLE),
+        (SYSCALL, EOE, PROCTITLE),
+        (SYSCALL, SYSCALL, PROCTITLE, PROCTITLE),
+    ],
+)
+def test_an_event_of_a_log_has_all_records_of_its_stamp(types: tuple[int, ...]) -> None:
+    """No record ends it: the stamps of later events do, and nothing says that a part is lost."""
+    reader = Reassembler(timeout=2, of_log=True)
+    assert reader.feed(of(1, *types), now=0) == []
+    assert reader.feed(of(2, CWD, time=b"1777630274.000"), now=0) == []
+    (event,) = reader.feed(of(3, CWD, time=b"1777630274.124"), now=0)
+    assert {record.type for record in event.records} == set(types) - {EOE}
+    assert len(event.records) == len(set(types) - {EOE})
     assert event.complete is True
+    assert [event.serial for event in reader.flush()] == [2, 3]
+
+
+def test_a_log_whose_clock_went_back_is_read_on() -> None:
+    """An event stays open as long as the stamps do not get beyond the latest one."""
+    reader = Reassembler(timeout=2, of_log=True)
+    early = of(2, SYSCALL, CWD, time=b"1777600000.000")
+    assert reader.feed([*of(1, SYSCALL), early[0], *of(3, SYSCALL), early[1]], now=0) == []
+    assert [len(event.records) for event in reader.flush()] == [1, 2, 1]
 
 
 @given(st.data())

@@ -2,21 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 from ecs_schema.validate import validate_line
+from support.auditlog import DATA, record_type
 from support.scripted import Host
 
 from sessiond.audit.auditd_log import EnrichedNames
-from sessiond.audit.rules import libaudit
 from sessiond.cli.replay import Outcome, replay
 from sessiond.config.schema import Config
 from sessiond.daemon import factory
 from sessiond.units import SECOND
 
-LOG = Path(__file__).parents[1] / "data" / "debian-12-linux-6.18-stig.log"
+LOG = DATA / "debian-12-linux-6.18-stig.log"
 NAMES = {1300: "SYSCALL", 1307: "CWD", 1309: "EXECVE", 1327: "PROCTITLE"}
 
 
@@ -24,7 +23,7 @@ def replayed(lines: Iterable[bytes]) -> tuple[list[bytes], Outcome]:
     names = EnrichedNames()
     written: list[bytes] = []
     pipeline = factory.offline_pipeline(Config(), names)
-    outcome = replay(lines, pipeline, written.extend, libaudit.message_type, names)
+    outcome = replay(lines, pipeline, written.extend, record_type, names)
     return written, outcome
 
 
@@ -125,6 +124,140 @@ def test_a_long_log_does_not_fill_the_memory() -> None:
     """Ten thousand processes come and go; the table holds those of the last seconds."""
     names = EnrichedNames()
     pipeline = factory.offline_pipeline(Config(), names)
-    outcome = replay(_endless(10_000), pipeline, len, libaudit.message_type, names)
+    outcome = replay(_endless(10_000), pipeline, len, record_type, names)
     assert outcome.written == 20_000
     assert len(pipeline.table) < 2_000
+
+
+# What a log tells, log by log
+
+
+def of_log(name: str) -> list[dict[str, Any]]:
+    """Replay a log of tests/data/replay; all of it is understood, and each line is good ECS."""
+    written, outcome = replayed((DATA / "replay" / f"{name}.log").read_bytes().splitlines())
+    assert outcome.first_refused == []
+    assert [problem for line in written for problem in validate_line(line)] == []
+    found = [orjson.loads(line) for line in written]
+    assert len({each["event"]["id"] for each in found}) == len(found)
+    return found
+
+
+def told(document: dict[str, Any]) -> list[str]:
+    incomplete: list[str] = document.get("sessiond", {}).get("incomplete", [])
+    return [note for note in incomplete if "the log does not tell" not in note]
+
+
+def test_a_record_names_the_parent_by_its_pid() -> None:
+    """Of a parent that the log does not tell of, ppid= is all that there is."""
+    executed, opened, other = of_log("parent-by-pid")
+    assert executed["process"]["parent"] == {"pid": 700}
+    assert opened["process"]["parent"] == {"pid": 700}
+    assert other["process"]["parent"] == {"pid": 700}
+    assert opened["process"]["entity_id"] == executed["process"]["entity_id"]
+
+
+def test_events_without_title_and_end_are_whole() -> None:
+    """Many logs have no PROCTITLE records, and none has EOE."""
+    sudo, command, whoami = of_log("without-titles")
+    assert [told(each) for each in (sudo, command, whoami)] == [[], [], []]
+    assert whoami["process"]["parent"]["executable"] == "/usr/bin/sudo"
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    """The title comes first in what ausearch writes."""
+    (executed,) = of_log("title-first")
+    assert executed["process"]["args"] == ["hostname", "-f"]
+    assert executed["process"]["title"] == "hostname"
+
+
+def test_what_ausearch_writes_between_events_is_nothing() -> None:
+    """Lines of dashes and times are passed over."""
+    assert [each["process"]["name"] for each in of_log("ausearch")] == ["hostname", "id"]
+
+
+def test_one_serial_is_one_event() -> None:
+    """A message of user space and a system call may have one; the message is what it is about."""
+    (stopped,) = of_log("message-of-a-call")
+    assert stopped["event"]["action"] == "stopped-service"
+    assert stopped["auditd"]["data"]["syscall"] == "sendmsg"
+    assert stopped["auditd"]["data"]["unit"] == "ntp"
+
+
+def test_success_may_be_quoted() -> None:
+    """A failure is one, however success= is written."""
+    executed, failed = of_log("quoted-success")
+    assert (executed["event"]["action"], executed["event"]["outcome"]) == ("exec", "success")
+    assert (failed["event"]["action"], failed["event"]["outcome"]) == ("exec-failed", "failure")
+
+
+def test_what_rhel_7_calls_objtype_is_nametype() -> None:
+    """The directory is context, and the file is what was changed."""
+    deleted, made, renamed = of_log("rhel7")
+    assert deleted["file"]["path"] == "/var/log/messages"
+    assert (made["file"]["path"], made["event"]["type"]) == ("/etc/cron.d/job", ["creation"])
+    assert renamed["file"]["path"] == "/etc/group"
+    assert renamed["auditd"]["summary"]["object"]["secondary"] == "/srv/group"
+
+
+def test_the_actor_of_a_login_is_who_did_it() -> None:
+    """The login user before; also as old kernels write it."""
+    old, new = of_log("logins")
+    assert old["auditd"]["summary"]["actor"]["primary"] == "unset"
+    assert old["auditd"]["summary"]["object"]["primary"] == "1200"
+    assert old["auditd"]["session"] == "71"
+    assert new["auditd"]["summary"]["actor"]["primary"] == "1200"
+    assert new["auditd"]["summary"]["object"]["primary"] == "1300"
+
+
+def test_another_parent_means_another_process() -> None:
+    """The pid was given away between the two execs, whose ends the log does not tell."""
+    first, second = (each for each in of_log("pid-reused") if each["event"]["action"] == "exec")
+    assert first["process"]["entity_id"] != second["process"]["entity_id"]
+    assert second["process"]["parent"] == {"pid": 500}
+    assert "previous" not in second["process"]
+
+
+def test_another_user_and_program_mean_another_process() -> None:
+    """Nothing of the process that had the pid before is told of the one that has it now."""
+    documents = of_log("pid-reused-by-a-daemon")
+    (opened,) = (each for each in documents if each["event"]["action"] == "opened-file")
+    assert opened["process"]["executable"] == "/srv/implant"
+    assert "args" not in opened["process"]
+    assert opened["user"]["id"] == "0"
+    seen, inferred = (each for each in documents if each["event"]["action"] == "end")
+    assert seen["process"]["executable"] == "/srv/implant"
+    assert inferred["process"]["executable"] == "/usr/bin/vim"
+    assert "exit_code" not in inferred["process"]
+
+
+def test_a_parent_further_up_is_no_other_process() -> None:
+    """Whose parent ends gets one of its ancestors, or init."""
+    _, *sleeps = of_log("reparented")
+    assert len({each["process"]["entity_id"] for each in sleeps}) == 1
+    assert [each["process"]["parent"]["pid"] for each in sleeps] == [700, 700, 700]
+
+
+def test_no_companion_makes_an_exec_something_else() -> None:
+    """What security modules say of it are fields; a type without a name changes no action."""
+    *execs, opened = of_log("companions")
+    assert {each["event"]["action"] for each in execs} == {"exec"}
+    assert {each["event"]["outcome"] for each in execs} == {"success"}
+    assert {each["auditd"]["message_type"] for each in execs} == {"syscall"}
+    data = [each["auditd"]["data"] for each in execs]
+    assert data[0]["subj_apparmor"] == data[1]["subj_apparmor"] == "unconfined"
+    assert data[2]["obj_selinux"] == "system_u:object_r:bin_t:s0"
+    assert (data[4]["seresult"], data[4]["seperms"]) == ("denied", "execute")
+    assert data[5]["subj_trust"] == "2"
+    assert data[6]["blockers"] == "fs.execute"
+    assert data[7]["cause"] == "missing-hash"
+    assert data[8]["ipe_hook"] == "BPRM_CHECK"
+    assert data[9]["verdict"] == "odd"
+    assert opened["event"]["action"] == "opened-file"
+    assert opened["auditd"]["data"]["subj_apparmor"] == "unconfined"
+
+
+def test_an_address_is_in_the_byte_order_of_its_machine() -> None:
+    """A big-endian host wrote it in its own, wherever the log is read."""
+    connections = [each for each in of_log("arches") if "destination" in each]
+    assert {each["destination"]["ip"] for each in connections} == {"192.0.2.7"}
+    assert {"s390x", "ppc64"} <= {each["auditd"]["data"]["arch"] for each in connections}

@@ -217,6 +217,36 @@ def test_a_signal_has_a_target() -> None:
     assert "oauid" not in document["auditd"]["data"]
 
 
+def test_every_target_of_a_signal_is_told() -> None:
+    """A signal to a process group has a record of each; what they say stands in their order."""
+    document = describe(
+        syscall(62, a0="ffffe2eb", a1="f"),
+        (OBJ_PID, b'opid=7445 oauid=-1 ouid=4242 oses=-1 ocomm="sleep"'),
+        (OBJ_PID, b'opid=7446 oauid=-1 ouid=4242 oses=-1 ocomm="sleep"'),
+        (OBJ_PID, b'opid=7447 oauid=-1 ouid=0 oses=-1 ocomm="sudo"'),
+    )
+    data = document["auditd"]["data"]
+    assert data["opid"] == ["7445", "7446", "7447"]
+    assert data["ocomm"] == ["sleep", "sleep", "sudo"]
+    assert data["ouid"] == ["4242", "4242", "0"]
+    assert document["auditd"]["summary"]["object"]["secondary"] == "7445"
+
+
+def test_both_adjustments_of_a_clock_are_told() -> None:
+    """One call of clock_adjtime(2) can change several values, with a record of each."""
+    document = describe(
+        syscall(62),
+        (1333, b"op=offset old=0 new=524"),
+        (1333, b"op=freq old=-42 new=17"),
+    )
+    data = document["auditd"]["data"]
+    assert (data["op"], data["old"], data["new"]) == (
+        ["offset", "freq"],
+        ["0", "-42"],
+        ["524", "17"],
+    )
+
+
 def test_a_script_is_told_by_its_own_name() -> None:
     """That python did it says nothing."""
     document = describe(syscall(112, comm='"backup"', exe='"/usr/bin/python3.11"'))

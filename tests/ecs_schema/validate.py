@@ -215,7 +215,7 @@ def _custom(name: str, value: object) -> Iterator[str]:
         yield from _text(name, value)
     elif value is None:
         yield f"{name}: null"
-    if name.startswith("auditd.data.") and not isinstance(value, str):
+    if name.startswith("auditd.data.") and not isinstance(value, str | list):
         yield f"{name}: all of auditd.data is strings, not {value!r:.60}"
 
 

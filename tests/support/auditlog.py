@@ -8,7 +8,14 @@ from sessiond.audit.auditd_log import split_log_line
 from sessiond.audit.reassembler import AuditEvent, Reassembler
 from sessiond.audit.record import SYSCALL, Record
 from sessiond.audit.rules import libaudit
+from sessiond.ecs.normalizations import NUMBERS
 from sessiond.units import AuditStamp
+
+
+def record_type(name: str) -> int | None:
+    """Return the number of a record type, as ``sessiond replay`` does."""
+    return NUMBERS.get(name) or libaudit.message_type(name)
+
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -16,10 +23,10 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 def events(path: Path) -> list[AuditEvent]:
     """Read all events of a log in auditd's raw or ENRICHED format, in the order of the log."""
     lines = path.read_bytes().splitlines()
-    assembler = Reassembler(timeout=len(lines), ends_with_proctitle=True)
+    assembler = Reassembler(timeout=len(lines), of_log=True)
     found: list[AuditEvent] = []
     for line in lines:
-        found += assembler.feed([split_log_line(line, libaudit.message_type)], 0)
+        found += assembler.feed([split_log_line(line, record_type)], 0)
     found += assembler.flush()
     assert assembler.malformed == 0
     return sorted(found, key=lambda event: (event.time, event.serial))
