@@ -30,6 +30,8 @@ from sessiond.units import SECOND, TICK
 # How long an ended process can still be found by its pid, once all audit records have been read: an
 # event without an end of its own stays open for up to two seconds.
 GRACE: Final = 3 * SECOND
+# How long an exec that is not told yet can be found: that long a starved daemon may read nothing.
+UNTOLD_GRACE: Final = 60 * SECOND
 # How many earlier programs, and how many states, one process may have at the most.
 MAX_PREVIOUS: Final = 8
 MAX_STATES: Final = 256
@@ -257,7 +259,7 @@ class ProcessTable:
         self._ended: deque[Process] = deque()
         self.cgroups: dict[int, bytes] = {}
         self._cgroup_bytes = 0
-        self.presumed: list[Process] = []
+        self.presumed: dict[Process, None] = {}
         self.evicted = 0
         self.grown = 0
         self.reused_pids = 0
@@ -393,7 +395,7 @@ class ProcessTable:
         Where only its absence tells, the status is lost; ``presumed`` then holds the process.
         """
         if process.end is None and status is None:
-            self.presumed.append(process)
+            self.presumed[process] = None
         self._end(process, time, status, group_exit=None)
 
     def doubt(self, process: Process, time: int) -> None:
@@ -772,7 +774,7 @@ class ProcessTable:
             # The source's clock and order are the kernel's; a procfs look-up can be ahead of it.
             state.time = states[-1].time
         states.append(state)
-        while len(states) > MAX_STATES or states[1].time + GRACE < state.time:
+        while len(states) > MAX_STATES or states[1].time + _grace(states[0]) < state.time:
             del states[0]
 
     def _complete(self, process: Process, event: Observed) -> None:
@@ -834,6 +836,12 @@ class ProcessTable:
         state.group_leader = _cut(state.group_leader)
         state.session_leader = _cut(state.session_leader)
         state.entry_leader = _cut(state.entry_leader)
+
+
+def _grace(state: State) -> int:
+    """How long a state that another has followed is kept, in ns."""
+    awaited = state.executed and not state.told and state.observed is None
+    return UNTOLD_GRACE if awaited else GRACE
 
 
 def _with_previous(before: State) -> tuple[Program, ...]:
