@@ -34,7 +34,8 @@ from sessiond.errors import AuditUnavailableError, OutputError, SessiondError
 from sessiond.pipeline.listing import ListRequest, ProcessList
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.descriptor_store import DescriptorStore
-from sessiond.restart.resume import REPEATS_UNTIL, Restart
+from sessiond.restart.resume import Restart
+from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources.procfs.guard import GuardedProcfs
 from sessiond.system import clock, host, systemd
 from sessiond.system import log as logs
@@ -230,12 +231,17 @@ class Daemon:
         stack.callback(self._procfs.close)
         self._sources.open()
         stack.callback(self._sources.close)
+        listening = now()
         self._procfs.waits_for_helpers = False
+        socket_kept = self._store.audit is not None or self._store.listener is not None
         self._audit = self._claim_audit(wanted)
+        source = self._sources.source
+        listened = socket_kept and (source.adopted or not source.exact)
         stack.callback(self._close_audit)
         self._pipeline = self._make_pipeline()
         self._health = Health(self._pipeline)
         self._sources.attach(self._pipeline, self._health)
+        self._resume(begun, None if listened else listening)
         self._monitor = Monitor(config, self._audit, self._pipeline, self._health, now())
         self._status = Status(
             self._audit,
@@ -252,10 +258,27 @@ class Daemon:
         )
         self._audit.meanwhile = self._turn
         self._sources.on_switch = self._loop.wake
-        file = config.output.file
-        output = file.path if file is not None and len(self._outputs) == 1 else None
-        self._outputs.duplicates = self._restart.resume(
-            self._pipeline, self._sources.source, begun, output
+
+    def _resume(self, begun: int, listening: int | None) -> None:
+        """Go on where the run before ended, and give other outputs what only the file may have."""
+        file = self._config.output.file
+        tail = self._restart.resume(
+            self._pipeline,
+            self._sources.source,
+            begun,
+            listening=listening,
+            kernel_lost=self._audit.client.status().lost,
+            output=self._written_lines if file is not None else None,
+        )
+        if file is not None:
+            self._outputs.write_again(tail, but=f"file:{file.path}")
+
+    def _written_lines(self, after: int | None) -> WrittenLines:
+        """Read what the output file has already, and what waits for it in its spool."""
+        file, queue = self._config.output.file, self._config.output.queue_size
+        assert file is not None  # noqa: S101 -- asked only where there is one
+        return WrittenLines(
+            file.path, self._config.spool_path / "file", after=after, max_tail=queue
         )
 
     def _claim_audit(self, wanted: ruleset.RuleSet) -> AuditController:
@@ -352,6 +375,10 @@ class Daemon:
         """Look at the kernel, at ourselves and at the outputs."""
         time_now = now()
         client = self._audit.client
+        pipeline = self._pipeline
+        if self._outputs.all_written() and not (pipeline.waiting or pipeline.losses.untold()):
+            # What the last look has found is told for certain.
+            self._restart.looked(*self._monitor.kernel_look)
         self._monitor.look(time_now, Monotonic(time.monotonic()))
         if self._audit.client is not client:
             self._loop.wake()
@@ -367,8 +394,7 @@ class Daemon:
         self._outputs.watch(self._pipeline, self._health, time_now)
         if self._outputs.all_gone():
             self._end("the reader of the output went away", errors.READER_GONE)
-        if time.time() > self._started + REPEATS_UNTIL:
-            self._outputs.duplicates = None
+        self._restart.settle(self._pipeline)
         self._sources.sweep()
         self._outputs.write(self._pipeline.poll(time_now))
         self._names.refresh(time.monotonic())

@@ -75,7 +75,8 @@ class ReadLoop:
         self._turned = time.monotonic()
         client, pipeline, sources = self._audit.client, self._pipeline, self._sources
         # Before new lines exist: those of the last turn are written by now.
-        if self._restart.is_due(all_written=self._outputs.all_written()):
+        all_written = self._outputs.all_written() and not pipeline.waiting
+        if self._restart.is_due(all_written=all_written):
             self._restart.save(pipeline)
         records: list[tuple[int, bytes]] = []
         drained = False

@@ -79,6 +79,11 @@ class Monitor:
         self.canary.timeout = config.canary.timeout
         self.canary.forget()
 
+    @property
+    def kernel_look(self) -> tuple[int, BootTime]:
+        """How many records the kernel had lost, and when that was last looked at."""
+        return self._kernel_lost, self._looked
+
     def look(self, time: BootTime, clock: Monotonic) -> None:
         """Look at everything; ``time`` is in ns since boot, ``clock`` in monotonic seconds."""
         try:

@@ -13,7 +13,6 @@ from sessiond.errors import SessiondError
 from sessiond.output import OutputThread
 from sessiond.pipeline import losses
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.restart.duplicates import DuplicateFilter
 from sessiond.system.clock import wall_offset
 from sessiond.units import BootTime
 
@@ -26,15 +25,12 @@ log = structlog.get_logger()
 class OutputSet:
     """The open outputs.
 
-    ``written`` counts the lines that were given to them. ``duplicates`` leaves out lines that the
-    file has already, while a restart makes lines again; ``repeated`` counts those.
+    ``written`` counts the lines that were given to them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin without outputs; ``clock`` tells monotonic seconds."""
         self.written = 0
-        self.repeated = 0
-        self.duplicates: DuplicateFilter | None = None
         self._clock = clock
         self._outputs: list[OutputThread] = []
         # What the account of an output starts from: written by then, accepted by the output.
@@ -67,14 +63,21 @@ class OutputSet:
             raise
 
     def write(self, lines: list[bytes]) -> None:
-        """Give lines to every output, without those that the file has already."""
-        if lines and self.duplicates is not None:
-            lines = self.duplicates.without(lines)
-            self.repeated = self.duplicates.skipped
+        """Give lines to every output."""
         if lines:
             self.written += len(lines)
             for output in self._outputs:
                 output.write(lines)
+
+    def write_again(self, lines: list[bytes], *, but: str) -> None:
+        """Give lines of an earlier run to every output but the one of this name, which has them.
+
+        They are not counted in ``written``: each output's account begins after them.
+        """
+        for output in self._outputs:
+            if output.name != but:
+                output.write(lines)
+                self._bases[output] = self.written, output.status()["accepted"]
 
     def all_written(self) -> bool:
         """Whether every line survives the end of this process."""

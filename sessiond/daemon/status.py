@@ -106,7 +106,7 @@ class Status:
             "lines": losses.account(
                 pipeline.lines.counts.total(),
                 written=outputs.written,
-                repeated=outputs.repeated,
+                repeated=pipeline.lines.repeated,
                 waiting=pipeline.waiting,
             ),
             "output": {"lost": lost["output"], **outputs.accounts()},

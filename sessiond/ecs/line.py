@@ -60,9 +60,9 @@ class DocumentEncoder:
         """The ``event.id`` of an audit event: the same whenever it is written again."""
         return f"{self._prefix}-{time:x}-{serial:x}"
 
-    def own_id(self, time: int, number: int) -> str:
-        """The ``event.id`` of an event about ourselves; ``time`` in ns since boot."""
-        return f"{self._prefix}-self-{time:x}-{number:x}"
+    def own_id(self, name: str) -> str:
+        """The ``event.id`` of an event about ourselves, which ``name`` tells from all others."""
+        return f"{self._prefix}-self-{name}"
 
     def line(
         self,

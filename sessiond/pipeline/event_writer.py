@@ -7,7 +7,7 @@ by the pipeline; how its parts are encoded is the affair of ``sessiond.ecs``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.fit import fitted
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import RELATIVE_ARGS, ProcessEncoder, is_brief_cut
-from sessiond.pipeline.losses import Loss
+from sessiond.pipeline.losses import GAP, Loss
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
 from sessiond.process.table import ITSELF, Process, ProcessView, Relative, State
@@ -30,6 +30,8 @@ _BY_AUDIT: Final = b'["auditd"]'
 _BY_OURSELVES: Final = b'["sessiond"]'
 # The events that bring a process into the stream.
 _INTRODUCTIONS: Final = ("fork", "exec", "already_running")
+# What happens to a process once.
+_ONCE: Final = frozenset(("already_running", "fork", "setsid", "end"))
 _UNFINISHED: Final = "audit: the end of the event was lost"
 
 
@@ -55,11 +57,13 @@ class Encoders:
 class LineOptions:
     """What the configuration and the host decide about lines.
 
-    ``source`` is the name of the process source; ``event`` are the settings of the same name;
+    ``source`` is the name of the process source, ``exact`` whether it tells of every exec;
+    ``event`` are the settings of the same name;
     ``why_unknown`` is the reason that a line gives for an unknown relative.
     """
 
     source: str
+    exact: bool
     event: EventSettings
     why_unknown: str
 
@@ -69,7 +73,8 @@ class EventWriter:
 
     ``context`` gives the ECS fields that a cgroup's path stands for. ``counts`` are the lines by
     action, ``unaudited`` how many of them are without an audit event, ``warnings`` what was odd
-    about the audit events, ``shortened`` how many lines were too long.
+    about the audit events, ``shortened`` how many lines were too long, ``repeated`` how many were
+    left out because the output has them from an earlier run.
     """
 
     def __init__(
@@ -83,7 +88,10 @@ class EventWriter:
         self.unaudited = 0
         self.warnings = 0
         self.shortened = 0
+        self.repeated = 0
+        self.written_after = 0
         self.canary: Probe | None = None
+        self._written: frozenset[str] = frozenset()
         self._context = context
         self._lines: list[bytes] = []
         self._own_events = 0
@@ -117,6 +125,23 @@ class EventWriter:
     @sequence.setter
     def sequence(self, number: int) -> None:
         self._documents.sequence = number
+
+    def leave_out(self, written: Collection[str], *, after: int) -> None:
+        """Write no line of an event whose id is among ``written``: the output has it already.
+
+        Those are all that it has ``after`` that sequence number. Such lines take no number.
+        """
+        self._written = frozenset(written)
+        self.written_after = after
+
+    def leave_out_none(self) -> None:
+        """Write every line again: what an earlier run has read is all worked on."""
+        self._written = frozenset()
+
+    @property
+    def known_after(self) -> int:
+        """The number after which the output must be read to know what it has of this moment on."""
+        return self.written_after if self._written else self.sequence
 
     @property
     def waiting(self) -> int:
@@ -164,7 +189,18 @@ class EventWriter:
         if note:
             details["incomplete"] = [note]
         description = self._descriptions.recall(event)
-        self._write(description, view, "exec", state.time, details, override=override, event=event)
+        # The source's stamp is the same however often it is read. Without one it is audit's own.
+        by_audit = bool(note) or not self._options.exact
+        self._write(
+            description,
+            view,
+            "exec",
+            state.time,
+            details,
+            override=override,
+            event=event,
+            event_id=self._documents.audit_id(event.time, event.serial) if by_audit else None,
+        )
 
     def end(self, view: ProcessView, event: AuditEvent | None) -> None:
         """Write the end of a process, with the exit_group that announced it, if any did."""
@@ -231,10 +267,12 @@ class EventWriter:
         message: str,
         *,
         window: tuple[int, int] | None = None,
+        event_id: str | None = None,
     ) -> None:
         """Write an event about ourselves: sessiond-lost, -degraded or -recovered.
 
-        ``window`` is when it began and when it ended, in ns since boot like ``time``.
+        ``window`` is when it began and when it ended, in ns since boot like ``time``. ``event_id``
+        is its id where a later run may have to write it again.
         """
         self._own_events += 1
         self.unaudited += 1
@@ -252,7 +290,7 @@ class EventWriter:
         self._encode(
             self._descriptions.encode(document, [], enriched=True),
             date=self._processes.date(time),
-            event_id=self._documents.own_id(time, self._own_events),
+            event_id=event_id or self._documents.own_id(f"{time:x}-{self._own_events:x}"),
             providers=_BY_OURSELVES,
             more=None,
         )
@@ -260,20 +298,20 @@ class EventWriter:
     def loss(self, loss: Loss, time: int) -> None:
         """Write a loss: the window, the hop, the count and the reason."""
         begin, end = self._processes.date(loss.since), self._processes.date(loss.until)
-        details: dict[str, Any] = {
-            "hop": loss.hop,
-            "count": loss.number,
-            "unit": loss.unit,
-            "reason": loss.reason,
-        }
+        details: dict[str, Any] = {"hop": loss.hop, "reason": loss.reason}
+        what = loss.reason
+        if loss.hop != GAP:
+            details |= {"count": loss.number, "unit": loss.unit}
+            what = f"{loss.hop}, {loss.number} {loss.unit}: {loss.reason}"
         if loss.kinds:
             details["kinds"] = loss.kinds
         self.own(
             "sessiond-lost",
             time,
             {"loss": details},
-            f"blind from {begin} to {end}: {loss.hop}, {loss.number} {loss.unit}: {loss.reason}",
+            f"blind from {begin} to {end}: {what}",
             window=(loss.since, loss.until),
+            event_id=self._documents.own_id(f"{loss.hop}-{loss.since:x}-{loss.number:x}"),
         )
 
     # The parts of a line
@@ -372,10 +410,12 @@ class EventWriter:
         *,
         override: dict[str, Any] | None = None,
         event: AuditEvent | None = None,
+        event_id: str | None = None,
         number: int | None = None,
     ) -> None:
         """Join what an event says with its process and write it.
 
+        ``event_id`` is its id, where that does not follow from the process and the action;
         ``number`` tells events of one kind apart that a process has more than one of.
         """
         process, state, cgroup = view.process, view.state, view.cgroup
@@ -392,14 +432,6 @@ class EventWriter:
                 details["cgroup"] = display(cgroup)
         if details:
             more["sessiond"] = details
-        if number is not None:
-            event_id = f"{process.entity_id}-{action}-{number:x}"
-        elif action in ("end", "fork", "setsid", "already_running"):
-            event_id = f"{process.entity_id}-{action}"
-        elif event is not None:
-            event_id = self._documents.audit_id(event.time, event.serial)
-        else:
-            event_id = f"{process.entity_id}-{action}-{state.time:x}"
         if action == "already_running":
             block = self._processes.brief(process, state)
         else:
@@ -414,12 +446,29 @@ class EventWriter:
         self._encode(
             description,
             date=self._processes.date(time),
-            event_id=event_id,
+            event_id=event_id or self._id_of(process, state, action, event, number),
             providers=self._by_source if event is None else self._by_both,
             more=more,
             process=block,
             brief=action == "already_running",
         )
+
+    def _id_of(
+        self,
+        process: Process,
+        state: State,
+        action: str | None,
+        event: AuditEvent | None,
+        number: int | None,
+    ) -> str:
+        """Make the ``event.id`` from what happened, never from how it was read."""
+        if number is not None:
+            return f"{process.entity_id}-{action}-{number:x}"
+        if action in _ONCE:
+            return f"{process.entity_id}-{action}"
+        if event is not None and action != "exec":
+            return self._documents.audit_id(event.time, event.serial)
+        return f"{process.entity_id}-{action}-{state.time:x}"
 
     def _warn(self, description: EncodedAuditEvent, details: dict[str, Any]) -> None:
         if description.warnings:
@@ -438,6 +487,9 @@ class EventWriter:
         brief: bool = False,
     ) -> None:
         self.counts[description.action] += 1
+        if event_id in self._written:
+            self.repeated += 1
+            return
         line = self._documents.line(
             description,
             date=date,

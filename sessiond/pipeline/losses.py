@@ -18,7 +18,10 @@ from typing import Any, Final, NamedTuple
 INTERVAL: Final = 1_000_000_000
 
 # What each hop loses.
+# The hop of a time in which nobody listened: what was lost then can't be counted.
+GAP: Final = "gap"
 UNITS: Final = {
+    GAP: "events",
     "kernel": "records",
     "socket": "records",
     "record": "records",

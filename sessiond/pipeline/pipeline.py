@@ -46,7 +46,7 @@ from sessiond.pipeline.joins import (
     SessionJoin,
     Waiting,
 )
-from sessiond.pipeline.losses import Losses, account
+from sessiond.pipeline.losses import Loss, Losses, account
 from sessiond.process.entry import login_server
 from sessiond.process.events import (
     VANISHED,
@@ -352,6 +352,7 @@ class Pipeline:
             time=now,
             drained=self._hearing.drained,
             sequence=self.lines.sequence,
+            written_after=self.lines.known_after,
             table=table,
             open=[event(each) for each in self._assembler.open_events()],
             ready=[event(each) for each in self._ready],
@@ -393,6 +394,7 @@ class Pipeline:
         self._assembler.reopen(event(each) for each in state.open)
         self._fed = self._hearing.drained = state.drained
         self.lines.sequence = state.sequence
+        self.lines.written_after = state.written_after
         self.counters.audit_events += self.in_flight - self._assembler.in_flight
         for loss in state.losses:
             self.losses.keep(loss)
@@ -428,7 +430,7 @@ class Pipeline:
         ready, self._ready = self._ready, []
         for event in ready:
             self._audit_event(event, now)
-        presumed, self.table.presumed = self.table.presumed, []
+        presumed, self.table.presumed = self.table.presumed, {}
         for process in presumed:
             self._presumed(process)
         self._expire(now)
@@ -443,6 +445,11 @@ class Pipeline:
         self._inventory.repeat(self.table, now, self._inventory_period)
         self._tell(self._inventory.take(now))
         return self.lines.take()
+
+    def tell_loss(self, loss: Loss, now: int) -> None:
+        """Count and write a loss at once, with nothing else of its hop."""
+        self.losses.totals[loss.hop] += loss.number
+        self.lines.loss(loss, now)
 
     def flush(self, now: int) -> list[bytes]:
         """Handle everything that is in flight: nothing more will come."""
@@ -749,6 +756,13 @@ class Pipeline:
         pid = number(event.call.pid)
         time = self._boot(event.time)
         process = self._ends.caller(self.table.holders(pid), time)
+        presumed = None if process is not None else self._presumed_caller(event, pid)
+        if presumed is not None:
+            del self.table.presumed[presumed]
+            presumed.end = max(presumed.end or 0, time)
+            presumed.status = _exit_code(event) << 8
+            self._end(presumed, event)
+            return
         if process is None:
             process = self.table.get(pid)
             if self.options.exact and (process is None or _presumed_ended(process)):
@@ -783,6 +797,18 @@ class Pipeline:
         time = max(self._boot(event.time), process.state.time)
         self.table.ended(process, time, code << 8)
         self._end(process, event)
+
+    def _presumed_caller(self, event: AuditEvent, pid: int) -> Process | None:
+        """Return the process that is found to be gone, if this exit_group is the end of it.
+
+        Nobody listened when it ended, and the kernel kept the record. Somebody else can have had
+        its pid in that time, but hardly from the same parent.
+        """
+        ppid = number(event.call.ppid)
+        for process in self.table.holders(pid):
+            if process in self.table.presumed and process.state.facts.ppid == ppid:
+                return process
+        return None
 
     def _presumed(self, process: Process) -> None:
         """Write the end of a process of which only its absence tells, or its exit_group."""
@@ -904,6 +930,7 @@ class Pipeline:
 def _line_options(options: PipelineOptions) -> LineOptions:
     return LineOptions(
         source=options.source,
+        exact=options.exact,
         event=options.event,
         why_unknown=(
             "the log does not tell" if options.replay else "it was gone before anyone looked"

@@ -91,11 +91,15 @@ class SavedEvent(NamedTuple):
 
 
 class SavedPipeline(NamedTuple):
-    """A ``Pipeline``: processes are numbers of ``table``, times are ns since boot."""
+    """A ``Pipeline``: processes are numbers of ``table``, times are ns since boot.
+
+    Lines numbered above ``written_after`` may be of events that are in flight here.
+    """
 
     time: int
     drained: int
     sequence: int
+    written_after: int
     table: SavedTable
     open: list[SavedEvent]
     ready: list[SavedEvent]

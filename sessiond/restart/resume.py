@@ -7,23 +7,34 @@ before anything new, so that the stream goes on where it ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from sessiond.errors import SavedStateError
 from sessiond.pipeline import snapshot
+from sessiond.pipeline.losses import GAP, Loss
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.process.events import Observed
-from sessiond.restart.duplicates import DuplicateFilter
-from sessiond.restart.write_ahead import PERIOD, RING, WriteAheadLog
+from sessiond.process.events import CgroupSeen, Observed, ProcessEvent
+from sessiond.restart.write_ahead import LOSS, PERIOD, RING, KernelLook, WriteAheadLog
+from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources import Source
+from sessiond.sources.ebpf.source import decoded
 from sessiond.system.clock import now, wall_offset
 
 # Seconds after a start in which lines of the run before may be made again.
 REPEATS_UNTIL: Final = 2 * PERIOD
+
+_NOBODY: Final = "nobody listened to the kernel: the run before had ended, and nothing was kept"
+_FULL: Final = "the backlog was full while sessiond was not running"
+
+_decode_loss: Final = msgspec.msgpack.Decoder(Loss).decode
+
+# Reads the lines of the output file whose number is above the one given.
+WrittenLinesOf = Callable[[int | None], WrittenLines]
 
 log = structlog.get_logger()
 
@@ -32,14 +43,27 @@ class Restart:
     """The write-ahead log of one daemon: resumed from once, saved to until the end."""
 
     def __init__(
-        self, directory: Path, boot: str, clock: Callable[[], float] = time.monotonic
+        self,
+        directory: Path,
+        boot: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        boot_clock: Callable[[], int] = now,
+        offset: Callable[[], int] = wall_offset,
+        decode: Callable[[Iterable[bytes]], list[ProcessEvent]] = decoded,
     ) -> None:
         """Read what the run before has left in the runtime directory.
 
         ``boot`` is the boot's id: nothing of another boot is used. ``clock`` tells monotonic
-        seconds. Raises OutputError when the files can't be had.
+        seconds, ``boot_clock`` ns since boot, ``offset`` what the wall clock is ahead of it in ns.
+        ``decode`` takes pieces of the tracer's ring apart. Raises OutputError when the files can't
+        be had.
         """
         self._clock = clock
+        self._boot_clock = boot_clock
+        self._offset = offset
+        self._decode = decode
+        self._settled_at: float | None = None
         self._journal = WriteAheadLog(directory, boot, str(snapshot.LAYOUT), clock())
         self.memory = self._journal.memory
         if self.problem:
@@ -47,40 +71,104 @@ class Restart:
             self._journal.problem = ""
 
     def resume(
-        self, pipeline: Pipeline, source: Source, begun: int, output: Path | None
-    ) -> DuplicateFilter | None:
+        self,
+        pipeline: Pipeline,
+        source: Source,
+        begun: int,
+        *,
+        listening: int | None = None,
+        kernel_lost: int = 0,
+        output: WrittenLinesOf | None = None,
+    ) -> list[bytes]:
         """Feed the pipeline what the run before knew, then what it read since.
 
         ``begun`` (ns since boot) is a moment before ``source`` looked at the living processes.
-        ``output`` is the file that may hold lines that are made again; its filter is returned.
+        ``listening`` is when it had begun to see everything, None where the kernel's side was kept
+        for us while no daemon ran; ``kernel_lost`` are the records that the kernel says it has
+        lost. ``output`` reads the lines of the output file after a number; without it none are
+        known. Returns the last of those, which other outputs may lack.
         """
         # What is found to be lost was lost after that.
-        pipeline.feed_audit([], now=begun, wall_offset=wall_offset(), drained=False)
-        left, self._journal.left = self._journal.left, []
+        pipeline.feed_audit([], now=begun, wall_offset=self._offset(), drained=False)
+        journal = self._journal
+        left, journal.left = journal.left, []
         told_until = self._restore(pipeline)
+        tail = self._continue_lines(pipeline, output)
+        before = self._decode(chunk for kind, chunk in left if kind == RING)
+        records = [entry for entry in left if entry[0] not in (RING, LOSS)]
+        # Perhaps not told any more; a line that the output has is not written again.
+        losses = [_decode_loss(data) for kind, data in left if kind == LOSS]
+        gone_since = told_until
+        if journal.unfinished and listening is not None:
+            gone_since = max(_moments(told_until, before, journal.look), default=begun)
+            losses.append(self._keep(Loss(GAP, 0, _NOBODY, gone_since, listening, {})))
+        lost_while_down = self._kernel_loss(kernel_lost, begun)
+        if lost_while_down is not None:
+            losses.append(self._keep(lost_while_down))
+        self.looked(kernel_lost, begun)
+        for loss in losses:
+            pipeline.tell_loss(loss, begun)
+        events = self._processes(source, before, known=told_until is not None)
+        pipeline.feed_process(events)
+        if gone_since is not None:
+            observed = [event for event in events if isinstance(event, Observed)]
+            pipeline.table.absent(observed, begun, ended=gone_since)
+        if records:
+            pipeline.feed_audit(
+                records, now=self._boot_clock(), wall_offset=self._offset(), drained=False
+            )
+        if journal.unfinished:
+            number = len(pipeline.table)
+            log.info("resumed", processes=number, records=len(records), process_events=len(before))
+            self._settled_at = self._clock() + REPEATS_UNTIL
+        return tail
+
+    def _continue_lines(self, pipeline: Pipeline, output: WrittenLinesOf | None) -> list[bytes]:
+        """Number the lines on from the output's last one, and leave out what it has already."""
+        lines = pipeline.lines
+        if output is None:
+            return []
+        if not self._journal.unfinished:
+            lines.sequence = output(None).sequence
+            return []
+        written = output(lines.written_after)
+        lines.sequence = max(written.sequence, lines.written_after)
+        lines.leave_out(written.ids, after=lines.written_after)
+        return written.tail
+
+    def _keep(self, loss: Loss) -> Loss:
+        """Keep a loss until a state is saved, which is when its line is written for certain."""
+        self._journal.add([(LOSS, msgspec.msgpack.encode(loss))])
+        return loss
+
+    def _kernel_loss(self, lost: int, time: int) -> Loss | None:
+        """Return what the kernel has lost since the last look of the run before."""
+        look = self._journal.look
+        if look is None or lost == look.lost:
+            return None
+        # Somebody may have reset the counter (auditctl --reset-lost).
+        number = lost - look.lost if lost > look.lost else lost
+        return Loss("kernel", number, _FULL, look.time, time, {}) if number else None
+
+    def _processes(
+        self, source: Source, before: list[ProcessEvent], *, known: bool
+    ) -> list[ProcessEvent]:
+        """Return what an earlier run had read, and what the source tells now, in their order.
+
+        The living processes come first unless they are ``known``: all others have relatives then.
+        """
         events = source.drain()
-        before = source.decoded(chunk for kind, chunk in left if kind == RING)
         # What the run before had read of the ring and not taken out yet comes twice.
         told = set(before)
         observed = [event for event in events if isinstance(event, Observed)]
         since = [each for each in events if not isinstance(each, Observed) and each not in told]
-        if told_until is None:
-            # The living processes come first, so that all others find their relatives.
-            pipeline.feed_process([*observed, *before, *since])
-        else:
-            pipeline.feed_process([*before, *observed, *since])
-            pipeline.table.absent(observed, begun, ended=told_until)
-        records = [entry for entry in left if entry[0] != RING]
-        duplicates = None
-        if left and output is not None:
-            duplicates = DuplicateFilter(output, pipeline.lines.sequence)
-            pipeline.lines.sequence = duplicates.sequence
-        if records:
-            pipeline.feed_audit(records, now=now(), wall_offset=wall_offset(), drained=False)
-        if left or told_until is not None:
-            known = len(pipeline.table)
-            log.info("resumed", processes=known, records=len(records), process_events=len(before))
-        return duplicates
+        return [*before, *observed, *since] if known else [*observed, *before, *since]
+
+    def settle(self, pipeline: Pipeline) -> None:
+        """Forget what the output had, once no line of the run before can be made again."""
+        if self._settled_at is not None and self._clock() >= self._settled_at:
+            self._settled_at = None
+            pipeline.lines.leave_out_none()
 
     def _restore(self, pipeline: Pipeline) -> int | None:
         """Take over the saved state; return its time (ns since boot), None where there is none."""
@@ -94,16 +182,29 @@ class Restart:
             return None
 
     def is_due(self, *, all_written: bool) -> bool:
-        """Tell whether to save now; a full log does not wait until all lines are written."""
+        """Tell whether to save now.
+
+        What is not written by then would be lost with this process: only a log that has grown far
+        beyond its size, because a disk hangs, does not wait for that.
+        """
         journal = self._journal
-        return journal.due(self._clock()) and (journal.full or all_written)
+        return journal.due(self._clock()) and (all_written or journal.overfull)
 
     def save(self, pipeline: Pipeline) -> None:
         """Keep what the pipeline knows, and begin an empty log of what it reads from now on."""
         began = self._clock()
-        state = pipeline.save(now())
+        state = pipeline.save(self._boot_clock())
         ended = self._clock()
         self._journal.begin(state, ended - began, ended)
+
+    @property
+    def look(self) -> KernelLook | None:
+        """The last look of the run before at the kernel's audit status, if there was one."""
+        return self._journal.look
+
+    def looked(self, lost: int, time: int) -> None:
+        """Keep that the kernel had lost so many records by ``time`` (ns since boot)."""
+        self._journal.looked(KernelLook(lost, time))
 
     def keep_records(self, records: list[tuple[int, bytes]]) -> None:
         """Append audit records that were just read, before they are worked on."""
@@ -125,3 +226,16 @@ class Restart:
     def close(self) -> None:
         """Close the files; what is in them stays."""
         self._journal.close()
+
+
+def _moments(
+    saved: int | None, events: list[ProcessEvent], look: KernelLook | None
+) -> Iterator[int]:
+    """Yield moments at which the run before was still there, in ns since boot."""
+    if saved is not None:
+        yield saved
+    if look is not None:
+        yield look.time
+    for event in events[-1:]:
+        if not isinstance(event, CgroupSeen):
+            yield event.time

@@ -3,11 +3,12 @@
 Two things in the runtime directory, which is a tmpfs and so memory of the kernel's: the *state*,
 all that was known at one moment, and the *log*, every record read since then, appended before it is
 worked on. The next start takes the state, reads the log, and knows as much as this one did. From
-time to time, when everything that was read is written, there is a new state and an empty log.
+time to time, when everything that was read is written, there is a new state and an empty log. A
+third file has the last look at the kernel's counter of lost records.
 
 The two bear the same number, and the log of the number before is kept until its successor's state
 is there: whenever the process ends, one pair is whole. What was written after the state was, is
-made again, with the same ``event.id``: see ``DuplicateFilter``.
+made again, with the same ``event.id``: see ``WrittenLines``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Final, NamedTuple
 
 from sessiond.audit.kernel.receive import MEMORY, forget_batch, last_batch
 from sessiond.errors import OutputError
+from sessiond.sources.ebpf import records
 from sessiond.system.files import open_directory, open_file, read_file, replace_file, trusted_users
 
 # How often, in seconds, there is a new state at the most. It takes some 10 us a process.
@@ -34,8 +36,11 @@ SHARE: Final = 0.01
 MAX_LOG_SIZE: Final = 32 << 20
 # Bytes of a state, at the most, that are read again.
 MAX_STATE: Final = 1 << 30
-# The kind of an entry that is a piece of the tracer's ring; those of audit records are above it.
-RING: Final = 1
+# The kind of an entry that is a piece of the tracer's ring, whose records have this layout.
+_RINGS: Final = 1 << 31
+RING: Final = _RINGS | records.LAYOUT >> 1
+# The kind of an entry that is a loss which a start found, and has not told for certain.
+LOSS: Final = _RINGS - 1
 _FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
 _PING: Final = 1329
 
@@ -45,8 +50,17 @@ _NUMBER: Final = struct.Struct("=Q")
 _CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of what follows
 _LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
 _STATE: Final = "state"
+_LOOK: Final = "kernel"
+_COUNTER: Final = struct.Struct("=QQ")
 
 Entry = tuple[int, bytes]
+
+
+class KernelLook(NamedTuple):
+    """A look at the kernel's audit status: the records ``lost`` by ``time`` (ns since boot)."""
+
+    lost: int
+    time: int
 
 
 class _Log(NamedTuple):
@@ -83,7 +97,9 @@ class WriteAheadLog:
     """The state and the log.
 
     ``state`` is what an earlier run of this boot saved, None if there is nothing that could be
-    used; ``left`` is what it read afterwards, in its order. ``problem`` says what is wrong.
+    used; ``left`` is what it read afterwards, in its order; ``look`` is its last look at the
+    kernel. ``unfinished`` says that there was such a run, and that it did not end for good.
+    ``problem`` says what is wrong.
     """
 
     def __init__(self, directory: Path, boot: str, layout: str, now: float) -> None:
@@ -104,6 +120,13 @@ class WriteAheadLog:
         if self.state is not None:
             logs = [log for log in logs if log.number == number]
         self.left: list[Entry] = [entry for log in logs for entry in (*log.entries, *log.cut)]
+        known = [each for each in self.left if each[0] == RING or _FIRST_RECORD <= each[0] < _RINGS]
+        if len(known) < len(self.left):
+            self.problem = "what the tracer of another version had told is of no use to this one"
+            self.left = known
+        self.unfinished = bool(logs) or self.state is not None
+        self._look_head = f"sessiond look {boot}\n".encode()
+        self.look = self._read_look()
         self._number = logs[-1].number if logs else number
         self._logs = [_open(directory, name) for name in _LOGS]
         # The batch that is being read: a kill may come before it is added. The file is shared
@@ -112,6 +135,7 @@ class WriteAheadLog:
         os.ftruncate(file, MEMORY)
         self.memory = mmap.mmap(file, MEMORY)
         os.close(file)
+        self._look_file = _open(directory, _LOOK, append=False)
         if not logs:
             self._empty(self._number)
             return
@@ -126,7 +150,7 @@ class WriteAheadLog:
     def _missing(self, batch: list[Entry]) -> list[Entry]:
         """Return what of the last batch had not been added any more."""
         batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
-        records = [entry for entry in self.left if entry[0] != RING]
+        records = [entry for entry in self.left if entry[0] not in (RING, LOSS)]
         for number in range(len(batch), 0, -1):
             if records[-number:] == batch[:number]:
                 return batch[number:]
@@ -145,6 +169,12 @@ class WriteAheadLog:
             self.problem = f"{self._directory / _STATE} is damaged"
             return 0, None
         return number, data[head:]
+
+    def _read_look(self) -> KernelLook | None:
+        data, head = self._read(_LOOK), self._look_head
+        if not data.startswith(head) or len(data) != len(head) + _COUNTER.size:
+            return None
+        return KernelLook(*_COUNTER.unpack_from(data, len(head)))
 
     def _read_log(self, name: str) -> _Log | None:
         data = self._read(name)
@@ -173,8 +203,13 @@ class WriteAheadLog:
 
     @property
     def full(self) -> bool:
-        """Whether there must be a new state, whatever is not written yet: the log is bounded."""
+        """Whether it is time for a new state because the log is long."""
         return self.size > MAX_LOG_SIZE
+
+    @property
+    def overfull(self) -> bool:
+        """Whether there must be a new state, whatever is not written yet: the log is bounded."""
+        return self.size > 4 * MAX_LOG_SIZE
 
     def begin(self, state: bytes, took: float, now: float) -> None:
         """Keep this state, which it took ``took`` seconds to make, and empty the log.
@@ -213,10 +248,16 @@ class WriteAheadLog:
         except OSError as error:
             self.problem = f"the log of what is read can't be written: {error.strerror}"
 
+    def looked(self, look: KernelLook) -> None:
+        """Keep the last look at the kernel. Never raises."""
+        data = self._look_head + _COUNTER.pack(*look)
+        with contextlib.suppress(OSError):  # the log tells of a full file system
+            os.pwrite(self._look_file, data, 0)
+
     def clear(self) -> None:
         """Forget everything: there is nothing to go on with."""
         self.memory[:] = bytes(MEMORY)
-        for log in self._logs:
+        for log in (*self._logs, self._look_file):
             with contextlib.suppress(OSError):
                 os.ftruncate(log, 0)
         with contextlib.suppress(OSError):
@@ -224,16 +265,16 @@ class WriteAheadLog:
 
     def close(self) -> None:
         """Close the files; what is in them stays."""
-        for log in self._logs:
+        for log in (*self._logs, self._look_file):
             os.close(log)
 
 
-def _open(directory: Path, name: str) -> int:
+def _open(directory: Path, name: str, *, append: bool = True) -> int:
     opened = open_directory(str(directory), trusted=trusted_users())
     try:
         file, _ = open_file(
             name,
-            os.O_RDWR | os.O_APPEND,
+            os.O_RDWR | (os.O_APPEND if append else 0),
             directory=opened,
             path=str(directory / name),
             mode=0o600,

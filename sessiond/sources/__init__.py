@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from sessiond.errors import SHORTAGES, SourceUnavailableError
@@ -39,16 +39,17 @@ class Source(Protocol):
         ...
 
     @property
+    def adopted(self) -> bool:
+        """Whether it goes on with the descriptors of an earlier process: it has missed nothing."""
+        ...
+
+    @property
     def set_aside(self) -> str:
         """Why the descriptors that were handed on to it could not be used; "" if none were."""
         ...
 
     def fileno(self) -> int | None:
         """Return a descriptor that is readable when there may be something to drain, or None."""
-        ...
-
-    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:
-        """Return the events of what ``keep`` was given by an earlier process, if they fit."""
         ...
 
     def drain(self) -> list[ProcessEvent]:

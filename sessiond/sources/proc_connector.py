@@ -80,6 +80,7 @@ class ProcConnectorSource:
     name = "proc_connector"
     exact = True
     set_aside = ""
+    adopted = False
     degraded = (
         "what a process that ends at once executed is unknown",
         "start times are exact to a clock tick only",
@@ -110,10 +111,6 @@ class ProcConnectorSource:
     def fileno(self) -> int:
         """Return the socket's descriptor. Drain once before you wait for it."""
         return self._socket.fileno()
-
-    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:  # noqa: ARG002
-        """Return nothing: no other source can be read again."""
-        return []
 
     def drain(self) -> list[ProcessEvent]:
         """Return what has happened since the last call, in the kernel's order; never block.

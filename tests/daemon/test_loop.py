@@ -25,6 +25,7 @@ class _Parts:
         self.written: list[bytes] = []
         self.due = False
         self.backlog = 0
+        self.waiting = 0  # lines
         self.turns = 0
         self.left = 0  # polls until there is no deadline
         self._descriptor = descriptor

@@ -15,7 +15,6 @@ from sessiond.errors import OutputError
 from sessiond.output import Delivery, FileOutput, OutputThread
 from sessiond.output.sink import HealthChange, LineLoss
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.restart.duplicates import DuplicateFilter
 from sessiond.system.account_names import NoAccountNames
 from sessiond.units import SECOND, BootTime, WallTime
 
@@ -53,18 +52,18 @@ def test_every_output_gets_every_line(tmp_path: Path) -> None:
     assert all(account["delivered"] == account["received"] for account in accounts.values())
 
 
-def test_lines_that_the_file_has_are_left_out(tmp_path: Path) -> None:
-    """A restart makes them again; they are counted."""
-    path = tmp_path / "out"
-    path.write_bytes(line(1) + line(2))
+def test_lines_of_an_earlier_run_go_to_the_other_outputs(tmp_path: Path) -> None:
+    """The file has them; who else has, the file can't say."""
     outputs = OutputSet()
-    outputs.open([file_output(path)])
-    outputs.duplicates = DuplicateFilter(path, 0)
-    outputs.write([line(2), line(3)])
+    outputs.open([file_output(tmp_path / "a"), file_output(tmp_path / "b")])
+    outputs.write_again([line(1)], but=f"file:{tmp_path / 'a'}")
+    outputs.write([line(2)])
     outputs.flush()
+    accounts = outputs.accounts()
     outputs.close()
-    assert path.read_bytes() == line(1) + line(2) + line(3)
-    assert (outputs.written, outputs.repeated) == (1, 1)
+    assert (tmp_path / "a").read_bytes() == line(2)
+    assert (tmp_path / "b").read_bytes() == line(1) + line(2)
+    assert all(account["balanced"] for account in accounts.values())
 
 
 def test_an_output_that_can_not_open_leaves_the_old_ones(tmp_path: Path) -> None:

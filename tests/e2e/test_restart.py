@@ -49,7 +49,15 @@ class Service:
         lines = [line for line in text.splitlines() if line.split("=")[0] in kept]
         lines += [f"StandardOutput=append:{self.log}", f"StandardError=append:{self.log}"]
         lines = [line.replace("RestartSec=1", "RestartSec=100ms") for line in lines]
-        manager.install(NAME, "[Unit]\nStartLimitIntervalSec=0\n[Service]\n" + "\n".join(lines))
+        self.unit = "[Unit]\nStartLimitIntervalSec=0\n[Service]\n" + "\n".join(lines) + "\n"
+        manager.install(NAME, self.unit)
+
+    def forget_descriptors(self) -> None:
+        """Have the manager keep no descriptors, as most other ways to run a service don't."""
+        text = "\n".join(
+            line for line in self.unit.splitlines() if not line.startswith("FileDescriptorStoreMax")
+        )
+        self.manager.install(NAME, text)
 
     def configure(self, **settings: Any) -> None:
         """Write the configuration file anew."""
@@ -124,42 +132,116 @@ def test_a_stop_gives_the_host_back(service: Service, audit_state: AuditState) -
     assert AuditState.read() == audit_state
 
 
-@pytest.mark.parametrize("times", [3])
-def test_what_happens_during_restarts_is_told(service: Service, spawns: Spawns, times: int) -> None:
-    """The exec and the end of each process are in the output once, through restarts and kills.
+# When the manager's daemon is killed after the last time, in seconds: also while it starts.
+KILLS = (1.0, 0.2, 0.05, 1.5, 0.2, 0.4)
+NOBODY = {"type": "unix_stream", "address": "nobody.sock"}
 
-    Each line is whole, and says the same of the relatives whoever wrote it.
-    """
-    storm = spawns.start(2500 * times)
-    for _ in range(times):
+
+@pytest.mark.parametrize(
+    ("two_outputs", "forks"),
+    [(False, False), (True, True)],
+    ids=["one output", "two outputs, with forks"],
+)
+def test_every_event_is_told_once_through_restarts_and_kills(
+    service: Service, spawns: Spawns, *, two_outputs: bool, forks: bool
+) -> None:
+    """Each line says the same of the relatives whoever wrote it, and has the next number."""
+    outputs: dict[str, Any] = {"file": {"path": str(service.output), "rotate": {"size": 0}}}
+    if two_outputs:
+        address = str(service.directory / NOBODY["address"])
+        outputs["socket"] = {**NOBODY, "address": address}
+    service.stop()
+    service.output.unlink()
+    service.configure(output=outputs, event={"fork_events": forks})
+    service.start()
+    storm = spawns.start(12_000)
+    for seconds in KILLS:
+        time.sleep(seconds)
         service.kill()
-        service.restart()
+    service.restart()
+    service.kill()
+    service.restart()
     storm.communicate(timeout=100)
     time.sleep(1)
     service.stop()
     log = service.log.read_text()
     everything = service.documents()
-    documents = [each for each in everything if "exec" in each.get("tags", ())]
-    documents += [
-        each
-        for each in everything
-        if each["event"]["action"] == "end" and each["process"]["user"]["id"] == str(USER)
-    ]
-    told = Counter(
-        (document["event"]["action"], document["process"]["entity_id"]) for document in documents
-    )
-    # The spawning program itself is one as well.
-    expected = 2500 * times + 1
-    assert Counter(action for action, _ in told) == {"exec": expected, "end": expected}, log
-    assert told.total() == len(told), log
-    assert {each["process"]["session_leader"]["entity_id"] for each in documents} == {
-        documents[0]["process"]["session_leader"]["entity_id"]
+    assert_each_once(everything)
+    documents = [each for each in everything if of_spawns(each)]
+    told = Counter(each["event"]["action"] for each in documents)
+    # The spawning program itself is one as well; its fork is root's.
+    expected = {"exec": 12_001, "end": 12_001, **({"fork": 12_000} if forks else {})}
+    assert {action: told[action] for action in expected} == expected, log
+    lives = [each for each in documents if each["event"]["action"] in ("exec", "end")]
+    assert {each["process"]["session_leader"]["entity_id"] for each in lives} == {
+        lives[0]["process"]["session_leader"]["entity_id"]
     }
-    parents = Counter(each["process"]["parent"]["entity_id"] for each in documents)
-    assert sorted(parents.values()) == [2, 2 * (expected - 1)]
-    numbers = [each["event"]["sequence"] for each in everything]
-    assert numbers == sorted(set(numbers))
+    parents = Counter(each["process"]["parent"]["entity_id"] for each in lives)
+    assert sorted(parents.values()) == [2, 24_000]
     assert "set_aside" not in log
+
+
+UID = str(USER)
+
+
+def assert_each_once(documents: list[dict[str, Any]]) -> None:
+    """No event is in the output twice, and the numbers rise by one."""
+    ids = Counter(each["event"]["id"] for each in documents)
+    assert [each for each, number in ids.most_common(3) if number > 1] == []
+    numbers = [each["event"]["sequence"] for each in documents]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    steps = Counter(
+        (each["event"]["action"], each["process"]["entity_id"])
+        for each in documents
+        if each["event"]["action"] in ("fork", "end", "already_running")
+    )
+    assert [each for each, number in steps.most_common(3) if number > 1] == []
+
+
+def test_without_a_descriptor_store_only_gaps_are_missing(service: Service, spawns: Spawns) -> None:
+    """Nobody listens from a kill to the next start: that is told, and no event comes twice."""
+    service.stop()
+    service.output.unlink()
+    service.forget_descriptors()
+    service.start()
+    storm = spawns.start(12_000)
+    for seconds in KILLS:
+        time.sleep(seconds)
+        service.kill()
+    storm.communicate(timeout=100)
+    time.sleep(1)
+    service.stop()
+    everything = service.documents()
+    assert_each_once(everything)
+    gaps = [
+        each["event"]
+        for each in everything
+        if each.get("sessiond", {}).get("loss", {}).get("hop") == "gap"
+    ]
+    assert len(gaps) == len(KILLS)
+    execs = {entity_id(each) for each in everything if each["event"]["action"] == "exec"}
+    ends = [each for each in everything if each["event"]["action"] == "end"]
+    assert execs <= {entity_id(each) for each in ends if of_spawns(each)} | {
+        entity_id(each) for each in everything if not of_spawns(each)
+    }
+    for end in ends:
+        if of_spawns(end) and entity_id(end) not in execs:
+            assert any(
+                gap["start"] <= end["process"]["start"] <= gap["end"]
+                or gap["start"] <= end["@timestamp"] <= gap["end"]
+                for gap in gaps
+            )
+
+
+def of_spawns(document: dict[str, Any]) -> bool:
+    """Whether it is an event of a process of the spawning program."""
+    user: dict[str, Any] = document.get("process", {}).get("user", {})
+    return user.get("id") == UID
+
+
+def entity_id(document: dict[str, Any]) -> str:
+    """The process that an event is of; "" for one of ourselves."""
+    return str(document.get("process", {}).get("entity_id", ""))
 
 
 SCRIPT = f"""

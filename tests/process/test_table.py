@@ -190,7 +190,7 @@ def test_a_missed_end_is_told_when_the_pid_comes_back(table: ProcessTable) -> No
     table.forked(fork(61, 20 * SECOND + 1, shell))
     assert old.end == 20 * SECOND + 1
     assert old.status is None
-    assert table.presumed == [old]
+    assert list(table.presumed) == [old]
 
 
 def test_the_creator_stays_the_parent_after_reparenting(table: ProcessTable) -> None:

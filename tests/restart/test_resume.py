@@ -14,11 +14,12 @@ from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import Observed, ProcessEvent
 from sessiond.restart.resume import Restart
 from sessiond.restart.write_ahead import PERIOD
+from sessiond.restart.written_lines import WrittenLines
 from sessiond.units import SECOND
 
 
 class _Source:
-    """A source that tells of the living processes, and can't read an earlier one's ring."""
+    """A source that tells of the living processes."""
 
     def __init__(self, *living: ProcessEvent) -> None:
         self._living = list(living)
@@ -26,13 +27,10 @@ class _Source:
     def drain(self) -> list[ProcessEvent]:
         return self._living
 
-    def decoded(self, _chunks: object) -> list[ProcessEvent]:
-        return []
 
-
-def resume(restart: Restart, pipeline: Pipeline, *living: ProcessEvent) -> None:
+def resume(restart: Restart, pipeline: Pipeline, *living: ProcessEvent, **options: Any) -> None:
     source: Any = _Source(*living)
-    restart.resume(pipeline, source, 20 * SECOND, None)
+    restart.resume(pipeline, source, 20 * SECOND, **options)
 
 
 @pytest.fixture
@@ -114,3 +112,74 @@ def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
     resume(second, pipeline)
     second.close()
     assert lines(pipeline) == []
+
+
+def test_a_time_without_a_listener_is_told_until_its_line_is_written(
+    tmp_path: Path, shell: Observed
+) -> None:
+    """Nothing was kept for this run; the next one says it again, with the same id."""
+    first, pipeline = Restart(tmp_path, "boot", boot_clock=lambda: 12 * SECOND), scripted_pipeline()
+    resume(first, pipeline, shell)
+    first.save(pipeline)
+    first.close()
+    ids = []
+    for _ in range(2):
+        again = scripted_pipeline()
+        run = Restart(tmp_path, "boot")
+        resume(run, again, listening=21 * SECOND)
+        run.close()
+        gap, *others = (each for each in lines(again) if each["event"]["action"] == "sessiond-lost")
+        assert gap["sessiond"]["loss"]["hop"] == "gap"
+        ids.append([each["event"]["id"] for each in (gap, *others)])
+    # The second run's own gap is empty, as on paper no time went by; it is another one.
+    assert ids[0] == ids[1][:1]
+
+
+def test_a_process_that_ended_while_nobody_listened_has_one_end(
+    tmp_path: Path, shell: Observed
+) -> None:
+    """Under the id that it had; what is not known of it is said."""
+    first, pipeline = Restart(tmp_path, "boot", boot_clock=lambda: 12 * SECOND), scripted_pipeline()
+    resume(first, pipeline, shell)
+    known = pipeline.table.get(shell.facts.pid)
+    first.save(pipeline)
+    first.close()
+    again = scripted_pipeline()
+    run = Restart(tmp_path, "boot")
+    resume(run, again, listening=21 * SECOND)
+    run.close()
+    (end,) = (each for each in lines(again) if each["event"]["action"] == "end")
+    assert known is not None
+    assert end["process"]["entity_id"] == known.entity_id
+    assert "the end was not seen" in end["sessiond"]["incomplete"][-1]
+
+
+def test_records_that_the_kernel_lost_meanwhile_are_told_first(
+    tmp_path: Path, shell: Observed
+) -> None:
+    """With the time since the last look at its counter; once."""
+    first = Restart(tmp_path, "boot")
+    first.looked(lost=5, time=12 * SECOND)
+    first.close()
+    pipeline = scripted_pipeline(inventory=True)
+    second = Restart(tmp_path, "boot")
+    resume(second, pipeline, shell, kernel_lost=47)
+    told = lines(pipeline)
+    assert told[0]["sessiond"]["loss"]["count"] == 42
+    assert told[0]["event"]["start"].endswith("10:00:12.000000Z")
+    second.save(pipeline)
+    second.close()
+    third, again = Restart(tmp_path, "boot"), scripted_pipeline()
+    resume(third, again, shell, kernel_lost=47)
+    third.close()
+    assert lines(again) == []
+
+
+def test_lines_are_numbered_on_from_those_of_the_file(tmp_path: Path) -> None:
+    """Also after a stop for good: a reader tells by a gap that lines are missing."""
+    (tmp_path / "events").write_bytes(b'{"event":{"id":"a","sequence":41}}\n')
+    pipeline = scripted_pipeline()
+    restart = Restart(tmp_path, "boot")
+    resume(restart, pipeline, output=lambda after: WrittenLines(tmp_path / "events", after=after))
+    restart.close()
+    assert pipeline.lines.sequence == 41

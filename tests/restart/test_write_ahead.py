@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.restart.duplicates import DuplicateFilter
-from sessiond.restart.write_ahead import MAX_LOG_SIZE, PERIOD, SHARE, WriteAheadLog
+from sessiond.restart.write_ahead import (
+    MAX_LOG_SIZE,
+    PERIOD,
+    RING,
+    SHARE,
+    KernelLook,
+    WriteAheadLog,
+)
 
-FIRST = [(1300, b"audit(1.000:1): first"), (1, b"ring")]
+FIRST = [(1300, b"audit(1.000:1): first"), (RING, b"ring")]
 SECOND = [(1320, b"audit(1.000:1): ")]
 
 
@@ -186,31 +192,31 @@ def test_others_cannot_read_it(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
-LINE = b'{"@timestamp":"x","event":{"kind":"event","id":"%b","sequence":%d},"a":{"id":"z"}}\n'
+def test_what_another_tracer_told_is_set_aside(tmp_path: Path) -> None:
+    """Its records have another layout; those of audit are of use all the same."""
+    one = journal(tmp_path)
+    one.add([*FIRST, (RING ^ 1, b"of another layout"), (1, b"of the first version")])
+    upgraded = journal(tmp_path)
+    assert upgraded.left == FIRST
+    assert "tracer of another version" in upgraded.problem
 
 
-def test_lines_that_are_in_the_file_are_not_written_again(tmp_path: Path) -> None:
-    """Lines are known by their event.id, whatever else differs."""
-    output = tmp_path / "events"
-    output.write_bytes(LINE % (b"a", 1) + LINE % (b"b", 2))
-    repeats = DuplicateFilter(output, 0)
-    assert repeats.without([LINE % (b"b", 7), LINE % (b"c", 8)]) == [LINE % (b"c", 8)]
-    assert (repeats.skipped, repeats.sequence) == (1, 2)
-    assert DuplicateFilter(tmp_path / "none", 5).without([LINE % (b"a", 1)]) == [LINE % (b"a", 1)]
+def test_the_last_look_at_the_kernel_is_kept(tmp_path: Path) -> None:
+    """For the next run of this boot, until a stop for good."""
+    one = journal(tmp_path)
+    assert one.look is None
+    one.looked(KernelLook(5, 100))
+    one.looked(KernelLook(7, 200))
+    assert journal(tmp_path).look == KernelLook(7, 200)
+    assert journal(tmp_path, boot="boot 2").look is None
+    one.clear()
+    assert journal(tmp_path).look is None
 
 
-def test_only_what_came_after_the_state_can_be_a_repeat(tmp_path: Path) -> None:
-    """Older lines need not be read; nor those of a time when the counting began anew."""
-    output = tmp_path / "events"
-    output.write_bytes(b"".join(LINE % (b"%d" % n, n) for n in (7, 8, 1, 2, 3)))
-    fresh = [LINE % (b"%d" % n, 9) for n in (7, 1, 3)]
-    assert DuplicateFilter(output, 1).without(fresh) == fresh[:2]
-    assert DuplicateFilter(output, 0).without(fresh) == fresh[:1]
-
-
-def test_repeats_are_found_across_a_rotation(tmp_path: Path) -> None:
-    """The file may have been rotated between the state and the end."""
-    (tmp_path / "events.1").write_bytes(b"".join(LINE % (b"%d" % n, n) for n in (1, 2, 3)))
-    (tmp_path / "events").write_bytes(LINE % (b"4", 4))
-    fresh = [LINE % (b"%d" % n, 9) for n in (1, 2, 3, 4)]
-    assert DuplicateFilter(tmp_path / "events", 1).without(fresh) == fresh[:1]
+def test_a_run_is_unfinished_until_it_stops_for_good(tmp_path: Path) -> None:
+    """Also when it has read nothing: it may have written lines."""
+    one = journal(tmp_path)
+    assert not one.unfinished
+    assert journal(tmp_path).unfinished
+    one.clear()
+    assert not journal(tmp_path).unfinished

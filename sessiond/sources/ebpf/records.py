@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import Any, Protocol, TypeVar, cast
 
 from sessiond.process.events import (
@@ -37,6 +38,8 @@ _FACTS_AT = 3
 _CGROUP_ID = 25  # its place among the facts
 
 _FORK, _EXEC, _EXIT, _SESSION, _GROUP, _IDS, _CGROUP, _SNAPSHOT = range(8)
+# A reader of another version can take records apart that have the same layout.
+LAYOUT = zlib.crc32(f"{_FACTS.format} {_HEAD.format} {Facts._fields}".encode())
 # Places for counters by CPU; CPUs beyond share them.
 CPUS = 1024
 # The kinds of loss, in the order of the counters.

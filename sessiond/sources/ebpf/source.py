@@ -18,13 +18,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import sessiond
 from sessiond.errors import SourceUnavailableError
-from sessiond.process.events import VANISHED, Executed, Exited, Lost, Observed, ProcessEvent
+from sessiond.process.events import VANISHED, Executed, Exited, Forked, Lost, Observed, ProcessEvent
 from sessiond.sources import MAX_ARGS_LIMIT
 from sessiond.sources.ebpf import cgroups
 from sessiond.sources.ebpf.records import CPUS, LOSS_KINDS, Decoder, MalformedRecordError
@@ -116,7 +116,10 @@ class EbpfSource:
         self._told: list[int] = answer["told"]
         self._write_note()
         self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
-        self._pending += self.resnapshot()
+        first = self.resnapshot()
+        # The programs were attached one after the other: of a process that came and went meanwhile
+        # some saw the end alone.
+        self._pending += first if self.adopted else _introduced(first)
 
     def fileno(self) -> int:
         """Return the ring's descriptor. Drain once before you wait for it."""
@@ -212,17 +215,6 @@ class EbpfSource:
             closer.join()
         self._descriptors = []
 
-    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:
-        """Return the events of chunks that ``keep`` was given, perhaps by an earlier process."""
-        if not self.adopted:
-            return []
-        events: list[ProcessEvent] = []
-        for chunk in chunks:
-            for begin, end in spans(chunk):
-                with contextlib.suppress(MalformedRecordError):
-                    events.append(self._decoder.decode(chunk, begin, end)[0])
-        return events
-
     def _write_note(self) -> None:
         """Write for a later process what it can't see: which programs, and which losses are told.
 
@@ -265,6 +257,27 @@ class EbpfSource:
         finally:
             os.close(descriptor)
         return processes
+
+
+def _introduced(events: Iterable[ProcessEvent]) -> Iterator[ProcessEvent]:
+    """Leave out the ends of processes of which no event before tells."""
+    known: set[tuple[int, int]] = set()
+    for event in events:
+        if isinstance(event, (Observed, Forked, Executed)):
+            known.add((event.facts.pid, event.facts.start))
+        if not isinstance(event, Exited) or (event.facts.pid, event.facts.start) in known:
+            yield event
+
+
+def decoded(chunks: Iterable[bytes]) -> list[ProcessEvent]:
+    """Return the events of chunks that ``keep`` was given by an earlier process."""
+    decoder = Decoder()
+    events: list[ProcessEvent] = []
+    for chunk in chunks:
+        for begin, end in spans(chunk):
+            with contextlib.suppress(MalformedRecordError):
+                events.append(decoder.decode(chunk, begin, end)[0])
+    return events
 
 
 def _fingerprint(ring_bytes: int, args_limit: int) -> str:

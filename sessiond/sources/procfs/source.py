@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sessiond.process.events import Observed, ProcessEvent
 from sessiond.sources.lookup import ProcessLookup
 
@@ -14,6 +12,7 @@ class ProcfsSource:
     name = "procfs"
     exact = False
     set_aside = ""
+    adopted = False
     degraded = ("only what audit events name is seen, and what is still in /proc by then",)
 
     def __init__(self, procfs: ProcessLookup) -> None:
@@ -28,10 +27,6 @@ class ProcfsSource:
 
     def fileno(self) -> None:
         """Return None: there is nothing to wait for."""
-
-    def decoded(self, chunks: Iterable[bytes]) -> list[ProcessEvent]:  # noqa: ARG002
-        """Return nothing: no other source can be read again."""
-        return []
 
     def drain(self) -> list[ProcessEvent]:
         """Return the snapshot, once."""

@@ -1,0 +1,100 @@
+"""What an output has of the stream: the number of its last line, and the ids of its last lines.
+
+The file is the one fact from which a start derives the rest: lines are numbered on from its last
+one, and an event whose id it has is not written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import re
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sessiond.output import spool
+
+# The event's own id: what stands before it in the line are members of "event" that we chose.
+_EVENT: Final = re.compile(rb'"event":\{[^{}]*?"id":"([^"]+)","sequence":([0-9]+)')
+# Bytes of a file that are read at the most, from its end.
+MAX_READ: Final = 256 << 20
+
+
+class WrittenLines:
+    """The last lines of an output file, its spool included.
+
+    ``sequence`` is the ``event.sequence`` of the last one, 0 where there is none; ``ids`` are the
+    ``event.id`` of those that were asked for; ``tail`` are the last of them, in their order.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        spool_directory: Path | None = None,
+        *,
+        after: int | None = None,
+        max_tail: int = 0,
+    ) -> None:
+        """Read the lines whose number is above ``after``; without it the last line alone.
+
+        ``max_tail`` bounds ``tail``, in bytes. The file may have been rotated since: then some
+        lines are in the one before. What can't be read has no lines.
+        """
+        self.sequence = 0
+        self.ids: set[str] = set()
+        self._tail: deque[bytes] = deque()
+        self._room = max_tail
+        self._after = after
+        lines = [_spooled(spool_directory)] if spool_directory is not None else []
+        for each in (*lines, _backwards(file), _backwards(file.with_name(f"{file.name}.1"))):
+            if not self._take(each):
+                break
+
+    @property
+    def tail(self) -> list[bytes]:
+        """The last lines that were asked for, each with its newline."""
+        return list(self._tail)
+
+    def _take(self, lines: Iterator[bytes]) -> bool:
+        """Take lines from the last one on; return whether those before them are wanted, too."""
+        for line in lines:
+            found = _EVENT.search(line)
+            if found is None:
+                continue  # of another program
+            number = int(found[2])
+            self.sequence = max(self.sequence, number)
+            if self._after is None or number <= self._after:
+                return False
+            self.ids.add(found[1].decode())
+            if len(line) <= self._room:
+                self._room -= len(line)
+                self._tail.appendleft(line)
+            else:
+                self._room = 0
+        return True
+
+
+def _backwards(path: Path) -> Iterator[bytes]:
+    """Yield the whole lines of a file from its last one on."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        if not end:
+            return
+        least = max(0, end - MAX_READ)
+        with mmap.mmap(file.fileno(), end, prot=mmap.PROT_READ) as data:
+            end = data.rfind(b"\n") + 1
+            while end > least:
+                begin = data.rfind(b"\n", 0, end - 1) + 1
+                yield data[begin:end]
+                end = begin
+
+
+def _spooled(directory: Path) -> Iterator[bytes]:
+    """Yield the lines of a spool from its last one on."""
+    with contextlib.suppress(OSError):
+        for segment in sorted(directory.glob("*.spool"), reverse=True):
+            for frame in reversed(list(spool.decode(segment.read_bytes()))):
+                yield frame.line

@@ -1,0 +1,198 @@
+"""Whenever a run is killed, the file has each event once, in order, and without a gap."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.scripted import BOOT, Actor, Host, Records
+from support.scripted import pipeline as scripted_pipeline
+
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.process.events import Observed, ProcessEvent
+from sessiond.restart.resume import Restart
+from sessiond.restart.write_ahead import PERIOD
+from sessiond.restart.written_lines import WrittenLines
+from sessiond.units import SECOND
+
+
+def unpickle(chunks: Iterable[bytes]) -> list[ProcessEvent]:
+    """The scripted ring's pieces are pickled events."""
+    return [event for chunk in chunks for event in pickle.loads(chunk)]
+
+
+class _Source:
+    """Tells of the living processes, then what its ring has."""
+
+    def __init__(self, events: list[ProcessEvent]) -> None:
+        self._events = events
+
+    def drain(self) -> list[ProcessEvent]:
+        return self._events
+
+
+class Life(RuleBasedStateMachine):
+    """Processes run while runs of the daemon read, write, save and are killed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = Path(self.directory.name)
+        self.file = self.path / "events"
+        self.host = Host()
+        self.time = 10 * SECOND
+        self.pid = 100
+        self.living: list[Actor] = []
+        self.ring: list[ProcessEvent] = []  # the kernel's side, which outlives a run
+        self.socket: Records = []
+        self.happened: Counter[str] = Counter()
+        self.unwritten: list[bytes] = []  # lines that the run has made
+        self.start()
+
+    # The daemon
+
+    def start(self) -> None:
+        """Begin a run: it goes on where the last one ended."""
+        self.restart = Restart(
+            self.path,
+            "boot",
+            lambda: self.time / SECOND,
+            boot_clock=lambda: self.time,
+            offset=lambda: BOOT,
+            decode=unpickle,
+        )
+        self.pipeline: Pipeline = scripted_pipeline(fork_events=True)
+        there = [
+            Observed(self.time, each.facts, each.program, b"/srv", None) for each in self.living
+        ]
+        source: Any = _Source([*self.host.snapshot(), *there, *self.take_ring()])
+        self.restart.resume(self.pipeline, source, self.time, output=self.written_lines)
+
+    def written_lines(self, after: int | None) -> WrittenLines:
+        """Read what the file has."""
+        return WrittenLines(self.file, after=after)
+
+    def take_ring(self) -> list[ProcessEvent]:
+        """Read the ring, and keep what was read, before it is worked on."""
+        events, self.ring = self.ring, []
+        if events:
+            self.restart.keep_chunk(pickle.dumps(events))
+        return events
+
+    @rule(number=st.integers(1, 40))
+    def read(self, number: int) -> None:
+        """Read records and the whole ring, and make lines."""
+        records, self.socket = self.socket[:number], self.socket[number:]
+        self.restart.keep_records(records)
+        self.pipeline.feed_process(self.take_ring())
+        drained = not self.socket
+        self.pipeline.feed_audit(records, now=self.time, wall_offset=BOOT, drained=drained)
+        self.unwritten += self.pipeline.poll(self.time)
+
+    @rule(share=st.floats(0, 1))
+    def write(self, share: float) -> None:
+        """Write some of the lines that are ready."""
+        number = round(len(self.unwritten) * share)
+        with self.file.open("ab") as file:
+            file.writelines(self.unwritten[:number])
+        del self.unwritten[:number]
+
+    @rule()
+    def save(self) -> None:
+        """Save the state, as the daemon does: only when everything is written."""
+        all_written = not self.unwritten and not self.pipeline.waiting
+        if self.restart.is_due(all_written=all_written):
+            self.restart.save(self.pipeline)
+
+    @rule(read=st.booleans())
+    def kill(self, *, read: bool) -> None:
+        """Kill the run: between reading and working, or at any other moment."""
+        if read:
+            self.restart.keep_records(self.socket[:3])
+            self.socket = self.socket[3:]
+            self.take_ring()
+        self.restart.close()
+        self.unwritten.clear()
+        self.start()
+
+    # The host
+
+    @rule(seconds=st.sampled_from((0.001, 0.1, 1.0, PERIOD)))
+    def wait(self, seconds: float) -> None:
+        """Let time pass; what the daemon thinks is all over is forgotten."""
+        self.time += int(seconds * SECOND)
+        self.restart.settle(self.pipeline)
+
+    @rule()
+    def fork(self) -> None:
+        """The shell forks."""
+        self.time += 1_000_000
+        self.pid += 1
+        child, event = self.host.shell.fork(self.pid, self.time)
+        self.living.append(child)
+        self.ring.append(event)
+        self.happened["fork"] += 1
+
+    @precondition(lambda self: self.living)
+    @rule(which=st.integers(0, 50), late=st.booleans())
+    def execute(self, which: int, *, late: bool) -> None:
+        """A child executes something; audit is heard of it, or its record is lost."""
+        self.time += 5_000_000
+        actor = self.living[which % len(self.living)]
+        event, records = actor.execute("ls", self.time)
+        self.ring.append(event)
+        if not late:
+            self.socket += records
+        self.happened["exec"] += 1
+
+    @precondition(lambda self: self.living)
+    @rule(which=st.integers(0, 50), killed=st.booleans())
+    def end(self, which: int, *, killed: bool) -> None:
+        """A child ends."""
+        self.time += 5_000_000
+        actor = self.living.pop(which % len(self.living))
+        if killed:
+            self.ring.append(actor.die(9, self.time))
+        else:
+            event, records = actor.exit(0, self.time)
+            self.ring.append(event)
+            self.socket += records
+        self.happened["end"] += 1
+
+    # What must be true
+
+    @invariant()
+    def nothing_is_there_twice(self) -> None:
+        """Each id is in the file once, and the numbers rise by one."""
+        told = self.told()
+        ids = [each["id"] for each in told]
+        assert len(ids) == len(set(ids))
+        assert [each["sequence"] for each in told] == list(range(1, len(told) + 1))
+
+    def told(self) -> list[dict[str, Any]]:
+        """The events in the file."""
+        lines = self.file.read_bytes().splitlines() if self.file.exists() else []
+        return [json.loads(line)["event"] for line in lines]
+
+    def teardown(self) -> None:
+        """At the end everything is there."""
+        self.read(len(self.socket))
+        with self.file.open("ab") as file:
+            file.writelines([*self.unwritten, *self.pipeline.flush(self.time + 100 * SECOND)])
+        self.nothing_is_there_twice()
+        told = Counter(each["action"] for each in self.told())
+        assert told == self.happened
+        self.restart.close()
+        self.directory.cleanup()
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
