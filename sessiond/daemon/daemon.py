@@ -394,9 +394,9 @@ class Daemon:
         self._outputs.watch(self._pipeline, self._health, time_now)
         if self._outputs.all_gone():
             self._end("the reader of the output went away", errors.READER_GONE)
-        self._restart.settle(self._pipeline)
         self._sources.sweep()
         self._outputs.write(self._pipeline.poll(time_now))
+        self._restart.settle(self._pipeline)
         self._names.refresh(time.monotonic())
 
     # Reload

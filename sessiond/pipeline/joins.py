@@ -159,18 +159,13 @@ class ExecJoin:
         self._execs.clear()
         return [waiting.event for waiting in self.take_events()], execs
 
-    def snapshot(self) -> list[Waiting]:
-        """Return the waiting audit events; the table's states say which execs wait."""
-        return list(self._events)
+    def snapshot(self) -> tuple[list[Waiting], list[tuple[Process, State]]]:
+        """Return the audit events and the execs that wait."""
+        return list(self._events), [(process, state) for state, process in self._execs.items()]
 
     def is_overdue(self, now: int) -> bool:
         """Whether an exec has waited for audit for longer than usual at ``now``."""
         return any(state.time + HOLD <= now for state in islice(self._execs, 1))
-
-    @property
-    def processes(self) -> Iterable[Process]:
-        """The processes whose execs wait."""
-        return self._execs.values()
 
     def deadline(self) -> int | None:
         """Return when ``expire`` or ``expire_events`` has something to do, None for never."""

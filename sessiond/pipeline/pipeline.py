@@ -39,7 +39,6 @@ from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
 from sessiond.pipeline.inventory import Introduction, Inventory
 from sessiond.pipeline.joins import (
     HOLD,
-    HOLD_BEHIND,
     EndJoin,
     ExecJoin,
     Hearing,
@@ -345,7 +344,8 @@ class Pipeline:
         """
         ends, exit_groups = self._ends.snapshot()
         sessions = self._sessions.snapshot()
-        needed = (*exit_groups, *ends, *sessions, *self._execs.processes)
+        exec_events, execs = self._execs.snapshot()
+        needed = (*exit_groups, *ends, *sessions, *(process for process, _ in execs))
         table, numbers = snapshot.save_table(self.table, now, needed)
         event = snapshot.save_event
         state = snapshot.SavedPipeline(
@@ -356,7 +356,12 @@ class Pipeline:
             table=table,
             open=[event(each) for each in self._assembler.open_events()],
             ready=[event(each) for each in self._ready],
-            execs=[(each.due, event(each.event)) for each in self._execs.snapshot()],
+            exec_events=[(each.due, event(each.event)) for each in exec_events],
+            execs=[
+                (numbers[process], process.states.index(state))
+                for process, state in execs
+                if state in process.states
+            ],
             exit_groups=[
                 (numbers[process], each.due, event(each.event))
                 for process, each in exit_groups.items()
@@ -380,16 +385,18 @@ class Pipeline:
             for number, due, each in state.exit_groups
         }
         ends = {at(processes, number): time for number, time in state.ends}
+        execs = []
+        for of, index in state.execs:
+            process = at(processes, of)
+            execs.append((process, at(process.states, index)))
         sessions = {at(processes, number): time for number, time in state.sessions}
         snapshot.fill(self.table, processes, state.table)
         self._ends.restore(ends, exit_groups)
         self._sessions.restore(sessions)
-        for due, each in state.execs:
+        for due, each in state.exec_events:
             self._execs.hold_event(event(each), due)
-        for process in processes:
-            for one in process.states:
-                if one.executed and not one.told and one.time + HOLD_BEHIND > state.time:
-                    self._execs.hold(process, one)
+        for process, one in execs:
+            self._execs.hold(process, one)
         self._ready = [event(each) for each in state.ready]
         self._assembler.reopen(event(each) for each in state.open)
         self._fed = self._hearing.drained = state.drained
@@ -434,8 +441,8 @@ class Pipeline:
         for process in presumed:
             self._presumed(process)
         self._expire(now)
-        drained = self._hearing.drained
-        read_until = min(now, drained) if drained else now
+        # Until audit was heard of a moment, its events may name those who have ended since.
+        read_until = min(now, self._hearing.drained)
         if self.options.replay:
             read_until = self._hearing.latest  # the events after it are still open
         self.table.forget(read_until)

@@ -93,7 +93,8 @@ class SavedEvent(NamedTuple):
 class SavedPipeline(NamedTuple):
     """A ``Pipeline``: processes are numbers of ``table``, times are ns since boot.
 
-    Lines numbered above ``written_after`` may be of events that are in flight here.
+    ``execs`` are processes and the numbers of their states. Lines numbered above
+    ``written_after`` may be of events that are in flight here.
     """
 
     time: int
@@ -103,7 +104,8 @@ class SavedPipeline(NamedTuple):
     table: SavedTable
     open: list[SavedEvent]
     ready: list[SavedEvent]
-    execs: list[tuple[int, SavedEvent]]
+    exec_events: list[tuple[int, SavedEvent]]
+    execs: list[tuple[int, int]]
     exit_groups: list[tuple[int, int, SavedEvent]]
     ends: list[tuple[int, int]]
     sessions: list[tuple[int, int]]

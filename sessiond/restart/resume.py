@@ -165,7 +165,10 @@ class Restart:
         return [*before, *observed, *since] if known else [*observed, *before, *since]
 
     def settle(self, pipeline: Pipeline) -> None:
-        """Forget what the output had, once no line of the run before can be made again."""
+        """Forget what the output had, once no line of the run before can be made again.
+
+        To be called after ``poll``.
+        """
         if self._settled_at is not None and self._clock() >= self._settled_at:
             self._settled_at = None
             pipeline.lines.leave_out_none()

@@ -96,6 +96,7 @@ class Life(RuleBasedStateMachine):
         drained = not self.socket
         self.pipeline.feed_audit(records, now=self.time, wall_offset=BOOT, drained=drained)
         self.unwritten += self.pipeline.poll(self.time)
+        self.restart.settle(self.pipeline)
 
     @rule(share=st.floats(0, 1))
     def write(self, share: float) -> None:
@@ -127,9 +128,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((0.001, 0.1, 1.0, PERIOD)))
     def wait(self, seconds: float) -> None:
-        """Let time pass; what the daemon thinks is all over is forgotten."""
+        """Let time pass."""
         self.time += int(seconds * SECOND)
-        self.restart.settle(self.pipeline)
 
     @rule()
     def fork(self) -> None:
