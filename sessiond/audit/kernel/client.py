@@ -92,6 +92,8 @@ _FILTER_EXIT: Final = 0x04
 _FILTER_PREPEND: Final = 0x10
 _NEVER: Final = 0
 _FIELD_PID: Final = 0
+_FIELD_UID: Final = 1
+_FIELD_EXE: Final = 112
 _EQUAL: Final = 0x40000000
 
 
@@ -466,14 +468,16 @@ class AuditClient:
                 yield kind, message
 
 
-def never_audit(pid: int, rules: Iterable[bytes]) -> bytes | None:
-    """Make the rule that keeps the system calls of process ``pid`` out of what ``rules`` audit.
+def never_audit(pid: int, uid: int, executable: bytes, rules: Iterable[bytes]) -> bytes | None:
+    """Make the rule that keeps the system calls of a process out of what ``rules`` audit.
 
     The kernel itself leaves out the process that is registered; this is for a reader by multicast
     or of an adopted socket, whose writing would else be audited, read, and written again. It is
-    ``-A never,exit -S ... -F pid=...``, for the system calls of the exit rules only, so that no
-    other system call of the host pays for it; child processes are not covered. None if none of
-    ``rules`` (struct audit_rule_data) is an exit rule.
+    ``-A never,exit -S ... -F pid=... -F uid=... -F exe=...``, for the system calls of the exit
+    rules only, so that no other system call of the host pays for it; child processes are not
+    covered. After a crash the rule stays until the next start: another process that gets the pid is
+    audited all the same, unless it is the same program of the same user. None if none of ``rules``
+    (struct audit_rule_data) is an exit rule.
     """
     mask = [0] * 64
     for rule in rules:
@@ -482,9 +486,15 @@ def never_audit(pid: int, rules: Iterable[bytes]) -> bytes | None:
             mask = [ours | its for ours, its in zip(mask, words[3:], strict=True)]
     if not any(mask):
         return None
-    rest = [0] * 63
+    fields = ((_FIELD_PID, pid), (_FIELD_UID, uid), (_FIELD_EXE, len(executable)))
+    rest = [0] * (64 - len(fields))
+    kinds, values = ([*column, *rest] for column in zip(*fields, strict=True))
+    operators = [*[_EQUAL] * len(fields), *rest]
     first = _FILTER_EXIT | _FILTER_PREPEND
-    return _RULE_HEAD.pack(first, _NEVER, 1, *mask, _FIELD_PID, *rest, pid, *rest, _EQUAL, *rest, 0)
+    head = _RULE_HEAD.pack(
+        first, _NEVER, len(fields), *mask, *kinds, *values, *operators, len(executable)
+    )
+    return head + executable
 
 
 def as_listed(rule: bytes) -> bytes:

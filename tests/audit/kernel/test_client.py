@@ -28,6 +28,7 @@ from sessiond.audit.kernel.client import (
 )
 from sessiond.audit.kernel.errors import AuditRequestError
 from sessiond.audit.kernel.settings import AuditState
+from sessiond.audit.rules.binary import canonical
 from sessiond.errors import AuditUnavailableError
 
 pytestmark = pytest.mark.kernel
@@ -71,6 +72,9 @@ def auditd(kernel: AuditClient, tmp_path: Path) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+EXECUTABLE = os.path.realpath("/proc/self/exe").encode()
 
 
 def listening(receive_buffer: int = RECEIVE_BUFFER) -> tuple[AuditClient, AuditState]:
@@ -169,7 +173,7 @@ def test_records_flow_while_rules_load_in_a_running_loop(kernel: AuditClient) ->
         running = asyncio.create_task(storm)
         for pid in range(1_000_000, 1_000_100):
             before = time.monotonic()
-            client.add_rule(never_audit(pid, [execve]) or b"")
+            client.add_rule(never_audit(pid, 0, b"/bin/true", [execve]) or b"")
             slowest = max(slowest, time.monotonic() - before)
             await asyncio.sleep(0)
         wanted = await running
@@ -513,10 +517,10 @@ def test_listener_is_kept_out_by_a_rule(kernel: AuditClient, auditd: int, tmp_pa
     with AuditClient.open(multicast=True) as listener:
         kernel.add_rule(rule)
         assert makes_directories(listener, tmp_path / "a")["own"] == 1
-        never = never_audit(os.getpid(), kernel.list_rules())
+        never = never_audit(os.getpid(), os.getuid(), EXECUTABLE, kernel.list_rules())
         assert never is not None
         kernel.add_rule(never)
-        assert as_listed(never) == kernel.list_rules()[0]
+        assert canonical(as_listed(never)) == canonical(kernel.list_rules()[0])
         shutil.rmtree(tmp_path / "a" / "own")
         shutil.rmtree(tmp_path / "a" / "child")
         assert makes_directories(listener, tmp_path / "a") == {"own": 0, "child's": 1}
@@ -524,6 +528,22 @@ def test_listener_is_kept_out_by_a_rule(kernel: AuditClient, auditd: int, tmp_pa
         kernel.delete_rule(rule)
 
 
+@pytest.mark.parametrize("other", [(4242, b"/bin/true"), (os.getuid(), b"/bin/true")])
+def test_a_rule_that_a_crash_left_hides_no_other_process(
+    kernel: AuditClient, auditd: int, tmp_path: Path, other: tuple[int, bytes]
+) -> None:
+    """Whoever gets the pid is audited: it is another user's, or another program."""
+    (rule,) = compiled(kernel, f"-a always,exit -F dir={tmp_path} -F perm=w -k proof")
+    with AuditClient.open(multicast=True) as listener:
+        kernel.add_rule(rule)
+        left = never_audit(os.getpid(), *other, kernel.list_rules())
+        assert left is not None
+        kernel.add_rule(left)
+        assert makes_directories(listener, tmp_path)["own"] == 1
+        kernel.delete_rule(left)
+        kernel.delete_rule(rule)
+
+
 def test_no_exit_rule_needs_no_exception() -> None:
     """Without exit rules there is nothing that could audit us."""
-    assert never_audit(1, []) is None
+    assert never_audit(1, 0, b"/bin/true", []) is None
