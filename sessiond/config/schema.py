@@ -267,8 +267,13 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
     ] = Size(64 * 2**20)
     ring_buffer: Annotated[
         Size,
-        _option("Size of the eBPF ring buffer; a power of two.", min=64 * 2**10, max=2**30),
-    ] = Size(4 * 2**20)
+        _option(
+            "Size of the eBPF ring buffer; a power of two. It holds what happens while sessiond "
+            "starts again: 16 MiB are some 10,000 processes.",
+            min=64 * 2**10,
+            max=2**30,
+        ),
+    ] = Size(16 * 2**20)
     args_limit: Annotated[
         Size,
         _option(

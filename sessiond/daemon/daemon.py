@@ -376,8 +376,9 @@ class Daemon:
         time_now = now()
         client = self._audit.client
         pipeline = self._pipeline
-        if self._outputs.all_written() and not (pipeline.waiting or pipeline.losses.untold()):
-            # What the last look has found is told for certain.
+        if self._outputs.all_written() and not pipeline.waiting:
+            pipeline.losses.confirm()
+            # What the last look has found is told for certain, or among the losses that are kept.
             self._restart.looked(*self._monitor.kernel_look)
         self._monitor.look(time_now, Monotonic(time.monotonic()))
         if self._audit.client is not client:
@@ -395,6 +396,7 @@ class Daemon:
         if self._outputs.all_gone():
             self._end("the reader of the output went away", errors.READER_GONE)
         self._sources.sweep()
+        self._restart.keep_losses(self._pipeline)
         self._outputs.write(self._pipeline.poll(time_now))
         self._restart.settle(self._pipeline)
         self._names.refresh(time.monotonic())

@@ -99,6 +99,7 @@ class ReadLoop:
         sources.reconcile()
         pipeline.feed_audit(records, now=time_now, wall_offset=wall_offset(), drained=drained)
         sources.look_up()
+        self._restart.keep_losses(pipeline)
         self._outputs.write(pipeline.poll(time_now))
         return len(records) + len(events)
 

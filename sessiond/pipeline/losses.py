@@ -50,7 +50,10 @@ class Loss(NamedTuple):
 
 
 class Losses:
-    """Counts what is lost, and gathers it so that each hop tells of it at most once an INTERVAL."""
+    """Counts what is lost, and gathers it so that each hop tells of it at most once an INTERVAL.
+
+    What is not told, or whose line may still be lost with this process, is ``uncertain``.
+    """
 
     def __init__(self) -> None:
         """Start with nothing lost."""
@@ -58,6 +61,7 @@ class Losses:
         self.kinds: Counter[str] = Counter()
         self._untold: dict[str, Loss] = {}
         self._told: dict[str, int] = {}
+        self._unconfirmed: list[Loss] = []
 
     def note(
         self, hop: str, number: int, reason: str, *, since: int, until: int, kind: str = ""
@@ -87,15 +91,20 @@ class Losses:
             kinds,
         )
 
-    def untold(self) -> list[Loss]:
-        """Return what is not told yet."""
-        return list(self._untold.values())
+    @property
+    def uncertain(self) -> list[Loss]:
+        """What a later run would have to tell if this one ended now."""
+        return [*self._unconfirmed, *self._untold.values()]
 
-    def keep(self, loss: Loss) -> None:
-        """Count a loss that an earlier run has not told any more, and tell it."""
+    def tell(self, loss: Loss) -> None:
+        """Count a loss that is told at once, and not with others of its hop."""
         self.totals[loss.hop] += loss.number
         self.kinds.update(loss.kinds)
-        self._untold[loss.hop] = loss
+        self._unconfirmed.append(loss)
+
+    def confirm(self) -> None:
+        """Take in that every line that was made is written."""
+        self._unconfirmed.clear()
 
     def due(self, now: int) -> list[Loss]:
         """Return, and forget, what may be told at ``now``."""
@@ -104,11 +113,14 @@ class Losses:
         hops = [hop for hop in self._untold if self._told.get(hop, -INTERVAL) + INTERVAL <= now]
         for hop in hops:
             self._told[hop] = now
-        return [self._untold.pop(hop) for hop in hops]
+        told = [self._untold.pop(hop) for hop in hops]
+        self._unconfirmed += told
+        return told
 
     def flush(self) -> list[Loss]:
         """Return, and forget, all that is not told yet: the end has come."""
         losses = list(self._untold.values())
+        self._unconfirmed += losses
         self._untold.clear()
         return losses
 

@@ -368,7 +368,6 @@ class Pipeline:
             ],
             ends=[(numbers[process], time) for process, time in ends.items()],
             sessions=[(numbers[process], time) for process, time in sessions.items()],
-            losses=self.losses.untold(),
         )
         return snapshot.encode(state)
 
@@ -403,8 +402,6 @@ class Pipeline:
         self.lines.sequence = state.sequence
         self.lines.written_after = state.written_after
         self.counters.audit_events += self.in_flight - self._assembler.in_flight
-        for loss in state.losses:
-            self.losses.keep(loss)
         return state.time
 
     # Output
@@ -455,7 +452,7 @@ class Pipeline:
 
     def tell_loss(self, loss: Loss, now: int) -> None:
         """Count and write a loss at once, with nothing else of its hop."""
-        self.losses.totals[loss.hop] += loss.number
+        self.losses.tell(loss)
         self.lines.loss(loss, now)
 
     def flush(self, now: int) -> list[bytes]:

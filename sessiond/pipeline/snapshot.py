@@ -16,7 +16,6 @@ import msgspec
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import Record
 from sessiond.errors import SavedStateError
-from sessiond.pipeline.losses import Loss
 from sessiond.process.events import Facts, Program
 from sessiond.process.table import ITSELF, Process, ProcessTable, Reference, Relative, State
 from sessiond.units import SECOND, AuditStamp
@@ -109,11 +108,10 @@ class SavedPipeline(NamedTuple):
     exit_groups: list[tuple[int, int, SavedEvent]]
     ends: list[tuple[int, int]]
     sessions: list[tuple[int, int]]
-    losses: list[Loss]
 
 
 _TYPES: Final = (
-    Facts, Program, Loss, SavedState, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
+    Facts, Program, SavedState, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
 )  # fmt: skip
 # What is written by one version is read by another only where nothing of this has changed.
 LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES).encode())

@@ -19,7 +19,7 @@ from sessiond.pipeline import snapshot
 from sessiond.pipeline.losses import GAP, Loss
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import CgroupSeen, Observed, ProcessEvent
-from sessiond.restart.write_ahead import LOSS, PERIOD, RING, KernelLook, WriteAheadLog
+from sessiond.restart.write_ahead import PERIOD, RING, KernelLook, WriteAheadLog
 from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources import Source
 from sessiond.sources.ebpf.source import decoded
@@ -31,7 +31,7 @@ REPEATS_UNTIL: Final = 2 * PERIOD
 _NOBODY: Final = "nobody listened to the kernel: the run before had ended, and nothing was kept"
 _FULL: Final = "the backlog was full while sessiond was not running"
 
-_decode_loss: Final = msgspec.msgpack.Decoder(Loss).decode
+_LOSSES: Final = msgspec.msgpack.Decoder(list[Loss])
 
 # Reads the lines of the output file whose number is above the one given.
 WrittenLinesOf = Callable[[int | None], WrittenLines]
@@ -95,19 +95,20 @@ class Restart:
         told_until = self._restore(pipeline)
         tail = self._continue_lines(pipeline, output)
         before = self._decode(chunk for kind, chunk in left if kind == RING)
-        records = [entry for entry in left if entry[0] not in (RING, LOSS)]
+        records = [entry for entry in left if entry[0] != RING]
         # Perhaps not told any more; a line that the output has is not written again.
-        losses = [_decode_loss(data) for kind, data in left if kind == LOSS]
+        losses = _decoded_losses(journal.losses)
         gone_since = told_until
         if journal.unfinished and listening is not None:
             gone_since = max(_moments(told_until, before, journal.look), default=begun)
-            losses.append(self._keep(Loss(GAP, 0, _NOBODY, gone_since, listening, {})))
+            losses.append(Loss(GAP, 0, _NOBODY, gone_since, listening, {}))
         lost_while_down = self._kernel_loss(kernel_lost, begun)
         if lost_while_down is not None:
-            losses.append(self._keep(lost_while_down))
-        self.looked(kernel_lost, begun)
+            losses.append(lost_while_down)
         for loss in losses:
             pipeline.tell_loss(loss, begun)
+        self.keep_losses(pipeline)
+        self.looked(kernel_lost, begun)
         events = self._processes(source, before, known=told_until is not None)
         pipeline.feed_process(events)
         if gone_since is not None:
@@ -135,11 +136,6 @@ class Restart:
         lines.sequence = max(written.sequence, lines.written_after)
         lines.leave_out(written.ids, after=lines.written_after)
         return written.tail
-
-    def _keep(self, loss: Loss) -> Loss:
-        """Keep a loss until a state is saved, which is when its line is written for certain."""
-        self._journal.add([(LOSS, msgspec.msgpack.encode(loss))])
-        return loss
 
     def _kernel_loss(self, lost: int, time: int) -> Loss | None:
         """Return what the kernel has lost since the last look of the run before."""
@@ -205,6 +201,12 @@ class Restart:
         """The last look of the run before at the kernel's audit status, if there was one."""
         return self._journal.look
 
+    def keep_losses(self, pipeline: Pipeline) -> None:
+        """Keep what of the losses is not told for certain. To be called before each ``poll``."""
+        losses = pipeline.losses.uncertain
+        if losses or self._journal.losses:
+            self._journal.keep_losses(msgspec.msgpack.encode(losses) if losses else b"")
+
     def looked(self, lost: int, time: int) -> None:
         """Keep that the kernel had lost so many records by ``time`` (ns since boot)."""
         self._journal.looked(KernelLook(lost, time))
@@ -242,3 +244,11 @@ def _moments(
     for event in events[-1:]:
         if not isinstance(event, CgroupSeen):
             yield event.time
+
+
+def _decoded_losses(data: bytes) -> list[Loss]:
+    try:
+        return _LOSSES.decode(data) if data else []
+    except (msgspec.DecodeError, ValueError) as error:
+        log.warning("set_aside", what="losses that were not told", reason=str(error))
+        return []

@@ -3,8 +3,9 @@
 Two things in the runtime directory, which is a tmpfs and so memory of the kernel's: the *state*,
 all that was known at one moment, and the *log*, every record read since then, appended before it is
 worked on. The next start takes the state, reads the log, and knows as much as this one did. From
-time to time, when everything that was read is written, there is a new state and an empty log. A
-third file has the last look at the kernel's counter of lost records.
+time to time, when everything that was read is written, there is a new state and an empty log. Two
+more files have the last look at the kernel's counter of lost records, and what of the losses is not
+told for certain.
 
 The two bear the same number, and the log of the number before is kept until its successor's state
 is there: whenever the process ends, one pair is whole. What was written after the state was, is
@@ -39,8 +40,6 @@ MAX_STATE: Final = 1 << 30
 # The kind of an entry that is a piece of the tracer's ring, whose records have this layout.
 _RINGS: Final = 1 << 31
 RING: Final = _RINGS | records.LAYOUT >> 1
-# The kind of an entry that is a loss which a start found, and has not told for certain.
-LOSS: Final = _RINGS - 1
 _FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
 _PING: Final = 1329
 
@@ -51,6 +50,7 @@ _CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of what follows
 _LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
 _STATE: Final = "state"
 _LOOK: Final = "kernel"
+_LOSSES: Final = "losses"
 _COUNTER: Final = struct.Struct("=QQ")
 
 Entry = tuple[int, bytes]
@@ -98,8 +98,8 @@ class WriteAheadLog:
 
     ``state`` is what an earlier run of this boot saved, None if there is nothing that could be
     used; ``left`` is what it read afterwards, in its order; ``look`` is its last look at the
-    kernel. ``unfinished`` says that there was such a run, and that it did not end for good.
-    ``problem`` says what is wrong.
+    kernel, ``losses`` what it may not have told. ``unfinished`` says that there was such a run, and
+    that it did not end for good. ``problem`` says what is wrong.
     """
 
     def __init__(self, directory: Path, boot: str, layout: str, now: float) -> None:
@@ -127,6 +127,10 @@ class WriteAheadLog:
         self.unfinished = bool(logs) or self.state is not None
         self._look_head = f"sessiond look {boot}\n".encode()
         self.look = self._read_look()
+        self._losses_head = f"sessiond losses {boot}\n".encode()
+        losses = self._read(_LOSSES)
+        ours = losses.startswith(self._losses_head)
+        self.losses = losses.removeprefix(self._losses_head) if ours else b""
         self._number = logs[-1].number if logs else number
         self._logs = [_open(directory, name) for name in _LOGS]
         # The batch that is being read: a kill may come before it is added. The file is shared
@@ -150,7 +154,7 @@ class WriteAheadLog:
     def _missing(self, batch: list[Entry]) -> list[Entry]:
         """Return what of the last batch had not been added any more."""
         batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
-        records = [entry for entry in self.left if entry[0] not in (RING, LOSS)]
+        records = [entry for entry in self.left if entry[0] != RING]
         for number in range(len(batch), 0, -1):
             if records[-number:] == batch[:number]:
                 return batch[number:]
@@ -254,14 +258,24 @@ class WriteAheadLog:
         with contextlib.suppress(OSError):  # the log tells of a full file system
             os.pwrite(self._look_file, data, 0)
 
+    def keep_losses(self, losses: bytes) -> None:
+        """Keep what of the losses is not told for certain, as ``losses`` of the next run."""
+        if losses != self.losses:
+            self.losses = losses
+            try:
+                replace_file(self._directory / _LOSSES, self._losses_head + losses, mode=0o600)
+            except (OSError, OutputError) as error:
+                self.problem = f"losses can't be kept: {error}"
+
     def clear(self) -> None:
         """Forget everything: there is nothing to go on with."""
         self.memory[:] = bytes(MEMORY)
         for log in (*self._logs, self._look_file):
             with contextlib.suppress(OSError):
                 os.ftruncate(log, 0)
-        with contextlib.suppress(OSError):
-            (self._directory / _STATE).unlink()
+        for name in (_STATE, _LOSSES):
+            with contextlib.suppress(OSError):
+                (self._directory / name).unlink()
 
     def close(self) -> None:
         """Close the files; what is in them stays."""

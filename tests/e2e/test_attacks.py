@@ -58,8 +58,9 @@ def test_arguments_can_not_fill_the_memory(make_daemon: MakeDaemon, attacks: Att
     assert any(value(each, "sessiond.truncated") for each in daemon.find(event__action="exec"))
 
 
-def test_long_arguments_take_no_room_from_others(daemon: Daemon, attacks: Attacks) -> None:
-    """1,080 execs that would fill the ring of 4 MiB while nothing reads it, and then another."""
+def test_long_arguments_take_no_room_from_others(make_daemon: MakeDaemon, attacks: Attacks) -> None:
+    """1,080 execs that would fill the ring while nothing reads it, and then another."""
+    daemon = make_daemon({"session_metadata": {"ring_buffer": "4MiB"}}).start()
     os.kill(daemon.pid, signal.SIGSTOP)
     attacks.start("arguments", 120, 9, 32_768, 0).communicate(timeout=60)
     subprocess.run(["/bin/true", "after-the-flood"], check=True)

@@ -74,17 +74,6 @@ def test_lines_are_numbered_on() -> None:
     assert [each["event"]["sequence"] for each in bench.written] == [1, 2]
 
 
-def test_a_loss_that_was_not_told_is_told_by_the_next() -> None:
-    """Nothing that was counted is forgotten, between two seconds in which it may be told."""
-    bench = Bench()
-    for number in (3, 4):
-        bench.pipeline.lost(bench.now, "kernel", number, "the backlog was full")
-        bench.tell()
-    bench.pipeline = successor(bench.pipeline, bench.now)
-    told = [each["sessiond"]["loss"]["count"] for each in bench.settle()]
-    assert told == [3, 4]
-
-
 def test_who_has_ended_and_is_nobodys_relative_is_left_out() -> None:
     """The state does not grow with what has happened."""
     bench = Bench()

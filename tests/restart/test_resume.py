@@ -167,7 +167,8 @@ def test_records_that_the_kernel_lost_meanwhile_are_told_first(
     told = lines(pipeline)
     assert told[0]["sessiond"]["loss"]["count"] == 42
     assert told[0]["event"]["start"].endswith("10:00:12.000000Z")
-    second.save(pipeline)
+    pipeline.losses.confirm()
+    second.keep_losses(pipeline)
     second.close()
     third, again = Restart(tmp_path, "boot"), scripted_pipeline()
     resume(third, again, shell, kernel_lost=47)
@@ -183,3 +184,22 @@ def test_lines_are_numbered_on_from_those_of_the_file(tmp_path: Path) -> None:
     resume(restart, pipeline, output=lambda after: WrittenLines(tmp_path / "events", after=after))
     restart.close()
     assert pipeline.lines.sequence == 41
+
+
+def test_a_loss_is_told_until_its_line_is_written(tmp_path: Path) -> None:
+    """A run that ends before that leaves it to the next one, under the same id."""
+    ids = []
+    for number in range(3):
+        pipeline = scripted_pipeline()
+        restart = Restart(tmp_path, "boot")
+        resume(restart, pipeline)
+        if number == 0:
+            pipeline.lost(12 * SECOND, "tracer", 7, "the buffer was full", since=11 * SECOND)
+            restart.keep_losses(pipeline)
+        ids.append([each["event"]["id"] for each in lines(pipeline)])
+        if number == 1:
+            pipeline.losses.confirm()
+        restart.keep_losses(pipeline)
+        restart.close()
+    assert ids == [ids[0], ids[0], []]
+    assert len(ids[0]) == 1
