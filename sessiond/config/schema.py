@@ -269,16 +269,16 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
         Size,
         _option(
             "Size of the eBPF ring buffer; a power of two. It holds what happens while sessiond "
-            "starts again: 16 MiB are some 10,000 processes.",
+            "starts again: 8 MiB are some 5,000 processes.",
             min=64 * 2**10,
             max=2**30,
         ),
-    ] = Size(16 * 2**20)
+    ] = Size(8 * 2**20)
     args_limit: Annotated[
         Size,
         _option(
-            "Most bytes of a program's arguments that the tracer reads (256 while its ring buffer "
-            "is more than half full); the audit records have all of them.",
+            "Most bytes of a program's arguments that the tracer reads (256 while more than 1 "
+            "MiB of its ring buffer are not read yet); the audit records have all of them.",
             min=256,
             max=32 * 2**10,
         ),

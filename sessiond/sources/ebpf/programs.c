@@ -24,7 +24,8 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 
 #define PATH_LIMIT 4096
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
-#define PRESSED_ARGS_LIMIT 256 /* for the arguments, while the ring is more than half full */
+#define PRESSED_ARGS_LIMIT 256 /* for the arguments, while so much in the ring is not read yet: */
+#define PRESSED (RING_SIZE / 2 < 1048576 ? RING_SIZE / 2 : 1048576)
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
 #define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
@@ -250,11 +251,11 @@ static __always_inline void append_executable(struct event *event, struct mm_str
   event->executable_length = event->end;
 }
 
-static __always_inline bool is_half_full(void)
+static __always_inline bool is_pressed(void)
 {
   u32 in = BYTES_IN, out = BYTES_OUT;
   u64 *bytes_in = submitted.lookup(&in), *bytes_out = submitted.lookup(&out);
-  return bytes_in && bytes_out && *bytes_in - *bytes_out > RING_SIZE / 2;
+  return bytes_in && bytes_out && *bytes_in - *bytes_out > PRESSED;
 }
 
 static __always_inline void append_args(struct event *event, struct mm_struct *mm)
@@ -267,7 +268,7 @@ static __always_inline void append_args(struct event *event, struct mm_struct *m
   if (size > ARGS_LIMIT)
     size = ARGS_LIMIT;
   /* So that long arguments of one process do not cost the records of others. */
-  if (size > PRESSED_ARGS_LIMIT && is_half_full())
+  if (size > PRESSED_ARGS_LIMIT && is_pressed())
     size = PRESSED_ARGS_LIMIT;
   AS_CHECKED(size);
   if (bpf_probe_read_user(event->data + offset, size, (void *)start) == 0) {
