@@ -583,8 +583,15 @@ class EventSettings(Section, frozen=True, kw_only=True):
         ),
     ] = "no_enoent"
     fork_events: Annotated[
-        bool, _option("Write an event for each fork, also where no exec follows.", live=True)
-    ] = False
+        Literal["needed", "all", "none"] | bool,
+        _option(
+            "Which forks are told. needed: that of a process which an event speaks of, as itself, "
+            "as parent or as leader, and whose exec was not told, so that no tree has a gap; also "
+            "of processes that are older than sessiond. all (or true): every fork. none (or "
+            "false): no fork.",
+            live=True,
+        ),
+    ] = "needed"
     inventory: Annotated[
         bool,
         _option(

@@ -419,9 +419,12 @@ class EventWriter:
         ``number`` tells events of one kind apart that a process has more than one of.
         """
         process, state, cgroup = view.process, view.state, view.cgroup
-        process.introduced = process.introduced or action in _INTRODUCTIONS
-        time = max(time, process.latest)
-        process.latest = time
+        if action in _INTRODUCTIONS:
+            process.introduced = True
+            process.drawn = process.drawn or action != "already_running"
+        # A fork is what all others came after, also where it is told late.
+        if action != "fork":
+            time = process.latest = max(time, process.latest)
         if event is not None and not event.complete:
             details.setdefault("incomplete", []).append(_UNFINISHED)
         self._warn(description, details)

@@ -250,10 +250,42 @@ class Pipeline:
         if self.options.event.inventory:
             self._inventory.add(processes)
 
-    def _view(self, process: Process, state: State, time: int) -> ProcessView:
-        """Return what a line about the process at ``time`` needs; its introductions come first."""
+    def _view(
+        self, process: Process, state: State, time: int, *, introduces: bool = False
+    ) -> ProcessView:
+        """Return what a line about the process at ``time`` needs; its introductions come first.
+
+        ``introduces`` says that the line is the process's own introduction: a fork or an exec.
+        """
         self._introduce(process, state, time)
+        if self._draws:
+            self._draw(process, state, itself=not introduces)
         return self.table.view(process, state)
+
+    @property
+    def _draws(self) -> bool:
+        """Whether the forks are told that trees need; a log tells of them itself or not at all."""
+        return self.options.event.fork_events not in ("none", False) and not self.options.replay
+
+    def _draw(self, process: Process, state: State, *, itself: bool) -> None:
+        """Write the forks of a process and of its relatives, as far as no line has drawn them."""
+        found: list[Process] = []
+        waiting: list[tuple[Process, State]] = [(process, state)]
+        while waiting:
+            each, then = waiting.pop()
+            relatives = (each.creator, then.group_leader, then.session_leader, then.entry_leader)
+            for one in relatives:
+                if isinstance(one, Process) and not one.drawn and one is not process:
+                    one.drawn = True
+                    if not one.states[0].facts.kernel_thread:
+                        found.append(one)
+                        waiting.append((one, one.states[0]))
+        if itself and not process.drawn and not state.facts.kernel_thread:
+            process.drawn = True
+            found.append(process)
+        for one in sorted(found, key=lambda each: (each.start, each.pid)):
+            view = self.table.view(one, one.states[0])
+            self.lines.traced("fork", view, one.start)
 
     def _introduce(self, process: Process, state: State, time: int) -> None:
         """Write the introductions that a line about a process at ``time`` must come after.
@@ -287,8 +319,8 @@ class Pipeline:
         self._await_connection(event.facts, event.comm, event.creator_pid)
         if doubtful:
             self.table.doubt(process, event.time + 1)
-        if self.options.event.fork_events and not event.facts.kernel_thread:
-            view = self._view(process, process.states[0], event.time)
+        if self.options.event.fork_events in ("all", True) and not event.facts.kernel_thread:
+            view = self._view(process, process.states[0], event.time, introduces=True)
             self.lines.traced("fork", view, event.time)
 
     def _await_connection(self, facts: Facts, comm: bytes, *others: int) -> None:
@@ -649,7 +681,8 @@ class Pipeline:
         if canary is not None and process.pid == canary.pid:
             canary.traced = True
         state.told = True
-        self.lines.traced("exec", self._view(process, state, state.time), state.time)
+        view = self._view(process, state, state.time, introduces=True)
+        self.lines.traced("exec", view, state.time)
 
     def _unjoined_exec(self, event: AuditEvent) -> None:
         """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
@@ -729,7 +762,8 @@ class Pipeline:
             canary.audited = canary.traced = True
         state.told = True
         argv = arguments(event.records, self.options.event.max_args_bytes)
-        self.lines.execution(event, self._view(process, state, state.time), argv, note=note)
+        view = self._view(process, state, state.time, introduces=True)
+        self.lines.execution(event, view, argv, note=note)
         if argv.values and state.program.args_cut:
             self._refine(state, argv)
 

@@ -66,6 +66,7 @@ class SavedProcess(NamedTuple):
     entry_source: str | None
     entry_note: str | None
     introduced: bool
+    drawn: bool
     session_told: bool
     latest: int
     states: tuple[SavedState, ...]
@@ -213,6 +214,7 @@ def save_table(
             process.entry_source,
             process.entry_note,
             process.introduced,
+            process.drawn,
             process.session_told,
             process.latest,
             tuple(map(saved_state, process.states)),
@@ -268,6 +270,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.entry_source = told.entry_source
         process.entry_note = told.entry_note
         process.introduced = told.introduced
+        process.drawn = told.drawn
         process.session_told = told.session_told
         process.latest = told.latest
         process.states += map(state, told.states)

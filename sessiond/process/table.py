@@ -151,6 +151,7 @@ class Process:
         "connection",
         "creator",
         "creator_observed",
+        "drawn",
         "end",
         "entity_id",
         "entry_note",
@@ -187,6 +188,7 @@ class Process:
         self.entry_source: str | None = None
         self.entry_note: str | None = None  # what of its entry nobody vouches for
         self.introduced = False  # a line of its own has told of it
+        self.drawn = False  # its fork or exec was written, which Session View draws
         self.session_told = False  # its setsid was written
         self.latest = start  # of the events written about it: none may be dated before
 

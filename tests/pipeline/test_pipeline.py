@@ -249,11 +249,54 @@ def test_the_same_event_has_the_same_id_when_it_is_read_again() -> None:
     assert len(set(ids[0])) == 2
 
 
-def test_forks_are_told_where_they_are_wanted() -> None:
-    """By default a fork without an exec is no event."""
-    bench = Bench(fork_events=True)
+@pytest.mark.parametrize("wanted", ["all", True])
+def test_every_fork_is_told_where_that_is_wanted(wanted: object) -> None:
+    """Also of a child that nothing else speaks of."""
+    bench = Bench(fork_events=wanted)
     bench.child()
-    assert only(bench.settle(), "fork")["process"]["name"] == "bash"
+    forked = [each for each in bench.settle() if each["process"]["pid"] == 61]
+    assert only(forked, "fork")["process"]["name"] == "bash"
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("needed", [62]), ("none", []), (False, [])])
+def test_a_fork_is_told_before_the_exec_of_a_child(wanted: object, told: list[int]) -> None:
+    """A subshell never executes: without its fork its child would hang in the air."""
+    bench = Bench(fork_events=wanted)
+    bench.child(63)  # nothing needs it
+    subshell = bench.child(62)
+    child, forked = subshell.fork(64, T + 2_000_000)
+    event, records = child.execute("ls", T + 4_000_000)
+    bench.tell(forked, event, audit=records)
+    lines = [each for each in bench.settle() if each["process"]["pid"] not in (1, 60)]
+    assert [each["process"]["pid"] for each in lines if each["event"]["action"] == "fork"] == told
+    assert lines[-1]["event"]["action"] == "exec"
+    assert all(each["@timestamp"] == each["process"]["start"] for each in lines[:-1])
+
+
+def test_a_process_that_is_older_has_its_fork_when_a_child_executes() -> None:
+    """Session View draws forks, execs and ends only; the inventory's lines it does not."""
+    bench = Bench(fork_events="needed", inventory=True)
+    event, records = bench.child().execute("ls", T + 2_000_000)
+    bench.tell(event, audit=records)
+    steps = [(each["event"]["action"], each["process"]["pid"]) for each in bench.settle()]
+    assert steps == [
+        ("already_running", 1),
+        ("already_running", 60),
+        ("fork", 1),
+        ("fork", 60),
+        ("exec", 61),
+    ]
+
+
+def test_a_session_leader_that_never_executes_has_its_fork_first() -> None:
+    """Such as the server that tmux forks; it comes once, however much is told of it."""
+    bench = Bench(fork_events="needed")
+    child = bench.child()
+    event, records = child.set_session(T + 2_000_000)
+    bench.tell(event, audit=records)
+    bench.tell(child.exit(0, T + 9_000_000)[0])
+    steps = [each["event"]["action"] for each in bench.settle() if each["process"]["pid"] == 61]
+    assert steps == ["fork", "setsid", "end"]
 
 
 def test_an_event_that_waits_has_a_deadline(bench: Bench) -> None:

@@ -48,9 +48,10 @@ def _identify(pid: int, start: int) -> str:
 def pipeline(**options: Any) -> Pipeline:
     """Make a pipeline for the scripted host; by default with an exact source called ebpf.
 
-    What was there before it is told only with ``inventory=True``.
+    What was there before it is told only with ``inventory=True``, and forks only as ``fork_events``
+    says.
     """
-    event = {"inventory": False} | {
+    event: dict[str, Any] = {"inventory": False, "fork_events": "none"} | {
         name: options.pop(name) for name in EventSettings.__struct_fields__ if name in options
     }
     chosen: dict[str, Any] = {"source": "ebpf", "exact": True, "event": EventSettings(**event)}
