@@ -284,6 +284,8 @@ class Pipeline:
             process.drawn = True
             found.append(process)
         for one in sorted(found, key=lambda each: (each.start, each.pid)):
+            if (due := self._inventory.pop(one)) is not None:
+                self._tell([due])
             view = self.table.view(one, one.states[0])
             self.lines.traced("fork", view, one.start)
 

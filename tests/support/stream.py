@@ -72,9 +72,14 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
             if known != who:
                 problems.append(f"{block['entity_id']} is {known} and {who}")
         identity, date = process["entity_id"], document["@timestamp"]
-        if date < latest.get(identity, process["start"]):
+        if event["action"] == "fork":
+            # Told when it is needed, and dated when it was.
+            if date != process["start"]:
+                problems.append(f"the fork of {process['pid']} is not dated at its start")
+        elif date < latest.get(identity, process["start"]):
             problems.append(f"{event['action']} of {process['pid']} is dated before what was first")
-        latest[identity] = date
+        else:
+            latest[identity] = date
         if identity in ended:
             problems.append(f"{event['action']} of {process['pid']} comes after its end")
         if event["action"] == "end":
@@ -153,7 +158,7 @@ class Stream:
                     problems += [
                         where + each for each in self._relatives(image, document, lacking=True)
                     ]
-                elif args:
+                elif args and action != "fork":  # which has those of whoever forked it
                     problems.append(f"{where}it never was {args}")
                 if action == "end":
                     problems += [where + each for each in _outcome(life, document, lacking=True)]
