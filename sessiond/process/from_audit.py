@@ -74,12 +74,14 @@ def contradicts(fields: Mapping[str, bytes], known: Process, time: int, *, execu
     for before, now in ((facts.loginuid, "auid"), (facts.audit_session, "ses")):
         if before not in (None, UNSET_ID) and now in fields and before != number(fields[now]):
             return True
-    if "ppid" in fields and not _may_be_parent(number(fields["ppid"]), known, facts.ppid):
+    # What was looked up after the record was made may be of a later parent or program.
+    looked_up_later = state.observed is not None and state.observed > time
+    parent = number(fields.get("ppid"))
+    if parent and not looked_up_later and not _may_be_parent(parent, known, facts.ppid):
         return True
     device = facts.tty_major, facts.tty_minor
     if (0, 0) not in (device, found := terminal(fields.get("tty", b""))) and device != found:
         return True
-    looked_up_later = state.observed is not None and state.observed > time
     before_it, executable = state.program.executable, decode(fields.get("exe", b""))
     if executed or looked_up_later or before_it is None or executable is None:
         return False
