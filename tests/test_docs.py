@@ -13,14 +13,11 @@ from typing import Any
 import pytest
 from ecs_schema.validate import AUDITBEAT, CUSTOM, FIELDS, LISTS_BY_CONTRACT
 from support.manager import PROJECT
+from support.replayed import replayed
 from support.scripted import documents
 from support.story import Bench, T
 
-from sessiond.audit.auditd_log import EnrichedNames
-from sessiond.audit.rules import libaudit
-from sessiond.cli import replay
-from sessiond.config.schema import Config, EventSettings
-from sessiond.daemon import factory
+from sessiond.config.schema import EventSettings
 from sessiond.pipeline.losses import UNITS
 from sessiond.process.entry import _RULES
 from sessiond.system.host import HostFacts
@@ -78,12 +75,7 @@ def _written() -> Iterator[dict[str, Any]]:
     for path in sorted((PROJECT / "tests" / "ecs" / "golden").glob("*.json")):
         yield from json.loads(path.read_text("utf-8"))
     for path in sorted((PROJECT / "tests" / "data").glob("*.log")):
-        lines: list[bytes] = []
-        names = EnrichedNames()
-        pipeline = factory.offline_pipeline(Config(), names)
-        with path.open("rb") as log:
-            replay.replay(log, pipeline, lines.extend, libaudit.message_type, names)
-        yield from documents(lines)
+        yield from documents(replayed(path.read_bytes())[0])
     bench = Bench(include_cgroup=True, include_namespaces=True, fork_events=True)
     child = bench.child()
     for happened in (child.set_session(T + 2), child.execute("ls", T + 3, "x" * 300)):

@@ -19,7 +19,6 @@ MODULES = sorted(path.relative_to(PROJECT) for path in PACKAGE.rglob("*.py"))
 # things and move them about need a kernel and a daemon around them.
 TESTED_ELSEWHERE = {
     "sessiond/__main__.py": "tests/support/daemon.py",
-    "sessiond/audit/auditd_log.py": "tests/audit/test_record.py",
     "sessiond/audit/kernel/controller.py": "tests/e2e/test_lifecycle.py",
     "sessiond/audit/kernel/errors.py": "tests/audit/kernel/test_client.py",
     "sessiond/audit/kernel/listeners.py": "tests/cli/test_check.py",

@@ -1,19 +1,148 @@
-"""Lines of auditd's log: the prefix before a record, and the names behind it (ENRICHED)."""
+"""Lines of logs with audit records: what stands before a record, and the names behind it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from sessiond.audit.record import decode, fields
 from sessiond.errors import RecordError
 from sessiond.text import display
 
+# type=SYSCALL msg=audit(...): auditd. type=1400 audit(...): the kernel's own log.
+LOG_LINE: Final = re.compile(rb"(?:node=(\S+) )?type=(\S+) (?:msg=)?(?=audit\(\d+\.)")
+UNKNOWN_TYPE: Final = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
+# What ausearch writes between events.
+SEPARATOR: Final = re.compile(rb"(?:----|time->.*)\s*$")
+
+ENRICHMENT: Final = b"\x1d"
+# As rsyslog writes control characters. Nothing that the kernel wrote can end like this.
+_ESCAPED_ENRICHMENT: Final = re.compile(rb'#035((?:[A-Z]+=(?:"[^"]*"|[^ "]*) ?)+)$')
+
+# RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, what it said.
+_SYSLOG: Final = re.compile(
+    rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\S+) (\S+) "
+    rb"([^ :\[]+)(?:\[[^\]]*\])?: ?(.*)",
+    re.DOTALL,
+)
+_SYSLOG_5424: Final = re.compile(
+    rb"(?:<\d{1,3}>)?1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+) \S+ \S+ (?:-|(?:\[[^\]]*\])+) ?(.*)",
+    re.DOTALL,
+)
+# Programs that pass audit records on. What others say may look like one, by a user's will.
+_RELAY: Final = re.compile(rb"kernel|[\w./-]*audi[\w./-]*")
+_KERNEL_LOG: Final = re.compile(
+    rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?(?:\[[^\]]{1,40}\] )?(?:audit: )?(?=type=\d+ audit\()"
+)
+_KERNEL_WORD: Final = re.compile(rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?\[ *\d+\.\d+\] ")
+# The records as journald shows them to people: without time and serial.
+_SHORT: Final = re.compile(rb"[A-Z][A-Z_]+(?:\[\d+\])? [\w-]+=")
+_INTERPRETED: Final = re.compile(rb"(?:node=\S+ )?type=\S+ msg=audit\([^)]*[/ ][^)]*\) ?:")
+
+
+class LogRecord(NamedTuple):
+    """A record in a log: ``node`` is the host that wrote it, "" where the log does not say.
+
+    ``payload`` is the record as of netlink, ``names`` what auditd's ENRICHED format adds to it.
+    ``boot`` and ``machine`` are ids that journald knows, "" elsewhere.
+    """
+
+    node: str
+    type: int
+    payload: bytes
+    names: bytes
+    boot: str = ""
+    machine: str = ""
+
+
+class OtherLineError(RecordError):
+    """A line of a log that holds more than audit records: nothing is wrong with it."""
+
+
+class LostFormError(RecordError):
+    """A record in a form that has lost a part of it; the message says what to run instead."""
+
+
+INTERPRETED: Final = "interpreted for people, as ausearch -i writes it; run ausearch --raw instead"
+SHORT: Final = (
+    "a record without its time and serial; run journalctl -o json _TRANSPORT=audit instead"
+)
+
+TypeNumber = Callable[[str], int | None]
+
+
+def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
+    """Read a line of any log that auditd, ausearch, syslog or the kernel's own log writes.
+
+    ``type_number`` gives the number of a record type's name, None for a name it doesn't know.
+    Raises RecordError when the line isn't a record or its type is unknown, OtherLineError when it
+    is another program's, LostFormError when it can't be read any more.
+    """
+    match = LOG_LINE.match(line)
+    if match is not None:
+        return _record(line, match, "", type_number)
+    line = line.rstrip(b"\r\n")
+    host = b""
+    found = _SYSLOG.match(line) or _SYSLOG_5424.match(line)
+    if found is not None:
+        host, program, said = found.groups()
+        if not _RELAY.fullmatch(program):
+            raise OtherLineError("a line of another program")
+        kernel = _KERNEL_LOG.match(said)
+        line = said[kernel.end() :] if kernel is not None else said
+    else:
+        kernel = _KERNEL_LOG.match(line)
+        line = line[kernel.end() :] if kernel is not None else line
+    match = LOG_LINE.match(line)
+    if match is not None and (found is not None or kernel is not None):
+        return _record(line, match, display(host), type_number)
+    if _INTERPRETED.match(line):
+        raise LostFormError(INTERPRETED)
+    if found is not None and _SHORT.match(line):
+        raise LostFormError(SHORT)
+    if found is not None or _KERNEL_WORD.match(line):
+        raise OtherLineError("no audit record")
+    raise RecordError(f"not an audit record: {line[:60]!r}")
+
+
+def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNumber) -> LogRecord:
+    node, name = match.groups()
+    if name.isdigit() and len(name) < 10:
+        number: int | None = int(name)
+    else:
+        unknown = UNKNOWN_TYPE.match(name)
+        number = int(unknown[1]) if unknown else type_number(name.decode("ascii", "replace"))
+    if number is None:
+        raise RecordError(f"unknown record type {name[:40]!r}")
+    text, enriched, names = line[match.end() :].partition(ENRICHMENT)
+    text = text.rstrip(b"\r\n")
+    if not enriched and b"#035" in text:
+        escaped = _ESCAPED_ENRICHMENT.search(text)
+        if escaped is not None:
+            text, names = text[: escaped.start()], escaped[1]
+    return LogRecord(
+        display(node) if node is not None else host, number, text, names.rstrip(b"\r\n")
+    )
+
+
+def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:
+    """Split a line of auditd's log, raw or ENRICHED, into (record type, payload as of netlink).
+
+    Raises RecordError as ``parse_line`` does.
+    """
+    record = parse_line(line, type_number)
+    return record.type, record.payload
+
 
 class EnrichedNames:
-    """Users and groups by what an ENRICHED log says of them: the host that wrote it knew."""
+    """Users and groups by what an ENRICHED log says of them: the host that wrote it knew.
 
-    _USERS = ("auid", "uid", "euid", "suid", "fsuid", "ouid")
+    A name counts from the event on that has it, and until another event names the id differently.
+    ``note`` takes the names of a record as it is read, ``learn`` those of an event as it is told.
+    """
+
+    _USERS = ("auid", "uid", "euid", "suid", "fsuid", "ouid", "old-auid", "oauid", "id", "sauid")
     _GROUPS = ("gid", "egid", "sgid", "fsgid", "ogid")
     _MAX_SEEN = 65_536
 
@@ -22,63 +151,55 @@ class EnrichedNames:
         self._users: dict[int, str] = {}
         self._groups: dict[int, str] = {}
         self._seen: set[bytes] = set()
+        self._noted: dict[bytes, list[tuple[bytes, bytes]]] = {}
 
     def user(self, uid: int) -> str | None:
-        """The name of a user id, if a line so far has given it."""
+        """The name of a user id, if an event so far has given it."""
         return self._users.get(uid)
 
     def group(self, gid: int) -> str | None:
-        """The name of a group id, if a line so far has given it."""
+        """The name of a group id, if an event so far has given it."""
         return self._groups.get(gid)
 
-    def learn(self, text: bytes, names: bytes) -> None:
-        """Take a record's text and the names behind it, ``UID="ann" GID="users"``."""
-        # The same names come with the same ids again and again.
-        if names in self._seen:
-            return
-        if len(self._seen) >= self._MAX_SEEN:
-            self._seen.clear()
-        self._seen.add(names)
-        ids, told = fields(text), fields(names)
+    def note(self, payload: bytes, names: bytes) -> None:
+        """Keep the names behind a record, ``UID="ann" GID="users"``, until its event is told."""
+        if len(self._noted) >= self._MAX_SEEN:
+            self._noted.clear()  # of stamps that no event has: the log is broken
+        self._noted.setdefault(payload[: payload.find(b")") + 1], []).append((payload, names))
+
+    def learn(self, stamp: bytes) -> bool:
+        """Take the names of the event with that stamp; return whether an id has another name now.
+
+        ``stamp`` is the beginning of its records, up to the bracket.
+        """
+        changed = False
+        for payload, names in self._noted.pop(stamp, ()):
+            # The same names come with the same ids again and again.
+            if names not in self._seen:
+                changed = self._take(payload, names) or changed
+                if changed or len(self._seen) >= self._MAX_SEEN:
+                    self._seen.clear()
+                self._seen.add(names)
+        return changed
+
+    def _take(self, payload: bytes, names: bytes) -> bool:
+        ids, told = fields(payload), fields(names)
+        message = ids.get("msg")
+        if message is not None and message[:1] == b"'":
+            ids = fields(message[1:-1]) | ids
+        changed = False
         for known, wanted in ((self._users, self._USERS), (self._groups, self._GROUPS)):
             for name in wanted:
-                shown, value = decode(told.get(name.upper(), b"")), ids.get(name, b"")
+                value = ids.get(name, b"")
+                shown = decode(told.get(name.upper().replace("-", "_"), b""))
+                if not shown or not value.isdigit():
+                    continue
+                number = int(value)
+                before = known.get(number)
                 # auditd writes unset and unknown(1000) where there is no name.
-                if shown and value.isdigit() and shown != b"unset" and b"(" not in shown:
-                    known[int(value)] = display(shown)
-
-
-def split_log_line(line: bytes, type_number: Callable[[str], int | None]) -> tuple[int, bytes]:
-    """Split a line of auditd's log, raw or ENRICHED, into (record type, payload as of netlink).
-
-    ``type_number`` gives the number of a record type's name, None for a name it doesn't know.
-    Raises RecordError when the line isn't a record or its type is unknown.
-    """
-    match = LOG_LINE.match(line)
-    if match is None:
-        raise RecordError(f"not an audit record: {line[:60]!r}")
-    name = match[1]
-    unknown = UNKNOWN_TYPE.match(name)
-    number = int(unknown[1]) if unknown else type_number(name.decode("ascii", "replace"))
-    if number is None:
-        raise RecordError(f"unknown record type {name[:40]!r}")
-    text, _, _ = line[match.end() :].partition(ENRICHMENT)
-    return number, text.rstrip(b"\r\n")
-
-
-def enrichment(line: bytes) -> bytes:
-    """Return the names that auditd's ENRICHED format adds to a record; empty without any."""
-    return line.partition(ENRICHMENT)[2].rstrip(b"\r\n")
-
-
-LOG_LINE = re.compile(rb"(?:node=\S+ )?type=(\S+) msg=")
-
-
-UNKNOWN_TYPE = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
-
-
-# What ausearch writes between events.
-SEPARATOR = re.compile(rb"(?:----|time->.*)\s*$")
-
-
-ENRICHMENT = b"\x1d"
+                if shown == b"unset" or b"(" in shown:
+                    known.pop(number, None)
+                else:
+                    known[number] = display(shown)
+                changed = changed or known.get(number) != before
+        return changed

@@ -13,9 +13,9 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from sessiond import __version__, errors
 from sessiond.text import printable
@@ -208,18 +208,43 @@ def _add_replay(commands: Commands) -> None:
         commands,
         "replay",
         _replay,
-        "make events of a log that auditd wrote",
-        "Reads a log in auditd's raw or ENRICHED format and writes the events that the daemon "
-        "would have written, as far as the log itself can tell. Touches nothing on the host and "
-        "needs no privileges but to read the log.",
-        "sessiond replay /var/log/audit/audit.log\n"
-        "ausearch --raw -ts today | sessiond replay - --output today.ndjson",
+        "make events of logs with audit records",
+        "Reads logs and writes the events that the daemon would have written, as far as the logs "
+        "themselves can tell: of auditd (raw or ENRICHED), ausearch (--raw or default), syslog, "
+        "dmesg, LAUREL and the journal (-o json, -o export), packed with gzip, xz, bzip2 or zstd "
+        "too. Each node and each boot is a host of its own. Touches nothing on the host and needs "
+        "no privileges but to read the logs. Says on standard error what it has read.",
+        "sessiond replay /var/log/audit             all logs of a directory, oldest first\n"
+        "sessiond replay 'evidence/*/audit.log*' -o events.ndjson\n"
+        "ausearch --raw -ts today | sessiond replay - --session 42\n"
+        "journalctl -o json _TRANSPORT=audit | sessiond replay -",
         (0, 1, 2, 141),
     )
-    parser.add_argument("log", metavar="FILE|-", help="the log; - is standard input")
     parser.add_argument(
-        "--output", metavar="-|PATH", default="-", help="where to write (default: standard output)"
+        "log", metavar="FILE|DIRECTORY|-", nargs="+", help="logs; - is standard input"
     )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="-|PATH",
+        default="-",
+        help="where to write (default: standard output)",
+    )
+    parser.add_argument(
+        "--since",
+        type=_date,
+        metavar="TIME",
+        help="write events from then on: 2026-05-01, 2026-05-01T10:00, with a zone or in UTC, or "
+        "seconds since the epoch",
+    )
+    parser.add_argument("--until", type=_date, metavar="TIME", help="write events before that")
+    parser.add_argument("--node", metavar="NAME", help="read the records of this host alone")
+    parser.add_argument(
+        "--session",
+        metavar="ID",
+        help="write events of this audit session, or with this session or entry leader (entity id)",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no summary on standard error")
     _add_config(parser)
 
 
@@ -290,6 +315,23 @@ def _add_ps(commands: Commands) -> None:
     parser.add_argument(
         "--ended", action="store_true", help="ended processes that are kept for their children"
     )
+
+
+def _date(text: str) -> str:
+    """Read a time as ``@timestamp`` has it."""
+    from datetime import UTC, datetime
+
+    try:
+        if text.isascii() and text.isdigit():
+            time = datetime.fromtimestamp(int(text), UTC)
+        else:
+            time = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)!r} is no time such as 2026-05-01T10:00:00"
+        ) from None
+    time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _pid(text: str) -> int:
@@ -435,41 +477,67 @@ def _say_rules(wanted: RuleSet) -> None:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from sessiond.audit import auditd_log
     from sessiond.audit.rules import libaudit
-    from sessiond.cli import replay
     from sessiond.config import load
     from sessiond.daemon import factory
     from sessiond.ecs.normalizations import NUMBERS
+    from sessiond.replay import files
+    from sessiond.replay.progress import Progress, summary
+    from sessiond.replay.replay import Filter, Replay
 
     _quiet(arguments)
+    config = load.load(arguments.config)
+    wanted = Filter(
+        since=arguments.since or "", until=arguments.until or "", session=arguments.session or ""
+    )
+    logs = files.expand(arguments.log)
+    failed = False
+    with _open_output(arguments.output) as sink:
+        replay = Replay(
+            lambda host, names: factory.offline_pipeline(
+                config, names, node=host.node, machine=host.machine, boot=host.boot
+            ),
+            sink.writelines,
+            lambda name: NUMBERS.get(name) or libaudit.message_type(name),
+            wanted=None if wanted == Filter() else wanted,
+            node=arguments.node or "",
+        )
+        progress = Progress(sys.stderr, logs)
+        for log in logs:
+            try:
+                with files.opened(log) as (source, position):
+                    lines = progress.of(log, files.lines(log, source), position)
+                    replay.read(lines, source, log)
+            except files.UnreadableLogError as error:
+                progress.clear()
+                _complain(str(error))
+                failed = True
+            progress.clear()
+            for line in replay.outcome.first_refused:
+                _complain(f"{log}: {line}")
+        outcome = replay.finish()
+        sink.flush()
+    for form, count in outcome.lost.items():
+        _complain(f"{count} {'line' if count == 1 else 'lines'}: {form}")
+    if not arguments.quiet:
+        _complain(summary(outcome, hosts=len(replay.hosts), boots=replay.hosts.boots))
+    return DIFFERENT if failed or outcome.refused or outcome.lost else 0
 
-    def record_type(name: str) -> int | None:
-        return NUMBERS.get(name) or libaudit.message_type(name)
 
-    names = auditd_log.EnrichedNames()
-    pipeline = factory.offline_pipeline(load.load(arguments.config), names)
+@contextmanager
+def _open_output(name: str) -> Iterator[BinaryIO]:
+    """Open a file, or standard output for -; what can't be written to is a one-line error."""
     try:
-        with _open(arguments.log, "rb") as source, _open(arguments.output, "wb") as sink:
-            outcome = replay.replay(source, pipeline, sink.writelines, record_type, names)
-            sink.flush()
+        if name == "-":
+            yield sys.stdout.buffer
+            return
+        with Path(name).open("wb") as file:
+            yield file
     except BrokenPipeError:
         raise
     except OSError as error:
-        name = error.filename or arguments.output
-        raise errors.SessiondError(f"{name}: {(error.strerror or str(error)).lower()}") from None
-    for line in outcome.first_refused:
-        _complain(f"{arguments.log}: {line}")
-    if outcome.refused > len(outcome.first_refused):
-        _complain(f"{arguments.log}: {outcome.refused} lines in all are no audit records")
-    return DIFFERENT if outcome.refused else 0
-
-
-def _open(name: str, mode: Literal["rb", "wb"]) -> AbstractContextManager[BinaryIO]:
-    """Open a file, or standard input or output for -."""
-    if name == "-":
-        return nullcontext(sys.stdin.buffer if mode == "rb" else sys.stdout.buffer)
-    return Path(name).open(mode)
+        where = error.filename or name
+        raise errors.SessiondError(f"{where}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _rules(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.audit.rules import libaudit
 from sessiond.config.load import expand, group_id, user_id
 from sessiond.config.quantities import show
@@ -101,10 +102,13 @@ def live_pipeline(
     )
 
 
-def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
-    """Make the pipeline of ``replay``: nothing of this host is in what it writes.
+def offline_pipeline(
+    config: Config, names: EnrichedNames, *, node: str = "", machine: str = "", boot: str = ""
+) -> Pipeline:
+    """Make the pipeline of ``replay`` for one boot of one host, as far as the log names them.
 
-    It tells every failed exec: a log is read because something went wrong.
+    Nothing of this host is in what it writes. It tells every failed exec: a log is read because
+    something went wrong.
     """
     options = PipelineOptions(
         source="auditd",
@@ -114,7 +118,19 @@ def offline_pipeline(config: Config, names: ProcessNames) -> Pipeline:
         max_memory=config.session_metadata.max_memory,
         replay=True,
     )
-    return _pipeline(config, options, names, machine_and_boot=_OFFLINE, boot_time=0, host_block={})
+    host: dict[str, Any] = {"name": node, "hostname": node} if node else {}
+    host |= {"id": machine} if machine else {}
+    host |= {"boot": {"id": boot}} if machine and boot else {}
+    host["os"] = {"type": "linux"}
+    return _pipeline(
+        config,
+        options,
+        names,
+        machine_and_boot=(machine + node or _OFFLINE[0], boot or _OFFLINE[1]),
+        boot_time=0,
+        host_block=host,
+        log_names=names,
+    )
 
 
 def encode_live(
@@ -145,6 +161,7 @@ def _pipeline(
     machine_and_boot: tuple[str, str],
     boot_time: int,
     host_block: Mapping[str, Any],
+    log_names: EnrichedNames | None = None,
 ) -> Pipeline:
     identify = identifier(*machine_and_boot)
     encoders = _encoders(
@@ -160,6 +177,7 @@ def _pipeline(
         encoders=encoders,
         syscall_name=syscall_name,
         context=container_fields,
+        names=log_names,
     )
 
 

@@ -32,6 +32,10 @@ class AuditEventEncoder(Protocol):
         """The document and its warnings; ``enriched``: the process object comes from the table."""
         ...
 
+    def forget_names(self) -> None:
+        """Ask for names anew."""
+        ...
+
 
 class EncodedAuditEvent:
     """A document in pieces, each the JSON of an object's members without the braces.
@@ -94,6 +98,11 @@ class AuditEventCache:
         self._redact = redact
         self._auditbeat_actions = auditbeat_actions
         self._remembered: dict[tuple[bytes, ...], _Remembered] = {}
+
+    def forget_names(self) -> None:
+        """Ask for names of users and groups anew: an id has another one now."""
+        self._remembered.clear()
+        self._describer.forget_names()
 
     def describe(self, event: AuditEvent, *, enriched: bool) -> EncodedAuditEvent:
         """Describe any event; ``enriched``: of the process only the title is wanted."""

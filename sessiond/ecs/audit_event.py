@@ -120,6 +120,10 @@ class AuditEventEncoder:
         self._reader = FieldReader()
         self._calls: dict[tuple[bytes | None, bytes | None], _Call] = {}
 
+    def forget_names(self) -> None:
+        """Ask for names of users and groups anew: an id has another one now."""
+        self._accounts.forget()
+
     def describe(
         self, event: AuditEvent, *, enriched: bool = False
     ) -> tuple[dict[str, Any], list[str]]:

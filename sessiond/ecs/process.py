@@ -104,6 +104,11 @@ class ProcessEncoder:
         self._families: dict[tuple[object, ...], bytes] = {}
         self._unnamed = False  # a name was asked for that isn't known
 
+    def forget_names(self) -> None:
+        """Ask for names anew: an id has another one now. What a process was told with stays."""
+        self._terminals_and_users.clear()
+        self._owns.clear()
+
     def date(self, time: int) -> str:
         """Write a time in ns since boot as ECS has it."""
         return timestamp(self._boot_time + time)

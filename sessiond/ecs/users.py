@@ -32,8 +32,12 @@ class Users:
         """Forget what was built for another second than that of ``time``, in ms."""
         if time // 1000 != self._second:
             self._second = time // 1000
-            self._users.clear()
-            self._files.clear()
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget what was built: names may have changed."""
+        self._users.clear()
+        self._files.clear()
 
     def account(
         self, raw: bytes | None, parts: EventFields, *, group: bool = False

@@ -112,6 +112,11 @@ class EventWriter:
         self._documents = encoders.documents
         self._descriptions = encoders.descriptions
 
+    def forget_names(self) -> None:
+        """Ask for names of users and groups anew: an id has another one now."""
+        self._processes.forget_names()
+        self._descriptions.forget_names()
+
     @property
     def process_encoder(self) -> ProcessEncoder:
         """The encoder of ``process`` objects, as the configuration of now wants them."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sessiond.audit.reassembler import AuditEvent, Reassembler
 from sessiond.audit.record import (
@@ -63,7 +63,6 @@ from sessiond.process.from_audit import (
     contradicts,
     execution,
     forked,
-    is_child_of,
     kept_args,
 )
 from sessiond.process.memory import MemoryLimit
@@ -120,13 +119,22 @@ class PipelineOptions:
     replay: bool = False
 
 
+class NamesOfEvents(Protocol):
+    """The names of users and groups that a log has, event by event."""
+
+    def learn(self, stamp: bytes, /) -> bool:
+        """Take the names of the event with that stamp; tell whether an id has another name now."""
+        ...
+
+
 SyscallName = Callable[[bytes, bytes], str]
 
 
 class Pipeline:
     """Joins audit events and process events, enriches them and encodes them.
 
-    ``syscall_name`` gives the name for the arch= and syscall= fields of a SYSCALL record.
+    ``syscall_name`` gives the name for the arch= and syscall= fields of a SYSCALL record; ``names``
+    are those that come with the events of a log.
     """
 
     def __init__(
@@ -137,9 +145,11 @@ class Pipeline:
         encoders: Encoders,
         syscall_name: SyscallName,
         context: Callable[[bytes], Mapping[str, Any]],
+        names: NamesOfEvents | None = None,
     ) -> None:
         """Start with nothing in flight."""
         self.options = options
+        self._log_names = names
         self.table = table
         self.counters = Counters()
         self.lines = EventWriter(_line_options(options), encoders, context)
@@ -607,6 +617,11 @@ class Pipeline:
         return name
 
     def _audit_event(self, event: AuditEvent, now: int) -> None:
+        if self._log_names is not None:
+            seconds, milliseconds = divmod(event.time, 1000)
+            stamp = b"audit(%d.%03d:%d)" % (seconds, milliseconds, event.serial)
+            if self._log_names.learn(stamp):
+                self.lines.forget_names()
         call = event.call
         name = self._name(call.arch, call.syscall) if call is not NO_CALL else ""
         if name in EXEC_CALLS:
@@ -705,8 +720,6 @@ class Pipeline:
         time = self._boot(event.time)
         known = self._caller(event, pid, time, executed=True)
         parent = self.table.holder(number(event.call.ppid), time, TICK)
-        if parent is not None and not is_child_of(event.syscall, parent, time):
-            parent = None
         return self.table.audited_exec(
             execution(event, time, known, parent),
             session_known="setsid" in self.options.audited,

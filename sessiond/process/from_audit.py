@@ -102,15 +102,6 @@ def _may_be_parent(pid: int, known: Process, before: int) -> bool:
     return False
 
 
-def is_child_of(fields: Mapping[str, bytes], parent: Process, time: int) -> bool:
-    """Tell whether a record can be of a child of ``parent``, who has the pid of its ppid=.
-
-    A child inherits the login user; that only a process without one can have set its own.
-    """
-    loginuid = parent.at(time).facts.loginuid
-    return loginuid in (None, UNSET_ID) or loginuid == number(fields.get("auid"))
-
-
 def forked(event: AuditEvent, time: int, creator: Process) -> Forked | None:
     """The fork that the record of a fork, vfork or clone tells, None where it made a thread."""
     fields = event.syscall

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond import text
-from sessiond.audit import auditd_log, record
+from sessiond.audit import record
 from sessiond.audit.record import EXECVE, Record
 from sessiond.errors import RecordError
 
@@ -126,19 +126,6 @@ def test_any_argv_comes_back(argv: list[bytes]) -> None:
     for index, value in enumerate(argv):
         text += b" a%d=" % index + (as_the_kernel_writes(value) if value else b'""')
     assert record.arguments([execve(text)]) == (argv, True, len(argv))
-
-
-def test_a_line_of_an_enriched_log_is_the_same_record() -> None:
-    """The names that auditd adds behind 0x1D are no part of the record."""
-    line = b"node=web1 type=SYSCALL msg=" + EXEC + b'\x1dARCH=x86_64 SYSCALL=execve AUID="ann"\n'
-    assert auditd_log.split_log_line(line, {"SYSCALL": 1300}.get) == (1300, EXEC)
-
-
-def test_unknown_types_are_read_by_number_or_refused() -> None:
-    """UNKNOWN[n] is how auditd writes a type that it doesn't know."""
-    assert auditd_log.split_log_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None)[0] == 1334
-    with pytest.raises(RecordError, match="unknown record type"):
-        auditd_log.split_log_line(b"type=NEVER msg=" + EXEC, lambda _: None)
 
 
 @given(st.binary(max_size=60))

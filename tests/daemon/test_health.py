@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
+from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.config.schema import Config
 from sessiond.daemon.factory import offline_pipeline
 from sessiond.daemon.health import Health
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.system.account_names import NoAccountNames
 from sessiond.units import SECOND, BootTime
 
 
 @pytest.fixture
 def pipeline() -> Pipeline:
     """A pipeline that nothing comes into."""
-    return offline_pipeline(Config(), NoAccountNames())
+    return offline_pipeline(Config(), EnrichedNames())
 
 
 def told(pipeline: Pipeline) -> list[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.config.schema import Config
 from sessiond.daemon.factory import offline_pipeline
 from sessiond.daemon.health import Health
@@ -15,7 +16,6 @@ from sessiond.errors import OutputError
 from sessiond.output import Delivery, FileOutput, OutputThread
 from sessiond.output.sink import HealthChange, LineLoss
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.system.account_names import NoAccountNames
 from sessiond.units import SECOND, BootTime, WallTime
 
 
@@ -32,7 +32,7 @@ def file_output(path: Path) -> OutputThread:
 @pytest.fixture
 def pipeline() -> Pipeline:
     """A pipeline that nothing comes into."""
-    return offline_pipeline(Config(), NoAccountNames())
+    return offline_pipeline(Config(), EnrichedNames())
 
 
 def test_every_output_gets_every_line(tmp_path: Path) -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.config.schema import Config
 from sessiond.daemon.factory import offline_pipeline
 from sessiond.daemon.self_test import SelfTest
 from sessiond.pipeline.event_writer import Probe
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.system.account_names import NoAccountNames
 
 
 @pytest.fixture
 def pipeline() -> Pipeline:
     """A pipeline that believes that execs are audited, and traced by eBPF."""
-    pipeline = offline_pipeline(Config(), NoAccountNames())
+    pipeline = offline_pipeline(Config(), EnrichedNames())
     options = dataclasses.replace(pipeline.options, source="ebpf", exact=True, replay=False)
     pipeline.use(options)
     return pipeline

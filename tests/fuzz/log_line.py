@@ -8,15 +8,9 @@ from __future__ import annotations
 import json
 
 from fuzz.seeds import LOGS
-
-from sessiond.audit.auditd_log import EnrichedNames
-from sessiond.audit.rules import libaudit
-from sessiond.cli.replay import replay
-from sessiond.config.schema import Config
-from sessiond.daemon import factory
+from support.replayed import replayed
 
 SEEDS = LOGS
-CONFIG = Config()
 
 
 def one(data: bytes) -> None:
@@ -26,11 +20,8 @@ def one(data: bytes) -> None:
 
 def _replayed(data: bytes) -> list[bytes]:
     lines = data.splitlines(keepends=True)
-    written: list[bytes] = []
-    names = EnrichedNames()
-    pipeline = factory.offline_pipeline(CONFIG, names)
-    outcome = replay(lines, pipeline, written.extend, libaudit.message_type, names)
-    assert (outcome.read, outcome.written) == (len(lines), len(written))
+    written, replay = replayed(lines)
+    assert (replay.outcome.read, replay.outcome.written) == (len(lines), len(written))
     for line in written:
         assert line.count(b"\n") == 1
         assert line.endswith(b"\n")

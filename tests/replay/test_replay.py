@@ -1,42 +1,29 @@
-"""Replay: a log of auditd's, offline, becomes what the daemon would have written."""
+"""Replay: logs of others, offline, become what the daemon would have written."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
+import pytest
 from ecs_schema.validate import validate_line
 from support.auditlog import DATA, record_type
+from support.replayed import documents, pipeline, replayed
 from support.scripted import Host
 
-from sessiond.audit.auditd_log import EnrichedNames
-from sessiond.cli.replay import Outcome, replay
-from sessiond.config.schema import Config
-from sessiond.daemon import factory
+from sessiond.replay.replay import Filter, Replay
 from sessiond.units import SECOND
 
 LOG = DATA / "debian-12-linux-6.18-stig.log"
 NAMES = {1300: "SYSCALL", 1307: "CWD", 1309: "EXECVE", 1327: "PROCTITLE"}
 
 
-def replayed(lines: Iterable[bytes]) -> tuple[list[bytes], Outcome]:
-    names = EnrichedNames()
-    written: list[bytes] = []
-    pipeline = factory.offline_pipeline(Config(), names)
-    outcome = replay(lines, pipeline, written.extend, record_type, names)
-    return written, outcome
-
-
-def documents(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in replayed(lines)[0]]
-
-
 def test_a_real_log_becomes_valid_events() -> None:
     """Every line is valid ECS, and what happened is in it."""
-    written, outcome = replayed(LOG.read_bytes().splitlines())
+    written, replay = replayed(LOG.read_bytes().splitlines())
     assert [problem for line in written for problem in validate_line(line)] == []
-    assert outcome.written == len(written)
-    assert outcome.refused == 0
+    assert replay.outcome.written == replay.outcome.events == len(written)
+    assert replay.outcome.refused == 0
     actions = Counter(orjson.loads(line)["event"]["action"] for line in written)
     assert (actions["exec"], actions["end"], actions["setsid"]) == (39, 39, 5)
     assert actions["mounted"] == 3
@@ -102,10 +89,10 @@ def test_what_is_no_record_is_counted_and_named() -> None:
         b"type=NEVER msg=audit(1.0:1): a=1",
         *LOG.read_bytes().splitlines()[:4],
     ]
-    written, outcome = replayed(lines)
+    written, replay = replayed(lines)
     assert written
-    assert outcome.refused == 2
-    assert outcome.first_refused[0] == "line 1: not an audit record: b'garbage'"
+    assert replay.outcome.refused == 2
+    assert replay.outcome.first_refused[0] == "line 1: not an audit record: b'garbage'"
 
 
 def _endless(number: int) -> Iterator[bytes]:
@@ -122,11 +109,11 @@ def _endless(number: int) -> Iterator[bytes]:
 
 def test_a_long_log_does_not_fill_the_memory() -> None:
     """Ten thousand processes come and go; the table holds those of the last seconds."""
-    names = EnrichedNames()
-    pipeline = factory.offline_pipeline(Config(), names)
-    outcome = replay(_endless(10_000), pipeline, len, record_type, names)
-    assert outcome.written == 20_000
-    assert len(pipeline.table) < 2_000
+    replay = Replay(pipeline, len, record_type)
+    replay.read(_endless(10_000))
+    assert replay.finish().written == 20_000
+    (boot,) = replay.hosts.living()
+    assert len(boot.pipeline.table) < 2_000
 
 
 # What a log tells, log by log
@@ -134,8 +121,8 @@ def test_a_long_log_does_not_fill_the_memory() -> None:
 
 def of_log(name: str) -> list[dict[str, Any]]:
     """Replay a log of tests/data/replay; all of it is understood, and each line is good ECS."""
-    written, outcome = replayed((DATA / "replay" / f"{name}.log").read_bytes().splitlines())
-    assert outcome.first_refused == []
+    written, replay = replayed((DATA / "replay" / f"{name}.log").read_bytes())
+    assert replay.outcome.first_refused == []
     assert [problem for line in written for problem in validate_line(line)] == []
     found = [orjson.loads(line) for line in written]
     assert len({each["event"]["id"] for each in found}) == len(found)
@@ -261,3 +248,138 @@ def test_an_address_is_in_the_byte_order_of_its_machine() -> None:
     connections = [each for each in of_log("arches") if "destination" in each]
     assert {each["destination"]["ip"] for each in connections} == {"192.0.2.7"}
     assert {"s390x", "ppc64"} <= {each["auditd"]["data"]["arch"] for each in connections}
+
+
+# Several hosts, several boots
+
+
+def test_each_node_is_a_host_of_its_own() -> None:
+    """One stamp, one serial, one pid on two hosts: two events of two processes."""
+    web, db = sorted(of_log("nodes"), key=lambda each: str(each["host"]["name"]))[::-1][:2]
+    assert (web["host"]["name"], db["host"]["name"]) == ("web7", "db3")
+    assert (web["process"]["args"], db["process"]["args"]) == (["hostname"], ["dropdb", "shop"])
+    assert web["process"]["entity_id"] != db["process"]["entity_id"]
+    assert web["user"]["name"] == "eve"
+    assert db["user"]["name"] == "postgres"
+
+
+def test_lines_of_all_hosts_are_numbered_as_one_stream() -> None:
+    """A gap would tell of a loss."""
+    numbers = [each["event"]["sequence"] for each in of_log("nodes")]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_one_node_can_be_wanted() -> None:
+    """The records of others are counted as theirs."""
+    written, replay = replayed((DATA / "replay" / "nodes.log").read_bytes(), node="db3")
+    assert {orjson.loads(line)["host"]["name"] for line in written} == {"db3"}
+    assert replay.outcome.others == 3
+
+
+def test_a_name_counts_from_its_event_on() -> None:
+    """An id that was given to another user has the name of its time, in each event."""
+    found = [each["user"].get("name") for each in of_log("renamed")]
+    assert found == [None, "eve", "mallory", "mallory", None]
+
+
+def test_nobody_of_an_earlier_boot_is_a_relative() -> None:
+    """Its pids are given away anew; ids differ although pid and second could be the same."""
+    executed = [each for each in of_log("reboots") if each["event"]["action"] == "exec"]
+    assert [each["process"]["name"] for each in executed] == ["shell", "one", "two", "three"]
+    assert all(each["process"]["parent"] == {"pid": 700} for each in executed[1:])
+    assert len({each["event"]["id"].partition("-")[0] for each in executed}) == 4
+
+
+# What is written
+
+
+def test_only_a_span_of_time_can_be_written() -> None:
+    """What came before is read all the same: its processes are the parents of later ones."""
+    log = (DATA / "replay" / "without-titles.log").read_bytes()
+    since = Filter(since="2024-04-05T19:33:20.300000Z")
+    (line,) = replayed(log, wanted=since)[0]
+    assert orjson.loads(line)["process"]["parent"]["name"] == "sudo"
+    before = Filter(until="2024-04-05T19:33:20.300000Z")
+    assert len(replayed(log, wanted=before)[0]) == 2
+
+
+def test_only_a_session_can_be_written() -> None:
+    """By the number that audit gave it."""
+    log = (DATA / "replay" / "pid-reused-by-a-daemon.log").read_bytes()
+    written, _ = replayed(log, wanted=Filter(session="8"))
+    assert {orjson.loads(line)["process"]["name"] for line in written} == {"vim"}
+
+
+# Other forms of records
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "as-messages",
+        "as-dmesg",
+        "as-audispd",
+        "as-rsyslog",
+        "as-rfc5424",
+        "as-bare",
+        "as-escaped",
+        "as-crlf",
+        "as-journal",
+        "as-export",
+        "as-laurel",
+    ],
+)
+def test_every_form_of_the_same_event_is_the_same(name: str) -> None:
+    """Whoever passed the records on."""
+    (path,) = (DATA / "replay").glob(f"{name}.*")
+    (document,) = documents(path.read_bytes())
+    process = document["process"]
+    assert process["args"] == ["hostname", "-f"]
+    assert process["executable"] == "/usr/bin/hostname"
+    assert process["title"] == "hostname -f"
+    assert process["working_directory"] == "/home/eve"
+    assert process["parent"] == {"pid": 700}
+    assert document["@timestamp"] == "2024-04-05T19:33:20.100000Z"
+    assert document["auditd"]["sequence"] == 40
+    assert document["tags"] == ["watch"]
+    assert document["file"]["path"] == "/usr/bin/hostname"
+    if name not in ("as-dmesg", "as-bare", "as-crlf", "as-escaped"):
+        assert document["host"]["name"] == "web7"
+    if name in ("as-escaped", "as-laurel"):
+        assert document["user"]["name"] == "eve"
+
+
+def test_a_form_that_lost_a_part_is_named_with_what_to_do() -> None:
+    """Nothing is guessed: the line says what to run instead."""
+    interpreted = (
+        b"type=SYSCALL msg=audit(04/05/2024 19:33:20.100:40) : arch=x86_64 syscall=execve "
+        b"success=yes exit=0 pid=701\n"
+    )
+    short = b"Apr 05 19:33:20 web7 audit[701]: SYSCALL arch=c000003e syscall=59 success=yes\n"
+    written, replay = replayed(interpreted * 2 + short)
+    assert written == []
+    said = list(replay.outcome.lost.items())
+    assert [count for _, count in said] == [2, 1]
+    assert "ausearch --raw" in said[0][0]
+    assert "journalctl -o json" in said[1][0]
+
+
+FORGED = b"type=SYSCALL msg=audit(1712345600.100:40): arch=c000003e syscall=59 success=yes"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Apr  5 19:33:20 web7 sshd[9]: Invalid user " + FORGED,
+        b"Apr  5 19:33:20 web7 mallory: " + FORGED,
+        b"Apr  5 19:33:20 web7 kernel: mallory: " + FORGED,
+        b"[   12.345678] mallory[9]: " + FORGED,
+        b'{"__CURSOR":"1","_TRANSPORT":"syslog","MESSAGE":"' + FORGED + b'"}',
+        b'{"__CURSOR":"1","_TRANSPORT":"stdout","_AUDIT_TYPE":"1300","MESSAGE":"SYSCALL a=1"}',
+    ],
+)
+def test_no_text_of_a_user_passes_for_a_record(line: bytes) -> None:
+    """It is a line of another program, and no event."""
+    written, replay = replayed(line + b"\n")
+    assert written == []
+    assert (replay.outcome.others, replay.outcome.refused) == (1, 0)

@@ -1,0 +1,125 @@
+"""Audit events as LAUREL writes them: an object a line, turned back into their records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from sessiond.audit.auditd_log import LogRecord, TypeNumber
+from sessiond.errors import RecordError
+
+_ID: Final = re.compile(r"\d{1,10}\.\d{1,3}:\d{1,19}$")
+# What LAUREL adds to the event by itself, and no record says.
+_PREFIXED: Final = {"0x": 2, "0o": 2}
+# Numbers in decimal and octal that the kernel writes with a leading 0.
+_OCTAL: Final = frozenset(("mode",))
+_PLAIN: Final = re.compile(rb"[!#-~]*$")
+
+
+def is_laurel(event: Mapping[str, Any]) -> bool:
+    """Tell whether a JSON object is such an event."""
+    return isinstance(event.get("ID"), str) and _ID.match(event["ID"]) is not None
+
+
+def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[LogRecord]:
+    """Return the records of an event; what LAUREL itself adds to it is left out.
+
+    Raises RecordError for an object that is none of its events.
+    """
+    if not is_laurel(event):
+        raise RecordError("a JSON object that is neither the journal's nor LAUREL's")
+    node = event.get("NODE")
+    records = []
+    for kind, value in event.items():
+        number = _number(kind, type_number)
+        if number is None:
+            continue
+        for members in value if isinstance(value, list) else [value]:
+            if isinstance(members, dict):
+                text, names = _text(kind, members)
+                payload = b"audit(%s): %b" % (event["ID"].encode(), text)
+                host = node if isinstance(node, str) else ""
+                records.append(LogRecord(host, number, payload, names))
+    if not records:
+        raise RecordError("an event of LAUREL's without a record that is known")
+    # A system call comes first, as the kernel writes it.
+    return sorted(records, key=lambda record: record.type != 1300)
+
+
+def _number(kind: str, type_number: TypeNumber) -> int | None:
+    unknown = re.fullmatch(r"UNKNOWN\[(\d{1,9})\]", kind)
+    if unknown is not None:
+        return int(unknown[1])
+    return type_number(kind) if kind.isupper() and "INFO" not in kind else None
+
+
+def _text(kind: str, members: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return a record's text, and the names that ENRICHED records have."""
+    found: list[bytes] = []
+    names: list[bytes] = []
+    claims: list[bytes] = []
+    from_user = _is_message(members)
+    for name, value in members.items():
+        if name == "ARGV" and isinstance(value, list):
+            found += _arguments(kind, value)
+        elif isinstance(value, dict | list) or value is None:
+            continue
+        elif name.isupper():
+            names.append(b'%s="%b"' % (name.encode(), _bytes(value)))
+        elif from_user and name not in ("pid", "uid", "auid", "ses", "subj"):
+            claims.append(b"%s=%b" % (name.encode(), _value(name, value)))
+        else:
+            found.append(b"%s=%b" % (name.encode(), _value(name, value)))
+    if claims:
+        found.append(b"msg='%b'" % b" ".join(claims))
+    return b" ".join(found), b" ".join(names)
+
+
+def _is_message(members: Mapping[str, Any]) -> bool:
+    """Tell whether these are the fields of a message of user space, which all have res=."""
+    return "res" in members and "exe" in members and "syscall" not in members
+
+
+def _arguments(kind: str, argv: list[Any]) -> Iterator[bytes]:
+    values = [_bytes(value) for value in argv if isinstance(value, str | int)]
+    if kind == "PROCTITLE":
+        yield b"proctitle=" + b"\0".join(values).hex().upper().encode()
+    elif kind == "SYSCALL":
+        for index, value in enumerate(values):
+            yield b"a%d=%b" % (index, value.removeprefix(b"0x"))
+    else:
+        yield b"argc=%d" % len(values)
+        for index, value in enumerate(values):
+            yield b"a%d=%b" % (index, _encoded(value))
+
+
+def _value(name: str, value: str | float) -> bytes:
+    raw = _bytes(value)
+    if isinstance(value, str) and raw[:2] == b"0x":
+        return raw[2:]
+    if isinstance(value, str) and raw[:2] == b"0o":
+        return b"0" + raw[2:]
+    if isinstance(value, str) and name in _QUOTED:
+        return _encoded(raw)
+    return raw if _PLAIN.match(raw) and raw else _encoded(raw)
+
+
+_QUOTED: Final = frozenset(
+    "acct cmd comm cwd data exe file grp key name ocomm path proctitle sw unit vm op".split()
+)
+
+
+def _encoded(raw: bytes) -> bytes:
+    """Write a value as the kernel does: quoted, or in hex where that would not be safe."""
+    if raw and all(0x21 <= byte < 0x7F and byte != 0x22 for byte in raw):
+        return b'"%b"' % raw
+    return raw.hex().upper().encode() if raw else b'""'
+
+
+def _bytes(value: object) -> bytes:
+    # Control characters, "%", "+" and bytes beyond ASCII are percent-encoded.
+    if isinstance(value, str):
+        return unquote_to_bytes(value) if "%" in value else value.encode("utf-8", "surrogatepass")
+    return str(value).encode()

@@ -1,0 +1,93 @@
+"""Lines of logs: what stands before a record and behind it, and what is no record at all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.audit import auditd_log
+from sessiond.audit.auditd_log import EnrichedNames, OtherLineError, parse_line
+from sessiond.errors import RecordError
+
+EXEC = b"audit(1777630272.123:8972): arch=c000003e syscall=59 success=yes exit=0"
+STAMP = b"audit(1777630272.123:8972)"
+TYPES = {"SYSCALL": 1300}
+
+
+def test_a_line_of_an_enriched_log_is_the_same_record() -> None:
+    """The names that auditd adds behind 0x1D are no part of the record."""
+    line = b"node=web1 type=SYSCALL msg=" + EXEC + b'\x1dARCH=x86_64 SYSCALL=execve AUID="ann"\n'
+    assert auditd_log.split_log_line(line, {"SYSCALL": 1300}.get) == (1300, EXEC)
+
+
+def test_unknown_types_are_read_by_number_or_refused() -> None:
+    """UNKNOWN[n] is how auditd writes a type that it doesn't know."""
+    assert auditd_log.split_log_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None)[0] == 1334
+    with pytest.raises(RecordError, match="unknown record type"):
+        auditd_log.split_log_line(b"type=NEVER msg=" + EXEC, lambda _: None)
+
+
+def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:
+    """A user may put the mark in an argument: what follows it there is no list of names."""
+    text = EXEC + b' comm="a#035UID=b" exe="/bin/a" key="x#035UID=b"'
+    found = parse_line(b"type=SYSCALL msg=" + text, TYPES.get)
+    assert (found.payload, found.names) == (text, b"")
+    found = parse_line(b"type=SYSCALL msg=" + text + b'#035UID="b" GID="c"', TYPES.get)
+    assert (found.payload, found.names) == (text, b'UID="b" GID="c"')
+
+
+@pytest.mark.parametrize(
+    ("line", "node"),
+    [
+        (b"type=1300 " + EXEC, ""),
+        (b"node=web7 type=SYSCALL msg=" + EXEC, "web7"),
+        (b"Apr  5 19:33:20 web7 kernel: type=1300 " + EXEC, "web7"),
+        (b"<5>[   12.345678] audit: type=1300 " + EXEC, ""),
+        (b"kern  :notice: [   12.345678] audit: type=1300 " + EXEC, ""),
+        (b"<13>Apr 15 19:33:20 relay audispd: node=web7 type=SYSCALL msg=" + EXEC, "web7"),
+        (b"2026-05-01T10:11:12Z web7 tag_audit_log: type=SYSCALL msg=" + EXEC, "web7"),
+        (b"<134>1 2026-05-01T10:11:12Z web7 audisp-syslog 8 - - type=SYSCALL msg=" + EXEC, "web7"),
+    ],
+)
+def test_who_passed_a_record_on_changes_nothing_of_it(line: bytes, node: str) -> None:
+    """The host is that of node=, or the one that syslog names."""
+    found = parse_line(line + b"\r\n", TYPES.get)
+    assert (found.node, found.type, found.payload) == (node, 1300, EXEC)
+
+
+def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
+    """They are told apart from lines that no log has."""
+    with pytest.raises(OtherLineError):
+        parse_line(b"Apr  5 19:33:20 web7 cron[7]: (root) CMD (true)", TYPES.get)
+    with pytest.raises(OtherLineError):
+        parse_line(b"[    0.000000] Linux version 6.1.0", TYPES.get)
+    with pytest.raises(RecordError, match="not an audit record"):
+        parse_line(b"hello", TYPES.get)
+
+
+@given(st.binary(max_size=200))
+def test_any_line_is_a_record_or_refused(line: bytes) -> None:
+    """Nothing else can happen, whatever stands in a log."""
+    for prefix in (b"", b"type=1300 audit(", b"Apr  5 19:33:20 h audispd: type=SYSCALL msg=audit("):
+        try:
+            found = parse_line(prefix + line, TYPES.get)
+        except RecordError:
+            continue
+        assert found.payload.startswith(b"audit(")
+
+
+def test_names_are_those_of_their_event() -> None:
+    """They count when the event is told, and tell when an id has another name than before."""
+    names = EnrichedNames()
+    names.note(STAMP + b": auid=7 uid=0", b'AUID="eve" UID="root"')
+    assert names.user(7) is None
+    assert names.learn(STAMP) is True
+    assert (names.user(7), names.user(0)) == ("eve", "root")
+    assert names.learn(STAMP) is False
+
+
+def test_a_message_has_names_for_what_it_says() -> None:
+    """ID= is the name of the account in the text of a message."""
+    names = EnrichedNames()
+    names.note(STAMP + b": pid=1 uid=0 msg='op=login id=7 res=success'", b'UID="root" ID="eve"')
+    names.learn(STAMP)
+    assert names.user(7) == "eve"

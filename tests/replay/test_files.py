@@ -1,0 +1,99 @@
+"""Logs are found, put in order and unpacked; what is no log is told in one line."""
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sessiond.replay import files
+from sessiond.replay.files import UnreadableLogError, expand
+
+
+def log(path: Path, time: int) -> str:
+    path.write_bytes(b'type=CWD msg=audit(%d.100:1): cwd="/"\n' % time)
+    return str(path)
+
+
+def read(path: Path) -> list[bytes]:
+    with files.opened(str(path)) as (source, _):
+        return list(files.lines(str(path), source))
+
+
+def test_the_logs_of_a_directory_come_oldest_first(tmp_path: Path) -> None:
+    """By the times of their first records: copies have other dates, and 10 sorts before 2."""
+    names = [log(tmp_path / f"audit.log.{n}", 1000 - n) for n in (2, 10, 1)]
+    names.append(log(tmp_path / "audit.log", 1000))
+    (tmp_path / "notes.txt").write_text("not a log")
+    assert expand([str(tmp_path)]) == [names[1], names[0], names[2], names[3]]
+
+
+def test_patterns_name_files_once(tmp_path: Path) -> None:
+    """A shell that expands nothing, or a quoted pattern."""
+    one, two = log(tmp_path / "a.log", 1), log(tmp_path / "b.log", 2)
+    assert expand([f"{tmp_path}/*.log", two]) == [one, two]
+    with pytest.raises(UnreadableLogError, match="no file has such a name"):
+        expand([f"{tmp_path}/*.gz"])
+
+
+def test_files_without_a_time_stay_where_they_were_named(tmp_path: Path) -> None:
+    """Standard input too."""
+    late = log(tmp_path / "b.log", 2)
+    early = log(tmp_path / "a.log", 1)
+    assert expand([late, "-", early]) == [late, "-", early]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+def test_what_a_file_is_packed_with_shows_in_it(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    """Whatever its name says."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(pack(b"one\ntwo\n"))
+    assert read(path) == [b"one\n", b"two\n"]
+
+
+def test_a_packed_file_that_is_cut_is_told(tmp_path: Path) -> None:
+    """One line tells."""
+    path = tmp_path / "audit.log.gz"
+    path.write_bytes(gzip.compress(b"one\n" * 1000)[:-9])
+    with pytest.raises(UnreadableLogError, match="damaged"):
+        read(path)
+
+
+def test_without_a_library_for_zstd_the_way_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every Python has a library for it."""
+    path = tmp_path / "audit.log.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
+    monkeypatch.setattr(files, "_ZSTD", ())
+    with pytest.raises(UnreadableLogError, match=f"zstd -dc {path} [|] sessiond replay -"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ("type=CWD msg=audit(1.1:1): cwd=1".encode("utf-16"), "iconv -f UTF-16"),
+        ("type=CWD msg=audit(1.1:1): cwd=1".encode("utf-16-le"), "iconv -f UTF-16"),
+        (b"LPKSHHRH" + bytes(100), "journalctl --file"),
+        (b"PK\x03\x04" + bytes(100), "unpack it"),
+        (b"NODE,EVENT,DATE,TIME,SERIAL_NUM\n", "ausearch --raw"),
+    ],
+)
+def test_what_can_not_be_read_says_what_to_run(tmp_path: Path, data: bytes, hint: str) -> None:
+    """Nothing is guessed."""
+    path = tmp_path / "log"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableLogError, match=hint):
+        read(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    """Editors put it there."""
+    path = tmp_path / "log"
+    path.write_bytes(b"\xef\xbb\xbfone\n")
+    assert read(path) == [b"one\n"]

@@ -1,0 +1,71 @@
+"""The journal's forms: what journald vouches for is a record, and nothing else."""
+
+import io
+from typing import Any
+
+import pytest
+
+from sessiond.audit.auditd_log import OtherLineError
+from sessiond.errors import RecordError
+from sessiond.replay.journal import export_entries, journal_record
+
+ENTRY = {
+    "_TRANSPORT": "audit",
+    "_AUDIT_TYPE": "1300",
+    "_AUDIT_ID": "40",
+    "_SOURCE_REALTIME_TIMESTAMP": "1712345600100999",
+    "_HOSTNAME": "web7",
+    "_BOOT_ID": "b",
+    "_MACHINE_ID": "m",
+    "MESSAGE": "SYSCALL arch=c000003e syscall=59",
+}
+
+
+def read(**changed: Any) -> Any:
+    return journal_record({**ENTRY, **changed}, {"SYSCALL": 1300}.get)
+
+
+def test_type_time_and_serial_are_the_journals() -> None:
+    """The text of the message begins with the name of the type, which is no part of the record."""
+    found = read()
+    assert found.payload == b"audit(1712345600.100:40): arch=c000003e syscall=59"
+    assert (found.type, found.node, found.boot, found.machine) == (1300, "web7", "b", "m")
+
+
+def test_a_message_may_be_bytes() -> None:
+    """So the journal writes what is no UTF-8."""
+    assert read(MESSAGE=list(b"SYSCALL comm=\xff")).payload.endswith(b": comm=\xff")
+
+
+def test_the_kernels_own_log_has_records_too() -> None:
+    """Where no daemon listens, the kernel prints them."""
+    message = "audit: type=1300 audit(1712345600.100:40): arch=c000003e"
+    found = read(_TRANSPORT="kernel", MESSAGE=message)
+    assert (found.type, found.payload) == (1300, b"audit(1712345600.100:40): arch=c000003e")
+
+
+def test_only_journald_itself_can_say_that_it_is_a_record() -> None:
+    """What a program sends with a field of that name has another transport."""
+    with pytest.raises(OtherLineError):
+        read(_TRANSPORT="journal")
+
+
+@pytest.mark.parametrize("missing", ["_AUDIT_ID", "_SOURCE_REALTIME_TIMESTAMP", "MESSAGE"])
+def test_an_entry_must_be_whole(missing: str) -> None:
+    """journalctl leaves out a message that is long, unless it is asked for all."""
+    with pytest.raises(RecordError):
+        read(**{missing: None})
+
+
+def test_an_export_has_binary_fields() -> None:
+    """They come with their length, and may hold newlines."""
+    value = b"two\nlines"
+    data = b"A=1\nB\n" + len(value).to_bytes(8, "little") + value + b"\nC=x=y\n\nA=2\n"
+    entries = list(export_entries([], io.BytesIO(data)))
+    assert entries == [{"A": b"1", "B": value, "C": b"x=y"}, {"A": b"2"}]
+
+
+def test_an_export_that_is_cut_ends() -> None:
+    """No length makes it take memory that is not there."""
+    with pytest.raises(RecordError):
+        list(export_entries([], io.BytesIO(b"B\n" + b"\xff" * 8)))

@@ -1,0 +1,46 @@
+"""Logs replayed in tests, as the command does it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from support.auditlog import record_type
+
+from sessiond.audit.auditd_log import EnrichedNames
+from sessiond.config.schema import Config
+from sessiond.daemon import factory
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.replay.files import lines
+from sessiond.replay.hosts import Identity
+from sessiond.replay.replay import Filter, Replay
+
+
+def pipeline(host: Identity, names: EnrichedNames) -> Pipeline:
+    """Make the pipeline of a boot of a host."""
+    return factory.offline_pipeline(
+        Config(), names, node=host.node, machine=host.machine, boot=host.boot
+    )
+
+
+def replayed(
+    *logs: Iterable[bytes] | bytes, wanted: Filter | None = None, node: str = ""
+) -> tuple[list[bytes], Replay]:
+    """Replay logs, each as its lines or in one piece; return what was written."""
+    written: list[bytes] = []
+    replay = Replay(pipeline, written.extend, record_type, wanted=wanted, node=node)
+    for log in logs:
+        if isinstance(log, bytes):
+            source = io.BytesIO(log)
+            replay.read(lines("log", source), source)
+        else:
+            replay.read(log)
+    replay.finish()
+    return written, replay
+
+
+def documents(*logs: Iterable[bytes] | bytes, node: str = "") -> list[dict[str, Any]]:
+    """Replay logs; return the documents."""
+    return [orjson.loads(line) for line in replayed(*logs, node=node)[0]]
