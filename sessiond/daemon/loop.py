@@ -93,6 +93,8 @@ class ReadLoop:
                 break
         # After the records: the ring holds their processes by now.
         events = sources.drain()
+        if not sources.source.keeps:
+            self._restart.keep_events(events)
         time_now = now()
         pipeline.feed_process(events)
         sources.connect()

@@ -7,7 +7,7 @@ before anything new, so that the stream goes on where it ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,8 @@ from sessiond.pipeline import snapshot
 from sessiond.pipeline.losses import GAP, Loss
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import CgroupSeen, Observed, ProcessEvent
-from sessiond.restart.write_ahead import PERIOD, RING, KernelLook, WriteAheadLog
+from sessiond.restart import event_log
+from sessiond.restart.write_ahead import EVENTS, PERIOD, RING, KernelLook, WriteAheadLog, is_record
 from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources import Source
 from sessiond.sources.ebpf.source import decoded
@@ -95,7 +96,8 @@ class Restart:
         told_until = self._restore(pipeline)
         tail = self._continue_lines(pipeline, output)
         before = self._decode(chunk for kind, chunk in left if kind == RING)
-        records = [entry for entry in left if entry[0] != RING]
+        before += _decoded_events(data for kind, data in left if kind == EVENTS)
+        records = [entry for entry in left if is_record(entry)]
         # Perhaps not told any more; a line that the output has is not written again.
         losses = _decoded_losses(journal.losses)
         gone_since = told_until
@@ -158,6 +160,8 @@ class Restart:
         told = set(before)
         observed = [event for event in events if isinstance(event, Observed)]
         since = [each for each in events if not isinstance(each, Observed) and each not in told]
+        if not source.keeps:
+            self.keep_events(since)
         return [*before, *observed, *since] if known else [*observed, *before, *since]
 
     def settle(self, pipeline: Pipeline) -> None:
@@ -215,6 +219,11 @@ class Restart:
         """Append audit records that were just read, before they are worked on."""
         self._journal.add(records)
 
+    def keep_events(self, events: Sequence[ProcessEvent]) -> None:
+        """Append what a source told whose own messages can't be read again."""
+        if events:
+            self._journal.add([(EVENTS, event_log.encode(events))])
+
     def keep_chunk(self, chunk: bytes) -> None:
         """Append a piece of the tracer's ring that was just read."""
         self._journal.add([(RING, chunk)])
@@ -252,3 +261,13 @@ def _decoded_losses(data: bytes) -> list[Loss]:
     except (msgspec.DecodeError, ValueError) as error:
         log.warning("set_aside", what="losses that were not told", reason=str(error))
         return []
+
+
+def _decoded_events(entries: Iterable[bytes]) -> list[ProcessEvent]:
+    events: list[ProcessEvent] = []
+    for data in entries:
+        try:
+            events += event_log.decode(data)
+        except SavedStateError as error:
+            log.warning("set_aside", what="process events that were read", reason=str(error))
+    return events

@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 
 from sessiond.audit.kernel.receive import MEMORY, forget_batch, last_batch
 from sessiond.errors import OutputError
+from sessiond.restart import event_log
 from sessiond.sources.ebpf import records
 from sessiond.system.files import open_directory, open_file, read_file, replace_file, trusted_users
 
@@ -37,9 +38,11 @@ SHARE: Final = 0.01
 MAX_LOG_SIZE: Final = 32 << 20
 # Bytes of a state, at the most, that are read again.
 MAX_STATE: Final = 1 << 30
-# The kind of an entry that is a piece of the tracer's ring, whose records have this layout.
-_RINGS: Final = 1 << 31
-RING: Final = _RINGS | records.LAYOUT >> 1
+# The kinds of entries that are a piece of the tracer's ring, whose records have this layout, and
+# events of another source. Those of audit records are below both.
+RING: Final = 1 << 31 | records.LAYOUT >> 1
+EVENTS: Final = 1 << 30 | event_log.LAYOUT >> 2
+_NO_RECORD: Final = 1 << 30
 _FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
 _PING: Final = 1329
 
@@ -54,6 +57,15 @@ _LOSSES: Final = "losses"
 _COUNTER: Final = struct.Struct("=QQ")
 
 Entry = tuple[int, bytes]
+
+
+def is_record(entry: Entry) -> bool:
+    """Tell whether it is an audit record."""
+    return _FIRST_RECORD <= entry[0] < _NO_RECORD
+
+
+def _is_known(kind: int) -> bool:
+    return kind in (RING, EVENTS) or _FIRST_RECORD <= kind < _NO_RECORD
 
 
 class KernelLook(NamedTuple):
@@ -120,9 +132,9 @@ class WriteAheadLog:
         if self.state is not None:
             logs = [log for log in logs if log.number == number]
         self.left: list[Entry] = [entry for log in logs for entry in (*log.entries, *log.cut)]
-        known = [each for each in self.left if each[0] == RING or _FIRST_RECORD <= each[0] < _RINGS]
+        known = [each for each in self.left if _is_known(each[0])]
         if len(known) < len(self.left):
-            self.problem = "what the tracer of another version had told is of no use to this one"
+            self.problem = "what a process source of another version had told is of no use"
             self.left = known
         self.unfinished = bool(logs) or self.state is not None
         self._look_head = f"sessiond look {boot}\n".encode()
@@ -154,7 +166,7 @@ class WriteAheadLog:
     def _missing(self, batch: list[Entry]) -> list[Entry]:
         """Return what of the last batch had not been added any more."""
         batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
-        records = [entry for entry in self.left if entry[0] != RING]
+        records = [entry for entry in self.left if is_record(entry)]
         for number in range(len(batch), 0, -1):
             if records[-number:] == batch[:number]:
                 return batch[number:]

@@ -44,6 +44,11 @@ class Source(Protocol):
         ...
 
     @property
+    def keeps(self) -> bool:
+        """Whether ``keep`` is given all that it reads, so that its events need not be kept."""
+        ...
+
+    @property
     def set_aside(self) -> str:
         """Why the descriptors that were handed on to it could not be used; "" if none were."""
         ...

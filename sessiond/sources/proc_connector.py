@@ -81,6 +81,7 @@ class ProcConnectorSource:
     exact = True
     set_aside = ""
     adopted = False
+    keeps = False
     degraded = (
         "what a process that ends at once executed is unknown",
         "start times are exact to a clock tick only",

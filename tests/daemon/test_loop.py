@@ -26,6 +26,7 @@ class _Parts:
         self.due = False
         self.backlog = 0
         self.waiting = 0  # lines
+        self.keeps = True
         self.turns = 0
         self.left = 0  # polls until there is no deadline
         self._descriptor = descriptor

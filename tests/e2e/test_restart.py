@@ -198,10 +198,14 @@ def assert_each_once(documents: list[dict[str, Any]]) -> None:
     assert [each for each, number in steps.most_common(3) if number > 1] == []
 
 
-def test_without_a_descriptor_store_only_gaps_are_missing(service: Service, spawns: Spawns) -> None:
+@pytest.mark.parametrize("backend", ["ebpf", "proc_connector"])
+def test_without_a_descriptor_store_only_gaps_are_missing(
+    service: Service, spawns: Spawns, backend: str
+) -> None:
     """Nobody listens from a kill to the next start: that is told, and no event comes twice."""
     service.stop()
     service.output.unlink()
+    service.configure(session_metadata={"backend": backend, "fallback": False})
     service.forget_descriptors()
     service.start()
     storm = spawns.start(12_000)

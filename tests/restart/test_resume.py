@@ -21,6 +21,8 @@ from sessiond.units import SECOND
 class _Source:
     """A source that tells of the living processes."""
 
+    keeps = True
+
     def __init__(self, *living: ProcessEvent) -> None:
         self._living = list(living)
 

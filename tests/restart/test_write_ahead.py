@@ -198,7 +198,7 @@ def test_what_another_tracer_told_is_set_aside(tmp_path: Path) -> None:
     one.add([*FIRST, (RING ^ 1, b"of another layout"), (1, b"of the first version")])
     upgraded = journal(tmp_path)
     assert upgraded.left == FIRST
-    assert "tracer of another version" in upgraded.problem
+    assert "source of another version" in upgraded.problem
 
 
 def test_the_last_look_at_the_kernel_is_kept(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class EbpfSource:
     """
 
     name = "ebpf"
+    keeps = True
     exact = True
 
     def __init__(

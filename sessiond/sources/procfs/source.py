@@ -13,6 +13,7 @@ class ProcfsSource:
     exact = False
     set_aside = ""
     adopted = False
+    keeps = False
     degraded = ("only what audit events name is seen, and what is still in /proc by then",)
 
     def __init__(self, procfs: ProcessLookup) -> None:
