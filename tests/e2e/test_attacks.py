@@ -203,6 +203,7 @@ def test_a_stopped_daemon_tells_that_it_was(daemon: Daemon) -> None:
 @pytest.mark.parametrize("done", ["deleted", "truncated"])
 def test_a_file_that_others_change_is_told(daemon: Daemon, done: str) -> None:
     """In the file itself, from then on."""
+    until(lambda: daemon.output.stat().st_size, 10, "a line that can be taken away")
     if done == "deleted":
         daemon.output.unlink()
     else:

@@ -271,7 +271,7 @@ def test_a_file_that_was_moved_away_is_made_anew(make_daemon: MakeDaemon, truth:
 
 def test_a_reload_applies_what_is_live(make_daemon: MakeDaemon, truth: Truth) -> None:
     """What the settings' descriptions call live is in force after a reload."""
-    daemon = make_daemon().start()
+    daemon = make_daemon({"event": {"fork_events": "none"}}).start()
     truth.run("fork")
     daemon.settle()
     assert not daemon.find(event__action="fork")
