@@ -69,7 +69,6 @@ _FUNCTIONS: Final = {
     "audit_fstype_to_name": (c_char_p, [c_int]),
     "audit_rule_create_data": (_RulePointer, []),
     "audit_rule_free_data": (None, [_RulePointer]),
-    "audit_rule_syscall_data": (c_int, [_RulePointer, c_int]),
     "audit_rule_syscallbyname_data": (c_int, [_RulePointer, c_char_p]),
     "audit_rule_fieldpair_data": (c_int, [POINTER(_RulePointer), c_char_p, c_int]),
     "audit_rule_interfield_comp_data": (c_int, [POINTER(_RulePointer), c_char_p, c_int]),
@@ -295,8 +294,16 @@ class RuleCompiler:
         return int(self._library.audit_rule_syscallbyname_data(self._rule, word))
 
     def syscall_bit(self, number: int) -> int:
-        """Add a system call, or an io_uring operation, by its number."""
-        return int(self._library.audit_rule_syscall_data(self._rule, number))
+        """Add a system call, or an io_uring operation, by its number.
+
+        The bit is set here: libaudit keeps its function for that to itself since version 3.1.3.
+        Like that one it refuses, with -1, numbers in the mask's last word.
+        """
+        word, bit = divmod(number, 32)
+        if not 0 <= word < MASK_WORDS - 1:
+            return -1
+        self._rule.contents.mask[word] |= 1 << bit
+        return 0
 
     def field(self, pair: bytes, list_: int) -> int:
         """Add a field as in ``-F pair``, for a rule in the list with that AUDIT_FILTER_* number."""

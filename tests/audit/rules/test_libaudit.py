@@ -61,6 +61,28 @@ def test_each_rule_starts_afresh() -> None:
         assert second.mask() == bytes(256)
 
 
+@pytest.mark.parametrize("number", [0, 31, 32, 59, 1000, 32 * 63 - 1])
+def test_a_bit_is_the_one_that_a_system_call_of_that_number_has(number: int) -> None:
+    """The mask is filled here for io_uring, by libaudit for system calls: to the same effect."""
+    with RuleCompiler() as compiler:
+        compiler.arch = libaudit.native_arch()
+        assert compiler.syscall(str(number).encode()) == 0
+        by_libaudit = compiler.mask()
+    with RuleCompiler() as compiler:
+        assert compiler.syscall_bit(number) == 0
+        assert compiler.mask() == by_libaudit
+        assert compiler.syscall_bit(number) == 0, "a bit that is set stays set"
+        assert compiler.mask() == by_libaudit
+
+
+@pytest.mark.parametrize("number", [-1, 32 * 63, 32 * 64, 2**31 - 1])
+def test_a_number_that_the_mask_has_no_bit_for_is_refused(number: int) -> None:
+    """Nothing is written past the mask, nor into its last word, which has classes of calls."""
+    with RuleCompiler() as compiler:
+        assert compiler.syscall_bit(number) < 0
+        assert compiler.mask() == bytes(256)
+
+
 def test_errors_are_codes_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     """libaudit writes some errors to standard error unless told not to."""
     with RuleCompiler() as compiler:
