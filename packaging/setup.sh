@@ -26,7 +26,7 @@ case "${1:-}" in
         # Logins, terminals, services and containers as they really are.
         packages="$packages cron openssh-server runc busybox-static screen sudo systemd tmux"
         # The programs whose processes the tests count, and what looks at them.
-        packages="$packages gcc libc6-dev iproute2 kmod procps strace util-linux"
+        packages="$packages e2fsprogs gcc libc6-dev iproute2 kmod openssl procps strace util-linux"
         ;;
     *)
         echo "usage: sh packaging/setup.sh run|test|bench|packages"

@@ -175,6 +175,8 @@ class Command:
             self._append_key(value.removeprefix("key="))
             return
         self._checked(self._compiler.field, value)
+        if self._list == binary.EXCLUDE and self._compiler.last_field not in binary.OF_MESSAGES:
+            raise RefusedError(_field_reason(_NOT_OF_MESSAGES, "-F", value))
         if self._compiler.last_field == binary.PERM:
             self._compiler.note_permission()
         if self._compiler.last_field == binary.EXE:
@@ -188,9 +190,11 @@ class Command:
     ) -> None:
         # No list is none of the lists; libaudit then refuses with "exit list only".
         list_ = 0x80 if self._list is None else self._list
-        code = function(pair.encode("latin-1"), list_)
+        code = -function(pair.encode("latin-1"), list_)
+        if code == _EXIT_LIST_ONLY and self._list == binary.EXCLUDE and option == "-F":
+            code = _NOT_OF_MESSAGES
         if code != 0:
-            raise RefusedError(_field_reason(-code, option, pair))
+            raise RefusedError(_field_reason(code, option, pair))
 
     # --- watches and keys
 
@@ -419,6 +423,11 @@ def _syscall_reason(name: str, arch: int) -> str:
 
 
 _OPERATOR: Final = [re.compile(op) for op in ("!=", ">=", "<=", "&=", "=", ">", "<", "&")]
+
+# What an exclude rule can't have. libaudit 3.0 refuses it with the second number, later versions
+# with the first one or not at all; the kernel takes such rules, and they never match.
+_EXIT_LIST_ONLY: Final = 7
+_NOT_OF_MESSAGES: Final = 12
 
 # By libaudit's error numbers (lib/errormsg.h); {name} and {value} are of the field.
 _REASONS: Final = {

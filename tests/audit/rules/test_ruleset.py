@@ -178,6 +178,7 @@ def test_a_watch_is_of_a_directory_or_a_file(path: str, description: str) -> Non
         ("-a always,exit -F msgtype=SYSCALL", "exclude and user lists only"),
         ("-a never,exclude -F msgtype=SYSCAL", "did you mean SYSCALL"),
         ("-a never,exclude -F ppid=1", "the exclude list takes"),
+        ("-a never,exclude -F perm=r", "the exclude list takes"),
         ("-a never,exclude -S open", "the exclude list has no system calls"),
         ("-a never,task -S open", "the task list has no system calls"),
         ("-a never,filesystem -F uid=0", "the filesystem list takes no field but fstype"),
