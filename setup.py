@@ -34,6 +34,7 @@ COMPILED = [
     "sessiond/process/container.py",
     "sessiond/process/entry.py",
     "sessiond/process/entity_id.py",
+    "sessiond/process/systemd_unit.py",
     "sessiond/process/table.py",
     "sessiond/sources/ebpf/records.py",
     "sessiond/sources/ebpf/ring.py",

@@ -23,7 +23,7 @@ import structlog
 import yaml
 from msgspec import inspect as types
 
-from sessiond.config.quantities import Duration, Mode, OctalInt, Size, show
+from sessiond.config.quantities import Duration, Labels, Mode, OctalInt, Size, show
 from sessiond.config.reference import fields_of, get, options
 from sessiond.config.schema import DEFAULT_RULES, Config, InvalidError
 from sessiond.errors import ConfigError
@@ -85,7 +85,7 @@ def _from_yaml(kind: type, value: object) -> object:
     """Make the values that msgspec has no type for (its ``dec_hook``)."""
     if kind is Path:
         return _absolute_path(value)
-    if issubclass(kind, Size | Duration | Mode):
+    if issubclass(kind, Size | Duration | Mode | Labels):
         return kind.parse(value)
     raise NotImplementedError(kind)
 

@@ -1,4 +1,4 @@
-"""Values of the configuration that YAML has no type for: sizes, durations, permission bits."""
+"""Values of the configuration that YAML has no type for: sizes, durations, permissions, labels."""
 
 from __future__ import annotations
 
@@ -73,6 +73,24 @@ class Mode(int):
         return cls(int(digits, 8))
 
 
+class Labels(dict[str, str]):
+    """Names with a text each; in YAML a mapping whose values are text, numbers, true or false."""
+
+    @classmethod
+    def parse(cls, value: object) -> Labels:
+        """Take a YAML mapping; raise ValueError when it is none, or a name can't be a field's."""
+        if not isinstance(value, dict):
+            raise ValueError("not labels")  # noqa: TRY004 - as in _text
+        made = cls()
+        for name, text in value.items():
+            if not isinstance(name, str) or not name.strip() or "." in name:
+                raise ValueError("no name of a label")
+            if not isinstance(text, str | int | float) or text == "":
+                raise ValueError("no value of a label")
+            made[name] = text if isinstance(text, str) else show(text)
+        return made
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not text")  # noqa: TRY004 - what msgspec's hook takes for a wrong value
@@ -98,6 +116,8 @@ def show(value: object) -> str:
             return f"{value:d}" if abs(value) < 10**30 else "a huge number"
         case float() | Path():
             return str(value)
+        case Labels():
+            return "{" + ", ".join(f"{name}: {text}" for name, text in value.items()) + "}"
         case tuple():
             return "[" + ", ".join(map(str, value)) + "]"
         case list() | dict():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import inspect as types
 
-from sessiond.config.quantities import Duration, Mode, Size, show
+from sessiond.config.quantities import Duration, Labels, Mode, Size, show
 from sessiond.config.schema import Config
 
 
@@ -92,6 +92,8 @@ def _allowed(kind: types.Type, least: float | None, most: float | None) -> str:
             return _allowed(next(given), least, most)
         case types.CustomType(cls=cls) if cls is Mode:
             return "octal permission bits such as 0640"
+        case types.CustomType(cls=cls) if cls is Labels:
+            return "names without dots and a text each, such as {env: prod}"
         case types.CustomType(cls=cls) if cls is Path:
             return "an absolute path"
         case types.CustomType(cls=cls) if cls is Size:

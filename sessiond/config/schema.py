@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from sessiond.config.quantities import Duration, Mode, Size, show
+from sessiond.config.quantities import Duration, Labels, Mode, Size, show
 
 # Applied when neither auditd.audit_rules nor auditd.audit_rule_files is given.
 DEFAULT_RULES = """\
@@ -639,6 +639,32 @@ class EventSettings(Section, frozen=True, kw_only=True):
     redact: RedactSettings = RedactSettings()
 
 
+class HostSettings(Section, frozen=True, kw_only=True):
+    """What lines say of the host instead of what it says of itself: for images and containers.
+
+    Ids of processes and events are made from the machine's own id all the same.
+    """
+
+    name: Annotated[
+        str | None,
+        _option("host.name. Not set: the host's own.", live=True, example="web-1"),
+    ] = None
+    hostname: Annotated[
+        str | None,
+        _option("host.hostname. Not set: host.name.", live=True, example="web-1.example.org"),
+    ] = None
+    id: Annotated[
+        str | None,
+        _option("host.id. Not set: that of /etc/machine-id.", live=True, example="i-0a1b2c3d"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse an empty text: no field is empty."""
+        for name in self.__struct_fields__:
+            if getattr(self, name) == "":
+                raise InvalidError(name, "'' is empty", "some text, or leave it out")
+
+
 class LoggingSettings(Section, frozen=True, kw_only=True):
     """The daemon's own log (not the events)."""
 
@@ -710,6 +736,19 @@ class Config(Section, frozen=True, kw_only=True):
     logging: LoggingSettings = LoggingSettings()
     status_socket: StatusSocketSettings = StatusSocketSettings()
     canary: CanarySettings = CanarySettings()
+    host: HostSettings = HostSettings()
+    labels: Annotated[
+        Labels,
+        _option("Written to every line, as labels.NAME.", live=True, example="{env: prod}"),
+    ] = Labels()
+    tags: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        _option(
+            "Written to every line, in tags, after the keys of the audit rules.",
+            live=True,
+            example="[production]",
+        ),
+    ] = ()
     state_directory: Annotated[
         Path, _option("What must outlive a restart: the spool, the state of the process table.")
     ] = Path("/var/lib/sessiond")

@@ -343,7 +343,7 @@ class Daemon:
             pipeline.table,
             pipeline.lines.process_encoder,
             pipeline.options.source,
-            factory.container_fields,
+            factory.cgroup_fields,
         )
         return processes.lines(request, now())
 

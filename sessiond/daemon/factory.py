@@ -41,7 +41,7 @@ from sessiond.output import (
 from sessiond.output.tls import client_context
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
-from sessiond.process import container
+from sessiond.process import container, systemd_unit
 from sessiond.process.entity_id import identifier
 from sessiond.process.table import ProcessTable
 from sessiond.system.account_names import AccountNames, NoAccountNames
@@ -98,7 +98,7 @@ def live_pipeline(
         names,
         machine_and_boot=(host.id, host.boot_id),
         boot_time=boot_time,
-        host_block=host.block(config.event.host_fields),
+        host_block=_host_block(config, host),
     )
 
 
@@ -148,9 +148,24 @@ def encode_live(
             names,
             machine_and_boot=(host.id, host.boot_id),
             boot_time=boot_time,
-            host_block=host.block(config.event.host_fields),
+            host_block=_host_block(config, host),
         )
     )
+
+
+def _host_block(config: Config, host: HostFacts) -> dict[str, Any]:
+    """The ``host`` object of every line, with what the configuration says instead."""
+    block = host.block(config.event.host_fields)
+    named = config.host
+    if named.name is not None:
+        block["name"] = named.name
+        if "hostname" in block:
+            block["hostname"] = named.name
+    if named.hostname is not None:
+        block["hostname"] = named.hostname
+    if named.id is not None:
+        block["id"] = named.id
+    return block
 
 
 def _pipeline(
@@ -176,7 +191,7 @@ def _pipeline(
         table=ProcessTable(identify, max_processes=config.session_metadata.max_processes),
         encoders=encoders,
         syscall_name=syscall_name,
-        context=container_fields,
+        context=cgroup_fields,
         names=log_names,
     )
 
@@ -199,11 +214,12 @@ def _encoders(
             redact=redact,
             identify=identifier(*machine_and_boot),
         ),
-        DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot)),
+        DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot), labels=config.labels),
         AuditEventCache(
             _describer(config, names),
             auditbeat_actions=config.event.event_actions == "auditbeat",
             redact=redact,
+            tags=config.tags,
         ),
     )
 
@@ -240,10 +256,12 @@ def syscall_name(arch: bytes, number: bytes) -> str:
 
 
 @lru_cache(maxsize=1024)
-def container_fields(cgroup: bytes) -> Mapping[str, Any]:
-    """The ECS fields of the container that a cgroup is, none where it is no container."""
+def cgroup_fields(cgroup: bytes) -> Mapping[str, Any]:
+    """The fields of the container and the systemd unit that a cgroup lies in."""
     found = container.identify(cgroup)
-    return found.fields() if found is not None else {}
+    fields = found.fields() if found is not None else {}
+    unit = systemd_unit.identify(cgroup)
+    return fields if unit is None else fields | {"systemd": unit.fields()}
 
 
 def _describer(config: Config, names: ProcessNames) -> AuditEventEncoder:

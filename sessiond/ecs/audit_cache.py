@@ -6,6 +6,7 @@ records say of an exec or an end has been said before. Those pieces are remember
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import orjson
@@ -89,11 +90,14 @@ class AuditEventCache:
         *,
         auditbeat_actions: bool = False,
         redact: Redactor | None = None,
+        tags: Sequence[str] = (),
     ) -> None:
         """Take the encoder of events; ``auditbeat_actions``: Auditbeat's names of actions.
 
-        ``redact`` takes the secrets out of the records' texts; None: they stay.
+        ``redact`` takes the secrets out of the records' texts; None: they stay. ``tags`` are added
+        to those of every event.
         """
+        self._tags = tuple(dict.fromkeys(tags))
         self._describer = describer
         self._redact = redact
         self._auditbeat_actions = auditbeat_actions
@@ -128,7 +132,7 @@ class AuditEventCache:
         action, described = self._event(document)
         auditd = orjson.dumps(document.pop("auditd", {}))[1:-1]
         title = document.get("process", {}).get("title") if enriched else None
-        rest = _rest(document, enriched=enriched)
+        rest = self._rest(document, enriched=enriched)
         return EncodedAuditEvent(action, described, auditd, rest, title, warnings)
 
     def recall(self, event: AuditEvent) -> EncodedAuditEvent:
@@ -177,7 +181,7 @@ class AuditEventCache:
             described,
             orjson.dumps(auditd)[1:-1],
             orjson.dumps(data)[1:-1],
-            _rest(document, enriched=True),
+            self._rest(document, enriched=True),
         )
         return remembered
 
@@ -189,6 +193,13 @@ class AuditEventCache:
             if not described["action"]:
                 del described["action"]
         return action, orjson.dumps(described)[1:-1]
+
+    def _rest(self, document: dict[str, Any], *, enriched: bool) -> bytes:
+        if enriched:
+            document.pop("process", None)
+        if self._tags:
+            document["tags"] = list(dict.fromkeys((*document.get("tags", ()), *self._tags)))
+        return b"," + orjson.dumps(document)[1:-1] if document else b""
 
 
 def _key(event: AuditEvent) -> tuple[bytes, ...]:
@@ -210,9 +221,3 @@ def _title(event: AuditEvent, redact: Redactor | None) -> str | None:
         if record.type == PROCTITLE:
             return title_of(record.text, redact)
     return None
-
-
-def _rest(document: dict[str, Any], *, enriched: bool) -> bytes:
-    if enriched:
-        document.pop("process", None)
-    return b"," + orjson.dumps(document)[1:-1] if document else b""

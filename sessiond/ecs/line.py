@@ -30,9 +30,9 @@ PROCESS_EVENTS: Final[Mapping[str, tuple[list[str], list[str]]]] = {
 class DocumentEncoder:
     """Makes lines, and numbers them.
 
-    ``host`` is the ECS ``host`` object for every line. ``sequence`` is the number of the last line
-    written (``event.sequence`` rises by one a line). ``identity`` (machine and boot) makes event
-    ids unique.
+    ``host`` and ``labels`` are those ECS objects for every line. ``sequence`` is the number of the
+    last line written (``event.sequence`` rises by one a line). ``identity`` (machine and boot)
+    makes event ids unique.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class DocumentEncoder:
         host: Mapping[str, Any],
         identity: str,
         sequence: int = 0,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """Serialise what is constant."""
         self.sequence = sequence
@@ -50,6 +51,7 @@ class DocumentEncoder:
             "service": {"type": "auditd"},
             "agent": {"type": "sessiond", "version": __version__},
             "host": dict(host),
+            "labels": dict(labels or {}),
         }
         self._tail = _tail(constant)
         # What identifies the host; the other lines have the rest.

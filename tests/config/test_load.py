@@ -117,6 +117,12 @@ def test_a_file_mode_is_octal_however_it_is_written(written: str) -> None:
 
 
 MESSAGES = {
+    "labels: {a.b: c}": (
+        "f.yml:1: labels: a section is not valid; "
+        "allowed: names without dots and a text each, such as {env: prod}"
+    ),
+    'tags: [""]': "f.yml:1: tags[0]: '' is not valid; allowed: a list of texts, such as [a, b]",
+    "host:\n  name: ''": "f.yml:2: host.name: '' is empty; allowed: some text, or leave it out",
     "auditd: {backlog_limit: lots}": (
         "f.yml:1: auditd.backlog_limit: 'lots' is not valid; "
         "allowed: a whole number from 1 to 4294967295"
@@ -152,7 +158,8 @@ MESSAGES = {
     ),
     "[]": (
         "f.yml:1: a list is not a section; allowed: a section with auditd, session_metadata, "
-        "output, event, logging, status_socket, canary, state_directory, runtime_directory"
+        "output, event, logging, status_socket, canary, host, labels, tags, state_directory, "
+        "runtime_directory"
     ),
     "auditd: {receive_buffer: 64Mb/s}": (
         "f.yml:1: auditd.receive_buffer: '64Mb/s' is not valid; "

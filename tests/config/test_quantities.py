@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.config.quantities import Duration, Mode, OctalInt, Size, show
+from sessiond.config.quantities import Duration, Labels, Mode, OctalInt, Size, show
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,19 @@ def test_any_value_can_be_shown_in_one_short_line(value: object) -> None:
     shown = show(value)
     assert "\n" not in shown
     assert len(shown) < 700
+
+
+def test_labels_are_names_with_a_text_each() -> None:
+    """Numbers and booleans are text, as ECS has labels."""
+    given = {"env": "prod", "rack": 7, "spot": True, "load": 0.5}
+    assert Labels.parse(given) == {"env": "prod", "rack": "7", "spot": "true", "load": "0.5"}
+    assert show(Labels.parse({"env": "prod"})) == "{env: prod}"
+
+
+@pytest.mark.parametrize(
+    "wrong", [["env"], "env", {"": "x"}, {"a.b": "x"}, {1: "x"}, {"a": ""}, {"a": None}, {"a": []}]
+)
+def test_what_cannot_be_a_label_is_refused(wrong: object) -> None:
+    """A dot would make an object of it, an empty text says nothing."""
+    with pytest.raises(ValueError, match="label"):
+        Labels.parse(wrong)

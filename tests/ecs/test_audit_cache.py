@@ -69,3 +69,18 @@ def test_another_user_is_not_taken_for_the_one_remembered() -> None:
     assert document(remembering.recall(other)) == document(
         descriptions().describe(other, enriched=True)
     )
+
+
+@pytest.mark.parametrize("event", CALLS[:3], ids=lambda event: str(event.serial))
+def test_tags_of_the_configuration_follow_those_of_the_rule(event: AuditEvent) -> None:
+    """Each once, on remembered and on other events."""
+    keys = orjson.loads(b"{%b}" % descriptions().recall(event).rest[1:]).get("tags", [])
+    tagging = AuditEventCache(
+        AuditEventEncoder(FixedNames(), SmallTables()), tags=("prod", *keys, "prod")
+    )
+    for made in (
+        tagging.recall(event),
+        tagging.recall(event),
+        tagging.describe(event, enriched=True),
+    ):
+        assert orjson.loads(b"{%b}" % made.rest[1:])["tags"] == [*keys, "prod"]

@@ -88,3 +88,10 @@ def test_ids_are_the_same_whenever_they_are_made() -> None:
         encoder("paper boot 2").audit_id(AuditStamp(1), 2),
     }
     assert len(ids) == 4
+
+
+def test_labels_are_on_every_line() -> None:
+    """Also on short ones."""
+    labelled = DocumentEncoder(host={"name": "paper"}, identity="x", labels={"env": "prod"})
+    for brief in (False, True):
+        assert json.loads(line(labelled, EVENT, brief=brief))["labels"] == {"env": "prod"}

@@ -23,7 +23,7 @@ OBJECTS = frozenset(name.rpartition(".")[0] for name in FIELDS) | {
 PATTERNS = {name: re.compile(pattern) for name, pattern in SCHEMA["patterns"].items()}
 
 # Our own namespaces, where ECS has nothing to say.
-CUSTOM = ("auditd", "sessiond")
+CUSTOM = ("auditd", "sessiond", "systemd", "labels")
 
 # What Auditbeat's auditd module writes outside of auditd.* although ECS has no such fields; kept
 # under its names for those who come from it.
