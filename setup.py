@@ -24,6 +24,7 @@ COMPILED = [
     "sessiond/ecs/audit_fields.py",
     "sessiond/ecs/process.py",
     "sessiond/ecs/dates.py",
+    "sessiond/ecs/wall_clock.py",
     "sessiond/ecs/decoders.py",
     "sessiond/pipeline/losses.py",
     "sessiond/pipeline/config_changes.py",

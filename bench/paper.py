@@ -18,6 +18,7 @@ from sessiond.audit.record import CWD, EOE, EXECVE, PATH, PROCTITLE, SYSCALL
 from sessiond.config import load
 from sessiond.daemon import factory
 from sessiond.daemon.daemon import COLLECT
+from sessiond.ecs.wall_clock import WallClock
 from sessiond.process.events import (
     Executed,
     Exited,
@@ -153,7 +154,7 @@ def measure(processes: int, lives: int) -> float:
         load.loads("{}", "bench"),
         AccountNames(),
         _HOST,
-        boot_time=_BOOT,
+        clock=WallClock.constant(_BOOT),
         source="ebpf",
         exact=True,
         audited=_AUDITED,
@@ -175,7 +176,7 @@ def measure(processes: int, lives: int) -> float:
         now = _BEGIN + (first + _TURN) * _PACE
         begin = time.process_time_ns()
         pipeline.feed_process(events)
-        pipeline.feed_audit(records, now=now, wall_offset=_BOOT)
+        pipeline.feed_audit(records, now=now)
         written = pipeline.poll(now)
         if first >= warm:
             used += time.process_time_ns() - begin

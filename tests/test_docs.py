@@ -14,13 +14,14 @@ import pytest
 from ecs_schema.validate import AUDITBEAT, CUSTOM, FIELDS, LISTS_BY_CONTRACT
 from support.manager import PROJECT
 from support.replayed import replayed
-from support.scripted import documents
+from support.scripted import BOOT, documents
 from support.story import Bench, T
 
 from sessiond.config.schema import EventSettings
 from sessiond.pipeline.losses import UNITS
 from sessiond.process.entry import _RULES
 from sessiond.system.host import HostFacts
+from sessiond.units import SECOND
 
 DOCS = PROJECT / "docs"
 OUTPUT = (DOCS / "output.md").read_text("utf-8")
@@ -81,6 +82,7 @@ def _written() -> Iterator[dict[str, Any]]:
     for happened in (child.set_session(T + 2), child.execute("ls", T + 3, "x" * 300)):
         bench.tell(happened[0], audit=happened[1])
     bench.tell(child.die(11, T + 4))
+    bench.pipeline.follow_clock(bench.now, BOOT + 90 * SECOND)
     bench.pipeline.lines.own("sessiond-degraded", bench.now, {"health": {"what": "x"}}, "x")
     yield from bench.settle()
 

@@ -24,6 +24,7 @@ from sessiond.config.reference import diff, needs_restart
 from sessiond.config.schema import Config
 from sessiond.daemon import factory
 from sessiond.daemon.health import Health
+from sessiond.daemon.host_clock import HostClock
 from sessiond.daemon.loop import ReadLoop
 from sessiond.daemon.monitor import Monitor
 from sessiond.daemon.outputs import OutputSet
@@ -37,7 +38,7 @@ from sessiond.restart.descriptor_store import DescriptorStore
 from sessiond.restart.resume import Restart
 from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources.procfs.guard import GuardedProcfs
-from sessiond.system import clock, host, systemd
+from sessiond.system import host, systemd
 from sessiond.system import log as logs
 from sessiond.system.clock import boot_id, now
 from sessiond.system.files import may_read, open_directory, trusted_users
@@ -127,7 +128,7 @@ class Daemon:
         self._store = DescriptorStore()
         self._outputs = OutputSet()
         self._regular: dict[Callable[[], None], asyncio.TimerHandle] = {}
-        self._boot_time = 0
+        self._clock: HostClock
         self._restart: Restart
         self._sources: SourceChain
         self._audit: AuditController
@@ -215,11 +216,14 @@ class Daemon:
         if not wanted.rules and config.auditd.socket_type != "multicast":
             log.warning("rule", problem=ruleset.NO_RULES)
         _make_directories(config)
-        self._boot_time = clock.boot_time_ns(config.runtime_directory / "boot_time")
         stack.callback(self._outputs.close)
         self._outputs.open(factory.outputs(config))
         self._restart = Restart(config.runtime_directory, self._host.boot_id)
         stack.callback(self._restart.close)
+        look = self._restart.look
+        self._clock = HostClock(
+            config.runtime_directory / "boot_time", self._host.boot_id, look.time if look else None
+        )
         begun = now()
         self._sources = SourceChain(
             config.session_metadata,
@@ -242,6 +246,7 @@ class Daemon:
         self._health = Health(self._pipeline)
         self._sources.attach(self._pipeline, self._health)
         self._resume(begun, None if listened else listening)
+        self._clock.begin(self._pipeline)
         self._monitor = Monitor(config, self._audit, self._pipeline, self._health, now())
         self._status = Status(
             self._audit,
@@ -254,7 +259,12 @@ class Daemon:
             self._started,
         )
         self._loop = ReadLoop(
-            self._audit, self._sources, self._pipeline, self._outputs, self._restart
+            self._audit,
+            self._sources,
+            self._pipeline,
+            self._outputs,
+            self._restart,
+            self._clock,
         )
         self._audit.meanwhile = self._turn
         self._sources.on_switch = self._loop.wake
@@ -304,7 +314,7 @@ class Daemon:
             self._config,
             self._names,
             self._host,
-            boot_time=self._boot_time,
+            clock=self._clock.clock,
             source=self._sources.source.name,
             exact=self._sources.source.exact,
             **self._audited(),
@@ -380,6 +390,7 @@ class Daemon:
             pipeline.losses.confirm()
             # What the last look has found is told for certain, or among the losses that are kept.
             self._restart.looked(*self._monitor.kernel_look)
+        self._clock.follow(pipeline)
         self._monitor.look(time_now, Monotonic(time.monotonic()))
         if self._audit.client is not client:
             self._loop.wake()
@@ -455,7 +466,7 @@ class Daemon:
             self._names.close()
             self._names = factory.names(config)
         factory.encode_live(
-            self._pipeline, config, self._names, self._host, boot_time=self._boot_time
+            self._pipeline, config, self._names, self._host, clock=self._clock.clock
         )
 
     # End

@@ -27,6 +27,7 @@ from sessiond.ecs.line import DocumentEncoder
 from sessiond.ecs.process import NameLookup as ProcessNames
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.ecs.redaction import Redactor, read_patterns
+from sessiond.ecs.wall_clock import WallClock
 from sessiond.errors import ConfigError
 from sessiond.output import (
     ConsoleOutput,
@@ -67,7 +68,7 @@ def live_pipeline(
     names: AccountNames | NoAccountNames,
     host: HostFacts,
     *,
-    boot_time: int,
+    clock: WallClock,
     source: str,
     exact: bool,
     audited: frozenset[str],
@@ -76,7 +77,7 @@ def live_pipeline(
 ) -> Pipeline:
     """Make the daemon's pipeline.
 
-    ``boot_time`` is in ns since the epoch; ``source`` and ``exact`` say where process events come
+    ``clock`` gives dates; ``source`` and ``exact`` say where process events come
     from; ``audited`` are the system calls that the loaded rules can bring events of,
     ``always_audited`` those that they bring for every process; ``audit_is_silent`` says that no
     audit event can come.
@@ -97,7 +98,7 @@ def live_pipeline(
         options,
         names,
         machine_and_boot=(host.id, host.boot_id),
-        boot_time=boot_time,
+        clock=clock,
         host_block=_host_block(config, host),
     )
 
@@ -127,7 +128,7 @@ def offline_pipeline(
         options,
         names,
         machine_and_boot=(machine + node or _OFFLINE[0], boot or _OFFLINE[1]),
-        boot_time=0,
+        clock=WallClock.constant(0),
         host_block=host,
         log_names=names,
     )
@@ -139,7 +140,7 @@ def encode_live(
     names: AccountNames | NoAccountNames,
     host: HostFacts,
     *,
-    boot_time: int,
+    clock: WallClock,
 ) -> None:
     """Let the daemon's pipeline write its lines as another configuration wants them."""
     pipeline.encode_with(
@@ -147,7 +148,7 @@ def encode_live(
             config,
             names,
             machine_and_boot=(host.id, host.boot_id),
-            boot_time=boot_time,
+            clock=clock,
             host_block=_host_block(config, host),
         )
     )
@@ -174,7 +175,7 @@ def _pipeline(
     names: ProcessNames,
     *,
     machine_and_boot: tuple[str, str],
-    boot_time: int,
+    clock: WallClock,
     host_block: Mapping[str, Any],
     log_names: EnrichedNames | None = None,
 ) -> Pipeline:
@@ -183,7 +184,7 @@ def _pipeline(
         config,
         names,
         machine_and_boot=machine_and_boot,
-        boot_time=boot_time,
+        clock=clock,
         host_block=host_block,
     )
     return Pipeline(
@@ -201,7 +202,7 @@ def _encoders(
     names: ProcessNames,
     *,
     machine_and_boot: tuple[str, str],
-    boot_time: int,
+    clock: WallClock,
     host_block: Mapping[str, Any],
 ) -> Encoders:
     redact = redactor(config.event.redact)
@@ -209,7 +210,7 @@ def _encoders(
     return Encoders(
         ProcessEncoder(
             names,
-            boot_time,
+            clock,
             full=full,
             redact=redact,
             identify=identifier(*machine_and_boot),

@@ -12,11 +12,12 @@ from typing import Final
 
 from sessiond.audit.kernel.controller import AuditController
 from sessiond.audit.kernel.receive import BATCH
+from sessiond.daemon.host_clock import HostClock
 from sessiond.daemon.outputs import OutputSet
 from sessiond.daemon.source_chain import SourceChain
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.resume import Restart
-from sessiond.system.clock import now, wall_offset
+from sessiond.system.clock import now
 
 # Seconds in which records may gather before they are read: half of it is the usual delay of a line.
 # A wake-up costs as much as three processes, so 35 ms are an eighth cheaper than 20 ms.
@@ -41,6 +42,7 @@ class ReadLoop:
         pipeline: Pipeline,
         outputs: OutputSet,
         restart: Restart,
+        clock: HostClock,
     ) -> None:
         """Take the parts; nothing is read before ``turn`` or ``start``."""
         self._audit = audit
@@ -48,6 +50,7 @@ class ReadLoop:
         self._pipeline = pipeline
         self._outputs = outputs
         self._restart = restart
+        self._clock = clock
         self._next: asyncio.TimerHandle | None = None
         self._listening: list[int] = []
         self._stopped = False
@@ -96,10 +99,11 @@ class ReadLoop:
         if not sources.source.keeps:
             self._restart.keep_events(events)
         time_now = now()
+        self._clock.follow(pipeline)
         pipeline.feed_process(events)
         sources.connect()
         sources.reconcile()
-        pipeline.feed_audit(records, now=time_now, wall_offset=wall_offset(), drained=drained)
+        pipeline.feed_audit(records, now=time_now, drained=drained)
         sources.look_up()
         self._restart.keep_losses(pipeline)
         self._outputs.write(pipeline.poll(time_now))

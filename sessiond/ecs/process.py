@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from sessiond.ecs.dates import timestamp
 from sessiond.ecs.redaction import Redactor
+from sessiond.ecs.wall_clock import WallClock
 from sessiond.process.events import Facts, Program, shortened_program, split_args
 from sessiond.process.table import ITSELF, Process, Reference, Relative, State
 from sessiond.text import display
@@ -74,16 +74,16 @@ def tty_is_terminal(major: int, minor: int) -> bool:
 class ProcessEncoder:
     """Makes the JSON of ``process`` objects.
 
-    ``boot_time`` is the wall-clock time of boot in ns since the epoch, the same all through a boot;
-    ``full`` names the relatives that are written in full (the others with their identity alone);
-    ``redact`` takes the secrets out of argument lists, where the user wants that; ``identify``
-    gives the entity id of a pid and its start, which is 0 for a leader that ended unseen.
+    ``clock`` gives the dates of moments; ``full`` names the relatives that are written in full (the
+    others with their identity alone); ``redact`` takes the secrets out of argument lists, where the
+    user wants that; ``identify`` gives the entity id of a pid and its start, which is 0 for a
+    leader that ended unseen.
     """
 
     def __init__(
         self,
         names: NameLookup,
-        boot_time: int,
+        clock: WallClock,
         *,
         full: frozenset[str] = frozenset(
             ("parent", "group_leader", "session_leader", "entry_leader")
@@ -94,7 +94,7 @@ class ProcessEncoder:
         """Take what the documents depend on."""
         self._identify = identify
         self._names = names
-        self._boot_time = boot_time
+        self.clock = clock
         self._full = full
         self._redact = redact
         self._users: dict[tuple[int, str | None], dict[str, str]] = {}
@@ -111,7 +111,7 @@ class ProcessEncoder:
 
     def date(self, time: int) -> str:
         """Write a time in ns since boot as ECS has it."""
-        return timestamp(self._boot_time + time)
+        return self.clock.date(time)
 
     def user(self, uid: int) -> dict[str, str]:
         """Give ``{"id": ..., "name": ...}`` of a user; the name where it is known."""

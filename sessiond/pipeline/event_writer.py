@@ -19,12 +19,13 @@ from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.fit import fitted
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import RELATIVE_ARGS, ProcessEncoder, is_brief_cut
+from sessiond.ecs.wall_clock import Step
 from sessiond.pipeline.losses import GAP, Loss
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
 from sessiond.process.table import ITSELF, Process, ProcessView, Relative, State
 from sessiond.text import display
-from sessiond.units import UNSET_ID
+from sessiond.units import SECOND, UNSET_ID
 
 _BY_AUDIT: Final = b'["auditd"]'
 _BY_OURSELVES: Final = b'["sessiond"]'
@@ -32,6 +33,8 @@ _BY_OURSELVES: Final = b'["sessiond"]'
 _INTRODUCTIONS: Final = ("fork", "exec", "already_running")
 # What happens to a process once.
 _ONCE: Final = frozenset(("already_running", "fork", "setsid", "end"))
+# The wall clock was set anew.
+CLOCK_CHANGED: Final = "sessiond-clock-changed"
 _UNFINISHED: Final = "audit: the end of the event was lost"
 
 
@@ -274,7 +277,7 @@ class EventWriter:
         window: tuple[int, int] | None = None,
         event_id: str | None = None,
     ) -> None:
-        """Write an event about ourselves: sessiond-lost, -degraded or -recovered.
+        """Write an event about ourselves: sessiond-lost, -degraded or -recovered, or of the clock.
 
         ``window`` is when it began and when it ended, in ns since boot like ``time``. ``event_id``
         is its id where a later run may have to write it again.
@@ -288,6 +291,9 @@ class EventWriter:
             "type": ["info"],
             "outcome": "success" if action == "sessiond-recovered" else "failure",
         }
+        if action == CLOCK_CHANGED:
+            event |= {"kind": "event", "category": ["host"], "type": ["change"]}
+            event["outcome"] = "success"
         if window is not None:
             event["start"] = self._processes.date(window[0])
             event["end"] = self._processes.date(window[1])
@@ -317,6 +323,18 @@ class EventWriter:
             f"blind from {begin} to {end}: {what}",
             window=(loss.since, loss.until),
             event_id=self._documents.own_id(f"{loss.hop}-{loss.since:x}-{loss.number:x}"),
+        )
+
+    def clock_step(self, step: Step, before: int) -> None:
+        """Write that the wall clock was set anew; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
+        seconds = (step.offset - before) / SECOND
+        where = "forward" if seconds > 0 else "back"
+        self.own(
+            CLOCK_CHANGED,
+            step.noticed,
+            {"clock": {"step": seconds, "old_offset": before, "new_offset": step.offset}},
+            f"the clock of the host was set {where} by {abs(seconds):.3f} s",
+            event_id=self._documents.own_id(f"clock-{step.since:x}-{step.offset:x}"),
         )
 
     # The parts of a line

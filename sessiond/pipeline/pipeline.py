@@ -11,8 +11,8 @@ process event that it belongs to: an exec by the stamp that both bear, an end wi
 that announced it. What one side has told and the other has not is held for a while (joins.py).
 Without such a source the audit events themselves move the table, helped by look-ups in procfs.
 
-Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is converted with
-``wall_offset`` (CLOCK_REALTIME minus CLOCK_BOOTTIME, ns), measured when its records were read.
+Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is converted by what the
+wall clock was set to (``follow_clock``).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from sessiond.audit.record import (
     number,
 )
 from sessiond.config.schema import EventSettings
+from sessiond.ecs.wall_clock import Step
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.config_changes import ConfigChange, config_change, is_config_change
 from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
@@ -67,7 +68,7 @@ from sessiond.process.from_audit import (
 )
 from sessiond.process.memory import MemoryLimit
 from sessiond.process.table import Process, ProcessTable, ProcessView, State
-from sessiond.units import MILLISECOND, SECOND, TICK, AuditStamp
+from sessiond.units import MILLISECOND, SECOND, TICK
 
 EXEC_CALLS: Final = ("execve", "execveat")
 
@@ -151,6 +152,7 @@ class Pipeline:
         self.options = options
         self._log_names = names
         self.table = table
+        self.clock = encoders.processes.clock
         self.counters = Counters()
         self.lines = EventWriter(_line_options(options), encoders, context)
         self.losses = Losses()
@@ -173,7 +175,6 @@ class Pipeline:
         self._connecting: set[int] = set()
         self._inventory = Inventory()
         self._snapshot: int | None = None  # when the first one was taken
-        self._wall_offset = 0
         self._fed: int | None = None  # when both inputs were read last
 
     def use(self, options: PipelineOptions) -> None:
@@ -196,21 +197,32 @@ class Pipeline:
 
     # Input
 
+    def follow_clock(self, now: int, wall_offset: int) -> Step | None:
+        """Take CLOCK_REALTIME minus CLOCK_BOOTTIME as measured at ``now`` (ns); tell of a step.
+
+        To be called before what was read until ``now`` is fed. Returns the step, if there is one.
+        """
+        before = self.clock.offset
+        step = self.clock.follow(now, wall_offset)
+        if step is not None:
+            self.tell_step(step, before)
+        return step
+
+    def tell_step(self, step: Step, before: int) -> None:
+        """Write that the wall clock was set anew; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
+        self.lines.clock_step(step, before)
+
     def feed_audit(
         self,
         batch: Iterable[tuple[int, bytes]],
         *,
         now: int,
-        wall_offset: int,
         drained: bool = True,
     ) -> None:
         """Take (record type, payload) pairs as they were read from the audit socket.
 
         ``drained`` says that nothing more was there to read.
         """
-        # It is measured a little differently each time: stamps must not change places by that.
-        if abs(wall_offset - self._wall_offset) > MILLISECOND:
-            self._wall_offset = wall_offset
         self._fed = now
         if drained:
             self._hearing.drained = now
@@ -602,7 +614,7 @@ class Pipeline:
             return
         self.counters.audit_events += len(events)
         self._ready += events
-        self._hearing.latest = max(self._hearing.latest, *(self._boot(e.time) for e in events))
+        self._hearing.latest = max(self._hearing.latest, *(self._boot(e) for e in events))
         if not self.options.exact and not self.options.replay:
             for event in events:
                 pid = number(event.call.pid)
@@ -644,9 +656,9 @@ class Pipeline:
         wanted = self.options.event.exec_failures
         return wanted == "all" or (wanted == "no_enoent" and event.call.exit != _ENOENT)
 
-    def _boot(self, stamp: AuditStamp) -> int:
-        """Convert an audit stamp to ns since boot."""
-        return stamp * MILLISECOND - self._wall_offset
+    def _boot(self, event: AuditEvent) -> int:
+        """Convert the stamp of an event to ns since boot."""
+        return self.clock.since_boot(event.time * MILLISECOND, event.opened)
 
     # Execs
 
@@ -671,7 +683,7 @@ class Pipeline:
             process, state = self._audited_exec(event, pid)
             self._exec_line(event, process, state)
             return
-        begin = self._boot(event.time) - TICK
+        begin = self._boot(event) - TICK
         found = self._execs.match(event, self.table.holders(pid), begin)
         if found is None:
             self._execs.hold_event(event, due)
@@ -707,7 +719,7 @@ class Pipeline:
         pid = number(event.call.pid)
         if self.lines.canary is not None and self.lines.is_canary(pid):
             self.lines.canary.audited = True
-        time = self._boot(event.time)
+        time = self._boot(event)
         if self.table.holder(pid, time, TICK) is None:
             self._other(event, "process: the tracer did not see it")
             return
@@ -717,7 +729,7 @@ class Pipeline:
 
     def _audited_exec(self, event: AuditEvent, pid: int) -> tuple[Process, State]:
         """Move the table by an audited exec, where no tracer did."""
-        time = self._boot(event.time)
+        time = self._boot(event)
         known = self._caller(event, pid, time, executed=True)
         parent = self.table.holder(number(event.call.ppid), time, TICK)
         return self.table.audited_exec(
@@ -745,7 +757,7 @@ class Pipeline:
 
     def _fork_by_audit(self, event: AuditEvent) -> None:
         """Take the child of a fork from its record, where no source tells of it."""
-        time = self._boot(event.time)
+        time = self._boot(event)
         creator = self.table.holder(number(event.call.pid), time, TICK)
         fork = forked(event, time, creator) if creator is not None else None
         if fork is None:
@@ -807,7 +819,7 @@ class Pipeline:
 
     def _exit_group(self, event: AuditEvent, now: int) -> None:
         pid = number(event.call.pid)
-        time = self._boot(event.time)
+        time = self._boot(event)
         process = self._ends.caller(self.table.holders(pid), time)
         presumed = None if process is not None else self._presumed_caller(event, pid)
         if presumed is not None:
@@ -847,7 +859,7 @@ class Pipeline:
     def _end_by_audit(self, process: Process, event: AuditEvent) -> None:
         """End a process by its exit_group, where no tracer told or will tell of its end."""
         code = _exit_code(event)
-        time = max(self._boot(event.time), process.state.time)
+        time = max(self._boot(event), process.state.time)
         self.table.ended(process, time, code << 8)
         self._end(process, event)
 
@@ -898,7 +910,7 @@ class Pipeline:
 
     def _setsid(self, event: AuditEvent) -> None:
         pid = number(event.call.pid)
-        time = self._boot(event.time)
+        time = self._boot(event)
         process = self._sessions.caller(self.table.holders(pid), time)
         if process is None or not self.options.exact:
             process = self._caller(event, pid, time)
@@ -940,7 +952,7 @@ class Pipeline:
         """Write any other event, enriched by its pid where that is the kernel's own word."""
         if is_config_change(event):
             self.notices.append(config_change(event, self.lines.user_name))
-        stamp = self._boot(event.time)
+        stamp = self._boot(event)
         pid = number(event.call.pid) or _pid_of(event)
         process = self._caller(event, pid, stamp) if pid else None
         if process is not None:

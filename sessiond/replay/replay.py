@@ -199,7 +199,7 @@ class Replay:
     def _advance(self, boot: Boot) -> None:
         records, boot.records = boot.records, []
         pipeline = boot.pipeline
-        pipeline.feed_audit(records, now=boot.now, wall_offset=0)
+        pipeline.feed_audit(records, now=boot.now)
         pipeline.lines.sequence = self._sequence
         self._out(boot, pipeline.poll(boot.now))
 

@@ -24,7 +24,7 @@ from sessiond.restart.write_ahead import EVENTS, PERIOD, RING, KernelLook, Write
 from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources import Source
 from sessiond.sources.ebpf.source import decoded
-from sessiond.system.clock import now, wall_offset
+from sessiond.system.clock import now
 
 # Seconds after a start in which lines of the run before may be made again.
 REPEATS_UNTIL: Final = 2 * PERIOD
@@ -50,19 +50,16 @@ class Restart:
         clock: Callable[[], float] = time.monotonic,
         *,
         boot_clock: Callable[[], int] = now,
-        offset: Callable[[], int] = wall_offset,
         decode: Callable[[Iterable[bytes]], list[ProcessEvent]] = decoded,
     ) -> None:
         """Read what the run before has left in the runtime directory.
 
         ``boot`` is the boot's id: nothing of another boot is used. ``clock`` tells monotonic
-        seconds, ``boot_clock`` ns since boot, ``offset`` what the wall clock is ahead of it in ns.
-        ``decode`` takes pieces of the tracer's ring apart. Raises OutputError when the files can't
-        be had.
+        seconds, ``boot_clock`` ns since boot. ``decode`` takes pieces of the tracer's ring apart.
+        Raises OutputError when the files can't be had.
         """
         self._clock = clock
         self._boot_clock = boot_clock
-        self._offset = offset
         self._decode = decode
         self._settled_at: float | None = None
         self._journal = WriteAheadLog(directory, boot, str(snapshot.LAYOUT), clock())
@@ -90,7 +87,7 @@ class Restart:
         known. Returns the last of those, which other outputs may lack.
         """
         # What is found to be lost was lost after that.
-        pipeline.feed_audit([], now=begun, wall_offset=self._offset(), drained=False)
+        pipeline.feed_audit([], now=begun, drained=False)
         journal = self._journal
         left, journal.left = journal.left, []
         told_until = self._restore(pipeline)
@@ -117,9 +114,7 @@ class Restart:
             observed = [event for event in events if isinstance(event, Observed)]
             pipeline.table.absent(observed, begun, ended=gone_since)
         if records:
-            pipeline.feed_audit(
-                records, now=self._boot_clock(), wall_offset=self._offset(), drained=False
-            )
+            pipeline.feed_audit(records, now=self._boot_clock(), drained=False)
         if journal.unfinished:
             number = len(pipeline.table)
             log.info("resumed", processes=number, records=len(records), process_events=len(before))

@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,30 +17,59 @@ from sessiond.units import BootTime
 
 _log = structlog.get_logger(__name__)
 
+# Bytes of the file that are read: a thousand settings are a tenth of it.
+_MAX_SIZE: Final = 1 << 20
 
-def boot_time_ns(path: Path) -> int:
-    """When this boot was, in ns since the epoch: measured once in a boot, then read from ``path``.
 
-    It is what turns times since boot into dates. Clocks are set and slewed while a host runs; the
-    start of a process must not change with them, also not with a restart of the daemon. ``path``
-    lies in a directory that only the daemon's user and root can write; a file of anyone else's is
-    not believed. Where it can't be written, a warning is logged and the next start measures again.
+class ClockFile:
+    """Keeps what the wall clock was set to in this boot, for the next start.
+
+    It is what turns times since boot into dates: the start of a process must not change with a
+    restart of the daemon. ``path`` lies in a directory that only the daemon's user and root can
+    write; a file of anyone else's is not believed. ``boot`` is the boot's id.
     """
-    boot = boot_id()
-    saved = _saved_boot_time(path, boot)
-    if saved is not None:
-        return saved
-    measured = measure_boot_time()
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _replace(path, json.dumps({"boot_id": boot, "boot_time": measured}).encode())
-    except OSError as error:
-        _log.warning("boot_time_not_saved", path=str(path), reason=error.strerror)
-    return measured
+
+    def __init__(self, path: Path, boot: str) -> None:
+        """Take where the file is; nothing is touched yet."""
+        self._path = path
+        self._boot = boot
+
+    def read(self) -> list[tuple[int, int, int]]:
+        """Return the settings that were saved in this boot; none without a file to trust.
+
+        Each is since when it holds and when it was noticed (ns since boot), and what
+        CLOCK_REALTIME was ahead of CLOCK_BOOTTIME then (ns).
+        """
+        saved = _read_json(self._path)
+        if not isinstance(saved, dict) or saved.get("boot_id") != self._boot:
+            return []
+        first = saved.get("boot_time")
+        steps = saved.get("steps", [])
+        if type(first) is not int or first <= 0 or not isinstance(steps, list):
+            return []
+        settings = [(0, 0, first)]
+        for each in steps:
+            if not (isinstance(each, list) and [type(part) for part in each] == [int, int, int]):
+                return []
+            since, noticed, offset = each
+            if not settings[-1][0] <= since <= noticed or offset <= 0:
+                return []
+            settings.append((since, noticed, offset))
+        return settings
+
+    def write(self, settings: Sequence[tuple[int, int, int]]) -> None:
+        """Save the settings; where that can't be, a warning says so and the next start measures."""
+        (_, _, first), *steps = settings
+        data = json.dumps({"boot_id": self._boot, "boot_time": first, "steps": steps}).encode()
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _replace(self._path, data)
+        except OSError as error:
+            _log.warning("boot_time_not_saved", path=str(self._path), reason=error.strerror)
 
 
-def measure_boot_time(attempts: int = 32) -> int:
-    """The wall-clock time minus the time since boot, in ns, by the quickest of some readings."""
+def measure_offset(attempts: int = 32) -> int:
+    """CLOCK_REALTIME minus CLOCK_BOOTTIME, in ns, by the quickest of some readings."""
     best: tuple[int, int] | None = None
     for _ in range(attempts):
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -51,8 +81,8 @@ def measure_boot_time(attempts: int = 32) -> int:
     return best[1]
 
 
-def _saved_boot_time(path: Path, boot_id: str) -> int | None:
-    """Read what an earlier start in this boot wrote; None without a file that can be trusted."""
+def _read_json(path: Path) -> object:
+    """Read a file of root's or our own; None where it is anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
@@ -63,13 +93,10 @@ def _saved_boot_time(path: Path, boot_id: str) -> int | None:
                 or status.st_mode & 0o022
             ):
                 return None
-            saved = json.loads(file.read(4096))
-    except (OSError, ValueError):
+            read: object = json.loads(file.read(_MAX_SIZE))
+            return read
+    except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(saved, dict) or saved.get("boot_id") != boot_id:
-        return None
-    boot_time = saved.get("boot_time")
-    return boot_time if type(boot_time) is int and boot_time > 0 else None
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -30,7 +30,7 @@ class _Parts:
         self.turns = 0
         self.left = 0  # polls until there is no deadline
         self._descriptor = descriptor
-        self.loop = ReadLoop(*([self] * 5))  # type: ignore[arg-type]
+        self.loop = ReadLoop(*([self] * 6))  # type: ignore[arg-type]
 
     @property
     def client(self) -> _Parts:
@@ -59,6 +59,9 @@ class _Parts:
 
     def keep_losses(self, _pipeline: object) -> None:
         pass
+
+    def follow(self, _pipeline: object) -> None:
+        self.asked.append("follow")
 
     def feed_process(self, _events: list[Any]) -> None:
         self.asked.append("feed_process")
@@ -109,7 +112,7 @@ def test_a_turn_reads_records_before_the_ring() -> None:
     parts = _Parts()
     parts.batches = [[RECORD]]
     assert parts.loop.turn() == 1
-    assert parts.asked == ["receive", "drain", "feed_process", "feed_audit", "poll"]
+    assert parts.asked == ["receive", "drain", "follow", "feed_process", "feed_audit", "poll"]
     assert parts.fed == [(1, True)]
     assert parts.written == [b"line\n"]
 

@@ -14,6 +14,7 @@ from sessiond.ecs.process import (
     exit_code,
     tty_is_terminal,
 )
+from sessiond.ecs.wall_clock import WallClock
 from sessiond.process.events import Executed, Exited, Facts, Forked, Observed, Program, join_args
 from sessiond.process.table import Process, ProcessTable
 from sessiond.units import SECOND
@@ -60,7 +61,10 @@ def child_of_shell(table: ProcessTable, **more: Any) -> Process:
 
 def block(process: Process, time: int = 4 * SECOND, **more: Any) -> dict[str, Any]:
     encoder = ProcessEncoder(
-        FixedNames(), BOOT, full=more.pop("full", ALL), identify=lambda pid, _start: f"gone-{pid}"
+        FixedNames(),
+        WallClock.constant(BOOT),
+        full=more.pop("full", ALL),
+        identify=lambda pid, _start: f"gone-{pid}",
     )
     made: dict[str, Any] = json.loads(encoder.block(process, process.at(time), time=time, **more))
     return made

@@ -21,6 +21,7 @@ from sessiond.config.schema import (
     SessionMetadataSettings,
 )
 from sessiond.daemon import factory
+from sessiond.ecs.wall_clock import WallClock
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import CgroupSeen, Facts, Lost
 from sessiond.sources.ebpf.records import Decoder, MalformedRecordError
@@ -92,7 +93,7 @@ def _pipeline(mode: int) -> Pipeline:
         REDACTED if mode & 4 else CONFIG,
         NoAccountNames(),
         HOST,
-        boot_time=BEGIN,
+        clock=WallClock.constant(BEGIN),
         source="ebpf" if mode & 1 else "procfs",
         exact=bool(mode & 1),
         audited=AUDITED if mode & 2 else frozenset(),
@@ -131,7 +132,7 @@ def _fed(mode: int, records: list[tuple[int, bytes]]) -> tuple[Pipeline, int, li
                 continue  # these are numbers that our own program in the kernel writes
             pipeline.feed_process([event])
         else:
-            pipeline.feed_audit([(kind, payload)], now=now, wall_offset=BEGIN)
+            pipeline.feed_audit([(kind, payload)], now=now)
             pipeline.unknown_pids()
         assert pipeline.in_flight <= 8 * MAX_IN_FLIGHT
         assert len(pipeline.table) <= 1024 + 64

@@ -323,7 +323,7 @@ def test_without_a_tracer_audit_moves_the_table_and_look_ups_help() -> None:
     bench = Bench(source="procfs", exact=False)
     child, _ = bench.host.shell.fork(61, T + 1)
     _, records = child.execute("ls", T + 1_000_000)
-    bench.pipeline.feed_audit(records, now=T, wall_offset=BOOT)
+    bench.pipeline.feed_audit(records, now=T)
     assert 61 in bench.pipeline.unknown_pids()
     line = only(documents(bench.pipeline.poll(T)), "exec")
     assert line["process"]["executable"] == "/bin/ls"
@@ -387,7 +387,8 @@ def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
     _, third = child.execute("env", T + 2_000_002)
     _, end = child.exit(0, T + 2_000_003)
     for records, jitter in ((first, 0), (second, 0), (third, 30_000), (end, -30_000)):
-        bench.pipeline.feed_audit(records, now=bench.now, wall_offset=BOOT + jitter)
+        bench.pipeline.follow_clock(bench.now, BOOT + jitter)
+        bench.pipeline.feed_audit(records, now=bench.now)
         bench.written += documents(bench.pipeline.poll(bench.now))
     told = [(each["event"]["action"], each["process"]["name"]) for each in bench.settle()]
     assert told == [("exec", "ls"), ("exec", "id"), ("exec", "env"), ("end", "env")]

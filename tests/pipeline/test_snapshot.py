@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.scripted import BOOT, Host, documents, pipeline
+from support.scripted import Host, documents, pipeline
 from support.story import Bench, Story, T
 
 from sessiond.errors import SavedStateError
@@ -103,7 +103,7 @@ def test_damage_is_an_error_and_changes_nothing(data: st.DataObject) -> None:
     except SavedStateError:
         assert (len(after.table), after.in_flight, after.deadline()) == (0, 0, None)
         after.feed_process(Host().snapshot())
-    after.feed_audit(records, now=bench.now, wall_offset=BOOT)
+    after.feed_audit(records, now=bench.now)
     assert documents(after.flush(bench.now + 9 * SECOND))
 
 

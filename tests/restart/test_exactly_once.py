@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.scripted import BOOT, Actor, Host, Records
+from support.scripted import Actor, Host, Records
 from support.scripted import pipeline as scripted_pipeline
 
 from sessiond.pipeline.pipeline import Pipeline
@@ -72,7 +72,6 @@ class Life(RuleBasedStateMachine):
             "boot",
             lambda: self.time / SECOND,
             boot_clock=lambda: self.time,
-            offset=lambda: BOOT,
             decode=unpickle,
         )
         self.pipeline: Pipeline = scripted_pipeline(fork_events=True)
@@ -100,7 +99,7 @@ class Life(RuleBasedStateMachine):
         self.restart.keep_records(records)
         self.pipeline.feed_process(self.take_ring())
         drained = not self.socket
-        self.pipeline.feed_audit(records, now=self.time, wall_offset=BOOT, drained=drained)
+        self.pipeline.feed_audit(records, now=self.time, drained=drained)
         self.unwritten += self.pipeline.poll(self.time)
         self.restart.settle(self.pipeline)
 

@@ -18,6 +18,7 @@ from sessiond.ecs.audit_cache import AuditEventCache
 from sessiond.ecs.audit_event import AuditEventEncoder
 from sessiond.ecs.line import DocumentEncoder
 from sessiond.ecs.process import ProcessEncoder
+from sessiond.ecs.wall_clock import WallClock
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
 from sessiond.process.events import (
@@ -60,7 +61,7 @@ def pipeline(**options: Any) -> Pipeline:
         PipelineOptions(**chosen),
         table=ProcessTable(_identify),
         encoders=Encoders(
-            ProcessEncoder(FixedNames(), BOOT, identify=_identify),
+            ProcessEncoder(FixedNames(), WallClock.constant(BOOT), identify=_identify),
             DocumentEncoder(host={"name": "paper"}, identity="paper boot"),
             AuditEventCache(AuditEventEncoder(FixedNames(), SmallTables())),
         ),

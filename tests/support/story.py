@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.scripted import BOOT, Actor, Host, Records, documents, pipeline
+from support.scripted import Actor, Host, Records, documents, pipeline
 
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import ProcessEvent
@@ -28,7 +28,7 @@ class Bench:
         """Feed what one turn of the daemon would, ``after`` ns later than the last one."""
         self.now += after
         self.pipeline.feed_process(list(events))
-        self.pipeline.feed_audit(audit or [], now=self.now, wall_offset=BOOT)
+        self.pipeline.feed_audit(audit or [], now=self.now)
         self.written += documents(self.pipeline.poll(self.now))
 
     def settle(self) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from sessiond.text import display
 
 TICK = 10_000_000  # ns; USER_HZ is 100
 RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")
-_OWN = ("sessiond-lost", "sessiond-degraded", "sessiond-recovered")
+_OWN = ("sessiond-lost", "sessiond-degraded", "sessiond-recovered", "sessiond-clock-changed")
 # A process is told as ended when it begins to leave; it gives its children away a moment later.
 _LEAVING = 20_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,19 +1,14 @@
-"""The host: what it is called and consists of, and when it was booted."""
+"""The host: what it is called and consists of."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
-from sessiond.system import clock
-from sessiond.system.clock import boot_time_ns, measure_boot_time
 from sessiond.system.host import Interface, facts, parse_os_release
 
 BOOT_ID = "2027b659-f0c3-42f0-9138-b2eae5a16b06"
@@ -167,110 +162,3 @@ def test_this_host_has_the_addresses_that_it_has() -> None:
         for path in Path("/sys/class/net").glob("*/address")
     }
     assert set(here.mac) <= known
-
-
-# When it was booted
-
-
-def test_the_boot_is_as_long_ago_as_the_kernel_says() -> None:
-    """/proc/stat tells it in whole seconds."""
-    (btime,) = (
-        int(line.split()[1])
-        for line in Path("/proc/stat").read_text().splitlines()
-        if line.startswith("btime")
-    )
-    assert abs(measure_boot_time() / 1e9 - btime) < 2
-
-
-def test_two_measurements_agree_to_the_millisecond() -> None:
-    """The quickest of some readings counts, so being interrupted in between doesn't."""
-    assert abs(measure_boot_time() - measure_boot_time()) < 1_000_000
-
-
-def test_the_boot_time_stays_the_same_all_through_a_boot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The daemon restarts after the clock was set: dates don't move."""
-    path = tmp_path / "run/boot_time"
-    first = boot_time_ns(path)
-    monkeypatch.setattr(clock, "measure_boot_time", lambda: first + 3_600_000_000_000)
-    assert boot_time_ns(path) == first
-    assert [each.name for each in path.parent.iterdir()] == ["boot_time"]
-
-
-def test_another_boot_is_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was saved then is replaced."""
-    path = tmp_path / "boot_time"
-    path.write_text(json.dumps({"boot_id": "another", "boot_time": 1}))
-    assert boot_time_ns(path) == json.loads(path.read_text())["boot_time"] > 1
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "nonsense",
-        "[]",
-        "1",
-        '{"boot_id": "BOOT"}',
-        '{"boot_id": "BOOT", "boot_time": "1"}',
-        '{"boot_id": "BOOT", "boot_time": true}',
-        '{"boot_id": "BOOT", "boot_time": -5}',
-    ],
-)
-def test_a_damaged_file_is_measured_anew(tmp_path: Path, content: str) -> None:
-    """Cut off by a crash, or written by something else."""
-    path = tmp_path / "boot_time"
-    path.write_text(content.replace("BOOT", clock.boot_id()))
-    assert abs(boot_time_ns(path) - measure_boot_time()) < 1_000_000_000
-
-
-def forgery() -> str:
-    return json.dumps({"boot_id": clock.boot_id(), "boot_time": 1})
-
-
-def test_a_link_is_neither_followed_nor_written_through(tmp_path: Path) -> None:
-    """A link gains its maker nothing; the file it leads to stays as it is."""
-    target = tmp_path / "target"
-    target.write_text(forgery())
-    path = tmp_path / "boot_time"
-    path.symlink_to(target)
-    assert boot_time_ns(path) != 1
-    assert target.read_text() == forgery()
-    assert not path.is_symlink()
-
-
-def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
-    """What isn't a file is replaced by one."""
-    path = tmp_path / "boot_time"
-    os.mkfifo(path)
-    start = time.monotonic()
-    assert boot_time_ns(path) > 1
-    assert time.monotonic() - start < 1
-    assert path.is_file()
-
-
-def test_a_file_that_others_can_write_is_not_believed(tmp_path: Path) -> None:
-    """Its mode says so."""
-    path = tmp_path / "boot_time"
-    path.write_text(forgery())
-    path.chmod(0o666)
-    assert boot_time_ns(path) != 1
-
-
-@pytest.mark.kernel
-def test_a_file_of_another_user_is_not_believed(tmp_path: Path) -> None:
-    """Only root's and the daemon's own."""
-    path = tmp_path / "boot_time"
-    path.write_text(forgery())
-    os.chown(path, 65534, 65534)
-    assert boot_time_ns(path) != 1
-
-
-def test_where_it_cannot_be_saved_the_log_says_so(tmp_path: Path) -> None:
-    """The daemon runs on; a restart will measure anew."""
-    (tmp_path / "file").touch()
-    with capture_logs() as logs:
-        measured = boot_time_ns(tmp_path / "file/boot_time")
-    assert abs(measured - measure_boot_time()) < 1_000_000_000
-    assert [line["event"] for line in logs] == ["boot_time_not_saved"]

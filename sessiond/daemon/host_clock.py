@@ -1,0 +1,60 @@
+"""Notices that the wall clock of the host was set, has it told, and remembers it for this boot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from sessiond.ecs.wall_clock import MIN_STEP, Step, WallClock
+from sessiond.pipeline.pipeline import Pipeline
+from sessiond.system.clock import ClockFile, measure_offset, now, wall_offset
+from sessiond.units import SECOND
+
+log: Final = structlog.get_logger()
+
+
+class HostClock:
+    """The wall clock of this host, and the file that keeps its settings from start to start."""
+
+    def __init__(self, path: Path, boot: str, looked: int | None) -> None:
+        """Read what earlier starts in this boot have found, and measure.
+
+        ``looked`` is when the run before was last there (ns since boot): a step that is new has
+        happened since then.
+        """
+        self._file = ClockFile(path, boot)
+        self._untold: tuple[Step, int] | None = None
+        time, offset = now(), measure_offset()
+        saved = self._file.read()
+        self.clock = WallClock(Step(*each) for each in saved or [(0, 0, offset)])
+        before = self.clock.offset
+        self.clock.follow(time if looked is None else looked, before)
+        step = self.clock.follow(time, offset)
+        if step is not None:
+            self._untold = step, before
+        if step is not None or not saved:
+            self._file.write(self.clock.steps)
+
+    def begin(self, pipeline: Pipeline) -> None:
+        """Tell of a step that happened before this start."""
+        if self._untold is not None:
+            pipeline.tell_step(*self._untold)
+            self._log(*self._untold)
+            self._untold = None
+
+    def follow(self, pipeline: Pipeline) -> None:
+        """Measure; tell and remember a step."""
+        time, offset = now(), wall_offset()
+        before = self.clock.offset
+        if abs(offset - before) >= MIN_STEP:
+            offset = measure_offset()  # in case we were held up between two readings
+        step = pipeline.follow_clock(time, offset)
+        if step is not None:
+            self._log(step, before)
+            self._file.write(self.clock.steps)
+
+    def _log(self, step: Step, before: int) -> None:
+        seconds = round((step.offset - before) / SECOND, 6)
+        log.warning("clock_changed", step=seconds, dates="follow the new setting from here on")

@@ -1,0 +1,96 @@
+"""What the wall clock showed when: dates of moments since boot, and the moments of audit stamps.
+
+The wall clock is set while a host runs: by NTP's first answer, by a person, in a resumed virtual
+machine. A moment keeps the date that the clock showed then, so that what was told stays true; from
+a step on, dates follow the new setting. Slewing moves both clocks alike and needs no care.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from sessiond.ecs.dates import timestamp
+from sessiond.units import TICK
+
+# Smaller differences, in ns, are within what a measurement can be wrong by.
+MIN_STEP: Final = 1_000_000
+# So many steps are remembered; then the earliest but the first is forgotten.
+_MAX_STEPS: Final = 1024
+# So many steps back an audit stamp can be: events wait for seconds, not longer.
+_RECENT: Final = 4
+
+
+class Step(NamedTuple):
+    """A new setting of the wall clock: CLOCK_REALTIME is ``offset`` ahead of CLOCK_BOOTTIME (ns).
+
+    It was set after ``since`` and was noticed at ``noticed``, both in ns since boot.
+    """
+
+    since: int
+    noticed: int
+    offset: int
+
+
+class WallClock:
+    """The settings of the wall clock in this boot, the first one as if it had been there always."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        """Take the settings that are known, by time; at least one."""
+        self._steps = list(steps)
+        self._since = [step.since for step in self._steps]
+        self._measured = self._steps[-1].noticed
+
+    @classmethod
+    def constant(cls, offset: int) -> WallClock:
+        """Make a clock that was always ``offset`` ns ahead."""
+        return cls([Step(0, 0, offset)])
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All settings that are remembered."""
+        return tuple(self._steps)
+
+    @property
+    def offset(self) -> int:
+        """What CLOCK_REALTIME is ahead of CLOCK_BOOTTIME now, in ns."""
+        return self._steps[-1].offset
+
+    def follow(self, now: int, offset: int) -> Step | None:
+        """Take an ``offset`` that was measured at ``now`` (ns since boot); return a new step."""
+        since, self._measured = self._measured, now
+        if abs(offset - self.offset) < MIN_STEP:
+            return None
+        if len(self._steps) >= _MAX_STEPS:
+            del self._steps[1], self._since[1]
+        step = Step(max(since, self._since[-1]), now, offset)
+        self._steps.append(step)
+        self._since.append(step.since)
+        return step
+
+    def date(self, time: int) -> str:
+        """Write a time in ns since boot as ECS has it, by what the clock showed then."""
+        if time >= self._since[-1]:
+            return timestamp(time + self._steps[-1].offset)
+        place = max(bisect_right(self._since, time) - 1, 0)
+        return timestamp(time + self._steps[place].offset)
+
+    def since_boot(self, stamp: int, read: int) -> int:
+        """Convert an audit stamp (ns since the epoch) to ns since boot; so is when it was ``read``.
+
+        Around a step a stamp can mean two moments. The one that was not yet when the record was
+        read, or at which the clock was set otherwise, is not meant; of two the later one is.
+        """
+        time = stamp - self.offset
+        if len(self._steps) == 1:
+            return time
+        found: int | None = None
+        recent = self._steps[-_RECENT:]
+        for place, step in enumerate(recent):
+            moment = stamp - step.offset
+            until = recent[place + 1].noticed if place + 1 < len(recent) else read
+            begun = step.since - TICK if step is not self._steps[0] else moment
+            if begun <= moment <= min(until, read) + TICK:
+                found = moment if found is None else max(found, moment)
+        return time if found is None else found

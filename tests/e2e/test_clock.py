@@ -1,0 +1,143 @@
+"""The wall clock of the host is set while the daemon runs, and between two runs.
+
+The tests set the real clock by a few seconds and put it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.daemon import Daemon, Document, value
+from support.stream import agree, inconsistent, malformed, nanoseconds
+
+from sessiond.system.clock import ClockFile, boot_id, measure_offset
+from sessiond.units import SECOND
+
+pytestmark = pytest.mark.kernel
+
+MakeDaemon = Callable[..., Daemon]
+
+STEP = 3_000_000_000
+
+# Begins sessions one after the other, until it is told to stop; says how many.
+SESSIONS = """
+import os, select, sys
+number = 0
+while not select.select([0], [], [], 0)[0]:
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        os._exit(7)
+    os.waitpid(pid, 0)
+    number += 1
+print(number)
+"""
+
+
+def step(by: int) -> None:
+    time.clock_settime_ns(time.CLOCK_REALTIME, time.time_ns() + by)
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Put the clock back to where it was, whatever happens."""
+    offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    try:
+        yield
+    finally:
+        boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        time.clock_settime_ns(time.CLOCK_REALTIME, boot + offset)
+
+
+def changes(documents: list[Document]) -> list[int]:
+    """The seconds by which the clock was set, as the stream tells them."""
+    return [
+        round(value(each, "sessiond.clock.step"))
+        for each in documents
+        if each["event"]["action"] == "sessiond-clock-changed"
+    ]
+
+
+def late(line: Document) -> float:
+    """By how many seconds a line's date differs from the clock of now."""
+    return abs(time.time_ns() - nanoseconds(line["@timestamp"])) / 1e9
+
+
+def test_dates_follow_the_clock(daemon: Daemon) -> None:
+    """Forward and back: told within a second; what was told of a living process stays."""
+    with restored(), subprocess.Popen(["/bin/sleep", "60"]) as sleeper:
+        started = daemon.await_one(event__action="exec", process__pid=sleeper.pid)
+        for by, seen in ((STEP, [3]), (-STEP, [3, -3])):
+            step(by)
+            time.sleep(1.2)
+            assert changes(daemon.documents()) == seen
+            with subprocess.Popen(["/bin/true"]) as now:
+                pass
+            line = daemon.await_one(5, event__action="exec", process__pid=now.pid)
+            assert late(line) < 1
+            assert nanoseconds(line["process"]["start"]) <= nanoseconds(line["@timestamp"])
+        sleeper.kill()
+        sleeper.wait()
+        end = daemon.await_one(5, event__action="end", process__pid=sleeper.pid)
+        assert end["process"]["start"] == started["process"]["start"]
+        assert end["process"]["entity_id"] == started["process"]["entity_id"]
+    daemon.settle()
+    agree(malformed(daemon))
+
+
+def test_no_session_is_doubled_or_lost_around_a_step(daemon: Daemon) -> None:
+    """Audit stamps its records by the clock that was set, the tracer by one that never is."""
+    with (
+        restored(),
+        subprocess.Popen(
+            [sys.executable, "-c", SESSIONS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as sessions,
+    ):
+        for by in (STEP, -STEP, STEP):
+            time.sleep(0.7)
+            step(by)
+        time.sleep(0.7)
+        output, _ = sessions.communicate(b"\n")
+        number = int(output)
+        documents = daemon.settle()
+    told = Counter(
+        (each["process"]["entity_id"], each["event"]["action"])
+        for each in documents
+        if value(each, "process.parent.pid") == sessions.pid
+    )
+    assert set(told.values()) == {1}
+    actions = Counter(action for _, action in told)
+    assert (actions["setsid"], actions["end"]) == (number, number)
+    codes = {
+        value(each, "process.exit_code")
+        for each in documents
+        if each["event"]["action"] == "end" and value(each, "process.parent.pid") == sessions.pid
+    }
+    assert codes == {7}
+    joined = [
+        each["event"]["provider"]
+        for each in documents
+        if each["event"]["action"] == "setsid" and value(each, "process.parent.pid") == sessions.pid
+    ]
+    assert joined.count(["auditd", "ebpf"]) > 0.9 * number
+
+
+def test_a_wrong_time_of_boot_is_put_right_at_the_start(make_daemon: MakeDaemon) -> None:
+    """A run before, whose clock was wrong, has left it in the runtime directory."""
+    daemon = make_daemon()
+    path = daemon.directory / "run/boot_time"
+    path.parent.mkdir(parents=True)
+    ClockFile(path, boot_id()).write([(0, 0, measure_offset() - 3600 * SECOND)])
+    daemon.start()
+    with subprocess.Popen(["/bin/true"]) as now:
+        pass
+    line = daemon.await_one(5, event__action="exec", process__pid=now.pid)
+    assert late(line) < 2
+    assert changes(daemon.documents()) == [3600]
+    agree(inconsistent(daemon.documents()))
