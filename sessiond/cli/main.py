@@ -484,6 +484,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from sessiond.replay import files
     from sessiond.replay.progress import Progress, summary
     from sessiond.replay.replay import Filter, Replay
+    from sessiond.system import packed
 
     _quiet(arguments)
     config = load.load(arguments.config)
@@ -506,9 +507,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         for log in logs:
             try:
                 with files.opened(log) as (source, position):
-                    lines = progress.of(log, files.lines(log, source), position)
+                    lines = progress.of(log, packed.lines(log, source), position)
                     replay.read(lines, source, log)
-            except files.UnreadableLogError as error:
+            except packed.UnreadableFileError as error:
                 progress.clear()
                 _complain(str(error))
                 failed = True

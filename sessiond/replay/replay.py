@@ -23,10 +23,10 @@ from sessiond.audit.auditd_log import (
     parse_line,
 )
 from sessiond.errors import RecordError
-from sessiond.replay.files import guarded
 from sessiond.replay.hosts import Boot, Hosts, MakePipeline
 from sessiond.replay.journal import export_entries, journal_record
 from sessiond.replay.laurel import laurel_records
+from sessiond.system.packed import guarded
 
 # Lines that are handled at once; memory doesn't depend on the log's size.
 _BATCH: Final = 512
@@ -110,7 +110,7 @@ class Replay:
         """Read a log to its end.
 
         ``source`` is where the lines come from, which an export of the journal must be read from.
-        Raises UnreadableLogError where ``name`` can't be read further.
+        Raises UnreadableFileError where ``name`` can't be read further.
         """
         self._line = 0
         self.outcome.first_refused.clear()

@@ -13,9 +13,9 @@ from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.config.schema import Config
 from sessiond.daemon import factory
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.replay.files import lines
 from sessiond.replay.hosts import Identity
 from sessiond.replay.replay import Filter, Replay
+from sessiond.system.packed import lines
 
 
 def pipeline(host: Identity, names: EnrichedNames) -> Pipeline:

@@ -1,0 +1,145 @@
+"""Reads files by lines, those packed with gzip, xz, bzip2 or zstd too, whatever their names."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import io
+import lzma
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, TypeVar, cast
+
+from sessiond.errors import SessiondError
+
+STANDARD_INPUT: Final = "-"
+# Longer than any record or event: a line is refused in pieces of it, not taken into memory whole.
+MAX_LINE: Final = 64 << 20
+
+DAMAGES: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
+_ZSTD: Final = ("compression.zstd", "zstandard", "pyzstd")
+_Item = TypeVar("_Item")
+
+
+class UnreadableFileError(SessiondError):
+    """A file can't be read; the message says why, and what to run instead where that helps."""
+
+
+@contextmanager
+def opened(name: str, command: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
+    """Open a file, unpacked; the second value tells how many bytes of the file were read.
+
+    ``name`` is a path, or - for standard input; ``command`` is what can be fed by a pipe instead.
+    Raises UnreadableFileError.
+    """
+    with ExitStack() as stack:
+        if name == STANDARD_INPUT:
+            yield _unpacked(name, sys.stdin.buffer, command, stack), lambda: 0
+            return
+        try:
+            file = stack.enter_context(Path(name).open("rb"))
+        except OSError as error:
+            raise UnreadableFileError(_reason(name, error)) from None
+        unpacked = (_unpacked(name, file, command, stack) for _ in range(1))
+        yield next(guarded(name, unpacked)), file.tell
+
+
+def peek(raw: BinaryIO, size: int) -> bytes:
+    """Return the first bytes of a stream that was just opened, and leave them in it."""
+    look = getattr(raw, "peek", None)
+    if look is not None:
+        return bytes(look(size))[:size]
+    head = raw.read(size)
+    raw.seek(0)
+    return head
+
+
+def guarded(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield what is read of a file; raise UnreadableFileError where it can't be read further."""
+    try:
+        yield from items
+    except DAMAGES as error:
+        raise UnreadableFileError(_reason(name, error)) from None
+
+
+def lines(name: str, source: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file without a byte order mark; one beyond MAX_LINE comes in pieces.
+
+    Raises UnreadableFileError where the file can't be read further.
+    """
+    return guarded(name, _lines(source))
+
+
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    first = source.readline(MAX_LINE).removeprefix(b"\xef\xbb\xbf")
+    if first:
+        yield first
+    yield from iter(partial(source.readline, MAX_LINE), b"")
+
+
+def _unpacked(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> BinaryIO:
+    """Return a stream of what a stream holds packed, or the stream itself."""
+    head = peek(raw, 6)
+    if head[:2] == b"\x1f\x8b":
+        return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
+    if head[:6] == b"\xfd7zXZ\0":
+        return cast("BinaryIO", lzma.LZMAFile(raw))
+    if head[:3] == b"BZh":
+        return cast("BinaryIO", bz2.BZ2File(raw))
+    if head[:4] == b"\x28\xb5\x2f\xfd":
+        return _unpack_zstd(name, raw, command, stack)
+    return raw
+
+
+def _unpack_zstd(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> BinaryIO:
+    """Unpack with a library of this Python, else with the program, which reads the file itself."""
+    for module in _ZSTD:
+        try:
+            library = importlib.import_module(module)
+        except ImportError:
+            continue
+        open_ = getattr(library, "open", None)
+        if open_ is not None:
+            return cast("BinaryIO", io.BufferedReader(open_(raw, "rb")))
+    program = shutil.which("zstd")
+    if program is None or name == STANDARD_INPUT:
+        quoted = name if name != STANDARD_INPUT else "FILE"
+        raise UnreadableFileError(
+            f"{name}: packed with zstd, which this Python has no library for; run "
+            f"zstd -dc {quoted} | {command}"
+        )
+    running = subprocess.Popen([program, "-dcq", "--", name], stdout=subprocess.PIPE)
+    stack.enter_context(running)
+    stack.callback(running.terminate)  # what is not wanted of it to the end
+    assert running.stdout is not None  # noqa: S101 -- a pipe was asked for
+    return cast("BinaryIO", _Checked(name, running))
+
+
+class _Checked(io.BufferedReader):
+    """What a program writes; where it ends with an error, so does the reading."""
+
+    def __init__(self, name: str, running: subprocess.Popen[bytes]) -> None:
+        assert running.stdout is not None  # noqa: S101 -- a pipe was asked for
+        super().__init__(cast("io.RawIOBase", running.stdout))
+        self._name = name
+        self._running = running
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line; raises EOFError at the end of what was damaged."""
+        line = super().readline(size)
+        if not line and self._running.wait():
+            raise EOFError
+        return line
+
+
+def _reason(name: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror.lower()}"
+    return f"{name}: damaged: {str(error) or 'it ends too early'}"

@@ -1,0 +1,71 @@
+"""Files are read by lines, whatever they are packed with; damage is told in one line."""
+
+import gzip
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sessiond.system import packed
+from sessiond.system.packed import UnreadableFileError
+
+
+def read(path: Path) -> list[bytes]:
+    with packed.opened(str(path), "sessiond replay -") as (source, _):
+        return list(packed.lines(str(path), source))
+
+
+needs_zstd = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
+
+
+@pytest.fixture
+def zst(tmp_path: Path) -> Path:
+    """A file of 1000 lines, packed with zstd."""
+    path = tmp_path / "log.zst"
+    path.write_bytes(subprocess.run(["zstd", "-qc"], input=b"one\n" * 1000, stdout=-1).stdout)
+    return path
+
+
+@needs_zstd
+def test_what_zstd_packed_is_read(zst: Path) -> None:
+    """By a library of this Python or the program, which the reader may also leave early."""
+    assert read(zst) == [b"one\n"] * 1000
+    with packed.opened(str(zst), "sessiond replay -") as (source, _):
+        assert source.readline() == b"one\n"
+
+
+@needs_zstd
+def test_a_damaged_file_of_zstd_is_told(zst: Path) -> None:
+    """Its lines end in an error, not as if that were all."""
+    zst.write_bytes(zst.read_bytes()[:-5])
+    with pytest.raises(UnreadableFileError, match="damaged"):
+        read(zst)
+
+
+def test_without_a_library_for_zstd_the_way_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every Python has a library for it, nor every host the program."""
+    path = tmp_path / "audit.log.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
+    monkeypatch.setattr(packed, "_ZSTD", ())
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UnreadableFileError, match=f"zstd -dc {path} [|] sessiond replay -"):
+        read(path)
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    """A packed file that ends too early gives its lines, then an error."""
+    path = tmp_path / "log.gz"
+    path.write_bytes(gzip.compress(b"one\n" * 1000)[:-9])
+    with pytest.raises(UnreadableFileError, match="damaged"):
+        read(path)
+
+
+def test_a_long_line_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no file fills the memory."""
+    monkeypatch.setattr(packed, "MAX_LINE", 4)
+    path = tmp_path / "log"
+    path.write_bytes(b"\xef\xbb\xbf123456\n")
+    assert read(path) == [b"1", b"2345", b"6\n"]
