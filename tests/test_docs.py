@@ -77,7 +77,7 @@ def _written() -> Iterator[dict[str, Any]]:
         yield from json.loads(path.read_text("utf-8"))
     for path in sorted((PROJECT / "tests" / "data").glob("*.log")):
         yield from documents(replayed(path.read_bytes())[0])
-    bench = Bench(include_cgroup=True, include_namespaces=True, fork_events=True)
+    bench = Bench(include_cgroup=True, include_namespaces=True, fork_events=True, ancestors=5)
     child = bench.child()
     for happened in (child.set_session(T + 2), child.execute("ls", T + 3, "x" * 300)):
         bench.tell(happened[0], audit=happened[1])

@@ -592,6 +592,16 @@ class EventSettings(Section, frozen=True, kw_only=True):
             live=True,
         ),
     ] = "needed"
+    ancestors: Annotated[
+        int,
+        _option(
+            "How many of the processes above a process are told, the nearest first: their ids in "
+            "process.Ext.ancestry, pid and executable in sessiond.ancestors; 0: none.",
+            live=True,
+            ge=0,
+            le=20,
+        ),
+    ] = 5
     inventory: Annotated[
         bool,
         _option(

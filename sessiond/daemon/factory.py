@@ -213,6 +213,7 @@ def _encoders(
             clock,
             full=full,
             redact=redact,
+            ancestors=config.event.ancestors,
             identify=identifier(*machine_and_boot),
         ),
         DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot), labels=config.labels),

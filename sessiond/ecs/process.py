@@ -16,7 +16,7 @@ import orjson
 from sessiond.ecs.redaction import Redactor
 from sessiond.ecs.wall_clock import WallClock
 from sessiond.process.events import Facts, Program, shortened_program, split_args
-from sessiond.process.table import ITSELF, Process, Reference, Relative, State
+from sessiond.process.table import ITSELF, Lineage, Process, Reference, Relative, State
 from sessiond.text import display
 
 # include/uapi/linux/tty.h and Documentation/admin-guide/devices.txt
@@ -77,7 +77,7 @@ class ProcessEncoder:
     ``clock`` gives the dates of moments; ``full`` names the relatives that are written in full (the
     others with their identity alone); ``redact`` takes the secrets out of argument lists, where the
     user wants that; ``identify`` gives the entity id of a pid and its start, which is 0 for a
-    leader that ended unseen.
+    leader that ended unseen; ``ancestors`` is how many of a line of descent are written.
     """
 
     def __init__(
@@ -89,9 +89,11 @@ class ProcessEncoder:
             ("parent", "group_leader", "session_leader", "entry_leader")
         ),
         redact: Redactor | None = None,
+        ancestors: int = 0,
         identify: Callable[[int, int], str],
     ) -> None:
         """Take what the documents depend on."""
+        self._ancestors = ancestors
         self._identify = identify
         self._names = names
         self.clock = clock
@@ -232,8 +234,40 @@ class ProcessEncoder:
             parts.append(self._end(process))
         if title is not None:
             parts += b',"title":', orjson.dumps(title)
-        parts += self._relatives(encoded, process, state, time), b"}"
+        parts += self._relatives(encoded, process, state, time), self._ancestry(process), b"}"
         return b"".join(parts)
+
+    def ancestors(self, process: Process) -> orjson.Fragment | None:
+        """Give the list of ``sessiond.ancestors``: executable and pid of each, the nearest first.
+
+        None where no ancestor is known or wanted.
+        """
+        lineage = process.lineage
+        if lineage is None or not self._ancestors:
+            return None
+        return self._encoded_lineage(lineage).listed
+
+    def _ancestry(self, process: Process) -> bytes:
+        lineage = process.lineage
+        if lineage is None or not self._ancestors:
+            return b""
+        return self._encoded_lineage(lineage).ids
+
+    def _encoded_lineage(self, lineage: Lineage) -> _EncodedLineage:
+        cached = lineage.cached
+        if isinstance(cached, _EncodedLineage) and cached.by is self:
+            return cached
+        told = lineage.ancestors[: self._ancestors]
+        listed: list[dict[str, Any]] = []
+        for each in told:
+            own: dict[str, Any] = {"pid": each.pid}
+            if each.program.executable is not None:
+                own["executable"] = display(each.program.executable)
+            listed.append(own)
+        ids = orjson.dumps([each.entity_id for each in told])
+        encoded = _EncodedLineage(self, b',"Ext":{"ancestry":%b}' % ids, orjson.dumps(listed))
+        lineage.cached = encoded
+        return encoded
 
     def brief(self, process: Process, state: State) -> bytes:
         """Give the ``process`` object of an inventory: relatives by id, pid, start and name alone.
@@ -463,6 +497,18 @@ class _Encoded:
         """How many bytes of JSON there are; what others may share is counted, too."""
         size = len(self.shared) + len(self.own or b"") + len(self.relatives)
         return size + sum([len(leader) for leader in self.as_leader.values()])
+
+
+class _EncodedLineage:
+    """The JSON of a line of descent: ``process.Ext`` and the list of ``sessiond.ancestors``."""
+
+    __slots__ = ("by", "ids", "listed")
+
+    def __init__(self, by: ProcessEncoder, ids: bytes, listed: bytes) -> None:
+        """Take the encoder and the pieces."""
+        self.by = by
+        self.ids = ids
+        self.listed = orjson.Fragment(listed)
 
 
 _NOBODY: Final = b""

@@ -456,9 +456,13 @@ class EventWriter:
             more.update(self._context(cgroup))
             if self._event.include_cgroup:
                 details["cgroup"] = display(cgroup)
+        brief = action == "already_running"
+        ancestors = None if brief else self._processes.ancestors(process)
+        if ancestors is not None:
+            details["ancestors"] = ancestors
         if details:
             more["sessiond"] = details
-        if action == "already_running":
+        if brief:
             block = self._processes.brief(process, state)
         else:
             block = self._processes.block(
@@ -476,7 +480,7 @@ class EventWriter:
             providers=self._by_source if event is None else self._by_both,
             more=more,
             process=block,
-            brief=action == "already_running",
+            brief=brief,
         )
 
     def _id_of(

@@ -765,7 +765,8 @@ class Pipeline:
         child = self.table.get(fork.facts.pid)
         if child is not None and child.end is None and child.start >= time:
             # A vfork returns when the child has executed something.
-            child.creator = child.creator or creator
+            if child.creator is None and creator is not None:
+                self.table.descend(child, creator, creator.at(time))
             return
         self.table.forked(fork)
 

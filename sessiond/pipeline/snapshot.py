@@ -17,7 +17,16 @@ from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import Record
 from sessiond.errors import SavedStateError
 from sessiond.process.events import Facts, Program
-from sessiond.process.table import ITSELF, Process, ProcessTable, Reference, Relative, State
+from sessiond.process.table import (
+    ITSELF,
+    Ancestor,
+    Lineage,
+    Process,
+    ProcessTable,
+    Reference,
+    Relative,
+    State,
+)
 from sessiond.units import SECOND, AuditStamp
 
 Item = TypeVar("Item")
@@ -49,14 +58,29 @@ class SavedState(NamedTuple):
     audit_time: int | None
 
 
+class SavedAncestor(NamedTuple):
+    """An ``Ancestor``; its program is a number."""
+
+    pid: int
+    start: int
+    program: int
+    uid: int
+    euid: int
+    loginuid: int | None
+
+
 class SavedProcess(NamedTuple):
-    """A ``Process``; ``listed`` says that it is found by its pid, and not by its relatives only."""
+    """A ``Process``; ``listed`` says that it is found by its pid, and not by its relatives only.
+
+    ``lineage`` is a number of the table's lineages.
+    """
 
     pid: int
     start: int
     listed: bool
     creator: SavedRelative
     creator_observed: bool
+    lineage: int | None
     end: int | None
     status: int | None
     group_exit: bool | None
@@ -73,9 +97,11 @@ class SavedProcess(NamedTuple):
 
 
 class SavedTable(NamedTuple):
-    """A ``ProcessTable``."""
+    """A ``ProcessTable``; a lineage is the numbers of its ancestors."""
 
     programs: list[Program]
+    ancestors: list[SavedAncestor]
+    lineages: list[list[int]]
     processes: list[SavedProcess]
     cgroups: dict[int, bytes]
 
@@ -112,7 +138,7 @@ class SavedPipeline(NamedTuple):
 
 
 _TYPES: Final = (
-    Facts, Program, SavedState, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
+    Facts, Program, SavedState, SavedAncestor, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
 )  # fmt: skip
 # What is written by one version is read by another only where nothing of this has changed.
 LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES).encode())
@@ -171,6 +197,23 @@ def save_table(
             kept.append(program)
         return number
 
+    ancestors: dict[Ancestor, int] = {}
+    saved_ancestors: list[SavedAncestor] = []
+    lineages: dict[Lineage, int] = {}
+
+    def ancestor_number(each: Ancestor) -> int:
+        number = ancestors.get(each)
+        if number is None:
+            number = ancestors[each] = len(saved_ancestors)
+            program = program_number(each.program)
+            saved_ancestors.append(
+                SavedAncestor(each.pid, each.start, program, each.uid, each.euid, each.loginuid)
+            )
+        return number
+
+    def lineage_number(lineage: Lineage | None) -> int | None:
+        return None if lineage is None else lineages.setdefault(lineage, len(lineages))
+
     def relative_number(relative: Relative) -> SavedRelative:
         if isinstance(relative, Process):
             return numbers[relative]
@@ -205,6 +248,7 @@ def save_table(
             process in found,
             relative_number(process.creator),
             process.creator_observed,
+            lineage_number(process.lineage),
             process.end,
             process.status,
             process.group_exit,
@@ -221,7 +265,8 @@ def save_table(
         )
         for process in numbers
     ]
-    return SavedTable(kept, saved, table.cgroups), numbers
+    saved_lineages = [list(map(ancestor_number, each.ancestors)) for each in lineages]
+    return SavedTable(kept, saved_ancestors, saved_lineages, saved, table.cgroups), numbers
 
 
 def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
@@ -230,6 +275,20 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
     Raises SavedStateError when a number is of nothing.
     """
     programs, processes = saved.programs, [table.make(p.pid, p.start) for p in saved.processes]
+
+    ancestors = [
+        Ancestor(
+            told.pid,
+            told.start,
+            table.refer(told.pid, told.start).entity_id,
+            at(programs, told.program),
+            (told.uid, told.euid, told.loginuid),
+        )
+        for told in saved.ancestors
+    ]
+    lineages = [
+        Lineage(tuple([at(ancestors, number) for number in each])) for each in saved.lineages
+    ]
 
     def relative(number: SavedRelative) -> Relative:
         if isinstance(number, tuple):
@@ -261,6 +320,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
             raise SavedStateError(f"what it says of process {told.pid} is impossible")
         process.creator = creator
         process.creator_observed = told.creator_observed
+        process.lineage = None if told.lineage is None else at(lineages, told.lineage)
         process.end = told.end
         process.status = told.status
         process.group_exit = told.group_exit

@@ -13,12 +13,21 @@ from collections.abc import Callable
 from typing import Final
 
 from sessiond.process.events import Program, shortened_program
-from sessiond.process.table import GRACE, Process, ProcessTable, Relative, State
+from sessiond.process.table import (
+    GRACE,
+    Ancestor,
+    Lineage,
+    Process,
+    ProcessTable,
+    Relative,
+    State,
+)
 
 # What a process, one of its states and a program take without what they hold, in bytes.
 PROCESS_BYTES: Final = 600
 STATE_BYTES: Final = 500
 PROGRAM_BYTES: Final = 150
+ANCESTOR_BYTES: Final = 300
 # An argv stands in memory, and once more in the saved state.
 COPIES: Final = 2
 # What is left of an argv that is cut.
@@ -172,7 +181,12 @@ def _cut(state: State, brief: _Brief) -> None:
 def _measure(processes: list[Process]) -> int:
     total = 0
     programs: dict[int, Program] = {}
+    lineages: set[Lineage] = set()
+    ancestors: set[Ancestor] = set()
     for process in processes:
+        if process.lineage is not None and process.lineage not in lineages:
+            lineages.add(process.lineage)
+            ancestors.update(process.lineage.ancestors)
         total += PROCESS_BYTES + len(process.cgroup or b"")
         for state in process.states:
             total += STATE_BYTES + len(state.working_directory or b"")
@@ -180,6 +194,9 @@ def _measure(processes: list[Process]) -> int:
             programs[id(state.program)] = state.program
             for program in state.previous:
                 programs[id(program)] = program
+    for ancestor in ancestors:
+        total += ANCESTOR_BYTES
+        programs[id(ancestor.program)] = ancestor.program
     for program in programs.values():
         total += PROGRAM_BYTES + len(program.executable or b"")
         total += COPIES * len(program.args or b"")

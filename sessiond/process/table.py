@@ -42,6 +42,9 @@ MAX_CGROUP_BYTES: Final = 8 << 20
 
 # What is kept of the argv of an earlier program, in bytes.
 PREVIOUS_ARGS: Final = 512
+# How many ancestors of a process are remembered, and how much of the argv of each, in bytes.
+MAX_ANCESTORS: Final = 20
+ANCESTOR_ARGS: Final = 256
 # By how much a state, and a byte of its argv, may make the table grow, its JSON included.
 STATE_GROWTH: Final = 4096
 ARGS_GROWTH: Final = 12
@@ -70,6 +73,42 @@ class Reference(NamedTuple):
     entity_id: str
 
 
+class Ancestor:
+    """What stays of a process for its descendants: what it was when it forked one of them."""
+
+    __slots__ = ("entity_id", "euid", "loginuid", "pid", "program", "start", "uid")
+
+    def __init__(
+        self,
+        pid: int,
+        start: int,
+        entity_id: str,
+        program: Program,
+        ids: tuple[int, int, int | None],
+    ) -> None:
+        """Take its identity, its program, and its real, effective and login user ids."""
+        self.pid = pid
+        self.start = start
+        self.entity_id = entity_id
+        self.program = program
+        self.uid, self.euid, self.loginuid = ids
+
+
+class Lineage:
+    """The line of descent of a process, nearest first, at most MAX_ANCESTORS.
+
+    Ancestors that have ended are in it: it is made when a process forks, and shared by all that it
+    forks in the same state. ``cached`` is the encoder's.
+    """
+
+    __slots__ = ("ancestors", "cached")
+
+    def __init__(self, ancestors: tuple[Ancestor, ...]) -> None:
+        """Take the ancestors, nearest first."""
+        self.ancestors = ancestors
+        self.cached: object = None
+
+
 class State:
     """What a process is from ``time`` until its next state; never changed once it is made.
 
@@ -78,13 +117,15 @@ class State:
     says that the audit event has come, ``told`` that the exec was written. ``observed`` is when
     procfs told it, if procfs did.
     ``doubtful`` says that an exec may have been lost, so the program isn't known. ``groups`` are
-    the supplementary ones, None where nobody told.
+    the supplementary ones, None where nobody told. ``descent`` is the line of descent of those
+    that the process forks in this state, None before the first one.
     """
 
     __slots__ = (
         "audit_time",
         "cached",
         "claimed",
+        "descent",
         "doubtful",
         "entry_leader",
         "executed",
@@ -127,10 +168,12 @@ class State:
         self.claimed = False
         self.told = False
         self.cached: Sized | None = None
+        self.descent: Lineage | None = None
 
     def stale(self) -> None:
         """Have the JSON made anew: something is known now that it does not say."""
         self.cached = None
+        self.descent = None
 
     @property
     def leads_session(self) -> bool:
@@ -141,7 +184,8 @@ class State:
 class Process:
     """One process: who it is, and its states, oldest first; the last one is what it is now.
 
-    ``creator`` is the process that forked it. ``exact`` says that ``start`` is the kernel's own
+    ``creator`` is the process that forked it, ``lineage`` what is known of that one and of all
+    before it. ``exact`` says that ``start`` is the kernel's own
     value and not rounded down to a tick. ``end`` and ``status`` (as of wait(2)) are None until it
     ends; an ended process whose end was lost has an ``end`` and no ``status``.
     """
@@ -161,6 +205,7 @@ class Process:
         "group_exit",
         "introduced",
         "latest",
+        "lineage",
         "pid",
         "predecessor",
         "session_told",
@@ -177,6 +222,7 @@ class Process:
         self.exact = exact
         self.states: list[State] = []
         self.creator: Process | Reference | None = None
+        self.lineage: Lineage | None = None
         self.creator_observed = False  # told by procfs, and so perhaps a later parent
         self.predecessor: Process | None = None  # who had the pid before
         self.end: int | None = None
@@ -325,7 +371,7 @@ class ProcessTable:
         if known is not None:
             # The snapshot saw it already, or one of its own events came first.
             if creator is not None:
-                known.creator, known.creator_observed = creator, False
+                self.descend(known, creator, creator.state)
                 self._relate(known, known.states[0], None)
             return known
         process = self._new(facts)
@@ -341,7 +387,7 @@ class ProcessTable:
         ):
             # chdir isn't traced: a fork is where it shows.
             origin = self._follow(creator, event.time, origin.facts, cwd=event.working_directory)
-        process.creator = creator
+        self.descend(process, creator, origin)
         process.cgroup = creator.cgroup
         facts = _filled(facts, origin.facts)
         program = origin.program
@@ -650,6 +696,21 @@ class ProcessTable:
 
     # Relatives
 
+    def descend(self, process: Process, creator: Process, state: State) -> None:
+        """Take in who forked a process, and in which state."""
+        process.creator, process.creator_observed = creator, False
+        lineage = state.descent
+        if lineage is None:
+            program = state.program
+            if len(program.args or b"") > ANCESTOR_ARGS:
+                program = shortened_program(program, ANCESTOR_ARGS)
+            facts = state.facts
+            ids = facts.uid, facts.euid, facts.loginuid
+            nearest = Ancestor(creator.pid, creator.start, creator.entity_id, program, ids)
+            above = creator.lineage.ancestors[: MAX_ANCESTORS - 1] if creator.lineage else ()
+            lineage = state.descent = Lineage((nearest, *above))
+        process.lineage = lineage
+
     def _relate(self, process: Process, state: State, origin: tuple[Process, State] | None) -> None:
         """Set what a state has of the one it came from: groups, relatives whose numbers agree."""
         facts = state.facts
@@ -697,7 +758,8 @@ class ProcessTable:
             parent = self._identified(state.facts.ppid, state.facts.parent_start, exact=True)
             # A parent that is younger has adopted it: who made it, nobody knows.
             if parent is not None and parent.start <= process.start:
-                process.creator, process.creator_observed = parent, True
+                self.descend(process, parent, parent.state)
+                process.creator_observed = True
         if state.group_leader is None or state.session_leader is None:
             state.group_leader = self._leader(process, state.facts.pgid, None, group=True)
             state.session_leader = self._leader(process, state.facts.sid, None, group=False)

@@ -29,7 +29,9 @@ CUSTOM = ("auditd", "sessiond", "systemd", "labels")
 # under its names for those who come from it.
 _IDENTITY = {"id": "keyword", "name": "keyword", "group.id": "keyword", "group.name": "keyword"}
 _LABEL = dict.fromkeys(("user", "role", "domain", "level", "category"), "keyword")
+# process.Ext.ancestry is the one field of Elastic Defend's that Kibana's analyzer needs.
 AUDITBEAT = {
+    "process.Ext.ancestry": "keyword[]",
     **{f"user.audit.{member}": kind for member, kind in _IDENTITY.items()},
     **{f"user.saved.{member}": kind for member, kind in _IDENTITY.items()},
     **{f"user.filesystem.{member}": kind for member, kind in _IDENTITY.items()},

@@ -62,6 +62,33 @@ def test_ended_relatives_are_known_after_a_restart() -> None:
     assert process["entry_leader"]["pid"] == 60
 
 
+def test_lines_of_descent_are_known_after_a_restart() -> None:
+    """Also the ancestors that nothing but their descendants remembers."""
+    bench = Bench(ancestors=3)
+    script, forked = bench.host.shell.fork(61, T + 1)
+    executed, _ = script.execute("script", T + 2)
+    child, forked_child = script.fork(62, T + 3)
+    exited, _ = script.exit(0, T + SECOND)
+    bench.tell(forked, executed, forked_child, exited)
+    bench.settle()
+    written = bench.pipeline.save(bench.now)
+    bench.pipeline = pipeline(ancestors=3)
+    bench.pipeline.restore(written)
+    event, records = child.execute("ls", bench.now + 1)
+    bench.tell(event, audit=records)
+    document = next(
+        each for each in bench.settle() if each["process"].get("executable") == "/bin/ls"
+    )
+    assert document["sessiond"]["ancestors"] == [
+        {"pid": 61, "executable": "/bin/script"},
+        {"pid": 60, "executable": "/bin/bash"},
+        {"pid": 1, "executable": "/sbin/init"},
+    ]
+    parent = document["process"]["parent"]["entity_id"]
+    assert document["process"]["Ext"]["ancestry"][0] == parent
+    assert len(document["process"]["Ext"]["ancestry"]) == 3
+
+
 def test_lines_are_numbered_on() -> None:
     """event.sequence goes on where it was."""
     bench = Bench()

@@ -12,6 +12,7 @@ from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Ob
 from sessiond.process.table import (
     GRACE,
     ITSELF,
+    MAX_ANCESTORS,
     MAX_CGROUP_BYTES,
     MAX_CGROUPS,
     Process,
@@ -168,6 +169,39 @@ def test_a_chain_of_forks_does_not_keep_its_first_process(table: ProcessTable) -
     finally:
         gc.enable()
     assert alive < 40
+
+
+def line(process: Process) -> list[tuple[int, bytes]]:
+    """The line of descent: pid and name of each, the nearest first."""
+    lineage = process.lineage
+    return [] if lineage is None else [(a.pid, a.program.comm) for a in lineage.ancestors]
+
+
+def test_a_line_of_descent_outlives_its_processes(table: ProcessTable) -> None:
+    """What each executed when it forked the next one, long after all of them have ended."""
+    shell = at(table, 60)
+    script = table.forked(fork(61, 10 * SECOND + 1, shell))
+    table.executed(execute(script, 10 * SECOND + 2, "script"))
+    worker = table.forked(fork(62, 10 * SECOND + 3, script))
+    table.executed(execute(script, 10 * SECOND + 4, "other"))
+    for ended in (script, shell):
+        table.exited(leave(ended, 11 * SECOND))
+    table.forget(11 * SECOND + 3600 * SECOND)
+    last = table.forked(fork(63, 4000 * SECOND, worker))
+    assert line(worker) == [(61, b"script"), (60, b"bash"), (50, b"sshd"), (1, b"init")]
+    assert line(last) == [(62, b"script"), *line(worker)]
+
+
+def test_siblings_share_their_line_of_descent(table: ProcessTable) -> None:
+    """However many a shell starts, and at most MAX_ANCESTORS of a long line."""
+    shell = at(table, 60)
+    first = table.forked(fork(61, 10 * SECOND + 1, shell))
+    second = table.forked(fork(62, 10 * SECOND + 2, shell))
+    assert first.lineage is second.lineage
+    process = first
+    for generation in range(1, 50):
+        process = table.forked(fork(100 + generation, 11 * SECOND + generation, process))
+    assert [pid for pid, _ in line(process)] == list(range(148, 148 - MAX_ANCESTORS, -1))
 
 
 def test_a_reused_pid_is_another_process(table: ProcessTable) -> None:

@@ -49,10 +49,10 @@ def _identify(pid: int, start: int) -> str:
 def pipeline(**options: Any) -> Pipeline:
     """Make a pipeline for the scripted host; by default with an exact source called ebpf.
 
-    What was there before it is told only with ``inventory=True``, and forks only as ``fork_events``
-    says.
+    What was there before it is told only with ``inventory=True``, forks only as ``fork_events``
+    says, and as many ancestors as ``ancestors``.
     """
-    event: dict[str, Any] = {"inventory": False, "fork_events": "none"} | {
+    event: dict[str, Any] = {"inventory": False, "fork_events": "none", "ancestors": 0} | {
         name: options.pop(name) for name in EventSettings.__struct_fields__ if name in options
     }
     chosen: dict[str, Any] = {"source": "ebpf", "exact": True, "event": EventSettings(**event)}
@@ -61,7 +61,12 @@ def pipeline(**options: Any) -> Pipeline:
         PipelineOptions(**chosen),
         table=ProcessTable(_identify),
         encoders=Encoders(
-            ProcessEncoder(FixedNames(), WallClock.constant(BOOT), identify=_identify),
+            ProcessEncoder(
+                FixedNames(),
+                WallClock.constant(BOOT),
+                identify=_identify,
+                ancestors=event["ancestors"],
+            ),
             DocumentEncoder(host={"name": "paper"}, identity="paper boot"),
             AuditEventCache(AuditEventEncoder(FixedNames(), SmallTables())),
         ),
