@@ -149,6 +149,7 @@ class EnrichedNames:
     def __init__(self) -> None:
         """Start without a name."""
         self._users: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
         self._groups: dict[int, str] = {}
         self._seen: set[bytes] = set()
         self._noted: dict[bytes, list[tuple[bytes, bytes]]] = {}
@@ -160,6 +161,10 @@ class EnrichedNames:
     def group(self, gid: int) -> str | None:
         """The name of a group id, if an event so far has given it."""
         return self._groups.get(gid)
+
+    def user_id(self, name: str) -> int | None:
+        """The id that a name of a user was given for by an event so far."""
+        return self._ids.get(name)
 
     def note(self, payload: bytes, names: bytes) -> None:
         """Keep the names behind a record, ``UID="ann" GID="users"``, until its event is told."""
@@ -201,5 +206,7 @@ class EnrichedNames:
                     known.pop(number, None)
                 else:
                     known[number] = display(shown)
+                    if known is self._users:
+                        self._ids[known[number]] = number
                 changed = changed or known.get(number) != before
         return changed

@@ -188,7 +188,8 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
         bool, _option("Add the names of users and groups to their ids.", live=True)
     ] = True
     include_raw_message: Annotated[
-        bool, _option("Keep the text of the records in auditd.messages.", live=True)
+        bool,
+        _option("Keep the text of the records in auditd.messages and event.original.", live=True),
     ] = False
     include_warnings: Annotated[
         bool, _option("Tell in auditd.warnings what could not be parsed.", live=True)
@@ -552,7 +553,7 @@ class EventSettings(Section, frozen=True, kw_only=True):
         Literal["session_view", "full", "minimal"],
         _option(
             "How much of the host each line repeats: what Session View shows, everything, or its "
-            "name and id alone.",
+            "name, its id and the type of its system alone.",
             live=True,
         ),
     ] = "session_view"

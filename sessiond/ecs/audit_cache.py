@@ -42,10 +42,11 @@ class EncodedAuditEvent:
     """A document in pieces, each the JSON of an object's members without the braces.
 
     ``event`` and ``auditd`` are those objects; ``rest`` are the other members, each with a comma
-    before it. ``title`` is process.title.
+    before it. ``title`` is process.title, ``directory`` a directory that a message tells of its
+    sender.
     """
 
-    __slots__ = ("action", "auditd", "event", "rest", "title", "warnings")
+    __slots__ = ("action", "auditd", "directory", "event", "rest", "title", "warnings")
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class EncodedAuditEvent:
         rest: bytes,
         title: str | None,
         warnings: list[str],
+        directory: str | None = None,
     ) -> None:
         """Take the pieces."""
         self.action = action
@@ -63,6 +65,7 @@ class EncodedAuditEvent:
         self.rest = rest
         self.title = title
         self.warnings = warnings
+        self.directory = directory
 
 
 class _Remembered:
@@ -131,9 +134,17 @@ class AuditEventCache:
         """Make a description of a document, which is taken apart."""
         action, described = self._event(document)
         auditd = orjson.dumps(document.pop("auditd", {}))[1:-1]
-        title = document.get("process", {}).get("title") if enriched else None
+        process = document.get("process", {}) if enriched else {}
         rest = self._rest(document, enriched=enriched)
-        return EncodedAuditEvent(action, described, auditd, rest, title, warnings)
+        return EncodedAuditEvent(
+            action,
+            described,
+            auditd,
+            rest,
+            process.get("title"),
+            warnings,
+            process.get("working_directory"),
+        )
 
     def recall(self, event: AuditEvent) -> EncodedAuditEvent:
         """Describe an execve or exit_group whose process object comes from the table."""

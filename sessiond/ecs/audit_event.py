@@ -18,8 +18,11 @@ from sessiond.audit.record import LOGIN, Record, decode
 from sessiond.ecs import decoders
 from sessiond.ecs.audit_fields import (
     CACHE_LIMIT,
+    CONFIG_CHANGE,
     MAX_SEQUENCE,
     UNSET,
+    URINGOP,
+    USER_CMD,
     EventFields,
     FieldReader,
     integer,
@@ -40,7 +43,7 @@ from sessiond.ecs.normalizations import (
     unknown_syscall,
 )
 from sessiond.ecs.process import NameLookup
-from sessiond.ecs.users import Users
+from sessiond.ecs.users import Users, selinux
 from sessiond.text import display
 
 # What of a SYSCALL record has its own place in the document.
@@ -102,6 +105,10 @@ class _Call(NamedTuple):
     meaning: Normalization
 
 
+# What these tell of was asked for by writing to a file of procfs, to audit's socket or to a ring:
+# that says nothing of its own.
+_BY_ANY_CALL: Final = frozenset((LOGIN, CONFIG_CHANGE, URINGOP))
+_IDENTITY: Final = ("id", "name")
 _EXEC_FAILED: Final = SYSCALLS["execve"]._replace(action="exec-failed", types=["info"])
 
 
@@ -143,6 +150,8 @@ class AuditEventEncoder:
         if subject is not None and "arch" in parts.own and "syscall" in parts.own:
             told = self._call(parts.own, parts)
             parts.data["arch"], parts.data["syscall"] = told.arch, told.name
+        if subject is not None and subject.type == URINGOP:
+            self._exit(parts.own, outcome, document, parts)
         if syscall:
             self._syscall(syscall, call, outcome, document, parts)
         meaning = self._meaning(call, outcome, parts)
@@ -154,12 +163,16 @@ class AuditEventEncoder:
             "outcome": outcome,
         }
         self._head(event, result, auditd, parts)
-        user = self._accounts.user(parts)
-        if user:
-            document["user"] = user
-            if "selinux" in user:
-                parts.data.pop("subj", None)
+        actor = self._users(meaning, document, parts)
+        tags = _tags(syscall, parts)
+        if tags:
+            document["tags"] = tags
         process = _process(parts, enriched=enriched)
+        if meaning.effective and not enriched:
+            # The user that the sender of a message runs as has no other place.
+            sender = self._accounts.account(parts.main.get("uid"), parts)
+            if sender:
+                process["real_user"] = sender
         if call.name == "exit_group" and not enriched:
             code = integer(syscall.get("a0"), 16)
             if code is not None:
@@ -167,27 +180,34 @@ class AuditEventEncoder:
             process["end"] = timestamp(event.time * 1_000_000)
         if process:
             document["process"] = process
-        summary = self._summary(meaning, call, user, document, parts)
+        summary = self._summary(meaning, call, actor, document, parts)
         if summary:
             auditd["summary"] = summary
         if parts.paths:
-            auditd["paths"] = parts.paths
+            auditd["paths"] = [_shown(path) for path in parts.paths]
         if subject is not None:
-            self._parties(meaning, document, parts)
-        if parts.data:
+            _parties(document, parts)
+        if parts.data or parts.socket:
             auditd["data"] = parts.all_data()
+        self._texts(event, document, parts)
+        return document, parts.warnings
+
+    def _texts(self, event: AuditEvent, document: dict[str, Any], parts: EventFields) -> None:
+        """Tell the records as they are and what was odd, under our names and Auditbeat's."""
+        auditd = document["auditd"]
         if self._options.include_raw_message and event.records:
-            auditd["messages"] = [self._raw(event, record) for record in event.records]
+            raw = [self._raw(event, record) for record in event.records]
+            auditd["messages"] = document["event"]["original"] = raw
         if self._options.include_warnings and parts.warnings:
             auditd["warnings"] = parts.warnings
-        return document, parts.warnings
+            document["error"] = {**document.get("error", {}), "message": parts.warnings}
 
     def _read(self, event: AuditEvent, *, enriched: bool) -> tuple[EventFields, _Call]:
         """Read the records, and the call if it is one."""
         syscall = event.syscall
         arch = syscall.get("arch", b"") if syscall else None
         parts = self._reader.read(event.records, enriched=enriched, arch=arch)
-        parts.main = syscall or _actor(parts)
+        parts.main = syscall or parts.own
         if not syscall:
             return parts, _Call("", "", unknown_record(self._first_type(event)))
         call = self._call(syscall, parts)
@@ -250,14 +270,7 @@ class AuditEventEncoder:
             raw = syscall.get(name)
             if raw:
                 data[name] = display(raw)
-        code = self._exit(syscall, parts)
-        if code is not None and outcome == "failure":
-            document["error"] = {"code": code}
-        key = syscall.get("key")
-        if key and key != b"(null)":
-            tags = [display(tag) for tag in (decode(key) or b"").split(b"\x01") if tag]
-            if tags:
-                document["tags"] = tags
+        self._exit(syscall, outcome, document, parts)
         if not syscall.keys() <= _SYSCALL_PLACED:
             for name, raw in syscall.items():
                 if name not in _SYSCALL_PLACED:
@@ -268,40 +281,133 @@ class AuditEventEncoder:
             if found:
                 document["auditd"]["arguments"] = found
 
-    def _exit(self, syscall: Mapping[str, bytes], parts: EventFields) -> str | None:
-        """Put exit= in auditd.data; return the error's name if it is one."""
-        raw = syscall.get("exit")
+    def _exit(
+        self, call: Mapping[str, bytes], outcome: str, document: dict[str, Any], parts: EventFields
+    ) -> None:
+        """Put exit= in auditd.data, and in error.code what a call failed with."""
+        raw = call.get("exit")
         if raw is None:
-            return None
-        if raw[:1] != b"-":
+            return
+        name = self._error(raw)
+        if name is None:
             parts.add("exit", display(raw))
-            return None
-        number = integer(raw[1:])
-        if number is None or number > 4095:  # MAX_ERRNO of include/linux/err.h
-            parts.add("exit", display(raw))
-            return None
-        name = decoders.KERNEL_ERRORS.get(number) or self._tables.errno_name(number) or f"-{number}"
+            return
         parts.data["exit"] = name
-        return name
+        if outcome == "failure":
+            document["error"] = {"code": name}
+
+    def _error(self, raw: bytes) -> str | None:
+        """Name the error that a call returned; None when it is none."""
+        number = integer(raw[1:]) if raw[:1] == b"-" else None
+        if number is None or number > 4095:  # MAX_ERRNO of include/linux/err.h
+            return None
+        return decoders.KERNEL_ERRORS.get(number) or self._tables.errno_name(number) or f"-{number}"
 
     def _meaning(self, call: _Call, outcome: str, parts: EventFields) -> Normalization:
         subject = parts.subject
         if subject is not None:
-            for field, value, meaning in VARIANTS.get(subject.type, ()):
-                found = parts.data.get(field)
-                if found and value in ("", found):
-                    return meaning
-            return RECORD_TYPES.get(subject.type) or unknown_record(self._type_name(subject.type))
+            meaning = self._meaning_of(subject, parts)
+            if not call.name or _from_user_space(subject.type) or subject.type in _BY_ANY_CALL:
+                return meaning
+            # What the kernel tells of a call is about both.
+            return meaning._replace(
+                category=[*dict.fromkeys(meaning.category + call.meaning.category)],
+                types=[*dict.fromkeys(meaning.types + call.meaning.types)],
+            )
         meaning = call.meaning
         if meaning.action == "exec":
             return _EXEC_FAILED if outcome == "failure" else meaning
         if call.name == "socketcall":
             return SOCKETCALLS.get(integer(parts.main.get("a0"), 16) or 0, meaning)
-        if meaning.action == "opened-file" and any(
-            path.get("nametype") == "CREATE" for path in parts.paths
-        ):
-            return meaning._replace(types=["creation"])
-        return meaning
+        return _created(meaning, parts)
+
+    def _meaning_of(self, subject: Record, parts: EventFields) -> Normalization:
+        if subject.type == URINGOP:
+            # What io_uring does is what the call of that name does.
+            operation = parts.data.get("uring_op", "").removesuffix("_zc")
+            return _created(SYSCALLS.get(operation) or RECORD_TYPES[URINGOP], parts)
+        for field, value, meaning in VARIANTS.get(subject.type, ()):
+            found = parts.data.get(field)
+            if found and value in ("", found):
+                return meaning
+        return RECORD_TYPES.get(subject.type) or unknown_record(self._type_name(subject.type))
+
+    # Who
+
+    def _users(
+        self, meaning: Normalization, document: dict[str, Any], parts: EventFields
+    ) -> dict[str, str]:
+        """Fill user, group and related; return who did it, and as whom."""
+        user = self._accounts.user(parts)
+        if "selinux" in user:
+            parts.data.pop("subj", None)
+        actor = {
+            "primary": user.get("audit") or ({"name": "unset"} if "auid" in parts.main else {}),
+            "secondary": user if "id" in user else {},
+        }
+        if meaning.actor:
+            actor["primary"] = self._named(meaning.actor, parts) or {"name": "unset"}
+        if meaning.acts_as:
+            actor["secondary"] = self._named(meaning.acts_as, parts)
+        if meaning.effective:
+            user = self._login(meaning, actor["primary"], user, parts)
+        target = self._target(meaning.target, parts)
+        if target and meaning.target == "group":
+            document["group"] = target
+        elif target:
+            user = {**user, "target": target}
+        if user:
+            document["user"] = user
+        if meaning.effective:
+            named = (user, user.get("effective", {}), user.get("target", {}))
+            names = sorted({each["name"] for each in named if "name" in each})
+            if names:
+                document["related"] = {"user": names}
+        return {
+            side: account.get("name") or account["id"] for side, account in actor.items() if account
+        }
+
+    def _named(self, names: Iterable[str], parts: EventFields) -> dict[str, Any]:
+        """Return the account that the first of these fields names which is there."""
+        for name in names:
+            value = parts.field(name)
+            if value and value.encode() not in UNSET:
+                number = parts.field("id") if name == "acct" else None
+                return self._accounts.named(value, number, parts)
+        return {}
+
+    def _login(
+        self,
+        meaning: Normalization,
+        login: Mapping[str, Any],
+        user: Mapping[str, Any],
+        parts: EventFields,
+    ) -> dict[str, Any]:
+        """Return ``user`` as the login user, with the account as the effective one."""
+        rest = {name: value for name, value in user.items() if name not in _IDENTITY}
+        whole = {name: login[name] for name in _IDENTITY if name in login and "id" in login}
+        before = {k: v for k, v in user.get("effective", {}).items() if k not in _IDENTITY}
+        account = self._named(meaning.effective, parts)
+        if account and not any(account.get(name) == whole.get(name, "") for name in _IDENTITY):
+            rest["effective"] = before | account
+        else:
+            rest.pop("effective", None)
+        return whole | rest
+
+    def _target(self, kind: str, parts: EventFields) -> dict[str, Any]:
+        """Return the account that a message is about."""
+        if not kind:
+            return {}
+        number = parts.data.get("id")
+        name = parts.data.get("grp") if kind == "group" else None
+        name = name or parts.data.get("acct")
+        account = (
+            self._accounts.account(number.encode(), parts, group=kind == "group") if number else {}
+        )
+        # sshd's "(unknown user)" and "(invalid user)" are no names.
+        if name and name[:1] != "(":
+            account["name"] = name
+        return account
 
     # On what, and how
 
@@ -309,21 +415,11 @@ class AuditEventEncoder:
         self,
         meaning: Normalization,
         call: _Call,
-        user: Mapping[str, Any],
+        actor: Mapping[str, str],
         document: dict[str, Any],
         parts: EventFields,
     ) -> dict[str, Any]:
-        summary: dict[str, Any] = {}
-        actor = {}
-        audit = user.get("audit")
-        if audit:
-            actor["primary"] = audit.get("name") or audit["id"]
-        elif "auid" in parts.main:
-            actor["primary"] = "unset"
-        if "id" in user:
-            actor["secondary"] = user.get("name") or user["id"]
-        if actor:
-            summary["actor"] = actor
+        summary: dict[str, Any] = {"actor": actor} if actor else {}
         thing = {"type": meaning.object} if meaning.object else {}
         primary, secondary = self._object(meaning, call, document, parts)
         if primary:
@@ -361,44 +457,12 @@ class AuditEventEncoder:
         other = second.get("name") if second else None
         file = self._accounts.inode(path, parts)
         if name:
-            whole = _absolute(name, call.name, parts)
-            # Relative to what isn't known it is no path, but it ends in a name.
-            last = name.rpartition("/")[2] or name
-            file = {"path": whole, **file} if whole else {"name": last, **file}
+            file = {**_names_of(name, call.name, file.get("type"), parts), **file}
         if meaning.action == "symlinked" and other:
             file = {**file, "target_path": other}
         if file:
             document["file"] = file
         return name, other
-
-    def _parties(
-        self, meaning: Normalization, document: dict[str, Any], parts: EventFields
-    ) -> None:
-        """Fill the account that a message is about, and the ends of a connection."""
-        data = parts.data
-        if meaning.target:
-            self._target(meaning.target, document, parts)
-        source = _endpoint(data.get("addr") or data.get("saddr"), data.get("rport"))
-        if source:
-            document["source"] = source
-        destination = _endpoint(data.get("laddr") or data.get("daddr"), data.get("lport"))
-        if destination:
-            document["destination"] = destination
-
-    def _target(self, kind: str, document: dict[str, Any], parts: EventFields) -> None:
-        number = parts.data.get("id")
-        name = parts.data.get("grp") if kind == "group" else None
-        name = name or parts.data.get("acct")
-        account = (
-            self._accounts.account(number.encode(), parts, group=kind == "group") if number else {}
-        )
-        # sshd's "(unknown user)" and "(invalid user)" are no names.
-        if name and name[:1] != "(":
-            account["name"] = name
-        if account and kind == "group":
-            document["group"] = account
-        elif account:
-            document["user"] = {**document.get("user", {}), "target": account}
 
     # Names and texts
 
@@ -420,33 +484,49 @@ class AuditEventEncoder:
         return f"type={kind} msg={stamp}: {display(record.text)}"
 
 
-def _actor(parts: EventFields) -> Mapping[str, bytes]:
-    """Return the fields of who acted, where no syscall tells: of a login, who did it."""
-    subject, own = parts.subject, parts.own
-    if subject is None or subject.type != LOGIN:
-        return own
-    before = own.get("old-auid") or own.get("old_auid") or b"unset"
-    return {**own, "auid": before}
-
-
 def _from_user_space(record_type: int) -> bool:
     """Tell whether user space wrote it: include/uapi/linux/audit.h has the ranges."""
     return record_type == 1005 or 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
 
 
 def _result(syscall: Mapping[str, bytes], parts: EventFields) -> tuple[str, str]:
-    """Return auditd.result and event.outcome: the subject's own word, then the syscall's."""
+    """Return auditd.result and event.outcome: the subject's own word, the call's, a verdict's.
+
+    A denial that is not enforced does not make a call fail.
+    """
     if parts.subject is not None:
         for fields_of in (parts.own, parts.claims):
             for name in ("res", "result", "success"):
                 raw = fields_of.get(name)
                 if raw is not None:
                     return _RESULTS.get(display(raw).strip("'\""), _UNKNOWN)
-        verdict = parts.data.get("seresult") or parts.data.get("apparmor", "").lower()
-        if verdict in _VERDICTS:
-            return _VERDICTS[verdict]
     raw = syscall.get("success")
-    return _RESULTS.get(display(raw), _UNKNOWN) if raw is not None else _UNKNOWN
+    if raw is not None:
+        return _RESULTS.get(display(raw), _UNKNOWN)
+    verdict = parts.data.get("seresult") or parts.data.get("apparmor", "").lower()
+    return _VERDICTS.get(verdict, _UNKNOWN) if parts.subject is not None else _UNKNOWN
+
+
+def _created(meaning: Normalization, parts: EventFields) -> Normalization:
+    """Return the meaning of a call, which is a creation where it made the file that it opened."""
+    if meaning.action == "opened-file" and any(
+        path.get("nametype") == "CREATE" for path in parts.paths
+    ):
+        return meaning._replace(types=["creation"])
+    return meaning
+
+
+def _tags(syscall: Mapping[str, bytes], parts: EventFields) -> list[str]:
+    """Return the keys of the rules: of the one that brought the event, and of those it is about."""
+    tags: dict[str, None] = {}
+    for key in (syscall.get("key"), *parts.keys):
+        # (null) comes with a name behind it where an ENRICHED log has lost its separator.
+        if key and not key.startswith(b"(null)"):
+            for tag in (decode(key) or b"").split(b"\x01"):
+                # Some versions of auditctl wrote the field's name into the key itself.
+                tags[display(tag.removeprefix(b"key="))] = None
+    tags.pop("", None)
+    return list(tags)
 
 
 def _arguments(
@@ -475,6 +555,11 @@ def _process(parts: EventFields, *, enriched: bool) -> dict[str, Any]:
         process["pid"] = pid
     if parts.title:
         process["title"] = parts.title
+    directory = parts.cwd if not enriched else None
+    if parts.subject is not None and parts.subject.type == USER_CMD:
+        directory = parts.data.get("cwd")
+    if directory:
+        process["working_directory"] = directory
     if enriched:
         return process
     parent = integer(main.get("ppid"))
@@ -488,8 +573,6 @@ def _process(parts: EventFields, *, enriched: bool) -> dict[str, Any]:
     if parts.args:
         process["args"] = [display(argument) for argument in parts.args]
         process["args_count"] = len(parts.args)
-    if parts.cwd:
-        process["working_directory"] = parts.cwd
     return process
 
 
@@ -512,16 +595,42 @@ def _choose(
     The parent directories are context. A rename is about the old name, then the new one; a link
     about what it leads to, then its own name; a symbolic link about itself, then its target.
     """
-    own = [path for path in paths if path.get("nametype") != "PARENT"] or paths
+    named = [path for path in paths if path.get("nametype") != "PARENT"]
+    own = [path for path in named if path.get("nametype") != "UNKNOWN"] or named or paths
     first = own[0]
     others = own[1:]
     if action == "symlinked":
         made = [path for path in own if path.get("nametype") == "CREATE"]
         first = made[0] if made else first
-        others = [path for path in own if path is not first]
-    if action in ("renamed", "link", "linkat", "symlinked"):
+        # What it leads to need not exist, and so is of an unknown type.
+        others = [path for path in named if path is not first]
+    if action in ("renamed", "linked", "symlinked"):
         return first, others[-1] if others else None
     return first, None
+
+
+def _shown(path: dict[str, str]) -> dict[str, str]:
+    """Return a PATH record as auditd.paths has it, with the parts of the SELinux label."""
+    label = selinux(path["obj"].encode()) if "obj" in path else {}
+    if not label:
+        return path
+    rest = {name: value for name, value in path.items() if name != "obj"}
+    return rest | {f"obj_{name}": value for name, value in label.items()}
+
+
+def _names_of(name: str, syscall: str, kind: str | None, parts: EventFields) -> dict[str, str]:
+    """Return path, name and extension of a file; relative to what isn't known there is no path."""
+    file: dict[str, str] = {}
+    whole = _absolute(name, syscall, parts)
+    if whole:
+        file["path"] = whole.rstrip("/") or "/"
+    last = posixpath.basename(name.rstrip("/"))
+    if last:
+        file["name"] = last
+    stem, _, extension = last.rpartition(".")
+    if stem and extension and kind != "dir":
+        file["extension"] = extension
+    return file
 
 
 def _absolute(name: str, syscall: str, parts: EventFields) -> str | None:
@@ -543,12 +652,28 @@ def _peer(
     side = PEER.get(meaning.action)
     if side and name:
         end: dict[str, Any] = {"address": name}
+        network = {"direction": side[1]}
         if address.ip:
             end["ip"] = address.ip
             end["port"] = address.port
-            document["network"] = {"direction": side[1], "type": address.family}
+            network["type"] = address.family
         document[side[0]] = end
+        document["network"] = network
     return name, port
+
+
+def _parties(document: dict[str, Any], parts: EventFields) -> None:
+    """Fill the ends of the connection that a message tells of; it came in from ``addr``."""
+    data = parts.data
+    peer, here = data.get("addr"), data.get("laddr")
+    source = _endpoint(peer or data.get("saddr"), data.get("rport"))
+    if source:
+        document["source"] = source
+    destination = _endpoint(here or data.get("daddr"), data.get("lport"))
+    if destination:
+        document["destination"] = destination
+    if peer:
+        document["network"] = {"direction": "ingress"}
 
 
 def _endpoint(address: str | None, port: str | None) -> dict[str, Any]:

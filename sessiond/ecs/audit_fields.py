@@ -31,6 +31,11 @@ from sessiond.text import display
 
 SOCKADDR: Final = 1306
 OBJ_PID: Final = 1318
+CONFIG_CHANGE: Final = 1305
+URINGOP: Final = 1336
+USER_CMD: Final = 1123
+# Records whose key= is that of an audit rule, as it is in SYSCALL.
+_KEYED: Final = frozenset((CONFIG_CHANGE, URINGOP))
 
 # Fields whose values the kernel and libaudit encode: quoted, or hex digits if they hold a blank,
 # a quote, a control character or a byte that isn't ASCII.
@@ -80,7 +85,8 @@ class EventFields:
     ``subject`` is the record that says what the event is about, None when the syscall itself does;
     ``main`` has the fields of the acting process, and comes from the kernel alone; ``claims`` are
     what user space says in its message. ``more`` are the values of the second and further records
-    of a kind, by name.
+    of a kind, by name; ``socket`` is what a SOCKADDR record says, ``keys`` are those of the rules
+    that the event is about.
     """
 
     __slots__ = (
@@ -89,10 +95,12 @@ class EventFields:
         "claims",
         "cwd",
         "data",
+        "keys",
         "main",
         "more",
         "own",
         "paths",
+        "socket",
         "subject",
         "target",
         "title",
@@ -106,7 +114,9 @@ class EventFields:
         self.claims: Mapping[str, bytes] = {}
         self.data: dict[str, str] = {}
         self.more: dict[str, list[str]] = {}
+        self.keys: list[bytes | None] = []
         self.paths: list[dict[str, str]] = []
+        self.socket: dict[str, str] = {}
         self.warnings: list[str] = []
         self.args: list[bytes] = []
         self.cwd: str | None = None
@@ -140,14 +150,20 @@ class EventFields:
             elif sum(map(len, self.more.values())) < DATA_LIMIT:
                 self.more.setdefault(name, []).append(value)
 
-    def all_data(self) -> dict[str, str | list[str]]:
-        """Return auditd.data: a value, or a list where several records of a kind have one."""
-        if not self.more:
-            return {**self.data}
-        return {
-            name: [value, *self.more[name]] if name in self.more else value
-            for name, value in self.data.items()
-        }
+    def all_data(self) -> dict[str, str | list[str] | dict[str, str]]:
+        """Return auditd.data: a value, or a list where several records of a kind have one.
+
+        ``socket`` alone is an object: a field that happens to have this name is told as
+        ``socket_``, for an index takes one kind of value only.
+        """
+        data: dict[str, str | list[str] | dict[str, str]] = {**self.data}
+        for name, values in self.more.items():
+            data[name] = [self.data[name], *values]
+        if "socket" in data:
+            data["socket_"] = data.pop("socket")
+        if self.socket:
+            data["socket"] = self.socket
+        return data
 
     def field(self, name: str) -> str | None:
         """Look a field up wherever the records have it."""
@@ -188,6 +204,8 @@ class FieldReader:
             kind = record_type(record.type, record.text)
             if kind == SYSCALL:
                 continue
+            if kind in _KEYED:
+                parts.keys.append(fields(record.text).get("key"))
             if kind == PATH:
                 path = self._fields(record.text)
                 if path:
@@ -227,7 +245,7 @@ class FieldReader:
             if (record.type, name) in _SPECIAL
             else value
             for name, value in found.items()
-            if name not in _RECORD_PLACED
+            if name not in _RECORD_PLACED and (name != "key" or record.type not in _KEYED)
         }
         avc = _AVC.search(record.text)
         if avc:
@@ -247,7 +265,7 @@ class FieldReader:
             }
             if "objtype" in found:
                 # As RHEL 7 calls it in PATH.
-                found.setdefault("nametype", found.pop("objtype"))
+                found.setdefault("nametype", found["objtype"])
             if len(self._texts) >= CACHE_LIMIT:
                 self._texts.clear()
             if len(text) < _CACHED_SIZE:
@@ -276,7 +294,7 @@ class FieldReader:
             parts.add("seresult", display(avc[1]))
             parts.add("seperms", display(avc[2]))
         for name, raw in own.items():
-            if name not in _RECORD_PLACED:
+            if name not in _RECORD_PLACED and (name != "key" or record.type not in _KEYED):
                 decoder = _SPECIAL.get((record.type, name))
                 parts.add(name, decoder(raw) if decoder else text_of(name, raw))
         if not own and record.text:
@@ -351,6 +369,7 @@ def _byte_order(arch: bytes | None) -> Literal["little", "big"]:
 
 
 def _socket(text: bytes, parts: EventFields, arch: bytes | None) -> None:
+    """Read a SOCKADDR record; of a family without addresses of a known form, its bytes are told."""
     raw = fields(text).get("saddr", b"")
     try:
         found = bytes.fromhex(raw.decode("ascii"))
@@ -362,11 +381,15 @@ def _socket(text: bytes, parts: EventFields, arch: bytes | None) -> None:
         parts.add("saddr", display(raw))
         return
     parts.address = address
-    parts.add("socket_family", address.family)
-    parts.add("socket_addr", address.ip)
-    parts.add("socket_path", address.path)
-    if address.port is not None:
-        parts.add("socket_port", str(address.port))
+    described = {
+        "family": address.family,
+        "addr": address.ip,
+        "port": None if address.port is None else str(address.port),
+        "path": address.path,
+        "flow": address.flow,
+        "saddr": display(raw) if address.ip is None and address.family != "unix" else None,
+    }
+    parts.socket = {name: value for name, value in described.items() if value}
 
 
 def _in_hex(decoder: Callable[[int], str]) -> Callable[[bytes], str]:
@@ -391,4 +414,5 @@ _SPECIAL: Final[dict[tuple[int, str], Callable[[bytes], str]]] = {
     (1326, "code"): _in_hex(decoders.seccomp_action),
     (1326, "sig"): _in_decimal(decoders.signal_name),
     (1701, "sig"): _in_decimal(decoders.signal_name),
+    (URINGOP, "uring_op"): _in_decimal(decoders.ring_operation),
 }

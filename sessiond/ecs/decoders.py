@@ -27,27 +27,29 @@ KERNEL_ERRORS: Final = {
 }
 
 # include/linux/socket.h
+UNIX, IPV4, IPV6, NETLINK, VSOCK = 1, 2, 10, 16, 40
+# What an argument of socket(2) means, and the fewer families that auditd.data.socket.family names:
+# Elastic's rules know the others by their numbers there.
 FAMILIES: Final = {
     0: "unspecified",
-    1: "unix",
-    2: "ipv4",
+    UNIX: "unix",
+    IPV4: "ipv4",
     3: "ax25",
     4: "ipx",
     5: "appletalk",
     9: "x25",
-    10: "ipv6",
+    IPV6: "ipv6",
     15: "key",
-    16: "netlink",
+    NETLINK: "netlink",
     17: "packet",
     29: "can",
     30: "tipc",
     31: "bluetooth",
     38: "alg",
-    40: "vsock",
+    VSOCK: "vsock",
     44: "xdp",
 }
-UNIX, IPV4, IPV6, NETLINK, VSOCK = 1, 2, 10, 16, 40
-
+_NAMED_FAMILIES: Final = frozenset((UNIX, IPV4, IPV6, NETLINK))
 _FILE_TYPES: Final = {
     0o010000: "fifo",
     0o020000: "character-device",
@@ -66,6 +68,7 @@ class Address(NamedTuple):
     ip: str | None = None
     port: int | None = None
     path: str | None = None
+    flow: str | None = None
 
 
 def socket_address(saddr: bytes, order: Literal["little", "big"] = sys.byteorder) -> Address | None:
@@ -76,12 +79,14 @@ def socket_address(saddr: bytes, order: Literal["little", "big"] = sys.byteorder
     if len(saddr) < 2:
         return None
     family = int.from_bytes(saddr[:2], order)
-    name = FAMILIES.get(family, str(family))
+    name = FAMILIES[family] if family in _NAMED_FAMILIES else str(family)
     port = int.from_bytes(saddr[2:4], "big")
     if family == IPV4 and len(saddr) >= 8:
         return Address(name, str(ipaddress.IPv4Address(saddr[4:8])), port)
     if family == IPV6 and len(saddr) >= 24:
-        return Address(name, str(ipaddress.IPv6Address(saddr[8:24])), port)
+        flow = int.from_bytes(saddr[4:8], "big")
+        ip = str(ipaddress.IPv6Address(saddr[8:24]))
+        return Address(name, ip, port, flow=str(flow) if flow else None)
     if family == UNIX:
         path = saddr[2:]
         if path[:1] == b"\0":
@@ -291,6 +296,21 @@ seccomp_action: Final = _choice(
 rule_list: Final = _choice(
     {0: "user", 1: "task", 4: "exit", 5: "exclude", 6: "filesystem", 7: "io_uring"}
 )
+
+_RING_OPERATIONS: Final = (
+    "nop readv writev fsync read_fixed write_fixed poll_add poll_remove sync_file_range sendmsg "
+    "recvmsg timeout timeout_remove accept async_cancel link_timeout connect fallocate openat "
+    "close files_update statx read write fadvise madvise send recv openat2 epoll_ctl splice "
+    "provide_buffers remove_buffers tee shutdown renameat unlinkat mkdirat symlinkat linkat "
+    "msg_ring fsetxattr setxattr fgetxattr getxattr socket uring_cmd send_zc sendmsg_zc "
+    "read_multishot waitid futex_wait futex_wake futex_waitv fixed_fd_install ftruncate bind "
+    "listen recv_zc epoll_wait readv_fixed writev_fixed pipe"
+).split()
+
+
+def ring_operation(number: int) -> str:
+    """Name an operation of io_uring: IORING_OP_* of include/uapi/linux/io_uring.h."""
+    return _RING_OPERATIONS[number] if number < len(_RING_OPERATIONS) else str(number)
 
 
 def signed(value: int) -> int:

@@ -73,6 +73,9 @@ def _values(document: dict[str, Any]) -> Iterator[_Value]:
     for name, member in document.items():
         if name not in _KEPT:
             yield from _inside(member, name, document, name)
+    event = document.get("event", {})
+    if "original" in event:
+        yield from _inside(event["original"], "event.original", event, "original")
 
 
 def _inside(member: Any, path: str, holder: Any, key: Any) -> Iterator[_Value]:  # noqa: ANN401

@@ -20,7 +20,10 @@ class Normalization(NamedTuple):
     ``object`` is the kind of thing that it acts on: ``auditd.summary.object.type``. ``primary``,
     ``secondary`` and ``how`` name the record fields that say which one, the first present one
     counts; for the files, sockets and processes of a syscall the event's other records say it.
-    ``target`` says whether the account that it is about is a ``user`` or a ``group``.
+    ``target`` says whether the account that it is about is a ``user`` or a ``group``. ``actor`` and
+    ``acts_as`` name the fields that say who did it, and as whom, where that is not ``auid`` and
+    ``uid``. Where ``effective`` names fields, ``user`` is the login user, and these say who
+    ``user.effective`` is.
     """
 
     action: str
@@ -31,6 +34,9 @@ class Normalization(NamedTuple):
     secondary: tuple[str, ...] = ()
     how: tuple[str, ...] = ()
     target: str = ""
+    actor: tuple[str, ...] = ()
+    acts_as: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
 
 
 def _table(*groups: Iterable[tuple[_Key, Normalization]]) -> dict[_Key, Normalization]:
@@ -121,6 +127,23 @@ SYSCALLS: Final = _table(
         =: process_vm_readv kcmp pidfd_open pidfd_getfd
         """,
     ),
+    # Elastic's rules look for these among the events of processes, where Auditbeat has them.
+    _syscalls(
+        "process",
+        "info",
+        "socket",
+        """
+        =: socket socketpair
+        """,
+    ),
+    _syscalls(
+        "process",
+        "info",
+        "file",
+        """
+        =: splice
+        """,
+    ),
     _syscalls(
         "process",
         "info",
@@ -151,7 +174,7 @@ SYSCALLS: Final = _table(
         created-directory: mkdir mkdirat
         make-device: mknod mknodat
         symlinked: symlink symlinkat
-        =: link linkat
+        linked: link linkat
         """,
     ),
     _syscalls(
@@ -167,7 +190,7 @@ SYSCALLS: Final = _table(
         changed-file-attributes-of: removexattr lremovexattr fremovexattr removexattrat
         changed-timestamp-of: utime utimes futimesat utimensat utimensat_time64 futimens
         renamed: rename renameat renameat2
-        =: copy_file_range sendfile sendfile64 splice quotactl quotactl_fd
+        =: copy_file_range sendfile sendfile64 quotactl quotactl_fd
         """,
     ),
     _syscalls(
@@ -243,7 +266,7 @@ SYSCALLS: Final = _table(
         "info",
         "socket",
         """
-        =: socket socketpair setsockopt getsockopt shutdown getsockname getpeername
+        =: setsockopt getsockopt shutdown getsockname getpeername
         """,
     ),
     _syscalls(
@@ -350,6 +373,9 @@ def _records(
     secondary: str = "",
     how: str = "",
     target: str = "",
+    actor: str = "",
+    acts_as: str = "",
+    effective: str = "",
 ) -> Iterator[tuple[int, Normalization]]:
     for row in _rows(rows):
         number, name, action = row.split()
@@ -365,6 +391,9 @@ def _records(
                 tuple(secondary.split()),
                 tuple(how.split()),
                 target,
+                tuple(actor.split()),
+                tuple(acts_as.split()),
+                tuple(effective.split()),
             ),
         )
 
@@ -374,8 +403,9 @@ _SESSION: Final = {
     "primary": "terminal",
     "secondary": "addr hostname",
     "how": "exe terminal",
-    "target": "user",
+    "acts_as": "acct id uid",
 }
+_LOGIN: Final = {**_SESSION, "effective": "acct id uid", "target": "user"}
 _ACCOUNT: Final = {"kind": "account", "primary": "id acct grp"}
 _MACHINE: Final = {"kind": "virtual-machine", "primary": "op resrc vm", "secondary": "vm"}
 
@@ -392,33 +422,59 @@ RECORD_TYPES: Final = _table(
         1109 USER_ERR error
         1110 CRED_REFR refreshed-credentials
         """,
-        **_SESSION,
+        **_LOGIN,
     ),
-    _records("authentication", "info", "1126 GRP_AUTH authenticated-to-group", target="group"),
-    _records("authentication", "start", "1112 USER_LOGIN logged-in", **_SESSION),
-    _records("authentication", "end", "1113 USER_LOGOUT logged-out", **_SESSION),
-    _records("authentication session", "start", "1105 USER_START started-session", **_SESSION),
-    _records("authentication session", "end", "1106 USER_END ended-session", **_SESSION),
+    _records(
+        "authentication",
+        "info",
+        "1126 GRP_AUTH authenticated-to-group",
+        target="group",
+        effective="uid",
+    ),
+    _records("authentication", "start", "1112 USER_LOGIN logged-in", **_LOGIN),
+    _records("authentication", "end", "1113 USER_LOGOUT logged-out", **_LOGIN),
+    _records("session", "start", "1105 USER_START started-session", **_LOGIN),
+    _records("session", "end", "1106 USER_END ended-session", **_LOGIN),
     _records(
         "authentication",
         "start",
         "1006 LOGIN changed-login-id-to",
         kind="user-session",
         primary="auid",
+        actor="old-auid",
+        effective="auid",
     ),
     # Accounts
-    _records("iam", "user creation", "1114 ADD_USER added-user-account", target="user", **_ACCOUNT),
     _records(
-        "iam", "user deletion", "1115 DEL_USER deleted-user-account", target="user", **_ACCOUNT
+        "iam",
+        "user creation",
+        "1114 ADD_USER added-user-account",
+        target="user",
+        effective="uid",
+        **_ACCOUNT,
     ),
     _records(
-        "iam", "group creation", "1116 ADD_GROUP added-group-account-to", target="group", **_ACCOUNT
+        "iam",
+        "user deletion",
+        "1115 DEL_USER deleted-user-account",
+        target="user",
+        effective="uid",
+        **_ACCOUNT,
+    ),
+    _records(
+        "iam",
+        "group creation",
+        "1116 ADD_GROUP added-group-account-to",
+        target="group",
+        effective="uid",
+        **_ACCOUNT,
     ),
     _records(
         "iam",
         "group deletion",
         "1117 DEL_GROUP deleted-group-account-from",
         target="group",
+        effective="uid",
         **_ACCOUNT,
     ),
     _records(
@@ -427,7 +483,22 @@ RECORD_TYPES: Final = _table(
         """
         1102 USER_MGMT modified-user-account
         1108 USER_CHAUTHTOK changed-password
-        2300 USER_ROLE_CHANGE changed-role-to
+        """,
+        target="user",
+        effective="uid",
+        **_SESSION,
+    ),
+    _records(
+        "iam",
+        "user change",
+        "2300 USER_ROLE_CHANGE changed-role-to",
+        target="user",
+        **(_SESSION | {"primary": "selected-context"}),
+    ),
+    _records(
+        "iam",
+        "user change",
+        """
         2301 ROLE_ASSIGN assigned-user-role-to
         2302 ROLE_REMOVE removed-user-role-from
         """,
@@ -437,12 +508,18 @@ RECORD_TYPES: Final = _table(
     _records(
         "iam",
         "group change",
-        """
-        1132 GRP_MGMT modified-group-account
-        1133 GRP_CHAUTHTOK changed-group-password
-        """,
+        "1132 GRP_MGMT modified-group-account",
         target="group",
+        effective="uid",
         **_ACCOUNT,
+    ),
+    _records(
+        "iam",
+        "group change",
+        "1133 GRP_CHAUTHTOK changed-group-password",
+        target="group",
+        effective="uid",
+        **(_SESSION | {"primary": "acct grp id"}),
     ),
     _records(
         "iam",
@@ -470,8 +547,8 @@ RECORD_TYPES: Final = _table(
     ),
     _records("process", "end", "1131 SERVICE_STOP stopped-service", kind="service", primary="unit"),
     _records(
-        "process",
-        "end",
+        "process intrusion_detection",
+        "end info",
         "1701 ANOM_ABEND crashed-program",
         kind="process",
         primary="comm exe",
@@ -500,7 +577,6 @@ RECORD_TYPES: Final = _table(
         "process",
         "info",
         """
-        1005 USER sent-message
         1118 DAC_CHECK access-result
         1120 TEST sent-test
         1121 TRUSTED_APP unknown
@@ -510,6 +586,7 @@ RECORD_TYPES: Final = _table(
         2000 KERNEL initialized-audit-subsystem
         """,
     ),
+    _records("process", "info", "1005 USER sent-message", primary="addr"),
     # The audit system and its daemon
     _records(
         "process configuration",
@@ -517,7 +594,6 @@ RECORD_TYPES: Final = _table(
         "1305 CONFIG_CHANGE changed-audit-configuration",
         kind="audit-config",
         primary="op key audit_enabled audit_pid audit_backlog_limit audit_failure",
-        secondary="key",
     ),
     _records(
         "configuration",
@@ -575,8 +651,8 @@ RECORD_TYPES: Final = _table(
         "host",
         "change",
         """
-        1332 TIME_INJOFFSET =
-        1333 TIME_ADJNTPVAL =
+        1332 TIME_INJOFFSET changed-system-time
+        1333 TIME_ADJNTPVAL changed-system-time
         """,
         kind="system",
         primary="op",
@@ -588,7 +664,9 @@ RECORD_TYPES: Final = _table(
         kind="system",
         primary="op",
     ),
-    _records("package", "info", "1138 SOFTWARE_UPDATE =", kind="package", primary="sw"),
+    _records(
+        "package", "info", "1138 SOFTWARE_UPDATE package-updated", kind="package", primary="sw"
+    ),
     _records(
         "driver", "start", "1330 KERN_MODULE loaded-kernel-module", kind="file", primary="name"
     ),
@@ -626,8 +704,8 @@ RECORD_TYPES: Final = _table(
         "network", "info", "1324 NETFILTER_PKT =", kind="socket", primary="daddr", secondary="dport"
     ),
     _records(
-        "network",
-        "info",
+        "intrusion_detection host",
+        "info change",
         "1700 ANOM_PROMISCUOUS changed-promiscuous-mode-on-device",
         kind="network-device",
         primary="dev",
@@ -712,13 +790,20 @@ RECORD_TYPES: Final = _table(
         1417 MAC_UNLBL_STCDEL =
         1418 MAC_CALIPSO_ADD =
         1419 MAC_CALIPSO_DEL =
-        1505 APPARMOR_STATUS =
         2303 LABEL_OVERRIDE overrode-label-of
         2309 FS_RELABEL relabeled-filesystem
         2312 USER_MAC_CONFIG_CHANGE changed-mac-configuration
         2313 USER_MAC_STATUS =
         """,
         kind="mac-config",
+    ),
+    _records(
+        "configuration",
+        "change",
+        "1505 APPARMOR_STATUS =",
+        kind="mac-config",
+        primary="operation",
+        secondary="name",
     ),
     _records(
         "configuration",
@@ -770,8 +855,8 @@ RECORD_TYPES: Final = _table(
     ),
     # Anomalies, seen by the kernel and by user space, and what was done about them
     _records(
-        "file",
-        "access",
+        "file intrusion_detection",
+        "access info",
         """
         1702 ANOM_LINK used-suspicious-link
         1703 ANOM_CREAT =
@@ -780,19 +865,34 @@ RECORD_TYPES: Final = _table(
     ),
     _records(
         "authentication intrusion_detection",
-        "info",
+        "start denied",
         """
         2100 ANOM_LOGIN_FAILURES failed-log-in-too-many-times-to
         2101 ANOM_LOGIN_TIME attempted-log-in-during-unusual-hour-to
         2102 ANOM_LOGIN_SESSIONS opened-too-many-sessions-to
-        2103 ANOM_LOGIN_ACCT =
+        2103 ANOM_LOGIN_ACCT attempted-log-in-to-watched-account
         2104 ANOM_LOGIN_LOCATION attempted-log-in-from-unusual-place-to
-        2118 ANOM_LOGIN_SERVICE =
+        2118 ANOM_LOGIN_SERVICE service-account-attempted-login
         2119 ANOM_LOGIN_ROOT =
+        """,
+        target="user",
+        **_SESSION,
+    ),
+    _records(
+        "authentication intrusion_detection",
+        "info",
+        """
         2120 ANOM_ORIGIN_FAILURES =
         2121 ANOM_SESSION =
         """,
+        target="user",
         **_SESSION,
+    ),
+    _records(
+        "authentication intrusion_detection",
+        "start info",
+        "2117 ANOM_ROOT_TRANS user-became-root",
+        target="user",
     ),
     _records(
         "process intrusion_detection",
@@ -801,6 +901,30 @@ RECORD_TYPES: Final = _table(
         kind="process",
         primary="cmd",
         how="terminal",
+    ),
+    _records(
+        "file intrusion_detection",
+        "access info",
+        "2111 ANOM_ACCESS_FS accessed-watched-file-or-directory",
+    ),
+    _records("file intrusion_detection", "change info", "2113 ANOM_MK_EXEC made-an-executable"),
+    _records(
+        "iam intrusion_detection",
+        "user creation info",
+        "2114 ANOM_ADD_ACCT added-user-account",
+        target="user",
+    ),
+    _records(
+        "iam intrusion_detection",
+        "user deletion info",
+        "2115 ANOM_DEL_ACCT deleted-user-account",
+        target="user",
+    ),
+    _records(
+        "iam intrusion_detection",
+        "user change info",
+        "2116 ANOM_MOD_ACCT modified-user-account",
+        target="user",
     ),
     _records(
         "intrusion_detection",
@@ -813,17 +937,11 @@ RECORD_TYPES: Final = _table(
         "intrusion_detection",
         "info",
         """
-        2105 ANOM_MAX_DAC =
-        2106 ANOM_MAX_MAC =
-        2107 ANOM_AMTU_FAIL =
-        2108 ANOM_RBAC_FAIL =
-        2110 ANOM_CRYPTO_FAIL =
-        2111 ANOM_ACCESS_FS =
-        2113 ANOM_MK_EXEC =
-        2114 ANOM_ADD_ACCT =
-        2115 ANOM_DEL_ACCT =
-        2116 ANOM_MOD_ACCT =
-        2117 ANOM_ROOT_TRANS =
+        2105 ANOM_MAX_DAC max-discretionary-access-control-failures-reached
+        2106 ANOM_MAX_MAC max-mandatory-access-control-failures-reached
+        2107 ANOM_AMTU_FAIL abstract-machine-test-utility-failure
+        2108 ANOM_RBAC_FAIL rbac-self-test-failure
+        2110 ANOM_CRYPTO_FAIL crypto-system-test-failure
         2200 RESP_ANOMALY =
         2201 RESP_ALERT =
         2202 RESP_KILL_PROC =
@@ -851,6 +969,7 @@ RECORD_TYPES: Final = _table(
         primary="fp",
         secondary="addr hostname",
         how="exe terminal",
+        acts_as="acct id uid",
     ),
     _records(
         "process",
@@ -860,6 +979,7 @@ RECORD_TYPES: Final = _table(
         primary="addr",
         secondary="rport",
         how="exe terminal",
+        acts_as="acct id uid",
     ),
     _records(
         "process",
@@ -901,6 +1021,7 @@ _SELINUX: Final = Normalization(
     "policy",
     ("tcontext",),
     ("tclass",),
+    actor=("scontext",),
 )
 _APPARMOR: Final = RECORD_TYPES[1503]
 VARIANTS: Final[dict[int, tuple[tuple[str, str, Normalization], ...]]] = {
@@ -911,7 +1032,8 @@ VARIANTS: Final[dict[int, tuple[tuple[str, str, Normalization], ...]]] = {
     1400: (
         ("apparmor", "DENIED", _APPARMOR),
         ("apparmor", "ALLOWED", _APPARMOR._replace(types=["allowed"])),
-        ("apparmor", "", _APPARMOR._replace(action="avc", types=["info"])),
+        ("apparmor", "STATUS", RECORD_TYPES[1505]),
+        ("apparmor", "", _APPARMOR._replace(types=["info"])),
         ("seresult", "denied", _SELINUX),
         ("seresult", "granted", _SELINUX._replace(action="avc", types=["allowed"])),
     ),

@@ -42,6 +42,9 @@ class NameLookup(Protocol):
     def group(self, gid: int) -> str | None:
         """The name of a group id."""
 
+    def user_id(self, name: str) -> int | None:
+        """The id of a user's name."""
+
 
 # include/uapi/linux/capability.h, by number
 CAPABILITIES: Final = (

@@ -71,10 +71,17 @@ class Redactor:
         return text + rest
 
     def document(self, document: dict[str, Any]) -> None:
-        """Replace the secrets in what ``auditd`` of a document holds."""
+        """Replace the secrets in what records left in a document, but for ``process``."""
         auditd = document.get("auditd")
         if auditd:
             document["auditd"] = {name: self._value(name, value) for name, value in auditd.items()}
+        event = document.get("event", {})
+        if "original" in event:
+            original = [self._record(each) for each in event["original"]]
+            document["event"] = {**event, "original": original}
+        error = document.get("error", {})
+        if "message" in error:
+            document["error"] = {**error, "message": self._value("warnings", error["message"])}
 
     def _value(self, name: str, value: Any) -> Any:  # noqa: ANN401 -- JSON
         if isinstance(value, str):
@@ -84,6 +91,8 @@ class Redactor:
         if isinstance(value, list):
             if name == "messages":
                 return [self._record(each) for each in value]
+            if name == "warnings":
+                return [self.text(each) for each in value]
             return [self._value(name, each) for each in value]
         return value
 

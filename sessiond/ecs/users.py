@@ -56,6 +56,20 @@ class Users:
                 account["name"] = name
         return account
 
+    def named(self, name: str, number: str | None, parts: EventFields) -> dict[str, Any]:
+        """Give ``id`` and ``name`` of the user that a message calls ``name``, or by its number.
+
+        ``number`` is the id that the same message has for it, if it has one.
+        """
+        if name.isdigit():
+            return self.account(name.encode(), parts)
+        account = {"id": number} if number and number.isdigit() else {}
+        if not account and self._names is not None:
+            found = self._names.user_id(name)
+            if found is not None:
+                account = {"id": str(found)}
+        return {**account, "name": name}
+
     def user(self, parts: EventFields) -> dict[str, Any]:
         """Give ``user``; one for all events of the same ids in the same second."""
         key = tuple(map(parts.main.get, _IDS))
@@ -107,7 +121,7 @@ class Users:
         file: dict[str, Any] = {}
         if number:
             file["inode"] = number
-        if device and device != "00:00":
+        if device:
             file["device"] = device
         mode = integer(mode_text.encode(), 8) if mode_text else None
         if mode is not None:

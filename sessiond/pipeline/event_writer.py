@@ -232,7 +232,11 @@ class EventWriter:
     def audited(self, event: AuditEvent, view: ProcessView, action: str | None, time: int) -> None:
         """Write any other audit event of a process that is known."""
         description = self._descriptions.describe(event, enriched=True)
-        self._write(description, view, action, time, self._details(view), event=event)
+        override: dict[str, Any] | None = None
+        if description.directory and view.state.working_directory is None:
+            override = {"working_directory": description.directory}
+        details = self._details(view)
+        self._write(description, view, action, time, details, override=override, event=event)
 
     def traced(self, action: str, view: ProcessView, time: int) -> None:
         """Write an event that only the process source told of."""

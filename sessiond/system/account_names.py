@@ -96,6 +96,10 @@ class AccountNames:
         except KeyError:
             return self._ask(self._groups, gid, group=True)
 
+    def user_id(self, name: str) -> int | None:
+        """The uid of a user in passwd; the name service is not asked."""
+        return self._users.number(name)
+
     def refresh(self, now: float) -> None:
         """Read files that have changed, and let old answers go; to be called about every second.
 
@@ -148,6 +152,9 @@ class NoAccountNames:
     def group(self, gid: int) -> str | None:
         """No name."""
 
+    def user_id(self, name: str) -> int | None:
+        """No id."""
+
     def refresh(self, now: float) -> None:
         """Nothing to do."""
 
@@ -166,11 +173,15 @@ class _Known:
         self._file = file
         self._seen: tuple[int, int, int] | None = None
         self._in_file: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
         self._answers: dict[int, float] = {}  # when they are outdated, the oldest first
         self.names: dict[int, str | None] = {}
         self.outdated: dict[int, tuple[str | None, float]] = {}
         self.asked: set[int] = set()
         self._read()
+
+    def number(self, name: str) -> int | None:
+        return self._numbers.get(name)
 
     def learn(self, number: int, name: str | None, now: float) -> None:
         self.asked.discard(number)
@@ -216,6 +227,7 @@ class _Known:
             self._forget(number)
         self._seen, self._in_file = seen, in_file
         self.names.update(in_file)
+        self._numbers = {name: number for number, name in reversed(in_file.items())}
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:

@@ -81,11 +81,11 @@ class HostFacts(NamedTuple):
     def block(self, level: Level) -> dict[str, Any]:
         """Give the ECS ``host`` object for every line.
 
-        "minimal" is name and id; "session_view" what Kibana's Session View shows of a host; "full"
-        all there is.
+        "minimal" is name, id and the type of system, which rules ask for; "session_view" what
+        Kibana's Session View shows of a host; "full" all there is.
         """
         if level == "minimal":
-            return {"name": self.hostname, "id": self.id}
+            return {"name": self.hostname, "id": self.id, "os": {"type": "linux"}}
         system = {
             "name": self.os_name,
             "version": self.os_version,

@@ -82,6 +82,7 @@ def test_names_are_those_of_their_event() -> None:
     assert names.user(7) is None
     assert names.learn(STAMP) is True
     assert (names.user(7), names.user(0)) == ("eve", "root")
+    assert (names.user_id("eve"), names.user_id("bob")) == (7, None)
     assert names.learn(STAMP) is False
 
 

@@ -46,6 +46,18 @@ def test_the_longest_is_cut_first() -> None:
     assert made["process"]["group_leader"]["args"] == ["b" * 5000]
 
 
+def test_the_text_of_the_records_is_cut_wherever_it_stands() -> None:
+    """It stands under two names, where it is asked for."""
+    document = json.loads(line())
+    document["auditd"] = {"messages": ["m" * 9000, "short"]}
+    document["event"]["original"] = ["m" * 9000, "short"]
+    made = fitted(json.dumps(document).encode() + b"\n", LIMIT)
+    assert len(made) <= LIMIT
+    cut = json.loads(made)
+    assert "event.original" in cut["sessiond"]["truncated"]
+    assert cut["event"]["action"] == "exec"
+
+
 def test_the_argv_of_the_process_keeps_what_there_is_room_for() -> None:
     """Whole arguments, then a part of one; its number stays true."""
     args = [f"{number:03}" * 10 for number in range(1000)]

@@ -156,8 +156,11 @@ def test_records_of_a_document_are_searched() -> None:
             ],
         }
     }
+    document["event"] = {"action": "x", "original": list(document["auditd"]["messages"])}
+    document["error"] = {"code": "ENOENT", "message": [f"x --token {SECRET} is no uid"]}
     Redactor.document(shipped(), document)
     text = str(document)
+    assert document["event"]["original"] == document["auditd"]["messages"]
     assert SECRET not in text
     assert hexed not in text
     assert document["auditd"]["data"] == {

@@ -100,7 +100,17 @@ def test_an_inode_has_its_owner_mode_and_type() -> None:
         "owner": "root",
         "gid": "42",
         "group": "shadow",
+        "device": "00:00",
     }
+
+
+def test_a_user_that_a_message_names_has_an_id_where_it_is_known() -> None:
+    """By the message itself, or by the accounts of the host."""
+    users, parts = Users(FixedNames()), EventFields()
+    assert users.named("ann", None, parts) == {"id": "4242", "name": "ann"}
+    assert users.named("bob", "77", parts) == {"id": "77", "name": "bob"}
+    assert users.named("bob", None, parts) == {"name": "bob"}
+    assert users.named("4242", None, parts) == {"id": "4242", "name": "ann"}
 
 
 def test_a_label_is_split_where_it_is_selinux() -> None:

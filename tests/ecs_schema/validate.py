@@ -42,8 +42,9 @@ AUDITBEAT_OBJECTS = frozenset(
     ".".join(name.split(".")[:depth]) for name in AUDITBEAT for depth in (2, 3)
 ) - frozenset(AUDITBEAT)
 
-# ECS has one provider; an event that is made from two sources names both.
-LISTS_BY_CONTRACT = frozenset(("event.provider",))
+# ECS has one provider; an event that is made from two sources names both. Auditbeat gives the text
+# of each record, and each warning.
+LISTS_BY_CONTRACT = frozenset(("event.provider", "event.original", "error.message"))
 
 # Every argument counts, empty ones too.
 MAY_BE_EMPTY = re.compile(r"^process\.(?:[a-z_]+\.)?args$")
@@ -217,7 +218,9 @@ def _custom(name: str, value: object) -> Iterator[str]:
         yield from _text(name, value)
     elif value is None:
         yield f"{name}: null"
-    if name.startswith("auditd.data.") and not isinstance(value, str | list):
+    if name.startswith("auditd.data.") and not (
+        isinstance(value, str | list) or name == "auditd.data.socket"
+    ):
         yield f"{name}: all of auditd.data is strings, not {value!r:.60}"
 
 

@@ -43,6 +43,10 @@ class FixedNames:
         """The name of a group id."""
         return {0: "root", 42: "shadow", 4242: "ann"}.get(gid)
 
+    def user_id(self, name: str) -> int | None:
+        """The id of a user's name."""
+        return {"root": 0, "ann": 4242}.get(name)
+
 
 ARCH = 0xC000003E
 CALLS = {

@@ -72,6 +72,15 @@ def test_users_and_groups_are_those_of_the_files(names: AccountNames, service: S
     assert names.unknown == 0
 
 
+def test_a_user_of_the_file_is_found_by_name(names: AccountNames, tmp_path: Path) -> None:
+    """The name service is not asked for that, and a removed user is not found any more."""
+    assert (names.user_id("eve"), names.user_id("mallory")) == (1000, None)
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/root:/bin/sh\n")
+    names.refresh(2.0)
+    assert (names.user_id("eve"), names.user_id("root")) == (None, 0)
+    assert NoAccountNames().user_id("root") is None
+
+
 def test_a_name_from_elsewhere_is_there_once_the_service_has_answered(
     names: AccountNames, service: Service
 ) -> None:

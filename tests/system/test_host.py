@@ -79,10 +79,10 @@ def test_session_view_shows_all_but_the_namespace(root: Path) -> None:
     assert host_facts.block("session_view") == full
 
 
-def test_the_least_is_name_and_id(root: Path) -> None:
-    """For consumers that join the rest from elsewhere."""
+def test_the_least_is_name_id_and_the_type_of_system(root: Path) -> None:
+    """For consumers that join the rest from elsewhere; detection rules ask for the type."""
     block = facts(root, interfaces=list).block("minimal")
-    assert block == {"name": "web1", "id": MACHINE_ID}
+    assert block == {"name": "web1", "id": MACHINE_ID, "os": {"type": "linux"}}
 
 
 def test_what_is_not_known_is_absent(root: Path) -> None:
