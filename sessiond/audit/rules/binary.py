@@ -72,9 +72,9 @@ _FILES: Final = frozenset(
     {DEVMAJOR, DEVMINOR, INODE, WATCH, PERM, DIR, FILETYPE, OBJ_UID, OBJ_GID}
     | set(range(OBJ_USER, LOGINUID_SET))
 )
-# What the exclude list compares (kernel/auditfilter.c: audit_filter); and the key, it ignores that.
+# What the exclude list compares (kernel/auditfilter.c: audit_filter).
 OF_MESSAGES: Final = frozenset(
-    {PID, UID, GID, LOGINUID, LOGINUID_SET, MSGTYPE, *range(SUBJ_USER, PPID), EXE, FILTERKEY}
+    {PID, UID, GID, LOGINUID, LOGINUID_SET, MSGTYPE, *range(SUBJ_USER, PPID), EXE}
 )
 _NO_SYSCALLS: Final = (USER, TASK, EXCLUDE, FILESYSTEM)  # lists whose rules have none
 

@@ -176,7 +176,10 @@ class Command:
             return
         self._checked(self._compiler.field, value)
         if self._list == binary.EXCLUDE and self._compiler.last_field not in binary.OF_MESSAGES:
-            raise RefusedError(_field_reason(_NOT_OF_MESSAGES, "-F", value))
+            name = libaudit.field_name(self._compiler.last_field)
+            self.warnings.append(
+                f"the kernel has no {name} in the exclude list: this never matches"
+            )
         if self._compiler.last_field == binary.PERM:
             self._compiler.note_permission()
         if self._compiler.last_field == binary.EXE:
@@ -424,8 +427,8 @@ def _syscall_reason(name: str, arch: int) -> str:
 
 _OPERATOR: Final = [re.compile(op) for op in ("!=", ">=", "<=", "&=", "=", ">", "<", "&")]
 
-# What an exclude rule can't have. libaudit 3.0 refuses it with the second number, later versions
-# with the first one or not at all; the kernel takes such rules, and they never match.
+# What an exclude rule can't have: libaudit 3.0 refuses it with the second number, later versions
+# with the first one, or not at all.
 _EXIT_LIST_ONLY: Final = 7
 _NOT_OF_MESSAGES: Final = 12
 
