@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 home=/opt/sessiond
-unit=/usr/local/lib/systemd/system/sessiond.service
+units=/usr/local/lib/systemd/system
 user=/usr/local/lib/sysusers.d/sessiond.conf
 
 if [ "$(id -u)" != 0 ]; then
@@ -28,9 +28,9 @@ manager() {
 case "${1:-install}" in
     install) ;;
     remove)
-        manager disable --now sessiond.service || :
+        manager disable --now sessiond-metrics.timer sessiond.service || :
         rm -rf "$home"
-        rm -f "$unit" "$user" /usr/local/bin/sessiond
+        rm -f "$units/sessiond.service" "$units"/sessiond-metrics.* "$user" /usr/local/bin/sessiond
         manager daemon-reload
         echo "install: removed; /etc/sessiond.yml, /var/lib/sessiond and /var/log/sessiond are left"
         exit 0
@@ -73,7 +73,8 @@ if ! [ -e /etc/sessiond.yml ]; then
     install -m 640 -o root -g sessiond etc/sessiond.yml /etc/sessiond.yml
 fi
 
-install -D -m 644 packaging/systemd/sessiond.service "$unit"
+install -d "$units"
+install -m 644 packaging/systemd/*.service packaging/systemd/*.timer "$units"
 manager daemon-reload
 manager try-restart sessiond.service
 

@@ -25,6 +25,8 @@ case "${1:-}" in
         packages="$packages auditd python3-audit"
         # Logins, terminals, services and containers as they really are.
         packages="$packages cron openssh-server runc busybox-static screen sudo systemd tmux"
+        # promtool, which checks metrics and alert rules.
+        packages="$packages prometheus"
         # The programs whose processes the tests count, and what looks at them.
         packages="$packages e2fsprogs gcc libc6-dev iproute2 kmod openssl procps strace util-linux"
         ;;
@@ -74,7 +76,7 @@ if [ -n "$missing" ]; then
     rm -f "$log"
     for package in $missing; do
         case $package in
-            auditd | cron) systemctl --quiet disable "$package.service" ;;
+            auditd | cron | prometheus) systemctl --quiet disable "$package.service" ;;
             openssh-server) systemctl --quiet disable ssh.service ;;
         esac
     done

@@ -273,12 +273,26 @@ def _add_status(commands: Commands) -> None:
         "status_socket.group may.",
         "sessiond status\n"
         "sessiond status --json | jq .health\n"
+        "sessiond status --prometheus -o /var/lib/prometheus/node-exporter/sessiond.prom\n"
         "sessiond status > /dev/null || echo 'look after sessiond'",
-        (0, 1, 2, 7),
+        (0, 1, 2, 6, 7),
     )
     _add_config(parser)
     parser.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's status socket")
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the answer as JSON")
+    form.add_argument(
+        "--prometheus",
+        action="store_true",
+        help="print metrics in Prometheus' text format; sessiond_up is 0 when no daemon answers",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="write to this file instead, as a whole or not at all, readable by everyone",
+    )
 
 
 def _add_ps(commands: Commands) -> None:
@@ -563,17 +577,39 @@ def _rules(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     import orjson
 
-    from sessiond.cli import status
+    from sessiond.cli import metrics, status
     from sessiond.config import load
 
     _quiet(arguments)
     path = arguments.socket or load.load(arguments.config).status_socket_path
-    document = status.query(path)
+    try:
+        document = status.query(path)
+    except errors.StatusError:
+        if arguments.prometheus:
+            _answer(metrics.render(None), arguments.output)
+        raise
     if arguments.json:
-        _say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
+    elif arguments.prometheus:
+        text = metrics.render(document)
     else:
-        _say(status.render(document))
+        text = status.render(document)
+    _answer(text, arguments.output)
     return 0 if status.healthy(document) else DIFFERENT
+
+
+def _answer(text: str, path: Path | None) -> None:
+    """Print a text, or put it into a file that others read at any moment."""
+    from sessiond.system import files
+
+    if path is None:
+        _say(text)
+        return
+    try:
+        files.publish_file(path, text.encode())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise errors.OutputError(f"{path}: can't be written: {reason}") from None
 
 
 def _ps(arguments: argparse.Namespace) -> int:

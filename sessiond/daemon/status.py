@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import Any
 
 import msgspec
 
+from sessiond import __version__
 from sessiond.audit.kernel.controller import AuditController
 from sessiond.daemon.health import Health
 from sessiond.daemon.monitor import Monitor
@@ -15,6 +17,16 @@ from sessiond.daemon.source_chain import SourceChain
 from sessiond.pipeline import losses
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.sources.procfs.guard import GuardedProcfs
+from sessiond.system import proc
+
+
+def usage() -> dict[str, Any]:
+    """Return what this process costs: processor time in seconds, resident memory in bytes."""
+    times = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "cpu_seconds": round(times.ru_utime + times.ru_stime, 3),
+        "resident_bytes": proc.resident_bytes(),
+    }
 
 
 class Status:
@@ -46,7 +58,9 @@ class Status:
         client, source, canary = self._audit.client, self._sources.source, self._monitor.canary
         return {
             "health": self._health.status(),
+            "version": __version__,
             "uptime": round(time.time() - self._started, 1),
+            "usage": usage(),
             **self.facts(),
             "source_limits": list(source.degraded),
             "declined": {

@@ -172,6 +172,25 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
         os.close(directory)
 
 
+def publish_file(path: Path, data: bytes) -> None:
+    """Write a file that everyone may read, as a whole or not at all.
+
+    The caller says that the directory is the right one: it may belong to the user of the program
+    that reads there. Raises OSError when the file can't be written.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(new, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            os.fchmod(descriptor, 0o644)  # whatever the umask says
+        new.replace(path)
+    except OSError:
+        new.unlink()
+        raise
+
+
 def _check_file(status: os.stat_result, path: str, trusted: Collection[int]) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OutputError(f"{path}: is not a regular file")

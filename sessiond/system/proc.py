@@ -1,7 +1,8 @@
-"""Capabilities and namespaces of this process, read from procfs."""
+"""Capabilities, namespaces and memory of this process, read from procfs."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -49,6 +50,14 @@ def effective_capabilities(proc: Path = PROC) -> int | None:
 def has_capability(capability: str, proc: Path = PROC) -> bool:
     """Tell whether this process has ``capability`` (a name in CAPABILITIES) in effect."""
     return bool((effective_capabilities(proc) or 0) >> CAPABILITIES[capability] & 1)
+
+
+def resident_bytes(proc: Path = PROC) -> int | None:
+    """Return the resident memory of this process in bytes (proc_pid_statm(5)); None if unknown."""
+    try:
+        return int((proc / "self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def namespaces(proc: Path = PROC) -> Namespaces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -288,6 +289,30 @@ def test_status_asks_the_daemon() -> None:
         gone = sessiond("status", "--socket", path)
     assert gone.returncode == 7
     assert gone.stderr.startswith(f"sessiond: {path}: no daemon answers here; start it")
+
+
+def test_status_puts_metrics_where_node_exporter_reads_them(tmp_path: Path) -> None:
+    """The file is whole at every moment; a daemon that does not answer is told in it as well."""
+    socket, file = tmp_path / "status.sock", tmp_path / "sessiond.prom"
+    server = StatusServer(socket, lambda: {"health": {"problems": []}, "rules": 8})
+    write = ("status", "--socket", socket, "--prometheus", "-o", file)
+
+    async def ask() -> subprocess.CompletedProcess[str]:
+        await server.start()
+        done = await asyncio.to_thread(sessiond, *write, umask=0o077)
+        await server.close()
+        return done
+
+    done = asyncio.run(ask())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "\nsessiond_rules 8\n" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644, "the user of node_exporter may read it"
+    assert sessiond(*write).returncode == 7
+    assert file.read_text().endswith("\nsessiond_up 0\n")
+    assert list(tmp_path.iterdir()) == [file], "nothing else is left in the directory"
+    done = sessiond(*write[:-1], tmp_path / "missing" / "sessiond.prom")
+    assert done.returncode == 6
+    assert done.stderr.endswith("sessiond.prom: can't be written: no such file or directory\n")
 
 
 def test_status_finds_the_socket_in_the_configuration(tmp_path: Path) -> None:

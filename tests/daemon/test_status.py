@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from support.scripted import pipeline as scripted_pipeline
 
+from sessiond import __version__
 from sessiond.audit.kernel.client import Counters, KernelAuditStatus
 from sessiond.daemon.health import Health
 from sessiond.daemon.outputs import OutputSet
@@ -58,3 +59,11 @@ def test_a_record_that_is_nowhere_unbalances_the_ledger() -> None:
     ledger = made(1).document()["ledger"]
     assert not ledger["balanced"]
     assert not ledger["socket"]["balanced"]
+
+
+def test_the_document_says_what_the_daemon_costs() -> None:
+    """Metrics have no other way to know it: the daemon has no listener."""
+    document = made(0).document()
+    assert document["version"] == __version__
+    assert document["usage"]["cpu_seconds"] > 0
+    assert document["usage"]["resident_bytes"] > 2**20

@@ -13,6 +13,7 @@ from sessiond.system.files import (
     may_read,
     open_directory,
     open_file,
+    publish_file,
     read_file,
     replace_file,
     trusted_users,
@@ -149,3 +150,16 @@ def test_the_permission_bits_say_who_may_read(
         file.chmod(mode)
         assert may_read(file, uid, groups) is may
         assert not may_read(directory / "none", uid, groups)
+
+
+def test_a_published_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    """A link in its place is replaced, not followed; what can't be put there leaves nothing."""
+    secret, place = tmp_path / "secret", tmp_path / "place"
+    secret.write_text("mine")
+    place.symlink_to(secret)
+    publish_file(place, b"new")
+    assert (place.read_bytes(), place.is_symlink(), secret.read_text()) == (b"new", False, "mine")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(IsADirectoryError):
+        publish_file(tmp_path / "directory", b"new")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["directory", "place", "secret"]

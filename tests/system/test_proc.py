@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from sessiond.system import proc
 from sessiond.system.proc import effective_capabilities, has_capability, namespaces
 
 
@@ -51,3 +53,12 @@ def test_a_container_is_in_others(tmp_path: Path) -> None:
     assert namespaces(here) == (False, None, False)
     (here / "2" / "comm").write_text("sleep\n")
     assert namespaces(here).network is None
+
+
+def test_memory_is_counted_in_bytes(tmp_path: Path) -> None:
+    """The second number of statm is resident pages; a Python process has some megabytes of them."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "statm").write_text("9000 1000 800 1 0 2000 0\n")
+    assert proc.resident_bytes(tmp_path) == 1000 * os.sysconf("SC_PAGE_SIZE")
+    assert proc.resident_bytes(tmp_path / "nowhere") is None
+    assert 2**20 < (proc.resident_bytes() or 0) < 2**33
