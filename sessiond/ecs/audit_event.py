@@ -109,6 +109,7 @@ class _Call(NamedTuple):
 # that says nothing of its own.
 _BY_ANY_CALL: Final = frozenset((LOGIN, CONFIG_CHANGE, URINGOP))
 _IDENTITY: Final = ("id", "name")
+_SENDER: Final = ("uid",)
 _EXEC_FAILED: Final = SYSCALLS["execve"]._replace(action="exec-failed", types=["info"])
 
 
@@ -368,9 +369,13 @@ class AuditEventEncoder:
         }
 
     def _named(self, names: Iterable[str], parts: EventFields) -> dict[str, Any]:
-        """Return the account that the first of these fields names which is there."""
+        """Return the account that the first of these fields names which is there.
+
+        A message about an account may say by uid= which one it is; alone, ``uid`` is the sender's.
+        """
         for name in names:
-            value = parts.field(name)
+            claim = parts.claims.get(name) if names != _SENDER else None
+            value = parts.field(name) if claim is None else text_of(name, claim)
             if value and value.encode() not in UNSET:
                 number = parts.field("id") if name == "acct" else None
                 return self._accounts.named(value, number, parts)
@@ -649,16 +654,14 @@ def _peer(
 ) -> tuple[str | None, str | None]:
     name = address.ip or address.path
     port = None if address.port is None else str(address.port)
-    side = PEER.get(meaning.action)
-    if side and name:
-        end: dict[str, Any] = {"address": name}
-        network = {"direction": side[1]}
+    if meaning.action in PEER:
+        side, direction = PEER[meaning.action]
+        document["network"] = {"direction": direction}
         if address.ip:
-            end["ip"] = address.ip
-            end["port"] = address.port
-            network["type"] = address.family
-        document[side[0]] = end
-        document["network"] = network
+            document[side] = {"address": name, "ip": address.ip, "port": address.port}
+            document["network"]["type"] = address.family
+        elif name:
+            document[side] = {"address": name, "path": name}
     return name, port
 
 

@@ -306,7 +306,7 @@ class FieldReader:
         if not inside:
             return
         claims: dict[str, bytes] = {}
-        pairs = _MESSAGE_FIELD.findall(inside)
+        pairs = _MESSAGE_FIELD.findall(_without_punctuation(inside))
         for name, raw in pairs:
             claims.setdefault(name.decode("ascii"), raw.rstrip())
         parts.claims = claims
@@ -317,6 +317,20 @@ class FieldReader:
         for name, raw in claims.items():
             if name not in posing and name not in _RECORD_PLACED:
                 parts.add(name, text_of(name, raw))
+
+
+def _without_punctuation(message: bytes) -> bytes:
+    """Return a message of PAM as it is written today.
+
+    Before 2007 it was ``PAM: setcred acct=root : exe="x" (hostname=?, addr=?, terminal=t res=y)``.
+    """
+    head, colon, tail = message.partition(b" : exe=")
+    if not colon:
+        return message
+    program, bracket, rest = tail.partition(b" (hostname=")
+    if bracket:
+        rest = b" hostname=" + rest.removesuffix(b")").replace(b", ", b" ")
+    return head + b" exe=" + program + rest
 
 
 def _can_be_subject(kind: int, arch: bytes | None) -> bool:

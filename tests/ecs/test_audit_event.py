@@ -296,8 +296,12 @@ def test_no_message_can_take_the_place_of_the_socket() -> None:
 def test_a_unix_socket_has_a_direction_too() -> None:
     """The path is the address of the other end."""
     document = describe(syscall(42), (SOCKADDR, b"saddr=01002F6465762F6C6F6700"))
-    assert document["destination"] == {"address": "/dev/log"}
+    assert document["destination"] == {"address": "/dev/log", "path": "/dev/log"}
     assert document["network"] == {"direction": "egress"}
+    saddr = b"saddr=100000000000000000000000"
+    document = describe(syscall(42), (SOCKADDR, saddr))
+    assert document["network"] == {"direction": "egress"}
+    assert "destination" not in document
 
 
 def test_a_signal_has_a_target() -> None:
@@ -424,6 +428,28 @@ def test_a_login_that_is_not_made_yet_has_no_login_user() -> None:
         "target": {"name": "root"},
     }
     assert document["auditd"]["summary"]["actor"] == {"primary": "unset", "secondary": "root"}
+
+
+def test_an_account_may_be_named_by_its_uid() -> None:
+    """As pam_tally2 does it; that does not change who sent the message."""
+    document = login(1000, "uid=4242 reset=0", 1101)
+    assert document["user"]["effective"] == {"id": "4242", "name": "ann"}
+    assert document["process"]["real_user"] == {"id": "0", "name": "root"}
+
+
+def test_the_old_text_of_pam_says_the_same() -> None:
+    """Until 2007 it had brackets and commas."""
+    message = (
+        b'user pid=13015 uid=0 auid=0 msg=\'PAM: session open acct=ann : exe="/usr/sbin/crond" '
+        b"(hostname=?, addr=192.0.2.7, terminal=cron res=success)'"
+    )
+    document = describe((1105, message))
+    assert document["event"]["outcome"] == "success"
+    assert document["user"]["effective"] == {"id": "4242", "name": "ann"}
+    assert document["source"]["ip"] == "192.0.2.7"
+    assert document["process"]["executable"] == "/usr/sbin/crond"
+    data = document["auditd"]["data"]
+    assert (data["acct"], data["terminal"], "hostname" in data) == ("ann", "cron", False)
 
 
 def test_a_session_is_a_session() -> None:

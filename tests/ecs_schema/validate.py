@@ -37,9 +37,11 @@ AUDITBEAT = {
     **{f"user.filesystem.{member}": kind for member, kind in _IDENTITY.items()},
     **{f"user.selinux.{member}": kind for member, kind in _LABEL.items()},
     **{f"file.selinux.{member}": kind for member, kind in _LABEL.items()},
+    "source.path": "keyword",
+    "destination.path": "keyword",
 }
 AUDITBEAT_OBJECTS = frozenset(
-    ".".join(name.split(".")[:depth]) for name in AUDITBEAT for depth in (2, 3)
+    ".".join(name.split(".")[:depth]) for name in AUDITBEAT for depth in (1, 2, 3)
 ) - frozenset(AUDITBEAT)
 
 # ECS has one provider; an event that is made from two sources names both. Auditbeat gives the text
