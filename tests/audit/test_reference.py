@@ -17,7 +17,7 @@ import pytest
 from support.auditlog import DATA, FixedNames, events
 
 from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import Record, fields
+from sessiond.audit.record import SYSCALL, Record, fields
 from sessiond.audit.rules import libaudit
 from sessiond.ecs.audit_event import AuditEventEncoder
 
@@ -171,9 +171,14 @@ def _named(
             yield "executable", process["executable"], shown["exe"]
             # libauparse adds strerror(3): "EACCES(Permission denied)"
             yield "exit", data.get("exit", ""), shown.get("exit", "").partition("(")[0]
-            # ... and makes each of several keys a field
-            tags = [field.shown for field in record.fields if field.name == "key"]
-            yield "tags", document.get("tags", ["(null)"]), tags
+            # ... and makes each of several keys a field; of a changed rule the key is a tag too.
+            keys = [
+                field.shown
+                for one in sorted(records, key=lambda one: one.type != SYSCALL)
+                for field in one.fields
+                if field.name == "key" and field.shown != "(null)"
+            ]
+            yield "tags", document.get("tags", []), list(dict.fromkeys(keys))
             if shown["syscall"] == "openat":
                 yield "flags", named["flags"], shown["a2"]
             if shown["syscall"] == "kill":
@@ -183,7 +188,7 @@ def _named(
         elif record.type == 1307:
             yield "cwd", process["working_directory"], shown["cwd"]
         elif record.type == 1306:
-            yield from _address(data, shown["saddr"])
+            yield from _address(data["socket"], shown["saddr"])
         elif record.type == 1701:
             yield "crash", data["sig"], shown["sig"]
         elif record.type == 1302:
@@ -191,15 +196,15 @@ def _named(
             yield "file", True, shown["name"] in (NOT_UTF_8, *paths)
 
 
-def _address(data: dict[str, str], shown: str) -> Iterator[tuple[str, object, object]]:
+def _address(socket: dict[str, str], shown: str) -> Iterator[tuple[str, object, object]]:
     if "saddr_fam=inet" in shown:
-        yield "address", data["socket_addr"], re.findall(r" laddr=(\S+)", shown)[0]
-        yield "port", data["socket_port"], re.findall(r" lport=(\S+)", shown)[0]
+        yield "address", socket["addr"], re.findall(r" laddr=(\S+)", shown)[0]
+        yield "port", socket["port"], re.findall(r" lport=(\S+)", shown)[0]
     elif "saddr_fam=local" in shown:
         # The abstract namespace's leading NUL is "@" for us; it leaves it out.
         yield (
             "path",
-            data["socket_path"].removeprefix("@"),
+            socket["path"].removeprefix("@"),
             re.findall(r" path=(.*?)(?:\0| })", shown)[0],
         )
 
