@@ -76,5 +76,11 @@ class StatusError(SessiondError):
     exit_code = 7
 
 
+class InputError(SessiondError):
+    """A file of events can't be read, or has no events of sessiond in it."""
+
+    exit_code = 8
+
+
 class RecordError(SessiondError):
     """An audit record can't be parsed: it is counted and skipped, and the pipeline continues."""

@@ -24,6 +24,7 @@ TESTED_ELSEWHERE = {
     "sessiond/audit/kernel/listeners.py": "tests/cli/test_check.py",
     "sessiond/audit/kernel/settings.py": "tests/audit/kernel/test_client.py",
     "sessiond/audit/rules/plan.py": "tests/audit/rules/test_ruleset.py",
+    "sessiond/cli/declare.py": "tests/cli/test_main.py",
     "sessiond/config/reference.py": "tests/config/test_load.py",
     "sessiond/daemon/daemon.py": "tests/e2e/test_lifecycle.py",
     "sessiond/daemon/factory.py": "tests/e2e/test_lifecycle.py",

@@ -18,32 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from sessiond import __version__, errors
+from sessiond.cli import declare, viewer
+from sessiond.cli.terminal import give_up_output, say, telling
 from sessiond.text import printable
 
 if TYPE_CHECKING:
     from sessiond.audit.rules.ruleset import RuleSet
     from sessiond.config.schema import Config
-
-DIFFERENT = 1  # the answer of rules and status when all is not as it should be
-INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
-HOST_TROUBLE = "10+"
-
-EXIT_CODES: dict[int | str, str] = {
-    0: "all is well",
-    DIFFERENT: "rules: not all wanted rules are loaded; status: not healthy; replay: lines that "
-    "are no records; other failures",
-    errors.ConfigError.exit_code: "the configuration or the command line is wrong",
-    errors.RuleError.exit_code: "an audit rule is wrong",
-    errors.AuditUnavailableError.exit_code: "the kernel's audit system can't be used",
-    errors.SourceUnavailableError.exit_code: "no usable source of process events",
-    errors.OutputError.exit_code: "an output can't be opened",
-    errors.StatusError.exit_code: "no daemon answers, or it refuses",
-    HOST_TROUBLE: "check: what this host lacks, a code for each, as check --help lists them",
-    INTERNAL_ERROR: "a bug in sessiond",
-    INTERRUPTED: "interrupted (Ctrl-C)",
-    errors.READER_GONE: "the reader of the output went away",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -62,15 +43,15 @@ def run(argv: Sequence[str]) -> int:
         debug = arguments.debug
         command: Callable[[argparse.Namespace], int] = arguments.command
         code = command(arguments)
-        with _telling():
+        with telling():
             sys.stdout.flush()
     except errors.SessiondError as error:
         _complain(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = declare.INTERRUPTED
     except BrokenPipeError:
-        _give_up_output()
+        give_up_output()
         code = errors.READER_GONE
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for the user
         if isinstance(error, OSError) and error.errno in errors.SHORTAGES:
@@ -80,31 +61,8 @@ def run(argv: Sequence[str]) -> int:
             traceback.print_exc()
         hint = "please report it" if debug else "please report it with what --debug shows"
         _complain(f"a bug in sessiond: {type(error).__name__}: {error}; {hint}")
-        code = INTERNAL_ERROR
+        code = declare.INTERNAL_ERROR
     return code
-
-
-def _say(text: str) -> None:
-    with _telling():
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-
-
-@contextmanager
-def _telling() -> Iterator[None]:
-    """Turn a standard output that can't be written to (a full disk) into a one-line error."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _give_up_output()
-        reason = (error.strerror or str(error)).lower()
-        raise errors.SessiondError(f"standard output: {reason}") from None
-
-
-def _give_up_output() -> None:
-    """Drop buffered output, so that the interpreter doesn't try to write it again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:
@@ -116,15 +74,15 @@ def _complain(message: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = declare.Parser(
         prog="sessiond",
         description="Tells what every process on this host was, who started it, and in which "
         "session: audit records in, enriched ECS events out, one line of JSON each.",
-        epilog=_epilog(
+        epilog=declare.epilog(
             "sessiond check                 what this host allows, what would be loaded\n"
             "sessiond run --output -        events on the terminal, until Ctrl-C\n"
             "sessiond COMMAND --help        more about a command",
-            EXIT_CODES,
+            declare.EXIT_CODES,
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -132,17 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_run, _add_check, _add_replay, _add_rules, _add_status, _add_ps):
         add(commands)
+    viewer.add(commands)
     return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose help has a part that is made when it is asked for."""
-
-    more_help: Callable[[], str] | None = None
-
-    def format_help(self) -> str:
-        """Add the part that is made when it is asked for."""
-        return super().format_help() + (self.more_help() if self.more_help else "")
 
 
 def _host_troubles() -> str:
@@ -151,12 +100,8 @@ def _host_troubles() -> str:
     return check.exit_codes_help() + "\n"
 
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[_Parser]
-
-
-def _add_run(commands: Commands) -> None:
-    parser = _command(
+def _add_run(commands: declare.Commands) -> None:
+    parser = declare.command(
         commands,
         "run",
         _run,
@@ -171,7 +116,7 @@ def _add_run(commands: Commands) -> None:
         "sessiond run --output - | jq .process.args",
         (0, 2, 3, 4, 5, 6, 70),
     )
-    _add_config(parser)
+    declare.add_config(parser)
     parser.add_argument(
         "--output",
         metavar="-|PATH",
@@ -180,8 +125,8 @@ def _add_run(commands: Commands) -> None:
     )
 
 
-def _add_check(commands: Commands) -> None:
-    parser = _command(
+def _add_check(commands: declare.Commands) -> None:
+    parser = declare.command(
         commands,
         "check",
         _check,
@@ -191,10 +136,10 @@ def _add_check(commands: Commands) -> None:
         "code for each kind of trouble. The first failure decides; a warning is no failure.",
         "sessiond check -c new.yml && cp new.yml /etc/sessiond.yml\n"
         "sessiond check --settings > sessiond.yml   a commented file with all settings",
-        (0, 2, 3, HOST_TROUBLE),
+        (0, 2, 3, declare.HOST_TROUBLE),
     )
     parser.more_help = _host_troubles
-    _add_config(parser)
+    declare.add_config(parser)
     parser.add_argument("--strict", action="store_true", help="count warnings as failures")
     parser.add_argument(
         "--settings",
@@ -203,8 +148,8 @@ def _add_check(commands: Commands) -> None:
     )
 
 
-def _add_replay(commands: Commands) -> None:
-    parser = _command(
+def _add_replay(commands: declare.Commands) -> None:
+    parser = declare.command(
         commands,
         "replay",
         _replay,
@@ -232,12 +177,14 @@ def _add_replay(commands: Commands) -> None:
     )
     parser.add_argument(
         "--since",
-        type=_date,
+        type=declare.date,
         metavar="TIME",
         help="write events from then on: 2026-05-01, 2026-05-01T10:00, with a zone or in UTC, or "
         "seconds since the epoch",
     )
-    parser.add_argument("--until", type=_date, metavar="TIME", help="write events before that")
+    parser.add_argument(
+        "--until", type=declare.date, metavar="TIME", help="write events before that"
+    )
     parser.add_argument("--node", metavar="NAME", help="read the records of this host alone")
     parser.add_argument(
         "--session",
@@ -245,11 +192,11 @@ def _add_replay(commands: Commands) -> None:
         help="write events of this audit session, or with this session or entry leader (entity id)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no summary on standard error")
-    _add_config(parser)
+    declare.add_config(parser)
 
 
-def _add_rules(commands: Commands) -> None:
-    parser = _command(
+def _add_rules(commands: declare.Commands) -> None:
+    parser = declare.command(
         commands,
         "rules",
         _rules,
@@ -260,11 +207,11 @@ def _add_rules(commands: Commands) -> None:
         "sessiond rules\nsessiond rules -c new.yml",
         (0, 1, 2, 3, 4),
     )
-    _add_config(parser)
+    declare.add_config(parser)
 
 
-def _add_status(commands: Commands) -> None:
-    parser = _command(
+def _add_status(commands: declare.Commands) -> None:
+    parser = declare.command(
         commands,
         "status",
         _status,
@@ -277,7 +224,7 @@ def _add_status(commands: Commands) -> None:
         "sessiond status > /dev/null || echo 'look after sessiond'",
         (0, 1, 2, 6, 7),
     )
-    _add_config(parser)
+    declare.add_config(parser)
     parser.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's status socket")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the answer as JSON")
@@ -295,8 +242,8 @@ def _add_status(commands: Commands) -> None:
     )
 
 
-def _add_ps(commands: Commands) -> None:
-    parser = _command(
+def _add_ps(commands: declare.Commands) -> None:
+    parser = declare.command(
         commands,
         "ps",
         _ps,
@@ -311,7 +258,7 @@ def _add_ps(commands: Commands) -> None:
         "sessiond ps --json | jq -r .executable",
         (0, 1, 2, 7),
     )
-    _add_config(parser)
+    declare.add_config(parser)
     parser.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's status socket")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--tree", action="store_true", help="below the process that forked it")
@@ -324,76 +271,14 @@ def _add_ps(commands: Commands) -> None:
         "--entry", metavar="ENTRY", help="type of an entry, or an address, container or name in it"
     )
     parser.add_argument(
-        "--pid", type=_pid, metavar="N", help="this process and its ancestors, ended ones too"
+        "--pid",
+        type=declare.pid,
+        metavar="N",
+        help="this process and its ancestors, ended ones too",
     )
     parser.add_argument(
         "--ended", action="store_true", help="ended processes that are kept for their children"
     )
-
-
-def _date(text: str) -> str:
-    """Read a time as ``@timestamp`` has it."""
-    from datetime import UTC, datetime
-
-    try:
-        if text.isascii() and text.isdigit():
-            time = datetime.fromtimestamp(int(text), UTC)
-        else:
-            time = datetime.fromisoformat(text)
-    except (ValueError, OverflowError, OSError):
-        raise argparse.ArgumentTypeError(
-            f"{printable(text)!r} is no time such as 2026-05-01T10:00:00"
-        ) from None
-    time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _pid(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**22 + 1:
-        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no pid")
-    return int(text)
-
-
-def _command(
-    commands: Commands,
-    name: str,
-    function: Callable[[argparse.Namespace], int],
-    summary: str,
-    description: str,
-    examples: str,
-    codes: Sequence[int | str],
-) -> _Parser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description="\n".join(textwrap.wrap(description, 80)),
-        epilog=_epilog(examples, {code: EXIT_CODES[code] for code in codes}),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=function)
-    parser.add_argument(
-        "--debug", action="store_true", help="log everything; show the traceback of a bug"
-    )
-    return parser
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-c",
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="the configuration (default: /etc/sessiond.yml, built-in defaults without it); all "
-        "settings: sessiond check --settings",
-    )
-
-
-def _epilog(examples: str, codes: dict[int | str, str]) -> str:
-    lines = [
-        textwrap.fill(meaning, 80, initial_indent=f"{code:>5}  ", subsequent_indent=" " * 7)
-        for code, meaning in codes.items()
-    ]
-    return "examples:\n" + textwrap.indent(examples, "  ") + "\n\nexit codes:\n" + "\n".join(lines)
 
 
 # --- the commands --------------------------------------------------------------------------------
@@ -446,7 +331,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from sessiond.config import load, reference
 
     if arguments.settings:
-        _say(reference.commented())
+        say(reference.commented())
         return 0
     from sessiond.audit.rules import ruleset
     from sessiond.cli import check
@@ -457,10 +342,10 @@ def _check(arguments: argparse.Namespace) -> int:
     wanted = _wanted(loaded)
     _say_rules(wanted)
     if not wanted.rules and loaded.auditd.socket_type != "multicast":
-        _say(f"  warning: {ruleset.NO_RULES}")
+        say(f"  warning: {ruleset.NO_RULES}")
     file = loaded.output.file
     findings = check.report(output=None if file is None else file.path)
-    _say("host:\n" + textwrap.indent(check.render(findings), "  "))
+    say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)
 
 
@@ -473,21 +358,21 @@ def _say_settings(loaded: Config, path: Path) -> None:
         load.user_id(setting, reference.get(loaded, setting))
     for setting in ("output.file.group", "status_socket.group"):
         load.group_id(setting, reference.get(loaded, setting))
-    _say(f"configuration: {path if path.exists() else 'built-in defaults'}")
+    say(f"configuration: {path if path.exists() else 'built-in defaults'}")
     for setting in reference.diff(Config(), loaded):
-        _say(f"  {setting}: {show(reference.get(loaded, setting))}")
+        say(f"  {setting}: {show(reference.get(loaded, setting))}")
 
 
 def _say_rules(wanted: RuleSet) -> None:
-    _say(f"rules: {len(wanted)} would be loaded")
+    say(f"rules: {len(wanted)} would be loaded")
     for rule in wanted:
-        _say(f"  {rule.describe()}")
+        say(f"  {rule.describe()}")
     for control in wanted.controls:
-        _say(f"  {control.name} = {control.value}")
+        say(f"  {control.name} = {control.value}")
     for error in wanted.errors:
-        _say(f"  skipped: {error}")
+        say(f"  skipped: {error}")
     for warning in wanted.warnings:
-        _say(f"  warning: {warning}")
+        say(f"  warning: {warning}")
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -536,7 +421,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         _complain(f"{count} {'line' if count == 1 else 'lines'}: {form}")
     if not arguments.quiet:
         _complain(summary(outcome, hosts=len(replay.hosts), boots=replay.hosts.boots))
-    return DIFFERENT if failed or outcome.refused or outcome.lost else 0
+    return declare.DIFFERENT if failed or outcome.refused or outcome.lost else 0
 
 
 @contextmanager
@@ -566,12 +451,12 @@ def _rules(arguments: argparse.Namespace) -> int:
         changes = plan(wanted, client.list_rules())
     missing = {rule.canonical for rule in changes.add}
     for rule in wanted:
-        _say(f"{'+' if rule.canonical in missing else '='} {rule.describe()}")
+        say(f"{'+' if rule.canonical in missing else '='} {rule.describe()}")
     known = {rule.canonical for rule in wanted}
     for other in changes.foreign:
         if other.data not in known:
-            _say(f"~ {other.describe()}")
-    return DIFFERENT if missing else 0
+            say(f"~ {other.describe()}")
+    return declare.DIFFERENT if missing else 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -595,7 +480,7 @@ def _status(arguments: argparse.Namespace) -> int:
     else:
         text = status.render(document)
     _answer(text, arguments.output)
-    return 0 if status.healthy(document) else DIFFERENT
+    return 0 if status.healthy(document) else declare.DIFFERENT
 
 
 def _answer(text: str, path: Path | None) -> None:
@@ -603,7 +488,7 @@ def _answer(text: str, path: Path | None) -> None:
     from sessiond.system import files
 
     if path is None:
-        _say(text)
+        say(text)
         return
     try:
         files.publish_file(path, text.encode())
@@ -636,18 +521,18 @@ def _ps(arguments: argparse.Namespace) -> int:
         found = False
         for line in lines:
             found = True
-            _say(line.decode("utf-8"))
+            say(line.decode("utf-8"))
     elif facts:
         text = list(ps.family(lines, width))
         found = bool(text)
         if found:
-            _say("\n".join(text))
+            say("\n".join(text))
     else:
         rows = ps.rows(lines)
         found = bool(rows)
         now = datetime.now(UTC).astimezone()
         for row in ps.table(rows, width=width, now=now, tree=arguments.tree):
-            _say(row)
+            say(row)
     if arguments.pid is not None and not found:
         raise errors.StatusError(f"no process {arguments.pid} is known")
     return 0

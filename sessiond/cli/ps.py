@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -15,6 +14,7 @@ from sessiond.cli.status import ask
 from sessiond.errors import StatusError
 from sessiond.pipeline.listing import Facts, ListRequest, Row
 from sessiond.text import printable
+from sessiond.viewer.words import cut, day_and_time, width_of
 
 _HEAD = ("PID", "USER", "LOGIN", "ENTRY", "SINCE", "COMMAND")
 # Columns that give way to the command on a terminal are cut to so many characters.
@@ -81,7 +81,7 @@ def table(
     lines = list(_tree(found, now, fold=width is not None) if tree else _flat(found, now, width))
     widths = (
         [
-            max(len(_HEAD[column]), *(_width(line.cells[column]) for line in lines), 0)
+            max(len(_HEAD[column]), *(width_of(line.cells[column]) for line in lines), 0)
             for column in range(len(_MAX_WIDTHS))
         ]
         if lines
@@ -157,52 +157,27 @@ def _alike(row: Row) -> tuple[object, ...]:
 
 
 def _line(row: Row, now: datetime) -> _Line:
-    command = row.command if row.end is None else f"{row.command} (ended {_since(row.end, now)})"
-    cells = (str(row.pid), row.user, row.login or "-", row.entry or "-", _since(row.start, now))
+    command = (
+        row.command if row.end is None else f"{row.command} (ended {day_and_time(row.end, now)})"
+    )
+    cells = (
+        str(row.pid),
+        row.user,
+        row.login or "-",
+        row.entry or "-",
+        day_and_time(row.start, now),
+    )
     return _Line(tuple(map(printable, cells)), "", printable(command))
-
-
-def _since(date: str, now: datetime) -> str:
-    """Show a date as ps(1) does: the time of today, the day of another day of the year."""
-    then = datetime.fromisoformat(date).astimezone(now.tzinfo)
-    if then.date() == now.date():
-        return f"{then:%H:%M:%S}"
-    return f"{then:%b %d %H:%M}" if then.year == now.year else f"{then:%Y-%m-%d}"
 
 
 def _put(cells: Sequence[str], command: str, widths: Sequence[int], width: int | None) -> str:
     parts = []
     for column, (cell, room) in enumerate(zip(cells, widths, strict=True)):
-        shown = _cut(cell, room) if width is not None else cell
-        blanks = " " * (room - _width(shown))
+        shown = cut(cell, room) if width is not None else cell
+        blanks = " " * (room - width_of(shown))
         parts.append(blanks + shown if column == 0 else shown + blanks)
     line = "  ".join((*parts, command))
-    return line if width is None else _cut(line, max(width, 20)).rstrip()
-
-
-def _width(text: str) -> int:
-    """The columns that a text takes on a terminal: East Asian characters take two."""
-    if text.isascii():
-        return len(text)
-    return sum(_columns(char) for char in text)
-
-
-def _columns(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _cut(text: str, room: int) -> str:
-    if _width(text) <= room:
-        return text
-    taken, used = [], 0
-    for char in text:
-        used += _columns(char)
-        if used > room - 1:
-            break
-        taken.append(char)
-    return "".join(taken) + "…"
+    return line if width is None else cut(line, max(width, 20)).rstrip()
 
 
 # --- one process ---------------------------------------------------------------------------------
@@ -219,6 +194,6 @@ def family(lines: Iterable[bytes], width: int | None) -> Iterator[str]:
         room = 48 if width is None else max(20, width - names - sources - 6)
         for fact in process.facts:
             value = printable(fact.value)
-            shown = value if width is None else _cut(value, room)
-            blanks = " " * (room - _width(shown))
+            shown = value if width is None else cut(value, room)
+            blanks = " " * (room - width_of(shown))
             yield f"  {fact.name:<{names}}  {shown}{blanks}  {printable(fact.source)}"

@@ -23,6 +23,7 @@ from sessiond.daemon import status_server
 from sessiond.daemon.status_server import StatusServer
 from sessiond.errors import StatusError
 from sessiond.pipeline.listing import End, Fact, Facts, ListRequest, Row
+from sessiond.viewer.words import width_of
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 NOBODY = 65534
@@ -120,7 +121,7 @@ def test_a_line_fits_the_terminal(rows: list[Row], width: int, tree: bool) -> No
     distinct = list({each.pid: each for each in rows}.values())
     for line in ps.table(distinct, width=width, now=NOW, tree=tree):
         assert line.isprintable()
-        assert ps._width(line) <= max(width, 20)
+        assert width_of(line) <= max(width, 20)
 
 
 def test_facts_have_their_sources() -> None:

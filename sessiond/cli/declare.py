@@ -1,0 +1,117 @@
+"""Declares commands: a parser with examples and exit codes, and the arguments that several have."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sessiond import errors
+from sessiond.text import printable
+
+DIFFERENT = 1  # the answer of rules and status when all is not as it should be
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+HOST_TROUBLE = "10+"
+
+EXIT_CODES: dict[int | str, str] = {
+    0: "all is well",
+    DIFFERENT: "rules: not all wanted rules are loaded; status: not healthy; replay: lines that "
+    "are no records; sessions, tree, explain: nothing fits; other failures",
+    errors.ConfigError.exit_code: "the configuration or the command line is wrong",
+    errors.RuleError.exit_code: "an audit rule is wrong",
+    errors.AuditUnavailableError.exit_code: "the kernel's audit system can't be used",
+    errors.SourceUnavailableError.exit_code: "no usable source of process events",
+    errors.OutputError.exit_code: "an output can't be opened",
+    errors.StatusError.exit_code: "no daemon answers, or it refuses",
+    errors.InputError.exit_code: "a file of events can't be read, or holds none",
+    HOST_TROUBLE: "check: what this host lacks, a code for each, as check --help lists them",
+    INTERNAL_ERROR: "a bug in sessiond",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    errors.READER_GONE: "the reader of the output went away",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help has a part that is made when it is asked for."""
+
+    more_help: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        """Add the part that is made when it is asked for."""
+        return super().format_help() + (self.more_help() if self.more_help else "")
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Parser]
+
+
+def command(
+    commands: Commands,
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    summary: str,
+    description: str,
+    examples: str,
+    codes: Sequence[int | str],
+) -> Parser:
+    """Declare a command, with the exit codes that its help names; return its parser."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description="\n".join(textwrap.wrap(description, 80)),
+        epilog=epilog(examples, {code: EXIT_CODES[code] for code in codes}),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=function)
+    parser.add_argument(
+        "--debug", action="store_true", help="log everything; show the traceback of a bug"
+    )
+    return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the configuration."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: /etc/sessiond.yml, built-in defaults without it); all "
+        "settings: sessiond check --settings",
+    )
+
+
+def epilog(examples: str, codes: dict[int | str, str]) -> str:
+    """Write the end of a help: examples, and exit codes with their meanings."""
+    lines = [
+        textwrap.fill(meaning, 80, initial_indent=f"{code:>5}  ", subsequent_indent=" " * 7)
+        for code, meaning in codes.items()
+    ]
+    return "examples:\n" + textwrap.indent(examples, "  ") + "\n\nexit codes:\n" + "\n".join(lines)
+
+
+def date(text: str) -> str:
+    """Read a time as ``@timestamp`` has it."""
+    from datetime import UTC, datetime
+
+    try:
+        if text.isascii() and text.isdigit():
+            time = datetime.fromtimestamp(int(text), UTC)
+        else:
+            time = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)!r} is no time such as 2026-05-01T10:00:00"
+        ) from None
+    time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def pid(text: str) -> int:
+    """Read a pid."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**22 + 1:
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no pid")
+    return int(text)

@@ -1,0 +1,290 @@
+"""The part of an event's line that the viewer reads, decoded by its types; pure.
+
+The fields are those of docs/output.md. What a line leaves out has the value that is empty.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+
+class Named(msgspec.Struct, gc=False):
+    """A user or group: id and name."""
+
+    id: str = ""
+    name: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The name, else the id."""
+        return self.name or self.id
+
+
+class Device(msgspec.Struct, gc=False):
+    """A terminal's numbers."""
+
+    major: int = 0
+    minor: int = 0
+
+
+class Tty(msgspec.Struct, gc=False):
+    """The terminal of a process."""
+
+    char_device: Device = msgspec.field(default_factory=Device)
+
+
+class Address(msgspec.Struct, gc=False):
+    """An end of a connection: address, or the path of a socket."""
+
+    ip: str = ""
+    port: int = 0
+    address: str = ""
+
+
+class EntryMeta(msgspec.Struct, gc=False):
+    """How an entry leader came into the host."""
+
+    type: str = ""
+    source: Address | None = None
+
+
+class Reference(msgspec.Struct, gc=False):
+    """A relative of a relative."""
+
+    entity_id: str = ""
+    pid: int = 0
+    start: str = ""
+
+
+class Relative(msgspec.Struct, gc=False):
+    """A process, as its own events and those of its relatives have it."""
+
+    entity_id: str = ""
+    pid: int = 0
+    start: str = ""
+    end: str = ""
+    exit_code: int | None = None
+    name: str = ""
+    executable: str = ""
+    args: list[str] = []
+    args_count: int = 0
+    working_directory: str = ""
+    interactive: bool | None = None
+    tty: Tty | None = None
+    user: Named | None = None
+    group: Named | None = None
+    real_user: Named | None = None
+    entry_meta: EntryMeta | None = None
+    parent: Reference | None = None
+
+
+class Capabilities(msgspec.Struct, gc=False):
+    """Names of capabilities."""
+
+    effective: list[str] = []
+
+
+class Thread(msgspec.Struct, gc=False):
+    """What belongs to threads."""
+
+    capabilities: Capabilities | None = None
+
+
+class Own(msgspec.Struct, gc=False):
+    """The process of an event, with its relatives.
+
+    The relatives stay as they are in the line: most of them are known already. See ``relative``.
+    """
+
+    entity_id: str = ""
+    pid: int = 0
+    vpid: int = 0
+    start: str = ""
+    end: str = ""
+    exit_code: int | None = None
+    name: str = ""
+    executable: str = ""
+    args: list[str] = []
+    args_count: int = 0
+    title: str = ""
+    working_directory: str = ""
+    interactive: bool | None = None
+    tty: Tty | None = None
+    user: Named | None = None
+    group: Named | None = None
+    real_user: Named | None = None
+    saved_user: Named | None = None
+    thread: Thread | None = None
+    parent: msgspec.Raw = msgspec.Raw()
+    group_leader: msgspec.Raw = msgspec.Raw()
+    session_leader: msgspec.Raw = msgspec.Raw()
+    entry_leader: msgspec.Raw = msgspec.Raw()
+
+
+class Head(msgspec.Struct, gc=False):
+    """The object ``event``."""
+
+    kind: str = ""
+    action: str = ""
+    outcome: str = ""
+    id: str = ""
+    sequence: int = 0
+    start: str = ""
+    end: str = ""
+    provider: list[str] = []
+
+
+class Boot(msgspec.Struct, gc=False):
+    """A boot of a host."""
+
+    id: str = ""
+
+
+class HostBlock(msgspec.Struct, gc=False):
+    """The object ``host``."""
+
+    name: str = ""
+    hostname: str = ""
+    id: str = ""
+    ip: list[str] = []
+    boot: Boot = msgspec.field(default_factory=Boot)
+
+
+class UserBlock(msgspec.Struct, gc=False):
+    """The object ``user``: the login user is what the viewer wants of it."""
+
+    audit: Named | None = None
+
+
+class File(msgspec.Struct, gc=False):
+    """The file that an event is about."""
+
+    path: str = ""
+    name: str = ""
+
+
+class Object(msgspec.Struct, gc=False):
+    """On what something was done."""
+
+    primary: str = ""
+
+
+class Summary(msgspec.Struct, gc=False):
+    """Audit's summary of an event."""
+
+    object: Object | None = None
+
+
+class Audit(msgspec.Struct, gc=False):
+    """The object ``auditd``."""
+
+    session: str = ""
+    summary: Summary | None = None
+
+
+class Container(msgspec.Struct, gc=False):
+    """The container around a process."""
+
+    id: str = ""
+    runtime: str = ""
+
+
+class Unit(msgspec.Struct, gc=False):
+    """The systemd unit around a process."""
+
+    unit: str = ""
+    user_unit: str = ""
+
+
+class Error(msgspec.Struct, gc=False):
+    """Why a system call failed."""
+
+    code: str = ""
+
+
+class Loss(msgspec.Struct, gc=False):
+    """What was lost: where, how much, of what, why."""
+
+    hop: str = ""
+    count: int = 0
+    unit: str = ""
+    reason: str = ""
+
+
+class Signal(msgspec.Struct, gc=False):
+    """The signal that ended a process."""
+
+    name: str = ""
+    number: int = 0
+    core_dumped: bool = False
+
+
+class Health(msgspec.Struct, gc=False):
+    """A health problem of sessiond's."""
+
+    what: str = ""
+    reason: str = ""
+
+
+class Remarks(msgspec.Struct, gc=False):
+    """The object ``sessiond``."""
+
+    incomplete: list[str] = []
+    truncated: list[str] = []
+    signal: Signal | None = None
+    reparented_to: Reference | None = None
+    loss: Loss | None = None
+    health: Health | None = None
+    canary: bool = False
+    cgroup: str = ""
+
+
+class Event(msgspec.Struct, gc=False):
+    """One line."""
+
+    timestamp: str = msgspec.field(name="@timestamp")
+    event: Head
+    message: str = ""
+    tags: list[str] = []
+    host: HostBlock = msgspec.field(default_factory=HostBlock)
+    process: Own | None = None
+    user: UserBlock | None = None
+    file: File | None = None
+    destination: Address | None = None
+    source: Address | None = None
+    auditd: Audit | None = None
+    container: Container | None = None
+    systemd: Unit | None = None
+    error: Error | None = None
+    sessiond: Remarks | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(Event)
+_RELATIVE: Final = msgspec.json.Decoder(Relative)
+_IDENTITY: Final = msgspec.json.Decoder(Reference)
+_BEGIN: Final = b'{"entity_id":"'
+
+
+def decode(line: bytes | str) -> Event:
+    """Decode a line; raises msgspec.DecodeError for what is no event of sessiond's."""
+    return _DECODER.decode(line)
+
+
+def relative(block: bytes) -> Relative:
+    """Decode a relative; raises msgspec.DecodeError for what is none."""
+    return _RELATIVE.decode(block)
+
+
+def identity(block: bytes) -> str:
+    """Return the entity id of a relative, empty where it has none, without decoding the rest.
+
+    Raises msgspec.DecodeError for what is no object.
+    """
+    if block.startswith(_BEGIN):
+        end = block.find(b'"', len(_BEGIN))
+        found = block[len(_BEGIN) : end]
+        if b"\\" not in found:
+            return found.decode()
+    return _IDENTITY.decode(block).entity_id if block else ""

@@ -1,0 +1,163 @@
+"""The files of events that are named: found, put in order, read, followed through rotations."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sessiond.system import packed
+from sessiond.system.packed import DAMAGES, STANDARD_INPUT, UnreadableFileError
+
+# Seconds between two looks at a file that is followed.
+INTERVAL: Final = 0.5
+
+_STAMP: Final = re.compile(rb'"@timestamp":\s*"([^"]{10,40})"')
+_ROTATED: Final = re.compile(r"\.[1-9][0-9]{0,8}(\.\w{1,5})?|-\d{8}(-\d+)?(\.\w{1,5})?")
+
+
+def with_rotated(path: Path) -> list[str]:
+    """Return a file and those that were rotated out of it: events.ndjson.1, events.ndjson.2.gz.
+
+    Raises UnreadableFileError where neither is there.
+    """
+    try:
+        beside = [
+            str(each)
+            for each in path.parent.iterdir()
+            if each == path
+            or (each.name.startswith(path.name) and _ROTATED.fullmatch(each.name[len(path.name) :]))
+        ]
+    except OSError as error:
+        raise UnreadableFileError(f"{path.parent}: {(error.strerror or '').lower()}") from None
+    if not beside:
+        raise UnreadableFileError(
+            f"{path}: no such file; name the file with the events, or run sessiond"
+        )
+    return _by_age(beside)
+
+
+def expand(names: list[str]) -> list[str]:
+    """Return the files that names, patterns and directories stand for, each once, oldest first.
+
+    The age is that of the first event. Raises UnreadableFileError.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        path = Path(name)
+        if name != STANDARD_INPUT and path.is_dir():
+            inside = sorted(str(each) for each in path.iterdir() if each.is_file())
+            events = [each for each in inside if ".ndjson" in each or ".json" in each]
+            if not inside:
+                raise UnreadableFileError(f"{name}: no file in this directory")
+            found |= dict.fromkeys(events or inside)
+        elif name != STANDARD_INPUT and not path.exists() and glob.has_magic(name):
+            matching = sorted(each for each in glob.glob(name) if Path(each).is_file())  # noqa: PTH207
+            if not matching:
+                raise UnreadableFileError(f"{name}: no file has such a name")
+            found |= dict.fromkeys(matching)
+        else:
+            found.setdefault(name)
+    return _by_age(list(found))
+
+
+def _by_age(names: list[str]) -> list[str]:
+    if len(names) < 2:
+        return names
+    return sorted(names, key=_first_stamp)
+
+
+def _first_stamp(name: str) -> bytes:
+    """The time of the first event; of what has none, nothing: it is told when its turn comes."""
+    if name == STANDARD_INPUT:
+        return b""
+    try:
+        with packed.opened(name, "sessiond sessions -") as (source, _):
+            match = _STAMP.search(source.read(1 << 16))
+    except (*DAMAGES, UnreadableFileError):
+        return b""
+    return match[1] if match else b""
+
+
+def read(name: str) -> Iterator[bytes]:
+    """Yield the lines of a file, unpacked; without the last one where it is not whole yet.
+
+    Raises UnreadableFileError where it can't be read, or not further.
+    """
+    with packed.opened(name, "sessiond sessions -") as (source, _):
+        for line in packed.lines(name, source):
+            if line.endswith((b"\n", b"}")) or line.rstrip().endswith(b"}"):
+                yield line
+
+
+class Follower:
+    """Reads a file as it grows, through its rotations."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file's path; it need not be there yet."""
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._rest = b""
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the whole lines that have come since the last call."""
+        if self._file is None and not self._open():
+            return
+        while True:
+            yield from self._read()
+            if not self._is_replaced():
+                return
+            yield from self._read()  # what came between the last read and the rotation
+            self.close()
+            if not self._open():
+                return
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._rest = b""
+
+    def _open(self) -> bool:
+        try:
+            self._file = self._path.open("rb")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UnreadableFileError(f"{self._path}: {reason}") from None
+        return True
+
+    def _read(self) -> Iterator[bytes]:
+        assert self._file is not None  # noqa: S101 -- narrows the type
+        if os.fstat(self._file.fileno()).st_size < self._file.tell():  # it was truncated
+            self._file.seek(0)
+            self._rest = b""
+        while chunk := self._file.read(1 << 20):
+            *whole, self._rest = (self._rest + chunk).split(b"\n")
+            yield from whole
+
+    def _is_replaced(self) -> bool:
+        assert self._file is not None  # noqa: S101 -- narrows the type
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False  # between two names
+        ours = os.fstat(self._file.fileno())
+        return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
+
+
+def followed(path: Path, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
+    """Yield what comes into a file, look by look, for ever; an empty list where nothing came."""
+    follower = Follower(path)
+    try:
+        while True:
+            yield list(follower.lines())
+            sleep(INTERVAL)
+    finally:
+        follower.close()

@@ -1,0 +1,230 @@
+"""Sessions as a list: which are wanted, a table for people, objects for programs; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from sessiond.text import printable
+from sessiond.viewer.model import Loss, Session, loss_in
+from sessiond.viewer.words import Colours, cut, day_and_time, pad, short, span, width_of
+
+_HEAD: Final = ("PID", "USER", "FROM", "HOST", "START", "END", "PROCS", "FAIL", "COMMANDS")
+_RIGHT: Final = frozenset({"PID", "PROCS", "FAIL"})
+# Columns are cut to so many characters on a terminal.
+_MAX_WIDTHS: Final = (7, 16, 28, 16, 12, 20, 6, 5)
+# In fewer columns the commands would have no room beside the widest of others.
+_NARROW: Final = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which sessions are wanted; what is empty or None asks for nothing.
+
+    ``since`` and ``until`` are dates as events have them. ``user`` is one of those whom processes
+    ran as, ``source`` an address, ``kind`` a type of entry.
+    """
+
+    user: str = ""
+    host: str = ""
+    source: str = ""
+    kind: str = ""
+    since: str = ""
+    until: str = ""
+    running: bool = False
+    failed: bool = False
+    root: bool = False
+    command: re.Pattern[str] | None = None
+
+    def fits(self, session: Session) -> bool:
+        """Tell whether a session is wanted."""
+        end = session.end
+        return (
+            self._fits_origin(session)
+            and (not self.since or not end or end >= self.since)
+            and (not self.until or session.start < self.until)
+            and (not self.running or session.running)
+            and (not self.failed or session.failures > 0)
+            and (not self.root or session.became_root)
+            and (self.command is None or _executed(session, self.command))
+        )
+
+    def _fits_origin(self, session: Session) -> bool:
+        return (
+            (not self.user or self.user in _users(session))
+            and (not self.host or self.host == session.host)
+            and (not self.source or self.source == session.source)
+            and (not self.kind or self.kind == (session.kind or "unknown"))
+        )
+
+
+def _users(session: Session) -> set[str]:
+    found = set(session.users)
+    for process in session.processes:
+        found |= {process.user_id, process.real_user, process.login_user}
+    return found
+
+
+def _executed(session: Session, pattern: re.Pattern[str]) -> bool:
+    return any(
+        pattern.search(process.command)
+        or any(pattern.search(" ".join(image.args)) for image in process.images)
+        for process in session.processes
+    )
+
+
+class SessionObject(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A session as ``--json`` prints it; what is unknown or none is left out."""
+
+    session: str
+    pid: int = 0
+    host: str = ""
+    boot: str = ""
+    type: str = ""
+    source: str = ""
+    origin: str = ""  # entity id of the ssh process through which it came
+    user: str = ""
+    users: list[str] = []
+    became_root: bool = False
+    container: str = ""
+    unit: str = ""
+    start: str = ""
+    end: str = ""
+    running: bool = False
+    processes: int = 0
+    failed: int = 0
+    execs_failed: int = 0
+    lost: int = 0
+    first_command: str = ""
+    last_command: str = ""
+
+
+def described(session: Session, losses: Iterable[Loss]) -> SessionObject:
+    """Make the object of a session."""
+    leader = session.leader
+    commands = session.commands
+    return SessionObject(
+        session=session.id,
+        pid=leader.pid if leader else 0,
+        host=session.host,
+        boot=session.processes[0].boot,
+        type=session.kind,
+        source=session.source,
+        origin=session.origin.id if session.origin else "",
+        user=session.user,
+        users=session.users,
+        became_root=session.became_root,
+        container=leader.container if leader else "",
+        unit=leader.unit if leader else "",
+        start=session.start,
+        end=session.end,
+        running=session.running,
+        processes=session.count,
+        failed=session.failures,
+        execs_failed=sum(each.failed_count for each in session.processes),
+        lost=sum(loss.count for loss in loss_in(session, losses)),
+        first_command=commands[0].command,
+        last_command=commands[-1].command,
+    )
+
+
+def origin(session: Session) -> str:
+    """Say in one or two words how a session came: the type, and what tells it from others."""
+    kind = session.kind or "unknown"
+    leader = session.leader
+    if session.source:
+        return f"{kind} {session.source}"
+    if leader is None:
+        return kind
+    if kind == "container" and leader.container:
+        return f"{kind} {leader.container.split()[-1][:12]}"
+    if kind == "init":
+        return leader.unit or f"service {leader.name}"
+    if kind in ("terminal", "console") and leader.tty:
+        return f"{kind} {leader.tty}"
+    return f"{kind} {leader.name}".strip()
+
+
+def table(
+    sessions: Iterable[Session], *, width: int | None, now: datetime, colours: Colours
+) -> Iterator[str]:
+    """Write sessions as a table; ``width`` is that of the terminal, None for no terminal.
+
+    On a terminal a line fits the width. Times are in the time zone of ``now``.
+    """
+    narrow = width is not None and width < _NARROW
+    rows = [_row(session, now, narrow=narrow) for session in sessions]
+    columns = len(_HEAD) - 1
+    widths = [
+        max(len(_HEAD[column]), *(width_of(row[column]) for row in rows), 0)
+        if rows
+        else len(_HEAD[column])
+        for column in range(columns)
+    ]
+    if width is not None:
+        widths = [min(pair) for pair in zip(widths, _MAX_WIDTHS, strict=True)]
+    yield colours.dim(_line(_HEAD, widths, width))
+    for row in rows:
+        yield _line(row, widths, width, colours)
+
+
+def row(session: Session, *, width: int | None, now: datetime, colours: Colours) -> str:
+    """Write one session as a line of its own, in the columns that a terminal has."""
+    return _line(_row(session, now), list(_MAX_WIDTHS), width, colours)
+
+
+def head(width: int | None) -> str:
+    """Write the names of the columns of ``row``."""
+    return _line(_HEAD, list(_MAX_WIDTHS), width)
+
+
+def _row(session: Session, now: datetime, *, narrow: bool = False) -> tuple[str, ...]:
+    users = session.users
+    commands = session.commands
+    first, last = commands[0].command, commands[-1].command
+    shown = first if len(commands) == 1 or first == last else f"{first} … {last}"
+    end = "still there" if session.running else day_and_time(session.end, now)
+    if not session.running and (lasted := span(session.start, session.end)) is not None:
+        end = short(lasted) if narrow else f"{end} ({short(lasted)})"
+    cells = (
+        str(session.leader.pid or "") if session.leader else "",
+        "→".join(users[:3]) + ("…" if len(users) > 3 else ""),
+        origin(session),
+        session.host,
+        day_and_time(session.start, now),
+        end,
+        str(session.count),
+        str(session.failures or ""),
+        shown,
+    )
+    return tuple(printable(cell[:4096]) for cell in cells)
+
+
+def _line(
+    cells: tuple[str, ...], widths: list[int], width: int | None, colours: Colours | None = None
+) -> str:
+    parts = []
+    left = width
+    for name, cell, room in zip(_HEAD, cells, widths, strict=False):
+        shown = pad(cut(cell, room) if width is not None else cell, room, right=name in _RIGHT)
+        left = None if left is None else left - room - 2
+        if colours is not None:
+            shown = _coloured(name, cell, shown, colours)
+        parts.append(shown)
+    last = cells[-1] if left is None else cut(cells[-1], max(left, 12))
+    return "  ".join((*parts, last)).rstrip()
+
+
+def _coloured(name: str, cell: str, shown: str, colours: Colours) -> str:
+    if name == "USER" and "root" in cell.split("→")[1:]:
+        return colours.root(shown)
+    if name == "FAIL" and cell:
+        return colours.bad(shown)
+    if name == "END" and cell == "still there":
+        return colours.good(shown)
+    return shown

@@ -1,0 +1,119 @@
+"""``sessiond sessions`` and the other commands that show events, as a user calls them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.recording import LOGIN, Story, login_lines
+from support.truth import until
+
+from sessiond.cli import main
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A configuration whose output file holds the end of the recording, the rest is rotated."""
+    output = tmp_path / "events.ndjson"
+    lines = login_lines()
+    output.write_bytes(b"".join(lines[200:]))
+    (tmp_path / "events.ndjson.1").write_bytes(b"".join(lines[100:200]))
+    (tmp_path / "events.ndjson.2.gz").write_bytes(gzip.compress(b"".join(lines[:100])))
+    path = tmp_path / "sessiond.yml"
+    path.write_text(f"output: {{file: {{path: {output}}}}}\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_configured_file_is_read_with_those_rotated_out_of_it(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest session comes first; what is counted spans the files."""
+    assert main.run(["sessions", "-c", config, "--type", "sshd", "--json"]) == 0
+    found = [json.loads(line) for line in lines(capsys)]
+    assert [(each["pid"], each["processes"]) for each in found] == [(12417, 3), (12278, 119)]
+    assert not any("lost" in each for each in found)
+
+
+def test_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code tells whether any session fits."""
+    assert main.run(["sessions", str(LOGIN), "--root", "--type", "sshd"]) == 0
+    assert "ann→root→nobody" in capsys.readouterr().out
+    assert main.run(["sessions", str(LOGIN), "--user", "bob"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (None, "no such file"),
+        (b"hello\n", "holds no events of sessiond"),
+        (b"type=SYSCALL msg=audit(1.1:1): x=1\n", "sessiond replay"),
+        (gzip.compress(b'{"a":1}\n' * 100)[:-9], "damaged"),
+    ],
+)
+def test_what_can_not_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes | None, said: str
+) -> None:
+    """With an exit code of its own."""
+    path = tmp_path / "file"
+    if data is not None:
+        path.write_bytes(data)
+    assert main.run(["sessions", str(path)]) == 8
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_torn_line_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the others are read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"{\x1b}\n" + b"".join(login_lines()))
+    assert main.run(["sessions", str(path)]) == 0
+    assert "1 line is no event, the first one begins with {\\x1b}" in capsys.readouterr().err
+
+
+def test_a_wrong_pattern_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """As part of the command line."""
+    with pytest.raises(SystemExit) as ended:
+        main.run(["sessions", "--command", "("])
+    assert ended.value.code == 2
+    assert "'('" in capsys.readouterr().err
+
+
+def test_sessions_are_followed(tmp_path: Path) -> None:
+    """Each is printed as it begins and as it ends."""
+    path, out = tmp_path / "events.ndjson", tmp_path / "out"
+    story = Story()
+    path.write_text(json.dumps(story.event(1, "exec", "bash")) + "\n")
+    with out.open("wb") as file:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "sessiond", "sessions", str(path), "--follow", "--json"],
+            stdout=file,
+        )
+    try:
+        until(lambda: out.read_text().count("\n") == 1, 20, "the first session")
+        shutil.move(path, tmp_path / "events.ndjson.1")
+        more = (story.event(2, "end", "bash", exit_code=0), story.event(3, "exec", "other"))
+        path.write_text("".join(json.dumps(each) + "\n" for each in more))
+        until(lambda: out.read_text().count("\n") == 3, 20, "its end, and another")
+    finally:
+        os.kill(running.pid, signal.SIGINT)
+    assert running.wait(10) == 130
+    told = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(each["session"], each.get("running", False)) for each in told] == [
+        ("web1-bash", True),
+        ("web1-bash", False),
+        ("web1-other", True),
+    ]

@@ -1,0 +1,130 @@
+"""Events for the viewer: a real recording, and lines made for one thing each.
+
+The recording is of one host, web1: ann logs in by ssh with a terminal, builds a program, uses sudo,
+tmux and background jobs, and types names that are made to harm; another login runs one command; a
+container runs a shell.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from sessiond.viewer.model import Process, Recording, Session
+
+LOGIN = Path(__file__).parent.parent / "data" / "viewer" / "login.ndjson.gz"
+
+
+def login_lines() -> list[bytes]:
+    """The lines of the recording."""
+    return gzip.decompress(LOGIN.read_bytes()).splitlines(keepends=True)
+
+
+def recorded(*lines: bytes | dict[str, Any]) -> Recording:
+    """Feed lines, or documents, to a recording."""
+    recording = Recording()
+    for line in lines:
+        recording.feed(line if isinstance(line, bytes) else json.dumps(line).encode())
+    return recording
+
+
+def session_of(recording: Recording, identity: str) -> Session:
+    """The session with an entry leader of this id."""
+    return next(each for each in recording.sessions() if each.id == identity)
+
+
+def by_command(recording: Recording, command: str) -> Process:
+    """The one process with a command line that begins so."""
+    (found,) = (each for each in recording.processes.values() if each.command.startswith(command))
+    return found
+
+
+def at(second: float) -> str:
+    """A date, so many seconds after ten o'clock."""
+    return f"2026-05-01T10:{int(second) // 60:02}:{second % 60:09.6f}Z"
+
+
+class Story:
+    """Makes documents of processes of one host, with as many members as the viewer needs."""
+
+    def __init__(self, host: str = "web1", boot: str = "b1", ip: str = "192.0.2.10") -> None:
+        self.host = {"name": host, "boot": {"id": boot}, "ip": [ip]}
+        self._sequence = 0
+
+    def event(self, time: float, action: str, name: str, **more: Any) -> dict[str, Any]:
+        """An event of the process ``name``, whose entity id is made of host and name.
+
+        ``parent`` and ``entry`` are names; without them it is its own entry leader.
+        """
+        self._sequence += 1
+        document: dict[str, Any] = {
+            "@timestamp": at(time),
+            "event": {
+                "kind": "event",
+                "action": action,
+                "id": f"{self.host['name']}-{self._sequence}",
+                "sequence": self._sequence,
+                "provider": ["ebpf"],
+            },
+            "host": self.host,
+            "process": self.process(name, **more),
+        }
+        for field in ("sessiond", "error", "file", "user", "destination"):
+            if field in more:
+                document[field] = more[field]
+        return document
+
+    def process(
+        self, name: str, *, parent: str = "", entry: str = "", user: str = "root", **more: Any
+    ) -> dict[str, Any]:
+        """The ``process`` object of an event."""
+        entry = entry or name
+        process: dict[str, Any] = {
+            "entity_id": self.id(name),
+            "pid": 1000 + sum(name.encode()) % 1000,
+            "start": at(more.get("start", 0)),
+            "name": name.split()[0],
+            "executable": f"/usr/bin/{name.split()[0]}",
+            "args": more.get("args", name.split()),
+            "user": {"id": "0" if user == "root" else "1001", "name": user},
+            "group_leader": {"entity_id": self.id(more.get("group", name))},
+            "session_leader": {"entity_id": self.id(entry)},
+            "entry_leader": {
+                "entity_id": self.id(entry),
+                "entry_meta": more.get("meta", {"type": "sshd", "source": {"ip": "198.51.100.7"}}),
+            },
+        }
+        if parent:
+            process["parent"] = {"entity_id": self.id(parent), "pid": 1}
+        for field in ("exit_code", "end", "interactive", "working_directory"):
+            if field in more:
+                process[field] = more[field]
+        return process
+
+    def id(self, name: str) -> str:
+        """The entity id of a process."""
+        return f"{self.host['name']}-{name.replace(' ', '-')}"
+
+    def own(self, time: float, action: str, **more: Any) -> dict[str, Any]:
+        """An event about sessiond itself."""
+        self._sequence += 1
+        return {
+            "@timestamp": at(time),
+            "event": {
+                "kind": "pipeline_error",
+                "action": action,
+                "id": f"{self.host['name']}-{self._sequence}",
+                "sequence": self._sequence,
+                "start": at(more.get("start", time)),
+                "end": at(time),
+            },
+            "host": self.host,
+            "message": more.get("message", ""),
+            "sessiond": {"loss": more["loss"]} if "loss" in more else {},
+        }
+
+    def skip(self, count: int) -> None:
+        """Leave out so many lines."""
+        self._sequence += count
