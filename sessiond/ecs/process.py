@@ -141,16 +141,27 @@ class ProcessEncoder:
         elif program.comm:
             own["name"] = display(program.comm)
         if program.args:
-            own.update(self.arguments(program.argv, cut=program.args_cut))
+            cut = program.args_cut
+            own.update(self.arguments(program.argv, cut=cut, number=program.args_count))
 
     def arguments(
-        self, args: tuple[bytes, ...] | list[bytes], *, cut: bool = False
+        self,
+        args: tuple[bytes, ...] | list[bytes],
+        *,
+        cut: bool = False,
+        number: int | None = None,
     ) -> dict[str, Any]:
-        """Give ``args``, ``args_count`` and ``command_line`` of an argv; ``cut``: of a part."""
+        """Give ``args``, ``args_count`` and ``command_line`` of an argv.
+
+        ``cut``: of a part, whose whole has ``number`` arguments, None where that is not known.
+        """
         shown = [display(argument) for argument in args]
         if self._redact is not None:
             shown = self._redact.arguments(shown, cut=cut)
-        result: dict[str, Any] = {"args": shown, "args_count": len(shown)}
+        result: dict[str, Any] = {"args": shown}
+        count = number if cut else len(shown)
+        if count is not None:
+            result["args_count"] = count
         # An argv of nothing but empty strings has a list, but no line to show.
         line = " ".join(shown)
         if line:
@@ -281,9 +292,8 @@ class ProcessEncoder:
         facts = state.facts
         override: dict[str, Any] = {}
         if is_brief_cut(state.program):
-            args = state.program.argv
             shown = split_args((state.program.args or b"")[:MAX_BRIEF_ARGS])
-            override = self.arguments(shown, cut=True) | {"args_count": len(args)}
+            override = self.arguments(shown, cut=True, number=state.program.argc)
         shared = self._shared(process, state, state.program, **override)
         if (facts.uid, facts.gid) == (facts.euid, facts.egid):
             # They are the last members, as _terminal_and_users writes them.

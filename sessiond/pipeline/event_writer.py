@@ -35,6 +35,8 @@ _INTRODUCTIONS: Final = ("fork", "exec", "already_running")
 _ONCE: Final = frozenset(("already_running", "fork", "setsid", "end"))
 # The wall clock was set anew.
 CLOCK_CHANGED: Final = "sessiond-clock-changed"
+# From so many characters on, a title may be cut: the kernel keeps 128 bytes of it.
+MIN_CUT_TITLE: Final = 32
 _UNFINISHED: Final = "audit: the end of the event was lost"
 
 
@@ -191,8 +193,7 @@ class EventWriter:
             # The audit record's argv is whole where the tracer's copy is cut.
             shown = shortened(args, self._event.max_args_bytes)
             whole = whole and shown is args
-            override = self._processes.arguments(shown, cut=not whole)
-            override["args_count"] = argv.number
+            override = self._processes.arguments(shown, cut=not whole, number=argv.number)
         details = self._details(view, own_args_cut=bool(args) and not whole)
         if note:
             details["incomplete"] = [note]
@@ -229,14 +230,27 @@ class EventWriter:
             details["signal"] = _signal(process.status)
         self._write(description, view, "end", time, details, event=event)
 
-    def audited(self, event: AuditEvent, view: ProcessView, action: str | None, time: int) -> None:
-        """Write any other audit event of a process that is known."""
+    def audited(
+        self,
+        event: AuditEvent,
+        view: ProcessView,
+        action: str | None,
+        time: int,
+        *,
+        late: bool = False,
+    ) -> None:
+        """Write any other audit event of a process that is known.
+
+        ``late``: after others that came later; it keeps its date.
+        """
         description = self._descriptions.describe(event, enriched=True)
         override: dict[str, Any] | None = None
         if description.directory and view.state.working_directory is None:
             override = {"working_directory": description.directory}
         details = self._details(view)
-        self._write(description, view, action, time, details, override=override, event=event)
+        self._write(
+            description, view, action, time, details, override=override, event=event, late=late
+        )
 
     def traced(self, action: str, view: ProcessView, time: int) -> None:
         """Write an event that only the process source told of."""
@@ -385,6 +399,8 @@ class EventWriter:
             if incomplete:
                 details["incomplete"] = incomplete
         self._add_doubts(view, details)
+        if state.program.deleted:
+            details["executable_deleted"] = True
         cut = _cut_arguments(state, creator)
         if state.program.args_cut if own_args_cut is None else own_args_cut:
             cut.insert(0, "process.args")
@@ -439,6 +455,7 @@ class EventWriter:
         event: AuditEvent | None = None,
         event_id: str | None = None,
         number: int | None = None,
+        late: bool = False,
     ) -> None:
         """Join what an event says with its process and write it.
 
@@ -450,7 +467,7 @@ class EventWriter:
             process.introduced = True
             process.drawn = process.drawn or action != "already_running"
         # A fork is what all others came after, also where it is told late.
-        if action != "fork":
+        if action != "fork" and not late:
             time = process.latest = max(time, process.latest)
         if event is not None and not event.complete:
             details.setdefault("incomplete", []).append(_UNFINISHED)
@@ -474,7 +491,7 @@ class EventWriter:
                 state,
                 time=time,
                 ended=action == "end",
-                title=description.title,
+                title=None if _is_stale(description.title, state) else description.title,
                 override=override,
             )
         self._encode(
@@ -537,6 +554,33 @@ class EventWriter:
             self.shortened += 1
             line = fitted(line, self._event.max_line_bytes)
         self._lines.append(line)
+
+
+def _is_stale(title: str | None, state: State) -> bool:
+    """Tell whether a title is that of an earlier program of the process.
+
+    The kernel reads it once for each task, at its first event, and repeats it (audit_log_proctitle
+    in kernel/auditsc.c). A process that has executed nothing else can have given itself a new one.
+    """
+    if title is None or not state.previous:
+        return False
+    args = state.program.args
+    if not args or args.rstrip(b"\0").replace(b"\0", b" ").decode("latin-1").startswith(title):
+        return False  # most often
+    if _is_title_of(title, state.program):
+        return False
+    # The first of the earlier programs is most often the one that it was forked with.
+    return len(state.previous) > 1 or _is_title_of(title, state.previous[0])
+
+
+def _is_title_of(title: str, program: Program) -> bool:
+    """Tell whether a title can be the beginning of the program's arguments, or the other way."""
+    args = " ".join([display(argument) for argument in program.argv]).rstrip()
+    shown = title.rstrip()
+    if not program.args_cut and len(shown) < MIN_CUT_TITLE:
+        return args == shown
+    length = min(len(args), len(shown))
+    return length > 0 and args[:length] == shown[:length]
 
 
 def _cut_arguments(state: State, creator: Relative) -> list[str]:

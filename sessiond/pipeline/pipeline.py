@@ -28,6 +28,7 @@ from sessiond.audit.record import (
     NO_CALL,
     Arguments,
     arguments,
+    decode,
     fields,
     login_fields,
     number,
@@ -339,6 +340,8 @@ class Pipeline:
 
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
+        if event.inherited and isinstance(process.creator, Process):
+            self._session_by_fork(process.creator, event.time)
         # For a connection that was taken, or in one that was there before us.
         self._await_connection(event.facts, event.comm, event.creator_pid)
         if doubtful:
@@ -639,10 +642,14 @@ class Pipeline:
         if name in EXEC_CALLS:
             if call.success == b"yes":
                 self._exec(event, now + HOLD)
-            elif self._is_wanted_failure(event):
-                self._other(event)
-            else:
+            elif not self._is_wanted_failure(event):
                 self.counters.filtered += 1
+            elif self.options.event.event_actions == "auditbeat":
+                # There it is called "executed" as well: with a process of ours, it would be drawn.
+                self.counters.unenriched += 1
+                self.lines.unenriched(event, self._boot(event))
+            else:
+                self._other(event)
         elif name == "exit_group":
             self._exit_group(event, now)
         elif name == "setsid" and call.success == b"yes":
@@ -813,7 +820,7 @@ class Pipeline:
             size = len(join_args(argv.values))
             if not argv.whole:
                 size = max(size + 1, program.args_size or 0)
-            state.program = program._replace(args=kept, args_size=size)
+            state.program = program._replace(args=kept, args_size=size, args_count=argv.number)
             state.stale()
 
     # Ends
@@ -942,6 +949,12 @@ class Pipeline:
         else:
             self._traced_session(process, time)
 
+    def _session_by_fork(self, creator: Process, time: int) -> None:
+        """Take a session that shows in a child of its leader; no tracepoint told of it."""
+        state = creator.state
+        if state.time == time and state.leads_session:
+            self._session(creator, time)
+
     def _traced_session(self, process: Process, time: int) -> None:
         if self.options.event.processes == "all":
             process.session_told = True
@@ -956,10 +969,15 @@ class Pipeline:
         stamp = self._boot(event)
         pid = number(event.call.pid) or _pid_of(event)
         process = self._caller(event, pid, stamp) if pid else None
-        if process is not None:
+        if process is not None and _stands_alone(event):
+            state = _state_of_record(process, event, stamp)
+            time = max(stamp, state.time, process.start)
+            self.lines.audited(event, self._view(process, state, time), None, time, late=True)
+        elif process is not None:
             time = max(stamp, process.latest)
             view = self._view(process, process.at(time), time)
             self.lines.audited(event, view, None, time)
+        if process is not None:
             self._login_by_audit(event, process, time)
             return
         self.counters.unenriched += 1
@@ -1015,6 +1033,27 @@ _TAKEN: Final = "they vanished from the tracer's buffer: another process takes t
 def _pid_of(event: AuditEvent) -> int:
     """The pid of a record that is no syscall's; the kernel writes it, also for user space."""
     return next((number(fields(r.text).get("pid")) for r in event.records), 0)
+
+
+def _stands_alone(event: AuditEvent) -> bool:
+    """Tell whether it is a record of the kernel's without a system call, as SECCOMP can be.
+
+    It is told when no other record can come, and the process may be another program by then.
+    """
+    kind = event.records[0].type
+    return event.call is NO_CALL and not 1100 <= kind <= 1299 and not 2100 <= kind <= 2999
+
+
+def _state_of_record(process: Process, event: AuditEvent, stamp: int) -> State:
+    """What the process was when a record was made: its stamp can be a tick before that."""
+    state = process.at(stamp)
+    executable = decode(fields(event.records[0].text).get("exe", b""))
+    if executable is None or state.program.executable == executable:
+        return state
+    for later in process.states:
+        if stamp < later.time <= stamp + TICK and later.program.executable == executable:
+            return later
+    return state
 
 
 def _message_fields(event: AuditEvent) -> Mapping[str, bytes]:

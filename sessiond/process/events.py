@@ -65,10 +65,11 @@ class Program(NamedTuple):
 
     ``args`` is the argv in one piece, each argument with its NUL, as the kernel holds it: ``argv``
     splits it. It may be cut: ``args_size`` (bytes in all, with the NULs) says how long the whole
-    is, where the source knows. ``executable`` is the resolved path; a deleted file has no suffix
-    here, ``deleted`` says so. ``euid`` is the effective user id with which it was executed,
-    ``owner`` the user id of the executable's file, ``mount_namespace`` that of the mount on which
-    the file lies: the path means something in this namespace only. None where not known.
+    is, ``args_count`` how many arguments it has, where the source knows. ``executable`` is the
+    resolved path; a deleted file has no suffix here, ``deleted`` says so. ``euid`` is the effective
+    user id with which it was executed, ``owner`` the user id of the executable's file,
+    ``mount_namespace`` that of the mount on which the file lies: the path means something in this
+    namespace only. None where not known.
     """
 
     comm: bytes
@@ -79,6 +80,7 @@ class Program(NamedTuple):
     euid: int | None = None
     owner: int | None = None
     mount_namespace: int | None = None
+    args_count: int | None = None
 
     @property
     def args_cut(self) -> bool:
@@ -92,14 +94,19 @@ class Program(NamedTuple):
         """The arguments; empty where none is known."""
         return split_args(self.args or b"")
 
+    @property
+    def argc(self) -> int | None:
+        """How many arguments the whole argv has, None where only a part of it is known."""
+        return self.args_count if self.args_cut else len(self.argv)
+
 
 def shortened_program(program: Program, limit: int) -> Program:
-    """Return the program with at most ``limit`` bytes of its argv; ``args_size`` stays."""
+    """Return the program with at most ``limit`` bytes of its argv; size and number stay."""
     args = program.args
     if args is None or len(args) <= limit:
         return program
     size = program.args_size if program.args_size is not None else len(args)
-    return program._replace(args=args[:limit], args_size=size)
+    return program._replace(args=args[:limit], args_size=size, args_count=program.argc)
 
 
 class Observed(NamedTuple):
@@ -118,6 +125,8 @@ class Forked(NamedTuple):
     """A process was made. ``facts`` are the child's; ``creator`` called fork, vfork or clone.
 
     The creator differs from ``facts.ppid`` under CLONE_PARENT. Threads are never reported.
+    ``inherited`` says that the facts were read at the fork itself: what a child inherits of them,
+    its creator has as well.
     """
 
     time: int
@@ -126,6 +135,7 @@ class Forked(NamedTuple):
     creator_start: int | None
     comm: bytes
     working_directory: bytes | None  # the creator's, and so the child's, at this moment
+    inherited: bool = False
 
 
 class Executed(NamedTuple):

@@ -125,7 +125,7 @@ def execution(
     started with this exec, as a child of ``parent``.
     """
     fields = event.syscall
-    args, whole, _ = arguments(event.records, MAX_ARGS_KEPT)
+    args, whole, count = arguments(event.records, MAX_ARGS_KEPT)
     size = sum(map(len, args)) + len(args)
     executable = decode(fields.get("exe", b""))
     deleted = executable is not None and executable.endswith(DELETED)
@@ -136,6 +136,7 @@ def execution(
         size if whole else size + 1,  # of a part that was lost, nobody knows the size
         deleted,
         number(fields.get("euid")),
+        args_count=count or None,
     )
     facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)
     return Executed(time, facts, program, working_directory(event))

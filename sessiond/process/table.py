@@ -319,10 +319,16 @@ class ProcessTable:
         return iter(self._by_pid.values())
 
     @property
-    def host_mount_namespace(self) -> int | None:
-        """The mount namespace of pid 1, where that is known."""
-        init = self._by_pid.get(1)
-        return None if init is None else init.state.facts.mount_namespace
+    def host(self) -> Facts | None:
+        """The facts of pid 1, else of the kernel's own threads: their namespaces are the host's.
+
+        Of a pid 1 whose first thread has ended the kernel does not tell any.
+        """
+        for pid in (1, 2):
+            process = self._by_pid.get(pid)
+            if process is not None and process.state.facts.mount_namespace is not None:
+                return process.state.facts
+        return None
 
     def get(self, pid: int) -> Process | None:
         """Who has the pid now, or had it last."""
@@ -387,6 +393,11 @@ class ProcessTable:
         ):
             # chdir isn't traced: a fork is where it shows.
             origin = self._follow(creator, event.time, origin.facts, cwd=event.working_directory)
+        if event.inherited and _moved_on(facts, origin.facts):
+            # Without tracepoints for system calls, a fork is where setsid and the like show.
+            origin = self._follow(creator, event.time, _as_creator(facts, origin.facts))
+            if origin.leads_session:
+                self._enter(creator, origin)
         self.descend(process, creator, origin)
         process.cgroup = creator.cgroup
         facts = _filled(facts, origin.facts)
@@ -432,6 +443,9 @@ class ProcessTable:
         process = self._known(event.facts, event.time, None)
         before = process.state.facts
         facts = _filled(event.facts, before)
+        if (before.tty_major or before.tty_minor) and facts.sid == before.sid:
+            # A connection that is cut takes the terminal away before the process ends.
+            facts = facts._replace(tty_major=before.tty_major, tty_minor=before.tty_minor)
         if facts is not before and facts != before:
             self._follow(process, event.time, facts)
         self._end(process, event.time, event.status, group_exit=event.group_exit)
@@ -651,7 +665,8 @@ class ProcessTable:
         moved = creator is not None and state.facts.ppid not in (0, creator.pid)
         parent_now = self.parent_now(state) if moved else None
         mounts = state.program.mount_namespace
-        foreign = None if mounts is None or mounts == self.host_mount_namespace else mounts
+        host = self.host
+        foreign = mounts if host is not None and mounts != host.mount_namespace else None
         return ProcessView(process, state, self.cgroup_of(process, state), parent_now, foreign)
 
     def parent_now(self, state: State) -> Process | None:
@@ -786,7 +801,6 @@ class ProcessTable:
                 source = before.at(process.creator.start)
                 grandparent = entry.ProcessView(source.facts, source.program)
             inherited = _entry_of(process.creator, origin)
-        init = self._by_pid.get(1)
         of_session = _entry_of(state.session_leader, None)
         of_group = _entry_of(state.group_leader, None)
         decision = entry.decide(
@@ -796,7 +810,7 @@ class ProcessTable:
                 parent=parent,
                 grandparent=grandparent,
                 cgroup=self.cgroup_of(process, state),
-                host=init.state.facts if init is not None else None,
+                host=self.host,
                 type=process.entry_type if state.entry_leader is ITSELF else None,
                 parent_entered=inherited is not None,
                 session_entered=of_session is not None,
@@ -945,6 +959,34 @@ def _cut(relative: Relative) -> Relative:
 def _is_exact(facts: Facts) -> bool:
     # One exact start in ten million is a whole number of ticks; then ticks are compared, no harm.
     return facts.start % TICK != 0
+
+
+def _moved_on(child: Facts, creator: Facts) -> bool:
+    """Tell whether a new child has other groups, terminal or ids than its creator is known to have.
+
+    With a user namespace of its own (clone(2)) it has its own capabilities there.
+    """
+    return (
+        child.user_namespace == creator.user_namespace
+        and not child.kernel_thread
+        and (child[_GROUPS] != creator[_GROUPS] or child[_IDENTITY] != creator[_IDENTITY])
+    )
+
+
+def _as_creator(child: Facts, creator: Facts) -> Facts:
+    """The facts of a creator, with what its child has inherited at this moment."""
+    known: tuple[Any, ...] = creator
+    new: tuple[Any, ...] = child
+    before, between = slice(None, _GROUPS.start), slice(_GROUPS.stop, _IDENTITY.start)
+    after = slice(_IDENTITY.stop, None)
+    return Facts._make(
+        (*known[before], *new[_GROUPS], *known[between], *new[_IDENTITY], *known[after])
+    )
+
+
+# The places of pgid and sid, and of all from the terminal to the audit session, in Facts.
+_GROUPS: Final = slice(4, 6)
+_IDENTITY: Final = slice(7, 21)
 
 
 def _filled(new: Facts, old: Facts) -> Facts:

@@ -32,7 +32,11 @@ def filled_up(process: Observed, seen: Observed | None) -> Observed:
     """
     if seen is None or not same_process(process.facts.start, seen.facts.start):
         return process
-    program = process.program._replace(args=seen.program.args, args_size=seen.program.args_size)
+    program = process.program._replace(
+        args=seen.program.args,
+        args_size=seen.program.args_size,
+        args_count=seen.program.args_count,
+    )
     return process._replace(
         program=program,
         cgroup=seen.cgroup,

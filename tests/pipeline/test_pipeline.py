@@ -7,9 +7,11 @@ import pytest
 from ecs_schema.validate import validate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.daemon import value
 from support.scripted import BOOT, Actor, Records, documents
 from support.story import Bench, Story, T
 
+from sessiond.audit.record import PROCTITLE
 from sessiond.pipeline.joins import HOLD
 from sessiond.process.events import Lost, Observed, ProcessEvent
 from sessiond.units import MILLISECOND, SECOND
@@ -392,3 +394,168 @@ def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
         bench.written += documents(bench.pipeline.poll(bench.now))
     told = [(each["event"]["action"], each["process"]["name"]) for each in bench.settle()]
     assert told == [("exec", "ls"), ("exec", "id"), ("exec", "env"), ("end", "env")]
+
+
+# What is true of a process at the moment that a line is about
+
+
+def test_the_end_has_the_terminal_that_the_process_had(bench: Bench) -> None:
+    """A connection that is cut takes it away first: the session was interactive all the same."""
+    child = bench.child()
+    assert child.facts.tty_major
+    child.facts = child.facts._replace(tty_major=0, tty_minor=0)
+    bench.tell(child.die(1, T + 5))
+    end = only(bench.settle(), "end")["process"]
+    assert end["tty"]["char_device"]["major"] == bench.host.shell.facts.tty_major
+    assert end["interactive"]
+
+
+def test_a_process_that_left_its_terminal_for_a_session_has_none(bench: Bench) -> None:
+    """That was its own doing, and is told."""
+    child = bench.child()
+    child.facts = child.facts._replace(tty_major=0, tty_minor=0)
+    changed, records = child.set_session(T + 5)
+    bench.tell(changed, audit=records)
+    bench.tell(child.die(1, T + 6))
+    assert "tty" not in only(bench.settle(), "end")["process"]
+
+
+def titled(records: Records, title: bytes) -> Records:
+    return [
+        (kind, text.partition(b"proctitle=")[0] + b"proctitle=" + title.hex().encode())
+        if kind == PROCTITLE
+        else (kind, text)
+        for kind, text in records
+    ]
+
+
+def test_a_title_of_an_earlier_program_is_left_out(bench: Bench) -> None:
+    """The kernel keeps the first one of a task: ``bash -c '/bin/true X'``."""
+    child = bench.child()
+    title = b"bash\0-c\0/bin/true X"
+    for name, args in (("bash", ("-c", "/bin/true X")), ("true", ("X",))):
+        executed, records = child.execute(name, T + 5, *args)
+        bench.tell(executed, audit=titled(records, title))
+    ended, records = child.exit(0, T + 6)
+    bench.tell(ended, audit=titled(records, title))
+    told = [(each["event"]["action"], each["process"].get("title")) for each in bench.settle()]
+    assert told == [("exec", "bash -c /bin/true X"), ("exec", None), ("end", None)]
+
+
+def test_a_title_of_the_forked_program_is_left_out(bench: Bench) -> None:
+    """As after a setsid before the exec."""
+    child = bench.child()
+    executed, records = child.execute("ls", T + 5)
+    bench.tell(executed, audit=titled(records, b"bash"))
+    assert "title" not in only(bench.settle(), "exec")["process"]
+
+
+@pytest.mark.parametrize("title", [b"ls -l", b"ls: at work"])
+def test_a_title_of_its_own_is_told(bench: Bench, title: bytes) -> None:
+    """Its arguments, or what it calls itself."""
+    child = bench.child()
+    executed, records = child.execute("ls", T + 5, "-l")
+    bench.tell(executed, audit=titled(records, title))
+    assert only(bench.settle(), "exec")["process"]["title"] == title.decode()
+
+
+def test_cut_arguments_are_counted_as_they_were(bench: Bench) -> None:
+    """In the exec, in the end and wherever the process is named."""
+    child = bench.child()
+    executed, _ = child.execute("ls", T + 5)
+    args = b"ls\0" + b"x\0" * 100
+    program = executed.program._replace(args=args, args_size=9000, args_count=4500)
+    bench.tell(executed._replace(program=program))
+    grandchild, forked = child.fork(62, T + 6)
+    bench.tell(forked, grandchild.die(9, T + 7))
+    executed, _ = child.execute("id", T + 8)
+    bench.tell(executed, child.die(9, T + 9))
+    counts = [
+        (each["event"]["action"], value(each, f"process.{place}args_count"))
+        for each in bench.settle()
+        for place in ("", "parent.")
+        if value(each, f"process.{place}executable") == "/bin/ls"
+    ]
+    assert counts == [("exec", 4500), ("end", 4500), ("end", 4500)]
+    assert bench.written[-1]["process"]["previous"][-1]["args_count"] == 4500
+
+
+def test_a_lone_record_has_the_program_and_the_time_of_its_stamp(bench: Bench) -> None:
+    """It is told when nothing else can come, and the process is another program by then."""
+    child = bench.child()
+    for name, time in (("env", T + 20_000_000), ("ls", T + 200_000_000)):
+        executed, records = child.execute(name, time)
+        bench.tell(executed, audit=records)
+    stamp = bench.host.stamp(T + 90_000_000)
+    text = (
+        f"audit({stamp // 1000}.{stamp % 1000:03d}:999): auid=0 uid=0 gid=0 ses=1 pid={child.pid}"
+        ' comm="env" exe="/bin/env" sig=0 arch=c000003e syscall=62 compat=0 ip=0x1 code=0x7ffc0000'
+    )
+    bench.tell(audit=[(1326, text.encode())])
+    line = next(each for each in bench.settle() if each["event"]["action"] not in ("exec", "end"))
+    assert line["process"]["executable"] == "/bin/env"
+    assert line["@timestamp"] == "2026-05-01T10:00:10.088000Z"
+
+
+def test_a_lone_record_just_after_an_exec_is_of_the_new_program(bench: Bench) -> None:
+    """Its stamp, of a clock that ticks every 4 ms, is before the exec; its own word decides."""
+    child = bench.child()
+    executed, records = child.execute("ls", T + 1_000_000)
+    bench.tell(executed, audit=records)
+    stamp = bench.host.stamp(T + 2_000_000)
+    text = (
+        f"audit({stamp // 1000}.{stamp % 1000:03d}:999): auid=0 uid=0 gid=0 ses=1 pid={child.pid}"
+        ' comm="ls" exe="/bin/ls" sig=31 arch=c000003e syscall=62 compat=0 ip=0x1 code=0x80000000'
+    )
+    bench.tell(audit=[(1326, text.encode())])
+    line = next(each for each in bench.settle() if each["event"]["action"] not in ("exec", "end"))
+    assert line["process"]["executable"] == "/bin/ls"
+
+
+def test_with_auditbeats_names_a_failed_exec_is_no_process() -> None:
+    """It is "executed" there, so a viewer would draw a process that never was."""
+    bench = Bench(event_actions="auditbeat")
+    records = bench.child().fail_to_execute(T + 5)
+    bench.tell(audit=records)
+    line = only(bench.settle(), "executed")
+    assert line["event"]["outcome"] == "failure"
+    assert not {"entity_id", "entry_leader", "session_leader"} & set(line["process"])
+    assert line["process"]["parent"] == {"pid": 60}
+    assert bench.pipeline.account()["balanced"]
+
+
+def test_a_fork_brings_its_creator_up_to_date(bench: Bench) -> None:
+    """Where no tracepoint tells of setsid, setpgid and setuid, a child shows what they did."""
+    child = bench.child()
+    child.facts = child.facts._replace(sid=child.pid, pgid=child.pid, uid=1000, euid=1000)
+    grandchild, forked = child.fork(62, T + 6)
+    bench.tell(forked._replace(inherited=True))
+    bench.tell(child.fork(63, T + 7)[1]._replace(inherited=True))
+    executed, records = grandchild.execute("ls", T + 8)
+    bench.tell(executed, audit=records)
+    told = bench.settle()
+    (session,) = [each for each in told if each["event"]["action"] == "setsid"]
+    assert session["process"]["pid"] == child.pid
+    line = only(told, "exec")["process"]
+    assert line["parent"]["user"]["id"] == "1000"
+    assert line["session_leader"]["pid"] == line["group_leader"]["pid"] == child.pid
+
+
+def test_a_new_user_namespace_is_the_childs_alone(bench: Bench) -> None:
+    """Its creator has got neither its capabilities nor its ids."""
+    child = bench.child()
+    grandchild, forked = child.fork(62, T + 6)
+    facts = forked.facts._replace(user_namespace=99, uid=65534, euid=65534)
+    bench.tell(forked._replace(inherited=True, facts=facts))
+    executed, records = grandchild.execute("ls", T + 8)
+    bench.tell(executed, audit=records)
+    assert only(bench.settle(), "exec")["process"]["parent"]["user"]["id"] == "0"
+
+
+def test_a_program_that_is_no_file_any_more_is_marked(bench: Bench) -> None:
+    """Deleted since, or a memfd."""
+    child = bench.child()
+    executed, records = child.execute("ls", T + 5)
+    gone = executed._replace(program=executed.program._replace(deleted=True))
+    bench.tell(gone, audit=records)
+    assert only(bench.settle(), "exec")["sessiond"]["executable_deleted"] is True

@@ -68,7 +68,10 @@ def pipeline(**options: Any) -> Pipeline:
                 ancestors=event["ancestors"],
             ),
             DocumentEncoder(host={"name": "paper"}, identity="paper boot"),
-            AuditEventCache(AuditEventEncoder(FixedNames(), SmallTables())),
+            AuditEventCache(
+                AuditEventEncoder(FixedNames(), SmallTables()),
+                auditbeat_actions=chosen["event"].event_actions == "auditbeat",
+            ),
         ),
         syscall_name=lambda _arch, number: NUMBERS.get(number, ""),
         context=lambda _cgroup: {},

@@ -123,7 +123,7 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "mountpoint": ("struct dentry *", ("mnt_mountpoint",)),
         "mnt": ("struct vfsmount", ("mnt",)),
     },
-    "linux_binprm": {"filename": ("char *", ("filename",))},
+    "linux_binprm": {"filename": ("char *", ("filename",)), "argc": ("int", ("argc",))},
 }
 
 # Members without which the tracer still works: loginuid and the audit stamp need CONFIG_AUDIT.

@@ -47,7 +47,7 @@ struct event {
   u64 time;
   struct facts facts;
   u64 other_start; /* fork: the creator's start; exec: the audit stamp in ms */
-  u32 other;       /* fork: the creator's pid; exit: the status of wait(2) */
+  u32 other;       /* fork: the creator's pid; exec: argc; exit: the status of wait(2) */
   u32 args_size;
   u32 end; /* how much of the data is filled */
   u16 executable_length, cwd_length, filename_length, args_length;
@@ -399,6 +399,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
   append_cwd(event, task);
   event->filename_length = append_string(event, PATH_LIMIT, READ(binprm, filename));
   append_args(event, mm);
+  event->other = READ(binprm, argc);
 #ifdef HAVE_AUDIT_STAMP
   struct audit_context *audit = READ(task, audit_context);
   if (audit && READ(audit, in_syscall) == 1 && !READ(audit, dummy)) {

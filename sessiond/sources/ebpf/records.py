@@ -116,7 +116,7 @@ class Decoder:
         cwd = self._path(data[end:cwd_end]) if flags & _CWD_KNOWN else None
         if kind == _FORK:
             creator_start = head[_OTHER_START] or None
-            return _new(Forked, (time, facts, head[_OTHER], creator_start, comm, cwd))
+            return _new(Forked, (time, facts, head[_OTHER], creator_start, comm, cwd, True))
         executable = None
         if flags & _EXECUTABLE_KNOWN:
             executable = self._path(data[begin:end])
@@ -135,6 +135,7 @@ class Decoder:
                 facts.euid if kind == _EXEC else None,
                 head[_OWNER] if flags & _OWNER_KNOWN else None,
                 head[_MOUNTS] or None,
+                _argc(head) if kind == _EXEC else None,
             ),
         )
         if kind == _EXEC:
@@ -162,6 +163,12 @@ class Decoder:
                 self._paths.clear()
             self._paths[names] = path
         return path
+
+
+def _argc(head: tuple[Any, ...]) -> int | None:
+    """The number of arguments of an exec, where the argv itself is cut."""
+    argc: int = head[_OTHER]
+    return argc if argc and head[_ARGS] < head[_ARGS_SIZE] else None
 
 
 def _numbers(words: bytes) -> tuple[int, ...]:

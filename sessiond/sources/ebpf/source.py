@@ -195,7 +195,7 @@ class EbpfSource:
                 observed[index] = Observed(
                     process.time,
                     process.facts,
-                    process.program._replace(args=None, args_size=None),
+                    process.program._replace(args=None, args_size=None, args_count=None),
                     process.working_directory,
                     None,
                 )

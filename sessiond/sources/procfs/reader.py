@@ -38,6 +38,8 @@ _PF_KTHREAD: Final = 0x00200000
 # A look-up reads at most so much of an argv or of an environment.
 MAX_ARGS: Final = 8 * 1024
 _ENVIRONMENT_LIMIT: Final = 256 * 1024
+# Bytes of an argv in which the arguments are counted: the kernel takes 2 MiB by default.
+_MAX_COUNTED: Final = 4 << 20
 
 # How often a process is read again that executes one program after the other meanwhile.
 _ATTEMPTS: Final = 3
@@ -159,10 +161,11 @@ class Procfs:
         deleted = False
         args: bytes | None = None
         size: int | None = None
+        count: int | None = None
         directory_now: bytes | None = None
         if not kernel_thread and not stat.is_zombie:
             executable, deleted = self._path(directory, b"exe")
-            args, size = self._args(directory, stat)
+            args, size, count = self._args(directory, stat)
             directory_now, _ = self._path(directory, b"cwd")
         parent = self._parent(stat)
         connection = None
@@ -203,7 +206,7 @@ class Procfs:
                 cgroup_id=None,
                 kernel_thread=kernel_thread,
             ),
-            program=Program(stat.comm, executable, args, size, deleted=deleted),
+            program=Program(stat.comm, executable, args, size, deleted=deleted, args_count=count),
             working_directory=directory_now,
             cgroup=parse_cgroup(cgroup) if cgroup is not None else None,
             supplementary_groups=status.groups,
@@ -235,20 +238,26 @@ class Procfs:
         finally:
             os.close(descriptor)
 
-    def _args(self, directory: int, stat: Stat) -> tuple[bytes | None, int | None]:
-        """The arguments, and how many bytes they are in all."""
+    def _args(self, directory: int, stat: Stat) -> tuple[bytes | None, int | None, int | None]:
+        """The arguments, how many bytes they are in all, and how many arguments."""
         if not self._memory:
-            return None, None
+            return None, None, None
         data = self._file(directory, b"cmdline", self._args_limit + 1)
         if data is None:
-            return None, None
+            return None, None, None
         if not data and stat.args_end == 0:
-            return None, None  # its first thread has ended, and with it its view of the memory
+            return (
+                None,
+                None,
+                None,
+            )  # its first thread has ended, and with it its view of the memory
         if len(data) <= self._args_limit:
             args = parse_args(data)
-            return args, len(args)
+            return args, len(args), None
         size = stat.args_end - stat.args_start
-        return data[: self._args_limit], max(size, len(data))
+        whole = self._file(directory, b"cmdline", _MAX_COUNTED + 1) or b""
+        count = whole.count(b"\0") if len(data) <= len(whole) <= _MAX_COUNTED else None
+        return data[: self._args_limit], max(size, len(data)), count
 
     def _path(self, directory: int, link: bytes) -> tuple[bytes | None, bool]:
         """Where a link of the process leads, without the kernel's " (deleted)", and if it is."""

@@ -63,7 +63,7 @@ def decoded(data: bytes) -> Any:
 def test_fork() -> None:
     """A fork has its creator, its name and the directory that was walked from its end."""
     data = record(FORK, CWD_KNOWN, other=9, other_start=8, parts=(b"", b"log\0var\0", b"", b""))
-    assert decoded(data) == Forked(7, FACTS, 9, 8, b"name", b"/var/log")
+    assert decoded(data) == Forked(7, FACTS, 9, 8, b"name", b"/var/log", inherited=True)
 
 
 def test_exec() -> None:
