@@ -394,6 +394,7 @@ class EventWriter:
             or state.session_leader is None
             or state.group_leader is None
             or state.session_inferred
+            or state.group_inferred
         ):
             incomplete = self._incomplete(process, state)
             if incomplete:
@@ -438,9 +439,11 @@ class EventWriter:
         if state.session_leader is None and state.facts.sid != 0:
             notes.append(f"process.session_leader: {self._options.why_unknown}")
         elif state.session_inferred:
-            notes.append("process.session_leader: taken from the parent, which it was forked by")
+            notes.append("process.session_leader: inferred from the process that forked it")
         if state.group_leader is None and state.facts.pgid != 0:
             notes.append(f"process.group_leader: {self._options.why_unknown}")
+        elif state.group_inferred:
+            notes.append("process.group_leader: inferred from the process that forked it")
         return notes
 
     def _write(

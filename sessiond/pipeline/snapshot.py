@@ -49,6 +49,7 @@ class SavedState(NamedTuple):
     session_leader: SavedRelative
     entry_leader: SavedRelative
     session_inferred: bool
+    group_inferred: bool
     executed: bool
     doubtful: bool
     groups: tuple[int, ...] | None
@@ -232,6 +233,7 @@ def save_table(
             relative_number(state.session_leader),
             relative_number(state.entry_leader),
             state.session_inferred,
+            state.group_inferred,
             state.executed,
             state.doubtful,
             state.groups,
@@ -305,6 +307,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         made.session_leader = relative(told.session_leader)
         made.entry_leader = relative(told.entry_leader)
         made.session_inferred = told.session_inferred
+        made.group_inferred = told.group_inferred
         made.executed = told.executed
         made.doubtful = told.doubtful
         made.groups = told.groups

@@ -130,6 +130,7 @@ class State:
         "entry_leader",
         "executed",
         "facts",
+        "group_inferred",
         "group_leader",
         "groups",
         "observed",
@@ -160,6 +161,7 @@ class State:
         self.session_leader: Relative = None
         self.entry_leader: Relative = None
         self.session_inferred = False
+        self.group_inferred = False
         self.executed = False
         self.doubtful = False
         self.groups: tuple[int, ...] | None = None
@@ -374,7 +376,7 @@ class ProcessTable:
         facts = event.facts
         creator = self._identified(event.creator_pid, event.creator_start, exact=True)
         known = self._identified(facts.pid, facts.start, exact=True)
-        if known is not None:
+        if known is not None and (known.end is None or known.start == facts.start):
             # The snapshot saw it already, or one of its own events came first.
             if creator is not None:
                 self.descend(known, creator, creator.state)
@@ -423,6 +425,7 @@ class ProcessTable:
         )
         state.executed = True
         state.audit_time = event.audit_time
+        state.group_inferred = event.facts.pgid is None and state.facts.pgid is not None
         self._append(process, state)
         self._relate(process, state, (process, before))
         self._enter(process, state)
@@ -840,6 +843,7 @@ class ProcessTable:
         facts = _filled(facts, before.facts)
         state = State(time, facts, before.program, cwd or before.working_directory, before.previous)
         state.session_inferred = before.session_inferred
+        state.group_inferred = before.group_inferred and facts.pgid == before.facts.pgid
         state.doubtful = before.doubtful
         self._append(process, state)
         self._relate(process, state, (process, before))

@@ -58,13 +58,26 @@ class _Message(NamedTuple):
 
 @dataclass(slots=True)
 class _Alive:
-    """A process as it was last known, and how many threads it had left when they were counted."""
+    """A process as it was last known, and how many threads it had left when they were counted.
+
+    ``announced`` says that its fork was told, or was before the subscription: until then, what is
+    told of its pid up to ``counted`` is about the process that had it before.
+    """
 
     seen: Observed
     threads: int = 1
     counted: int = 0
+    announced: bool = True
+
+    def came_after(self, when: int) -> bool:
+        """Tell whether what happened at ``when`` happened to an earlier process of the pid."""
+        return not self.announced and when <= self.counted
 
 
+# Dates have that much: two starts must differ in it.
+_MICROSECOND = 1000
+# So many ended processes are remembered, and those of the last two ticks.
+_MAX_ENDED = 4096
 NOT_KNOWN = 0  # process group unknown
 _UNKNOWN_PROGRAM = Program(b"", None, None, None)
 
@@ -72,7 +85,8 @@ _UNKNOWN_PROGRAM = Program(b"", None, None, None)
 class ProcConnectorSource:
     """Every fork, exec and exit from the proc connector, filled up from procfs.
 
-    Start times are procfs's, in ticks. The creator of a process is told as its parent, also under
+    Start times are procfs's, in ticks; who gets a pid in the tick in which another had it has a
+    start of its own all the same. The creator of a process is told as its parent, also under
     CLONE_PARENT; changes of a process group are not told. A process that is gone before procfs can
     be read has no program.
     """
@@ -102,6 +116,8 @@ class ProcConnectorSource:
         self._expected: dict[int, int] = {}  # cpu -> the next sequence number
         self._ahead = 0  # losses that were told before the numbers showed them
         self._alive: dict[int, _Alive] = {}
+        self._ended: dict[int, int] = {}  # pid -> the start of who had it last
+        self._subscribed = _now()
         self._pending = self.resnapshot()
 
     @property
@@ -120,10 +136,11 @@ class ProcConnectorSource:
         """
         events, self._pending = self._pending, []
         messages, lost = self._receive()
+        # What procfs shows of a pid belongs to the last fork or exec in it.
         last_exec = {
-            message.numbers[1]: index
+            message.numbers[3 if message.what == PROC_EVENT_FORK else 1]: index
             for index, message in enumerate(messages)
-            if message.what == PROC_EVENT_EXEC
+            if message.what in (PROC_EVENT_EXEC, PROC_EVENT_FORK)
         }
         for index, message in enumerate(messages):
             event = self._event(message, last_exec.get(message.numbers[1]) == index)
@@ -136,9 +153,16 @@ class ProcConnectorSource:
     def resnapshot(self) -> list[ProcessEvent]:
         """Return every process as procfs shows it now: for the start, and after a loss."""
         snapshot = self._procfs.snapshot()
-        self._alive = {
-            seen.facts.pid: _Alive(seen, self._threads(seen.facts.pid), _now()) for seen in snapshot
-        }
+        known, self._alive = self._alive, {}
+        for index, seen in enumerate(snapshot):
+            pid, start = seen.facts.pid, seen.facts.start
+            before = known.get(pid)
+            announced = start < self._subscribed - TICK
+            if before is not None and same_process(before.seen.facts.start, start):
+                announced = before.announced
+                facts = seen.facts._replace(start=before.seen.facts.start)
+                snapshot[index] = seen = seen._replace(facts=facts)
+            self._alive[pid] = _Alive(seen, self._threads(pid), _now(), announced)
         return list(snapshot)
 
     def close(self) -> None:
@@ -190,7 +214,7 @@ class ProcConnectorSource:
         if what == PROC_EVENT_EXIT:
             return self._thread_ended(when, pid, tgid, numbers[2])
         known = self._alive.get(tgid)
-        if known is None or pid != tgid:
+        if known is None or pid != tgid or known.came_after(when):
             return None
         if what not in (PROC_EVENT_SID, PROC_EVENT_UID, PROC_EVENT_GID):
             return None
@@ -206,8 +230,18 @@ class ProcConnectorSource:
         return Changed(when, facts, "session" if what == PROC_EVENT_SID else "ids")
 
     def _look_up(self, pid: int, start: int) -> Observed | None:
+        """Return what procfs shows of a process, as long as it is that of the ``start``."""
         seen = self._procfs.look_up(pid)
-        return seen if seen is not None and same_process(start, seen.facts.start) else None
+        if seen is None or not same_process(start, seen.facts.start):
+            return None
+        return seen._replace(facts=seen.facts._replace(start=start))
+
+    def _start_of(self, pid: int, start: int) -> int:
+        """Return the start of a new process: another than that of who had its pid in this tick."""
+        before = self._ended.get(pid)
+        if before is not None and before // TICK == start // TICK:
+            return before + _MICROSECOND
+        return start
 
     def _forked(self, when: int, parent: int, child_pid: int, child: int) -> ProcessEvent | None:
         if child_pid != child:
@@ -217,26 +251,35 @@ class ProcConnectorSource:
             return None
         creator = self._alive.get(parent)
         # The process began a moment before the message: in the same tick, but for one in some 500.
-        seen = self._look_up(child, when) or self._look_up(child, when - TICK)
+        seen = self._procfs.look_up(child)
+        if seen is not None and seen.facts.start // TICK not in (when // TICK, when // TICK - 1):
+            seen = None
         if seen is None:
             if creator is None:
                 return None
             seen = _inherited(creator.seen, child, when)
         elif creator is not None:
             seen = _in_session(seen, creator.seen.facts.sid)
+        own_start = self._start_of(child, seen.facts.start)
+        seen = seen._replace(facts=seen.facts._replace(start=own_start))
         self._alive[child] = _Alive(seen)
         start = creator.seen.facts.start if creator else None
         return Forked(when, seen.facts, parent, start, seen.program.comm, seen.working_directory)
 
     def _executed(self, when: int, pid: int, newest: bool) -> ProcessEvent | None:
         known = self._alive.get(pid)
-        seen = self._procfs.look_up(pid)
-        if known is not None and (
-            seen is None or not same_process(known.seen.facts.start, seen.facts.start)
-        ):
+        if known is None:
+            seen = self._procfs.look_up(pid)
+            if seen is not None and seen.facts.start > when:
+                return None  # it has its pid since then
+        elif known.came_after(when):
+            return None
+        else:
+            seen = self._look_up(pid, known.seen.facts.start)
+        if known is not None and seen is None:
             facts = known.seen.facts
             facts = facts._replace(
-                pgid=NOT_KNOWN,  # a shell may have set it meanwhile
+                pgid=NOT_KNOWN if _may_be_a_job(known.seen) else None,
                 suid=facts.euid,  # execve(2) copies the effective ids to the others
                 fsuid=facts.euid,
                 sgid=facts.egid,
@@ -254,7 +297,7 @@ class ProcConnectorSource:
 
     def _thread_ended(self, when: int, pid: int, tgid: int, status: int) -> ProcessEvent | None:
         known = self._alive.get(tgid)
-        if known is None:
+        if known is None or known.came_after(when):
             return None
         if when <= known.counted and (pid != tgid or known.threads > 1):
             return None  # it was not among the counted ones
@@ -262,12 +305,23 @@ class ProcConnectorSource:
         if known.threads > 0:
             return None
         del self._alive[tgid]
+        if len(self._ended) > _MAX_ENDED:
+            self._ended = {pid: at for pid, at in self._ended.items() if at > when - 2 * TICK}
+        self._ended[tgid] = known.seen.facts.start
         # The status of the last thread is the group's: exit_group(2) and signals give it to all.
         return Exited(when, known.seen.facts, status)
 
 
 def _now() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _may_be_a_job(process: Observed) -> bool:
+    """Tell whether a shell may have moved a new process to a group: that is what terminals are for.
+
+    Where nothing could have done that, the group is that of the process that forked it.
+    """
+    return bool(process.facts.tty_major or process.facts.tty_minor)
 
 
 def _in_session(seen: Observed, sid: int | None) -> Observed:
