@@ -1,4 +1,4 @@
-"""The commands that show events: ``sessions``."""
+"""The commands that show events: ``sessions``, ``tree``, ``explain``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterator
 
-    from sessiond.viewer.model import Recording
+    from sessiond.viewer.model import Process, Recording, Session
     from sessiond.viewer.sessions import Filter
 
 NOTHING_FITS = 1
@@ -24,6 +24,8 @@ NOTHING_FITS = 1
 def add(commands: declare.Commands) -> None:
     """Declare the commands."""
     _add_sessions(commands)
+    _add_tree(commands)
+    _add_explain(commands)
 
 
 def _add_sessions(commands: declare.Commands) -> None:
@@ -49,6 +51,69 @@ def _add_sessions(commands: declare.Commands) -> None:
     parser.add_argument(
         "--follow", action="store_true", help="go on with sessions as they begin and end"
     )
+
+
+def _add_tree(commands: declare.Commands) -> None:
+    parser = declare.command(
+        commands,
+        "tree",
+        _tree,
+        "draw sessions as trees: what was typed, as whom, how it ended",
+        "Reads events and draws each session, or the one that is named, or a process and all below "
+        "it: start, how long it took, $ before what a person typed, exit codes and signals, users "
+        "and directories where they change, siblings that repeat each other as one line, what is "
+        "lost where it is missing.",
+        "sessiond tree 4711                         the session of this leader, or this process\n"
+        "sessiond tree --user ann --typed           what ann typed\n"
+        "sessiond tree events.ndjson --failed       what failed, in a file\n"
+        "sessiond tree 4711 --follow                as it grows",
+        (0, 1, 2, 8),
+    )
+    _add_wanted(parser)
+    _add_filters(parser)
+    form = parser.add_argument_group("how it is drawn")
+    only = form.add_mutually_exclusive_group()
+    only.add_argument("--typed", action="store_true", help="only what a person typed")
+    only.add_argument("--only-failed", action="store_true", help="only what failed")
+    only.add_argument("--only-root", action="store_true", help="only what ran as root")
+    form.add_argument("--level", type=int, metavar="N", help="so many levels below the top")
+    form.add_argument("--all", action="store_true", help="a line for each process, none folded")
+    form.add_argument("--json", action="store_true", help="an object for each process, with depth")
+    form.add_argument("--follow", action="store_true", help="draw it anew when something happens")
+
+
+def _add_explain(commands: declare.Commands) -> None:
+    parser = declare.command(
+        commands,
+        "explain",
+        _explain,
+        "tell all that is known of a process, and where each fact came from",
+        "Reads events and tells in words what a process was: what it executed, as whom, how it "
+        "ended, through which processes it came into the host, and what is not known of it.",
+        "sessiond explain 4711\nsessiond explain 9Q13d81 -f events.ndjson",
+        (0, 1, 2, 8),
+    )
+    _add_wanted(parser)
+    parser.add_argument("--json", action="store_true", help="print an object for each process")
+
+
+def _add_wanted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "wanted",
+        metavar="PID|ID|FILE",
+        nargs="*",
+        help="a pid, the entity id of a process or of a session's entry leader, or the beginning "
+        "of one; what names a file is read; write -- before an id that begins with -",
+    )
+    parser.add_argument(
+        "-f",
+        "--file",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="files of events (default: the configured output file, with those rotated out of it)",
+    )
+    declare.add_config(parser)
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -239,3 +304,144 @@ def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
                 yield recording
     except UnreadableFileError as error:
         raise errors.InputError(str(error)) from None
+
+
+# --- tree and explain ----------------------------------------------------------------------------
+
+
+def _sort_wanted(arguments: argparse.Namespace) -> list[str]:
+    """Take the files out of what is named; return the ids."""
+    ids = [each for each in arguments.wanted if not Path(each).exists()]
+    paths = [each for each in ids if "/" in each or ".ndjson" in each]
+    if paths:
+        raise errors.InputError(f"{paths[0]}: no such file")
+    arguments.file += [each for each in arguments.wanted if each not in ids]
+    return ids
+
+
+def _meant(recording: Recording, ids: list[str]) -> list[Session | Process]:
+    """Return what is meant by ids. Raises InputError where several are, naming them."""
+    from sessiond.viewer.model import Session, find
+
+    sessions = recording.sessions()
+    found: list[Session | Process] = []
+    for each in ids:
+        these = find(recording, each, sessions)
+        if not these:
+            sys.stderr.write(f"sessiond: no process or session {printable(each)} in these files\n")
+        if len(these) > 1:
+            named = []
+            for one in these[:8]:
+                process = one.leader if isinstance(one, Session) else one
+                command = process.command[:40] if process is not None else ""
+                named.append(f"{one.id} on {one.host} ({command})")
+            raise errors.InputError(f"{each} may mean several: {', '.join(named)}")
+        found += these
+    return found
+
+
+def _tree(arguments: argparse.Namespace) -> int:
+    ids = _sort_wanted(arguments)
+    if arguments.follow:
+        return _follow_tree(arguments, ids)
+    recording = _recorded(arguments)
+    lines = list(_tree_lines(recording, arguments, ids))
+    terminal.page(lines)
+    return 0 if lines else NOTHING_FITS
+
+
+def _tree_lines(
+    recording: Recording, arguments: argparse.Namespace, ids: list[str]
+) -> Iterator[str]:
+    from datetime import UTC, datetime
+
+    import msgspec
+
+    from sessiond.viewer import tree
+    from sessiond.viewer.model import Session
+    from sessiond.viewer.words import Colours
+
+    only: tree.Only = (
+        "typed"
+        if arguments.typed
+        else "failed"
+        if arguments.only_failed
+        else "root"
+        if arguments.only_root
+        else ""
+    )
+    shape = tree.Shape(level=arguments.level, fold=not arguments.all, only=only)
+    wanted = _filter(arguments)
+    chosen: list[Session | Process] = (
+        _meant(recording, ids)
+        if ids
+        else [each for each in recording.sessions() if wanted.fits(each)]
+    )
+    now = datetime.now(UTC).astimezone()
+    colours = Colours(on=terminal.coloured())
+    drawn = tree.Tree(recording, shape)
+    for number, each in enumerate(chosen):
+        rows = drawn.rows(each)
+        if arguments.json:
+            for row in rows:
+                if row.process is not None:
+                    yield msgspec.json.encode(
+                        {"depth": row.depth, **_members(row.process)}
+                    ).decode()
+            continue
+        if isinstance(each, Session):
+            yield from ("",) if number else ()
+            yield colours.bold(tree.heading(each, recording.losses, now))
+        yield from tree.text(rows, width=terminal.width(), now=now, day=each.start, colours=colours)
+
+
+def _members(process: Process) -> dict[str, object]:
+    """The members of a process that are known."""
+    import msgspec
+
+    return {name: value for name, value in msgspec.structs.asdict(process).items() if value}
+
+
+def _follow_tree(arguments: argparse.Namespace, ids: list[str]) -> int:
+    """Draw the end of the tree that has room on the terminal, whenever it has changed."""
+    import shutil
+
+    if not sys.stdout.isatty():
+        raise errors.ConfigError("tree --follow draws on a terminal; sessions --follow needs none")
+    before: list[str] = []
+    for recording in _growing(arguments):
+        lines = list(_tree_lines(recording, arguments, ids))
+        shown = lines[-(shutil.get_terminal_size().lines - 1) :]
+        if shown != before:
+            terminal.say("\x1b[H\x1b[J" + "\n".join(shown))
+            sys.stdout.flush()
+            before = shown
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    import msgspec
+
+    from sessiond.viewer.explain import explain
+    from sessiond.viewer.model import Session
+
+    ids = _sort_wanted(arguments)
+    if not ids:
+        raise errors.ConfigError("name a process: its pid, its entity id, or the beginning of it")
+    recording = _recorded(arguments)
+    sessions = {each.id: each for each in recording.sessions()}
+    lines: list[str] = []
+    for each in _meant(recording, ids):
+        process = each.leader if isinstance(each, Session) else each
+        if process is None:
+            continue
+        if arguments.json:
+            lines.append(msgspec.json.encode(_members(process)).decode())
+            continue
+        now = datetime.now(UTC).astimezone()
+        lines += ("",) if lines else ()
+        lines += explain(process, recording, sessions.get(process.entry), now)
+    terminal.page(lines)
+    return 0 if lines else NOTHING_FITS

@@ -477,8 +477,7 @@ class Recording:
         _fill_common(process, block)
         if block.vpid:
             process.vpid = block.vpid
-        if block.title:
-            process.title = block.title
+        process.title = block.title
         if block.thread is not None and block.thread.capabilities is not None:
             names = block.thread.capabilities.effective
             process.capabilities = str(self._shared.setdefault(tuple(names), " ".join(names)))

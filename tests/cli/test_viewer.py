@@ -117,3 +117,58 @@ def test_sessions_are_followed(tmp_path: Path) -> None:
         ("web1-bash", False),
         ("web1-other", True),
     ]
+
+
+LOGIN_ID = "lOcVr6UYKV_j9tnoaonUD00F"
+
+
+def test_a_tree_is_asked_by_pid_or_id(capsys: pytest.CaptureFixture[str]) -> None:
+    """Files and ids may be named in any order; what fits nothing is told."""
+    assert main.run(["tree", "12278", str(LOGIN)]) == 0
+    by_pid = lines(capsys)
+    assert main.run(["tree", str(LOGIN), LOGIN_ID[:6]]) == 0
+    assert lines(capsys) == by_pid
+    assert main.run(["tree", "-f", str(LOGIN), "4711"]) == 1
+    assert "no process or session 4711" in capsys.readouterr().err
+    assert main.run(["tree", "none.ndjson"]) == 8
+
+
+def test_a_tree_of_the_sessions_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    """As text and as objects."""
+    assert main.run(["tree", str(LOGIN), "--type", "container"]) == 0
+    assert len(lines(capsys)) == 4
+    assert main.run(["tree", str(LOGIN), "--type", "container", "--json"]) == 0
+    found = [json.loads(line) for line in lines(capsys)]
+    assert [(each["depth"], each["name"]) for each in found] == [
+        (0, "busybox"),
+        (1, "busybox"),
+        (1, "busybox"),
+    ]
+
+
+def test_a_process_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """In words, or as an object."""
+    assert main.run(["explain", str(LOGIN), "12278"]) == 0
+    assert "ended with exit code 3 after 12.7s" in capsys.readouterr().out
+    assert main.run(["explain", str(LOGIN), "12278", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 3
+    assert main.run(["explain", str(LOGIN)]) == 2
+
+
+def test_several_that_are_meant_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pid is used again, and hosts have the same ones."""
+    path = tmp_path / "two.ndjson"
+    one, two = Story().event(1, "exec", "bash"), Story("web2").event(1, "exec", "bash")
+    path.write_text(json.dumps(one) + "\n" + json.dumps(two) + "\n")
+    assert main.run(["tree", str(path), str(one["process"]["pid"])]) == 8
+    error = capsys.readouterr().err
+    assert "web1-bash on web1" in error
+    assert "web2-bash on web2" in error
+
+
+def test_a_tree_is_drawn_anew_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Elsewhere it says what to do."""
+    assert main.run(["tree", str(LOGIN), "--follow"]) == 2
+    assert "sessions --follow" in capsys.readouterr().err

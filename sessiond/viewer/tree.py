@@ -1,0 +1,414 @@
+"""A session as a tree in text: what was typed, as whom, how it ended, what is lost; pure.
+
+A line stands below the process that forked its process. Siblings that repeat each other are one
+line, and so are failed execs of one process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+from sessiond.text import printable
+from sessiond.viewer.model import FailedExec, Loss, Process, Recording, Session, loss_in
+from sessiond.viewer.sessions import origin
+from sessiond.viewer.words import Colours, cut, day_and_time, local, pad, short, span
+
+# Deeper levels are drawn at this one, with their number: a chain can be as long as there are pids.
+MAX_DEPTH: Final = 32
+# So much of a command is shown off a terminal; a line is no place for a million characters.
+MAX_COMMAND: Final = 4096
+# Of the failed execs of a process, so many paths are named.
+_MAX_NAMED: Final = 3
+
+Only = Literal["", "typed", "failed", "root"]
+
+
+@dataclass(slots=True)
+class Row:
+    """A line of a tree: a process, what its failed execs were, or a loss.
+
+    ``alike`` are the siblings that it stands for, itself included; ``hidden`` is how many processes
+    below it are not shown. ``directory`` and ``user`` are set where they change.
+    """
+
+    kind: Literal["process", "failed", "loss"]
+    depth: int
+    stem: str = ""
+    process: Process | None = None
+    alike: int = 1
+    hidden: int = 0
+    user: str = ""
+    directory: str = ""
+    container: str = ""
+    failed: Sequence[FailedExec] = ()
+    loss: Loss | None = None
+
+
+@dataclass
+class _Waiting:
+    """What is still to be drawn below a process."""
+
+    row: Row
+    below: str
+    above: Process | None
+    before: Process | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How a tree is drawn: down to which level, folded or not, with which processes alone."""
+
+    level: int | None = None
+    fold: bool = True
+    only: Only = ""
+
+
+@dataclass
+class Tree:
+    """The rows of a session, or of a process and those below it."""
+
+    recording: Recording
+    shape: Shape = field(default_factory=Shape)
+
+    def __post_init__(self) -> None:
+        """Look up once what each tree needs."""
+        self._children = self.recording.children()
+
+    def rows(self, of: Session | Process) -> Iterator[Row]:
+        """Give the rows of a session, or of a process, from the top."""
+        if isinstance(of, Session):
+            inside = {each.id for each in of.processes}
+            roots = of.roots
+            losses = _placed(of, self.recording.losses)
+        else:
+            inside = None
+            roots = [of]
+            losses = {}
+        wanted = self._wanted(roots, inside)
+        for loss in losses.pop("", ()):
+            yield Row("loss", 0, loss=loss)
+        waiting = [
+            _Waiting(Row("process", 0, process=root, alike=times), "", None, None)
+            for root, times in reversed(self._groups(roots, inside, wanted))
+        ]
+        # Without recursion, for the same reason as MAX_DEPTH.
+        while waiting:
+            each = waiting.pop()
+            row = each.row
+            if row.process is None:
+                yield row
+                continue
+            _note_changes(row, each.above, each.before)
+            below = self._below(row.process, inside, wanted)
+            if self.shape.level is not None and row.depth >= self.shape.level:
+                row.hidden = self._count(row.process, inside)
+                below = []
+            yield row
+            rows = self._inner(row, below, losses.get(row.process.id, ()), inside, wanted)
+            waiting += reversed(list(_drawn(rows, each)))
+
+    def _below(
+        self, process: Process, inside: set[str] | None, wanted: set[str] | None
+    ) -> list[Process]:
+        found = self._children.get(process.id, [])
+        if inside is not None:
+            found = [each for each in found if each.id in inside]
+        return found if wanted is None else [each for each in found if each.id in wanted]
+
+    def _inner(
+        self,
+        row: Row,
+        below: list[Process],
+        losses: Sequence[Loss],
+        inside: set[str] | None,
+        wanted: set[str] | None,
+    ) -> list[Row]:
+        """The rows directly below one: failed execs, children, and losses in order of time."""
+        assert row.process is not None  # noqa: S101 -- narrows the type
+        depth = row.depth + 1
+        rows = []
+        if row.process.failed and not _searched(row.process) and self.shape.only != "typed":
+            rows.append(Row("failed", depth, process=None, failed=row.process.failed))
+            rows[0].hidden = row.process.failed_count - len(row.process.failed)
+        left = sorted(losses, key=lambda loss: loss.start)
+        for child, times in self._groups(below, inside, wanted):
+            while left and left[0].start <= child.start:
+                rows.append(Row("loss", depth, loss=left.pop(0)))
+            rows.append(Row("process", depth, process=child, alike=times))
+        return rows + [Row("loss", depth, loss=loss) for loss in left]
+
+    def _groups(
+        self, siblings: list[Process], inside: set[str] | None, wanted: set[str] | None
+    ) -> list[tuple[Process, int]]:
+        """Count siblings that are alike and have nothing below them; the first stands for them."""
+        if not self.shape.fold:
+            return [(each, 1) for each in siblings]
+        groups: dict[object, list[Process]] = {}
+        for each in siblings:
+            alone = (
+                self._below(each, inside, wanted)
+                or each.running
+                or (each.failed and not _searched(each))
+            )
+            key: object = each.id if alone else _alike(each)
+            groups.setdefault(key, []).append(each)
+        return [(group[0], len(group)) for group in groups.values()]
+
+    def _count(self, process: Process, inside: set[str] | None) -> int:
+        """How many processes are below one."""
+        count, waiting = 0, [process]
+        while waiting:
+            below = self._below(waiting.pop(), inside, None)
+            count += len(below)
+            waiting += below
+        return count
+
+    def _wanted(self, roots: list[Process], inside: set[str] | None) -> set[str] | None:
+        """The processes that are asked for, with all above them; None for all."""
+        if not self.shape.only:
+            return None
+        wanted: set[str] = {root.id for root in roots}
+        waiting = list(roots)
+        while waiting:
+            process = waiting.pop()
+            waiting += self._below(process, inside, None)
+            if _is_asked(process, self.shape.only):
+                while process.id not in wanted:
+                    wanted.add(process.id)
+                    above = self.recording.processes.get(process.parent)
+                    if above is None:
+                        break
+                    process = above
+        return wanted
+
+
+def _searched(process: Process) -> bool:
+    """Tell whether its failed execs are a search along PATH that found the program in the end."""
+    return bool(process.images) and all(
+        each.error == "ENOENT" and each.time <= process.images[-1].time for each in process.failed
+    )
+
+
+def _is_asked(process: Process, only: Only) -> bool:
+    if only == "typed":
+        return process.typed
+    if only == "failed":
+        return process.has_failed
+    return process.user_id == "0"
+
+
+def _alike(process: Process) -> tuple[object, ...]:
+    return (
+        tuple(process.args) or process.executable,
+        process.user,
+        process.exit_code,
+        process.signal,
+        process.directory,
+        process.typed,
+        process.incomplete,
+    )
+
+
+def _drawn(rows: list[Row], above: _Waiting) -> Iterator[_Waiting]:
+    """Draw the branches to the rows below one."""
+    before: Process | None = None
+    for number, row in enumerate(rows):
+        last = number == len(rows) - 1
+        if row.depth <= MAX_DEPTH:
+            branch, stem = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            row.stem, below = above.below + branch, above.below + stem
+        else:
+            row.stem, below = f"{above.below}{row.depth} levels deep: ", above.below
+        yield _Waiting(row, below, above.row.process, before)
+        before = row.process or before
+
+
+def _note_changes(row: Row, above: Process | None, before: Process | None) -> None:
+    """Note where user, directory and container differ from what is drawn above."""
+    process = row.process
+    assert process is not None  # noqa: S101 -- narrows the type
+    users = [image.user for image in process.images] + [process.user]
+    first = above.user if above is not None else ""
+    changes = [user for user in dict.fromkeys(users) if user and user != first]
+    row.user = "→".join(changes)
+    beside = before or above
+    if process.directory and (beside is None or beside.directory != process.directory):
+        row.directory = process.directory
+    if process.container and (above is None or above.container != process.container):
+        row.container = process.container
+
+
+def _placed(session: Session, losses: Iterable[Loss]) -> dict[str, list[Loss]]:
+    """Put each loss below the process that was there when it began and had started last.
+
+    What is lost most likely are its descendants. Empty text stands for no process.
+    """
+    placed: dict[str, list[Loss]] = {}
+    for loss in loss_in(session, losses):
+        there = [
+            each
+            for each in session.processes
+            if each.start <= loss.start and (not each.end or each.end >= loss.start)
+        ]
+        last = max(there, key=lambda each: each.start, default=None)
+        placed.setdefault(last.id if last else "", []).append(loss)
+    return placed
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def heading(session: Session, losses: Iterable[Loss], now: datetime) -> str:
+    """Write who came, how, when, and what came of it, in one line."""
+    parts = [f"{session.user or 'somebody'} by {origin(session)} on {session.host}"]
+    start = local(session.start, now)
+    if start is not None:
+        parts[0] += f", {start:%Y-%m-%d %H:%M:%S}"
+    if session.running:
+        parts.append("still there")
+    elif (lasted := span(session.start, session.end)) is not None:
+        parts.append(short(lasted))
+    parts.append(f"{session.count} {'process' if session.count == 1 else 'processes'}")
+    if session.failures:
+        parts.append(f"{session.failures} failed")
+    if session.became_root:
+        parts.append("became root")
+    if lost := list(loss_in(session, losses)):
+        parts.append(f"{len(lost)} {'loss' if len(lost) == 1 else 'losses'}")
+    if session.origin is not None:
+        client = session.origin
+        parts.append(f"came from {client.host}, pid {client.pid}: {client.command}")
+    return printable(", ".join(parts))
+
+
+def text(
+    rows: Iterable[Row], *, width: int | None, now: datetime, day: str, colours: Colours
+) -> Iterator[str]:
+    """Write rows as lines: time, how long it lasted, tree. ``day`` is a date of the tree's day.
+
+    ``width`` is that of the terminal, None for no terminal: then nothing is cut to it.
+    """
+    today = local(day, now)
+    for row in rows:
+        if row.process is not None:
+            yield _process_line(row, row.process, width, now, today, colours)
+        elif row.loss is not None:
+            when = pad(_time(row.loss.start, now, today), 12)
+            what = printable(f"‼ lost here ({row.loss.hop}): {row.loss.text}")
+            yield _fitted(when, "", row.stem, what, "", width, colours, colours.lost)
+        else:
+            when = pad(_time(row.failed[0].time, now, today), 12)
+            yield _fitted(when, "", row.stem, _failed(row), "", width, colours, colours.dim)
+
+
+def _failed(row: Row) -> str:
+    """Fold the failed execs of a process into one line."""
+    count = len(row.failed) + row.hidden
+    paths = list(dict.fromkeys(each.executable for each in row.failed))
+    named = ", ".join(paths[:_MAX_NAMED]) + (", …" if len(paths) > _MAX_NAMED else "")
+    errors = "/".join(Counter(each.error or "failed" for each in row.failed))
+    times = f" ✕ {count}" if count > 1 else ""
+    return printable(f"not executed{times} ({errors}): {named}")
+
+
+def _process_line(
+    row: Row,
+    process: Process,
+    width: int | None,
+    now: datetime,
+    today: datetime | None,
+    colours: Colours,
+) -> str:
+    if process.running:
+        lasted = "…"
+    else:
+        took = span(process.start, process.end)
+        lasted = short(took) if took is not None else ""
+    command = printable(_command(process))
+    style = colours.bold if process.typed else str
+    before = f"{row.alike} ✕ " if row.alike > 1 else ""
+    marker = "$ " if process.typed else ""
+    notes = _notes(row, process, colours)
+    when = pad(_time(process.start, now, today), 12)
+    return _fitted(when, lasted, row.stem, before + marker + command, notes, width, colours, style)
+
+
+def _command(process: Process) -> str:
+    """The command, after the ones that the same process executed before it."""
+    shown = process.command[:MAX_COMMAND]
+    if len(process.command) > MAX_COMMAND:
+        shown += f"… ({len(process.command)} characters)"
+    if not process.seen:
+        return f"{shown} (known by others alone)"
+    if not process.images and not process.older:
+        return f"({shown})"  # a fork that executed nothing
+    earlier = [" ".join(image.args)[:200] or image.executable for image in process.images[:-1]]
+    return " ⇒ ".join((*earlier, shown))
+
+
+def _notes(row: Row, process: Process, colours: Colours) -> str:
+    notes = []
+    if process.signal:
+        dumped = ", core dumped" if process.core_dumped else ""
+        notes.append(colours.bad(f"→ {printable(process.signal)}{dumped}"))
+    elif process.exit_code:
+        notes.append(colours.bad(f"→ exit {process.exit_code}"))
+    elif process.gone:
+        notes.append("→ its end was not seen")
+    if row.user:
+        notes.append(colours.root(f"as {printable(row.user)}"))
+    if row.directory:
+        notes.append(colours.dim(f"in {printable(row.directory)}"))
+    if row.container:
+        notes.append(colours.dim(f"in container {printable(row.container.split()[-1][:12])}"))
+    if process.incomplete:
+        notes.append(colours.lost(f"[incomplete: {printable('; '.join(process.incomplete))}]"))
+    if process.failed and _searched(process):
+        notes.append(colours.dim(f"[found after {process.failed_count}]"))
+    if process.truncated:
+        notes.append(colours.dim("[cut at a limit]"))
+    if row.hidden:
+        notes.append(colours.dim(f"[{row.hidden} below]"))
+    return "  ".join(notes)
+
+
+def _fitted(
+    when: str,
+    lasted: str,
+    stem: str,
+    command: str,
+    notes: str,
+    width: int | None,
+    colours: Colours,
+    style: object,
+) -> str:
+    """Put a line together; on a terminal the command gives way to what is noted of it."""
+    room = None if width is None else width - 12 - 9 - len(stem) - _visible(notes) - 3
+    shown = command if room is None else cut(command, max(room, 12))
+    styled = style(shown) if callable(style) else shown
+    line = f"{colours.dim(when)} {pad(lasted, 7, right=True)}  {colours.dim(stem)}{styled}"
+    return f"{line}  {notes}".rstrip() if notes else line.rstrip()
+
+
+def _visible(text: str) -> int:
+    """The columns of a text, without its colours."""
+    width, rest = 0, text
+    while rest:
+        plain, found, rest = rest.partition("\x1b[")
+        width += len(plain)
+        if found:
+            rest = rest.partition("m")[2]
+    return width
+
+
+def _time(date: str, now: datetime, today: datetime | None) -> str:
+    then = local(date, now)
+    if then is None:
+        return ""
+    if today is None or then.date() == today.date():
+        return f"{then:%H:%M:%S}.{then.microsecond // 1000:03}"
+    return day_and_time(date, now)

@@ -1,0 +1,151 @@
+"""A session is drawn as a tree that tells what happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from support.recording import Story, login_lines, recorded, session_of
+
+from sessiond.viewer import tree
+from sessiond.viewer.model import Recording
+from sessiond.viewer.tree import Shape, Tree
+from sessiond.viewer.words import Colours, width_of
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def drawn(
+    recording: Recording, session: str, shape: Shape | None = None, width: int | None = None
+) -> list[str]:
+    """The lines of a session, without times."""
+    one = session_of(recording, session)
+    rows = Tree(recording, shape or Shape()).rows(one)
+    lines = tree.text(rows, width=width, now=NOW, day=one.start, colours=Colours())
+    return [line[22:] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def login() -> Recording:
+    """The real recording."""
+    return recorded(*login_lines())
+
+
+LOGIN = "lOcVr6UYKV_j9tnoaonUD00F"
+
+
+def test_a_real_login(login: Recording) -> None:
+    """What was typed is marked; users, directories, exit codes, signals and names are told."""
+    lines = drawn(login, LOGIN)
+    for line in (
+        "-bash  → exit 3  as ann  in /home/ann/site",
+        "├─ id -u  in /home/ann",
+        "├─ $ make -j2",
+        "│  │  └─ as --64 -o main.o /tmp/cct49zaU.s  [found after 1]",
+        "├─ $ sudo -n id  as root",
+        "│     └─ $ sh -c cd /etc; whoami; head -c 10 shadow >/dev/null  in /etc",
+        "├─ $ sleep 30  → SIGKILL",
+        "├─ 40 ✕ $ /bin/true",
+        "├─ $ /bin/echo </script><script>alert(1)</script><img src=x onerror=alert(2)>",
+        r"├─ $ /bin/echo \x1b[31mred\x1b]0;title\x07 \u202egpj.exe a\nb  two words",
+        "│  └─ not executed (EACCES): /home/ann/site/Makefile",
+        "│        ├─ bash -c sleep 1; /bin/date ⇒ /bin/date",
+    ):
+        assert line in lines
+
+
+def test_the_heading_tells_it_in_a_line(login: Recording) -> None:
+    """Who, how, when, and what came of it."""
+    said = tree.heading(session_of(login, LOGIN), login.losses, NOW)
+    assert said == (
+        "ann by sshd 198.51.100.7 on web1, 2026-11-25 13:15:37, 12.7s, 119 processes, "
+        "10 failed, became root"
+    )
+
+
+def test_only_what_was_typed(login: Recording) -> None:
+    """With what is above it."""
+    lines = drawn(login, LOGIN, Shape(only="typed"))
+    assert "├─ $ make -j2" in lines
+    assert not any("gcc" in line for line in lines)
+
+
+def test_levels_can_be_left_out(login: Recording) -> None:
+    """Their processes are counted."""
+    assert "├─ $ make -j2  [42 below]" in drawn(login, LOGIN, Shape(level=1))
+
+
+def test_nothing_is_folded_if_all_is_asked(login: Recording) -> None:
+    """A line for each."""
+    lines = drawn(login, LOGIN, Shape(fold=False))
+    assert sum(line.endswith("$ /bin/true") for line in lines) == 40
+
+
+def test_a_loss_stands_where_it_was() -> None:
+    """Below the process that ran then, between the children before and after."""
+    story = Story()
+    recording = recorded(
+        story.event(1, "exec", "bash", start=1),
+        story.event(2, "exec", "one", parent="bash", entry="bash", start=2),
+        story.event(2.5, "end", "one", parent="bash", entry="bash", start=2),
+        story.own(4, "sessiond-lost", start=3, message="12 records lost", loss={"hop": "kernel"}),
+        story.event(5, "exec", "two", parent="bash", entry="bash", start=5),
+    )  # fmt: skip
+    assert drawn(recording, "web1-bash") == [
+        "bash  as root",
+        "├─ one",
+        "├─ ‼ lost here (kernel): 12 records lost",
+        "└─ two",
+    ]
+
+
+def test_what_is_incomplete_or_was_not_seen_is_marked() -> None:
+    """So is a process that is known by others alone."""
+    story = Story()
+    incomplete = {"incomplete": ["args: the record was lost"], "truncated": ["process.args"]}
+    recording = recorded(
+        story.event(1, "exec", "ls", parent="bash", entry="bash", sessiond=incomplete),
+        story.event(2, "fork", "sh", parent="bash", entry="bash", start=2),
+    )
+    assert drawn(recording, "web1-bash") == [
+        "? (known by others alone)",
+        "├─ ls  as root  [incomplete: args: the record was lost]  [cut at a limit]",
+        "└─ (sh)  as root",
+    ]
+
+
+def test_a_long_chain_is_drawn_in_little_room() -> None:
+    """Each level is there, with its number."""
+    story = Story()
+    count = 3000
+    lines = drawn(
+        recorded(
+            *(
+                story.event(
+                    n, "exec", f"p{n}", parent=f"p{n - 1}" if n else "", entry="p0", start=n
+                )
+                for n in range(count)
+            )
+        ),
+        "web1-p0",
+    )
+    assert len(lines) == count
+    assert max(map(len, lines)) < 200
+    assert f"{count - 1} levels deep: p{count - 1}" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_lines_fit_the_terminal_and_harm_none(login: Recording, width: int) -> None:
+    """A million characters neither."""
+    story = Story()
+    hostile = story.event(1, "exec", "bash", args=["\x1b[2J\u202e漢" * 250_000])
+    recording = recorded(hostile)
+    one = session_of(recording, "web1-bash")
+    rows = Tree(recording).rows(one)
+    for line in tree.text(rows, width=width, now=NOW, day=one.start, colours=Colours()):
+        assert line.isprintable()
+        assert width_of(line) <= width
+    (line,) = drawn(recording, "web1-bash")
+    assert len(line) < 5 * tree.MAX_COMMAND
+    assert "(1500000 characters)" in line
+    assert all(width_of(line) <= 200 for line in drawn(login, LOGIN, width=178))
