@@ -27,8 +27,8 @@ PROCTITLE = 1327
 # Seconds up to the year 2255: in ns since the epoch they have 63 bits.
 _STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\):[ ]?")
 # A user message comes whole in msg='...', from user space and so with anything inside: it is one
-# value, up to the record's last quote.
-_FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|\"[^\"]*\"|[^ \n]*)", re.DOTALL)
+# value, up to the record's last quote, or up to its end where a limit has cut the quote off.
+_FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|'.*|\"[^\"]*\"|[^ \n]*)", re.DOTALL)
 _ARGUMENT = re.compile(rb"(?:^| )a(\d{1,9})(?:\[(\d{1,9})\])?=(\"[^\"]*\"|[^ \n]*)")
 _WHOLE_ARGUMENT = re.compile(rb" a\d+=(\"[^\"]*\"|[^ \n]*)")
 # What an argument counts beside its bytes when a limit is kept.

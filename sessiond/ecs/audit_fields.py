@@ -50,8 +50,8 @@ _RECORD_PLACED: Final = frozenset(
     "pid ppid uid auid ses msg res result success exe comm gid euid suid fsuid egid sgid "
     "fsgid".split()
 )
-# What a message can claim about its sender; the kernel says all else about the sender.
-_NOT_TO_CLAIM: Final = _RECORD_PLACED - {"exe", "comm", "res", "result", "success"}
+# What a message can say about its sender; the kernel says all else about the sender.
+_PLACED_CLAIMS: Final = frozenset(("exe", "comm", "res", "result", "success"))
 
 _NOTHING: Final = frozenset((b"", b"?", b"(null)"))
 _UNSET_FIELDS: Final = frozenset(
@@ -249,7 +249,7 @@ class FieldReader:
         }
         avc = _AVC.search(record.text)
         if avc:
-            found["seresult"], found["seperms"] = display(avc[1]), display(avc[2])
+            found["seresult"], found["seperms"] = display(avc[1]), _permissions(avc)
         if not found and record.text:
             found["msg"] = display(record.text)
         return found
@@ -292,7 +292,7 @@ class FieldReader:
         avc = _AVC.search(record.text)
         if avc:
             parts.add("seresult", display(avc[1]))
-            parts.add("seperms", display(avc[2]))
+            parts.add("seperms", _permissions(avc))
         for name, raw in own.items():
             if name not in _RECORD_PLACED and (name != "key" or record.type not in _KEYED):
                 decoder = _SPECIAL.get((record.type, name))
@@ -310,13 +310,17 @@ class FieldReader:
         for name, raw in pairs:
             claims.setdefault(name.decode("ascii"), raw.rstrip())
         parts.claims = claims
-        posing = claims.keys() & (parts.own.keys() | _NOT_TO_CLAIM)
+        posing = claims.keys() & parts.own.keys()
         if posing or len(claims) < len(pairs) or b" " in inside.partition(b"=")[0] or not claims:
             # Nothing of it is lost: there is text beside the fields, or fields that don't count.
             parts.add("msg", display(inside))
         for name, raw in claims.items():
-            if name not in posing and name not in _RECORD_PLACED:
+            if name not in posing and name not in _PLACED_CLAIMS:
                 parts.add(name, text_of(name, raw))
+
+
+def _permissions(avc: re.Match[bytes]) -> str:
+    return ",".join(display(avc[2]).split())
 
 
 def _without_punctuation(message: bytes) -> bytes:

@@ -137,3 +137,9 @@ def test_shown_bytes_are_valid_text_and_tell_what_they_were(raw: bytes) -> None:
         assert shown == raw.decode("utf-8")
     except UnicodeDecodeError:
         assert "\\x" in shown
+
+
+def test_a_message_that_is_cut_off_is_still_a_message() -> None:
+    """Without its last quote its fields would stand beside the kernel's."""
+    text = b'pid=7 uid=0 msg=\'op=login acct="root" subj=unconfined_u:x:y res=succ'
+    assert list(record.fields(text)) == ["pid", "uid", "msg"]

@@ -14,17 +14,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support.auditlog import DATA, FixedNames, events
+from support.auditlog import DATA, FixedNames, events, record_type
+from support.damage import FORMS, Damaged, damaged, in_form, kinds_of_events
 
-from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import SYSCALL, Record, fields
+from sessiond.audit.auditd_log import parse_line
+from sessiond.audit.reassembler import AuditEvent, Reassembler
+from sessiond.audit.record import CWD, EXECVE, PATH, PROCTITLE, SYSCALL, Record, fields
 from sessiond.audit.rules import libaudit
-from sessiond.ecs.audit_event import AuditEventEncoder
+from sessiond.ecs.audit_event import AuditEventEncoder, Options
+from sessiond.ecs.audit_fields import SOCKADDR, URINGOP
 
 LOGS = sorted(DATA.glob("*.log"))
+GOLDEN = Path(__file__).parent.parent / "ecs" / "golden"
 
 # The binding raises where a value isn't UTF-8: there is nothing to compare with.
 NOT_UTF_8 = "(not UTF-8)"
+# What stands before a record is a field for libauparse.
+HEAD = ("node", "type")
 
 Stamp = tuple[int, int]  # ms since the epoch, serial
 
@@ -54,6 +60,11 @@ def log(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="module")
 def reference(log: Path) -> dict[Stamp, list[Reference]]:
     """All events of the log as libauparse reads them."""
+    return read_reference(log)
+
+
+def read_reference(log: Path) -> dict[Stamp, list[Reference]]:
+    """Read a log by libauparse."""
     auparse = pytest.importorskip("auparse", reason="needs python3-audit")
     parser = auparse.AuParser(auparse.AUSOURCE_FILE, str(log))
     parser.set_escape_mode(auparse.AUPARSE_ESC_RAW)
@@ -130,9 +141,9 @@ def _expected(record: Reference) -> Iterator[tuple[str, str]]:
     keys = [field.shown for field in record.fields if field.name == "key"]
     seen = set()
     for name, raw, _ in record.fields:
-        # The record's own head ("type") is a field for it. So is what a message of user space
+        # The record's own head is a field for it. So is what a message of user space
         # holds, once more where the kernel wrote a field of that name: the first one counts.
-        if name != "type" and name not in seen and (name != "key" or len(keys) == 1):
+        if name not in HEAD and name not in seen and (name != "key" or len(keys) == 1):
             yield name, raw
         seen.add(name)
     if len(keys) > 1:
@@ -241,3 +252,176 @@ def _told(rest: str) -> tuple[str, str]:
     if found is None:
         return "unknown", ""
     return {"yes": "success", "no": "failure"}[found[1]], found[2]
+
+
+# Whatever is damaged, in every form
+
+CORPUS = kinds_of_events((*LOGS, *sorted(GOLDEN.glob("*.log"))))
+
+
+class Pair(NamedTuple):
+    """A damaged event as both read it."""
+
+    event: Damaged
+    ours: AuditEvent
+    theirs: list[Reference]
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
+    """All kinds of events that the logs have, whole and damaged, in one form."""
+    made = list(damaged(CORPUS))
+    lines = [in_form(line, request.param) for each in made for line in each.lines]
+    log = tmp_path_factory.mktemp("reference") / "audit.log"
+    log.write_bytes(b"\n".join(lines) + b"\n")
+    theirs = {serial: records for (_, serial), records in read_reference(log).items()}
+    assembler = Reassembler(timeout=1, of_log=True)
+    records = [parse_line(line, record_type) for line in lines]
+    found = assembler.feed([(each.type, each.payload) for each in records], 0)
+    ours = {event.serial: event for event in [*found, *assembler.flush()]}
+    assert ours.keys() == theirs.keys() == {each.serial for each in made}
+    return [Pair(each, ours[each.serial], theirs[each.serial]) for each in made]
+
+
+def test_damaged_events_have_the_same_records(pairs: list[Pair]) -> None:
+    """What stands twice counts once for us; behind PROCTITLE libauparse begins anew."""
+    for event, ours, theirs in pairs:
+        types = [each.type for each in _once(theirs)]
+        mine = [each.type for each in ours.records]
+        assert sorted(mine) == sorted(types), event
+        if PROCTITLE not in types[:-1] and event.damage not in ("reordered", "doubled"):
+            assert mine == types, event
+
+
+def test_damaged_records_have_the_same_fields(pairs: list[Pair]) -> None:
+    """Field by field, as written."""
+    for event, ours, theirs in pairs:
+        rest = _once(theirs)
+        for record in ours.records:
+            found = _flattened(record)
+            options = [dict(_expected(each)) for each in rest if each.type == record.type]
+            assert any(_alike(found, each, event.damage) for each in options), (event, found)
+
+
+def _once(records: list[Reference]) -> list[Reference]:
+    return [each for index, each in enumerate(records) if each not in records[:index]]
+
+
+def _alike(mine: dict[str, str], theirs: dict[str, str], damage: str) -> bool:
+    """Compare the fields of a record, but for what libauparse does to them."""
+    if "seresult" in theirs:
+        # It makes fields of SELinux's text.
+        theirs = {n: v for n, v in theirs.items() if n not in ("seresult", "seperms")}
+    for name in mine.keys() | theirs.keys():
+        here, there = mine.get(name, ""), theirs.get(name, "")
+        # It cuts a quoted value at a blank, and the punctuation at the end of a line.
+        same = here == there or (" " in here and here.startswith(there))
+        if damage == "cut" and name == list(mine)[-1]:
+            same = same or here.rstrip(":,") == there or name == "key"
+        if not same:
+            return False
+    return True
+
+
+def test_every_field_has_its_place_in_the_document(pairs: list[Pair]) -> None:
+    """Nothing that libauparse reads in a record is missing in what we write, or another."""
+    describe = AuditEventEncoder(FixedNames(), libaudit, Options(resolve_ids=False)).describe
+    compared = 0
+    for event, ours, theirs in pairs:
+        if event.damage == "cut":
+            continue
+        document, _ = describe(ours)
+        for record in theirs:
+            for field in _once_named(record.fields):
+                told = _told_as(document, record, field.name)
+                if told is not None and field.shown != NOT_UTF_8:
+                    assert _values(field) & told or _continued(field, told), (event, field, told)
+                    compared += 1
+    assert compared > 80_000
+
+
+def _once_named(found: list[Field]) -> Iterator[Field]:
+    seen = set(HEAD)
+    for field in found:
+        if field.name not in seen:
+            yield field
+        seen.add(field.name)
+
+
+def _continued(field: Field, told: set[str]) -> bool:
+    """Tell whether libauparse has cut a value at its first blank."""
+    return any(each.startswith(field.raw.strip('"') + " ") for each in told)
+
+
+_UNSET = frozenset(("4294967295", "-1", "unset", "?", "(null)", "(none)", ""))
+_RESULTS = {"yes": "success", "1": "success", "no": "fail", "0": "fail", "failed": "fail"}
+# What other tests compare, or stands for other words.
+_COMPARED_ELSEWHERE = frozenset("key arch syscall items code uring_op data".split())
+# Operations of a ring have results of their own, LOGIN the account as effective user.
+_OF_ANOTHER = {"exit": ("uringop",), "success": ("uringop",), "euid": ("login",)}
+# Where a document has the fields of the acting process, and its result.
+_PLACES = {
+    "pid": ("process.pid",),
+    "ppid": ("process.parent.pid",),
+    "comm": ("process.name",),
+    "exe": ("process.executable",),
+    "ses": ("auditd.session",),
+    "auid": ("user.audit.id",),
+    "uid": ("user.id", "process.real_user.id"),
+    "gid": ("user.group.id",),
+    "euid": ("user.effective.id", "user.id"),
+    "egid": ("user.effective.group.id", "user.group.id"),
+    "suid": ("user.saved.id",),
+    "sgid": ("user.saved.group.id",),
+    "fsuid": ("user.filesystem.id",),
+    "fsgid": ("user.filesystem.group.id",),
+    "success": ("auditd.result",),
+    "res": ("auditd.result",),
+    "result": ("auditd.result",),
+}
+
+
+def _values(field: Field) -> set[str]:
+    """Return what a document may have for a field: as written, interpreted, or nothing."""
+    shown = field.shown.partition("(")[0] if field.name == "exit" else field.shown
+    values = {field.raw, field.raw.strip('"'), shown, _RESULTS.get(field.raw, field.raw)}
+    return values | {""} if field.raw.strip('"') in _UNSET else values
+
+
+def _told_as(document: dict[str, Any], record: Reference, name: str) -> set[str] | None:
+    """Return what a document has for a field; None for what is compared elsewhere or not told."""
+    auditd, process = document["auditd"], document.get("process", {})
+    data = auditd.get("data", {})
+    if name in _COMPARED_ELSEWHERE or record.type == SOCKADDR:
+        return None
+    if auditd["message_type"] in _OF_ANOTHER.get(name, ()) and record.type in (SYSCALL, URINGOP):
+        return None
+    if name in ("obj", "subj"):
+        label = "file" if name == "obj" else "user"
+        parts = _at(document, f"{label}.selinux") or {}
+        assert isinstance(parts, dict)
+        whole = {data.get(name, ""), *(path.get(name, "") for path in auditd.get("paths", ()))}
+        return whole | {":".join(parts.values())}
+    if record.type == SYSCALL or ("syscall" not in data and name in _PLACES):
+        # The ids that a message claims for its sender are data.
+        places = (*_PLACES.get(name, ()), f"auditd.data.{name}")
+        return {str(_at(document, place)) for place in places}
+    if name in _PLACES:
+        return None
+    if record.type == PATH:
+        return {path.get(name, "") for path in auditd["paths"]}
+    if record.type == CWD:
+        return {process.get("working_directory", "")}
+    if record.type == PROCTITLE:
+        return {process["title"]}
+    if record.type == EXECVE and name != "argc":
+        return set(process["args"]) if name[1:].isdigit() else None
+    told = data.get(name, "")
+    return set(told) if isinstance(told, list) else {told}
+
+
+def _at(document: dict[str, Any], path: str) -> object:
+    found: Any = document
+    for name in path.split("."):
+        found = found.get(name, {})
+    return found or ""
