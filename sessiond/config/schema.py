@@ -239,7 +239,7 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
             "ebpf: every fork, exec and exit, exact and cheap. proc_connector: every one too, with "
             "details read from /proc, late for short-lived processes. procfs: snapshots only. "
             "auto: the best that this host allows, in that order.",
-            aliases={"kernel_tracing": "ebpf"},
+            aliases={"kernel_tracing": "ebpf", "modern": "ebpf"},
         ),
     ] = "auto"
     fallback: Annotated[

@@ -23,7 +23,7 @@ from sessiond.config import load, reference
 from sessiond.daemon.status_server import StatusServer
 
 LOG = Path(__file__).parents[1] / "data" / "debian-12-linux-6.18-stig-raw.log"
-COMMANDS = ("run", "check", "replay", "rules", "status", "ps")
+COMMANDS = ("run", "check", "replay", "rules", "status", "ps", "migrate")
 
 
 @pytest.fixture(autouse=True)

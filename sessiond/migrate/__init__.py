@@ -1,0 +1,1 @@
+"""From the configuration of another audit daemon to ours."""
