@@ -28,7 +28,7 @@ case "${1:-}" in
         # promtool, which checks metrics and alert rules.
         packages="$packages prometheus"
         # The programs whose processes the tests count, and what looks at them.
-        packages="$packages e2fsprogs gcc libc6-dev iproute2 kmod openssl procps strace util-linux"
+        packages="$packages e2fsprogs gcc groff-base libc6-dev iproute2 kmod openssl procps strace util-linux"
         ;;
     *)
         echo "usage: sh packaging/setup.sh run|test|bench|packages"

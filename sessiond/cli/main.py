@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     debug = False
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = command_line().parse_args(argv)
         debug = arguments.debug
         command: Callable[[argparse.Namespace], int] = arguments.command
         code = command(arguments)
@@ -73,7 +73,8 @@ def _complain(message: str) -> None:
 # --- the arguments -----------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = declare.Parser(
         prog="sessiond",
         description="Tells what every process on this host was, who started it, and in which "
