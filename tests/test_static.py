@@ -18,6 +18,7 @@ MODULES = sorted(path.relative_to(PROJECT) for path in PACKAGE.rglob("*.py"))
 # Modules without a test file of their own, and where they are tested instead: those that open
 # things and move them about need a kernel and a daemon around them.
 TESTED_ELSEWHERE = {
+    "sessiond/audit/kernel/disabled.py": "tests/e2e/test_without_audit.py",
     "sessiond/__main__.py": "tests/support/daemon.py",
     "sessiond/audit/kernel/controller.py": "tests/e2e/test_lifecycle.py",
     "sessiond/audit/kernel/errors.py": "tests/audit/kernel/test_client.py",

@@ -85,21 +85,21 @@ class Host(NamedTuple):
     loadable: Callable[[str], bool] = lambda name: _loadable(name)
 
 
-def report(host: Host | None = None, *, output: Path | None = None) -> list[HostFinding]:
+def report(
+    host: Host | None = None, *, output: Path | None = None, audit: bool = True
+) -> list[HostFinding]:
     """Look at everything that the main job and its better forms need; change nothing.
 
-    ``output`` is the file that lines would go to, None when they don't go to one. Returns one
+    ``output`` is the file that lines would go to, None when they don't go to one; ``audit`` says
+    that audit is used, so that what it lacks matters. Returns one
     finding or more for every topic that can be judged, the most important topics first. Never
     raises: what can't be read is itself a finding.
     """
     host = host or Host()
+    of_audit = (_audit, _audit_at_boot, _listeners, _libaudit, _receive_buffer)
     checks = (
         _namespaces,
-        _audit,
-        _audit_at_boot,
-        _listeners,
-        _libaudit,
-        _receive_buffer,
+        *(of_audit if audit else ()),
         _procfs,
         _bpf,
         _proc_connector,
@@ -434,6 +434,8 @@ def _tracefs(host: Host) -> HostFinding:
         except OSError:
             continue
         return HostFinding("ok", "tracefs", str(host.sys / where))
+    if _has(host, "CAP_SYS_ADMIN"):
+        return HostFinding("ok", "tracefs", "not mounted; the tracer mounts it for itself")
     return HostFinding(
         "warn",
         "tracefs",

@@ -343,10 +343,15 @@ def _check(arguments: argparse.Namespace) -> int:
     _say_settings(loaded, arguments.config or load.DEFAULT_PATH)
     wanted = _wanted(loaded)
     _say_rules(wanted)
-    if not wanted.rules and loaded.auditd.socket_type != "multicast":
+    for pattern in load.empty_patterns(loaded):
+        say(f"  warning: auditd.audit_rule_files: no file matches {pattern}")
+    if not loaded.auditd.enabled:
+        say("  audit is left alone (auditd.enabled: false)")
+    elif not wanted.rules and loaded.auditd.socket_type != "multicast":
         say(f"  warning: {ruleset.NO_RULES}")
     file = loaded.output.file
-    findings = check.report(output=None if file is None else file.path)
+    audit = loaded.auditd.enabled
+    findings = check.report(output=None if file is None else file.path, audit=audit)
     say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)
 

@@ -259,6 +259,8 @@ def read_rules(config: Config) -> list[tuple[str, str]]:
     name without wildcards is not there.
     """
     auditd = config.auditd
+    if not auditd.enabled:
+        return []
     if auditd.audit_rules is None and auditd.audit_rule_files is None:
         if auditd.socket_type == "multicast":
             return []
@@ -269,6 +271,13 @@ def read_rules(config: Config) -> list[tuple[str, str]]:
     texts = [] if auditd.audit_rules is None else [("auditd.audit_rules", auditd.audit_rules)]
     files = expand("auditd.audit_rule_files", auditd.audit_rule_files or ())
     return texts + [(str(file), read_trusted(file)) for file in files]
+
+
+def empty_patterns(config: Config) -> list[str]:
+    """Return the patterns of auditd.audit_rule_files that no file matches."""
+    setting = "auditd.audit_rule_files"
+    patterns = config.auditd.audit_rule_files or ()
+    return [pattern for pattern in patterns if not expand(setting, [pattern])]
 
 
 def expand(setting: str, patterns: Sequence[str]) -> list[Path]:

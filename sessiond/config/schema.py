@@ -93,6 +93,15 @@ class ReassemblerSettings(Section, frozen=True, kw_only=True):
 class AuditdSettings(Section, frozen=True, kw_only=True):
     """The kernel's audit system: how to listen to it, and what it shall record."""
 
+    enabled: Annotated[
+        bool,
+        _option(
+            "false: leave audit alone altogether, no socket, no rules. Each exec, setsid and end "
+            "comes from the tracer, without the price of rules for the host; missing is what only "
+            "audit tells: logins, failed execs, whatever rules record. Needs the backend ebpf or "
+            "proc_connector."
+        ),
+    ] = True
     socket_type: Annotated[
         Literal["unicast", "multicast", "auto"],
         _option(
@@ -766,6 +775,13 @@ class Config(Section, frozen=True, kw_only=True):
     runtime_directory: Annotated[
         Path, _option("What must not outlive a boot: the status socket.")
     ] = Path("/run/sessiond")
+
+    def __post_init__(self) -> None:
+        """Refuse to listen to nothing at all."""
+        backend = self.session_metadata.backend
+        if not self.auditd.enabled and backend == "procfs":
+            wrong = "procfs tells of no exec by itself, and auditd.enabled is false"
+            raise InvalidError("session_metadata.backend", wrong, "auto, ebpf, proc_connector")
 
     @property
     def spool_path(self) -> Path:

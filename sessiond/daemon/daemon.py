@@ -17,9 +17,10 @@ import structlog
 
 from sessiond import errors
 from sessiond.audit.kernel.controller import AuditController, clear_away
+from sessiond.audit.kernel.disabled import DisabledAudit
 from sessiond.audit.rules import parser, ruleset
 from sessiond.audit.rules.plan import always_audits, audits
-from sessiond.config.load import group_id, read_rules, user_id
+from sessiond.config.load import empty_patterns, group_id, read_rules, user_id
 from sessiond.config.reference import diff, needs_restart
 from sessiond.config.schema import Config
 from sessiond.daemon import factory
@@ -80,9 +81,15 @@ def leave_nothing(directory: Path, store: DescriptorStore | None = None) -> None
     """
     store = store or DescriptorStore()
     store.give_up()
+    leave_audit(directory, store)
+
+
+def leave_audit(directory: Path, store: DescriptorStore) -> None:
+    """Take away what an earlier run left of audit alone: its rules, its settings, its socket."""
     with contextlib.suppress(AuditUnavailableError):
         for note in clear_away(directory / LEDGER, boot_id(PROC), store.audit):
             log.warning("audit", note=note)
+    store.drop_audit()
 
 
 def _make_directories(config: Config) -> None:
@@ -202,6 +209,8 @@ class Daemon:
         except SessiondError:
             leave_nothing(self._config.runtime_directory, self._store)
             raise
+        for pattern in empty_patterns(self._config):
+            log.warning("rule", problem=f"auditd.audit_rule_files: no file matches {pattern}")
         for warning in (*wanted.warnings, *wanted.errors):
             log.warning("rule", problem=str(warning))
         return wanted
@@ -213,7 +222,9 @@ class Daemon:
         before the rules: an audited process must be known already.
         """
         config = self._config
-        if not wanted.rules and config.auditd.socket_type != "multicast":
+        if not config.auditd.enabled:
+            leave_audit(config.runtime_directory, self._store)
+        elif not wanted.rules and config.auditd.socket_type != "multicast":
             log.warning("rule", problem=ruleset.NO_RULES)
         _make_directories(config)
         stack.callback(self._outputs.close)
@@ -229,6 +240,7 @@ class Daemon:
             config.session_metadata,
             self._procfs,
             self._store,
+            alone=not config.auditd.enabled,
             keep=self._restart.keep_chunk,
             on_end=self._end,
         )
@@ -237,7 +249,11 @@ class Daemon:
         stack.callback(self._sources.close)
         listening = now()
         self._procfs.waits_for_helpers = False
-        socket_kept = self._store.audit is not None or self._store.listener is not None
+        socket_kept = (
+            not config.auditd.enabled
+            or self._store.audit is not None
+            or self._store.listener is not None
+        )
         self._audit = self._claim_audit(wanted)
         source = self._sources.source
         listened = socket_kept and (source.adopted or not source.exact)
@@ -293,6 +309,9 @@ class Daemon:
 
     def _claim_audit(self, wanted: ruleset.RuleSet) -> AuditController:
         """Become the audit daemon or a listener. Raises AuditUnavailableError."""
+        if not self._config.auditd.enabled:
+            self._store.keep_source(self._sources.source)
+            return DisabledAudit()
         audit = AuditController.claim(
             self._config.auditd,
             wanted,

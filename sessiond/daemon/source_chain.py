@@ -45,17 +45,20 @@ class SourceChain:
         procfs: Procfs,
         store: DescriptorStore,
         *,
+        alone: bool = False,
         keep: Callable[[bytes], None],
         on_end: Callable[[str, int], None],
     ) -> None:
         """Take what opening needs; ``keep`` is given what is read of a ring before it is freed.
 
+        ``alone``: no audit event will come, so only an exact source will do.
         Nothing is open before ``open``, and nothing is told before ``attach``.
         """
         self.source: Source
         self.declined: list[Declined] = []
         self.on_switch: Callable[[], None] = lambda: None
         self._settings = settings
+        self._alone = alone
         self._procfs = procfs
         self._store = store
         self._keep = keep
@@ -74,6 +77,14 @@ class SourceChain:
         Raises SourceUnavailableError.
         """
         self.source, self.declined = self._open()
+        if self._alone and not self.source.exact:
+            self.source.close()
+            lacking = "; ".join(f"{each.name}: {each.reason}" for each in self.declined)
+            raise SourceUnavailableError(
+                self.source.name,
+                f"it tells of no exec by itself, and auditd.enabled is false ({lacking})",
+                "set auditd.enabled: true, or see sessiond check for what the others lack",
+            )
         for declined in self.declined:
             log.warning(
                 "source_declined", source=declined.name, reason=declined.reason, fix=declined.fix
@@ -167,7 +178,8 @@ class SourceChain:
     def move_down(self, reason: str) -> None:
         """Go on with the next source of the chain, because the one in use is dead."""
         dead, time_now = self.source, now()
-        if not self._settings.fallback or dead.name == "procfs":
+        last = "proc_connector" if self._alone else "procfs"
+        if not self._settings.fallback or dead.name in (last, "procfs"):
             log.error("source_failed", source=dead.name, reason=reason)
             self._on_end(reason, SourceUnavailableError.exit_code)
             return

@@ -84,6 +84,15 @@ class DescriptorStore:
                     os.close(left)
         self.audit = self.listener = None
 
+    def drop_audit(self) -> None:
+        """Have the manager keep no audit socket, and close those of an earlier run."""
+        for name, left in ((_AUDIT, self.audit), (_LISTENER, self.listener)):
+            systemd.remove_stored(name)
+            if left is not None:
+                with contextlib.suppress(OSError):
+                    os.close(left)
+        self.audit = self.listener = None
+
     def keep_source(self, source: ProcessSource) -> None:
         """Have the manager keep the process source that is in use now, and no other one."""
         descriptors = source.descriptors

@@ -101,6 +101,17 @@ def test_good_host_has_nothing_to_tell(host: Host) -> None:
     assert check.exit_code(findings, strict=True) == 0
 
 
+def hide_tracefs(host: Host) -> None:
+    (host.sys / "kernel/tracing/events/sched/sched_process_exec/id").unlink()
+    set_capabilities(host, without("CAP_SYS_ADMIN"))
+
+
+def test_a_tracefs_that_the_tracer_can_mount_is_no_trouble(host: Host) -> None:
+    """A host that has just booted without systemd has not mounted it."""
+    (host.sys / "kernel/tracing/events/sched/sched_process_exec/id").unlink()
+    assert troubles(host) == {}
+
+
 @pytest.mark.parametrize(
     ("topic", "level", "change"),
     [
@@ -120,7 +131,7 @@ def test_good_host_has_nothing_to_tell(host: Host) -> None:
         (
             "tracefs",
             "warn",
-            lambda h: (h.sys / "kernel/tracing/events/sched/sched_process_exec/id").unlink(),
+            lambda h: hide_tracefs(h),
         ),
         (
             "bpf-capabilities",

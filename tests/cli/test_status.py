@@ -259,7 +259,10 @@ def test_slow_and_many_clients_do_not_hurt(
             await asyncio.get_running_loop().sock_connect(client, str(path))
             idle.append(client)
             await asyncio.sleep(0)
-        await asyncio.sleep(0.5)
+        for _ in range(100):
+            if server.counters["too_slow"] == status_server.MAX_CLIENTS:
+                break
+            await asyncio.sleep(0.1)
         answer = await asyncio.to_thread(query, path)
         for client in idle:
             client.close()

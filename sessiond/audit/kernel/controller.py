@@ -44,7 +44,7 @@ class AuditController:
 
     def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
         """Take an open client; see ``claim``."""
-        self.client = client
+        self.client: AuditClient = client
         self.refused: list[str] = []
         self.notes: list[str] = []
         self.ours: list[bytes] = []
@@ -59,8 +59,8 @@ class AuditController:
         self._state = AuditState.capture(client)
 
     @property
-    def role(self) -> Literal["unicast", "multicast"]:
-        """How records are read: "unicast" or "multicast"."""
+    def role(self) -> Literal["unicast", "multicast", "off"]:
+        """How records are read: "unicast" or "multicast"; "off" where they are not."""
         return "multicast" if self.client.multicast else "unicast"
 
     @property
