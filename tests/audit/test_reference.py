@@ -256,7 +256,13 @@ def _told(rest: str) -> tuple[str, str]:
 
 # Whatever is damaged, in every form
 
-CORPUS = kinds_of_events((*LOGS, *sorted(GOLDEN.glob("*.log"))))
+# Logs in forms, or with types, that libauparse 3.0 does not read.
+NOT_READ = ("as-", "ausearch", "companions")
+CORPUS = kinds_of_events(
+    log
+    for log in (*LOGS, *sorted(GOLDEN.glob("*.log")), *sorted((DATA / "replay").glob("*.log")))
+    if not log.name.startswith(NOT_READ)
+)
 
 
 class Pair(NamedTuple):
@@ -289,7 +295,7 @@ def test_damaged_events_have_the_same_records(pairs: list[Pair]) -> None:
         types = [each.type for each in _once(theirs)]
         mine = [each.type for each in ours.records]
         assert sorted(mine) == sorted(types), event
-        if PROCTITLE not in types[:-1] and event.damage not in ("reordered", "doubled"):
+        if PROCTITLE not in mine[:-1] and event.damage not in ("reordered", "doubled"):
             assert mine == types, event
 
 
@@ -384,8 +390,9 @@ _PLACES = {
 def _values(field: Field) -> set[str]:
     """Return what a document may have for a field: as written, interpreted, or nothing."""
     shown = field.shown.partition("(")[0] if field.name == "exit" else field.shown
-    values = {field.raw, field.raw.strip('"'), shown, _RESULTS.get(field.raw, field.raw)}
-    return values | {""} if field.raw.strip('"') in _UNSET else values
+    values = {field.raw, field.raw.strip('"'), shown, _RESULTS.get(field.raw.strip('"'), "")}
+    nothing = field.raw.strip('"') in _UNSET or (field.name, field.raw) == ("ppid", "0")
+    return values | {""} if nothing else values
 
 
 def _told_as(document: dict[str, Any], record: Reference, name: str) -> set[str] | None:

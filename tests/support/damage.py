@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+_LINE: Final = re.compile(rb"(?:node=(\S+) )?(type=.*(audit\([\d.]+:\d+\)).*)")
 _STAMP: Final = re.compile(rb"audit\([\d.]+:\d+\)")
 _TYPE: Final = re.compile(rb"type=(\S+)")
 _SYSCALL: Final = re.compile(rb"syscall=(\d+)")
@@ -23,14 +24,17 @@ class Damaged(NamedTuple):
 
 
 def kinds_of_events(logs: Iterable[Path]) -> list[list[bytes]]:
-    """Return the lines of one event of each kind: of the same record types and system call."""
+    """Return the lines of one event of each kind: of the same record types and system call.
+
+    What is no line of auditd's is left out, and so are the names of nodes.
+    """
     found: dict[tuple[bytes, ...], list[bytes]] = {}
     for log in logs:
-        events: dict[bytes, list[bytes]] = {}
+        events: dict[tuple[bytes, bytes], list[bytes]] = {}
         for line in log.read_bytes().splitlines():
-            stamp = _STAMP.search(line)
-            assert stamp is not None, line
-            events.setdefault(stamp[0], []).append(line)
+            match = _LINE.fullmatch(line)
+            if match is not None:
+                events.setdefault((match[1], match[3]), []).append(match[2])
         for lines in events.values():
             joined = b"".join(lines)
             found.setdefault((*_TYPE.findall(joined), *_SYSCALL.findall(joined)[:1]), lines)
