@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from sessiond.audit import kernel_names
 from sessiond.audit.auditd_log import EnrichedNames
-from sessiond.audit.rules import libaudit
 from sessiond.config.load import expand, group_id, user_id
 from sessiond.config.quantities import show
 from sessiond.config.schema import Config, RedactSettings, SocketSettings, TlsSettings
@@ -252,7 +252,7 @@ def redactor(settings: RedactSettings) -> Redactor | None:
 def syscall_name(arch: bytes, number: bytes) -> str:
     """Name the system call of a SYSCALL record's arch= and syscall=; "" where nobody knows it."""
     try:
-        return libaudit.syscall_name(int(number), int(arch, 16)) or ""
+        return kernel_names.syscall_name(int(number), int(arch, 16)) or ""
     except ValueError:
         return ""
 
@@ -272,7 +272,7 @@ def _describer(config: Config, names: ProcessNames) -> AuditEventEncoder:
         include_raw_message=config.auditd.include_raw_message,
         include_warnings=config.auditd.include_warnings,
     )
-    return AuditEventEncoder(names, libaudit, options)
+    return AuditEventEncoder(names, kernel_names, options)
 
 
 def outputs(config: Config) -> list[OutputThread]:

@@ -73,7 +73,7 @@ _INTERPRETERS: Final = re.compile(r"(?:python|perl|ruby|node|php|lua|java|bash|d
 
 
 class Tables(Protocol):
-    """The names behind the kernel's numbers; ``sessiond.audit.rules.libaudit`` is one such."""
+    """The names behind the kernel's numbers; ``sessiond.audit.kernel_names`` is one such."""
 
     def arch_name(self, value: int, /) -> str | None:
         """The machine's name of an AUDIT_ARCH_* value."""
@@ -108,6 +108,10 @@ class _Call(NamedTuple):
 # What these tell of was asked for by writing to a file of procfs, to audit's socket or to a ring:
 # that says nothing of its own.
 _BY_ANY_CALL: Final = frozenset((LOGIN, CONFIG_CHANGE, URINGOP))
+# These machines number errors, signals, flags and kinds of sockets in their own way; but for the
+# errors that all have from Unix (include/uapi/asm-generic/errno-base.h).
+_NUMBERS_OF_THEIR_OWN: Final = ("alpha", "mips", "parisc", "sparc")
+_LAST_OF_UNIX: Final = 34
 _IDENTITY: Final = ("id", "name")
 _SENDER: Final = ("uid",)
 _EXEC_FAILED: Final = SYSCALLS["execve"]._replace(action="exec-failed", types=["info"])
@@ -277,8 +281,8 @@ class AuditEventEncoder:
                 if name not in _SYSCALL_PLACED:
                     parts.add(name, text_of(name, raw))
         named = decoders.ARGUMENTS.get(call.name)
-        if named:
-            found = _arguments(syscall, call.name, named, parts)
+        if named and not call.arch.startswith(_NUMBERS_OF_THEIR_OWN):
+            found = _arguments(syscall, call, named, parts)
             if found:
                 document["auditd"]["arguments"] = found
 
@@ -289,7 +293,7 @@ class AuditEventEncoder:
         raw = call.get("exit")
         if raw is None:
             return
-        name = self._error(raw)
+        name = self._error(raw, parts.data.get("arch", ""))
         if name is None:
             parts.add("exit", display(raw))
             return
@@ -297,11 +301,13 @@ class AuditEventEncoder:
         if outcome == "failure":
             document["error"] = {"code": name}
 
-    def _error(self, raw: bytes) -> str | None:
-        """Name the error that a call returned; None when it is none."""
+    def _error(self, raw: bytes, arch: str) -> str | None:
+        """Name the error that a call on a machine returned; None when it is none."""
         number = integer(raw[1:]) if raw[:1] == b"-" else None
         if number is None or number > 4095:  # MAX_ERRNO of include/linux/err.h
             return None
+        if number > _LAST_OF_UNIX and arch.startswith(_NUMBERS_OF_THEIR_OWN):
+            return f"-{number}"
         return decoders.KERNEL_ERRORS.get(number) or self._tables.errno_name(number) or f"-{number}"
 
     def _meaning(self, call: _Call, outcome: str, parts: EventFields) -> Normalization:
@@ -535,7 +541,10 @@ def _tags(syscall: Mapping[str, bytes], parts: EventFields) -> list[str]:
 
 
 def _arguments(
-    syscall: Mapping[str, bytes], name: str, named: Iterable[decoders.Argument], parts: EventFields
+    syscall: Mapping[str, bytes],
+    call: _Call,
+    named: Iterable[decoders.Argument],
+    parts: EventFields,
 ) -> dict[str, str]:
     found: dict[str, str] = {}
     for position, argument, decoder in named:
@@ -545,8 +554,12 @@ def _arguments(
         number = integer(raw, 16)
         if number is None:
             parts.warnings.append(f"SYSCALL: a{position} is no hex number")
+        elif decoder is decoders.open_flags:
+            found[argument] = decoders.open_flags(number, call.arch)
         elif (
-            argument != "mode" or not name.startswith("open") or "O_CREAT" in found.get("flags", "")
+            argument != "mode"
+            or not call.name.startswith("open")
+            or "O_CREAT" in found.get("flags", "")
         ):
             found[argument] = decoder(number)
     return found

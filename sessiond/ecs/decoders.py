@@ -1,6 +1,6 @@
 """What the numbers in audit records mean: signals, modes, flags, socket addresses.
 
-Numbers are Linux' own (include/uapi), those of the generic ABI that x86 and ARM share.
+Numbers are Linux' own (include/uapi), those of the generic ABI that most machines share.
 """
 
 from __future__ import annotations
@@ -142,34 +142,52 @@ def _choice(names: dict[int, str]) -> Callable[[int], str]:
 
 
 # include/uapi/asm-generic/fcntl.h; O_SYNC holds O_DSYNC, O_TMPFILE holds O_DIRECTORY
-_open_extras: Final = _flags(
-    (
-        (0o100, "O_CREAT"),
-        (0o200, "O_EXCL"),
-        (0o400, "O_NOCTTY"),
-        (0o1000, "O_TRUNC"),
-        (0o2000, "O_APPEND"),
-        (0o4000, "O_NONBLOCK"),
-        (0o4010000, "O_SYNC"),
-        (0o10000, "O_DSYNC"),
-        (0o20000, "O_ASYNC"),
-        (0o40000, "O_DIRECT"),
-        (0o100000, "O_LARGEFILE"),
-        (0o20200000, "O_TMPFILE"),
-        (0o200000, "O_DIRECTORY"),
-        (0o400000, "O_NOFOLLOW"),
-        (0o1000000, "O_NOATIME"),
-        (0o2000000, "O_CLOEXEC"),
-        (0o10000000, "O_PATH"),
-    ),
-    zero="",
+def _open_extras(*, directory: int, nofollow: int, direct: int, large: int) -> Callable[[int], str]:
+    return _flags(
+        (
+            (0o100, "O_CREAT"),
+            (0o200, "O_EXCL"),
+            (0o400, "O_NOCTTY"),
+            (0o1000, "O_TRUNC"),
+            (0o2000, "O_APPEND"),
+            (0o4000, "O_NONBLOCK"),
+            (0o4010000, "O_SYNC"),
+            (0o10000, "O_DSYNC"),
+            (0o20000, "O_ASYNC"),
+            (direct, "O_DIRECT"),
+            (large, "O_LARGEFILE"),
+            (0o20000000 | directory, "O_TMPFILE"),
+            (directory, "O_DIRECTORY"),
+            (nofollow, "O_NOFOLLOW"),
+            (0o1000000, "O_NOATIME"),
+            (0o2000000, "O_CLOEXEC"),
+            (0o10000000, "O_PATH"),
+        ),
+        zero="",
+    )
+
+
+_generic_extras: Final = _open_extras(
+    directory=0o200000, nofollow=0o400000, direct=0o40000, large=0o100000
+)
+# include/uapi/asm/fcntl.h of arm, arm64 and m68k, and of powerpc
+_arm_extras: Final = _open_extras(
+    directory=0o40000, nofollow=0o100000, direct=0o200000, large=0o400000
+)
+_ppc_extras: Final = _open_extras(
+    directory=0o40000, nofollow=0o100000, direct=0o400000, large=0o200000
 )
 
 
-def open_flags(value: int) -> str:
-    """Name the flags of open(2), the access mode first: "O_WRONLY|O_CREAT"."""
+def open_flags(value: int, machine: str = "") -> str:
+    """Name the flags of open(2) on a machine, the access mode first: "O_WRONLY|O_CREAT"."""
     access = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")[value & 3]
-    extras = _open_extras(value & ~3)
+    if machine.startswith(("arm", "aarch64", "m68k")):
+        extras = _arm_extras(value & ~3)
+    elif machine.startswith("ppc"):
+        extras = _ppc_extras(value & ~3)
+    else:
+        extras = _generic_extras(value & ~3)
     return f"{access}|{extras}" if extras else access
 
 

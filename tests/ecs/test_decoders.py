@@ -79,6 +79,14 @@ def test_open_flags(value: int, flags: str) -> None:
     assert decoders.open_flags(value) == flags
 
 
+def test_open_flags_of_another_machine() -> None:
+    """Some have the flags of directories and links where others have those of the cache."""
+    assert decoders.open_flags(0o140000, "aarch64") == "O_RDONLY|O_DIRECTORY|O_NOFOLLOW"
+    assert decoders.open_flags(0o20040002, "ppc64le") == "O_RDWR|O_TMPFILE"
+    assert decoders.open_flags(0o600000, "arm") == "O_RDONLY|O_DIRECT|O_LARGEFILE"
+    assert decoders.open_flags(0o600000, "riscv64") == "O_RDONLY|O_DIRECTORY|O_NOFOLLOW"
+
+
 def test_other_flags() -> None:
     """Each by its header."""
     assert (

@@ -250,6 +250,17 @@ def test_an_address_is_in_the_byte_order_of_its_machine() -> None:
     assert {"s390x", "ppc64"} <= {each["auditd"]["data"]["arch"] for each in connections}
 
 
+def test_a_record_of_any_machine_has_names() -> None:
+    """On each the same was done, under other numbers."""
+    done: dict[str, list[str]] = {}
+    for each in of_log("arches"):
+        done.setdefault(each["auditd"]["data"]["arch"], []).append(each["event"]["action"])
+    assert len(done) > 8
+    assert {"riscv64", "loongarch64", "mipsel64", "aarch64", "arm"} <= done.keys()
+    for actions in done.values():
+        assert actions[:3] == ["exec", "connected-to", "end"]
+
+
 # Several hosts, several boots
 
 
