@@ -198,6 +198,10 @@ class EndJoin:
         """Keep an exit_group of a process that has not ended yet."""
         self._events[process] = Waiting(now + HOLD_EXIT_GROUP, event)
 
+    def awaits(self, process: Process) -> bool:
+        """Whether the end of the process waits for audit."""
+        return process in self._ends
+
     def is_announced(self, process: Process) -> bool:
         """Whether an exit_group of the process waits for its end."""
         return process in self._events
@@ -262,6 +266,10 @@ class EndJoin:
         """Return the ends with their times, and the exit_groups."""
         return self._ends, self._events
 
+    def is_overdue(self, now: int) -> bool:
+        """Whether an end has waited for audit for longer than usual at ``now``."""
+        return any(time + HOLD <= now for time in islice(self._ends.values(), 1))
+
     def restore(self, ends: dict[Process, int], events: dict[Process, Waiting]) -> None:
         """Hold what ``snapshot`` returned."""
         self._ends, self._events = ends, events
@@ -322,6 +330,10 @@ class SessionJoin:
     def snapshot(self) -> dict[Process, int]:
         """Return the sessions with their times."""
         return self._sessions
+
+    def is_overdue(self, now: int) -> bool:
+        """Whether a session has waited for audit for longer than usual at ``now``."""
+        return any(time + HOLD <= now for time in islice(self._sessions.values(), 1))
 
     def restore(self, sessions: dict[Process, int]) -> None:
         """Hold what ``snapshot`` returned."""

@@ -541,8 +541,8 @@ class Pipeline:
         return min((time for time in due if time is not None), default=None)
 
     def awaits_audit(self, now: int) -> bool:
-        """Whether an exec has waited for audit for longer than usual: the socket may be behind."""
-        return self._execs.is_overdue(now)
+        """Whether anything has waited for audit for longer than usual: the socket may be behind."""
+        return any(part.is_overdue(now) for part in (self._execs, self._ends, self._sessions))
 
     @property
     def in_flight(self) -> int:
@@ -777,6 +777,10 @@ class Pipeline:
             return
         self.table.forked(fork)
 
+    def _is_ended(self, process: Process) -> bool:
+        """Tell whether the end of a process is told: what comes now has come too late."""
+        return process.end is not None and not self._ends.awaits(process)
+
     def _login_by_audit(self, event: AuditEvent, process: Process, time: int) -> None:
         """Take the login user and the session that a LOGIN record gives a process."""
         login = next((r for r in event.records if r.type == LOGIN), None)
@@ -969,7 +973,7 @@ class Pipeline:
         stamp = self._boot(event)
         pid = number(event.call.pid) or _pid_of(event)
         process = self._caller(event, pid, stamp) if pid else None
-        if process is not None and _stands_alone(event):
+        if process is not None and (_stands_alone(event) or self._is_ended(process)):
             state = _state_of_record(process, event, stamp)
             time = max(stamp, state.time, process.start)
             self.lines.audited(event, self._view(process, state, time), None, time, late=True)
@@ -1048,10 +1052,10 @@ def _state_of_record(process: Process, event: AuditEvent, stamp: int) -> State:
     """What the process was when a record was made: its stamp can be a tick before that."""
     state = process.at(stamp)
     executable = decode(fields(event.records[0].text).get("exe", b""))
-    if executable is None or state.program.executable == executable:
-        return state
-    for later in process.states:
-        if stamp < later.time <= stamp + TICK and later.program.executable == executable:
+    for later in reversed(process.states):
+        if later.time <= stamp:
+            break
+        if later.time <= stamp + TICK and executable in (None, later.program.executable):
             return later
     return state
 

@@ -8,46 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.auditd import RULES, Auditd
 from support.daemon import Daemon
-from support.kernel import AuditState, auditctl
+from support.kernel import AuditState
 from support.stream import Stream, agree, inconsistent, losses, malformed
-from support.truth import Truth, images, read, until
+from support.truth import Truth, images, read
 
 pytestmark = pytest.mark.kernel
 
 MakeDaemon = Callable[..., Daemon]
-
-RULES = (
-    "-a always,exit -F arch=b64 -S execve,execveat -k exec",
-    "-a always,exit -F arch=b64 -S exit_group,setsid",
-)
-
-
-class Auditd:
-    """The audit daemon of the audit project, with its configuration and log in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.log = directory / "audit.log"
-        directory.mkdir(mode=0o700)
-        (directory / "plugins.d").mkdir()
-        (directory / "auditd.conf").write_text(
-            f"log_file = {self.log}\nwrite_logs = yes\nlog_format = RAW\nflush = NONE\n"
-            f"plugin_dir = {directory}/plugins.d\nspace_left = 75\nadmin_space_left = 50\n"
-            "space_left_action = IGNORE\nadmin_space_left_action = IGNORE\n"
-            "disk_full_action = IGNORE\ndisk_error_action = IGNORE\n"
-        )
-        self.process = subprocess.Popen(
-            ["/usr/sbin/auditd", "-n", "-s", "nochange", "-c", directory],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        until(lambda: AuditState.read().owner == self.process.pid, 10, "a registered auditd")
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.wait(10)
 
 
 @pytest.fixture
@@ -55,13 +24,9 @@ def auditd(audit_state: AuditState, tmp_path: Path) -> Iterator[Auditd]:
     """A running auditd with rules of its own."""
     daemon = Auditd(tmp_path / "auditd")
     try:
-        for rule in RULES:
-            auditctl(*rule.split())
-        auditctl("-b", "8192")
-        auditctl("-e", "1")
+        daemon.load()
         yield daemon
     finally:
-        auditctl("-D")
         daemon.stop()
         audit_state.restore()
 

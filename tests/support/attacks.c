@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void refuse(const char *what)
@@ -244,6 +245,16 @@ __attribute__((constructor)) static void loaded(void)
   _exit(0);
 }
 
+/* failing SECONDS: tries to execute what is not there, without pause; one in 100 may not be executed. */
+static void failing(char **given)
+{
+  char *nothing[] = {0};
+  time_t until = time(0) + atoi(given[0]);
+
+  for (unsigned i = 1; i % 400 || time(0) < until; i++)
+    execve(i % 100 ? "/xxxxxxxxx" : "/etc/passwd", nothing, nothing);
+}
+
 int main(int count, char **given)
 {
   struct {
@@ -256,6 +267,7 @@ int main(int count, char **given)
       {"descriptors", 2, descriptors},
       {"login", 1, login},
       {"hang", 3, hang},
+      {"failing", 1, failing},
   };
 
   for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++)

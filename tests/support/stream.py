@@ -18,6 +18,8 @@ from sessiond.text import display
 
 TICK = 10_000_000  # ns; USER_HZ is 100
 RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")
+# Records of the kernel without a system call.
+_LATE = ("crashed-program", "violated-seccomp-policy")
 _OWN = ("sessiond-lost", "sessiond-degraded", "sessiond-recovered", "sessiond-clock-changed")
 # A process is told as ended when it begins to leave; it gives its children away a moment later.
 _LEAVING = 20_000_000
@@ -49,12 +51,13 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
 
     One identity is one process in every block of every document; ids are unique; the sequence has
     no gap; nothing happens to a process before its start, after its end, or in the wrong order.
+    What is told late, as the kernel's records without a system call, has its own date.
     """
     problems: list[str] = []
     identities: dict[str, tuple[int, str]] = {}
     ids: Counter[str] = Counter()
     latest: dict[str, str] = {}
-    ended: set[str] = set()
+    ended: dict[str, str] = {}
     sequence: int | None = None
     for document in documents:
         event = document["event"]
@@ -76,6 +79,10 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
             # Told when it is needed, and dated when it was.
             if date != process["start"]:
                 problems.append(f"the fork of {process['pid']} is not dated at its start")
+        elif event["action"] in _LATE:
+            if not process["start"] <= date <= ended.get(identity, date):
+                problems.append(f"{event['action']} of {process['pid']} is dated beside its life")
+            continue
         elif date < latest.get(identity, process["start"]):
             problems.append(f"{event['action']} of {process['pid']} is dated before what was first")
         else:
@@ -83,7 +90,7 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
         if identity in ended:
             problems.append(f"{event['action']} of {process['pid']} comes after its end")
         if event["action"] == "end":
-            ended.add(identity)
+            ended[identity] = date
         problems += _contract(document)
     problems += [f"{number} events have the id {one}" for one, number in ids.items() if number > 1]
     starts: dict[tuple[int, str], set[str]] = defaultdict(set)
