@@ -27,6 +27,8 @@ case "${1:-}" in
         packages="$packages cron openssh-server runc busybox-static screen sudo systemd tmux"
         # promtool, which checks metrics and alert rules.
         packages="$packages prometheus"
+        # The browser in which the page of sessions is tried, with a typeface.
+        packages="$packages chromium fonts-dejavu-core openssl zstd"
         # The programs whose processes the tests count, and what looks at them.
         packages="$packages e2fsprogs gcc groff-base libc6-dev iproute2 kmod openssl procps strace util-linux"
         ;;

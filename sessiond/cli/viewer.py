@@ -1,4 +1,4 @@
-"""The commands that show events: ``sessions``, ``tree``, ``explain``."""
+"""The commands that show events: ``sessions``, ``tree``, ``explain``, ``view``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def add(commands: declare.Commands) -> None:
     _add_sessions(commands)
     _add_tree(commands)
     _add_explain(commands)
+    _add_view(commands)
 
 
 def _add_sessions(commands: declare.Commands) -> None:
@@ -95,6 +96,42 @@ def _add_explain(commands: declare.Commands) -> None:
     )
     _add_wanted(parser)
     parser.add_argument("--json", action="store_true", help="print an object for each process")
+
+
+def _add_view(commands: declare.Commands) -> None:
+    parser = declare.command(
+        commands,
+        "view",
+        _view,
+        "make a page that shows sessions in a browser, or serve one that grows",
+        "Reads events and writes one file of HTML with everything in it: sessions, their trees, "
+        "each process with all that is known of it, a time line, search. It needs no server and "
+        "asks for nothing over the network. --serve shows the same page of a file that grows, on "
+        "127.0.0.1, to those who have the address with its token.",
+        "sessiond view                              writes sessions.html\n"
+        "sessiond view web1.ndjson web2.ndjson -o today.html\n"
+        "sessiond view --serve                      prints the address to open\n"
+        "sessiond view --user ann --since 2026-05-01 -o ann.html",
+        (0, 1, 2, 6, 8),
+    )
+    _add_files(parser)
+    _add_filters(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH|-",
+        help="where to write the page (default: sessions.html; - is standard output)",
+    )
+    serving = parser.add_argument_group("serving")
+    serving.add_argument("--serve", action="store_true", help="serve the page, live, until Ctrl-C")
+    serving.add_argument(
+        "--listen",
+        default="127.0.0.1:0",
+        metavar="ADDRESS:PORT",
+        help="another address (with --certificate) or a port of your own choice",
+    )
+    serving.add_argument("--certificate", type=Path, metavar="FILE", help="PEM, for TLS")
+    serving.add_argument("--key", type=Path, metavar="FILE", help="its key, where not in it")
 
 
 def _add_wanted(parser: argparse.ArgumentParser) -> None:
@@ -285,6 +322,8 @@ def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
 
 def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
     """Give what the files tell, again each time that more has come into the last one."""
+    import time
+
     from sessiond.system.packed import UnreadableFileError
     from sessiond.viewer import files
     from sessiond.viewer.model import Recording
@@ -294,8 +333,12 @@ def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
         last = Path(names[-1]) if arguments.file else _output(arguments)
         recording = Recording()
         for name in names:
-            if Path(name) != last:
+            if Path(name) != last or not files.grows(name):
                 _read(recording, name, files.read(name))
+        if not files.grows(str(last)):
+            yield recording
+            while True:
+                time.sleep(files.INTERVAL)
         for number, lines in enumerate(files.followed(last)):
             events = recording.events
             for line in lines:
@@ -445,3 +488,66 @@ def _explain(arguments: argparse.Namespace) -> int:
         lines += explain(process, recording, sessions.get(process.entry), now)
     terminal.page(lines)
     return 0 if lines else NOTHING_FITS
+
+
+# --- view ----------------------------------------------------------------------------------------
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    from sessiond.viewer import page
+
+    wanted = _filter(arguments)
+    if arguments.serve:
+        return _serve(arguments, wanted)
+    recording = _recorded(arguments)
+    sessions = [each for each in recording.sessions() if wanted.fits(each)]
+    if not sessions:
+        return NOTHING_FITS
+    html = page.html(page.data(recording, sessions))
+    if arguments.output == "-":
+        sys.stdout.buffer.write(html)
+        return 0
+    path = Path(arguments.output or "sessions.html")
+    write_page(path, html)
+    terminal.say(f"{printable(str(path))}: {len(sessions)} sessions; open it in a browser")
+    return 0
+
+
+def write_page(path: Path, html: bytes) -> None:
+    """Write a page that its owner alone may read. Raises OutputError."""
+    from sessiond.system.files import publish_file
+
+    try:
+        publish_file(path, html, 0o600)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise errors.OutputError(f"{path}: can't be written: {reason}") from None
+
+
+def _serve(arguments: argparse.Namespace, wanted: Filter) -> int:
+    from sessiond.viewer import page
+    from sessiond.viewer.server import PageServer
+
+    host, _, port = arguments.listen.rpartition(":")
+    if not port.isascii() or not port.isdigit():
+        raise errors.ConfigError(f"--listen {arguments.listen}: give it as 127.0.0.1:8080")
+    shown: list[tuple[int, bytes]] = []
+    server = PageServer(
+        lambda: shown[-1],
+        host=host.strip("[]") or "127.0.0.1",
+        port=int(port),
+        certificate=arguments.certificate,
+        key=arguments.key,
+    )
+    try:
+        for version, recording in enumerate(_growing(arguments)):
+            sessions = [each for each in recording.sessions() if wanted.fits(each)]
+            shown[:] = [(version, page.data(recording, sessions))]
+            if not version:
+                server.start()
+                terminal.say(f"open {server.address}")
+                sys.stdout.flush()
+    finally:
+        if shown:
+            server.stop()
+    return 0

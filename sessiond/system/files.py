@@ -172,8 +172,8 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
         os.close(directory)
 
 
-def publish_file(path: Path, data: bytes) -> None:
-    """Write a file that everyone may read, as a whole or not at all.
+def publish_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file as a whole or not at all; everyone may read it, unless ``mode`` says otherwise.
 
     The caller says that the directory is the right one: it may belong to the user of the program
     that reads there. Raises OSError when the file can't be written.
@@ -184,7 +184,7 @@ def publish_file(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            os.fchmod(descriptor, 0o644)  # whatever the umask says
+            os.fchmod(descriptor, mode)  # whatever the umask says
         new.replace(path)
     except OSError:
         new.unlink()

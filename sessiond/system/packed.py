@@ -24,6 +24,8 @@ STANDARD_INPUT: Final = "-"
 MAX_LINE: Final = 64 << 20
 
 DAMAGES: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
+# What packed files begin with: gzip, xz, bzip2, zstd.
+MAGICS: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")
 _ZSTD: Final = ("compression.zstd", "zstandard", "pyzstd")
 _Item = TypeVar("_Item")
 
@@ -87,13 +89,13 @@ def _lines(source: BinaryIO) -> Iterator[bytes]:
 def _unpacked(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> BinaryIO:
     """Return a stream of what a stream holds packed, or the stream itself."""
     head = peek(raw, 6)
-    if head[:2] == b"\x1f\x8b":
+    if head.startswith(MAGICS[0]):
         return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
-    if head[:6] == b"\xfd7zXZ\0":
+    if head.startswith(MAGICS[1]):
         return cast("BinaryIO", lzma.LZMAFile(raw))
-    if head[:3] == b"BZh":
+    if head.startswith(MAGICS[2]):
         return cast("BinaryIO", bz2.BZ2File(raw))
-    if head[:4] == b"\x28\xb5\x2f\xfd":
+    if head.startswith(MAGICS[3]):
         return _unpack_zstd(name, raw, command, stack)
     return raw
 

@@ -152,6 +152,22 @@ class Follower:
         return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
 
+def grows(name: str) -> bool:
+    """Tell whether a file can grow: one that is packed, or a stream, is read once."""
+    if name == STANDARD_INPUT:
+        return False
+    path = Path(name)
+    if not path.exists():
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return not file.read(6).startswith(packed.MAGICS)
+    except OSError as error:
+        raise UnreadableFileError(f"{name}: {(error.strerror or '').lower()}") from None
+
+
 def followed(path: Path, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
     """Yield what comes into a file, look by look, for ever; an empty list where nothing came."""
     follower = Follower(path)

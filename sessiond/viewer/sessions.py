@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -17,9 +17,12 @@ from sessiond.viewer.words import Colours, cut, day_and_time, pad, short, span, 
 _HEAD: Final = ("PID", "USER", "FROM", "HOST", "START", "END", "PROCS", "FAIL", "COMMANDS")
 _RIGHT: Final = frozenset({"PID", "PROCS", "FAIL"})
 # Columns are cut to so many characters on a terminal.
-_MAX_WIDTHS: Final = (7, 16, 28, 16, 12, 20, 6, 5)
-# In fewer columns the commands would have no room beside the widest of others.
+_MAX_WIDTHS: Final = (7, 16, 28, 16, 12, 20, 7, 5)
+# In fewer columns the commands would have no room beside the widest of others: these are narrower,
+# and the host has a column where there are several.
 _NARROW: Final = 120
+_NARROW_WIDTHS: Final = (7, 10, 18, 0, 12, 7, 7, 4)
+_NARROW_WITH_HOST: Final = (7, 10, 9, 7, 12, 7, 7, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +162,10 @@ def table(
     """
     narrow = width is not None and width < _NARROW
     rows = [_row(session, now, narrow=narrow) for session in sessions]
-    columns = len(_HEAD) - 1
-    widths = [
-        max(len(_HEAD[column]), *(width_of(row[column]) for row in rows), 0)
-        if rows
-        else len(_HEAD[column])
-        for column in range(columns)
-    ]
+    widths = [max(map(width_of, cells)) for cells in zip(_HEAD, *rows, strict=True)][:-1]
     if width is not None:
-        widths = [min(pair) for pair in zip(widths, _MAX_WIDTHS, strict=True)]
+        most = _widths(width, hosts=len({row[3] for row in rows}))
+        widths = [min(pair) for pair in zip(widths, most, strict=True)]
     yield colours.dim(_line(_HEAD, widths, width))
     for row in rows:
         yield _line(row, widths, width, colours)
@@ -175,12 +173,20 @@ def table(
 
 def row(session: Session, *, width: int | None, now: datetime, colours: Colours) -> str:
     """Write one session as a line of its own, in the columns that a terminal has."""
-    return _line(_row(session, now), list(_MAX_WIDTHS), width, colours)
+    narrow = width is not None and width < _NARROW
+    return _line(_row(session, now, narrow=narrow), _widths(width), width, colours)
 
 
 def head(width: int | None) -> str:
     """Write the names of the columns of ``row``."""
-    return _line(_HEAD, list(_MAX_WIDTHS), width)
+    return _line(_HEAD, _widths(width), width)
+
+
+def _widths(width: int | None, hosts: int = 2) -> Sequence[int]:
+    """How wide columns are at most; 0 is none."""
+    if width is None or width >= _NARROW:
+        return _MAX_WIDTHS
+    return _NARROW_WIDTHS if hosts < 2 else _NARROW_WITH_HOST
 
 
 def _row(session: Session, now: datetime, *, narrow: bool = False) -> tuple[str, ...]:
@@ -188,7 +194,8 @@ def _row(session: Session, now: datetime, *, narrow: bool = False) -> tuple[str,
     commands = session.commands
     first, last = commands[0].command, commands[-1].command
     shown = first if len(commands) == 1 or first == last else f"{first} … {last}"
-    end = "still there" if session.running else day_and_time(session.end, now)
+    running = "running" if narrow else "still there"
+    end = running if session.running else day_and_time(session.end, now)
     if not session.running and (lasted := span(session.start, session.end)) is not None:
         end = short(lasted) if narrow else f"{end} ({short(lasted)})"
     cells = (
@@ -206,17 +213,19 @@ def _row(session: Session, now: datetime, *, narrow: bool = False) -> tuple[str,
 
 
 def _line(
-    cells: tuple[str, ...], widths: list[int], width: int | None, colours: Colours | None = None
+    cells: tuple[str, ...], widths: Sequence[int], width: int | None, colours: Colours | None = None
 ) -> str:
     parts = []
     left = width
     for name, cell, room in zip(_HEAD, cells, widths, strict=False):
+        if not room:
+            continue
         shown = pad(cut(cell, room) if width is not None else cell, room, right=name in _RIGHT)
         left = None if left is None else left - room - 2
         if colours is not None:
             shown = _coloured(name, cell, shown, colours)
         parts.append(shown)
-    last = cells[-1] if left is None else cut(cells[-1], max(left, 12))
+    last = cells[-1] if left is None else cut(cells[-1], max(left, 1))
     return "  ".join((*parts, last)).rstrip()
 
 
@@ -225,6 +234,6 @@ def _coloured(name: str, cell: str, shown: str, colours: Colours) -> str:
         return colours.root(shown)
     if name == "FAIL" and cell:
         return colours.bad(shown)
-    if name == "END" and cell == "still there":
+    if name == "END" and cell in ("still there", "running"):
         return colours.good(shown)
     return shown

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,42 @@ def test_a_tree_is_drawn_anew_on_a_terminal_alone(capsys: pytest.CaptureFixture[
     """Elsewhere it says what to do."""
     assert main.run(["tree", str(LOGIN), "--follow"]) == 2
     assert "sessions --follow" in capsys.readouterr().err
+
+
+def test_a_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its owner alone may read it; where no session fits there is none."""
+    path = tmp_path / "page.html"
+    assert main.run(["view", str(LOGIN), "-o", str(path), "--type", "sshd"]) == 0
+    assert "2 sessions" in capsys.readouterr().out
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert b'"users":["ann","root","nobody"]' in path.read_bytes()
+    path.unlink()
+    assert main.run(["view", str(LOGIN), "-o", str(path), "--user", "bob"]) == 1
+    assert not path.exists()
+    assert main.run(["view", str(LOGIN), "-o", str(tmp_path / "no" / "page.html")]) == 6
+
+
+def test_a_file_is_served_as_it_grows(tmp_path: Path) -> None:
+    """The address with the token is printed; Ctrl-C ends it."""
+    path = tmp_path / "events.ndjson"
+    story = Story()
+    path.write_text(json.dumps(story.event(1, "exec", "bash")) + "\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "view", str(path), "--serve"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        address = running.stdout.readline().removeprefix("open ").strip()
+        data = address.replace("/?", "/data?")
+
+        def events() -> int:
+            with urllib.request.urlopen(data, timeout=10) as answer:
+                return int(json.load(answer)["events"])
+
+        assert events() == 1
+        with path.open("a") as file:
+            file.write(json.dumps(story.event(2, "end", "bash")) + "\n")
+        until(lambda: events() == 2, 20, "the second event")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(10) == 130

@@ -71,7 +71,7 @@ class Story:
             "host": self.host,
             "process": self.process(name, **more),
         }
-        for field in ("sessiond", "error", "file", "user", "destination"):
+        for field in ("sessiond", "error", "file", "destination"):
             if field in more:
                 document[field] = more[field]
         return document

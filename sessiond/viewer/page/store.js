@@ -1,0 +1,92 @@
+// The data of the page: processes as columns, and what follows from them.
+
+const FLAGS = { seen: 1, typed: 2, interactive: 4, older: 8, gone: 16, core: 32, canary: 64 };
+
+export class Store {
+  constructor(data) {
+    this.data = data;
+    this.columns = data.processes;
+    this.count = data.processes.id.length;
+    this.sessions = data.sessions;
+    this.losses = data.losses;
+    this.children = new Array(this.count);
+    this.numbers = null;
+    const { parent, session, start, pid } = this.columns;
+    for (let each = 0; each < this.count; each++) {
+      const above = parent[each];
+      // A session is drawn by itself: what another session's process forked is its root.
+      if (above < 0 || above === each || session[above] !== session[each]) continue;
+      (this.children[above] ??= []).push(each);
+    }
+    for (const siblings of this.children) siblings?.sort((one, other) => start[one] - start[other] || pid[one] - pid[other]);
+    this.leadsTo = new Map();
+    data.sessions.forEach((each, number) => {
+      if (each.origin >= 0) this.leadsTo.set(each.origin, number);
+    });
+  }
+
+  text(column, process) {
+    return this.data.texts[this.columns[column][process]];
+  }
+
+  flag(name, process) {
+    return (this.columns.flags[process] & FLAGS[name]) !== 0;
+  }
+
+  more(process) {
+    return this.data.more[process] ?? {};
+  }
+
+  below(process) {
+    return this.children[process] ?? [];
+  }
+
+  command(process) {
+    const args = this.columns.args[process];
+    return args.length ? args.join(" ") : this.text("executable", process) || this.text("name", process) || "?";
+  }
+
+  failed(process) {
+    return this.columns.exit[process] > 0;
+  }
+
+  isRoot(process) {
+    return this.text("user_id", process) === "0";
+  }
+
+  running(process) {
+    return this.flag("seen", process) && !this.columns.end[process] && !this.flag("gone", process);
+  }
+
+  number(id) {
+    this.numbers ??= new Map(this.columns.id.map((each, number) => [each, number]));
+    return this.numbers.get(id) ?? -1;
+  }
+
+  // The processes above one, nearest first, across sessions.
+  ancestors(process) {
+    const found = [];
+    const known = new Set([process]);
+    for (let above = this.columns.parent[process]; above >= 0 && !known.has(above); above = this.columns.parent[above]) {
+      known.add(above);
+      found.push(above);
+    }
+    return found;
+  }
+
+  // When the session was, for the time line: to its last event where it still runs.
+  spanOf(session) {
+    const { start, end, last } = this.columns;
+    let from = session.start || Infinity;
+    let to = session.end || 0;
+    for (let each = session.first; each < session.first + session.processes; each++) {
+      if (this.flag("seen", each) && start[each] && start[each] < from) from = start[each];
+      to = Math.max(to, end[each], last[each], start[each]);
+    }
+    return [from === Infinity ? to : from, to];
+  }
+
+  lossesOf(session) {
+    return this.losses.filter((each) => each.host === session.host && each.end >= session.start && (!session.end || each.start <= session.end));
+  }
+}

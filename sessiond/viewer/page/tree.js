@@ -1,0 +1,122 @@
+// A session as rows: what is open, folded, asked for, lost.
+
+// Siblings that repeat each other and have nothing below them are one row.
+function groupsOf(store, siblings, options) {
+  const groups = [];
+  const known = new Map();
+  for (const each of siblings) {
+    const more = store.more(each);
+    if (store.below(each).length || store.running(each) || more.activity || (more.failed && !searchedPath(store, each))) {
+      groups.push([each]);
+      continue;
+    }
+    const key = [store.columns.args[each].join("\0"), store.text("user", each), store.columns.exit[each], more.signal, store.text("directory", each), store.flag("typed", each), (more.incomplete ?? []).join()].join("\u0001");
+    const group = known.get(key);
+    if (group) group.push(each);
+    else {
+      const fresh = [each];
+      known.set(key, fresh);
+      groups.push(fresh);
+    }
+  }
+  return options.fold === false ? siblings.map((each) => [each]) : groups;
+}
+
+// Whether failed execs are a search along PATH that found the program in the end.
+export function searchedPath(store, process) {
+  const executed = store.columns.exec[process];
+  return executed > 0 && (store.more(process).failed ?? []).every(([time, , error]) => error === "ENOENT" && time <= executed);
+}
+
+// Put each loss below the process that ran then and had started last.
+function placedLosses(store, session) {
+  const placed = new Map();
+  const { start, end } = store.columns;
+  for (const loss of store.lossesOf(session)) {
+    let last = -1;
+    for (let each = session.first; each < session.first + session.processes; each++) {
+      if (start[each] <= loss.start && (!end[each] || end[each] >= loss.start) && (last < 0 || start[each] >= start[last])) last = each;
+    }
+    placed.set(last, [...(placed.get(last) ?? []), loss]);
+  }
+  return placed;
+}
+
+function asked(store, each, only) {
+  if (only === "typed") return store.flag("typed", each);
+  return only === "failed" ? store.failed(each) : store.isRoot(each);
+}
+
+// The processes that are asked for, with all above them; null for all.
+function wantedOf(store, session, options) {
+  if (!options.only && !options.range) return null;
+  const wanted = new Set();
+  const { parent, start, end } = store.columns;
+  for (let each = session.first; each < session.first + session.processes; each++) {
+    if (options.only && !asked(store, each, options.only)) continue;
+    if (options.range && (start[each] > options.range[1] || (end[each] || Infinity) < options.range[0])) continue;
+    for (let above = each; above >= 0 && !wanted.has(above); above = parent[above]) wanted.add(above);
+  }
+  return wanted;
+}
+
+// Rows of a session: {process, depth, group, open, last}, or {loss, depth}.
+// `closed` holds the processes whose children are hidden, `unfolded` the first ones of open groups.
+export function rowsOf(store, session, options) {
+  const { start } = store.columns;
+  const wanted = wantedOf(store, session, options);
+  const losses = placedLosses(store, session);
+  const rows = (losses.get(-1) ?? []).map((loss) => ({ loss, depth: 0 }));
+  const waiting = [];
+  const push = (processes, depth, below) => {
+    const visible = wanted ? processes.filter((each) => wanted.has(each)) : processes;
+    const inner = groupsOf(store, visible, options).map((group) => ({ process: group[0], group, depth }));
+    for (const loss of below) {
+      const place = inner.findIndex((row) => row.process !== undefined && start[row.process] > loss.start);
+      inner.splice(place < 0 ? inner.length : place, 0, { loss, depth });
+    }
+    waiting.push(...inner.reverse());
+  };
+  push(session.roots, 0, []);
+  while (waiting.length) {
+    const row = waiting.pop();
+    rows.push(row);
+    if (row.process === undefined) continue;
+    if (row.group.length > 1) {
+      row.open = options.unfolded.has(row.process);
+      if (row.open) for (const each of row.group) rows.push({ process: each, group: [each], depth: row.depth + 1 });
+      continue;
+    }
+    const below = store.below(row.process);
+    const lost = losses.get(row.process) ?? [];
+    const visible = wanted ? below.filter((each) => wanted.has(each)) : below;
+    if (!visible.length && !lost.length) continue;
+    row.open = !options.closed.has(row.process);
+    if (row.open) push(below, row.depth + 1, lost);
+    else row.hidden = countBelow(store, row.process);
+  }
+  return rows;
+}
+
+export function countBelow(store, process) {
+  let count = 0;
+  const waiting = [process];
+  while (waiting.length) {
+    const below = store.below(waiting.pop());
+    count += below.length;
+    for (const each of below) waiting.push(each);
+  }
+  return count;
+}
+
+// Close everything deeper than a level; returns the processes to close.
+export function closedBelow(store, session, level) {
+  const closed = new Set();
+  const waiting = session.roots.map((each) => [each, 0]);
+  while (waiting.length) {
+    const [each, depth] = waiting.pop();
+    if (depth >= level && store.below(each).length) closed.add(each);
+    for (const child of store.below(each)) waiting.push([child, depth + 1]);
+  }
+  return closed;
+}
