@@ -23,6 +23,7 @@ import structlog
 import yaml
 from msgspec import inspect as types
 
+from sessiond.config.filters import FilterError, Filters
 from sessiond.config.quantities import Duration, Labels, Mode, OctalInt, Size, show
 from sessiond.config.reference import fields_of, get, options
 from sessiond.config.schema import DEFAULT_RULES, Config, InvalidError
@@ -85,7 +86,7 @@ def _from_yaml(kind: type, value: object) -> object:
     """Make the values that msgspec has no type for (its ``dec_hook``)."""
     if kind is Path:
         return _absolute_path(value)
-    if issubclass(kind, Size | Duration | Mode | Labels):
+    if issubclass(kind, Size | Duration | Mode | Labels | Filters):
         return kind.parse(value)
     raise NotImplementedError(kind)
 
@@ -106,6 +107,8 @@ def loads(text: str, source: str) -> Config:
     except InvalidError as error:
         raise _config_error(source, node, error.setting, error.wrong, error.allowed) from None
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, FilterError):
+            raise _filter_error(source, node, error.__cause__) from None
         raise _config_error(source, node, *_explain(error, data)) from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply; allowed: sections of settings") from None
@@ -209,6 +212,37 @@ def _config_error(
             node = below[0] if below else node
     line = f":{node.start_mark.line + 1}" if node is not None else ""
     return ConfigError(_one_line_of(source + line, setting, wrong, allowed))
+
+
+def _filter_error(source: str, node: yaml.Node | None, error: FilterError) -> ConfigError:
+    where = f"{source}{_place(node, ('filters', *error.path))}"
+    return ConfigError(_one_line_of(where, "filters", error.wrong, error.allowed))
+
+
+def filter_warnings(text: str, source: str) -> list[str]:
+    """Return what is odd about the filters of a valid configuration, with file, line and column."""
+    node, _ = _parse_yaml(text, source)
+    return [
+        f"{source}{_place(node, ('filters', *path))}: filters: {printable(what)}"
+        for path, what in loads(text, source).filters.warnings()
+    ]
+
+
+def _place(node: yaml.Node | None, path: tuple[str | int, ...]) -> str:
+    """Return line and column of what a path leads to, as far as it leads: ":7:5"."""
+    mark = None if node is None else node.start_mark
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(step)]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            found = [(each, each) for each in node.value[step : step + 1]]
+        else:
+            found = []
+        if not found:
+            break
+        key, node = found[0]
+        mark = key.start_mark
+    return "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
 
 
 def _one_line_of(where: str, setting: str, wrong: str, allowed: str) -> str:

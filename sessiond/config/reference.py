@@ -7,11 +7,12 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import inspect as types
 
+from sessiond.config.filters import Filters
 from sessiond.config.quantities import Duration, Labels, Mode, Size, show
 from sessiond.config.schema import Config
 
@@ -70,6 +71,14 @@ def fields_of(section: type[msgspec.Struct]) -> list[tuple[str, types.Type, type
     return found
 
 
+_CUSTOM: Final[dict[type, str]] = {
+    Mode: "octal permission bits such as 0640",
+    Labels: "names without dots and a text each, such as {env: prod}",
+    Filters: "a list of filters, each with name, when and then",
+    Path: "an absolute path",
+}
+
+
 def _allowed(kind: types.Type, least: float | None, most: float | None) -> str:
     """Say in words which values a setting takes."""
     match kind:
@@ -90,12 +99,8 @@ def _allowed(kind: types.Type, least: float | None, most: float | None) -> str:
         case types.UnionType(types=members):
             given = (member for member in members if not isinstance(member, types.NoneType))
             return _allowed(next(given), least, most)
-        case types.CustomType(cls=cls) if cls is Mode:
-            return "octal permission bits such as 0640"
-        case types.CustomType(cls=cls) if cls is Labels:
-            return "names without dots and a text each, such as {env: prod}"
-        case types.CustomType(cls=cls) if cls is Path:
-            return "an absolute path"
+        case types.CustomType(cls=cls) if cls in _CUSTOM:
+            return _CUSTOM[cls]
         case types.CustomType(cls=cls) if cls is Size:
             text = "a size such as 500KB or 64MiB"
         case types.CustomType():
@@ -165,7 +170,7 @@ def _commented(section: type[msgspec.Struct], prefix: str, *, optional: bool) ->
             unset = "Must be given, for" if option.default is msgspec.NODEFAULT else "For"
             text, value = f"{text} {unset} example:", option.example
         yield from _comment(text, indent)
-        first, *rest = f"{name}: {value}".split("\n")
+        first, *rest = f"{name}:{'' if value.startswith(chr(10)) else ' '}{value}".split("\n")
         yield f"{indent}#{first}"
         yield from (f"{indent}#{line}" for line in rest)
 

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from sessiond.config.filters import Filters
 from sessiond.config.quantities import Duration, Labels, Mode, Size, show
 
 # Applied when neither auditd.audit_rules nor auditd.audit_rule_files is given.
@@ -769,6 +770,19 @@ class Config(Section, frozen=True, kw_only=True):
             example="[production]",
         ),
     ] = ()
+    filters: Annotated[
+        Filters,
+        _option(
+            "What is left out, folded or labelled: the first whose conditions all hold decides. "
+            "docs/filters.md has the conditions and recipes; `sessiond check` says which of them "
+            "an ordinary user can hide behind.",
+            live=True,
+            example="""
+  - {name: checks, when: {ancestor.name: zabbix_agentd, process.user.name: zabbix}, then: drop}
+  - {name: probes, when: {process.args: "*/healthz*", systemd.unit: web.service}, then: fold}
+  - {when: {systemd.unit: backup*.service}, then: {labels: {job: backup}, tags: [batch]}}""",
+        ),
+    ] = Filters()
     state_directory: Annotated[
         Path, _option("What must outlive a restart: the spool, the state of the process table.")
     ] = Path("/var/lib/sessiond")

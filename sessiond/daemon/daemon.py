@@ -464,6 +464,9 @@ class Daemon:
         for problem in self._audit.refused:
             log.warning("audit", note=problem)
         self._use(config)
+        if "filters" in changed:
+            # After a crash, what was read before must not be filtered as it is from now on.
+            self._restart.save_soon()
         self._monitor.reconfigure(config)
         if any(path.startswith("logging.") for path in changed):
             logs.configure(config.logging.level, config.logging.format)
@@ -479,6 +482,7 @@ class Daemon:
             self._pipeline.options,
             **self._audited(),
             event=config.event,
+            filters=config.filters,
         )
         self._pipeline.use(options)
         if config.auditd.resolve_ids != self._config.auditd.resolve_ids:
@@ -506,6 +510,8 @@ class Daemon:
         """
         self._loop.turn()
         self._monitor.canary.close()
+        self._pipeline.tell_filtered(now(), all_=True)
+        self._outputs.write(self._pipeline.lines.take())
         self._outputs.flush()
         if self._outputs.all_written():
             self._restart.save(self._pipeline)

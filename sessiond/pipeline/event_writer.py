@@ -20,6 +20,8 @@ from sessiond.ecs.fit import fitted
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
 from sessiond.ecs.process import RELATIVE_ARGS, ProcessEncoder, is_brief_cut
 from sessiond.ecs.wall_clock import Step
+from sessiond.filters.account import Taken
+from sessiond.filters.stage import FilterStage
 from sessiond.pipeline.losses import GAP, Loss
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
@@ -79,7 +81,8 @@ class EventWriter:
     ``context`` gives the ECS fields that a cgroup's path stands for. ``counts`` are the lines by
     action, ``unaudited`` how many of them are without an audit event, ``warnings`` what was odd
     about the audit events, ``shortened`` how many lines were too long, ``repeated`` how many were
-    left out because the output has them from an earlier run.
+    left out because the output has them from an earlier run, ``withheld`` how many audit events
+    have no line because of a filter. ``filters`` decide of each line, None: there are none.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class EventWriter:
         self.warnings = 0
         self.shortened = 0
         self.repeated = 0
+        self.withheld = 0
         self.written_after = 0
+        self.filters: FilterStage | None = None
         self.canary: Probe | None = None
         self._written: frozenset[str] = frozenset()
         self._context = context
@@ -281,6 +286,7 @@ class EventWriter:
             event_id=self._documents.audit_id(event.time, event.serial),
             providers=_BY_AUDIT,
             more={"sessiond": details} if details else None,
+            event=event,
         )
 
     # What happened to ourselves
@@ -353,6 +359,75 @@ class EventWriter:
             {"clock": {"step": seconds, "old_offset": before, "new_offset": step.offset}},
             f"the clock of the host was set {where} by {abs(seconds):.3f} s",
             event_id=self._documents.own_id(f"clock-{step.since:x}-{step.offset:x}"),
+        )
+
+    # What filters took away
+
+    def example(self, view: ProcessView) -> bytes:
+        """Return the ``process`` object of a process that has ended."""
+        process, state = view.process, view.state
+        return self._processes.block(process, state, time=process.end or state.time, ended=True)
+
+    def folded(
+        self,
+        filter_name: str,
+        count: int,
+        window: tuple[int, int],
+        time: int,
+        example: bytes,
+        event_id: str,
+    ) -> None:
+        """Write that ``count`` events of a kind happened, between two times in ns since boot.
+
+        ``example`` is the JSON of the process of one of them.
+        """
+        self._of_filter(
+            {"action": "sessiond-folded", "category": ["process"], "type": ["info"]},
+            {"name": filter_name, "action": "fold", "count": count},
+            f"{count} of this kind, folded by {filter_name}",
+            window,
+            time,
+            event_id,
+            example,
+        )
+
+    def filtered(self, taken: Taken) -> None:
+        """Write how many lines a filter took away in a window."""
+        name, action = taken.verdict
+        what = {"name": name, "action": action, "lines": taken.lines, "bytes": taken.bytes}
+        self._of_filter(
+            {"kind": "metric", "action": "sessiond-filtered", "category": ["process"]}
+            | {"type": ["info"]},
+            what,
+            f"{taken.lines} lines were not written because of {name}",
+            (taken.since, taken.until),
+            taken.until,
+            self._documents.own_id(f"filter-{taken.since:x}-{action}-{name}"),
+            None,
+        )
+
+    def _of_filter(
+        self,
+        event: dict[str, Any],
+        what: dict[str, Any],
+        message: str,
+        window: tuple[int, int],
+        time: int,
+        event_id: str,
+        example: bytes | None,
+    ) -> None:
+        self.unaudited += 1
+        event["start"] = self._processes.date(window[0])
+        event["end"] = self._processes.date(window[1])
+        document = {"message": message, "event": event, "sessiond": {"filter": what}}
+        self._encode(
+            self._descriptions.encode(document, [], enriched=True),
+            date=self._processes.date(time),
+            event_id=event_id,
+            providers=_BY_OURSELVES,
+            more=None,
+            process=example,
+            filtered=False,
         )
 
     # The parts of a line
@@ -466,9 +541,6 @@ class EventWriter:
         ``number`` tells events of one kind apart that a process has more than one of.
         """
         process, state, cgroup = view.process, view.state, view.cgroup
-        if action in _INTRODUCTIONS:
-            process.introduced = True
-            process.drawn = process.drawn or action != "already_running"
         # A fork is what all others came after, also where it is told late.
         if action != "fork" and not late:
             time = process.latest = max(time, process.latest)
@@ -497,7 +569,7 @@ class EventWriter:
                 title=None if _is_stale(description.title, state) else description.title,
                 override=override,
             )
-        self._encode(
+        written = self._encode(
             description,
             date=self._processes.date(time),
             event_id=event_id or self._id_of(process, state, action, event, number),
@@ -505,7 +577,13 @@ class EventWriter:
             more=more,
             process=block,
             brief=brief,
+            view=view,
+            event=event,
         )
+        if written and action in _INTRODUCTIONS:
+            process.introduced = True
+            process.withheld = False
+            process.drawn = process.drawn or action != "already_running"
 
     def _id_of(
         self,
@@ -539,11 +617,15 @@ class EventWriter:
         more: dict[str, Any] | None,
         process: bytes | None = None,
         brief: bool = False,
-    ) -> None:
+        view: ProcessView | None = None,
+        event: AuditEvent | None = None,
+        filtered: bool = True,
+    ) -> bool:
+        """Make the line; False: a filter withholds it."""
         self.counts[description.action] += 1
         if event_id in self._written:
             self.repeated += 1
-            return
+            return True
         line = self._documents.line(
             description,
             date=date,
@@ -553,10 +635,26 @@ class EventWriter:
             process=process,
             brief=brief,
         )
+        if self.filters is not None and filtered:
+            wanted = self.filters.line(line, description.action, view, event)
+            if wanted is None:
+                self._withdraw(description.action, event)
+                return False
+            line = wanted
         if len(line) > self._event.max_line_bytes:
             self.shortened += 1
             line = fitted(line, self._event.max_line_bytes)
         self._lines.append(line)
+        return True
+
+    def _withdraw(self, action: str, event: AuditEvent | None) -> None:
+        """Take a line back that was counted, and numbered, and is not written."""
+        self.counts[action] -= 1
+        self._documents.sequence -= 1
+        if event is None:
+            self.unaudited -= 1
+        else:
+            self.withheld += 1
 
 
 def _is_stale(title: str | None, state: State) -> bool:

@@ -33,8 +33,11 @@ from sessiond.audit.record import (
     login_fields,
     number,
 )
+from sessiond.config.filters import Filters
 from sessiond.config.schema import EventSettings
+from sessiond.ecs.audit_cache import AUDITBEAT_ACTIONS
 from sessiond.ecs.wall_clock import Step
+from sessiond.filters.stage import FilterStage
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.config_changes import ConfigChange, config_change, is_config_change
 from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
@@ -72,6 +75,7 @@ from sessiond.process.table import Process, ProcessTable, ProcessView, State
 from sessiond.units import MILLISECOND, SECOND, TICK
 
 EXEC_CALLS: Final = ("execve", "execveat")
+_NO_FILTERS: Final = Filters()
 
 
 @dataclass
@@ -106,7 +110,7 @@ class PipelineOptions:
     exit. ``audited`` are the syscalls that the loaded rules can bring events of, ``always_audited``
     those that they bring for every process: nothing waits for an event that can't come.
     ``audit_is_silent`` says that no audit event can come at all. ``event`` are the settings of the
-    same name, ``max_memory`` (bytes) limits the process table.
+    same name, ``filters`` say what is left out, ``max_memory`` (bytes) limits the process table.
     """
 
     source: str
@@ -115,6 +119,7 @@ class PipelineOptions:
     always_audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
     audit_is_silent: bool = False
     event: EventSettings
+    filters: Filters = _NO_FILTERS
     assembler_timeout: int = 2 * SECOND
     max_in_flight: int = 8192
     max_memory: int = 64 << 20
@@ -156,6 +161,8 @@ class Pipeline:
         self.clock = encoders.processes.clock
         self.counters = Counters()
         self.lines = EventWriter(_line_options(options), encoders, context)
+        self._context = context
+        self._filters: FilterStage | None = None
         self.losses = Losses()
         self.memory = MemoryLimit(table, options.max_memory)
         # The last changes of the audit configuration, whoever made them; the daemon takes them.
@@ -177,11 +184,13 @@ class Pipeline:
         self._inventory = Inventory()
         self._snapshot: int | None = None  # when the first one was taken
         self._fed: int | None = None  # when both inputs were read last
+        self._use_filters()
 
     def use(self, options: PipelineOptions) -> None:
         """Go on with other rules or another process source; the assembler's limits stay."""
         self.options = options
         self.lines.use(_line_options(options))
+        self._use_filters()
         if not options.event.inventory:
             self._inventory.clear()
 
@@ -195,6 +204,27 @@ class Pipeline:
         number = self.lines.sequence
         self.lines.encode_with(encoders)
         self.lines.sequence = number
+        self._use_filters()
+
+    def _use_filters(self, *, decided: bool = False) -> None:
+        """Filter as the options say; ``decided``: processes of an earlier run were filtered.
+
+        Without filters there is no stage, but once there was one it stays: what it has decided of
+        processes holds until they end.
+        """
+        rules, encoder = self.options.filters, self.lines.process_encoder
+        renamed = AUDITBEAT_ACTIONS if self.options.event.event_actions == "auditbeat" else {}
+        if self._filters is not None:
+            self._filters.use(rules, encoder, renamed=renamed)
+        elif rules or decided:
+            self._filters = FilterStage(rules, encoder, self._context, renamed=renamed)
+            self._filters.look_from(self._host_mounts)
+        self.lines.filters = self._filters
+
+    @property
+    def _host_mounts(self) -> int | None:
+        host = self.table.host
+        return None if host is None else host.mount_namespace
 
     # Input
 
@@ -235,6 +265,8 @@ class Pipeline:
         table = self.table
         observed: list[Observed] = []
         execs_lost = self._doubt(events)
+        if self._filters is not None:
+            self._filters.look_from(self._host_mounts)
         for event in events:
             counts[type(event).__name__] += 1
             if isinstance(event, Observed):
@@ -253,6 +285,8 @@ class Pipeline:
                 self._executed(process, process.state)
             elif isinstance(event, Changed):
                 process = table.changed(event)
+                if process.withheld:
+                    self._tell_what_has_gained(process)
                 if event.what == "session":
                     self._session(process, event.time)
             elif isinstance(event, Lost):
@@ -281,7 +315,7 @@ class Pipeline:
         ``introduces`` says that the line is the process's own introduction: a fork or an exec.
         """
         self._introduce(process, state, time)
-        if self._draws:
+        if self._draws or self._filters is not None:
             self._draw(process, state, itself=not introduces)
         return self.table.view(process, state)
 
@@ -291,26 +325,106 @@ class Pipeline:
         return self.options.event.fork_events not in ("none", False) and not self.options.replay
 
     def _draw(self, process: Process, state: State, *, itself: bool) -> None:
-        """Write the forks of a process and of its relatives, as far as no line has drawn them."""
+        """Write the forks of a process and of its relatives, as far as no line has drawn them.
+
+        Of those that a filter has withheld it is what would have introduced them.
+        """
+        draws = self._draws
         found: list[Process] = []
         waiting: list[tuple[Process, State]] = [(process, state)]
         while waiting:
             each, then = waiting.pop()
             relatives = (each.creator, then.group_leader, then.session_leader, then.entry_leader)
             for one in relatives:
-                if isinstance(one, Process) and not one.drawn and one is not process:
+                if not isinstance(one, Process) or one is process or one in found:
+                    continue
+                if one.withheld or (draws and not one.drawn):
                     one.drawn = True
                     if not one.states[0].facts.kernel_thread:
                         found.append(one)
-                        waiting.append((one, one.states[0]))
-        if itself and not process.drawn and not state.facts.kernel_thread:
+                        waiting.append((one, one.state if one.withheld else one.states[0]))
+        missing = process.withheld or (draws and not process.drawn)
+        if itself and missing and not state.facts.kernel_thread:
             process.drawn = True
             found.append(process)
         for one in sorted(found, key=lambda each: (each.start, each.pid)):
             if (due := self._inventory.pop(one)) is not None:
-                self._tell([due])
+                self._tell([due], needed=True)
+            if one.withheld:
+                self._tell_withheld(one)
+                continue
             view = self.table.view(one, one.states[0])
             self.lines.traced("fork", view, one.start)
+
+    def _tell_withheld(self, process: Process) -> None:
+        """Write what a filter has withheld and others need: how the process came into the stream.
+
+        From then on it is told like any other.
+        """
+        if self._filters is not None:
+            self._filters.release(process)
+        process.withheld = False
+        executed = next((each for each in reversed(process.states) if each.executed), None)
+        first = process.states[0]
+        if executed is not None:
+            self.lines.traced("exec", self.table.view(process, executed), executed.time)
+        elif first.observed is not None:
+            self.lines.introduce(self.table.view(process, first), first.observed, repeated=False)
+        else:
+            self.lines.traced("fork", self.table.view(process, process.state), process.start)
+
+    def _tell_what_has_gained(self, process: Process) -> None:
+        """Tell a process that was dropped, if its last change gave it what it did not have."""
+        filters, states = self._filters, process.states
+        if filters is None or len(states) < 2:
+            return
+        before, after = (self.table.cgroup_of(process, state) for state in states[-2:])
+        if filters.has_gained(process, before, after):
+            self._view(process, process.state, process.state.time)
+            filters.tell_from_now_on(process)
+
+    def _withholds(
+        self, process: Process, state: State, action: str, event: AuditEvent | None = None
+    ) -> bool:
+        """Tell whether a filter keeps a line of a process's life from being written."""
+        filters = self._filters
+        if filters is None or self.lines.is_canary(process.pid):
+            return False
+        cgroup = self.table.cgroup_of(process, state)
+        if not filters.withholds(process, state, cgroup, action, event):
+            return False
+        if event is not None:
+            self.counters.filtered += 1
+        return True
+
+    def _fold(self, process: Process, state: State) -> None:
+        """Count the end of a process that a filter folds; the first of a kind is told at once."""
+        assert self._filters is not None  # noqa: S101 -- what is withheld was by filters
+        view, lines = self.table.view(process, state), self.lines
+        found = self._filters.fold_end(view, lambda: lines.example(view))
+        if found is not None and found[1]:
+            time = process.end or state.time
+            name = f"{process.entity_id}-folded-{time:x}"
+            lines.folded(found[0].filter, 1, (time, time), time, lines.example(view), name)
+
+    def tell_filtered(self, now: int, *, all_: bool = False) -> None:
+        """Write what filters have folded and taken away, as far as it is due; or all of it."""
+        if self._filters is None:
+            return
+        for process in self._filters.overdue(now):
+            self._view(process, process.state, now)
+        told = self._filters.due(now, all_=all_)
+        for kind, window in told.folds:
+            self.lines.folded(
+                kind.filter,
+                window.count,
+                (window.first, window.last),
+                now,
+                window.example or b"{}",
+                window.name,
+            )
+        for taken in told.taken:
+            self.lines.filtered(taken)
 
     def _introduce(self, process: Process, state: State, time: int) -> None:
         """Write the introductions that a line about a process at ``time`` must come after.
@@ -330,23 +444,33 @@ class Pipeline:
                     waiting.append((one, one.state))
         found.sort(key=lambda due: (due.process.start, due.process.pid))
         self._tell(
-            each._replace(time=max(min(each.time, time), each.process.start)) for each in found
+            [each._replace(time=max(min(each.time, time), each.process.start)) for each in found],
+            needed=True,
         )
 
-    def _tell(self, introductions: Iterable[Introduction]) -> None:
+    def _tell(self, introductions: Iterable[Introduction], *, needed: bool = False) -> None:
+        """Write introductions; ``needed``: because another line speaks of them."""
         for process, time, repeated in introductions:
-            view = self.table.view(process, process.at(time))
+            state = process.at(time)
+            if not needed and self._withholds(process, state, "already_running"):
+                continue
+            view = self.table.view(process, state)
             self.lines.introduce(view, time, repeated=repeated)
 
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
+        if self._filters is not None and isinstance(process.creator, Process):
+            inherited = process.creator.verdict
+            if inherited is not None and inherited.action == "gained":
+                process.verdict = inherited
         if event.inherited and isinstance(process.creator, Process):
             self._session_by_fork(process.creator, event.time)
         # For a connection that was taken, or in one that was there before us.
         self._await_connection(event.facts, event.comm, event.creator_pid)
         if doubtful:
             self.table.doubt(process, event.time + 1)
-        if self.options.event.fork_events in ("all", True) and not event.facts.kernel_thread:
+        told = self.options.event.fork_events in ("all", True) and not event.facts.kernel_thread
+        if told and not self._withholds(process, process.states[0], "fork"):
             view = self._view(process, process.states[0], event.time, introduces=True)
             self.lines.traced("fork", view, event.time)
 
@@ -426,6 +550,7 @@ class Pipeline:
                 for process, each in exit_groups.items()
             ],
             ends=[(numbers[process], time) for process, time in ends.items()],
+            filters=None if self._filters is None else self._filters.save(),
             sessions=[(numbers[process], time) for process, time in sessions.items()],
         )
         return snapshot.encode(state)
@@ -460,6 +585,10 @@ class Pipeline:
         self._fed = self._hearing.drained = state.drained
         self.lines.sequence = state.sequence
         self.lines.written_after = state.written_after
+        if state.filters is not None:
+            self._use_filters(decided=True)
+            assert self._filters is not None  # noqa: S101 -- it was just made
+            self._filters.restore(state.filters, processes)
         self.counters.audit_events += self.in_flight - self._assembler.in_flight
         return state.time
 
@@ -505,6 +634,8 @@ class Pipeline:
         self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
+        if self._filters is not None:
+            self.tell_filtered(now)
         self._inventory.repeat(self.table, now, self._inventory_period)
         self._tell(self._inventory.take(now))
         return self.lines.take()
@@ -532,12 +663,18 @@ class Pipeline:
             self._end(process, None)
         for loss in self.losses.flush():
             self.lines.loss(loss, now)
-        return lines + self.poll(now)
+        lines += self.poll(now)
+        self.tell_filtered(now, all_=True)
+        return lines + self.lines.take()
 
     def deadline(self) -> int | None:
         """When ``poll`` should be called even if nothing comes in; None: not at all."""
         parts = (self._assembler, self._execs, self._ends, self._sessions)
-        due = (*(part.deadline() for part in parts), self._inventory.deadline)
+        due = (
+            *(part.deadline() for part in parts),
+            self._inventory.deadline,
+            None if self._filters is None else self._filters.deadline,
+        )
         return min((time for time in due if time is not None), default=None)
 
     def awaits_audit(self, now: int) -> bool:
@@ -579,14 +716,15 @@ class Pipeline:
             self.counters.audit_events + self._assembler.in_flight,
             written=self.lines.counts.total() - self.lines.unaudited,
             merged=self.counters.merged,
-            filtered=self.counters.filtered,
+            filtered=self.counters.filtered + self.lines.withheld,
             in_flight=self.in_flight,
         )
 
     def status(self) -> dict[str, Any]:
         """The counters, as ``sessiond status`` shows them."""
         counters = self.counters
-        return {
+        filters = {} if self._filters is None else {"filters": self._filters.account.status()}
+        return filters | {
             "audit_records": self._assembler.records,
             "audit_records_malformed": self._assembler.malformed,
             "audit_events": counters.audit_events,
@@ -717,8 +855,9 @@ class Pipeline:
         if canary is not None and process.pid == canary.pid:
             canary.traced = True
         state.told = True
-        view = self._view(process, state, state.time, introduces=True)
-        self.lines.traced("exec", view, state.time)
+        if not self._withholds(process, state, "exec"):
+            view = self._view(process, state, state.time, introduces=True)
+            self.lines.traced("exec", view, state.time)
 
     def _unjoined_exec(self, event: AuditEvent) -> None:
         """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
@@ -800,9 +939,13 @@ class Pipeline:
         if canary is not None and process.pid == canary.pid and not note:
             canary.audited = canary.traced = True
         state.told = True
+        withheld = self._withholds(process, state, "exec", event)
+        if withheld and not state.program.args_cut:
+            return
         argv = arguments(event.records, self.options.event.max_args_bytes)
-        view = self._view(process, state, state.time, introduces=True)
-        self.lines.execution(event, view, argv, note=note)
+        if not withheld:
+            view = self._view(process, state, state.time, introduces=True)
+            self.lines.execution(event, view, argv, note=note)
         if argv.values and state.program.args_cut:
             self._refine(state, argv)
 
@@ -913,8 +1056,11 @@ class Pipeline:
             self.counters.joined_ends += 1
         if event is not None or self.options.event.processes == "all" or _is_told(process):
             assert process.end is not None  # noqa: S101 -- only ended processes come here
-            view = self._view(process, process.at(process.end), process.end)
-            self.lines.end(view, event)
+            last = process.at(process.end)
+            if self._withholds(process, last, "end", event):
+                self._fold(process, last)
+            else:
+                self.lines.end(self._view(process, last, process.end), event)
         for state in process.states:
             state.stale()
 
@@ -940,8 +1086,9 @@ class Pipeline:
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
         process.session_told = True
-        view = self._view(process, state, time)
-        self.lines.audited(event, view, "setsid", max(state.time, time))
+        if not self._withholds(process, state, "setsid", event):
+            view = self._view(process, state, time)
+            self.lines.audited(event, view, "setsid", max(state.time, time))
 
     def _session(self, process: Process, time: int) -> None:
         """Take a session that the source saw begin."""
@@ -962,7 +1109,9 @@ class Pipeline:
     def _traced_session(self, process: Process, time: int) -> None:
         if self.options.event.processes == "all":
             process.session_told = True
-            self.lines.traced("setsid", self._view(process, process.at(time), time), time)
+            state = process.at(time)
+            if not self._withholds(process, state, "setsid"):
+                self.lines.traced("setsid", self._view(process, state, time), time)
 
     # Everything else
 

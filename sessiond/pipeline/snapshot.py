@@ -16,6 +16,8 @@ import msgspec
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import Record
 from sessiond.errors import SavedStateError
+from sessiond.filters.fold import Kind
+from sessiond.filters.stage import SavedFilters
 from sessiond.process.events import Facts, Program
 from sessiond.process.table import (
     ITSELF,
@@ -26,6 +28,7 @@ from sessiond.process.table import (
     Reference,
     Relative,
     State,
+    Verdict,
 )
 from sessiond.units import SECOND, AuditStamp
 
@@ -68,6 +71,7 @@ class SavedAncestor(NamedTuple):
     uid: int
     euid: int
     loginuid: int | None
+    mounts: int | None
 
 
 class SavedProcess(NamedTuple):
@@ -93,6 +97,8 @@ class SavedProcess(NamedTuple):
     introduced: bool
     drawn: bool
     session_told: bool
+    verdict: Verdict | None
+    withheld: bool
     latest: int
     states: tuple[SavedState, ...]
 
@@ -135,11 +141,13 @@ class SavedPipeline(NamedTuple):
     execs: list[tuple[int, int]]
     exit_groups: list[tuple[int, int, SavedEvent]]
     ends: list[tuple[int, int]]
+    filters: SavedFilters | None
     sessions: list[tuple[int, int]]
 
 
 _TYPES: Final = (
     Facts, Program, SavedState, SavedAncestor, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
+    Verdict, SavedFilters, Kind,
 )  # fmt: skip
 # What is written by one version is read by another only where nothing of this has changed.
 LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES).encode())
@@ -207,9 +215,8 @@ def save_table(
         if number is None:
             number = ancestors[each] = len(saved_ancestors)
             program = program_number(each.program)
-            saved_ancestors.append(
-                SavedAncestor(each.pid, each.start, program, each.uid, each.euid, each.loginuid)
-            )
+            ids = each.uid, each.euid, each.loginuid
+            saved_ancestors.append(SavedAncestor(each.pid, each.start, program, *ids, each.mounts))
         return number
 
     def lineage_number(lineage: Lineage | None) -> int | None:
@@ -262,6 +269,8 @@ def save_table(
             process.introduced,
             process.drawn,
             process.session_told,
+            process.verdict,
+            process.withheld,
             process.latest,
             tuple(map(saved_state, process.states)),
         )
@@ -285,6 +294,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
             table.refer(told.pid, told.start).entity_id,
             at(programs, told.program),
             (told.uid, told.euid, told.loginuid),
+            told.mounts,
         )
         for told in saved.ancestors
     ]
@@ -335,6 +345,8 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.introduced = told.introduced
         process.drawn = told.drawn
         process.session_told = told.session_told
+        process.verdict = told.verdict
+        process.withheld = told.withheld
         process.latest = told.latest
         process.states += map(state, told.states)
     return processes

@@ -76,7 +76,7 @@ class Reference(NamedTuple):
 class Ancestor:
     """What stays of a process for its descendants: what it was when it forked one of them."""
 
-    __slots__ = ("entity_id", "euid", "loginuid", "pid", "program", "start", "uid")
+    __slots__ = ("entity_id", "euid", "loginuid", "mounts", "pid", "program", "start", "uid")
 
     def __init__(
         self,
@@ -85,8 +85,13 @@ class Ancestor:
         entity_id: str,
         program: Program,
         ids: tuple[int, int, int | None],
+        mounts: int | None,
     ) -> None:
-        """Take its identity, its program, and its real, effective and login user ids."""
+        """Take its identity, its program, and its real, effective and login user ids.
+
+        ``mounts`` is the mount namespace in which the program's path was walked.
+        """
+        self.mounts = mounts
         self.pid = pid
         self.start = start
         self.entity_id = entity_id
@@ -183,13 +188,31 @@ class State:
         return self.session_leader is ITSELF
 
 
+class Verdict(NamedTuple):
+    """What a filter has decided of a process, by the filter's name; "" where none decided.
+
+    ``action`` is "keep", "mark", "drop" or "fold", or "gained": it is told whatever filters say,
+    as it has gained what it did not have when it was dropped.
+    """
+
+    filter: str
+    action: str
+
+    @property
+    def withholds(self) -> bool:
+        """Whether the lines of its life are not written."""
+        return self.action in ("drop", "fold")
+
+
 class Process:
     """One process: who it is, and its states, oldest first; the last one is what it is now.
 
     ``creator`` is the process that forked it, ``lineage`` what is known of that one and of all
     before it. ``exact`` says that ``start`` is the kernel's own
     value and not rounded down to a tick. ``end`` and ``status`` (as of wait(2)) are None until it
-    ends; an ended process whose end was lost has an ``end`` and no ``status``.
+    ends; an ended process whose end was lost has an ``end`` and no ``status``. ``verdict`` is what
+    the filters decided, ``withheld`` says that they kept back the line that would have introduced
+    it.
     """
 
     __slots__ = (
@@ -214,6 +237,8 @@ class Process:
         "start",
         "states",
         "status",
+        "verdict",
+        "withheld",
     )
 
     def __init__(self, pid: int, start: int, entity_id: str, *, exact: bool) -> None:
@@ -238,6 +263,8 @@ class Process:
         self.introduced = False  # a line of its own has told of it
         self.drawn = False  # its fork or exec was written, which Session View draws
         self.session_told = False  # its setsid was written
+        self.verdict: Verdict | None = None
+        self.withheld = False
         self.latest = start  # of the events written about it: none may be dated before
 
     def __repr__(self) -> str:
@@ -724,7 +751,8 @@ class ProcessTable:
                 program = shortened_program(program, ANCESTOR_ARGS)
             facts = state.facts
             ids = facts.uid, facts.euid, facts.loginuid
-            nearest = Ancestor(creator.pid, creator.start, creator.entity_id, program, ids)
+            mounts = program.mount_namespace or facts.mount_namespace
+            nearest = Ancestor(creator.pid, creator.start, creator.entity_id, program, ids, mounts)
             above = creator.lineage.ancestors[: MAX_ANCESTORS - 1] if creator.lineage else ()
             lineage = state.descent = Lineage((nearest, *above))
         process.lineage = lineage

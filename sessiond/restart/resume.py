@@ -62,6 +62,7 @@ class Restart:
         self._boot_clock = boot_clock
         self._decode = decode
         self._settled_at: float | None = None
+        self._wanted = False
         self._journal = WriteAheadLog(directory, boot, str(snapshot.LAYOUT), clock())
         self.memory = self._journal.memory
         if self.problem:
@@ -186,10 +187,16 @@ class Restart:
         beyond its size, because a disk hangs, does not wait for that.
         """
         journal = self._journal
-        return journal.due(self._clock()) and (all_written or journal.overfull)
+        due = self._wanted or journal.due(self._clock())
+        return due and (all_written or journal.overfull)
+
+    def save_soon(self) -> None:
+        """Save as soon as all is written: what is read from now on is worked on differently."""
+        self._wanted = True
 
     def save(self, pipeline: Pipeline) -> None:
         """Keep what the pipeline knows, and begin an empty log of what it reads from now on."""
+        self._wanted = False
         began = self._clock()
         state = pipeline.save(self._boot_clock())
         ended = self._clock()

@@ -158,8 +158,8 @@ MESSAGES = {
     ),
     "[]": (
         "f.yml:1: a list is not a section; allowed: a section with auditd, session_metadata, "
-        "output, event, logging, status_socket, canary, host, labels, tags, state_directory, "
-        "runtime_directory"
+        "output, event, logging, status_socket, canary, host, labels, tags, filters, "
+        "state_directory, runtime_directory"
     ),
     "auditd: {receive_buffer: 64Mb/s}": (
         "f.yml:1: auditd.receive_buffer: '64Mb/s' is not valid; "

@@ -159,12 +159,14 @@ class Procfs:
         kernel_thread = bool(stat.flags & _PF_KTHREAD)
         executable: bytes | None = None
         deleted = False
+        owner: int | None = None
         args: bytes | None = None
         size: int | None = None
         count: int | None = None
         directory_now: bytes | None = None
         if not kernel_thread and not stat.is_zombie:
             executable, deleted = self._path(directory, b"exe")
+            owner = self._owner(directory) if executable is not None else None
             args, size, count = self._args(directory, stat)
             directory_now, _ = self._path(directory, b"cwd")
         parent = self._parent(stat)
@@ -206,7 +208,9 @@ class Procfs:
                 cgroup_id=None,
                 kernel_thread=kernel_thread,
             ),
-            program=Program(stat.comm, executable, args, size, deleted=deleted, args_count=count),
+            program=Program(
+                stat.comm, executable, args, size, deleted=deleted, owner=owner, args_count=count
+            ),
             working_directory=directory_now,
             cgroup=parse_cgroup(cgroup) if cgroup is not None else None,
             supplementary_groups=status.groups,
@@ -278,6 +282,18 @@ class Procfs:
         except OSError:
             pass  # by this name, nothing is there
         return path.removesuffix(_DELETED), True
+
+    def _owner(self, directory: int) -> int | None:
+        """The user whose file the program is; a file on a disk that hangs holds up its reader."""
+        if not self._memory:
+            return None
+        try:
+            return os.stat(b"exe", dir_fd=directory).st_uid
+        except PermissionError:
+            self.denied += 1
+        except OSError:
+            pass  # gone, which the last look at stat will find out
+        return None
 
     def _namespace(self, directory: int, link: bytes) -> int | None:
         target = self._link(directory, link)

@@ -1,0 +1,236 @@
+"""Conditions of filters: what a field's value must be, as it is written in YAML, and as a test.
+
+A condition is a tree: ``All``, ``AnyOf`` and ``Not`` of ``Leaf``, which names a field and the tests
+of which one must hold. ``OfAncestor`` asks one process of the line of descent. Pure.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Path = tuple[str | int, ...]
+Value = str | int | float | bool
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_WILD: Final = re.compile(r"[*?\[]")
+Kind = Literal["equal", "glob", "regex", "network", "exists", "<", "<=", ">", ">="]
+# Of a value that a user can make as long as a program's arguments, in characters.
+MAX_TESTED: Final = 65_536
+
+
+@dataclass(frozen=True)
+class Test:
+    """One thing that a value can be.
+
+    ``wanted`` is the text, number or truth value that was written, without operator or prefix.
+    """
+
+    __test__ = False  # for pytest: it only has the name of a test
+
+    kind: Kind
+    wanted: Value
+
+    def __post_init__(self) -> None:
+        """Prepare what matches. Raises ValueError or re.error where that can't be."""
+        object.__setattr__(self, "_matches", self._made())
+
+    def _made(self) -> Callable[[object], bool]:
+        wanted = self.wanted
+        if self.kind == "equal":
+            return lambda value: _as_written(value) == wanted
+        if self.kind == "exists":
+            return lambda _value: True
+        if self.kind == "network":
+            network = ipaddress.ip_network(str(wanted), strict=False)
+            return lambda value: _within(value, network)
+        if self.kind in ("glob", "regex"):
+            text = str(wanted)
+            inner = text[1:-1]
+            if self.kind == "glob" and text[0] == text[-1] == "*" and not _WILD.search(inner):
+                return lambda value: inner in str(_as_written(value))
+            pattern = re.compile(fnmatch.translate(text) if self.kind == "glob" else text)
+            find = pattern.match if self.kind == "glob" else pattern.search
+            return lambda value: find(str(_as_written(value))[:MAX_TESTED]) is not None
+        compare = _COMPARISONS[self.kind]
+        return lambda value: _compared(value, wanted, compare)
+
+    def holds(self, values: Sequence[object]) -> bool:
+        """Tell whether one of a field's values is what is wanted."""
+        if self.kind == "exists":
+            return bool(values) is bool(self.wanted)
+        matches: Callable[[object], bool] = self._matches  # type: ignore[attr-defined]
+        for value in values:  # noqa: SIM110 -- a generator costs as much as the loop
+            if matches(value):
+                return True
+        return False
+
+    def covers(self, other: Test) -> bool:
+        """Tell whether this holds wherever ``other`` does, as far as that can be seen."""
+        if self == other:
+            return True
+        if self.kind == "exists":
+            return bool(self.wanted) and other.kind != "exists"
+        if other.kind == "equal":
+            return self.holds([other.wanted])
+        if self.kind == "glob" and other.kind == "glob" and "[" not in str(other.wanted):
+            # Where this has stars alone, the other's wildcards are matched by one of them.
+            return not re.search(r"[?\[]", str(self.wanted)) and self.holds([other.wanted])
+        return False
+
+    def __str__(self) -> str:
+        text = {"regex": "re:", "exists": "exists "}.get(self.kind, "")
+        text += self.kind if self.kind in _COMPARISONS else ""
+        return text + str(self.wanted)
+
+
+def _as_written(value: object) -> object:
+    return value if isinstance(value, bool | str) else str(value)
+
+
+def _within(value: object, network: Network) -> bool:
+    try:
+        return ipaddress.ip_address(str(value)) in network
+    except ValueError:
+        return False
+
+
+def _compared(value: object, wanted: Value, compare: Callable[[Any, Any], bool]) -> bool:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return compare(number, wanted)
+
+
+Values = Callable[[str], Sequence[object]]
+
+
+class Subject:
+    """What a condition is about: gives the values of fields, and those of its ancestors."""
+
+    def values(self, name: str) -> Sequence[object]:
+        """The values of a field, none where it is absent; ``name`` is that of the output."""
+        raise NotImplementedError
+
+    def ancestors(self) -> Sequence[Subject]:
+        """The processes above it, nearest first; their fields have the names of ``process``."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A field by its name and the tests of which one must hold; ``path`` is where it is written."""
+
+    name: str
+    tests: tuple[Test, ...]
+    path: Path = field(compare=False, default=())
+
+    def holds(self, subject: Subject) -> bool:
+        """Tell whether one of the tests holds."""
+        values = subject.values(self.name)
+        return any(test.holds(values) for test in self.tests)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Itself."""
+        yield self
+
+
+@dataclass(frozen=True)
+class All:
+    """Every part must hold."""
+
+    parts: tuple[Condition, ...]
+
+    def holds(self, subject: Subject) -> bool:
+        """Tell whether all hold."""
+        return all(part.holds(subject) for part in self.parts)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every leaf below."""
+        for part in self.parts:
+            yield from part.leaves()
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """One part must hold."""
+
+    parts: tuple[Condition, ...]
+
+    def holds(self, subject: Subject) -> bool:
+        """Tell whether any holds."""
+        return any(part.holds(subject) for part in self.parts)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every leaf below."""
+        for part in self.parts:
+            yield from part.leaves()
+
+
+@dataclass(frozen=True)
+class Not:
+    """The part must not hold."""
+
+    part: Condition
+
+    def holds(self, subject: Subject) -> bool:
+        """Tell whether it does not."""
+        return not self.part.holds(subject)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every leaf below."""
+        yield from self.part.leaves()
+
+
+@dataclass(frozen=True)
+class OfAncestor:
+    """One of the ancestors must be so: all of it holds for the same one.
+
+    Its leaves have the fields ``ancestor.NAME``.
+    """
+
+    part: Condition
+
+    def holds(self, subject: Subject) -> bool:
+        """Tell whether one is so."""
+        return any(self.part.holds(ancestor) for ancestor in subject.ancestors())
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every leaf below."""
+        yield from self.part.leaves()
+
+
+Condition = Leaf | All | AnyOf | Not | OfAncestor
+
+
+def implies(first: Condition, second: Condition) -> bool:
+    """Tell whether ``second`` holds wherever ``first`` does; False where that can't be seen."""
+    if first == second:
+        return True
+    if isinstance(first, Not) and isinstance(second, Not):
+        return implies(second.part, first.part)
+    if isinstance(second, All):
+        return all(implies(first, part) for part in second.parts)
+    if isinstance(first, AnyOf):
+        return all(implies(part, second) for part in first.parts)
+    if isinstance(second, AnyOf):
+        return any(implies(first, part) for part in second.parts)
+    if isinstance(first, All):
+        return any(implies(part, second) for part in first.parts)
+    if isinstance(first, OfAncestor) and isinstance(second, OfAncestor):
+        return implies(first.part, second.part)
+    if isinstance(first, Leaf) and isinstance(second, Leaf) and first.name == second.name:
+        return all(any(wide.covers(test) for wide in second.tests) for test in first.tests)
+    return False

@@ -1,0 +1,1 @@
+"""What of the events is left out, folded or labelled, and the account of it."""

@@ -1,0 +1,375 @@
+"""Which filter decides of a process and of a line: the first whose conditions hold.
+
+A process is judged when it executes a program, and what is decided holds for all that is told of
+its life, until it executes another. Conditions on what many processes share (program, users, unit,
+line of descent) are asked once for each combination; only what is left of a filter then is asked
+of the single process. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from sessiond.config.conditions import All, Condition, Leaf, Subject
+from sessiond.config.filters import FilterRule
+from sessiond.ecs.process import ProcessEncoder
+from sessiond.filters.subject import (
+    ProcessSubject,
+    Surroundings,
+    Trust,
+    is_of_process,
+    path_values,
+)
+from sessiond.process import container, systemd_unit
+from sessiond.process.table import ITSELF, Ancestor, Lineage, Process, State, Verdict
+
+TOLD: Final = Verdict("", "keep")
+GAINED: Final = Verdict("", "gained")
+
+_MAX_REMEMBERED: Final = 4096
+# include/uapi/linux/capability.h
+_CAP_SETUID: Final = 1 << 7
+_CAP_SETGID: Final = 1 << 6
+_EARLY: Final = ("event.action", "tags")
+
+# What many processes have in common, by the fields that show it.
+_SHARED: Final[Mapping[str, tuple[str, ...]]] = {
+    "program": ("process.executable", "process.name"),
+    "users": (
+        "process.user.", "process.real_user.", "process.saved_user.", "user.",
+        "process.group.", "process.real_group.", "process.saved_group.",
+    ),
+    "cgroup": ("systemd.", "container.", "orchestrator."),
+    "entry": ("process.entry_leader.entry_meta.",),
+    "descent": ("ancestor.executable", "ancestor.name", "ancestor.user.", "ancestor.real_user."),
+}  # fmt: skip
+
+
+def _shared_by(field: str) -> str | None:
+    if not is_of_process(field):
+        return None
+    return next((part for part, names in _SHARED.items() if field.startswith(names)), None)
+
+
+class CompiledRule:
+    """A filter in the parts in which it is asked.
+
+    ``common`` are the conditions on what many processes share, ``own`` the other ones, None where
+    there are none. ``of_event`` says that it asks for what the process as such does not have, and
+    ``late`` for what only the whole line shows. ``actions`` are those that it names.
+    """
+
+    __slots__ = (
+        "actions", "common", "late", "of_event", "own", "parts", "rule", "trust", "verdict",
+    )  # fmt: skip
+
+    def __init__(self, rule: FilterRule) -> None:
+        """Split the conditions."""
+        self.rule = rule
+        self.verdict = Verdict(rule.name, rule.action)
+        self.trust = {"keep": Trust.ANY, "mark": Trust.HOST, "fold": Trust.HOST}.get(
+            rule.action, Trust.ROOT
+        )
+        whole = rule.when.parts if isinstance(rule.when, All) else (rule.when,)
+        common: list[Condition] = []
+        own: list[Condition] = []
+        self.parts: set[str] = set()
+        for part in whole:
+            shared = [_shared_by(leaf.name) for leaf in part.leaves()]
+            if all(shared):
+                common.append(part)
+                self.parts.update(filter(None, shared))
+            else:
+                own.append(part)
+        self.common = All(tuple(common))
+        self.own = All(tuple(own)) if own else None
+        fields = [leaf.name for leaf in rule.when.leaves()]
+        others = [field for field in fields if not is_of_process(field)]
+        self.of_event = bool(others)
+        self.late = any(field not in _EARLY for field in others)
+        self.actions = frozenset(
+            str(test.wanted)
+            for part in whole
+            if isinstance(part, Leaf) and part.name == "event.action"
+            for test in part.tests
+            if test.kind == "equal"
+        )
+
+
+class _EventSubject(Subject):
+    """A line of a process before it is made: what is known of the event, and the process."""
+
+    def __init__(self, of_process: Subject, known: Mapping[str, Sequence[object]]) -> None:
+        self._of_process = of_process
+        self._known = known
+
+    def values(self, name: str) -> Sequence[object]:
+        """Those of the event where it has them, else the process's."""
+        found = self._known.get(name)
+        return self._of_process.values(name) if found is None else found
+
+    def ancestors(self) -> Sequence[Subject]:
+        """Those of the process."""
+        return self._of_process.ancestors()
+
+
+class DocumentSubject(Subject):
+    """A line that is made, with its process where the table knows it."""
+
+    def __init__(self, document: Mapping[str, Any], of_process: Subject | None) -> None:
+        """Take the document; what a process has as such is asked of ``of_process``."""
+        self._document = document
+        self._of_process = of_process
+
+    def values(self, name: str) -> Sequence[object]:
+        """The values of a field."""
+        if self._of_process is not None and is_of_process(name):
+            return self._of_process.values(name)
+        return path_values(self._document, name)
+
+    def ancestors(self) -> Sequence[Subject]:
+        """Those of the process, none where it is not known."""
+        return () if self._of_process is None else self._of_process.ancestors()
+
+
+class Decider:
+    """Asks filters in their order.
+
+    ``encoder`` and ``context`` are those of the lines.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[FilterRule],
+        encoder: ProcessEncoder,
+        context: Callable[[bytes], Mapping[str, Any]],
+    ) -> None:
+        """Compile the filters."""
+        self.rules = [CompiledRule(rule) for rule in rules]
+        self.by_name = {each.rule.name: each for each in self.rules}
+        self._order = {each.rule.name: number for number, each in enumerate(self.rules)}
+        self.of_events = [each for each in self.rules if each.of_event]
+        self._around = Surroundings(encoder, context, None)
+        parts: set[str] = set()
+        for each in self.rules:
+            parts |= each.parts
+        self._program = "program" in parts
+        self._users = "users" in parts
+        self._cgroup = "cgroup" in parts
+        self._entry = "entry" in parts
+        self._descent = "descent" in parts
+        self._remembered: dict[tuple[object, ...], tuple[CompiledRule, ...]] = {}
+        self._lines: dict[Lineage, tuple[object, ...]] = {}
+
+    def look_from(self, host_mounts: int | None) -> None:
+        """Take the mount namespace of the host, which may become known late."""
+        if host_mounts != self._around.host_mounts:
+            self._around.host_mounts = host_mounts
+            self._remembered.clear()
+
+    def encode_with(self, encoder: ProcessEncoder) -> None:
+        """Ask another encoder for names."""
+        self._around.encoder = encoder
+        self._remembered.clear()
+
+    # Processes
+
+    def judge(
+        self, process: Process, state: State, cgroup: bytes | None, *, executed: bool
+    ) -> Verdict:
+        """Decide of a process in a state; ``executed``: which an exec has led to."""
+        earlier = process.verdict
+        if earlier is not None and earlier.action == "gained":
+            return earlier
+        verdict = self._verdict(process, state, cgroup)
+        if not verdict.withholds:
+            return verdict
+        if not executed:
+            # What a line has told of already is not left without an end.
+            return TOLD if process.introduced else verdict
+        index = process.states.index(state)
+        if index > 0:
+            before = process.states[index - 1]
+            if _gained_by_exec(before, state, owner=verdict.action == "drop"):
+                return GAINED
+            if earlier is not None and earlier.withholds and _gained_login(before, state):
+                return GAINED
+        return verdict
+
+    def _verdict(self, process: Process, state: State, cgroup: bytes | None) -> Verdict:
+        subject: ProcessSubject | None = None
+        for each in self._candidates(process, state, cgroup):
+            if each.of_event:
+                continue
+            if each.own is None:
+                return each.verdict
+            if subject is None:
+                subject = ProcessSubject(process, state, cgroup, self._around, each.trust)
+            subject.trust = each.trust
+            if each.own.holds(subject):
+                return each.verdict
+        return TOLD
+
+    def _candidates(
+        self, process: Process, state: State, cgroup: bytes | None
+    ) -> tuple[CompiledRule, ...]:
+        """The filters that can hold, as far as what many processes share tells."""
+        key = self._key(process, state, cgroup)
+        found = self._remembered.get(key)
+        if found is None:
+            found = tuple(
+                [
+                    each
+                    for each in self.rules
+                    if each.common.holds(
+                        ProcessSubject(process, state, cgroup, self._around, each.trust)
+                    )
+                ]
+            )
+            if not self._users or self._named(state):
+                if len(self._remembered) >= _MAX_REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[key] = found
+        return found
+
+    def _key(self, process: Process, state: State, cgroup: bytes | None) -> tuple[object, ...]:
+        key: list[object] = []
+        facts = state.facts
+        if self._program:
+            program = state.program
+            mounts = program.mount_namespace or facts.mount_namespace
+            key += program.executable, program.comm, program.owner, mounts
+        if self._users:
+            key += facts.uid, facts.euid, facts.suid, facts.loginuid
+            key += facts.gid, facts.egid, facts.sgid
+        if self._cgroup:
+            key.append(cgroup)
+        if self._entry:
+            leader = process if state.entry_leader is ITSELF else state.entry_leader
+            if isinstance(leader, Process):
+                key += leader.entry_type, leader.entry_source, leader.entry_note
+            else:
+                key.append(None)
+        if self._descent:
+            key.append(self._line_of(process.lineage))
+        return tuple(key)
+
+    def _line_of(self, lineage: Lineage | None) -> tuple[object, ...]:
+        """What conditions on ancestors depend on."""
+        if lineage is None:
+            return ()
+        found = self._lines.get(lineage)
+        if found is None:
+            found = tuple([_of_ancestor(each) for each in lineage.ancestors])
+            if len(self._lines) >= _MAX_REMEMBERED:
+                self._lines.clear()
+            self._lines[lineage] = found
+        return found
+
+    def _named(self, state: State) -> bool:
+        """Tell whether the names of its users are known: what is remembered would stay without."""
+        facts, user = state.facts, self._around.encoder.user
+        return all("name" in user(uid) for uid in {facts.uid, facts.euid, facts.suid})
+
+    # Events
+
+    def early(
+        self,
+        process: Process,
+        state: State,
+        cgroup: bytes | None,
+        verdict: Verdict,
+        known: Mapping[str, Sequence[object]],
+    ) -> CompiledRule | None:
+        """Return the filter of events that decides of a line of a life before its process's does.
+
+        ``known`` are the fields of the event that are known before the line is made. A filter that
+        asks for the line is returned where the rest of it holds: ``late`` decides then.
+        """
+        end = self._order.get(verdict.filter, len(self.rules))
+        for each in self.of_events:
+            if self._order[each.rule.name] > end:
+                return None
+            subject = ProcessSubject(process, state, cgroup, self._around, each.trust)
+            if each.late or each.rule.when.holds(_EventSubject(subject, known)):
+                return each
+        return None
+
+    def late(
+        self,
+        document: Mapping[str, Any],
+        process: Process | None,
+        state: State | None,
+        cgroup: bytes | None,
+        *,
+        life: bool,
+    ) -> CompiledRule | None:
+        """Return the filter that decides of a line, that of the process included.
+
+        ``life`` says that the line is about the life of the process: no other is withheld because
+        of the process alone.
+        """
+        verdict = None if process is None else process.verdict
+        for each in self.rules:
+            if not each.of_event:
+                of_process = verdict is not None and verdict.filter == each.rule.name
+                if of_process and (life or not each.rule.withholds):
+                    return each
+                continue
+            subject = None
+            if process is not None and state is not None:
+                subject = ProcessSubject(process, state, cgroup, self._around, each.trust)
+            if each.rule.when.holds(DocumentSubject(document, subject)):
+                return each
+        return None
+
+
+def _of_ancestor(each: Ancestor) -> tuple[object, ...]:
+    program = each.program
+    file = program.comm, program.executable, program.owner, each.mounts
+    return *file, each.uid, each.euid, each.loginuid
+
+
+def _gained_by_exec(before: State, after: State, *, owner: bool) -> bool:
+    """Tell whether an exec gave a process what it did not have.
+
+    A set-user-id or set-group-id file, capabilities, or, where ``owner`` asks for it, a file that
+    others than root can write.
+    """
+    of_others = owner and after.program.owner not in (None, 0)
+    return _gained_ids(before, after) or (of_others and before.program.owner in (None, 0))
+
+
+def _gained_ids(before: State, after: State) -> bool:
+    old, new = before.facts, after.facts
+    held = {old.uid, old.euid, old.suid}
+    may_change = 0 in held or (old.cap_permitted or 0) & (_CAP_SETUID | _CAP_SETGID)
+    if not may_change:
+        if not {new.uid, new.euid, new.suid} <= held:
+            return True
+        if not {new.gid, new.egid, new.sgid} <= {old.gid, old.egid, old.sgid}:
+            return True
+    if old.user_namespace != new.user_namespace or 0 in held:
+        return False
+    return bool((new.cap_permitted or 0) & ~(old.cap_permitted or 0))
+
+
+def _gained_login(before: State, after: State) -> bool:
+    return before.facts.loginuid != after.facts.loginuid
+
+
+def gained(
+    before: State, after: State, cgroup_before: bytes | None, cgroup_after: bytes | None
+) -> bool:
+    """Tell whether a dropped process has gained something from one state to the next."""
+    if _gained_ids(before, after) or _gained_login(before, after):
+        return True
+    return cgroup_before != cgroup_after and _place(cgroup_before) != _place(cgroup_after)
+
+
+def _place(cgroup: bytes | None) -> tuple[object, object]:
+    """The unit and the container of a cgroup."""
+    if cgroup is None:
+        return None, None
+    return systemd_unit.identify(cgroup), container.identify(cgroup)

@@ -1,0 +1,337 @@
+"""The filters at work: asked before a line is made, and once more of the line, and kept account of.
+
+What is told of a process's life (fork, exec, setsid, end, already_running) goes by what was decided
+of the process. Any other line goes by the filters that ask for the event. Pure: time is an
+argument, in ns since boot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.record import CONFIG_CHANGE, LOGIN, SYSCALL, decode
+from sessiond.config.filters import FilterRule
+from sessiond.ecs.process import ProcessEncoder, exit_code
+from sessiond.filters.account import FilterAccount, Taken
+from sessiond.filters.decide import GAINED, TOLD, CompiledRule, Decider, gained
+from sessiond.filters.fold import Folds, Kind, Window
+from sessiond.process.table import ITSELF, Process, ProcessView, State, Verdict
+from sessiond.text import display
+from sessiond.units import SECOND
+
+LIFE: Final = frozenset(("fork", "exec", "setsid", "end", "already_running"))
+_INTRODUCTIONS: Final = frozenset(("fork", "exec", "already_running"))
+# About how long a line is, before there is one.
+_FIRST_SIZE: Final = 4096
+_WINDOW: Final = 600 * SECOND
+
+
+class SavedFilters(NamedTuple):
+    """What a restart needs: what the stream was not told yet, and the open windows."""
+
+    since: int | None
+    untold: list[tuple[Verdict, int, int]]
+    folds: list[tuple[Kind, tuple[int, int, int, int, int, bytes | None, str]]]
+
+
+class Told(NamedTuple):
+    """What ``FilterStage.due`` gives to be told."""
+
+    taken: list[Taken]
+    folds: list[tuple[Kind, Window]]
+
+
+class FilterStage:
+    """Decides which lines are written, and how; ``account`` counts the others.
+
+    ``overdue`` are the processes that a filter folds and that outlive its window: they are to be
+    introduced. ``renamed`` gives another name of an action, where lines have that.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[FilterRule],
+        encoder: ProcessEncoder,
+        context: Callable[[bytes], Mapping[str, Any]],
+        *,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the filters; ``encoder`` and ``context`` are those of the lines."""
+        self.account = FilterAccount()
+        self.folds = Folds()
+        self._context = context
+        self._running: deque[tuple[int, Process]] = deque()
+        self._size = _FIRST_SIZE
+        self.use(rules, encoder, renamed=renamed)
+
+    def use(
+        self,
+        rules: Sequence[FilterRule],
+        encoder: ProcessEncoder,
+        *,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
+        """Go on with other filters; what was decided of processes stays."""
+        self._decider = Decider(rules, encoder, self._context)
+        self._renamed = renamed or {}
+
+    def look_from(self, host_mounts: int | None) -> None:
+        """Take the host's mount namespace."""
+        self._decider.look_from(host_mounts)
+
+    # Before a line is made
+
+    def withholds(
+        self,
+        process: Process,
+        state: State,
+        cgroup: bytes | None,
+        action: str,
+        event: AuditEvent | None = None,
+    ) -> bool:
+        """Tell whether a line of a process's life is not to be written, and count it then."""
+        executed = action == "exec"
+        verdict = process.verdict
+        if verdict is None or executed:
+            decided = self._decider.judge(process, state, cgroup, executed=executed)
+            verdict = process.verdict = decided
+        if self._decider.of_events:
+            decider = self._decider.early(
+                process, state, cgroup, verdict, self._known(action, event)
+            )
+            if decider is not None:
+                if decider.late or decider.verdict.action != "drop":
+                    return False  # the line is asked again
+                verdict = decider.verdict
+        if not verdict.withholds:
+            return False
+        self.account.seen += 1
+        self.account.take(verdict, self._size)
+        if action in _INTRODUCTIONS:
+            process.withheld = True
+            if verdict.action == "fold":
+                self._running.append((state.time + self._length(verdict), process))
+        return True
+
+    def _known(self, action: str, event: AuditEvent | None) -> Mapping[str, Sequence[object]]:
+        names = (action, self._renamed[action]) if action in self._renamed else (action,)
+        return {"event.action": names, "tags": [] if event is None else _keys(event)}
+
+    def _length(self, verdict: Verdict) -> int:
+        compiled = self._decider.by_name.get(verdict.filter)
+        return _WINDOW if compiled is None else int(compiled.rule.window * SECOND)
+
+    def release(self, process: Process) -> None:
+        """Let a process be told from now on: its introduction, which was withheld, is written."""
+        verdict = process.verdict
+        if verdict is not None and verdict.withholds:
+            self.account.take(verdict, self._size, -1)
+            self.account.seen -= 1
+            process.verdict = TOLD
+        process.withheld = False
+
+    def has_gained(self, process: Process, before: bytes | None, after: bytes | None) -> bool:
+        """Tell whether a process that is withheld has gained something by its last change.
+
+        ``before`` and ``after`` are its cgroups.
+        """
+        verdict = process.verdict
+        if verdict is None or not verdict.withholds or len(process.states) < 2:
+            return False
+        return gained(process.states[-2], process.states[-1], before, after)
+
+    @staticmethod
+    def tell_from_now_on(process: Process) -> None:
+        """Let no filter decide of a process any more, nor of those that it forks."""
+        process.verdict = GAINED
+
+    def fold_end(self, view: ProcessView, example: Callable[[], bytes]) -> tuple[Kind, bool] | None:
+        """Count the end of a process that a filter folds.
+
+        ``example`` gives the JSON of the process. Returns its kind, and whether that is new and so
+        to be told at once; None for a process that is not folded.
+        """
+        process, state = view.process, view.state
+        verdict = process.verdict
+        if verdict is None or verdict.action != "fold":
+            return None
+        time = process.end or state.time
+        code = "" if process.status is None else str(exit_code(process.status))
+        kind = self._kind(verdict, "process", process, state, code)
+        window = self.folds.add(kind, time, self._length(verdict))
+        if window is not None and window.example is None:
+            window.example = example()
+            window.name = f"{process.entity_id}-folded-{time:x}"
+        return kind, window is None
+
+    @staticmethod
+    def _kind(verdict: Verdict, what: str, process: Process, state: State, code: str) -> Kind:
+        creator = process.creator
+        parent = None
+        if isinstance(creator, Process):
+            parent = creator.at(process.start).program.executable
+        elif process.lineage is not None:
+            parent = process.lineage.ancestors[0].program.executable
+        leader = process if state.entry_leader is ITSELF else state.entry_leader
+        entry = leader.entry_type if isinstance(leader, Process) else None
+        executable = state.program.executable
+        return Kind(verdict.filter, what, executable, parent, state.facts.euid, entry, code)
+
+    # When it is made
+
+    def line(
+        self,
+        line: bytes,
+        action: str,
+        view: ProcessView | None,
+        event: AuditEvent | None,
+    ) -> bytes | None:
+        """Return the line as filters want it, None where one withholds it."""
+        self.account.seen += 1
+        written = self._filtered(line, action, view, event)
+        if written is not None:
+            self.account.written += 1
+            self._size += (len(written) - self._size) // 64
+        return written
+
+    def _filtered(
+        self, line: bytes, action: str, view: ProcessView | None, event: AuditEvent | None
+    ) -> bytes | None:
+        process = None if view is None else view.process
+        state = None if view is None else view.state
+        cgroup = None if view is None else view.cgroup
+        if process is not None and state is not None and process.verdict is None:
+            process.verdict = self._decider.judge(process, state, cgroup, executed=False)
+        verdict = None if process is None else process.verdict
+        if not self._decider.of_events and (verdict is None or verdict.action != "mark"):
+            return line
+        document: dict[str, Any] = orjson.loads(line)
+        found = self._decider.late(
+            document, process, state, cgroup, life=process is not None and action in LIFE
+        )
+        if found is None:
+            return line
+        if found.rule.action == "mark":
+            return _marked(document, found.rule)
+        named = action in found.actions or self._renamed.get(action) in found.actions
+        if not found.rule.withholds or (_is_protected(action, event) and not named):
+            return line
+        if found.rule.action == "fold" and not self._folds(found, document, action, view):
+            return line
+        self.account.take(found.verdict, len(line))
+        if process is not None and action in _INTRODUCTIONS:
+            process.withheld = True
+        return None
+
+    def _folds(
+        self,
+        found: CompiledRule,
+        document: dict[str, Any],
+        action: str,
+        view: ProcessView | None,
+    ) -> bool:
+        """Count a line that a filter folds; False: its kind is new, so it is written."""
+        outcome = str(document["event"].get("outcome", ""))
+        kind = Kind(found.rule.name, action, None, None, None, None, outcome)
+        if view is not None:
+            kind = self._kind(found.verdict, action, view.process, view.state, outcome)
+        time = 0 if view is None else max(view.process.latest, view.state.time)
+        window = self.folds.add(kind, time, int(found.rule.window * SECOND))
+        if window is None:
+            return False
+        if window.example is None:
+            window.example = orjson.dumps(document.get("process", {}))
+            window.name = f"{document['event']['id']}-folded"
+        return True
+
+    # Regularly
+
+    @property
+    def deadline(self) -> int | None:
+        """When ``due`` has something to give."""
+        times = (
+            self.folds.deadline,
+            self.account.deadline,
+            self._running[0][0] if self._running else None,
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    def due(self, now: int, *, all_: bool = False) -> Told:
+        """Return what the stream is to be told by ``now``; ``all_``: all that there is."""
+        return Told(self.account.due(now, all_=all_), self.folds.due(now, all_=all_))
+
+    def overdue(self, now: int) -> list[Process]:
+        """Return the folded processes that have outlived their window."""
+        found = []
+        while self._running and self._running[0][0] <= now:
+            _, process = self._running.popleft()
+            if process.end is None and process.withheld:
+                found.append(process)
+        return found
+
+    def save(self) -> SavedFilters:
+        """Return what a restart needs; what was decided of processes is the table's."""
+        return SavedFilters(*self.account.state(), self.folds.state())
+
+    def restore(self, saved: SavedFilters, processes: Sequence[Process]) -> None:
+        """Go on where ``save`` was called."""
+        self.account.restore(saved.since, saved.untold)
+        self.folds.restore(saved.folds)
+        waiting = [
+            (process.state.time + self._length(process.verdict), process)
+            for process in processes
+            if process.withheld and process.end is None
+            if process.verdict is not None and process.verdict.action == "fold"
+        ]
+        self._running.extend(sorted(waiting, key=lambda each: each[0]))
+
+
+def _keys(event: AuditEvent) -> list[str]:
+    """The keys of the audit rules that brought an event."""
+    key = event.syscall.get("key")
+    return [display(each) for each in (decode(key) or b"").split(b"\x01") if each] if key else []
+
+
+def _is_protected(action: str, event: AuditEvent | None) -> bool:
+    """Tell whether an event is dropped only by its name.
+
+    That are all but the lives of processes and system calls: logins, accounts, the configuration of
+    audit, what security modules refuse, and what sessiond says of itself.
+    """
+    if action in LIFE:
+        return False
+    if event is None or not event.records:
+        return True
+    types = {record.type for record in event.records}
+    return SYSCALL not in types or bool(types & {LOGIN, CONFIG_CHANGE})
+
+
+def _marked(document: dict[str, Any], rule: FilterRule) -> bytes:
+    """Add a filter's labels and tags to a line, and leave out what it omits."""
+    if rule.labels:
+        document["labels"] = document.get("labels", {}) | rule.labels
+    if rule.tags:
+        document["tags"] = list(dict.fromkeys((*document.get("tags", ()), *rule.tags)))
+    for name in rule.omit:
+        _remove(document, name.split("."))
+    return orjson.dumps(document) + b"\n"
+
+
+def _remove(document: Any, path: list[str]) -> None:  # noqa: ANN401 - JSON
+    """Remove a member, and the objects that are empty without it."""
+    if isinstance(document, list):
+        for each in document:
+            _remove(each, path)
+    if not isinstance(document, dict) or path[0] not in document:
+        return
+    if len(path) == 1:
+        del document[path[0]]
+        return
+    _remove(document[path[0]], path[1:])
+    if document[path[0]] in ({}, []):
+        del document[path[0]]

@@ -1,0 +1,318 @@
+"""Filters in the pipeline: what is left out, what is told all the same, and that it adds up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from support.scripted import Actor, documents, pipeline
+from support.story import Bench, T
+
+from sessiond.config.filters import Filters
+from sessiond.process.events import Changed
+from sessiond.units import SECOND
+
+DROP_CHECKS = """
+- name: checks
+  when: {ancestor.executable: /bin/agent}
+  then: drop
+"""
+
+
+def filters(text: str) -> Filters:
+    """The filters of a configuration."""
+    return Filters.parse(yaml.safe_load(text))
+
+
+class Filtered(Bench):
+    """A bench whose programs are files of root's, with a monitoring agent below the shell."""
+
+    def __init__(self, text: str, **options: Any) -> None:
+        """Start the agent, which is told."""
+        super().__init__(filters=filters(text), **{"fork_events": "needed", **options})
+        self.agent = self.run(self.host.shell, 61, "agent")
+
+    def run(
+        self, parent: Actor, pid: int, name: str, *args: str, owner: int = 0, **ids: Any
+    ) -> Actor:
+        """Fork and execute; ``ids`` are facts that the exec changes."""
+        self.now += 1000
+        child, forked = parent.fork(pid, self.now)
+        self.tell(forked)
+        self.execute(child, name, *args, owner=owner, **ids)
+        return child
+
+    def execute(self, actor: Actor, name: str, *args: str, owner: int = 0, **ids: Any) -> None:
+        """Let a process execute a program."""
+        self.now += 1000
+        event, records = actor.execute(name, self.now, *args)
+        actor.facts = actor.facts._replace(**ids)
+        actor.program = event.program._replace(owner=owner)
+        self.tell(event._replace(program=actor.program, facts=actor.facts), audit=records)
+
+    def end(self, actor: Actor, code: int = 0) -> None:
+        """Let a process end."""
+        self.now += 1000
+        event, records = actor.exit(code, self.now)
+        self.tell(event, audit=records)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Action and name of each line so far, but for those of what was there before us."""
+        found = []
+        for each in self.settle():
+            process = each.get("process", {})
+            if process.get("pid") in (1, 60):
+                continue
+            name = each.get("sessiond", {}).get("filter", {}).get("name") or process.get("name", "")
+            found.append((each["event"]["action"], name))
+        return found
+
+    def account(self) -> dict[str, Any]:
+        """The account of the filters, which must be balanced, as must be that of audit events."""
+        assert self.pipeline.account()["balanced"] is True
+        account: dict[str, Any] = self.pipeline.status()["filters"]
+        assert account["balanced"] is True
+        return account
+
+
+def test_a_dropped_process_is_told_nowhere() -> None:
+    """Its exec, its end and all that it starts; the agent itself is told."""
+    bench = Filtered(DROP_CHECKS)
+    check = bench.run(bench.agent, 62, "check")
+    bench.end(bench.run(check, 63, "df"))
+    bench.end(check)
+    bench.end(bench.run(bench.host.shell, 64, "ls"))
+    assert bench.told() == [
+        ("exec", "agent"),
+        ("exec", "ls"),
+        ("end", "ls"),
+    ]
+    account = bench.account()
+    assert (account["seen"], account["written"], account["dropped"]) == (9, 5, 4)
+    assert account["by_filter"]["checks"]["lines"] == 4
+
+
+def test_without_filters_there_is_no_account() -> None:
+    """Nothing is asked, nothing is counted."""
+    assert "filters" not in pipeline().status()
+
+
+def test_the_first_filter_wins() -> None:
+    """A keep before a drop is an exception to it."""
+    text = "- {name: but, when: {process.name: curl}, then: keep}" + DROP_CHECKS
+    bench = Filtered(text)
+    bench.run(bench.agent, 62, "df")
+    bench.run(bench.agent, 63, "curl")
+    assert ("exec", "curl") in bench.told()
+    assert ("exec", "df") not in bench.told()
+
+
+def test_a_branch_with_leaves_is_drawn() -> None:
+    """A dropped parent is told before its child, with its exec; and its end is told then, too."""
+    bench = Filtered("- {name: scripts, when: {process.name: script}, then: drop}")
+    script = bench.run(bench.agent, 62, "script")
+    inner = bench.run(script, 63, "script", "inner")
+    bench.end(bench.run(inner, 64, "ls"))
+    bench.end(inner)
+    bench.end(script)
+    told = bench.told()
+    assert told == [
+        ("exec", "agent"),
+        ("exec", "script"),
+        ("exec", "script"),
+        ("exec", "ls"),
+        ("end", "ls"),
+        ("end", "script"),
+        ("end", "script"),
+    ]
+    by_pid = {each["process"]["pid"]: each for each in bench.written if "process" in each}
+    assert by_pid[64]["process"]["parent"]["pid"] == 63
+    assert by_pid[63]["process"]["args"] == ["script", "inner"]
+    stamps = [each["event"]["id"] for each in bench.written]
+    assert len(set(stamps)) == len(stamps)
+    assert bench.account()["dropped"] == 0
+
+
+def test_another_event_is_written_and_introduces_its_process() -> None:
+    """A watched file that a dropped process opens is told, with the process."""
+    bench = Filtered(DROP_CHECKS)
+    check = bench.run(bench.agent, 62, "check")
+    bench.now += SECOND
+    bench.tell(audit=bench.host.records(check, bench.now, "2 success=yes exit=3"))
+    assert bench.told()[1:] == [("exec", "check"), ("opened-file", "check")]
+    assert bench.account()["dropped"] == 0
+
+
+def test_an_event_is_dropped_by_a_filter_that_asks_for_it() -> None:
+    """By its action or the key of its rule."""
+    for condition in ("event.action: opened-file", "tags: k, event.action: opened*"):
+        bench = Filtered(f"- {{name: files, when: {{{condition}}}, then: drop}}")
+        bench.now += 1000
+        bench.tell(audit=bench.host.records(bench.agent, bench.now, "2 success=yes exit=3"))
+        assert [action for action, _ in bench.told()] == ["exec"]
+        assert bench.account()["dropped"] == 1
+        numbers = [each["event"]["sequence"] for each in bench.written]
+        assert numbers == [1, 2, 3]
+
+
+def test_what_sessiond_says_of_itself_is_dropped_by_name_alone() -> None:
+    """A loss is told whatever a glob matches."""
+    for action, told in (("sessiond-*", 1), ("sessiond-lost", 0)):
+        bench = Filtered(f"- {{name: quiet, when: {{event.action: '{action}'}}, then: drop}}")
+        bench.pipeline.lost(bench.now, "tracer", 3, "full")
+        found = [each for each in bench.told() if each[0] == "sessiond-lost"]
+        assert len(found) == told
+
+
+def test_what_is_decided_at_the_exec_holds() -> None:
+    """Other filters after a reload change nothing for those that run."""
+    bench = Filtered(DROP_CHECKS)
+    check = bench.run(bench.agent, 62, "check")
+    ls = bench.run(bench.host.shell, 63, "ls")
+    options = bench.pipeline.options
+    other = filters("- {name: other, when: {process.name: ls}, then: drop}")
+    bench.pipeline.use(type(options)(**{**vars(options), "filters": other}))
+    bench.end(check)
+    bench.end(ls)
+    bench.end(bench.run(bench.host.shell, 64, "ls"))
+    assert bench.told()[1:] == [("exec", "ls"), ("end", "ls")]
+    assert bench.account()["by_filter"]["other"]["lines"] == 2
+
+
+def test_decisions_and_account_survive_a_restart() -> None:
+    """Also where the next run has no filters any more."""
+    bench = Filtered(DROP_CHECKS)
+    check = bench.run(bench.agent, 62, "check")
+    bench.settle()
+    state = bench.pipeline.save(bench.now)
+    bench.pipeline = pipeline(fork_events="needed")
+    bench.pipeline.restore(state)
+    bench.end(check)
+    bench.written += documents(bench.pipeline.flush(bench.now + 9 * SECOND))
+    last = bench.written[-1]
+    assert last["event"]["action"] == "sessiond-filtered"
+    assert last["sessiond"]["filter"]["lines"] == 2
+    assert last["sessiond"]["filter"]["name"] == "checks"
+    assert ("end", "check") not in bench.told()
+
+
+def test_set_user_id_is_told_with_its_ancestors() -> None:
+    """And so is all that it starts, whatever filters say."""
+    bench = Filtered(DROP_CHECKS)
+    user = dict.fromkeys(("uid", "euid", "suid"), 1000)
+    bench.execute(bench.agent, "agent", **user)
+    check = bench.run(bench.agent, 62, "check")
+    sudo = bench.run(check, 63, "sudo", euid=0, suid=0)
+    bench.end(bench.run(sudo, 64, "id", uid=0))
+    told = bench.told()
+    assert told[2:] == [("exec", "check"), ("exec", "sudo"), ("exec", "id"), ("end", "id")]
+
+
+def test_a_change_that_gains_is_told_at_once() -> None:
+    """A new login user of a process that was dropped."""
+    bench = Filtered(DROP_CHECKS)
+    check = bench.run(bench.agent, 62, "check")
+    check.facts = check.facts._replace(loginuid=1000)
+    bench.now += 1000
+    bench.tell(Changed(bench.now, check.facts, "ids"))
+    assert bench.told()[1:] == [("exec", "check")]
+    bench.end(bench.run(check, 63, "ls"))
+    assert bench.told()[2:] == [("exec", "ls"), ("end", "ls")]
+
+
+def test_a_path_counts_for_a_drop_where_it_is_roots() -> None:
+    """A copy of one's own at that path, or a file in another mount namespace, hides nothing."""
+    text = "- {name: df, when: {process.executable: /bin/df}, then: drop}"
+    bench = Filtered(text)
+    bench.run(bench.agent, 62, "df", owner=1000)
+    bench.run(bench.agent, 63, "df", mount_namespace=99)
+    bench.run(bench.agent, 64, "df")
+    pids = [each["process"]["pid"] for each in bench.settle() if each["event"]["action"] == "exec"]
+    assert pids == [61, 62, 63]
+
+
+FOLD = "- {name: health, when: {process.name: probe}, then: {fold: 1m}}"
+
+
+def test_a_fold_tells_each_kind_once_a_window() -> None:
+    """The first at once, then one line with the count; another exit code is another kind."""
+    bench = Filtered(FOLD)
+    for number in range(10):
+        bench.end(bench.run(bench.agent, 100 + number, "probe", str(number)))
+    bench.end(bench.run(bench.agent, 200, "probe", "bad"), code=7)
+    bench.tell(after=61 * SECOND)
+    folded = [each for each in bench.written if each["event"]["action"] == "sessiond-folded"]
+    found = [(each["sessiond"]["filter"]["count"], each["process"]["exit_code"]) for each in folded]
+    assert found == [(1, 0), (1, 7), (9, 0)]
+    assert folded[2]["process"]["args"] == ["probe", "1"]
+    assert folded[2]["event"]["start"] < folded[2]["event"]["end"]
+    assert ("exec", "probe") not in bench.told()
+    account = bench.account()
+    assert (account["folded"], account["by_filter"]["health"]["lines"]) == (22, 22)
+
+
+def test_a_folded_process_that_stays_is_told_after_a_window() -> None:
+    """A program that does not end is not silence."""
+    bench = Filtered(FOLD)
+    probe = bench.run(bench.agent, 62, "probe")
+    assert ("exec", "probe") not in bench.told()
+    bench.tell(after=61 * SECOND)
+    bench.end(probe)
+    assert bench.told()[1:] == [("exec", "probe"), ("end", "probe")]
+
+
+def test_labels_and_tags_are_on_all_lines_of_a_process() -> None:
+    """And what is omitted is on none."""
+    bench = Filtered(
+        "- {name: l, when: {process.name: df}, then: {labels: {job: mon}, tags: [t],"
+        " fields: {omit: [process.parent, process.args]}}}"
+    )
+    bench.end(bench.run(bench.agent, 62, "df"))
+    lines = [each for each in bench.settle() if each["process"]["pid"] == 62]
+    assert [each["event"]["action"] for each in lines] == ["exec", "end"]
+    for each in lines:
+        assert each["labels"] == {"job": "mon"}
+        assert each["tags"] == ["k", "t"]
+        assert "parent" not in each["process"]
+        assert "args" not in each["process"]
+    assert "labels" not in bench.written[0]
+    assert bench.account()["written"] == 5
+
+
+def test_the_stream_is_told_every_hour() -> None:
+    """With the window; and a window without anything is not."""
+    bench = Filtered(DROP_CHECKS)
+    bench.end(bench.run(bench.agent, 62, "check"))
+    bench.tell(after=3601 * SECOND)
+    bench.tell(after=3601 * SECOND)
+    told = [each for each in bench.written if each["event"]["action"] == "sessiond-filtered"]
+    assert [each["sessiond"]["filter"]["lines"] for each in told] == [2]
+    assert told[0]["event"]["kind"] == "metric"
+    assert told[0]["event"]["start"] < told[0]["event"]["end"]
+
+
+def test_all_forks_and_sessions_go_by_the_process() -> None:
+    """Whatever is told of its life."""
+    bench = Filtered(DROP_CHECKS, fork_events="all")
+    child, forked = bench.agent.fork(62, bench.now + 1)
+    bench.tell(forked)
+    changed, records = child.set_session(bench.now + 2)
+    bench.tell(changed, audit=records)
+    bench.execute(child, "check")
+    bench.end(child)
+    assert 62 not in [each["process"]["pid"] for each in bench.settle()]
+    assert bench.account()["dropped"] == 4
+
+
+def test_an_inventory_leaves_out_what_is_dropped() -> None:
+    """Until somebody else needs it."""
+    bench = Bench(
+        filters=filters("- {name: bash, when: {process.args: bash}, then: drop}"), inventory=True
+    )
+    bench.settle()
+    assert [each["process"]["pid"] for each in bench.written] == [1]
+    child = bench.child(61, T + 20 * SECOND)
+    event, records = child.execute("ls", bench.now + 1)
+    bench.tell(event, audit=records)
+    actions = [(each["event"]["action"], each["process"]["pid"]) for each in bench.settle()]
+    assert actions[1:] == [("already_running", 60), ("exec", 61)]
