@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from sessiond import __version__, errors
-from sessiond.cli import declare, migrate, viewer
+from sessiond.cli import declare, migrate, record, viewer
 from sessiond.cli.terminal import give_up_output, say, telling
 from sessiond.text import printable
 
@@ -92,6 +92,7 @@ def command_line() -> argparse.ArgumentParser:
     for add in (_add_run, _add_check, _add_replay, _add_rules, _add_status, _add_ps):
         add(commands)
     viewer.add(commands)
+    record.add(commands)
     migrate.add(commands)
     return parser
 
@@ -123,7 +124,10 @@ def _add_run(commands: declare.Commands) -> None:
         "--output",
         metavar="-|PATH",
         help="write events to standard output (-) or to this file alone, whatever the "
-        "configuration says",
+        "configuration says; on a terminal - shows a line for each event",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="with --output -, JSON on a terminal too"
     )
 
 
@@ -309,6 +313,11 @@ def _run(arguments: argparse.Namespace) -> int:
         daemon,  # last: a wrong configuration is reported without loading all of it
     )
 
+    if arguments.output == "-" and sys.stdout.isatty() and not arguments.json:
+        from sessiond.cli import live
+
+        with live.Shown():
+            return daemon.run(loaded, read)
     return daemon.run(loaded, read)
 
 

@@ -1,0 +1,300 @@
+"""``sessiond record``: runs a command with a daemon around it, and keeps what it did.
+
+It behaves as strace does: the terminal and its signals are the command's, and its end is ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from sessiond import errors
+from sessiond.cli import declare
+from sessiond.text import printable
+
+if TYPE_CHECKING:
+    from sessiond.viewer.belongs import Belongs
+
+NOT_FOUND: Final = 127  # as shells and env(1) have it
+NOT_EXECUTABLE: Final = 126
+# Seconds that the daemon gets to be ready, to tell the end of the command, and to end.
+START_TIMEOUT: Final = 60.0
+END_TIMEOUT: Final = 5.0
+
+
+def add(commands: declare.Commands) -> None:
+    """Declare the command."""
+    parser = declare.command(
+        commands,
+        "record",
+        _record,
+        "run a command, and keep what it and all below it did",
+        "Starts a daemon of its own, runs the command, and leaves the events of just its "
+        "processes, and a page that shows them in a browser. Needs root, as run does. Exit code "
+        "and Ctrl-C are the command's, as with strace. The host's audit state is left as it was; "
+        "beside another audit daemon it only listens.",
+        "sessiond record -- make -j4                sessiond-make.ndjson, sessiond-make.html\n"
+        "sessiond record -o /tmp/ci -u builder -- ./ci.sh\n"
+        "sessiond tree sessiond-make.ndjson         what happened, as text",
+        (0, 2, 4, 5, 6),
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="NAME",
+        help="write NAME.ndjson and NAME.html (default: sessiond-COMMAND)",
+    )
+    parser.add_argument("-u", "--user", metavar="USER", help="run the command as this user")
+    parser.add_argument("--no-page", action="store_true", help="write the events alone")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no summary on standard error")
+    parser.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    if not argv:
+        raise errors.ConfigError("name a command: sessiond record -- COMMAND [ARGUMENT...]")
+    if os.geteuid() != 0:
+        raise errors.AuditUnavailableError("record needs root; run sudo sessiond record -- ...")
+    account = _account(arguments.user)
+    if shutil.which(argv[0]) is None:
+        there = Path(argv[0]).exists()
+        reason = "it can't be executed" if there else "no such command"
+        sys.stderr.write(f"sessiond: {printable(argv[0])}: {reason}\n")
+        return NOT_EXECUTABLE if there else NOT_FOUND
+    name = arguments.output or f"sessiond-{Path(argv[0]).name}"
+    target = Path(f"{name.removesuffix('.ndjson')}.ndjson")
+    if not target.parent.is_dir():
+        raise errors.OutputError(f"{target.parent}: no such directory")
+    with tempfile.TemporaryDirectory(prefix="sessiond-record-") as directory:
+        with _Daemon(Path(directory)) as daemon:
+            begun = time.monotonic()
+            status, recorded = _run(argv, account)
+            took = time.monotonic() - begun
+            recorded.await_end(daemon.output)
+        data = recorded.data(daemon.output)
+    _keep(target, data, arguments, argv, took, recorded.belongs)
+    return _end_as(status)
+
+
+def _account(name: str | None) -> pwd.struct_passwd | None:
+    if name is None:
+        return None
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise errors.ConfigError(f"--user {printable(name)}: no such user") from None
+
+
+class _Daemon:
+    """A daemon with a directory of its own, in a session of its own: Ctrl-C is the command's."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.output = directory / "events.ndjson"
+        self._log = directory / "log"
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        settings = {
+            "output": {"file": {"path": str(self.output), "rotate": {"size": 0}}},
+            "state_directory": str(self._directory / "state"),
+            "runtime_directory": str(self._directory / "run"),
+            "event": {"inventory": False},
+        }
+        config = self._directory / "sessiond.yml"
+        config.write_text(json.dumps(settings))  # which is YAML as well
+        config.chmod(0o600)
+        with ExitStack() as stack:
+            address = self._directory / "notify"
+            notify = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            notify.bind(str(address))
+            notify.settimeout(0.1)
+            log = stack.enter_context(self._log.open("wb"))
+            self._running = subprocess.Popen(
+                [sys.executable, "-m", "sessiond", "run", "-c", str(config)],
+                env={**os.environ, "NOTIFY_SOCKET": str(address)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            try:
+                self._await_ready(notify)
+            except BaseException:
+                self.__exit__()
+                raise
+        return self
+
+    def _await_ready(self, notify: socket.socket) -> None:
+        assert self._running is not None  # noqa: S101 -- it was started
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                if b"READY=1" in notify.recv(65536):
+                    return
+            if (code := self._running.poll()) is not None:
+                said = self._log.read_text("utf-8", "replace").strip().splitlines()
+                error = errors.SessiondError(
+                    said[-1].removeprefix("sessiond: ") if said else "the daemon ended"
+                )
+                error.exit_code = code if code > 0 else 1
+                raise error
+        raise errors.SessiondError(f"the daemon was not ready in {START_TIMEOUT:.0f} s")
+
+    def __exit__(self, *_: object) -> None:
+        assert self._running is not None  # noqa: S101 -- it was started
+        self._running.terminate()
+        try:
+            self._running.wait(30)
+        except subprocess.TimeoutExpired:
+            self._running.kill()
+            self._running.wait()
+
+
+class _Recorded:
+    """The events of the command, among all that the daemon wrote."""
+
+    def __init__(self, pid: int, since: str) -> None:
+        self._pid = pid
+        self._since = since
+        self.belongs = self._anew()
+
+    def _anew(self) -> Belongs:
+        from sessiond.viewer.belongs import Belongs
+
+        return Belongs(self._pid, self._since)
+
+    def await_end(self, output: Path) -> None:
+        """Wait until the daemon has told the end of the command, at most END_TIMEOUT."""
+        deadline = time.monotonic() + END_TIMEOUT
+        while time.monotonic() < deadline:
+            self.data(output)
+            if self.belongs.ended:
+                return
+            time.sleep(0.1)
+
+    def data(self, output: Path) -> bytes:
+        """Return the lines of the command."""
+        from sessiond.viewer import files
+
+        self.belongs = self._anew()
+        kept = (self.belongs.take(line) for line in files.read(str(output)))
+        return b"".join(line for line in kept if line is not None)
+
+
+def _run(argv: list[str], account: pwd.struct_passwd | None) -> tuple[int, _Recorded]:
+    """Run the command to its end; return its status as of wait(2), and what tells its events."""
+    # The daemon's clock for starts is the kernel's: it may be a little behind this one.
+    since = (datetime.now(UTC) - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # The terminal sends these to the whole group: they are for the command, and we go on.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    pid = os.fork()
+    if pid == 0:
+        _become(argv, account)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(pid, number))
+    _, status = os.waitpid(pid, 0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    return status, _Recorded(pid, since)
+
+
+def _become(argv: list[str], account: pwd.struct_passwd | None) -> None:
+    """Become the command, in a process that was forked for it; never returns."""
+    try:
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        environment = dict(os.environ)
+        if account is not None:
+            os.initgroups(account.pw_name, account.pw_gid)
+            os.setgid(account.pw_gid)
+            os.setuid(account.pw_uid)
+            environment |= {
+                "HOME": account.pw_dir,
+                "USER": account.pw_name,
+                "LOGNAME": account.pw_name,
+            }
+        os.execvpe(argv[0], argv, environment)  # noqa: S606 -- no shell is wanted
+    except OSError as error:
+        sys.stderr.write(f"sessiond: {printable(argv[0])}: {(error.strerror or '').lower()}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(NOT_EXECUTABLE)
+
+
+def _keep(
+    target: Path,
+    data: bytes,
+    arguments: argparse.Namespace,
+    argv: list[str],
+    seconds: float,
+    belongs: Belongs,
+) -> None:
+    """Write the events and the page, for the user that called sudo, and say what was seen."""
+    from sessiond.viewer import page
+    from sessiond.viewer.model import Recording
+    from sessiond.viewer.words import short
+
+    recording = Recording()
+    for line in data.splitlines():
+        recording.feed(line)
+    _write(target, data)
+    written = [target]
+    if not arguments.no_page:
+        written.append(target.with_suffix(".html"))
+        _write(written[-1], page.html(page.data(recording, recording.sessions())))
+    if arguments.quiet:
+        return
+    seen = [each for each in recording.processes.values() if each.seen]
+    parts = [f"{len(seen)} {'process' if len(seen) == 1 else 'processes'}"]
+    if failed := sum(each.has_failed for each in seen):
+        parts.append(f"{failed} failed")
+    if running := sum(each.running for each in seen):
+        parts.append(f"{running} still running")
+    if recording.losses:
+        parts.append("some are lost: " + "; ".join(each.text for each in recording.losses[:3]))
+    if not belongs.ended:
+        parts.append("its end was not told")
+    said = f"{Path(argv[0]).name}: {', '.join(parts)}, in {short(timedelta(seconds=seconds))}"
+    names = " and ".join(str(each) for each in written)
+    sys.stderr.write(f"sessiond: {printable(said)}\n")
+    sys.stderr.write(f"sessiond: {printable(names)}; try sessiond tree {printable(str(target))}\n")
+
+
+def _write(path: Path, data: bytes) -> None:
+    from sessiond.cli.viewer import write_page
+
+    write_page(path, data)
+    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if user.isdigit() and group.isdigit():
+        os.chown(path, int(user), int(group), follow_symlinks=False)
+
+
+def _end_as(status: int) -> int:
+    """End as the command did: with its exit code, or by the signal that ended it."""
+    if not os.WIFSIGNALED(status):
+        return os.WEXITSTATUS(status)
+    sys.stdout.flush()
+    number = os.WTERMSIG(status)
+    with suppress(OSError, ValueError):  # SIGKILL has no other disposition
+        signal.signal(number, signal.SIG_DFL)
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    os.kill(os.getpid(), number)
+    return 128 + number
