@@ -53,34 +53,43 @@ def test_events_are_shown_and_the_terminal_is_given_back() -> None:
 
 
 @pytest.mark.kernel
-def test_a_daemon_on_a_terminal(audit_state: AuditState, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [((), rb"root +\d+ .*/bin/true live"), (("--json",), rb'"args":\["/bin/true","live"\]')],
+    ids=["person", "program"],
+)
+def test_a_daemon_on_a_terminal(
+    audit_state: AuditState, tmp_path: Path, more: tuple[str, ...], wanted: bytes
+) -> None:
     """Ctrl-C ends it; with --json lines are those of a pipe."""
     config = tmp_path / "sessiond.yml"
     config.write_text(f"state_directory: {tmp_path}/state\nruntime_directory: {tmp_path}/run\n")
     config.chmod(0o600)
-    for more, wanted in (
-        ((), rb"root +\d+ .*/bin/true live"),
-        (("--json",), rb'"/bin/true","live"'),
-    ):
-        controller, side = pty.openpty()
-        os.set_blocking(controller, False)
-        command = [sys.executable, "-m", "sessiond", "run", "-c", config, "--output", "-", *more]
-        log = (tmp_path / "log").open("wb")
-        running = subprocess.Popen(command, stdin=side, stdout=side, stderr=log)
-        os.close(side)
-        text = b""
+    controller, side = pty.openpty()
+    os.set_blocking(controller, False)
+    command = [sys.executable, "-m", "sessiond", "run", "-c", str(config), "--output", "-"]
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
+    with (tmp_path / "log").open("wb") as log:
+        running = subprocess.Popen(
+            [*command, *more], stdin=side, stdout=side, stderr=log, env=environment
+        )
+    os.close(side)
+    text = b""
 
-        def shown(wanted: bytes = wanted, controller: int = controller) -> bool:
-            nonlocal text
-            subprocess.run(["/bin/true", "live"], check=True)
-            try:
-                text += os.read(controller, 1 << 20)
-            except BlockingIOError:
-                return False
-            return re.search(wanted, text) is not None
+    def shown() -> bool:
+        nonlocal text
+        subprocess.run(["/bin/true", "live"], check=True)
+        try:
+            while chunk := os.read(controller, 1 << 16):
+                text += chunk
+        except BlockingIOError:
+            pass
+        return re.search(wanted, text) is not None
 
-        until(shown, 60, "the event on the terminal")
+    try:
+        until(shown, 60, f"the event on the terminal: {(tmp_path / 'log').read_text()}")
+    finally:
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        code = running.wait(30)
         os.close(controller)
-        log.close()
+    assert code == 0
