@@ -118,6 +118,13 @@ class Process(msgspec.Struct, gc=False):
         return " ".join(self.args) if self.args else self.executable or self.name or "?"
 
     @property
+    def first_command(self) -> str:
+        """What it executed first, as a command line."""
+        if self.images and self.images[0].args:
+            return " ".join(self.images[0].args)
+        return self.command
+
+    @property
     def has_failed(self) -> bool:
         """Whether it ended with another exit code than 0."""
         return bool(self.exit_code)
@@ -210,9 +217,9 @@ class Session:
 
     @property
     def commands(self) -> list[Process]:
-        """What was typed; where nothing was, what was executed."""
+        """What was typed; where nothing was, what came first of all."""
         typed = [each for each in self.processes if each.typed]
-        return typed or [each for each in self.processes if each.images] or self.processes[:1]
+        return typed or [each for each in self.roots if each.seen] or self.processes[:1]
 
 
 @dataclass(slots=True)

@@ -18,6 +18,8 @@ _HEAD: Final = ("PID", "USER", "FROM", "HOST", "START", "END", "PROCS", "FAIL", 
 _RIGHT: Final = frozenset({"PID", "PROCS", "FAIL"})
 # Columns are cut to so many characters on a terminal.
 _MAX_WIDTHS: Final = (7, 16, 28, 16, 12, 20, 7, 5)
+# So much is shown of a command; --json has all of it.
+_MAX_COMMAND: Final = 200
 # In fewer columns the commands would have no room beside the widest of others: these are narrower,
 # and the host has a column where there are several.
 _NARROW: Final = 120
@@ -131,8 +133,8 @@ def described(session: Session, losses: Iterable[Loss]) -> SessionObject:
         failed=session.failures,
         execs_failed=sum(each.failed_count for each in session.processes),
         lost=sum(loss.count for loss in loss_in(session, losses)),
-        first_command=commands[0].command,
-        last_command=commands[-1].command,
+        first_command=commands[0].first_command,
+        last_command=commands[-1].first_command,
     )
 
 
@@ -192,7 +194,7 @@ def _widths(width: int | None, hosts: int = 2) -> Sequence[int]:
 def _row(session: Session, now: datetime, *, narrow: bool = False) -> tuple[str, ...]:
     users = session.users
     commands = session.commands
-    first, last = commands[0].command, commands[-1].command
+    first, last = (cut(each.first_command, _MAX_COMMAND) for each in (commands[0], commands[-1]))
     shown = first if len(commands) == 1 or first == last else f"{first} … {last}"
     running = "running" if narrow else "still there"
     end = running if session.running else day_and_time(session.end, now)

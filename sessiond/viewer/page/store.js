@@ -77,13 +77,13 @@ export class Store {
   // When the session was, for the time line: to its last event where it still runs.
   spanOf(session) {
     const { start, end, last } = this.columns;
-    let from = session.start || Infinity;
+    let from = Infinity;
     let to = session.end || 0;
     for (let each = session.first; each < session.first + session.processes; each++) {
       if (this.flag("seen", each) && start[each] && start[each] < from) from = start[each];
       to = Math.max(to, end[each], last[each], start[each]);
     }
-    return [from === Infinity ? to : from, to];
+    return [from === Infinity ? session.start : from, to];
   }
 
   lossesOf(session) {
