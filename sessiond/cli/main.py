@@ -360,9 +360,22 @@ def _check(arguments: argparse.Namespace) -> int:
         say(f"  warning: {ruleset.NO_RULES}")
     file = loaded.output.file
     audit = loaded.auditd.enabled
+    _say_filters(loaded, arguments.config or load.DEFAULT_PATH)
     findings = check.report(output=None if file is None else file.path, audit=audit)
     say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)
+
+
+def _say_filters(loaded: Config, path: Path) -> None:
+    if not loaded.filters:
+        return
+    from sessiond.cli.filters import say_exposures
+    from sessiond.config import load
+    from sessiond.system.files import read_trusted
+    from sessiond.system.ordinary_users import ordinary_users
+
+    warnings = load.filter_warnings(read_trusted(path), str(path))
+    say_exposures(loaded.filters, ordinary_users(), warnings)
 
 
 def _say_settings(loaded: Config, path: Path) -> None:

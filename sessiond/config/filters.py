@@ -78,6 +78,9 @@ class FilterRule:
         """Whether lines are not written because of it."""
         return self.action in ("drop", "fold")
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.action})"
+
 
 class Filters(tuple[FilterRule, ...]):
     """The filters in their order; ``warnings`` are places and what is odd there."""

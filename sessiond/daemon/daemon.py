@@ -33,6 +33,7 @@ from sessiond.daemon.source_chain import SourceChain
 from sessiond.daemon.status import Status
 from sessiond.daemon.status_server import StatusServer
 from sessiond.errors import AuditUnavailableError, OutputError, SessiondError
+from sessiond.filters.exposure import exposures
 from sessiond.pipeline.listing import ListRequest, ProcessList
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.descriptor_store import DescriptorStore
@@ -43,6 +44,7 @@ from sessiond.system import host, systemd
 from sessiond.system import log as logs
 from sessiond.system.clock import boot_id, now
 from sessiond.system.files import may_read, open_directory, trusted_users
+from sessiond.system.ordinary_users import ordinary_users
 from sessiond.system.proc import PROC
 from sessiond.units import Monotonic
 
@@ -213,7 +215,17 @@ class Daemon:
             log.warning("rule", problem=f"auditd.audit_rule_files: no file matches {pattern}")
         for warning in (*wanted.warnings, *wanted.errors):
             log.warning("rule", problem=str(warning))
+        self._judge_filters(self._config)
         return wanted
+
+    @staticmethod
+    def _judge_filters(config: Config) -> None:
+        """Say in the log what is odd about filters, and who can hide behind them."""
+        for _, problem in config.filters.warnings():
+            log.warning("filter", problem=problem)
+        for each in exposures(config.filters, ordinary_users() if config.filters else ()):
+            tell = log.info if each.safe else log.warning
+            tell("filter", name=each.name, safe=each.safe, because=each.text, fix=each.advice)
 
     def _open(self, stack: contextlib.ExitStack, wanted: ruleset.RuleSet) -> None:
         """Open everything, in the order in which it must work; ``stack`` closes it in reverse.
@@ -465,6 +477,7 @@ class Daemon:
             log.warning("audit", note=problem)
         self._use(config)
         if "filters" in changed:
+            self._judge_filters(config)
             # After a crash, what was read before must not be filtered as it is from now on.
             self._restart.save_soon()
         self._monitor.reconfigure(config)

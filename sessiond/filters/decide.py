@@ -25,7 +25,6 @@ from sessiond.process import container, systemd_unit
 from sessiond.process.table import ITSELF, Ancestor, Lineage, Process, State, Verdict
 
 TOLD: Final = Verdict("", "keep")
-GAINED: Final = Verdict("", "gained")
 
 _MAX_REMEMBERED: Final = 4096
 # include/uapi/linux/capability.h
@@ -180,21 +179,22 @@ class Decider:
     ) -> Verdict:
         """Decide of a process in a state; ``executed``: which an exec has led to."""
         earlier = process.verdict
-        if earlier is not None and earlier.action == "gained":
-            return earlier
         verdict = self._verdict(process, state, cgroup)
         if not verdict.withholds:
             return verdict
+        if process.gained:
+            return TOLD
         if not executed:
             # What a line has told of already is not left without an end.
             return TOLD if process.introduced else verdict
         index = process.states.index(state)
         if index > 0:
             before = process.states[index - 1]
-            if _gained_by_exec(before, state, owner=verdict.action == "drop"):
-                return GAINED
-            if earlier is not None and earlier.withholds and _gained_login(before, state):
-                return GAINED
+            of_others = verdict.action == "drop" and _gained_file(before, state)
+            dropped = earlier is not None and earlier.withholds
+            if of_others or (dropped and _gained_login(before, state)):
+                process.gained = True
+                return TOLD
         return verdict
 
     def _verdict(self, process: Process, state: State, cgroup: bytes | None) -> Verdict:
@@ -331,18 +331,20 @@ def _of_ancestor(each: Ancestor) -> tuple[object, ...]:
     return *file, each.uid, each.euid, each.loginuid
 
 
-def _gained_by_exec(before: State, after: State, *, owner: bool) -> bool:
-    """Tell whether an exec gave a process what it did not have.
+def _gained_file(before: State, after: State) -> bool:
+    """Tell whether a process executes a file of others, after one of root's."""
+    return after.program.owner not in (None, 0) and before.program.owner in (None, 0)
 
-    A set-user-id or set-group-id file, capabilities, or, where ``owner`` asks for it, a file that
-    others than root can write.
+
+def gained_by_exec(before: State, after: State) -> bool:
+    """Tell whether a change of state gave a process other ids or capabilities.
+
+    As does a set-user-id or set-group-id file; who may take any id gains nothing.
     """
-    of_others = owner and after.program.owner not in (None, 0)
-    return _gained_ids(before, after) or (of_others and before.program.owner in (None, 0))
-
-
-def _gained_ids(before: State, after: State) -> bool:
     old, new = before.facts, after.facts
+    same = old.euid == new.euid and old.suid == new.suid and old.egid == new.egid
+    if same and old.cap_permitted == new.cap_permitted:
+        return False
     held = {old.uid, old.euid, old.suid}
     may_change = 0 in held or (old.cap_permitted or 0) & (_CAP_SETUID | _CAP_SETGID)
     if not may_change:
@@ -363,7 +365,7 @@ def gained(
     before: State, after: State, cgroup_before: bytes | None, cgroup_after: bytes | None
 ) -> bool:
     """Tell whether a dropped process has gained something from one state to the next."""
-    if _gained_ids(before, after) or _gained_login(before, after):
+    if gained_by_exec(before, after) or _gained_login(before, after):
         return True
     return cgroup_before != cgroup_after and _place(cgroup_before) != _place(cgroup_after)
 

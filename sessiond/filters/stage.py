@@ -18,7 +18,7 @@ from sessiond.audit.record import CONFIG_CHANGE, LOGIN, SYSCALL, decode
 from sessiond.config.filters import FilterRule
 from sessiond.ecs.process import ProcessEncoder, exit_code
 from sessiond.filters.account import FilterAccount, Taken
-from sessiond.filters.decide import GAINED, TOLD, CompiledRule, Decider, gained
+from sessiond.filters.decide import TOLD, CompiledRule, Decider, gained, gained_by_exec
 from sessiond.filters.fold import Folds, Kind, Window
 from sessiond.process.table import ITSELF, Process, ProcessView, State, Verdict
 from sessiond.text import display
@@ -146,9 +146,11 @@ class FilterStage:
         return gained(process.states[-2], process.states[-1], before, after)
 
     @staticmethod
-    def tell_from_now_on(process: Process) -> None:
-        """Let no filter decide of a process any more, nor of those that it forks."""
-        process.verdict = GAINED
+    def executed(process: Process) -> None:
+        """Note what a process gains by an exec, before anything that it does then."""
+        states = process.states
+        if len(states) > 1 and gained_by_exec(states[-2], states[-1]):
+            process.gained = True
 
     def fold_end(self, view: ProcessView, example: Callable[[], bytes]) -> tuple[Kind, bool] | None:
         """Count the end of a process that a filter folds.

@@ -282,6 +282,8 @@ class Pipeline:
                 self._forked(event, doubtful=execs_lost)
             elif isinstance(event, Executed):
                 process = table.executed(event)
+                if self._filters is not None:
+                    self._filters.executed(process)
                 self._executed(process, process.state)
             elif isinstance(event, Changed):
                 process = table.changed(event)
@@ -380,8 +382,8 @@ class Pipeline:
             return
         before, after = (self.table.cgroup_of(process, state) for state in states[-2:])
         if filters.has_gained(process, before, after):
+            process.gained = True
             self._view(process, process.state, process.state.time)
-            filters.tell_from_now_on(process)
 
     def _withholds(
         self, process: Process, state: State, action: str, event: AuditEvent | None = None
@@ -460,9 +462,7 @@ class Pipeline:
     def _forked(self, event: Forked, *, doubtful: bool) -> None:
         process = self.table.forked(event)
         if self._filters is not None and isinstance(process.creator, Process):
-            inherited = process.creator.verdict
-            if inherited is not None and inherited.action == "gained":
-                process.verdict = inherited
+            process.gained = process.creator.gained
         if event.inherited and isinstance(process.creator, Process):
             self._session_by_fork(process.creator, event.time)
         # For a connection that was taken, or in one that was there before us.

@@ -99,6 +99,7 @@ class SavedProcess(NamedTuple):
     session_told: bool
     verdict: Verdict | None
     withheld: bool
+    gained: bool
     latest: int
     states: tuple[SavedState, ...]
 
@@ -271,6 +272,7 @@ def save_table(
             process.session_told,
             process.verdict,
             process.withheld,
+            process.gained,
             process.latest,
             tuple(map(saved_state, process.states)),
         )
@@ -347,6 +349,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.session_told = told.session_told
         process.verdict = told.verdict
         process.withheld = told.withheld
+        process.gained = told.gained
         process.latest = told.latest
         process.states += map(state, told.states)
     return processes

@@ -191,8 +191,7 @@ class State:
 class Verdict(NamedTuple):
     """What a filter has decided of a process, by the filter's name; "" where none decided.
 
-    ``action`` is "keep", "mark", "drop" or "fold", or "gained": it is told whatever filters say,
-    as it has gained what it did not have when it was dropped.
+    ``action`` is "keep", "mark", "drop" or "fold".
     """
 
     filter: str
@@ -212,7 +211,7 @@ class Process:
     value and not rounded down to a tick. ``end`` and ``status`` (as of wait(2)) are None until it
     ends; an ended process whose end was lost has an ``end`` and no ``status``. ``verdict`` is what
     the filters decided, ``withheld`` says that they kept back the line that would have introduced
-    it.
+    it, ``gained`` that it, or one above it, has gained what it did not have, so that it is told.
     """
 
     __slots__ = (
@@ -227,6 +226,7 @@ class Process:
         "entry_source",
         "entry_type",
         "exact",
+        "gained",
         "group_exit",
         "introduced",
         "latest",
@@ -265,6 +265,7 @@ class Process:
         self.session_told = False  # its setsid was written
         self.verdict: Verdict | None = None
         self.withheld = False
+        self.gained = False
         self.latest = start  # of the events written about it: none may be dated before
 
     def __repr__(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +124,103 @@ def test_filters_are_live_and_outlive_a_crash(
     assert named(daemon, "true") == before
     told = daemon.find(event__action="sessiond-filtered")
     assert sum(each["sessiond"]["filter"]["lines"] for each in told) == 2 * first
+
+
+# Whoever has this uid is trusted with nothing; the service's account is daemon.
+ORDINARY, SERVICE = 54_321, 1
+PROBE = "/usr/bin/true"
+
+
+def probes(**more: str) -> list[dict[str, Any]]:
+    """A filter of the probes that a service's account runs, or others."""
+    when = {"process.executable": PROBE, "process.args": "*healthz*", **more}
+    return [{"name": "probes", "when": when, "then": "drop"}]
+
+
+def as_user(uid: int, *command: str, **environment: str) -> None:
+    """Run a command as a user without any privilege."""
+    subprocess.run(command, user=uid, group=uid, extra_groups=[], env=environment, check=False)
+
+
+def in_private_mounts(uid: int, program: Path, token: str) -> None:
+    """Run an own file at the probe's path, where a user namespace lets everybody mount."""
+    script = f"mount --bind {program} {PROBE} && exec {PROBE} /healthz {token}"
+    as_user(uid, "/usr/bin/unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
+
+
+@pytest.fixture
+def own_program(tmp_path: Path) -> Iterator[Path]:
+    """A file of an ordinary user's, which anybody may execute."""
+    directory = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    directory.chmod(0o755)
+    program = directory / "true"
+    shutil.copy(PROBE, program)
+    os.chown(program, ORDINARY, ORDINARY)
+    program.chmod(0o755)
+    yield program
+    shutil.rmtree(directory)
+
+
+def hides(daemon: Daemon, token: str) -> bool:
+    """Whether no line of a probe with the token was written."""
+    subprocess.run(["/bin/true", f"after-{token}"], check=True)
+    await_end_of(daemon, f"after-{token}")
+    return not any(token in each.get("process", {}).get("args", ()) for each in daemon.documents())
+
+
+def test_an_ordinary_user_cannot_hide_behind_a_safe_filter(
+    make_daemon: Callable[..., Daemon], own_program: Path
+) -> None:
+    """By its arguments, its path, its libraries, a name space or a file of the user's own."""
+    daemon = make_daemon({"filters": probes(**{"process.user.name": "daemon"})}).start()
+    checked = daemon.command("check", "-c", str(daemon.config)).stdout
+    assert "ok    probes: safe: no ordinary user fulfils process.user.name: daemon" in checked
+    as_user(SERVICE, PROBE, "/healthz", "service")
+    assert hides(daemon, "service")
+    as_user(ORDINARY, PROBE, "/healthz", "arguments")
+    as_user(ORDINARY, PROBE, "/healthz", "preload", LD_PRELOAD=str(own_program))
+    as_user(ORDINARY, str(own_program), "/healthz", "copy")
+    in_private_mounts(ORDINARY, own_program, "mounts")
+    for token in ("arguments", "preload", "copy", "mounts"):
+        assert not hides(daemon, token), token
+    # Of the account itself, another's file and another mount namespace are told.
+    as_user(SERVICE, str(own_program), "/healthz", "file-of-another")
+    in_private_mounts(SERVICE, own_program, "service-mounts")
+    for token in ("file-of-another", "service-mounts"):
+        assert not hides(daemon, token), token
+
+
+def test_check_names_the_filter_that_an_ordinary_user_can_hide_behind(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """And behind it he can, indeed; the log says it as well."""
+    daemon = make_daemon({"filters": probes()}).start()
+    checked = daemon.command("check", "-c", str(daemon.config)).stdout
+    assert "warn  probes: unsafe: " in checked
+    assert "can hide behind it: he chooses process.args, process.executable" in checked
+    assert "can hide behind it" in daemon.log.read_text()
+    as_user(ORDINARY, PROBE, "/healthz", "hidden")
+    assert hides(daemon, "hidden")
+
+
+def test_a_set_user_id_program_below_a_dropped_one_is_told_with_it(
+    make_daemon: Callable[..., Daemon], own_program: Path, script: Path
+) -> None:
+    """And so is what that one starts, with all that is above it."""
+    own_program.write_bytes(Path("/bin/dash").read_bytes())
+    os.chown(own_program, 0, 0)
+    own_program.chmod(0o4755)
+    everything = [{"name": "all", "when": {"ancestor.args": "*start-here*"}, "then": "drop"}]
+    daemon = make_daemon({"filters": everything}).start()
+    inner = f"{own_program} -p -c '/bin/true gained; true'; /bin/true plain; true"
+    as_user(ORDINARY, "/bin/sh", "-c", f'/bin/sh -c "{inner}"; : start-here')
+    assert not hides(daemon, "gained")
+    assert hides(daemon, "plain")
+    (leaf,) = [
+        each
+        for each in daemon.find(event__action="exec")
+        if "gained" in each["process"].get("args", ())
+    ]
+    told = {each["process"]["entity_id"] for each in daemon.find(event__action="exec")}
+    assert leaf["process"]["parent"]["executable"] == str(own_program)
+    assert set(leaf["process"]["Ext"]["ancestry"][:3]) <= told

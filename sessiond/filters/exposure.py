@@ -1,0 +1,172 @@
+"""Who can hide behind a filter: whether an ordinary user can fulfil its conditions by himself.
+
+A user chooses arguments, names, directories, and every program that he executes: with LD_PRELOAD a
+program of root's does what he wants. He doesn't choose another user's id, the login user, a unit of
+the system, or an entry that a program of root's vouches for. A filter is safe where it has a
+condition of the second kind that none of the values that ordinary users have fulfils. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sessiond.config.conditions import All, AnyOf, Condition, Leaf, Not
+from sessiond.config.filters import FilterRule
+from sessiond.ecs.normalizations import RECORD_TYPES, SYSCALLS
+from sessiond.filters.stage import LIFE
+from sessiond.system.ordinary_users import OrdinaryUser
+
+# Units in which an ordinary user's programs run: sessions, the user's own manager, and services
+# that start what users have asked for, or let them in.
+_UNITS_OF_USERS: Final = (
+    "session-1.scope", "session-c1.scope", "user@{uid}.service", "cron.service", "crond.service",
+    "cronie.service", "atd.service", "ssh.service", "sshd.service", "dropbear.service",
+    "getty@tty1.service", "serial-getty@ttyS0.service", "gdm.service", "sddm.service",
+    "lightdm.service", "display-manager.service", "exim4.service", "postfix@-.service",
+    "postfix.service", "sendmail.service", "slurmd.service",
+)  # fmt: skip
+_SLICES_OF_USERS: Final = ("user.slice", "user-{uid}.slice", "system.slice", "system-getty.slice")
+# A container's or kubelet's entry counts only where root's runtime vouches for it.
+_ENTRIES_OF_USERS: Final = ("sshd", "terminal", "console", "init", "unknown", "ssm", "teleport")
+_IDS: Final = ("user", "real_user", "saved_user", "group", "real_group", "saved_group")
+
+_PROTECTED: Final = frozenset(
+    {each.action for each in RECORD_TYPES.values()} - {each.action for each in SYSCALLS.values()}
+)
+
+
+# Stands for the users of whom nothing is known: those of a directory service, and future ones.
+SOMEBODY: Final = OrdinaryUser(54_321, "an ordinary user", ((54_321, "ordinary users"),))
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What is to be said of a filter; ``safe``: no ordinary user fulfils its conditions."""
+
+    name: str
+    safe: bool
+    text: str
+    advice: str = ""
+
+
+def exposures(rules: Sequence[FilterRule], users: Sequence[OrdinaryUser]) -> list[Exposure]:
+    """Judge each filter that drops or folds; ``users`` are the ordinary ones of the host."""
+    found: list[Exposure] = []
+    for rule in rules:
+        if not rule.withholds:
+            continue
+        found.append(_exposure(rule, (*users, SOMEBODY)))
+        for action in _named_actions(rule.when):
+            if action not in LIFE and (action in _PROTECTED or action.startswith("sessiond-")):
+                text = f"it leaves out {action} events, which tell who came in, or what was lost"
+                found.append(Exposure(rule.name, False, text, "leave that action out"))
+    return found
+
+
+def _exposure(rule: FilterRule, users: Sequence[OrdinaryUser]) -> Exposure:
+    who = next((user for user in users if _can_fulfil(rule.when, user)), None)
+    if who is None:
+        parts = rule.when.parts if isinstance(rule.when, All) else (rule.when,)
+        kept = [part for part in parts if not any(_can_fulfil(part, user) for user in users)]
+        shown = _shown(kept[0]) if kept else "all of its conditions together"
+        return Exposure(rule.name, True, f"no ordinary user fulfils {shown}")
+    chosen = sorted({leaf.name for leaf in rule.when.leaves() if _values(leaf.name, who) is None})
+    met = sorted({leaf.name for leaf in rule.when.leaves()} - set(chosen))
+    texts = []
+    if chosen:
+        texts.append("chooses " + ", ".join(chosen))
+    if met:
+        texts.append("has " + ", ".join(met))
+    advice = (
+        "add a condition that users can't fulfil: process.user.name of a service's account, "
+        "or systemd.unit of its service"
+    )
+    return Exposure(
+        rule.name, False, f"{who.name} can hide behind it: he {' and '.join(texts)}", advice
+    )
+
+
+def _shown(condition: Condition) -> str:
+    leaves = list(condition.leaves())
+    first = leaves[0]
+    wanted = ", ".join(map(str, first.tests))
+    more = "" if len(leaves) == 1 else " and what goes with it"
+    return f"{first.name}: {wanted}{more}"
+
+
+def _named_actions(condition: Condition) -> list[str]:
+    return [
+        str(test.wanted)
+        for leaf in condition.leaves()
+        if leaf.name == "event.action"
+        for test in leaf.tests
+        if test.kind == "equal"
+    ]
+
+
+def _can_fulfil(condition: Condition, user: OrdinaryUser) -> bool:
+    if isinstance(condition, All):
+        return all(_can_fulfil(part, user) for part in condition.parts)
+    if isinstance(condition, AnyOf):
+        return any(_can_fulfil(part, user) for part in condition.parts)
+    if isinstance(condition, Not):
+        return _can_fail(condition.part, user)
+    if isinstance(condition, Leaf):
+        values = _values(condition.name, user)
+        if values is None:
+            return True
+        return any(test.holds(each) for each in values for test in condition.tests)
+    return _can_fulfil(condition.part, user)
+
+
+def _can_fail(condition: Condition, user: OrdinaryUser) -> bool:
+    if isinstance(condition, All):
+        return any(_can_fail(part, user) for part in condition.parts)
+    if isinstance(condition, AnyOf):
+        return all(_can_fail(part, user) for part in condition.parts)
+    if isinstance(condition, Not):
+        return _can_fulfil(condition.part, user)
+    if isinstance(condition, Leaf):
+        values = _values(condition.name, user)
+        if values is None:
+            return True
+        return any(not any(test.holds(each) for test in condition.tests) for each in values)
+    return True  # he has few ancestors, and can do without most
+
+
+def _values(field: str, user: OrdinaryUser) -> list[list[object]] | None:
+    """The values that a field can have for a user's processes, each a list; None: any.
+
+    Set-user-id programs are not among them: what gains by an exec is told whatever filters say.
+    """
+    own, _, rest = field.removeprefix("process.").partition(".")
+    if field.startswith(("user.audit.", "ancestor.user.audit.")):
+        return [*_ids(field, user), []]
+    if field in ("user.id", "user.name") or (field.startswith("process.") and own in _IDS):
+        return _ids(field, user)
+    if own in ("parent", "group_leader", "session_leader", "entry_leader", "ancestor"):
+        if rest.startswith("entry_meta.type"):
+            return _one_by_one(_ENTRIES_OF_USERS, user)
+        if rest.partition(".")[0] in _IDS:
+            # pid 1 and the servers that let him in are root's.
+            return [*_ids(field, user), *_one_by_one(("0", "root"), user)]
+    if field == "systemd.unit":
+        return [*_one_by_one(_UNITS_OF_USERS, user), []]
+    if field == "systemd.slice":
+        return [*_one_by_one(_SLICES_OF_USERS, user), []]
+    if field == "systemd.owner_uid":
+        return [[user.uid], []]
+    return None
+
+
+def _one_by_one(values: Sequence[str], user: OrdinaryUser) -> list[list[object]]:
+    return [[each.format(uid=user.uid)] for each in values]
+
+
+def _ids(field: str, user: OrdinaryUser) -> list[list[object]]:
+    """The ids or names of a user, or of the groups he is in."""
+    if "group." in field:
+        return [[str(gid) if field.endswith(".id") else name] for gid, name in user.groups]
+    return [[str(user.uid) if field.endswith(".id") else user.name]]

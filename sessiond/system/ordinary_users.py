@@ -1,0 +1,65 @@
+"""The users of this host whom nobody has to trust: people, as far as passwd(5) tells."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sessiond.text import display
+
+# login.defs(5): from this uid on, accounts are people's; nobody has the highest one.
+_UID_MIN: Final = 1000
+_NOBODY: Final = 65_534
+_MAX_USERS: Final = 10_000
+
+
+class OrdinaryUser(NamedTuple):
+    """A user: uid, name, and the groups (gid, name) that the user is in."""
+
+    uid: int
+    name: str
+    groups: tuple[tuple[int, str], ...] = ()
+
+
+def ordinary_users(root: Path = Path("/etc")) -> list[OrdinaryUser]:
+    """Read the ordinary users from passwd, group and login.defs below ``root``.
+
+    Those whom only a directory service knows are not among them. Files that can't be read are
+    taken for empty.
+    """
+    least = _least_uid(_read(root / "login.defs"))
+    groups: dict[int, str] = {}
+    members: dict[str, list[tuple[int, str]]] = {}
+    for fields in _entries(root / "group", 4):
+        gid, name = int(fields[2]), display(fields[0])
+        groups.setdefault(gid, name)
+        for member in fields[3].split(b","):
+            members.setdefault(display(member), []).append((gid, name))
+    users: list[OrdinaryUser] = []
+    for fields in _entries(root / "passwd", 7):
+        if not fields[3].isdigit():
+            continue
+        uid, gid, name = int(fields[2]), int(fields[3]), display(fields[0])
+        if uid >= least and uid != _NOBODY:
+            primary = (gid, groups.get(gid, str(gid)))
+            users.append(OrdinaryUser(uid, name, (primary, *members.get(name, ()))))
+    return users[:_MAX_USERS]
+
+
+def _entries(path: Path, fields: int) -> list[list[bytes]]:
+    """The lines of passwd(5) or group(5), in so many fields, with a number as the third."""
+    lines = [line.split(b":") for line in _read(path).split(b"\n")]
+    return [each for each in lines if len(each) == fields and each[2].isdigit()]
+
+
+def _least_uid(text: bytes) -> int:
+    found = re.search(rb"^\s*UID_MIN\s+([0-9]{1,10})\s*$", text, re.MULTILINE)
+    return int(found[1]) if found else _UID_MIN
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,27 @@
+"""Ordinary users, as the files of a host have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sessiond.system.ordinary_users import OrdinaryUser, ordinary_users
+
+
+def test_people_are_told_from_accounts_of_services(tmp_path: Path) -> None:
+    """By login.defs, with their groups; nobody is none."""
+    (tmp_path / "passwd").write_text(
+        "root:x:0:0::/:/bin/sh\nzabbix:x:110:110::/:/bin/false\nalice:x:1000:1000::/:/bin/sh\n"
+        "bob:x:500:100::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nbad\n"
+    )
+    (tmp_path / "group").write_text("users:x:100:\nalice:x:1000:\ndocker:x:998:alice,bob\n")
+    assert ordinary_users(tmp_path) == [
+        OrdinaryUser(1000, "alice", ((1000, "alice"), (998, "docker")))
+    ]
+    (tmp_path / "login.defs").write_text("# UID_MIN 1\nUID_MIN\t\t  500\n")
+    assert [each.name for each in ordinary_users(tmp_path)] == ["alice", "bob"]
+    assert ordinary_users(tmp_path)[1].groups == ((100, "users"), (998, "docker"))
+
+
+def test_without_files_nobody_is_known(tmp_path: Path) -> None:
+    """And nothing fails."""
+    assert ordinary_users(tmp_path) == []
