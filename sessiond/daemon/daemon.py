@@ -269,31 +269,34 @@ class Daemon:
         self._audit = self._claim_audit(wanted)
         source = self._sources.source
         listened = socket_kept and (source.adopted or not source.exact)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._leave_audit)
+            self._pipeline = self._make_pipeline()
+            self._health = Health(self._pipeline)
+            self._sources.attach(self._pipeline, self._health)
+            self._resume(begun, None if listened else listening)
+            self._clock.begin(self._pipeline)
+            self._monitor = Monitor(config, self._audit, self._pipeline, self._health, now())
+            self._status = Status(
+                self._audit,
+                self._sources,
+                self._pipeline,
+                self._outputs,
+                self._health,
+                self._monitor,
+                self._procfs,
+                self._started,
+            )
+            self._loop = ReadLoop(
+                self._audit,
+                self._sources,
+                self._pipeline,
+                self._outputs,
+                self._restart,
+                self._clock,
+            )
+            undo.pop_all()
         stack.callback(self._close_audit)
-        self._pipeline = self._make_pipeline()
-        self._health = Health(self._pipeline)
-        self._sources.attach(self._pipeline, self._health)
-        self._resume(begun, None if listened else listening)
-        self._clock.begin(self._pipeline)
-        self._monitor = Monitor(config, self._audit, self._pipeline, self._health, now())
-        self._status = Status(
-            self._audit,
-            self._sources,
-            self._pipeline,
-            self._outputs,
-            self._health,
-            self._monitor,
-            self._procfs,
-            self._started,
-        )
-        self._loop = ReadLoop(
-            self._audit,
-            self._sources,
-            self._pipeline,
-            self._outputs,
-            self._restart,
-            self._clock,
-        )
         self._audit.meanwhile = self._turn
         self._sources.on_switch = self._loop.wake
 
@@ -506,6 +509,12 @@ class Daemon:
         )
 
     # End
+
+    def _leave_audit(self) -> None:
+        """Give the audit subsystem back when the start fails: nothing has been read yet."""
+        self._store.give_up()
+        self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
+        self._audit.client.close()
 
     def _close_audit(self) -> None:
         """Give the audit subsystem back, or on, and write what was still on its way."""

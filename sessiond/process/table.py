@@ -999,10 +999,13 @@ def _moved_on(child: Facts, creator: Facts) -> bool:
 
     With a user namespace of its own (clone(2)) it has its own capabilities there.
     """
+    # Compiled, a slice of a named tuple is taken for one of its members.
+    known: tuple[Any, ...] = creator
+    new: tuple[Any, ...] = child
     return (
         child.user_namespace == creator.user_namespace
         and not child.kernel_thread
-        and (child[_GROUPS] != creator[_GROUPS] or child[_IDENTITY] != creator[_IDENTITY])
+        and (new[_GROUPS] != known[_GROUPS] or new[_IDENTITY] != known[_IDENTITY])
     )
 
 
