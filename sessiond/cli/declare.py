@@ -19,7 +19,7 @@ HOST_TROUBLE = "10+"
 EXIT_CODES: dict[int | str, str] = {
     0: "all is well",
     DIFFERENT: "rules: not all wanted rules are loaded; status: not healthy; replay: lines that "
-    "are no records; sessions, tree, explain: nothing fits; other failures",
+    "are no records; sessions, tree, explain, detect: nothing fits; other failures",
     errors.ConfigError.exit_code: "the configuration or the command line is wrong",
     errors.RuleError.exit_code: "an audit rule is wrong",
     errors.AuditUnavailableError.exit_code: "the kernel's audit system can't be used",

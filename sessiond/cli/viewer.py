@@ -1,11 +1,11 @@
-"""The commands that show events: ``sessions``, ``tree``, ``explain``, ``view``."""
+"""The commands that show events: ``sessions``, ``tree``, ``explain``, ``view``, ``detect``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sessiond import errors
 from sessiond.cli import declare, terminal
@@ -27,6 +27,7 @@ def add(commands: declare.Commands) -> None:
     _add_tree(commands)
     _add_explain(commands)
     _add_view(commands)
+    _add_detect(commands)
 
 
 def _add_sessions(commands: declare.Commands) -> None:
@@ -132,6 +133,41 @@ def _add_view(commands: declare.Commands) -> None:
     )
     serving.add_argument("--certificate", type=Path, metavar="FILE", help="PEM, for TLS")
     serving.add_argument("--key", type=Path, metavar="FILE", help="its key, where not in it")
+
+
+def _add_detect(commands: declare.Commands) -> None:
+    parser = declare.command(
+        commands,
+        "detect",
+        _detect,
+        "ask Sigma rules of events",
+        "Reads events and Sigma rules (about processes, connections and files of Linux, and "
+        "auditd's), and prints what fits: as a table, or as alerts in ECS that sessiond view and "
+        "tree show with the processes. Rules are read by pySigma: pip install 'sessiond[sigma]'. "
+        "What can't be asked of these events is counted on standard error.",
+        "sessiond detect                            rules of what sessiond alone sees\n"
+        "sessiond detect --rules sigma/rules/linux\n"
+        "sessiond detect web1.ndjson --rules rules --level high --json > alerts.ndjson\n"
+        "sessiond view web1.ndjson alerts.ndjson    findings in the page\n"
+        "sessiond detect --rules rules --follow     as events come",
+        (0, 1, 2, 8),
+    )
+    _add_files(parser)
+    parser.add_argument(
+        "--rules",
+        type=Path,
+        metavar="FILE|DIRECTORY",
+        action="append",
+        help="Sigma rules; may be given several times (default: a few of sessiond's own)",
+    )
+    parser.add_argument(
+        "--level",
+        choices=("informational", "low", "medium", "high", "critical"),
+        default="informational",
+        help="rules of this level or a higher one",
+    )
+    parser.add_argument("--json", action="store_true", help="print an alert for each finding")
+    parser.add_argument("--follow", action="store_true", help="go on with events as they come")
 
 
 def _add_wanted(parser: argparse.ArgumentParser) -> None:
@@ -551,3 +587,79 @@ def _serve(arguments: argparse.Namespace, wanted: Filter) -> int:
         if shown:
             server.stop()
     return 0
+
+
+# --- detect --------------------------------------------------------------------------------------
+
+
+def _detect(arguments: argparse.Namespace) -> int:
+    import orjson
+
+    from sessiond.viewer import detect
+
+    ruleset = detect.load(arguments.rules or [detect.OWN_RULES], arguments.level)
+    for problem in ruleset.problems:
+        sys.stderr.write(f"sessiond: {printable(problem)}\n")
+    if ruleset.others:
+        sys.stderr.write(f"sessiond: {ruleset.others} rules are about other logs or systems\n")
+    if not ruleset.rules:
+        raise errors.ConfigError("--rules: no rule that can be asked of these events")
+    found = refused = 0
+    for line in _lines(arguments):
+        try:
+            document = orjson.loads(line)
+            matching = ruleset.matching(document) if isinstance(document, dict) else []
+        except orjson.JSONDecodeError:
+            refused += bool(line.strip())
+            continue
+        for rule in matching:
+            found += 1
+            alert = detect.finding(document, rule)
+            terminal.say(orjson.dumps(alert).decode() if arguments.json else _said(alert))
+        if arguments.follow:
+            sys.stdout.flush()
+    if refused:
+        sys.stderr.write(f"sessiond: {refused} lines are no events\n")
+    return NOTHING_FITS if not found else 0
+
+
+def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:
+    """Give all lines of the files, and with --follow what comes into the last one."""
+    from sessiond.system.packed import UnreadableFileError
+    from sessiond.viewer import files
+
+    try:
+        names = _names(arguments)
+        last = names[-1] if arguments.file else str(_output(arguments))
+        follows = arguments.follow and files.grows(last)
+        for name in names:
+            if name != last or not follows:
+                yield from files.read(name)
+        if follows:
+            for lines in files.followed(Path(last)):
+                yield from lines
+    except UnreadableFileError as error:
+        raise errors.InputError(str(error)) from None
+
+
+def _said(alert: dict[str, Any]) -> str:
+    """Write a finding as a line: when, how bad, by which rule, where, as whom, what."""
+    from datetime import UTC, datetime
+
+    from sessiond.viewer.words import Colours, cut, day_and_time, pad
+
+    colours, width = Colours(on=terminal.coloured()), terminal.width()
+    process = alert.get("process", {})
+    when = day_and_time(alert["@timestamp"], datetime.now(UTC).astimezone())
+    level = alert["log"]["level"]
+    marked = colours.bad if level in ("high", "critical") else colours.root
+    user = process.get("user", {}).get("name", "")
+    host = alert.get("host", {}).get("name", "")
+    command = " ".join(process.get("args", []))[:4096]
+    rest = (
+        f"{pad(cut(printable(alert['rule']['name']), 44), 44)}  {printable(host)}  "
+        f"{printable(user)}  {process.get('pid', '')}  {printable(command)}"
+    )
+    if width is not None:
+        rest = cut(rest, max(20, width - 29))
+    return f"{pad(when, 12)}  {marked(pad(level, 13))}  {rest}"

@@ -241,6 +241,30 @@ class Remarks(msgspec.Struct, gc=False):
     cgroup: str = ""
 
 
+class Rule(msgspec.Struct, gc=False):
+    """The rule that an alert is about."""
+
+    name: str = ""
+
+
+class Log(msgspec.Struct, gc=False):
+    """How bad an alert is."""
+
+    level: str = ""
+
+
+class Technique(msgspec.Struct, gc=False):
+    """Techniques of ATT&CK."""
+
+    id: list[str] = []
+
+
+class Threat(msgspec.Struct, gc=False):
+    """What an alert is of ATT&CK."""
+
+    technique: Technique = msgspec.field(default_factory=Technique)
+
+
 class Event(msgspec.Struct, gc=False):
     """One line."""
 
@@ -259,6 +283,9 @@ class Event(msgspec.Struct, gc=False):
     systemd: Unit | None = None
     error: Error | None = None
     sessiond: Remarks | None = None
+    rule: Rule | None = None
+    log: Log | None = None
+    threat: Threat | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(Event)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from sessiond.text import printable
-from sessiond.viewer.model import Process, Recording, Session
+from sessiond.viewer.model import Finding, Process, Recording, Session
 from sessiond.viewer.sessions import origin
 from sessiond.viewer.words import local, short, span
 
@@ -24,6 +24,8 @@ def explain(
     yield from _section("What happened", list(_happened(process, now)))
     yield from _section(_as_of(process, now), list(_circumstances(process)))
     yield from _section("Where it came from", list(_ancestry(process, recording, session, now)))
+    found = recording.findings.get(process.id, ())
+    yield from _section("Findings", [_finding(each, now) for each in found])
     yield from _section("What is not known", list(_unknown(process, recording, session)))
 
 
@@ -137,6 +139,11 @@ def _ancestry(
             client = session.origin
             value = f"{_cut(client.command)} (pid {client.pid} on {client.host})"
             yield "came by", value, "inferred: its host's address and its time fit"
+
+
+def _finding(finding: Finding, now: datetime) -> tuple[str, str, str]:
+    what = " ".join((finding.rule, *finding.techniques))
+    return finding.level or "finding", what, f"at {_when(finding.time, now)}"
 
 
 def _unknown(

@@ -235,6 +235,18 @@ class Loss:
 
 
 @dataclass(slots=True)
+class Finding:
+    """An alert about a process: of which rule, how bad, and which techniques of ATT&CK it is."""
+
+    host: str
+    time: str
+    process: str
+    rule: str
+    level: str
+    techniques: list[str]
+
+
+@dataclass(slots=True)
 class Host:
     """One host: its addresses, and when each of its boots was heard of first and last."""
 
@@ -258,6 +270,8 @@ class Recording:
         self.hosts: dict[str, Host] = {}
         self.processes: dict[str, Process] = {}
         self.losses: list[Loss] = []
+        # The findings about each process, by its id.
+        self.findings: dict[str, list[Finding]] = {}
         self.events = 0
         # Lines that are no events of sessiond's.
         self.refused = 0
@@ -292,6 +306,8 @@ class Recording:
             self._watch_sequence(host.name, event)
         if head.kind == "pipeline_error":
             self._add_loss(host.name, event)
+        elif head.kind == "alert":
+            self._add_finding(host.name, event)
         elif event.process is not None and event.process.entity_id:
             self._add_event(host, event, event.process)
         return True
@@ -388,6 +404,14 @@ class Recording:
             self.losses.append(Loss(host, start, end, loss.hop, loss.count, text))
         elif head.action == "sessiond-degraded":
             self.losses.append(Loss(host, start, end, "health", 0, event.message or head.action))
+
+    def _add_finding(self, host: str, event: Event) -> None:
+        process = event.process.entity_id if event.process else ""
+        rule = event.rule.name if event.rule else event.message
+        level = event.log.level if event.log else ""
+        techniques = event.threat.technique.id if event.threat else []
+        found = Finding(host, event.timestamp, process, rule or "?", level, techniques)
+        self.findings.setdefault(process, []).append(found)
 
     def _add_event(self, host: Host, event: Event, block: Own) -> None:
         head, time = event.event, event.timestamp

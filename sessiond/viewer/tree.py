@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from sessiond.text import printable
-from sessiond.viewer.model import FailedExec, Loss, Process, Recording, Session, loss_in
+from sessiond.viewer.model import FailedExec, Finding, Loss, Process, Recording, Session, loss_in
 from sessiond.viewer.sessions import origin
 from sessiond.viewer.words import Colours, cut, day_and_time, local, pad, short, span
 
@@ -45,6 +45,7 @@ class Row:
     directory: str = ""
     container: str = ""
     failed: Sequence[FailedExec] = ()
+    findings: Sequence[Finding] = ()
     loss: Loss | None = None
 
 
@@ -103,6 +104,7 @@ class Tree:
                 yield row
                 continue
             _note_changes(row, each.above, each.before)
+            row.findings = self.recording.findings.get(row.process.id, ())
             below = self._below(row.process, inside, wanted)
             if self.shape.level is not None and row.depth >= self.shape.level:
                 row.hidden = self._count(row.process, inside)
@@ -152,6 +154,7 @@ class Tree:
             alone = (
                 self._below(each, inside, wanted)
                 or each.running
+                or each.id in self.recording.findings
                 or (each.failed and not _searched(each))
             )
             key: object = each.id if alone else _alike(each)
@@ -359,6 +362,8 @@ def _notes(row: Row, process: Process, colours: Colours) -> str:
         notes.append(colours.bad(f"→ exit {process.exit_code}"))
     elif process.gone:
         notes.append("→ its end was not seen")
+    rules = dict.fromkeys(each.rule for each in row.findings)
+    notes += [colours.lost(f"! {printable(rule)}") for rule in rules]
     if row.user:
         notes.append(colours.root(f"as {printable(row.user)}"))
     if row.directory:

@@ -212,3 +212,25 @@ def test_a_file_is_served_as_it_grows(tmp_path: Path) -> None:
         until(lambda: events() == 2, 20, "the second event")
         running.send_signal(signal.SIGINT)
         assert running.wait(10) == 130
+
+
+def test_rules_are_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As lines and as alerts, which the tree and the page show with their processes."""
+    pytest.importorskip("sigma", reason="needs pysigma, of PyPI")
+    rule = tmp_path / "rule.yml"
+    rule.write_text(
+        "title: Sudo\nid: 0b6f2d5e-6a0a-4d3c-9f57-5c2b0f0a7f01\nlevel: high\n"
+        "logsource: {product: linux, category: process_creation}\n"
+        "detection: {s: {Image|endswith: /sudo}, condition: s}\n"
+    )
+    assert main.run(["detect", str(LOGIN), "--rules", str(rule)]) == 0
+    assert sum("sudo -n" in line for line in lines(capsys)) == 3
+    assert main.run(["detect", str(LOGIN), "--rules", str(rule), "--json"]) == 0
+    alerts = tmp_path / "alerts.ndjson"
+    alerts.write_text(capsys.readouterr().out)
+    assert main.run(["tree", str(LOGIN), str(alerts), "12278"]) == 0
+    assert sum("! Sudo" in line for line in lines(capsys)) == 3
+    assert main.run(["explain", str(LOGIN), str(alerts), "12331"]) == 0
+    assert "high  Sudo" in capsys.readouterr().out
+    assert main.run(["detect", str(LOGIN)]) == 1
+    assert main.run(["detect", str(LOGIN), "--rules", str(tmp_path / "none")]) == 2

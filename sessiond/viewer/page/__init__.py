@@ -63,7 +63,12 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
     for number, session in enumerate(sessions):
         for each in session.processes:
             _add(columns, each, texts, index, number)
-            if rest := _more(each):
+            rest = _more(each)
+            if found := recording.findings.get(each.id):
+                rest["findings"] = [
+                    [_time(one.time), one.rule, one.level, one.techniques] for one in found
+                ]
+            if rest:
                 more[str(index[each.id])] = rest
     return msgspec.json.encode(
         {

@@ -1,6 +1,6 @@
 // Everything that is known of one process, as facts with their sources, and as text and JSON.
 
-import { printable, whole, lasted, plural } from "./text.js";
+import { printable, whole, clock, lasted, plural } from "./text.js";
 
 // Sections of facts: [title, [[name, value, source, process number to go to or -1]]].
 export function factsOf(store, process) {
@@ -69,6 +69,7 @@ export function factsOf(store, process) {
     [`What happened${columns.start[process] ? `, ${whole(columns.start[process]).slice(0, 10)}` : ""}`, history],
     ["As whom and where", known],
     ["Where it came from", origin],
+    ["Findings", (more.findings ?? []).map(([time, rule, level, techniques]) => [level || "finding", `${rule} ${techniques.join(" ")}`.trim(), clock(time), -1])],
     ["What is not known", unknown],
   ].map(([title, facts]) => [title, facts.filter(([, value]) => value)]);
 }

@@ -98,6 +98,7 @@ function notesOf(row) {
   const note = (className, text) => notes.append(element("span", { className, text: printable(text, 160) }));
   if (more.signal) note("bad", `→ ${more.signal}`);
   else if (store.failed(each)) note("bad", `→ exit ${store.columns.exit[each]}`);
+  for (const [, rule] of more.findings ?? []) note("bad", `! ${rule}`);
   const above = store.columns.parent[each];
   const outside = row.depth === 0;
   const users = [...(more.images ?? []).map((image) => image[3]), store.text("user", each)];
@@ -310,6 +311,7 @@ const OPERATORS = [
   ["file:passwd pid:4711 id:… type:sshd", "what it touched; which it is; how it came"],
   ["container:… unit:… tag:…", "what is around it; keys of audit rules"],
   ["is:typed is:failed is:root is:running", "what it is"],
+  ["rule:T1059 is:found", "findings of sessiond detect"],
   ['-word -user:root "two words"', "not this; words with blanks"],
 ];
 

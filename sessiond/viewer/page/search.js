@@ -17,7 +17,8 @@ const FIELDS = {
   unit: (store, each) => [store.text("unit", each)],
   tag: (store, each) => [store.text("tags", each)],
   file: (store, each) => (store.more(each).activity ?? []).map((one) => one[2]),
-  is: (store, each) => ["typed", "older", "gone"].filter((name) => store.flag(name, each)).concat(store.failed(each) ? "failed" : [], store.isRoot(each) ? "root" : [], store.running(each) ? "running" : []),
+  rule: (store, each) => (store.more(each).findings ?? []).flatMap((one) => [one[1], ...one[3]]),
+  is: (store, each) => ["typed", "older", "gone"].filter((name) => store.flag(name, each)).concat(store.failed(each) ? "failed" : [], store.isRoot(each) ? "root" : [], store.running(each) ? "running" : [], store.more(each).findings ? "found" : []),
 };
 
 const EXACT = new Set(["pid", "exit", "host", "user", "type", "is", "signal", "name"]);

@@ -4,7 +4,7 @@ import { clock, lasted, calendar } from "./text.js";
 
 export class Timeline {
   constructor(canvas, label, changed) {
-    Object.assign(this, { canvas, label, changed, times: [], bad: [], losses: [], from: 0, to: 0, range: null, marked: 0 });
+    Object.assign(this, { canvas, label, changed, times: [], bad: [], found: [], losses: [], from: 0, to: 0, range: null, marked: 0 });
     let begin = null;
     const at = (event) => {
       const box = canvas.getBoundingClientRect();
@@ -41,6 +41,10 @@ export class Timeline {
       if (!store.flag("seen", each) || !start[each]) continue;
       this.times.push(start[each]);
       if (store.failed(each)) this.bad.push(store.columns.end[each]);
+    }
+    this.found = [];
+    for (let each = session.first; each < session.first + session.processes; each++) {
+      for (const [time] of store.more(each).findings ?? []) this.found.push(time);
     }
     this.losses = store.lossesOf(session);
     this.range = null;
@@ -85,6 +89,13 @@ export class Timeline {
       brush.fillRect(x(Math.max(from, loss.start)), 0, Math.max(3, x(Math.min(to, loss.end)) - x(Math.max(from, loss.start))), height);
       brush.globalAlpha = 1;
     }
+    for (const time of this.found) {
+      brush.beginPath();
+      brush.moveTo(x(time) - 4, 0);
+      brush.lineTo(x(time) + 4, 0);
+      brush.lineTo(x(time), 7);
+      brush.fill();
+    }
     if (this.marked >= from && this.marked <= to) {
       brush.fillStyle = colour("--text");
       brush.fillRect(x(this.marked), 0, 1, height);
@@ -99,6 +110,6 @@ export class Timeline {
     const [left, right] = this.range ?? [from, to];
     const ends = [`${calendar(left)} ${clock(left)}`, lasted(left, right) + (this.range ? " chosen, Esc for all" : ""), clock(right, left)];
     this.label.replaceChildren(...ends.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
-    canvas.setAttribute("aria-label", `${this.times.length} processes in ${lasted(from, to)}, ${this.bad.length} failed, ${this.losses.length} losses`);
+    canvas.setAttribute("aria-label", `${this.times.length} processes in ${lasted(from, to)}, ${this.bad.length} failed, ${this.losses.length} losses, ${this.found.length} findings`);
   }
 }

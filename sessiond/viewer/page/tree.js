@@ -6,7 +6,7 @@ function groupsOf(store, siblings, options) {
   const known = new Map();
   for (const each of siblings) {
     const more = store.more(each);
-    if (store.below(each).length || store.running(each) || more.activity || (more.failed && !searchedPath(store, each))) {
+    if (more.findings || store.below(each).length || store.running(each) || more.activity || (more.failed && !searchedPath(store, each))) {
       groups.push([each]);
       continue;
     }

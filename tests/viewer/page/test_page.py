@@ -294,7 +294,7 @@ def test_a_loss_is_drawn_where_it_was(opened: Open) -> None:
     tab.locator("#session-list .row", has_text="web1").click()
     assert rows(tab)[1] == "‼ lost here (kernel): 12 records lost"
     label = tab.locator("#density").get_attribute("aria-label")
-    assert label == "2 processes in 3.0s, 0 failed, 1 losses"
+    assert label == "2 processes in 3.0s, 0 failed, 1 losses, 0 findings"
     assert "lost then" in details(tab)
 
 

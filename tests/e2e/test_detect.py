@@ -1,0 +1,47 @@
+"""What sessiond's own rules are for happens for real, and is found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from support.daemon import Daemon
+from support.kernel import auditctl
+
+pytestmark = [
+    pytest.mark.kernel,
+]
+pytest.importorskip("sigma", reason="needs pysigma, of PyPI")
+
+MakeDaemon = Callable[..., Daemon]
+
+# Executes a copy of a program that has no name in any file system.
+IN_MEMORY = """
+import os
+memory = os.memfd_create("hidden")
+os.write(memory, open("/bin/true", "rb").read())
+os.execve(memory, ["hidden"], {})
+"""
+
+
+def test_a_program_in_memory_and_rules_that_are_taken_away(make_daemon: MakeDaemon) -> None:
+    """Both are findings; the tree shows the one that is a process's."""
+    daemon = make_daemon().start()
+    subprocess.run([sys.executable, "-c", IN_MEMORY], check=True)
+    auditctl("-D")
+    daemon.await_one(event__action="sessiond-degraded", sessiond__health__what="audit rules")
+    daemon.await_one(event__action="exec", process__args=["hidden"])
+    done = daemon.command("detect", "--json")
+    assert done.returncode == 0, done.stderr
+    alerts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {each["rule"]["name"] for each in alerts} >= {
+        "Root executed a file that no name leads to",
+        "Auditing was weakened while sessiond ran",
+    }
+    findings = daemon.directory / "alerts.ndjson"
+    findings.write_text(done.stdout)
+    done = daemon.command("tree", "-f", str(daemon.output), "-f", str(findings))
+    assert "hidden  ! Root executed a file that no name leads to" in done.stdout
