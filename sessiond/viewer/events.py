@@ -81,9 +81,9 @@ class Relative(msgspec.Struct, gc=False):
 
 
 class Capabilities(msgspec.Struct, gc=False):
-    """Names of capabilities."""
+    """A list of names of capabilities, as it is in the line: most processes have the same."""
 
-    effective: list[str] = []
+    effective: msgspec.Raw = msgspec.Raw()
 
 
 class Thread(msgspec.Struct, gc=False):
@@ -115,7 +115,6 @@ class Own(msgspec.Struct, gc=False):
     user: Named | None = None
     group: Named | None = None
     real_user: Named | None = None
-    saved_user: Named | None = None
     thread: Thread | None = None
     parent: msgspec.Raw = msgspec.Raw()
     group_leader: msgspec.Raw = msgspec.Raw()
@@ -221,13 +220,6 @@ class Signal(msgspec.Struct, gc=False):
     core_dumped: bool = False
 
 
-class Health(msgspec.Struct, gc=False):
-    """A health problem of sessiond's."""
-
-    what: str = ""
-    reason: str = ""
-
-
 class Remarks(msgspec.Struct, gc=False):
     """The object ``sessiond``."""
 
@@ -236,9 +228,7 @@ class Remarks(msgspec.Struct, gc=False):
     signal: Signal | None = None
     reparented_to: Reference | None = None
     loss: Loss | None = None
-    health: Health | None = None
     canary: bool = False
-    cgroup: str = ""
 
 
 class Rule(msgspec.Struct, gc=False):
@@ -290,8 +280,11 @@ class Event(msgspec.Struct, gc=False):
 
 _DECODER: Final = msgspec.json.Decoder(Event)
 _RELATIVE: Final = msgspec.json.Decoder(Relative)
+_NAMES: Final = msgspec.json.Decoder(list[str])
 _IDENTITY: Final = msgspec.json.Decoder(Reference)
 _BEGIN: Final = b'{"entity_id":"'
+# Entity ids of sessiond are 24 characters.
+_MAX_BEGIN: Final = 64
 
 
 def decode(line: bytes | str) -> Event:
@@ -304,14 +297,19 @@ def relative(block: bytes) -> Relative:
     return _RELATIVE.decode(block)
 
 
-def identity(block: bytes) -> str:
+def names(block: bytes) -> list[str]:
+    """Decode a list of names; raises msgspec.DecodeError for what is none."""
+    return _NAMES.decode(block)
+
+
+def identity(block: msgspec.Raw | bytes) -> str:
     """Return the entity id of a relative, empty where it has none, without decoding the rest.
 
     Raises msgspec.DecodeError for what is no object.
     """
-    if block.startswith(_BEGIN):
-        end = block.find(b'"', len(_BEGIN))
-        found = block[len(_BEGIN) : end]
-        if b"\\" not in found:
-            return found.decode()
-    return _IDENTITY.decode(block).entity_id if block else ""
+    head = bytes(memoryview(block)[:_MAX_BEGIN])
+    if head.startswith(_BEGIN):
+        end = head.find(b'"', len(_BEGIN))
+        if end > 0 and b"\\" not in head[:end]:
+            return head[len(_BEGIN) : end].decode()
+    return _IDENTITY.decode(block).entity_id if head else ""

@@ -6,7 +6,6 @@ once. Times are texts as events have them: comparing them orders them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from sessiond.viewer.events import Event, Own, Relative, decode, identity, relative
+from sessiond.viewer.events import Event, Own, Relative, decode, identity, names, relative
 
 # Other events, and failed execs, that are kept for each process; further ones are counted.
 MAX_ACTIVITY: Final = 100
@@ -279,7 +278,7 @@ class Recording:
         self._sequences: dict[tuple[str, str], tuple[int, str]] = {}
         self._ids: set[int] = set()
         self._shared: dict[object, object] = {}
-        self._changed: set[str] = set()
+        self._lists: dict[bytes, str] = {}
 
     def feed(self, line: bytes) -> Event | None:
         """Take one line; returns its event, None for a line that is none or was taken before."""
@@ -311,11 +310,6 @@ class Recording:
         elif event.process is not None and event.process.entity_id:
             self._add_event(host, event, event.process)
         return True
-
-    def changed(self) -> set[str]:
-        """Return the ids of the processes that events changed since the last call."""
-        changed, self._changed = self._changed, set()
-        return changed
 
     def sessions(self) -> list[Session]:
         """Return all sessions by their start, each with its processes and the roots of its tree."""
@@ -417,18 +411,12 @@ class Recording:
         head, time = event.event, event.timestamp
         boot = event.host.boot.id
         process = self._process(block.entity_id, host.name, boot)
-        self._changed.add(process.id)
         process.seen = True
         process.events += 1
-        parent, group, session, entry = (
-            self._relative(bytes(each), process.id, host.name, boot)
-            for each in (
-                block.parent,
-                block.group_leader,
-                block.session_leader,
-                block.entry_leader,
-            )
-        )
+        parent = self._relative(block.parent, process.id, host.name, boot)
+        group = self._relative(block.group_leader, process.id, host.name, boot)
+        session = self._relative(block.session_leader, process.id, host.name, boot)
+        entry = self._relative(block.entry_leader, process.id, host.name, boot)
         if entry and entry not in self._entries:
             self._add_entry(relative(block.entry_leader))
         # Events of one process may stand in any order in several files: the latest counts.
@@ -467,13 +455,20 @@ class Recording:
         """Return the same object for equal values: most processes have the same few."""
         return self._shared.setdefault(value, value)  # type: ignore[return-value]
 
+    def _names(self, block: bytes) -> str:
+        """Return a list of names as one text, the same object for the same list."""
+        found = self._lists.get(block)
+        if found is None:
+            found = self._lists[block] = " ".join(names(block)) if block else ""
+        return found
+
     def _process(self, identity: str, host: str, boot: str) -> Process:
         process = self.processes.get(identity)
         if process is None:
             process = self.processes[identity] = Process(identity, host, boot)
         return process
 
-    def _relative(self, block: bytes, of: str, host: str, boot: str) -> str:
+    def _relative(self, block: msgspec.Raw, of: str, host: str, boot: str) -> str:
         """Take a relative where more is to be learned of it, and return its entity id."""
         key = identity(block)
         if not key or key == of:
@@ -510,8 +505,7 @@ class Recording:
             process.vpid = block.vpid
         process.title = block.title
         if block.thread is not None and block.thread.capabilities is not None:
-            names = block.thread.capabilities.effective
-            process.capabilities = str(self._shared.setdefault(tuple(names), " ".join(names)))
+            process.capabilities = self._names(bytes(block.thread.capabilities.effective))
         else:
             process.capabilities = ""
         if event.user is not None and event.user.audit is not None:
@@ -629,11 +623,6 @@ def find(recording: Recording, wanted: str, sessions: list[Session]) -> list[Pro
     ]
     found.sort(key=lambda each: each.start)
     return [leaders.get(each.id, each) for each in found]
-
-
-def kinds(sessions: Iterable[Session]) -> Counter[str]:
-    """Count sessions by how they came."""
-    return Counter(each.kind or "unknown" for each in sessions)
 
 
 def _fill_common(process: Process, block: Relative | Own) -> None:

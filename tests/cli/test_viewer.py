@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -212,6 +213,43 @@ def test_a_file_is_served_as_it_grows(tmp_path: Path) -> None:
         until(lambda: events() == 2, 20, "the second event")
         running.send_signal(signal.SIGINT)
         assert running.wait(10) == 130
+
+
+def test_a_tree_is_drawn_anew_as_it_grows(tmp_path: Path) -> None:
+    """On a terminal; what has no room there is left out at the top."""
+    path = tmp_path / "events.ndjson"
+    story = Story()
+    path.write_text(json.dumps(story.event(1, "exec", "bash", start=1)) + "\n")
+    controller, side = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "tree", str(path), "--follow"],
+        stdout=side,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", "LINES": "10", "COLUMNS": "100"},
+    )
+    os.close(side)
+    text = b""
+
+    def shown(wanted: bytes) -> bool:
+        nonlocal text
+        text += os.read(controller, 65536)
+        return wanted in text.rpartition(b"\x1b[H\x1b[J")[2]
+
+    try:
+        until(lambda: shown(b"bash"), 20, "the first process")
+        with path.open("a") as file:
+            for number in range(20):
+                event = story.event(
+                    2, "exec", f"p{number}", parent="bash", entry="bash", start=2 + number
+                )
+                file.write(json.dumps(event) + "\n")
+        until(lambda: shown(b"p19"), 20, "the last one")
+    finally:
+        running.send_signal(signal.SIGINT)
+        assert running.wait(10) == 130
+        os.close(controller)
+    drawn = text.rpartition(b"\x1b[H\x1b[J")[2]
+    assert drawn.count(b"\n") == 9
+    assert b"bash" not in drawn
 
 
 def test_rules_are_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -298,6 +298,25 @@ def test_a_loss_is_drawn_where_it_was(opened: Open) -> None:
     assert "lost then" in details(tab)
 
 
+def test_a_finding_is_pinned(opened: Open) -> None:
+    """To its process in the tree and the details, and in the time line; it is searched for."""
+    story = Story()
+    event = story.event(2, "exec", "nc -l", parent="bash", entry="bash", start=2)
+    alert = event | {
+        "event": {"kind": "alert", "action": "exec", "id": "alert-1"},
+        "rule": {"name": "Listener <b>"},
+        "log": {"level": "high"},
+        "threat": {"technique": {"id": ["T1095"]}},
+    }
+    tab = opened(recorded(story.event(1, "exec", "bash", start=1), event, alert))
+    assert rows(tab)[1] == "nc -l  ! Listener <b>"
+    label = tab.locator("#density").get_attribute("aria-label")
+    assert label == "2 processes in 1.0s, 0 failed, 0 losses, 1 findings"
+    tab.fill("#query", "rule:t1095 is:found")
+    tab.keyboard.press("Enter")
+    assert "Listener <b> T1095" in details(tab)
+
+
 def test_a_range_is_brushed(opened: Open, login: Recording) -> None:
     """The tree then has what ran in it; Esc gives it up."""
     tab = ann(opened(login, {"width": 1280, "height": 2000}))
