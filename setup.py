@@ -37,6 +37,8 @@ COMPILED = [
     "sessiond/process/entity_id.py",
     "sessiond/process/systemd_unit.py",
     "sessiond/process/table.py",
+    "sessiond/replay/hosts.py",
+    "sessiond/replay/replay.py",
     "sessiond/sources/ebpf/records.py",
     "sessiond/sources/ebpf/ring.py",
     "sessiond/text.py",

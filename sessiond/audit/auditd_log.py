@@ -108,22 +108,21 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
 
 def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNumber) -> LogRecord:
     node, name = match.groups()
-    if name.isdigit() and len(name) < 10:
+    if name[:1].isdigit() and name.isdigit() and len(name) < 10:
         number: int | None = int(name)
     else:
-        unknown = UNKNOWN_TYPE.match(name)
+        unknown = UNKNOWN_TYPE.match(name) if name.startswith(b"UNKNOWN[") else None
         number = int(unknown[1]) if unknown else type_number(name.decode("ascii", "replace"))
     if number is None:
         raise RecordError(f"unknown record type {name[:40]!r}")
-    text, enriched, names = line[match.end() :].partition(ENRICHMENT)
-    text = text.rstrip(b"\r\n")
-    if not enriched and b"#035" in text:
+    text, enriched, names = line[match.end() :].rstrip(b"\r\n").partition(ENRICHMENT)
+    if enriched:
+        text = text.rstrip(b"\r\n")
+    elif b"#035" in text:
         escaped = _ESCAPED_ENRICHMENT.search(text)
         if escaped is not None:
             text, names = text[: escaped.start()], escaped[1]
-    return LogRecord(
-        display(node) if node is not None else host, number, text, names.rstrip(b"\r\n")
-    )
+    return LogRecord(display(node) if node is not None else host, number, text, names)
 
 
 def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:

@@ -19,6 +19,7 @@ SYSTEM_BOOT: Final = 1127
 DAEMON_START: Final = 1200
 # The daemon's own records have serials of their own.
 _DAEMON_TYPES: Final = range(1200, 1300)
+_SIGNS: Final = frozenset((SYSTEM_BOOT, *_DAEMON_TYPES))
 # Records of different processors change places within this time, in ms of their stamps.
 _REORDERED: Final = 2000
 # How far a serial must fall to be another boot's at once, and from where on it may start anew.
@@ -55,11 +56,15 @@ class Boot:
         self.highest = 0  # of the kernel's serials
         self.begun_by_sign = False  # and so its SYSTEM_BOOT is yet to come
 
-    def add(self, record: LogRecord, time: AuditStamp, serial: int) -> None:
-        """Take a record of this boot."""
+    def take(self, record: LogRecord) -> None:
+        """Take a further record of the event that the last one was of."""
         self.records.append((record.type, record.payload))
         if record.names:
             self.names.note(record.payload, record.names)
+
+    def add(self, record: LogRecord, time: AuditStamp, serial: int) -> None:
+        """Take a record of this boot."""
+        self.take(record)
         self.first = self.first or time
         self.latest = max(self.latest, time)
         self.now = self.latest * MILLISECOND
@@ -91,13 +96,23 @@ class Host:
         self.boots = 0
         self._by_id: dict[str, Boot] = {}
         self._now: Boot | None = None
+        self._stamp = b""  # of the last record
 
     def boot_of(self, record: LogRecord) -> tuple[Boot, Boot | None]:
         """Return the boot that a record is of, and the boot that it ends, if it does.
 
         Raises RecordError when the record has no stamp.
         """
-        time, serial, _ = parse_stamp(record.payload)
+        if (
+            self._now is not None
+            and record.type not in _SIGNS
+            and not record.boot
+            and record.payload.startswith(self._stamp)
+        ):
+            self._now.take(record)
+            return self._now, None
+        time, serial, end = parse_stamp(record.payload)
+        self._stamp = record.payload[:end]
         over: Boot | None = None
         if record.boot:
             boot = self._by_id.get(record.boot)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import BinaryIO, Final
 
@@ -100,7 +101,7 @@ class Replay:
         self.outcome = Outcome()
         self.hosts = Hosts(make)
         self._write = write
-        self._type_number = type_number
+        self._type_number = lru_cache(type_number)
         self._filter = wanted
         self._node = node
         self._sequence = 0
