@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, cast
 
 from sessiond.audit.record import decode, fields
 from sessiond.errors import RecordError
@@ -54,6 +54,15 @@ class LogRecord(NamedTuple):
     names: bytes
     boot: str = ""
     machine: str = ""
+
+
+class _NewRecord(Protocol):
+    def __call__(
+        self, kind: type[LogRecord], values: tuple[str, int, bytes, bytes, str, str], /
+    ) -> LogRecord: ...
+
+
+_new_record = cast("_NewRecord", tuple.__new__)  # a named tuple's own is Python, and slower
 
 
 class OtherLineError(RecordError):
@@ -122,7 +131,9 @@ def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNum
         escaped = _ESCAPED_ENRICHMENT.search(text)
         if escaped is not None:
             text, names = text[: escaped.start()], escaped[1]
-    return LogRecord(display(node) if node is not None else host, number, text, names)
+    if node is not None:
+        host = display(node)
+    return _new_record(LogRecord, (host, number, text, names, "", ""))
 
 
 def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:
@@ -152,6 +163,11 @@ class EnrichedNames:
         self._groups: dict[int, str] = {}
         self._seen: set[bytes] = set()
         self._noted: dict[bytes, list[tuple[bytes, bytes]]] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an event that is yet to be told has names."""
+        return bool(self._noted)
 
     def user(self, uid: int) -> str | None:
         """The name of a user id, if an event so far has given it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from sessiond.errors import RecordError
@@ -136,8 +137,12 @@ def syscall_fields(text: bytes) -> dict[str, bytes]:
     match = _SYSCALL.match(text)
     if match is None:
         return _unquoted(fields(text))
-    values: tuple[bytes | None, ...] = match.groups()
-    return {n: v for n, v in zip(_SYSCALL_NAMES, values, strict=True) if v is not None}
+    found: dict[str, Any] = dict(zip(_SYSCALL_NAMES, match.groups(), strict=True))
+    # What not every record has.
+    for name in ("success", "exit", "subj"):
+        if found[name] is None:
+            del found[name]
+    return found
 
 
 _OLD_LOGIN: Final = re.compile(rb"\b(?:(old)|new) (auid|ses)=")
@@ -201,13 +206,20 @@ def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
     texts = [record.text for record in records if record.type == EXECVE]
     if not texts:
         return Arguments([], whole=False, number=0)
-    argc = _ARGC.match(texts[0])
-    count = int(argc[1]) if argc else -1
     if len(texts) == 1 and b"[" not in texts[0]:
-        found: list[bytes] = _WHOLE_ARGUMENT.findall(texts[0])
-        values = [decode(value) or b"" for value in found]
-        return Arguments(values, len(values) == count, max(count, len(values)))
-    return _joined_arguments(texts, count, limit)
+        values, count = _whole_arguments(texts[0])
+        return Arguments(list(values), len(values) == count, max(count, len(values)))
+    argc = _ARGC.match(texts[0])
+    return _joined_arguments(texts, int(argc[1]) if argc else -1, limit)
+
+
+# The same record is asked for what is kept of it and for what is written.
+@lru_cache(maxsize=64)
+def _whole_arguments(text: bytes) -> tuple[tuple[bytes, ...], int]:
+    argc = _ARGC.match(text)
+    found: list[bytes] = _WHOLE_ARGUMENT.findall(text)
+    values = tuple([decode(value) or b"" for value in found])
+    return values, int(argc[1]) if argc else -1
 
 
 def _joined_arguments(texts: list[bytes], count: int, limit: int) -> Arguments:

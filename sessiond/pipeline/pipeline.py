@@ -129,6 +129,10 @@ class PipelineOptions:
 class NamesOfEvents(Protocol):
     """The names of users and groups that a log has, event by event."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there are names to take at all."""
+
     def learn(self, stamp: bytes, /) -> bool:
         """Take the names of the event with that stamp; tell whether an id has another name now."""
         ...
@@ -770,7 +774,7 @@ class Pipeline:
         return name
 
     def _audit_event(self, event: AuditEvent, now: int) -> None:
-        if self._log_names is not None:
+        if self._log_names is not None and self._log_names.waiting:
             seconds, milliseconds = divmod(event.time, 1000)
             stamp = b"audit(%d.%03d:%d)" % (seconds, milliseconds, event.serial)
             if self._log_names.learn(stamp):
