@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from sessiond import __version__, errors
-from sessiond.cli import declare, migrate, record, viewer
+from sessiond.cli import declare, migrate, record, traffic, viewer
 from sessiond.cli.terminal import give_up_output, say, telling
 from sessiond.text import printable
 
@@ -92,6 +92,7 @@ def command_line() -> argparse.ArgumentParser:
     for add in (_add_run, _add_check, _add_replay, _add_rules, _add_status, _add_ps):
         add(commands)
     viewer.add(commands)
+    traffic.add(commands)
     record.add(commands)
     migrate.add(commands)
     return parser

@@ -1,0 +1,292 @@
+"""Filters over events that are written already: what each would have taken away.
+
+A line tells less than the table knew: whose file a program is, and what was forked and never told.
+So this is what filters would about do, for trials before they are put to work. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from sessiond.config.conditions import Subject
+from sessiond.config.filters import FilterRule
+from sessiond.filters.decide import CompiledRule
+from sessiond.filters.fold import Folds, Kind
+from sessiond.filters.stage import LIFE
+from sessiond.filters.subject import Trust, is_of_process, path_values
+
+# Auditbeat's names of what the life of a process is made of.
+_NAMES: Final = {"executed": "exec", "process_started": "exec", "process_stopped": "end"}
+_MAX_ANCESTORS: Final = 20
+_PATHS: Final = (".executable", ".name")
+MAX_EXAMPLES: Final = 3
+
+
+class Known:
+    """What the lines so far tell of a process."""
+
+    __slots__ = ("gained", "kept_back", "line", "parent", "rule", "told")
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self.line: Mapping[str, Any] = {}
+        self.parent: str | None = None
+        self.rule: CompiledRule | None = None
+        self.told = False
+        self.gained = False
+        self.kept_back: tuple[Tally, int] | None = None
+
+
+class Tally:
+    """What one filter did: lines and bytes, and some command lines as examples."""
+
+    def __init__(self, rule: FilterRule) -> None:
+        """Begin with nothing."""
+        self.rule = rule
+        self.lines = 0
+        self.bytes = 0
+        self.examples: list[str] = []
+
+    def count(self, document: Mapping[str, Any], size: int) -> None:
+        """Count a line."""
+        self.lines += 1
+        self.bytes += size
+        process = document.get("process", {})
+        text = process.get("command_line") or process.get("executable") or process.get("name")
+        shown = str(text or document.get("event", {}).get("action", ""))[:100]
+        if len(self.examples) < MAX_EXAMPLES and shown not in self.examples:
+            self.examples.append(shown)
+
+
+class _Line(Subject):
+    """A line as the subject of conditions; ``family`` knows the processes above it."""
+
+    def __init__(self, document: Mapping[str, Any], family: Family) -> None:
+        self._document = document
+        self._family = family
+        self.trust = Trust.ANY
+
+    def values(self, name: str) -> Sequence[object]:
+        """Those that the line has, and that count where something would be taken away."""
+        if self.trust is not Trust.ANY:
+            remarks = self._document.get("sessiond", {})
+            own_path = name in ("process.executable", "process.name")
+            if own_path and "mount_namespace" in remarks:
+                return ()
+            if name.startswith("process.entry_leader.entry_meta."):
+                notes = remarks.get("incomplete", ())
+                if any(str(note).startswith("process.entry_leader.entry_meta") for note in notes):
+                    return ()
+        return path_values(self._document, name)
+
+    def ancestors(self) -> Sequence[Subject]:
+        """The processes above it."""
+        return [_Ancestor(each) for each in self._family.above(self._document)]
+
+
+class _Ancestor(Subject):
+    """The ``process`` object of an ancestor, with its users."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+
+    def values(self, name: str) -> Sequence[object]:
+        """Those of ``ancestor.NAME``."""
+        name = name.removeprefix("ancestor.")
+        if name.startswith("user.audit."):
+            return path_values(self._document, name)
+        return path_values(self._document.get("process", {}), name)
+
+    def ancestors(self) -> Sequence[Subject]:
+        """None."""
+        return ()
+
+
+class Family:
+    """The processes of the lines so far, by entity id."""
+
+    def __init__(self) -> None:
+        """Know nobody."""
+        self.known: dict[str, Known] = {}
+
+    def learn(self, document: Mapping[str, Any], *, image: bool) -> Known | None:
+        """Take in a line; ``image``: it tells what its process executes from now on."""
+        process = document.get("process")
+        if not isinstance(process, dict):
+            return None
+        entity_id = process.get("entity_id")
+        if not isinstance(entity_id, str):
+            return None
+        known = self.known.setdefault(entity_id, Known())
+        if image or not known.line:
+            known.line = document
+        parent = process.get("parent", {}).get("entity_id")
+        if isinstance(parent, str):
+            known.parent = parent
+            above = self.known.setdefault(parent, Known())
+            if not above.line:
+                above.line = {"process": process["parent"]}
+            known.gained = known.gained or above.gained
+        return known
+
+    def above(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The lines of the processes above that of a line, nearest first, as far as they are known.
+
+        Beyond that it is what the line itself says of its ancestors.
+        """
+        process = document.get("process", {})
+        own = self.known.get(process.get("entity_id", ""))
+        number = 0
+        each = None if own is None else own.parent
+        while each is not None and number < _MAX_ANCESTORS:
+            known = self.known.get(each)
+            if known is None or not known.line:
+                break
+            yield known.line
+            number += 1
+            each = known.parent
+        for told in document.get("sessiond", {}).get("ancestors", ())[number:]:
+            executable = str(told.get("executable", ""))
+            name = executable.rpartition("/")[2]
+            yield {"process": {**told, "name": name} if name else told}
+
+
+class Recorded:
+    """Takes events in their order and tells of each what the filters would have done.
+
+    ``lines`` and ``bytes`` are of all, ``written`` of those that would have been written; each
+    filter has a tally.
+    """
+
+    def __init__(self, rules: Sequence[FilterRule]) -> None:
+        """Take the filters."""
+        self._rules = [CompiledRule(rule) for rule in rules]
+        self.tallies = {rule.name: Tally(rule) for rule in rules}
+        self.family = Family()
+        self.lines = self.bytes = self.written = self.written_bytes = 0
+        self.folded_lines = 0
+        self._folds = Folds()
+
+    def take(self, document: Mapping[str, Any], size: int, time: int) -> FilterRule | None:
+        """Count an event of ``size`` bytes, at ``time`` in ns; return the filter that took it."""
+        self.lines += 1
+        self.bytes += size
+        event = document.get("event", {})
+        action = str(event.get("action", ""))
+        action = _NAMES.get(action, action)
+        life = action in LIFE
+        known = self.family.learn(document, image=action in ("exec", "fork", "already_running"))
+        rule = self._decided(document, action, known, life=life)
+        if rule is None or not rule.rule.withholds:
+            if rule is not None and rule.rule.action == "mark":
+                self.tallies[rule.rule.name].count(document, size)
+            self._write(document, size, known, life=life)
+            return None if rule is None else rule.rule
+        tally = self.tallies[rule.rule.name]
+        tally.count(document, size)
+        if known is not None and life and known.kept_back is None and action != "end":
+            known.kept_back = (tally, size)
+        if rule.rule.action == "fold" and (not life or action == "end"):
+            self._fold(rule, document, time)
+        return rule.rule
+
+    def _decided(
+        self, document: Mapping[str, Any], action: str, known: Known | None, *, life: bool
+    ) -> CompiledRule | None:
+        subject = _Line(document, self.family)
+        if known is not None and life and (known.rule is None or action == "exec"):
+            known.gained = known.gained or _gained(document)
+            known.rule = self._of_process(subject)
+            if known.rule is not None and known.rule.rule.withholds:
+                before = known.told and action != "exec"
+                known.rule = None if known.gained or before else known.rule
+        of_process = None if known is None else known.rule
+        for each in self._rules:
+            if not each.of_event:
+                if each is of_process and (life or not each.rule.withholds):
+                    return each
+                continue
+            subject.trust = each.trust
+            if each.rule.when.holds(subject) and (life or self._may_drop(each, document, action)):
+                return each
+        return None
+
+    def _of_process(self, subject: _Line) -> CompiledRule | None:
+        for each in self._rules:
+            subject.trust = each.trust
+            if not each.of_event and each.rule.when.holds(subject):
+                return each
+        return None
+
+    @staticmethod
+    def _may_drop(rule: CompiledRule, document: Mapping[str, Any], action: str) -> bool:
+        """Tell whether a filter may take an event: others than system calls only by their name."""
+        by_syscall = "syscall" in document.get("auditd", {}).get("data", {})
+        return not rule.rule.withholds or by_syscall or action in rule.actions
+
+    def _write(
+        self, document: Mapping[str, Any], size: int, known: Known | None, *, life: bool
+    ) -> None:
+        self.written += 1
+        self.written_bytes += size
+        if known is not None and life:
+            known.told = True
+        self._bring_back(document, known)
+
+    def _bring_back(self, document: Mapping[str, Any], known: Known | None) -> None:
+        """Count those that a written line needs, and that were left out, as written after all."""
+        process = document.get("process", {})
+        names = ("parent", "group_leader", "session_leader", "entry_leader")
+        needed = [known] if known is not None else []
+        for name in names:
+            relative = self.family.known.get(process.get(name, {}).get("entity_id", ""))
+            needed += [relative] if relative is not None else []
+        for each in needed:
+            if each.kept_back is None:
+                continue
+            tally, size = each.kept_back
+            each.kept_back, each.rule = None, None
+            each.told = True
+            tally.lines -= 1
+            tally.bytes -= size
+            self.written += 1
+            self.written_bytes += size
+            self._bring_back(each.line, None)
+
+    def _fold(self, rule: CompiledRule, document: Mapping[str, Any], time: int) -> None:
+        def one(name: str) -> str:
+            return str(next(iter(path_values(document, name)), ""))
+
+        kind = Kind(
+            rule.rule.name,
+            one("event.action"),
+            one("process.executable").encode(),
+            one("process.parent.executable").encode(),
+            None,
+            one("process.entry_leader.entry_meta.type"),
+            f"{one('process.exit_code')} {one('process.user.id')}",
+        )
+        self.folded_lines += len(self._folds.due(time))
+        if self._folds.add(kind, time, int(rule.rule.window * 1e9)) is None:
+            self.folded_lines += 1
+
+    def finish(self) -> None:
+        """Close the windows that are open."""
+        self.folded_lines += len(self._folds.due(0, all_=True))
+
+
+def _gained(document: Mapping[str, Any]) -> bool:
+    """Tell whether a set-user-id program is executed, as far as a line shows it."""
+    process = document.get("process", {})
+    real, now = process.get("real_user", {}).get("id"), process.get("user", {}).get("id")
+    return real is not None and now is not None and real != now and real != "0"
+
+
+def asks_for_paths(rule: FilterRule) -> bool:
+    """Tell whether a filter names programs, so that it matters whose files they are."""
+    return any(
+        leaf.name.endswith(_PATHS) and (is_of_process(leaf.name) or leaf.name.startswith("ancest"))
+        for leaf in rule.when.leaves()
+        if ".user" not in leaf.name and ".group" not in leaf.name
+    )

@@ -1,0 +1,157 @@
+"""Who makes the lines, and which filters would take the most of them away. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sessiond.config.filters import Filters
+from sessiond.filters.exposure import exposures
+from sessiond.filters.recorded import Family
+from sessiond.filters.subject import path_values
+from sessiond.system.ordinary_users import OrdinaryUser
+
+# By what lines can be counted, and where a line says it.
+FIELDS: Final[Mapping[str, str]] = {
+    "executable": "process.executable",
+    "parent": "process.parent.executable",
+    "unit": "systemd.unit",
+    "user": "process.user.name",
+    "entry": "process.entry_leader.entry_meta.type",
+    "action": "event.action",
+    "filter": "sessiond.filter.name",
+}
+# A suggestion takes at least this share of all lines, and there are at most so many.
+MIN_SHARE: Final = 0.01
+MAX_SUGGESTIONS: Final = 10
+_LIFE: Final = ("fork", "exec", "executed", "setsid", "end", "already_running")
+# Entries by which people come in.
+_PEOPLE: Final = ("sshd", "terminal", "console", "ssm", "teleport")
+# What everybody has among the ancestors says nothing.
+_COMMON: Final = ("systemd", "init", "sshd", "sshd-session", "login", "sudo", "su", "runuser")
+# Of what runs scripts the script says what it is.
+_INTERPRETERS: Final = re.compile(r"(ba|da|z|k|c|tc|fi|a)?sh|busybox|env|(python|perl|ruby)[0-9.]*")
+
+Condition = tuple[tuple[str, str], ...]
+
+
+class Traffic:
+    """Counts lines and their bytes by what makes them.
+
+    ``first`` and ``last`` are the dates of the lines.
+    """
+
+    def __init__(self, by: Sequence[str]) -> None:
+        """Count by these of FIELDS."""
+        self._fields = [FIELDS[name] for name in by]
+        self.lines: Counter[tuple[str, ...]] = Counter()
+        self.bytes: Counter[tuple[str, ...]] = Counter()
+        self.first = self.last = ""
+
+    def take(self, document: Mapping[str, Any], size: int) -> None:
+        """Count a line."""
+        key = tuple([_one(document, field) for field in self._fields])
+        self.lines[key] += 1
+        self.bytes[key] += size
+        date = str(document.get("@timestamp", ""))
+        self.first = min(self.first or date, date)
+        self.last = max(self.last, date)
+
+
+def _one(document: Mapping[str, Any], field: str) -> str:
+    values = path_values(document, field)
+    if not values and field.endswith("executable"):
+        values = path_values(document, field.replace("executable", "name"))
+    if not values and field.endswith("user.name"):
+        values = path_values(document, field.replace(".name", ".id"))
+    return str(values[0]) if values else "-"
+
+
+class Suggestions:
+    """Finds filters that would take many lines away, and nothing of what people do."""
+
+    def __init__(self) -> None:
+        """Begin without a line."""
+        self._family = Family()
+        self._lines: list[frozenset[Condition]] = []
+        self._of_people: set[Condition] = set()
+        self.total = 0
+
+    def take(self, document: Mapping[str, Any]) -> None:
+        """Take in a line."""
+        self.total += 1
+        action = _one(document, "event.action")
+        image = action in ("exec", "executed", "fork", "already_running")
+        self._family.learn(document, image=image)
+        if action not in _LIFE or "process" not in document:
+            return
+        conditions = self._conditions(document)
+        entry = _one(document, "process.entry_leader.entry_meta.type")
+        if document["process"].get("interactive") or entry in _PEOPLE:
+            self._of_people |= conditions
+        else:
+            self._lines.append(conditions)
+
+    def _conditions(self, document: Mapping[str, Any]) -> frozenset[Condition]:
+        """What filters could ask of a line, each a pair or two of field and value."""
+        found: set[Condition] = set()
+        unit = _one(document, "systemd.unit")
+        if unit != "-":
+            found.add((("systemd.unit", unit),))
+        user = ("process.user.name", _one(document, "process.user.name"))
+        if user[1] == "-" or user[1].isdigit():
+            user = ("process.user.id", _one(document, "process.user.id"))
+        executable = _one(document, "process.executable")
+        foreign = "mount_namespace" in document.get("sessiond", {})
+        if executable.startswith("/") and not foreign:
+            found.add((("process.executable", executable), user))
+        for above in self._family.above(document):
+            name = str(above.get("process", {}).get("executable", ""))
+            short = name.rpartition("/")[2]
+            if _INTERPRETERS.fullmatch(short):
+                args = above.get("process", {}).get("args", [])
+                script = next((each for each in args[1:] if each.startswith("/")), None)
+                if script is not None and not set(script) & set("*?[ "):
+                    found.add((("ancestor.args", script), user))
+            elif name.startswith("/") and short not in _COMMON:
+                found.add((("ancestor.executable", name), user))
+        if _one(document, "process.entry_leader.entry_meta.type") == "container":
+            command = _one(document, "process.command_line")
+            if command != "-" and not set(command) & set("*?["):
+                entry = ("entry_leader.entry_meta.type", "container")
+                found.add((("process.command_line", command), entry))
+        return frozenset(found)
+
+    def best(self, users: Sequence[OrdinaryUser]) -> list[tuple[dict[str, str], int]]:
+        """Return conditions and the number of lines that they take which those before leave.
+
+        The greatest first; only such as no ordinary user fulfils.
+        """
+        chosen: list[tuple[dict[str, str], int]] = []
+        remaining: Iterable[frozenset[Condition]] = self._lines
+        refused = set(self._of_people)
+        while len(chosen) < MAX_SUGGESTIONS:
+            remaining = list(remaining)
+            counts = Counter(each for line in remaining for each in line if each not in refused)
+            if not counts:
+                break
+            # Of those that take as many, the one that says least is the most general.
+            best, lines = max(counts.items(), key=lambda item: (item[1], -len(item[0]), item[0]))
+            if lines < max(2, self.total * MIN_SHARE):
+                break
+            if not _is_safe(best, users):
+                refused.add(best)
+                continue
+            chosen.append((dict(best), lines))
+            remaining = [line for line in remaining if best not in line]
+        return chosen
+
+
+def _is_safe(condition: Condition, users: Sequence[OrdinaryUser]) -> bool:
+    try:
+        rules = Filters.parse([{"when": dict(condition), "then": "fold"}])
+    except ValueError:
+        return False
+    return all(each.safe for each in exposures(rules, users))
