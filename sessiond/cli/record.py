@@ -113,7 +113,12 @@ class _Daemon:
             "output": {"file": {"path": str(self.output), "rotate": {"size": 0}}},
             "state_directory": str(self._directory / "state"),
             "runtime_directory": str(self._directory / "run"),
-            "event": {"inventory": False},
+            # A recording has room for whole command lines, and older processes are no part of it.
+            "event": {
+                "inventory": False,
+                "max_args_bytes": "1MiB",
+                "max_line_bytes": "16MiB",
+            },
         }
         config = self._directory / "sessiond.yml"
         config.write_text(json.dumps(settings))  # which is YAML as well

@@ -327,11 +327,7 @@ class Recording:
         for session in listed:
             session.processes.sort(key=lambda each: (each.id != session.id, each.start, each.pid))
             inside = {each.id for each in session.processes}
-            session.roots = [
-                each
-                for each in session.processes
-                if each.id == session.id or each.parent not in inside or each.parent == each.id
-            ]
+            session.roots = _roots(session, inside)
         self._link(listed)
         return sorted(listed, key=lambda each: (each.start, each.id))
 
@@ -623,6 +619,38 @@ def find(recording: Recording, wanted: str, sessions: list[Session]) -> list[Pro
     ]
     found.sort(key=lambda each: each.start)
     return [leaders.get(each.id, each) for each in found]
+
+
+def _roots(session: Session, inside: set[str]) -> list[Process]:
+    """Return the processes from which all others of a session descend, the leader among them.
+
+    Where events claim that processes descend from each other, the earliest of them is one.
+    """
+    below: dict[str, list[Process]] = {}
+    for each in session.processes:
+        below.setdefault(each.parent, []).append(each)
+    roots: list[Process] = []
+    reached: set[str] = set()
+    for certain in (True, False):
+        for each in session.processes:
+            if each.id in reached:
+                continue
+            if certain and each.id != session.id and _is_in(each, inside):
+                continue
+            roots.append(each)
+            waiting = [each]
+            while waiting:
+                process = waiting.pop()
+                if process.id not in reached:
+                    reached.add(process.id)
+                    waiting += below.get(process.id, ())
+        if len(reached) == len(session.processes):
+            break
+    return sorted(roots, key=lambda each: (each.id != session.id, each.start, each.pid))
+
+
+def _is_in(process: Process, inside: set[str]) -> bool:
+    return process.parent in inside and process.parent != process.id
 
 
 def _fill_common(process: Process, block: Relative | Own) -> None:

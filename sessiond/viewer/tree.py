@@ -7,7 +7,7 @@ line, and so are failed execs of one process.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
@@ -82,19 +82,20 @@ class Tree:
     def rows(self, of: Session | Process) -> Iterator[Row]:
         """Give the rows of a session, or of a process, from the top."""
         if isinstance(of, Session):
-            inside = {each.id for each in of.processes}
             roots = of.roots
+            inside = {each.id for each in of.processes} - {each.id for each in roots}
             losses = _placed(of, self.recording.losses)
         else:
-            inside = None
             roots = [of]
+            inside = self._descendants(of)
             losses = {}
         wanted = self._wanted(roots, inside)
+        self._sign(roots, inside, wanted, losses)
         for loss in losses.pop("", ()):
             yield Row("loss", 0, loss=loss)
         waiting = [
             _Waiting(Row("process", 0, process=root, alike=times), "", None, None)
-            for root, times in reversed(self._groups(roots, inside, wanted))
+            for root, times in reversed(self._groups(roots))
         ]
         # Without recursion, for the same reason as MAX_DEPTH.
         while waiting:
@@ -110,15 +111,11 @@ class Tree:
                 row.hidden = self._count(row.process, inside)
                 below = []
             yield row
-            rows = self._inner(row, below, losses.get(row.process.id, ()), inside, wanted)
+            rows = self._inner(row, below, losses.get(row.process.id, ()))
             waiting += reversed(list(_drawn(rows, each)))
 
-    def _below(
-        self, process: Process, inside: set[str] | None, wanted: set[str] | None
-    ) -> list[Process]:
-        found = self._children.get(process.id, [])
-        if inside is not None:
-            found = [each for each in found if each.id in inside]
+    def _below(self, process: Process, inside: set[str], wanted: set[str] | None) -> list[Process]:
+        found = [each for each in self._children.get(process.id, []) if each.id in inside]
         return found if wanted is None else [each for each in found if each.id in wanted]
 
     def _inner(
@@ -126,8 +123,6 @@ class Tree:
         row: Row,
         below: list[Process],
         losses: Sequence[Loss],
-        inside: set[str] | None,
-        wanted: set[str] | None,
     ) -> list[Row]:
         """The rows directly below one: failed execs, children, and losses in order of time."""
         assert row.process is not None  # noqa: S101 -- narrows the type
@@ -137,31 +132,59 @@ class Tree:
             rows.append(Row("failed", depth, process=None, failed=row.process.failed))
             rows[0].hidden = row.process.failed_count - len(row.process.failed)
         left = sorted(losses, key=lambda loss: loss.start)
-        for child, times in self._groups(below, inside, wanted):
+        for child, times in self._groups(below):
             while left and left[0].start <= child.start:
                 rows.append(Row("loss", depth, loss=left.pop(0)))
             rows.append(Row("process", depth, process=child, alike=times))
         return rows + [Row("loss", depth, loss=loss) for loss in left]
 
-    def _groups(
-        self, siblings: list[Process], inside: set[str] | None, wanted: set[str] | None
-    ) -> list[tuple[Process, int]]:
-        """Count siblings that are alike and have nothing below them; the first stands for them."""
-        if not self.shape.fold:
-            return [(each, 1) for each in siblings]
-        groups: dict[object, list[Process]] = {}
-        for each in siblings:
+    def _sign(
+        self,
+        roots: list[Process],
+        inside: set[str],
+        wanted: set[str] | None,
+        losses: Mapping[str, Sequence[Loss]],
+    ) -> None:
+        """Give the same number to processes that repeat each other with all that is below them."""
+        order = []
+        waiting = list(roots)
+        while waiting:
+            order.append(waiting.pop())
+            waiting += self._below(order[-1], inside, wanted)
+        numbers: dict[object, int] = {}
+        self._signatures: dict[str, int] = {}
+        for each in reversed(order):
             alone = (
-                self._below(each, inside, wanted)
-                or each.running
+                each.running
                 or each.id in self.recording.findings
+                or each.id in losses
                 or (each.failed and not _searched(each))
             )
-            key: object = each.id if alone else _alike(each)
-            groups.setdefault(key, []).append(each)
+            below = (self._signatures[one.id] for one in self._below(each, inside, wanted))
+            key: object = each.id if alone else (_alike(each), tuple(below))
+            self._signatures[each.id] = numbers.setdefault(key, len(numbers))
+
+    def _groups(self, siblings: list[Process]) -> list[tuple[Process, int]]:
+        """Count siblings that repeat each other; the first stands for them."""
+        if not self.shape.fold:
+            return [(each, 1) for each in siblings]
+        groups: dict[int, list[Process]] = {}
+        for each in siblings:
+            groups.setdefault(self._signatures[each.id], []).append(each)
         return [(group[0], len(group)) for group in groups.values()]
 
-    def _count(self, process: Process, inside: set[str] | None) -> int:
+    def _descendants(self, process: Process) -> set[str]:
+        """The ids of all below a process; it is not among them, whatever an event says."""
+        found: set[str] = set()
+        waiting = [process]
+        while waiting:
+            below = self._children.get(waiting.pop().id, [])
+            fresh = [each for each in below if each.id not in found and each.id != process.id]
+            found |= {each.id for each in fresh}
+            waiting += fresh
+        return found
+
+    def _count(self, process: Process, inside: set[str]) -> int:
         """How many processes are below one."""
         count, waiting = 0, [process]
         while waiting:
@@ -170,7 +193,7 @@ class Tree:
             waiting += below
         return count
 
-    def _wanted(self, roots: list[Process], inside: set[str] | None) -> set[str] | None:
+    def _wanted(self, roots: list[Process], inside: set[str]) -> set[str] | None:
         """The processes that are asked for, with all above them; None for all."""
         if not self.shape.only:
             return None

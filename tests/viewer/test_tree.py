@@ -149,3 +149,39 @@ def test_lines_fit_the_terminal_and_harm_none(login: Recording, width: int) -> N
     assert len(line) < 5 * tree.MAX_COMMAND
     assert "(1500000 characters)" in line
     assert all(width_of(line) <= 200 for line in drawn(login, LOGIN, width=178))
+
+
+def test_what_repeats_itself_with_all_below_it_is_one() -> None:
+    """A loop of a shell is a few lines, however often it went round; a failure stands alone."""
+    story = Story()
+    events = [story.event(0, "exec", "bash")]
+    for number in range(300):
+        start = 1 + number / 10
+        for name, parent in ((f"setsid-{number}", "bash"), (f"true-{number}", f"setsid-{number}")):
+            more = {"parent": parent, "entry": "bash", "start": start, "args": [name[:4]]}
+            code = 1 if name == "true-7" else 0
+            events.append(story.event(start, "exec", name, **more))
+            events.append(story.event(start, "end", name, **more, exit_code=code))
+    assert drawn(recorded(*events), "web1-bash") == [
+        "bash  as root",
+        "├─ 299 ✕ sets",
+        "│  └─ true",
+        "└─ sets",
+        "   └─ true  → exit 1",
+    ]
+
+
+def test_a_circle_of_parents_is_drawn_once() -> None:
+    """No process is missing, and the drawing ends."""
+    story = Story()
+    recording = recorded(
+        story.event(1, "exec", "a", parent="b", entry="shell"),
+        story.event(2, "exec", "b", parent="a", entry="shell", start=1),
+        story.event(3, "exec", "own", parent="own", entry="shell", start=2),
+    )
+    lines = drawn(recording, "web1-shell")
+    assert [line.split("  ")[0] for line in lines] == [
+        "? (known by others alone)", "a", "└─ b", "own"
+    ]  # fmt: skip
+    rows = Tree(recording).rows(recording.processes["web1-b"])
+    assert [row.process.id for row in rows if row.process] == ["web1-b", "web1-a"]

@@ -61,8 +61,12 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     more: dict[str, dict[str, Any]] = {}
     for number, session in enumerate(sessions):
+        inside = {each.id for each in session.processes}
+        roots = {each.id for each in session.roots}
         for each in session.processes:
             _add(columns, each, texts, index, number)
+            if each.id in roots and each.parent in inside:  # a circle ends at its root
+                columns["parent"][-1] = -1
             rest = _more(each)
             if found := recording.findings.get(each.id):
                 rest["findings"] = [

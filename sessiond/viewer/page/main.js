@@ -113,6 +113,7 @@ function notesOf(row) {
     else note("bad", `not executed${more.failed_count > 1 ? ` ✕ ${more.failed_count}` : ""} (${[...new Set(more.failed.map((one) => one[2]))].join("/")}): ${more.failed[0][1]}`);
   }
   if (more.activity) note("dim", `${more.activity_count} ${more.activity_count === 1 ? "event" : "events"}`);
+  if (more.truncated?.includes("process.args")) note("dim", "cut");
   if (more.incomplete) note("bad", "incomplete");
   if (store.flag("gone", each)) note("dim", "its end was not seen");
   if (store.leadsTo.has(each)) note("user", `to ${store.sessions[store.leadsTo.get(each)].host}`);
@@ -233,8 +234,15 @@ function searchNow() {
     state.perSession.set(number, (state.perSession.get(number) ?? 0) + 1);
   }
   find("count").textContent = error || (find("query").value.trim() ? (found.length ? `${found.length} found` : "none") : "");
-  sessionRows.refresh();
+  // While one searches, the list has the sessions with something found.
+  order = listed(found.length ? (number) => state.perSession.has(number) : () => true);
+  sessionRows.set(order);
+  sessionRows.select(order.indexOf(state.session));
   treeRows.refresh();
+}
+
+function listed(wanted) {
+  return store.sessions.map((_, number) => number).reverse().filter(wanted);
 }
 
 function nextMatch(step) {
@@ -404,7 +412,7 @@ document.addEventListener("keydown", (event) => {
 // --- begin, and news ---
 
 function begin() {
-  order = store.sessions.map((_, number) => number).reverse();
+  order = listed(() => true);
   sessionRows.set(order);
   if (!order.length) {
     find("tree").append(element("p", { className: "empty", text: "No session is in these events." }));
@@ -429,7 +437,7 @@ function replace(data) {
   const closed = ids(state.closed);
   const unfolded = ids(state.unfolded);
   store = new Store(data);
-  order = store.sessions.map((_, number) => number).reverse();
+  order = listed(() => true);
   sessionRows.set(order);
   const known = (list) => new Set(list.map((each) => store.number(each)).filter((each) => each >= 0));
   Object.assign(state, { closed: known(closed), unfolded: known(unfolded), process: store.number(keep.process), session: store.sessions.findIndex((each) => each.id === keep.session) });

@@ -1,25 +1,37 @@
 // A session as rows: what is open, folded, asked for, lost.
 
-// Siblings that repeat each other and have nothing below them are one row.
-function groupsOf(store, siblings, options) {
-  const groups = [];
-  const known = new Map();
-  for (const each of siblings) {
-    const more = store.more(each);
-    if (more.findings || store.below(each).length || store.running(each) || more.activity || (more.failed && !searchedPath(store, each))) {
-      groups.push([each]);
-      continue;
-    }
-    const key = [store.columns.args[each].join("\0"), store.text("user", each), store.columns.exit[each], more.signal, store.text("directory", each), store.flag("typed", each), (more.incomplete ?? []).join()].join("\u0001");
-    const group = known.get(key);
-    if (group) group.push(each);
-    else {
-      const fresh = [each];
-      known.set(key, fresh);
-      groups.push(fresh);
-    }
+// Give the same number to processes that repeat each other with all that is below them.
+function signaturesOf(store, session, wanted, losses) {
+  const order = [];
+  const waiting = [...session.roots];
+  const below = (each) => (wanted ? store.below(each).filter((one) => wanted.has(one)) : store.below(each));
+  while (waiting.length) {
+    const each = waiting.pop();
+    order.push(each);
+    for (const child of below(each)) waiting.push(child);
   }
-  return options.fold === false ? siblings.map((each) => [each]) : groups;
+  const numbers = new Map();
+  const signatures = new Map();
+  for (const each of order.reverse()) {
+    const more = store.more(each);
+    const alone = more.findings || losses.has(each) || store.running(each) || more.activity || (more.failed && !searchedPath(store, each));
+    const key = alone
+      ? each
+      : [store.columns.args[each].join("\0") || store.text("executable", each), store.text("user", each), store.columns.exit[each], more.signal, store.text("directory", each), store.flag("typed", each), (more.incomplete ?? []).join(), below(each).map((one) => signatures.get(one)).join()].join("\u0001");
+    if (!numbers.has(key)) numbers.set(key, numbers.size);
+    signatures.set(each, numbers.get(key));
+  }
+  return signatures;
+}
+
+function groupsOf(siblings, signatures) {
+  const groups = new Map();
+  for (const each of siblings) {
+    const group = groups.get(signatures.get(each));
+    if (group) group.push(each);
+    else groups.set(signatures.get(each), [each]);
+  }
+  return [...groups.values()];
 }
 
 // Whether failed execs are a search along PATH that found the program in the end.
@@ -66,11 +78,12 @@ export function rowsOf(store, session, options) {
   const { start } = store.columns;
   const wanted = wantedOf(store, session, options);
   const losses = placedLosses(store, session);
+  const signatures = signaturesOf(store, session, wanted, losses);
   const rows = (losses.get(-1) ?? []).map((loss) => ({ loss, depth: 0 }));
   const waiting = [];
   const push = (processes, depth, below) => {
     const visible = wanted ? processes.filter((each) => wanted.has(each)) : processes;
-    const inner = groupsOf(store, visible, options).map((group) => ({ process: group[0], group, depth }));
+    const inner = groupsOf(visible, signatures).map((group) => ({ process: group[0], group, depth }));
     for (const loss of below) {
       const place = inner.findIndex((row) => row.process !== undefined && start[row.process] > loss.start);
       inner.splice(place < 0 ? inner.length : place, 0, { loss, depth });
@@ -84,7 +97,8 @@ export function rowsOf(store, session, options) {
     if (row.process === undefined) continue;
     if (row.group.length > 1) {
       row.open = options.unfolded.has(row.process);
-      if (row.open) for (const each of row.group) rows.push({ process: each, group: [each], depth: row.depth + 1 });
+      if (row.open) for (const each of row.group.toReversed()) waiting.push({ process: each, group: [each], depth: row.depth + 1 });
+      else row.hidden = countBelow(store, row.process);
       continue;
     }
     const below = store.below(row.process);

@@ -237,6 +237,23 @@ def test_what_is_folded_can_be_opened(opened: Open, login: Recording) -> None:
     assert sum(each == "/bin/true" for each in rows(tab)) == 40
 
 
+def test_loops_and_circles(opened: Open) -> None:
+    """What repeats itself with all below it is one row; parents in a circle are drawn once."""
+    story = Story()
+    events = [story.event(0, "exec", "bash")]
+    for number in range(30):
+        for name, parent in ((f"sh-{number}", "bash"), (f"true-{number}", f"sh-{number}")):
+            more = {"parent": parent, "entry": "bash", "start": 1 + number, "args": [name[:2]]}
+            events.append(story.event(1 + number, "exec", name, **more))
+            events.append(story.event(1 + number, "end", name, **more, exit_code=0))
+    events.append(story.event(90, "exec", "a", parent="b", entry="bash", start=90))
+    events.append(story.event(91, "exec", "b", parent="a", entry="bash", start=91))
+    tab = opened(recorded(*events), TALL)
+    assert [each.split("  ")[0] for each in rows(tab)] == ["▾bash", "▸30 ✕ sh", "▾a", "b"]
+    tab.locator("#tree .fold").nth(1).click()
+    assert sum(each.startswith("tr") for each in rows(tab)) == 30
+
+
 def test_a_process_has_a_link(opened: Open, login: Recording) -> None:
     """It leads to the same process when the page is opened anew."""
     tab = ann(opened(login, TALL))
