@@ -106,6 +106,26 @@ def _of_outputs(path: str, label: str = "") -> Callable[[Document], Samples]:
     return samples
 
 
+def _of_filters(member: str) -> Callable[[Document], Samples]:
+    """A sample for each filter that has withheld something, with its action."""
+
+    def samples(document: Document) -> Samples:
+        for name, account in _section(document, "pipeline.filters.by_filter").items():
+            value = _at(account, member)
+            if isinstance(value, int | float):
+                yield {"filter": name, "action": str(_at(account, "action"))}, float(value)
+
+    return samples
+
+
+def _withheld(document: Document) -> Samples:
+    """The lines of each filter, those that were released included: it only grows."""
+    accounts = _section(document, "pipeline.filters.by_filter")
+    for labels, lines in _of_filters("lines")(document):
+        released = _at(accounts[labels["filter"]], "released")
+        yield labels, lines + (released if isinstance(released, int | float) else 0)
+
+
 def _up(document: Document) -> Samples:
     yield {}, float(document.get("up") is not False)
 
@@ -283,6 +303,24 @@ METRICS: Final = (
         "gauge",
         "1 when all that came in is written, waits, or is counted as lost.",
         _value("ledger.balanced"),
+    ),
+    Metric(
+        "filter_withheld_lines_total",
+        "counter",
+        "Lines that a filter dropped or folded; some of them were released later.",
+        _withheld,
+    ),
+    Metric(
+        "filter_released_lines_total",
+        "counter",
+        "Lines that a filter had withheld, and that were written after all.",
+        _of_filters("released"),
+    ),
+    Metric(
+        "filter_withheld_bytes",
+        "gauge",
+        "About how many bytes a filter has kept from being written.",
+        _of_filters("bytes"),
     ),
     Metric(
         "execs_unaudited_total",

@@ -114,6 +114,15 @@ class Filters(tuple[FilterRule, ...]):
                     break
         return found
 
+    def names_of_users(self) -> list[tuple[Path, str]]:
+        """Where names of users and groups are asked for, which are not always looked up."""
+        return [
+            (leaf.path, f"{leaf.name}: no names are looked up (auditd.resolve_ids); ask for the id")
+            for rule in self
+            for leaf in rule.when.leaves()
+            if re.search(r"(user|group|groups|audit)\.name$", leaf.name)
+        ]
+
 
 def _rule(value: object, path: Path, number: int) -> FilterRule:
     members = _section(value, path, ("name", "when", "then"))

@@ -222,9 +222,13 @@ def _filter_error(source: str, node: yaml.Node | None, error: FilterError) -> Co
 def filter_warnings(text: str, source: str) -> list[str]:
     """Return what is odd about the filters of a valid configuration, with file, line and column."""
     node, _ = _parse_yaml(text, source)
+    config = loads(text, source)
+    found = config.filters.warnings()
+    if not config.auditd.resolve_ids:
+        found += config.filters.names_of_users()
     return [
         f"{source}{_place(node, ('filters', *path))}: filters: {printable(what)}"
-        for path, what in loads(text, source).filters.warnings()
+        for path, what in found
     ]
 
 

@@ -125,4 +125,8 @@ class Status:
             ),
             "output": {"lost": lost["output"], **outputs.accounts()},
         }
+        filters = pipeline.status().get("filters")
+        if filters is not None:
+            kept = ("seen", "written", "dropped", "folded", "balanced")
+            statement["filters"] = {name: filters[name] for name in kept}
         return {"balanced": losses.balanced(statement), **statement}

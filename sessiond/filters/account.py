@@ -34,12 +34,15 @@ class FilterAccount:
         self.written = 0
         self._since: int | None = None
         self._lines: dict[Verdict, int] = {}
+        self._released: dict[Verdict, int] = {}
         self._bytes: dict[Verdict, int] = {}
         self._untold: dict[Verdict, tuple[int, int]] = {}
 
     def take(self, verdict: Verdict, size: int, lines: int = 1) -> None:
         """Count a line of about ``size`` bytes that is not written; -1 line: after all it is."""
         self._lines[verdict] = self._lines.get(verdict, 0) + lines
+        if lines < 0:
+            self._released[verdict] = self._released.get(verdict, 0) - lines
         self._bytes[verdict] = self._bytes.get(verdict, 0) + size * lines
         untold, bytes_ = self._untold.get(verdict, (0, 0))
         self._untold[verdict] = untold + lines, bytes_ + size * lines
@@ -76,7 +79,10 @@ class FilterAccount:
         self._untold = {verdict: (lines, size) for verdict, lines, size in untold}
 
     def status(self) -> dict[str, Any]:
-        """Give the counts as ``sessiond status`` shows them; seen = written + dropped + folded."""
+        """Give the counts as ``sessiond status`` shows them; seen = written + dropped + folded.
+
+        ``released`` are the lines that were written after all, no longer among ``lines``.
+        """
         sums = {"drop": 0, "fold": 0}
         for verdict, lines in self._lines.items():
             sums[verdict.action] += lines
@@ -92,6 +98,7 @@ class FilterAccount:
                     "action": verdict.action,
                     "lines": lines,
                     "bytes": self._bytes[verdict],
+                    "released": self._released.get(verdict, 0),
                 }
                 for verdict, lines in self._lines.items()
             },

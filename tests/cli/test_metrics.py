@@ -44,6 +44,9 @@ DOCUMENT: dict[str, Any] = {
         "execs_unaudited": {"missing": 5},
         "unenriched": 0,
         "lines_shortened": 2,
+        "filters": {
+            "by_filter": {"checks": {"action": "drop", "lines": 40, "bytes": 9000, "released": 2}}
+        },
         "process_events": {"Executed": 229, "Forked": 515},
         "lines": {"exec": 229, "end": 514},
         "table": {"processes": 193, "evicted": 0, "bytes": 1024, "cut": {"previous": 3}},
@@ -111,6 +114,9 @@ def test_the_document_as_metrics() -> None:
         'sessiond_lost_total{hop="kernel"}': "4",
         'sessiond_lost_total{hop="tracer"}': "0",
         "sessiond_ledger_balanced": "1",
+        'sessiond_filter_withheld_lines_total{filter="checks",action="drop"}': "42",
+        'sessiond_filter_released_lines_total{filter="checks",action="drop"}': "2",
+        'sessiond_filter_withheld_bytes{filter="checks",action="drop"}': "9000",
         'sessiond_execs_unaudited_total{reason="missing"}': "5",
         "sessiond_canary_seen_total": "12",
         "sessiond_canary_healthy": "0",

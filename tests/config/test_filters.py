@@ -205,3 +205,15 @@ def test_anything_is_a_filter_or_a_mistake(value: object) -> None:
     """And nothing else."""
     with contextlib.suppress(FilterError):
         assert all(rule.name for rule in Filters.parse(value))
+
+
+def test_a_name_that_is_not_looked_up_is_a_warning() -> None:
+    """Such a filter would never take anything."""
+    text = (
+        "auditd: {resolve_ids: false}\n"
+        "filters:\n"
+        "  - when: {process.user.name: x, process.name: y}\n"
+        "    then: drop\n"
+    )
+    (warning,) = filter_warnings(text, "f.yml")
+    assert warning.startswith("f.yml:3:12: filters: process.user.name: no names are looked up")

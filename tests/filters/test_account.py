@@ -34,7 +34,12 @@ def test_the_sums_are_balanced_where_each_line_was_counted() -> None:
     assert account.status()["balanced"] is False
     account.take(FOLD, 10)
     assert account.status()["balanced"] is True
-    assert account.status()["by_filter"]["b"] == {"action": "fold", "lines": 1, "bytes": 10}
+    assert account.status()["by_filter"]["b"] == {
+        "action": "fold",
+        "lines": 1,
+        "bytes": 10,
+        "released": 0,
+    }
 
 
 def test_what_was_not_told_goes_over_a_restart() -> None:
