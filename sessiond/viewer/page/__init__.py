@@ -77,6 +77,7 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
     return msgspec.json.encode(
         {
             "texts": texts.all,
+            "lists": texts.lists,
             "processes": columns,
             "more": more,
             "sessions": [
@@ -120,11 +121,21 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
 
 
 class _Texts:
-    """Texts that many processes have, each once; what refers to them is their number."""
+    """Texts and arguments that many processes have, each once; a number refers to them."""
 
     def __init__(self) -> None:
         self.all: list[str] = [""]
+        self.lists: list[list[str]] = []
         self._numbers: dict[str, int] = {"": 0}
+        self._list_numbers: dict[tuple[str, ...], int] = {}
+
+    def list_number(self, args: list[str]) -> int:
+        key = tuple(args)
+        found = self._list_numbers.get(key)
+        if found is None:
+            found = self._list_numbers[key] = len(self.lists)
+            self.lists.append(args)
+        return found
 
     def number(self, text: str) -> int:
         found = self._numbers.get(text)
@@ -163,7 +174,7 @@ def _add(
     columns["exit"].append(-1 if process.exit_code is None else process.exit_code)
     flags = (getattr(process, name) for name in _FLAGS)
     columns["flags"].append(sum(1 << bit for bit, flag in enumerate(flags) if flag))
-    columns["args"].append(process.args)
+    columns["args"].append(texts.list_number(process.args))
     columns["parent"].append(index.get(process.parent, -1))
     columns["group"].append(index.get(process.group, -1))
     columns["leader"].append(index.get(process.session, -1))

@@ -30,7 +30,7 @@ export function factsOf(store, process) {
     ["pid", `${columns.pid[process] || "?"}${more.vpid ? ` (${more.vpid} in its namespace)` : ""}`],
     ["host", text("host")],
     ["executable", text("executable")],
-    ["arguments", `${more.args_count ?? columns.args[process].length}`],
+    ["arguments", `${more.args_count ?? store.args(process).length}`],
     ["title", text("title") === store.command(process) ? "" : text("title"), "auditd"],
     ["user", text("user")],
     ["real user", text("real_user") === text("user") ? "" : text("real_user")],
@@ -89,7 +89,8 @@ export function asJson(store, process) {
     else if (name === "session") members[name] = store.sessions[value].id;
     else if (name === "exit") members.exit_code = value < 0 ? undefined : value;
     else if (name === "flags") for (const flag of ["typed", "interactive", "older", "gone"]) members[flag] = store.flag(flag, process) || undefined;
-    else if (["id", "pid", "args"].includes(name)) members[name] = value;
+    else if (name === "args") members[name] = store.args(process);
+    else if (["id", "pid"].includes(name)) members[name] = value;
     else members[name] = store.text(name, process) || undefined;
   }
   return JSON.stringify({ ...members, ...store.more(process) }, null, 2) + "\n";

@@ -182,7 +182,7 @@ function drawDetails(process) {
   };
   const parts = [
     element("h2", { text: printable(store.command(process), 65536) }),
-    element("div", { className: "buttons" }, copy("copy command", () => shellQuoted(store.columns.args[process])), copy("copy text", () => asText(store, process)), copy("copy JSON", () => asJson(store, process)), copy("copy link", () => location.href)),
+    element("div", { className: "buttons" }, copy("copy command", () => shellQuoted(store.args(process))), copy("copy text", () => asText(store, process)), copy("copy JSON", () => asJson(store, process)), copy("copy link", () => location.href)),
   ];
   for (const [title, facts] of factsOf(store, process)) {
     if (!facts.length) continue;
@@ -378,7 +378,7 @@ const ACTIONS = {
   r: () => setOnly("root"),
   0: () => setLevel(0),
   "*": () => setLevel(Infinity),
-  c: () => state.process >= 0 && copyText(shellQuoted(store.columns.args[state.process]), "copy command"),
+  c: () => state.process >= 0 && copyText(shellQuoted(store.args(state.process)), "copy command"),
   x: () => state.process >= 0 && copyText(asText(store, state.process), "copy text"),
   y: () => state.process >= 0 && copyText(asJson(store, state.process), "copy JSON"),
   "?": help,

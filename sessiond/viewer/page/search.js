@@ -9,7 +9,7 @@ const FIELDS = {
   signal: (store, each) => [store.more(each).signal ?? ""],
   path: (store, each) => [store.text("executable", each), ...(store.more(each).images ?? []).map((image) => image[1]), ...(store.more(each).failed ?? []).map((one) => one[1])],
   name: (store, each) => [store.text("name", each)],
-  arg: (store, each) => [...store.columns.args[each], ...(store.more(each).images ?? []).flatMap((image) => image[2])],
+  arg: (store, each) => [...store.args(each), ...(store.more(each).images ?? []).flatMap((image) => image[2])],
   dir: (store, each) => [store.text("directory", each)],
   from: (store, each) => [store.sessions[store.columns.session[each]].from],
   type: (store, each) => [store.sessions[store.columns.session[each]].kind],

@@ -41,8 +41,12 @@ export class Store {
     return this.children[process] ?? [];
   }
 
+  args(process) {
+    return this.data.lists[this.columns.args[process]];
+  }
+
   command(process) {
-    const args = this.columns.args[process];
+    const args = this.args(process);
     return args.length ? args.join(" ") : this.text("executable", process) || this.text("name", process) || "?";
   }
 

@@ -17,7 +17,7 @@ function signaturesOf(store, session, wanted, losses) {
     const alone = more.findings || losses.has(each) || store.running(each) || more.activity || (more.failed && !searchedPath(store, each));
     const key = alone
       ? each
-      : [store.columns.args[each].join("\0") || store.text("executable", each), store.text("user", each), store.columns.exit[each], more.signal, store.text("directory", each), store.flag("typed", each), (more.incomplete ?? []).join(), below(each).map((one) => signatures.get(one)).join()].join("\u0001");
+      : [store.args(each).length ? store.columns.args[each] : store.text("executable", each), store.text("user", each), store.columns.exit[each], more.signal, store.text("directory", each), store.flag("typed", each), (more.incomplete ?? []).join(), below(each).map((one) => signatures.get(one)).join()].join("\u0001");
     if (!numbers.has(key)) numbers.set(key, numbers.size);
     signatures.set(each, numbers.get(key));
   }
