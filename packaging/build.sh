@@ -124,7 +124,7 @@ rm -rf "$library"/bin "$library"/*.dist-info
 find "$library" -name '*.py' -exec sed -i '1{/^#!/d}' {} +
 find "$library" -type f -exec chmod 644 {} +
 
-(cd "$work/source" && find sessiond -name '*.py' -o -name '*.c' -o -name '*.h' -o -name '*.patterns') |
+(cd "$work/source" && find sessiond -type f ! -name py.typed) |
     while read -r file; do
         install -D -m 644 "$work/source/$file" "$library/$file"
     done

@@ -290,13 +290,18 @@ def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_damaged_events_have_the_same_records(pairs: list[Pair]) -> None:
-    """What stands twice counts once for us; behind PROCTITLE libauparse begins anew."""
+    """What stands twice counts once for us; behind PROCTITLE libauparse begins anew.
+
+    Since version 4 libauparse has records of programs (1100 to 1199) after those of the kernel.
+    """
     for event, ours, theirs in pairs:
         types = [each.type for each in _once(theirs)]
         mine = [each.type for each in ours.records]
         assert sorted(mine) == sorted(types), event
         if PROCTITLE not in mine[:-1] and event.damage not in ("reordered", "doubled"):
-            assert mine == types, event
+            assert [t for t in mine if t // 100 != 11] == [t for t in types if t // 100 != 11], (
+                event
+            )
 
 
 def test_damaged_records_have_the_same_fields(pairs: list[Pair]) -> None:
