@@ -13,8 +13,9 @@ from sessiond.text import printable
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from sessiond.viewer.detect import Ruleset
     from sessiond.viewer.model import Process, Recording, Session
     from sessiond.viewer.sessions import Filter
 
@@ -122,6 +123,13 @@ def _add_view(commands: declare.Commands) -> None:
         "--output",
         metavar="PATH|-",
         help="where to write the page (default: sessions.html; - is standard output)",
+    )
+    parser.add_argument(
+        "--rules",
+        type=Path,
+        metavar="FILE|DIRECTORY",
+        action="append",
+        help="show what these Sigma rules find, as sessiond detect does",
     )
     serving = parser.add_argument_group("serving")
     serving.add_argument("--serve", action="store_true", help="serve the page, live, until Ctrl-C")
@@ -264,8 +272,11 @@ def _output(arguments: argparse.Namespace) -> Path:
     return file.path
 
 
-def _recorded(arguments: argparse.Namespace) -> Recording:
-    """Read all files. What is no event is told on standard error. Raises InputError."""
+def _recorded(arguments: argparse.Namespace, rules: list[Path] | None = None) -> Recording:
+    """Read all files, and ask rules of them. What is no event is told on standard error.
+
+    Raises InputError, and ConfigError for rules that can't be read.
+    """
     import gc
 
     from sessiond.system.packed import UnreadableFileError
@@ -275,12 +286,31 @@ def _recorded(arguments: argparse.Namespace) -> Recording:
     # What is read stays to the end: looking through it again and again for garbage finds none.
     gc.disable()
     recording = Recording()
+    found = _asking(rules, recording) if rules else None
     try:
         for name in _names(arguments):
-            _read(recording, name, files.read(name))
+            lines = files.read(name)
+            _read(recording, name, lines if found is None else found(lines))
     except UnreadableFileError as error:
         raise errors.InputError(str(error)) from None
     return recording
+
+
+def _asking(
+    rules: list[Path], recording: Recording
+) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
+    """Make what passes lines on, and notes in the recording what rules find in them."""
+    import orjson
+
+    ruleset = _ruleset(rules)
+
+    def ask(lines: Iterator[bytes]) -> Iterator[bytes]:
+        for line in lines:
+            yield line
+            for alert in _alerts(ruleset, line):
+                recording.feed(orjson.dumps(alert))
+
+    return ask
 
 
 def _read(recording: Recording, name: str, lines: Iterator[bytes]) -> None:
@@ -390,7 +420,7 @@ def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
 
 def _sort_wanted(arguments: argparse.Namespace) -> list[str]:
     """Take the files out of what is named; return the ids."""
-    ids = [each for each in arguments.wanted if not Path(each).exists()]
+    ids = [each for each in arguments.wanted if each != "-" and not Path(each).exists()]
     paths = [each for each in ids if "/" in each or ".ndjson" in each]
     if paths:
         raise errors.InputError(f"{paths[0]}: no such file")
@@ -398,7 +428,7 @@ def _sort_wanted(arguments: argparse.Namespace) -> list[str]:
     return ids
 
 
-def _meant(recording: Recording, ids: list[str]) -> list[Session | Process]:
+def _meant(recording: Recording, ids: list[str], *, quiet: bool = False) -> list[Session | Process]:
     """Return what is meant by ids. Raises InputError where several are, naming them."""
     from sessiond.viewer.model import Session, find
 
@@ -406,7 +436,7 @@ def _meant(recording: Recording, ids: list[str]) -> list[Session | Process]:
     found: list[Session | Process] = []
     for each in ids:
         these = find(recording, each, sessions)
-        if not these:
+        if not these and not quiet:
             sys.stderr.write(f"sessiond: no process or session {printable(each)} in these files\n")
         if len(these) > 1:
             named = []
@@ -452,7 +482,7 @@ def _tree_lines(
     shape = tree.Shape(level=arguments.level, fold=not arguments.all, only=only)
     wanted = _filter(arguments)
     chosen: list[Session | Process] = (
-        _meant(recording, ids)
+        _meant(recording, ids, quiet=arguments.follow)
         if ids
         else [each for each in recording.sessions() if wanted.fits(each)]
     )
@@ -535,7 +565,7 @@ def _view(arguments: argparse.Namespace) -> int:
     wanted = _filter(arguments)
     if arguments.serve:
         return _serve(arguments, wanted)
-    recording = _recorded(arguments)
+    recording = _recorded(arguments, arguments.rules)
     sessions = [each for each in recording.sessions() if wanted.fits(each)]
     if not sessions:
         return NOTHING_FITS
@@ -597,30 +627,44 @@ def _detect(arguments: argparse.Namespace) -> int:
 
     from sessiond.viewer import detect
 
-    ruleset = detect.load(arguments.rules or [detect.OWN_RULES], arguments.level)
+    ruleset = _ruleset(arguments.rules or [detect.OWN_RULES], arguments.level)
+    found = 0
+    for line in _lines(arguments):
+        for alert in _alerts(ruleset, line):
+            found += 1
+            terminal.say(orjson.dumps(alert).decode() if arguments.json else _said(alert))
+        if arguments.follow:
+            sys.stdout.flush()
+    return NOTHING_FITS if not found else 0
+
+
+def _ruleset(paths: list[Path], level: str = "informational") -> Ruleset:
+    """Read rules; those that can't be asked are told on standard error."""
+    from sessiond.viewer import detect
+
+    ruleset = detect.load(paths, level)
     for problem in ruleset.problems:
         sys.stderr.write(f"sessiond: {printable(problem)}\n")
     if ruleset.others:
         sys.stderr.write(f"sessiond: {ruleset.others} rules are about other logs or systems\n")
     if not ruleset.rules:
         raise errors.ConfigError("--rules: no rule that can be asked of these events")
-    found = refused = 0
-    for line in _lines(arguments):
-        try:
-            document = orjson.loads(line)
-            matching = ruleset.matching(document) if isinstance(document, dict) else []
-        except orjson.JSONDecodeError:
-            refused += bool(line.strip())
-            continue
-        for rule in matching:
-            found += 1
-            alert = detect.finding(document, rule)
-            terminal.say(orjson.dumps(alert).decode() if arguments.json else _said(alert))
-        if arguments.follow:
-            sys.stdout.flush()
-    if refused:
-        sys.stderr.write(f"sessiond: {refused} lines are no events\n")
-    return NOTHING_FITS if not found else 0
+    return ruleset
+
+
+def _alerts(ruleset: Ruleset, line: bytes) -> Iterator[dict[str, Any]]:
+    """Give the findings about a line; none for a line that is no event."""
+    import orjson
+
+    from sessiond.viewer import detect
+
+    try:
+        document = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return
+    if isinstance(document, dict):
+        for rule in ruleset.matching(document):
+            yield detect.finding(document, rule)
 
 
 def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:
@@ -646,19 +690,21 @@ def _said(alert: dict[str, Any]) -> str:
     """Write a finding as a line: when, how bad, by which rule, where, as whom, what."""
     from datetime import UTC, datetime
 
+    from sessiond.viewer.detect import Fields
     from sessiond.viewer.words import Colours, cut, day_and_time, pad
 
     colours, width = Colours(on=terminal.coloured()), terminal.width()
-    process = alert.get("process", {})
+    fields = Fields(alert)
     when = day_and_time(alert["@timestamp"], datetime.now(UTC).astimezone())
     level = alert["log"]["level"]
     marked = colours.bad if level in ("high", "critical") else colours.root
-    user = process.get("user", {}).get("name", "")
-    host = alert.get("host", {}).get("name", "")
-    command = " ".join(process.get("args", []))[:4096]
+    host, user, pid = (
+        " ".join(fields.raw(name)) for name in ("host.name", "process.user.name", "process.pid")
+    )
+    command = " ".join(fields.raw("process.args"))[:4096] or alert["message"]
     rest = (
         f"{pad(cut(printable(alert['rule']['name']), 44), 44)}  {printable(host)}  "
-        f"{printable(user)}  {process.get('pid', '')}  {printable(command)}"
+        f"{printable(user)}  {printable(pid)}  {printable(command)}"
     )
     if width is not None:
         rest = cut(rest, max(20, width - 29))

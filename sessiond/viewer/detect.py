@@ -240,7 +240,7 @@ def finding(document: Document, rule: Rule) -> dict[str, Any]:
             "technique": {"id": list(rule.techniques)},
             "tactic": {"name": list(rule.tactics)},
         }
-    command = " ".join(document.get("process", {}).get("args", []))
+    command = " ".join(Fields(document).raw("process.args"))
     made = {
         "@timestamp": document["@timestamp"],
         "message": f"{rule.title}: {command}" if command else rule.title,
@@ -272,6 +272,8 @@ def _kinds(document: Document) -> set[str]:
     """What an event is about, by the names of Sigma's log sources."""
     event = document.get("event")
     if not isinstance(event, dict) or event.get("kind") == "alert":
+        return set()
+    if not isinstance(document.get("@timestamp"), str):
         return set()
     kinds = {"any"}
     if event.get("action") in ("exec", "executed"):

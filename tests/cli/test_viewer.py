@@ -135,6 +135,18 @@ def test_a_tree_is_asked_by_pid_or_id(capsys: pytest.CaptureFixture[str]) -> Non
     assert main.run(["tree", "none.ndjson"]) == 8
 
 
+def test_standard_input_is_read() -> None:
+    """By a dash, wherever files are named."""
+    for command in ("sessions", "tree"):
+        done = subprocess.run(
+            [sys.executable, "-m", "sessiond", command, "-", "--type", "container"],
+            input=b"".join(login_lines()),
+            capture_output=True,
+            check=True,
+        )
+        assert b"container 3d9894c4cedb" in done.stdout
+
+
 def test_a_tree_of_the_sessions_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
     """As text and as objects."""
     assert main.run(["tree", str(LOGIN), "--type", "container"]) == 0
@@ -270,5 +282,8 @@ def test_rules_are_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert sum("! Sudo" in line for line in lines(capsys)) == 3
     assert main.run(["explain", str(LOGIN), str(alerts), "12331"]) == 0
     assert "high  Sudo" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main.run(["view", str(LOGIN), "--rules", str(rule), "-o", str(page)]) == 0
+    assert page.read_bytes().count(b'"Sudo","high"') == 3
     assert main.run(["detect", str(LOGIN)]) == 1
     assert main.run(["detect", str(LOGIN), "--rules", str(tmp_path / "none")]) == 2

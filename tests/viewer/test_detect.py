@@ -145,6 +145,27 @@ def test_a_rule_is_asked_of_its_events_alone(
     assert bool(rules.matching(document(**event))) is fits
 
 
+def test_no_document_stops_the_asking(tmp_path: Path) -> None:
+    """Whatever stands where members are expected."""
+    rules = ruleset(tmp_path, "s: {Image|contains: a, CommandLine|contains: b}\ncondition: not s")
+    event = {"kind": "event", "action": "exec", "category": 7}
+    wrongs: tuple[Any, ...] = (
+        None,
+        7,
+        "x",
+        [],
+        [1, "b", None],
+        {"args": 7, "executable": ["a"]},
+        {"args": {}},
+    )
+    for wrong in wrongs:
+        strange = {"@timestamp": "2026-05-01T10:00:00Z", "event": event, "process": wrong}
+        (rule,) = rules.matching(strange)
+        assert detect.finding(strange, rule)["message"].startswith("A rule")
+    assert rules.matching({"event": event}) == []
+    assert rules.matching({"event": 7}) == []
+
+
 def test_what_can_not_be_asked_is_told(tmp_path: Path) -> None:
     """Rules of other systems are counted, wrong ones named; the others are asked."""
     keywords = ruleset(tmp_path, "keywords: [x, y]\ncondition: keywords")
@@ -212,7 +233,8 @@ def test_our_own_rules(event: dict[str, Any], title: str) -> None:
     """Each finds what it is for; a login without any of it has no finding."""
     rules = detect.load([detect.OWN_RULES])
     assert (rules.problems, rules.others) == ([], 0)
-    assert [each.title for each in rules.matching(event)] == [title]
+    dated = {"@timestamp": "2026-05-01T10:00:00Z"} | event
+    assert [each.title for each in rules.matching(dated)] == [title]
     import orjson
 
     assert not any(rules.matching(orjson.loads(line)) for line in login_lines())
