@@ -253,6 +253,7 @@ class Daemon:
             self._procfs,
             self._store,
             alone=not config.auditd.enabled,
+            resumes=self._restart.resumes,
             keep=self._restart.keep_chunk,
             on_end=self._end,
         )
@@ -260,7 +261,7 @@ class Daemon:
         self._sources.open()
         stack.callback(self._sources.close)
         listening = now()
-        self._procfs.waits_for_helpers = False
+        self._procfs.begin()
         socket_kept = (
             not config.auditd.enabled
             or self._store.audit is not None

@@ -14,7 +14,7 @@ from sessiond.config.schema import SessionMetadataSettings
 from sessiond.daemon.health import Health
 from sessiond.errors import SourceUnavailableError
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.process.events import ProcessEvent
+from sessiond.process.events import Facts, ProcessEvent
 from sessiond.restart.descriptor_store import DescriptorStore
 from sessiond.sources import Declined, Source, open_source
 from sessiond.sources.procfs.reader import Procfs
@@ -46,12 +46,14 @@ class SourceChain:
         store: DescriptorStore,
         *,
         alone: bool = False,
+        resumes: bool = False,
         keep: Callable[[bytes], None],
         on_end: Callable[[str, int], None],
     ) -> None:
         """Take what opening needs; ``keep`` is given what is read of a ring before it is freed.
 
-        ``alone``: no audit event will come, so only an exact source will do.
+        ``alone``: no audit event will come, so only an exact source will do. ``resumes``: the
+        pipeline knows most processes from the run before by the time of the first ``drain``.
         Nothing is open before ``open``, and nothing is told before ``attach``.
         """
         self.source: Source
@@ -59,6 +61,7 @@ class SourceChain:
         self.on_switch: Callable[[], None] = lambda: None
         self._settings = settings
         self._alone = alone
+        self._resumes = resumes
         self._procfs = procfs
         self._store = store
         self._keep = keep
@@ -103,12 +106,16 @@ class SourceChain:
                 after=after,
                 handed_on=() if after else self._store.tracer,
                 keep=self._keep,
+                is_known=self._is_known if self._resumes else None,
             )
         except SourceUnavailableError as error:
             if after or settings.backend == "auto" or not settings.fallback:
                 raise
             source, declined = self._open(after=settings.backend)
             return source, [Declined(error.source, error.reason, error.fix), *declined]
+
+    def _is_known(self, facts: Facts) -> bool:
+        return self._pipeline.table.knows(facts)
 
     def attach(self, pipeline: Pipeline, health: Health) -> None:
         """Feed ``pipeline`` from now on, and tell ``health`` when a source dies."""

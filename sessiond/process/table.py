@@ -360,6 +360,19 @@ class ProcessTable:
                 return process.state.facts
         return None
 
+    def knows(self, facts: Facts) -> bool:
+        """Tell whether all is known of a living process that a snapshot could tell."""
+        process = self._by_pid.get(facts.pid)
+        if process is None or process.end is not None or process.start != facts.start:
+            return False
+        state = process.state
+        return facts.kernel_thread or (
+            not state.doubtful
+            and state.program.args is not None
+            and state.groups is not None
+            and self.cgroup_of(process, state) is not None
+        )
+
     def get(self, pid: int) -> Process | None:
         """Who has the pid now, or had it last."""
         return self._by_pid.get(pid)
@@ -584,7 +597,7 @@ class ProcessTable:
             state = State(facts.start, facts, event.program, event.working_directory, ())
             state.observed = event.time
             process.states.append(state)
-        elif process.end is None:
+        elif process.end is None and not self.knows(facts):
             self._complete(process, event)
         process.cgroup = event.cgroup or process.cgroup
         if event.supplementary_groups is not None and process.end is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from sessiond.errors import SHORTAGES, SourceUnavailableError
-from sessiond.process.events import ProcessEvent
+from sessiond.process.events import Facts, ProcessEvent
 from sessiond.sources.lookup import ProcessLookup
 
 RING_BYTES = 8 << 20
@@ -90,6 +90,7 @@ def open_source(
     after: str | None = None,
     handed_on: Sequence[int] = (),
     keep: Callable[[bytes], None] | None = None,
+    is_known: Callable[[Facts], bool] | None = None,
 ) -> tuple[Source, list[Declined]]:
     """Open the source named ``backend``; for ``auto``, the best that works.
 
@@ -97,11 +98,12 @@ def open_source(
     while running, so that ``auto`` tries only the ones below it. eBPF's are ``ring_bytes`` (a power
     of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT).
     ``handed_on`` are the descriptors of an earlier process, and ``keep`` is given what is read
-    of the ring before it is freed. Raises SourceUnavailableError when the one asked for can't
-    be had. Blocks for about a second.
+    of the ring before it is freed. ``is_known`` tells of which processes a snapshot needs no more
+    than the kernel's facts; eBPF's first one then comes with the first ``drain``. Raises
+    SourceUnavailableError when the one asked for can't be had. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
-        "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on, keep),
+        "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on, keep, is_known),
         "proc_connector": lambda: _open_proc_connector(procfs),
         "procfs": lambda: _open_procfs(procfs),
     }
@@ -136,11 +138,17 @@ def _open_ebpf(
     args_limit: int,
     handed_on: Sequence[int],
     keep: Callable[[bytes], None] | None,
+    is_known: Callable[[Facts], bool] | None,
 ) -> Source:
     from sessiond.sources.ebpf.source import EbpfSource
 
     return EbpfSource(
-        procfs, ring_bytes=ring_bytes, args_limit=args_limit, handed_on=handed_on, keep=keep
+        procfs,
+        ring_bytes=ring_bytes,
+        args_limit=args_limit,
+        handed_on=handed_on,
+        keep=keep,
+        is_known=is_known,
     )
 
 

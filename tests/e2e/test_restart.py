@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -89,8 +90,9 @@ class Service:
 
     def kill(self) -> None:
         """Kill it, and wait until the manager has started it again."""
-        killed = self.pid
-        os.kill(killed, signal.SIGKILL)
+        killed = until(lambda: self.pid, 20, "a daemon")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(killed, signal.SIGKILL)
 
         def again() -> bool:
             return self.pid not in (0, killed) and (
@@ -181,6 +183,39 @@ def test_every_event_is_told_once_through_restarts_and_kills(
     assert "set_aside" not in log
 
 
+@pytest.mark.parametrize("two_outputs", [False, True], ids=["one output", "two outputs"])
+def test_kills_in_the_middle_of_a_reload_or_a_stop(
+    service: Service, spawns: Spawns, *, two_outputs: bool
+) -> None:
+    """Whatever the daemon is about, and one kill right after the other."""
+    outputs: dict[str, Any] = {"file": {"path": str(service.output), "rotate": {"size": 0}}}
+    if two_outputs:
+        outputs["socket"] = {**NOBODY, "address": str(service.directory / NOBODY["address"])}
+    service.stop()
+    service.output.unlink()
+    service.configure(output=outputs)
+    service.start()
+    storms = [spawns.start(6_000), spawns.start(6_000)]
+    for verb in ("reload", "restart"):
+        for seconds in (0.0, 0.02, 0.1, 0.3):
+            service.manager.systemctl("--no-block", verb, NAME)
+            time.sleep(seconds)
+            pid = service.pid
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+            service.kill()
+    for storm in storms:
+        storm.communicate(timeout=100)
+    time.sleep(1)
+    service.stop()
+    everything = service.documents()
+    assert_each_once(everything)
+    told = Counter(each["event"]["action"] for each in everything if of_spawns(each))
+    assert (told["exec"], told["end"]) == (12_002, 12_002), service.log.read_text()[-3000:]
+
+
 UID = str(USER)
 
 
@@ -190,6 +225,12 @@ def assert_each_once(documents: list[dict[str, Any]]) -> None:
     assert [each for each, number in ids.most_common(3) if number > 1] == []
     numbers = [each["event"]["sequence"] for each in documents]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    unknown = [
+        each
+        for each in documents
+        if each["event"]["action"] in ("fork", "exec", "end") and not entity_id(each)
+    ]
+    assert unknown == []
     steps = Counter(
         (each["event"]["action"], each["process"]["entity_id"])
         for each in documents

@@ -67,8 +67,7 @@ def hold(daemon: Daemon, files: list[Path]) -> Counter[str]:
     """Hold the stream against what the processes told; return how many lines there are of each."""
     documents = daemon.settle(60)
     stream = Stream(daemon)
-    for file in files:
-        agree(f"{file.name}: {problem}" for problem in stream.untrue(read(file), file))
+    agree(stream.untrue(told for file in files for told in read(file)))
     agree(inconsistent(documents))
     for loss in losses(documents):  # of records; of processes none is lost
         assert value(loss, "sessiond.loss.hop") in (None, "kernel", "socket")

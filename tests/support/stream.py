@@ -138,6 +138,8 @@ class Stream:
         self.exact = exact
         boot: Any = json.loads((daemon.directory / "run/boot_time").read_text())
         self._boot_time = int(boot["boot_time"])
+        self._ends: dict[str | None, str] = {}  # of the first ``_ends_of`` documents
+        self._ends_of = 0
 
     def _ticks(self, process: Document) -> range:
         """The clock ticks since boot in which a process may have started, as its date is cut."""
@@ -262,15 +264,18 @@ class Stream:
     def _parent_was_there(self, document: Document) -> bool:
         """Tell whether the parent's own end says that it had not yet left at the event."""
         parent = value(document, "process.parent.entity_id")
-        ends = [
-            other["@timestamp"]
-            for other in self.daemon.documents()
-            if other["event"]["action"] == "end" and value(other, "process.entity_id") == parent
-        ]
-        if not ends:
+        documents = self.daemon.documents()
+        if self._ends_of != len(documents):
+            self._ends_of = len(documents)
+            self._ends = {
+                value(other, "process.entity_id"): other["@timestamp"]
+                for other in documents
+                if other["event"]["action"] == "end"
+            }
+        end = self._ends.get(parent)
+        if end is None:
             return not self.exact
-        event = nanoseconds(document["@timestamp"])
-        return any(nanoseconds(end) + _LEAVING >= event for end in ends)
+        return nanoseconds(end) + _LEAVING >= nanoseconds(document["@timestamp"])
 
 
 def _lives(told: Iterable[Told]) -> list[list[Told]]:

@@ -64,6 +64,11 @@ class GuardedProcfs(Procfs):
         self._left_behind = [each for each in self._left_behind if each.poll() is None]
         return len(self._left_behind)
 
+    def begin(self) -> None:
+        """Have a helper by now, and wait for none from now on."""
+        self.look_up(os.getpid())
+        self.waits_for_helpers = False
+
     def snapshot(self) -> list[Observed]:
         """Every process but zombies, whose end has been reported already."""
         seen = self._observe_all(self.pids(), zombies=False)
