@@ -142,17 +142,28 @@ class Laurel(Auditd):
 class Sessiond:
     """sessiond from a directory that holds its package, plain or compiled; output to a file.
 
-    ``more_rules`` are loaded after the built-in ones.
+    ``more_rules`` are loaded after the built-in ones. ``audit`` False leaves audit alone: all comes
+    from the tracer.
     """
 
     def __init__(
-        self, name: str, packages: Path, *, backend: str, more_rules: Sequence[str] = ()
+        self,
+        name: str,
+        packages: Path,
+        *,
+        backend: str,
+        more_rules: Sequence[str] = (),
+        audit: bool = True,
     ) -> None:
         """Take the package as it is in ``packages``."""
         self.name = name
         self.packages = packages
+        self.audit = audit
         self._backend = backend
-        self._rules = [*DEFAULT_RULES.splitlines(), *more_rules]
+        rules = "".join(f"    {rule}\n" for rule in (*DEFAULT_RULES.splitlines(), *more_rules))
+        self._auditd = (
+            f"auditd:\n  audit_rules: |\n{rules}" if audit else "auditd: {enabled: false}\n"
+        )
 
     @property
     def reader(self) -> Reader:
@@ -168,9 +179,8 @@ class Sessiond:
         """Ready means: it says READY=1."""
         output = directory / "events.ndjson"
         config = directory / "sessiond.yml"
-        rules = "".join(f"    {rule}\n" for rule in self._rules)
         config.write_text(
-            f"auditd:\n  audit_rules: |\n{rules}"
+            f"{self._auditd}"
             f"session_metadata: {{backend: {self._backend}, fallback: false}}\n"
             f"output: {{file: {{path: {output}, rotate: {{size: 0}}}}}}\n"
             f"state_directory: {directory}/state\nruntime_directory: {directory}/run\n"

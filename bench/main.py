@@ -175,7 +175,7 @@ def _measure(asked: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
     plan = sections.Plan(
         consumers=consumers,
-        ours=ours,
+        ours=[each for each in ours if each.audit],
         spawner=Spawner(directory) if sections.KERNEL.intersection(wanted) else None,
         directory=directory,
         rounds=asked.rounds or (1 if asked.quick else 3),
@@ -217,7 +217,11 @@ def _wants(asked: argparse.Namespace, name: str) -> bool:
 
 
 def _ours(asked: argparse.Namespace, directory: Path) -> list[Sessiond]:
-    found = [Sessiond("sessiond", builds.plain(directory), backend=asked.backend)]
+    plain = builds.plain(directory)
+    found = [
+        Sessiond("sessiond", plain, backend=asked.backend),
+        Sessiond("sessiond traced", plain, backend=asked.backend, audit=False),
+    ]
     if asked.compile:
         print("bench: compiling, which takes a minute or two", file=sys.stderr)
         packages: Path | None = builds.build()
@@ -226,5 +230,9 @@ def _ours(asked: argparse.Namespace, directory: Path) -> list[Sessiond]:
     if packages:
         if not list(packages.glob("sessiond/pipeline*.so")):
             raise host.BenchError(f"{packages}: no compiled package sessiond in it")
-        found.append(Sessiond("sessiond compiled", packages.resolve(), backend=asked.backend))
+        built = packages.resolve()
+        found += [
+            Sessiond("sessiond compiled", built, backend=asked.backend),
+            Sessiond("sessiond compiled traced", built, backend=asked.backend, audit=False),
+        ]
     return found
