@@ -23,6 +23,7 @@ COMPILED = [
     "sessiond/ecs/line.py",
     "sessiond/ecs/audit_fields.py",
     "sessiond/ecs/process.py",
+    "sessiond/ecs/chain.py",
     "sessiond/ecs/dates.py",
     "sessiond/ecs/wall_clock.py",
     "sessiond/ecs/decoders.py",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from sessiond import __version__, errors
-from sessiond.cli import declare, migrate, record, traffic, viewer
+from sessiond.cli import declare, migrate, record, traffic, verify, viewer
 from sessiond.cli.terminal import give_up_output, say, telling
 from sessiond.text import printable
 
@@ -93,6 +93,7 @@ def command_line() -> argparse.ArgumentParser:
         add(commands)
     viewer.add(commands)
     traffic.add(commands)
+    verify.add(commands)
     record.add(commands)
     migrate.add(commands)
     return parser
@@ -347,10 +348,12 @@ def _check(arguments: argparse.Namespace) -> int:
         return 0
     from sessiond.audit.rules import ruleset
     from sessiond.cli import check
+    from sessiond.daemon import factory
 
     _quiet(arguments)
     loaded = load.load(arguments.config)
     _say_settings(loaded, arguments.config or load.DEFAULT_PATH)
+    factory.line_chain(loaded.event)
     wanted = _wanted(loaded)
     _say_rules(wanted)
     for pattern in load.empty_patterns(loaded):

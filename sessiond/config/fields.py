@@ -37,7 +37,8 @@ _OTHERS: Final = {
     ),
     "keyword": (
         "labels.* event.kind event.action event.outcome event.id event.module error.code "
-        "ecs.version service.type agent.type agent.version host.name host.hostname host.id "
+        "sessiond.chain ecs.version service.type agent.type agent.version host.name "
+        "host.hostname host.id "
         "host.boot.id host.architecture host.pid_ns_ino host.os.type host.os.name "
         "host.os.version host.os.full host.os.family host.os.platform host.os.kernel "
         "process.title process.saved_user.id process.saved_user.name process.saved_group.id "

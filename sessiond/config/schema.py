@@ -10,7 +10,7 @@ import os
 import re
 import textwrap
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -89,6 +89,10 @@ class ReassemblerSettings(Section, frozen=True, kw_only=True):
             "How long an audit event may wait for its last record.", live=True, min=0.01, max=60
         ),
     ] = Duration(2)
+
+
+# Where the key of event.chain is, unless configured otherwise.
+CHAIN_KEY: Final = Path("/etc/sessiond.chain.key")
 
 
 class AuditdSettings(Section, frozen=True, kw_only=True):
@@ -651,6 +655,21 @@ class EventSettings(Section, frozen=True, kw_only=True):
             max=16 * 2**20,
         ),
     ] = Size(32 * 2**10)
+    chain: Annotated[
+        bool,
+        _option(
+            "Seal each line with an HMAC over itself and the line before it (sessiond.chain), so "
+            "that sessiond verify finds lines that were changed, taken out or put in."
+        ),
+    ] = False
+    chain_key: Annotated[
+        Path | None,
+        _option(
+            "The file with the key for that, readable by its owner alone; not set: systemd's "
+            f"credential sessiond.chain, else {CHAIN_KEY}. sessiond verify --new-key makes one.",
+            example="/etc/sessiond.chain.key",
+        ),
+    ] = None
     include_cgroup: Annotated[
         bool, _option("Write the process's control group to sessiond.cgroup.", live=True)
     ] = False

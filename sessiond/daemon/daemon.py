@@ -136,6 +136,7 @@ class Daemon:
         self._names = factory.names(config)
         self._store = DescriptorStore()
         self._outputs = OutputSet()
+        self._is_open = False
         self._regular: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._clock: HostClock
         self._restart: Restart
@@ -157,7 +158,12 @@ class Daemon:
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._names.close())
-            self._open(stack, self._wanted())
+            wanted = self._wanted()
+            try:
+                self._open(stack, wanted)
+            except SessiondError as error:
+                self._exit_code = error.exit_code
+                raise
             server = await self._serve_status()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             self._loop.start()
@@ -300,6 +306,7 @@ class Daemon:
         stack.callback(self._close_audit)
         self._audit.meanwhile = self._turn
         self._sources.on_switch = self._loop.wake
+        self._is_open = True
 
     def _resume(self, begun: int, listening: int | None) -> None:
         """Go on where the run before ended, and give other outputs what only the file may have."""
@@ -345,7 +352,7 @@ class Daemon:
         return audit
 
     def _make_pipeline(self) -> Pipeline:
-        return factory.live_pipeline(
+        pipeline = factory.live_pipeline(
             self._config,
             self._names,
             self._host,
@@ -354,6 +361,8 @@ class Daemon:
             exact=self._sources.source.exact,
             **self._audited(),
         )
+        pipeline.lines.chain = factory.line_chain(self._config.event)
+        return pipeline
 
     def _audited(self) -> dict[str, Any]:
         """Return what the kernel's rules can bring, as the options of a pipeline."""
@@ -519,7 +528,13 @@ class Daemon:
 
     def _close_audit(self) -> None:
         """Give the audit subsystem back, or on, and write what was still on its way."""
-        if self._exit_code not in FINAL and systemd.will_start_again():
+        again = self._exit_code not in FINAL and systemd.will_start_again()
+        if not self._is_open:
+            # The start has failed half-way: nothing was read that the next one would lack.
+            if not again:
+                self._store.give_up()
+                self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
+        elif again:
             self._hand_on()
         else:
             self._give_back()

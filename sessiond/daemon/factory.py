@@ -19,10 +19,18 @@ from sessiond.audit import kernel_names
 from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.config.load import expand, group_id, user_id
 from sessiond.config.quantities import show
-from sessiond.config.schema import Config, RedactSettings, SocketSettings, TlsSettings
+from sessiond.config.schema import (
+    CHAIN_KEY,
+    Config,
+    EventSettings,
+    RedactSettings,
+    SocketSettings,
+    TlsSettings,
+)
 from sessiond.ecs import audit_event, redaction
 from sessiond.ecs.audit_cache import AuditEventCache
 from sessiond.ecs.audit_event import AuditEventEncoder
+from sessiond.ecs.chain import MIN_KEY, LineChain
 from sessiond.ecs.line import DocumentEncoder
 from sessiond.ecs.process import NameLookup as ProcessNames
 from sessiond.ecs.process import ProcessEncoder
@@ -48,6 +56,7 @@ from sessiond.process.table import ProcessTable
 from sessiond.system.account_names import AccountNames, NoAccountNames
 from sessiond.system.files import read_trusted
 from sessiond.system.host import HostFacts
+from sessiond.system.secret import credential, read_key
 from sessiond.units import SECOND
 
 log = structlog.get_logger()
@@ -226,6 +235,14 @@ def _encoders(
             tags=config.tags,
         ),
     )
+
+
+def line_chain(settings: EventSettings) -> LineChain | None:
+    """Make what seals lines, None where they are not sealed. Raises ConfigError without its key."""
+    if not settings.chain:
+        return None
+    path = settings.chain_key or credential("sessiond.chain") or CHAIN_KEY
+    return LineChain(read_key("event.chain_key", path, least=MIN_KEY))
 
 
 def redactor(settings: RedactSettings) -> Redactor | None:

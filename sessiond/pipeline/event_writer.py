@@ -15,6 +15,7 @@ from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import Arguments
 from sessiond.config.schema import EventSettings
 from sessiond.ecs.audit_cache import AuditEventCache, EncodedAuditEvent
+from sessiond.ecs.chain import SEAL_SIZE, LineChain
 from sessiond.ecs.decoders import signal_name
 from sessiond.ecs.fit import fitted
 from sessiond.ecs.line import PROCESS_EVENTS, DocumentEncoder
@@ -101,6 +102,7 @@ class EventWriter:
         self.written_after = 0
         self.filters: FilterStage | None = None
         self.canary: Probe | None = None
+        self.chain: LineChain | None = None
         self._written: frozenset[str] = frozenset()
         self._context = context
         self._lines: list[bytes] = []
@@ -140,6 +142,16 @@ class EventWriter:
     @sequence.setter
     def sequence(self, number: int) -> None:
         self._documents.sequence = number
+
+    @property
+    def seal(self) -> bytes:
+        """The seal of the last line; b"" where lines have none."""
+        return self.chain.previous if self.chain is not None else b""
+
+    @seal.setter
+    def seal(self, seal: bytes) -> None:
+        if self.chain is not None:
+            self.chain.previous = seal
 
     def leave_out(self, written: Collection[str], *, after: int) -> None:
         """Write no line of an event whose id is among ``written``: the output has it already.
@@ -641,9 +653,12 @@ class EventWriter:
                 self._withdraw(description.action, event)
                 return False
             line = wanted
-        if len(line) > self._event.max_line_bytes:
+        room = self._event.max_line_bytes - (SEAL_SIZE if self.chain is not None else 0)
+        if len(line) > room:
             self.shortened += 1
-            line = fitted(line, self._event.max_line_bytes)
+            line = fitted(line, room)
+        if self.chain is not None:
+            line = self.chain.seal(line)
         self._lines.append(line)
         return True
 

@@ -540,6 +540,7 @@ class Pipeline:
             drained=self._hearing.drained,
             sequence=self.lines.sequence,
             written_after=self.lines.known_after,
+            seal=self.lines.seal,
             table=table,
             open=[event(each) for each in self._assembler.open_events()],
             ready=[event(each) for each in self._ready],
@@ -589,6 +590,7 @@ class Pipeline:
         self._fed = self._hearing.drained = state.drained
         self.lines.sequence = state.sequence
         self.lines.written_after = state.written_after
+        self.lines.seal = state.seal
         if state.filters is not None:
             self._use_filters(decided=True)
             assert self._filters is not None  # noqa: S101 -- it was just made

@@ -135,6 +135,7 @@ class SavedPipeline(NamedTuple):
     drained: int
     sequence: int
     written_after: int
+    seal: bytes
     table: SavedTable
     open: list[SavedEvent]
     ready: list[SavedEvent]

@@ -128,10 +128,11 @@ class Restart:
         if output is None:
             return []
         if not self._journal.unfinished:
-            lines.sequence = output(None).sequence
+            written = output(None)
+            lines.sequence, lines.seal = written.sequence, written.seal
             return []
         written = output(lines.written_after)
-        lines.sequence = max(written.sequence, lines.written_after)
+        lines.sequence, lines.seal = max(written.sequence, lines.written_after), written.seal
         lines.leave_out(written.ids, after=lines.written_after)
         return written.tail
 

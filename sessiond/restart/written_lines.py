@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from sessiond.ecs.chain import seal_of
 from sessiond.output import spool
 
 # The event's own id: what stands before it in the line are members of "event" that we chose.
@@ -26,8 +27,9 @@ MAX_READ: Final = 256 << 20
 class WrittenLines:
     """The last lines of an output file, its spool included.
 
-    ``sequence`` is the ``event.sequence`` of the last one, 0 where there is none; ``ids`` are the
-    ``event.id`` of those that were asked for; ``tail`` are the last of them, in their order.
+    ``sequence`` is the ``event.sequence`` of the last one, 0 where there is none, ``seal`` its seal
+    (event.chain); ``ids`` are the ``event.id`` of those that were asked for; ``tail`` are the last
+    of them, in their order.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class WrittenLines:
         lines are in the one before. What can't be read has no lines.
         """
         self.sequence = 0
+        self.seal = b""
         self.ids: set[str] = set()
         self._tail: deque[bytes] = deque()
         self._room = max_tail
@@ -65,7 +68,8 @@ class WrittenLines:
             if found is None:
                 continue  # of another program
             number = int(found[2])
-            self.sequence = max(self.sequence, number)
+            if number > self.sequence:
+                self.sequence, self.seal = number, seal_of(line)
             if self._after is None or number <= self._after:
                 return False
             self.ids.add(found[1].decode())

@@ -291,3 +291,18 @@ def _spawning(truth: Truth) -> subprocess.Popen[bytes]:
 
 def _numbers(file: Path) -> list[int]:
     return [json.loads(line)["event"]["sequence"] for line in file.read_bytes().splitlines()]
+
+
+def test_a_start_that_fails_after_the_rules_are_loaded_leaves_nothing(
+    make_daemon: Callable[..., Daemon], audit_state: AuditState, tmp_path: Path
+) -> None:
+    """One line says what is wrong; rules and settings are as before."""
+    patterns = tmp_path / "patterns"
+    patterns.write_text("(\n")
+    patterns.chmod(0o600)
+    daemon = make_daemon({"event": {"redact": {"enabled": True, "pattern_files": [str(patterns)]}}})
+    daemon.spawn()
+    assert daemon.wait() == 2
+    assert f"{patterns}:1: " in daemon.log.read_text()
+    assert "a bug" not in daemon.log.read_text()
+    assert AuditState.read() == audit_state

@@ -88,7 +88,7 @@ def _object(prefix: str, document: dict[str, Any]) -> Iterator[str]:
         yield f"{prefix}: empty object"
     for key, value in document.items():
         name = f"{prefix}.{key}" if prefix else key
-        if not prefix and key in CUSTOM:
+        if not prefix and key.partition(".")[0] in CUSTOM:
             yield from _custom(name, value)
         elif name in FIELDS or name in AUDITBEAT:
             yield from _field(name, FIELDS.get(name) or AUDITBEAT[name], value)

@@ -1,0 +1,101 @@
+"""Sealed lines: whatever is done to them without the key shows, and where."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.ecs.chain import SEAL_SIZE, ChainCheck, LineChain, seal_of
+
+KEY = b"k" * 32
+
+
+def line(number: int, text: str = "x") -> bytes:
+    event = {"id": f"e{number}", "sequence": number}
+    return json.dumps({"event": event, "message": text}, separators=(",", ":")).encode() + b"\n"
+
+
+def sealed(number: int = 6, *, begin: int = 1, previous: bytes = b"") -> list[bytes]:
+    chain = LineChain(KEY, previous)
+    return [chain.seal(line(each)) for each in range(begin, begin + number)]
+
+
+def problems(lines: list[bytes], key: bytes = KEY) -> list[str]:
+    check = ChainCheck(key)
+    return [wrong for each in lines if (wrong := check.take(each)) is not None]
+
+
+def test_a_sealed_line_is_the_line_and_its_seal() -> None:
+    """One member more, the last one; the line grows by what is told."""
+    made = sealed(1)[0]
+    assert len(made) == len(line(1)) + SEAL_SIZE
+    document = json.loads(made)
+    assert document.pop("sessiond.chain").encode() == seal_of(made)
+    assert document == json.loads(line(1))
+
+
+def test_lines_as_they_were_written_are_right() -> None:
+    """Also a part of them, and a chain that goes on in another run."""
+    first = sealed()
+    more = sealed(begin=7, previous=seal_of(first[-1]))
+    assert problems(first + more) == []
+    assert problems(first[3:] + more) == []
+
+
+@pytest.mark.parametrize(
+    ("forge", "said"),
+    [
+        (lambda lines: [*lines[:2], lines[2].replace(b'"x"', b'"y"'), *lines[3:]], "line 3 was ch"),
+        (lambda lines: [*lines[:2], *lines[3:]], "after line 2 comes line 4: lines are missing"),
+        (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], "after line 2 comes line 4"),
+        (lambda lines: [*lines[:2], lines[1], *lines[2:]], "after line 2 comes line 2"),
+        (lambda lines: [*lines[:2], line(3), *lines[2:]], "line 3 has no seal"),
+        (
+            lambda lines: [*lines[:2], LineChain(b"f" * 32, seal_of(lines[1])).seal(line(3))],
+            "line 3 was changed or put in",
+        ),
+        (lambda lines: [*lines[:2], *sealed(4, begin=3)], "a new chain begins with line 3"),
+    ],
+    ids=["changed", "missing", "moved", "twice", "unsealed", "forged", "anew"],
+)
+def test_what_was_done_to_them_is_said(forge: object, said: str) -> None:
+    """The first line that doesn't fit is named."""
+    assert callable(forge)
+    assert problems(forge(sealed()))[0].startswith(said)
+
+
+def test_another_key_fits_nothing() -> None:
+    """Who has no key, or the wrong one, can't tell lines from forged ones."""
+    assert problems(sealed(), b"o" * 32)
+
+
+def test_a_key_must_be_long() -> None:
+    """A short one could be guessed."""
+    with pytest.raises(ValueError, match="32 bytes"):
+        LineChain(b"short")
+
+
+@given(
+    place=st.integers(0, 5), offset=st.integers(0, 400), byte=st.integers(0, 255), cut=st.booleans()
+)
+def test_no_change_of_a_byte_goes_unseen(place: int, offset: int, byte: int, *, cut: bool) -> None:
+    """Wherever it is, but for the white space at a line's end, which is no part of it."""
+    lines = sealed()
+    victim = lines[place].rstrip()
+    offset %= len(victim)
+    changed = victim[:offset] + (b"" if cut else bytes([byte])) + victim[offset + 1 :]
+    if changed == victim:
+        return
+    lines[place] = changed + b"\n"
+    found = problems(lines)
+    # Of the first line only the seal can be checked, where the chain did not begin with it.
+    assert found or place == 0
+
+
+@given(st.lists(st.binary(max_size=200), max_size=8))
+def test_no_bytes_raise(lines: list[bytes]) -> None:
+    """Whatever stands in a file."""
+    problems(lines)

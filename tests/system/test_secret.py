@@ -1,0 +1,51 @@
+"""Keys in files, which nobody but their owner may read or change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sessiond.errors import ConfigError
+from sessiond.system.secret import credential, make_key, read_key
+
+
+def test_a_new_key_is_random_and_ones_own(tmp_path: Path) -> None:
+    """It is never written over another one."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    make_key(one, 32)
+    make_key(other, 32)
+    assert one.stat().st_mode & 0o777 == 0o600
+    assert read_key("event.chain_key", one, least=32) != read_key("x", other, least=32)
+    with pytest.raises(FileExistsError):
+        make_key(one, 32)
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "said"),
+    [
+        (0o640, b"k" * 32, "chmod 0600"),
+        (0o602, b"k" * 32, "chmod 0600"),
+        (0o600, b"short", "at least 32 bytes"),
+        (None, b"", "sessiond verify --new-key"),
+    ],
+)
+def test_a_bad_key_is_refused(tmp_path: Path, mode: int | None, content: bytes, said: str) -> None:
+    """The line names the setting, the file and the fix."""
+    path = tmp_path / "key"
+    if mode is not None:
+        path.write_bytes(content)
+        path.chmod(mode)
+    with pytest.raises(ConfigError, match=said) as raised:
+        read_key("event.chain_key", path, least=32)
+    assert str(raised.value).startswith(f"event.chain_key: {path}: ")
+
+
+def test_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoadCredential= puts it into a directory of the service."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert credential("sessiond.chain") is None
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert credential("sessiond.chain") is None
+    (tmp_path / "sessiond.chain").touch()
+    assert credential("sessiond.chain") == tmp_path / "sessiond.chain"
