@@ -67,9 +67,10 @@ class Program(NamedTuple):
     splits it. It may be cut: ``args_size`` (bytes in all, with the NULs) says how long the whole
     is, ``args_count`` how many arguments it has, where the source knows. ``executable`` is the
     resolved path; a deleted file has no suffix here, ``deleted`` says so. ``euid`` is the effective
-    user id with which it was executed, ``owner`` the user id of the executable's file,
-    ``mount_namespace`` that of the mount on which the file lies: the path means something in this
-    namespace only. None where not known.
+    user id with which it was executed, ``owner`` the user id of the executable's file (UNSET_ID
+    where everybody, or a group that is not root's, can write it), ``mount_namespace`` that of the
+    mount on which the file lies: the path means something in this namespace only. None where not
+    known.
     """
 
     comm: bytes

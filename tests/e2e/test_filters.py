@@ -224,3 +224,18 @@ def test_a_set_user_id_program_below_a_dropped_one_is_told_with_it(
     told = {each["process"]["entity_id"] for each in daemon.find(event__action="exec")}
     assert leaf["process"]["parent"]["executable"] == str(own_program)
     assert set(leaf["process"]["Ext"]["ancestry"][:3]) <= told
+
+
+def test_a_program_that_others_can_write_is_told(
+    make_daemon: Callable[..., Daemon], own_program: Path
+) -> None:
+    """Also where it is root's file."""
+    when = {"process.args": "*healthz*", "process.user.name": "daemon"}
+    filters = [{"name": "probes", "when": when, "then": "drop"}]
+    daemon = make_daemon({"filters": filters}).start()
+    os.chown(own_program, 0, 0)
+    as_user(SERVICE, str(own_program), "/healthz", "mode-755")
+    assert hides(daemon, "mode-755")
+    own_program.chmod(0o777)
+    as_user(SERVICE, str(own_program), "/healthz", "mode-777")
+    assert not hides(daemon, "mode-777")

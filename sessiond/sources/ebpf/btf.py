@@ -117,7 +117,11 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "hashed": ("void *", ("d_hash.pprev",)),
         "inode": ("struct inode *", ("d_inode",)),
     },
-    "inode": {"uid": ("u32", ("i_uid",))},
+    "inode": {
+        "mode": ("u16", ("i_mode",)),
+        "uid": ("u32", ("i_uid",)),
+        "gid": ("u32", ("i_gid",)),
+    },
     "mount": {
         "parent": ("struct mount *", ("mnt_parent",)),
         "mountpoint": ("struct dentry *", ("mnt_mountpoint",)),

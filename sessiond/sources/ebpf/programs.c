@@ -21,6 +21,7 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define AUDIT_STAMP 64
 #define UNKNOWNS 128 /* some of the facts are 0 for unknown */
 #define OWNER_KNOWN 256
+#define ANYBODY 0xffffffff /* owns what others than its owner and root's group can write */
 
 #define PATH_LIMIT 4096
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
@@ -234,7 +235,9 @@ static __always_inline void append_executable(struct event *event, struct mm_str
   enum walk walk = append_path(event, dentry, vfsmount);
   struct inode *inode = READ(dentry, inode);
   if (inode) {
-    event->owner = READ(inode, uid);
+    u16 mode = READ(inode, mode);
+    int shared = mode & 0002 || (mode & 0020 && READ(inode, gid));
+    event->owner = shared ? ANYBODY : READ(inode, uid);
     event->flags |= OWNER_KNOWN;
   }
 #ifdef HAVE_MOUNT_NAMESPACE

@@ -13,6 +13,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_IWGRP, S_IWOTH
 from typing import Final
 
 from sessiond.process.entry import login_server
@@ -30,7 +31,7 @@ from sessiond.sources.procfs.parse import (
 )
 from sessiond.system.clock import now
 from sessiond.system.proc import parse_namespace
-from sessiond.units import TICK
+from sessiond.units import TICK, UNSET_ID
 
 # include/linux/sched.h
 _PF_KTHREAD: Final = 0x00200000
@@ -284,16 +285,21 @@ class Procfs:
         return path.removesuffix(_DELETED), True
 
     def _owner(self, directory: int) -> int | None:
-        """The user whose file the program is; a file on a disk that hangs holds up its reader."""
+        """Whose file the program is, as in ``Program.owner``.
+
+        A file on a disk that hangs holds up its reader.
+        """
         if not self._memory:
             return None
         try:
-            return os.stat(b"exe", dir_fd=directory).st_uid
+            file = os.stat(b"exe", dir_fd=directory)
         except PermissionError:
             self.denied += 1
+            return None
         except OSError:
-            pass  # gone, which the last look at stat will find out
-        return None
+            return None  # gone, which the last look at stat will find out
+        shared = file.st_mode & S_IWOTH or (file.st_mode & S_IWGRP and file.st_gid)
+        return UNSET_ID if shared else file.st_uid
 
     def _namespace(self, directory: int, link: bytes) -> int | None:
         target = self._link(directory, link)
