@@ -61,9 +61,9 @@ class Users:
 
         ``number`` is the id that the same message has for it, if it has one.
         """
-        if name.isdigit():
+        if _is_id(name):
             return self.account(name.encode(), parts)
-        account = {"id": number} if number and number.isdigit() else {}
+        account = {"id": number} if number and _is_id(number) else {}
         if not account and self._names is not None:
             found = self._names.user_id(name)
             if found is not None:
@@ -139,6 +139,11 @@ class Users:
         if security:
             file["selinux"] = security
         return file
+
+
+def _is_id(text: str) -> bool:
+    """Tell whether a text is a uid, not a name that is made of digits of any kind."""
+    return text.isascii() and text.isdigit() and len(text) <= 10 and not int(text) >> 32
 
 
 def selinux(label: bytes | None) -> dict[str, str]:

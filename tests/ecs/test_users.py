@@ -111,6 +111,9 @@ def test_a_user_that_a_message_names_has_an_id_where_it_is_known() -> None:
     assert users.named("bob", "77", parts) == {"id": "77", "name": "bob"}
     assert users.named("bob", None, parts) == {"name": "bob"}
     assert users.named("4242", None, parts) == {"id": "4242", "name": "ann"}
+    for odd in ("²", "99999999999", "4294967296"):
+        assert users.named(odd, odd, parts) == {"name": odd}
+    assert parts.warnings == []
 
 
 def test_a_label_is_split_where_it_is_selinux() -> None:
