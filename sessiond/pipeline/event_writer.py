@@ -578,7 +578,7 @@ class EventWriter:
                 state,
                 time=time,
                 ended=action == "end",
-                title=None if _is_stale(description.title, state) else description.title,
+                title=self._title(description, process, state, action),
                 override=override,
             )
         written = self._encode(
@@ -596,6 +596,13 @@ class EventWriter:
             process.introduced = True
             process.withheld = False
             process.drawn = process.drawn or action != "already_running"
+
+    def _title(
+        self, description: EncodedAuditEvent, process: Process, state: State, action: str | None
+    ) -> str | None:
+        title = description.title
+        stale = _is_stale(title, process, state, executes=action == "exec")
+        return None if stale else title
 
     def _id_of(
         self,
@@ -672,11 +679,13 @@ class EventWriter:
             self.withheld += 1
 
 
-def _is_stale(title: str | None, state: State) -> bool:
+def _is_stale(title: str | None, process: Process, state: State, *, executes: bool) -> bool:
     """Tell whether a title is that of an earlier program of the process.
 
     The kernel reads it once for each task, at its first event, and repeats it (audit_log_proctitle
-    in kernel/auditsc.c). A process that has executed nothing else can have given itself a new one.
+    in kernel/auditsc.c). At an exec that is what is executed or what was before it; a process
+    whose exec audit did not tell can have given itself a new one. ``executes``: the title is an
+    exec's.
     """
     if title is None or not state.previous:
         return False
@@ -685,8 +694,9 @@ def _is_stale(title: str | None, state: State) -> bool:
         return False  # most often
     if _is_title_of(title, state.program):
         return False
-    # The first of the earlier programs is most often the one that it was forked with.
-    return len(state.previous) > 1 or _is_title_of(title, state.previous[0])
+    if executes or len(state.previous) > 1 or _is_title_of(title, state.previous[0]):
+        return True
+    return any(each.claimed for each in process.states)
 
 
 def _is_title_of(title: str, program: Program) -> bool:

@@ -450,13 +450,29 @@ def test_a_title_of_the_forked_program_is_left_out(bench: Bench) -> None:
     assert "title" not in only(bench.settle(), "exec")["process"]
 
 
-@pytest.mark.parametrize("title", [b"ls -l", b"ls: at work"])
-def test_a_title_of_its_own_is_told(bench: Bench, title: bytes) -> None:
-    """Its arguments, or what it calls itself."""
+def test_a_title_that_a_server_gave_itself_before_the_exec_is_left_out(bench: Bench) -> None:
+    """As sshd does before the shell: ``sshd: ann@pts/1``."""
     child = bench.child()
     executed, records = child.execute("ls", T + 5, "-l")
-    bench.tell(executed, audit=titled(records, title))
-    assert only(bench.settle(), "exec")["process"]["title"] == title.decode()
+    bench.tell(executed, audit=titled(records, b"sshd: ann@pts/1"))
+    ended, records = child.exit(0, T + 6)
+    bench.tell(ended, audit=titled(records, b"sshd: ann@pts/1"))
+    assert [each["process"].get("title") for each in bench.settle()] == [None, None]
+
+
+def test_a_title_of_its_own_is_told() -> None:
+    """Its arguments; or what it calls itself, where audit told of nothing before."""
+    bench = Bench()
+    child = bench.child()
+    executed, records = child.execute("ls", T + 5, "-l")
+    bench.tell(executed, audit=titled(records, b"ls -l"))
+    assert only(bench.settle(), "exec")["process"]["title"] == "ls -l"
+    bench = Bench(audited=frozenset(("exit_group",)), always_audited=frozenset(("exit_group",)))
+    child = bench.child()
+    bench.tell(child.execute("ls", T + 5, "-l")[0])
+    ended, records = child.exit(0, T + 6)
+    bench.tell(ended, audit=titled(records, b"ls: at work"))
+    assert only(bench.settle(), "end")["process"]["title"] == "ls: at work"
 
 
 def test_cut_arguments_are_counted_as_they_were(bench: Bench) -> None:
