@@ -23,6 +23,7 @@ from sessiond.filters.subject import (
 )
 from sessiond.process import container, systemd_unit
 from sessiond.process.table import ITSELF, Ancestor, Lineage, Process, State, Verdict
+from sessiond.text import display
 
 TOLD: Final = Verdict("", "keep")
 
@@ -56,11 +57,13 @@ class CompiledRule:
 
     ``common`` are the conditions on what many processes share, ``own`` the other ones, None where
     there are none. ``of_event`` says that it asks for what the process as such does not have, and
-    ``late`` for what only the whole line shows. ``actions`` are those that it names.
+    ``late`` for what only the whole line shows. ``actions`` are those that it names. One of
+    ``needles`` is part of the arguments of each process that it takes; () where that is not known.
     """
 
     __slots__ = (
-        "actions", "common", "late", "of_event", "own", "parts", "rule", "trust", "verdict",
+        "actions", "common", "late", "needles", "of_event", "own", "parts", "rule", "trust",
+        "verdict",
     )  # fmt: skip
 
     def __init__(self, rule: FilterRule) -> None:
@@ -83,6 +86,7 @@ class CompiledRule:
                 own.append(part)
         self.common = All(tuple(common))
         self.own = All(tuple(own)) if own else None
+        self.needles = next(filter(None, map(_needles, own)), ())
         fields = [leaf.name for leaf in rule.when.leaves()]
         others = [field for field in fields if not is_of_process(field)]
         self.of_event = bool(others)
@@ -94,6 +98,30 @@ class CompiledRule:
             for test in part.tests
             if test.kind == "equal"
         )
+
+
+def _needles(condition: Condition) -> tuple[str, ...]:
+    """Return texts of which one is in the arguments where a condition holds; () for none."""
+    if not isinstance(condition, Leaf) or condition.name != "process.args":
+        return ()
+    found: list[str] = []
+    for test in condition.tests:
+        text = str(test.wanted)
+        if test.kind == "glob" and len(text) > 2 and text[0] == text[-1] == "*":
+            text = text[1:-1]
+        elif test.kind != "equal":
+            return ()
+        if set(text) & set("*?["):
+            return ()
+        found.append(text)
+    return tuple(found)
+
+
+def _has_any(text: str, needles: tuple[str, ...]) -> bool:
+    for needle in needles:  # noqa: SIM110 -- a generator costs as much as the loop
+        if needle in text:
+            return True
+    return False
 
 
 class _EventSubject(Subject):
@@ -199,11 +227,17 @@ class Decider:
 
     def _verdict(self, process: Process, state: State, cgroup: bytes | None) -> Verdict:
         subject: ProcessSubject | None = None
+        arguments: str | None = None
         for each in self._candidates(process, state, cgroup):
             if each.of_event:
                 continue
             if each.own is None:
                 return each.verdict
+            if each.needles:
+                if arguments is None:
+                    arguments = display(state.program.args or b"")
+                if not _has_any(arguments, each.needles):
+                    continue
             if subject is None:
                 subject = ProcessSubject(process, state, cgroup, self._around, each.trust)
             subject.trust = each.trust

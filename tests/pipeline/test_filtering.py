@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import yaml
@@ -171,7 +172,7 @@ def test_what_is_decided_at_the_exec_holds() -> None:
     ls = bench.run(bench.host.shell, 63, "ls")
     options = bench.pipeline.options
     other = filters("- {name: other, when: {process.name: ls}, then: drop}")
-    bench.pipeline.use(type(options)(**{**vars(options), "filters": other}))
+    bench.pipeline.use(dataclasses.replace(options, filters=other))
     bench.end(check)
     bench.end(ls)
     bench.end(bench.run(bench.host.shell, 64, "ls"))
@@ -316,3 +317,14 @@ def test_an_inventory_leaves_out_what_is_dropped() -> None:
     bench.tell(event, audit=records)
     actions = [(each["event"]["action"], each["process"]["pid"]) for each in bench.settle()]
     assert actions[1:] == [("already_running", 60), ("exec", 61)]
+
+
+def test_arguments_are_asked_for_in_any_form() -> None:
+    """Equal, as a part, as a glob, as one of several, in bytes that are no text."""
+    conditions = ("'-l'", "'*srv/a*'", "['x', '*/srv*']", "'/srv/?'", "'re:^/srv'", "'/srv/a'")
+    for condition in conditions:
+        bench = Filtered(f"- {{name: a, when: {{process.args: {condition}}}, then: drop}}")
+        bench.run(bench.agent, 62, "ls", "-l", "/srv/a")
+        bench.run(bench.agent, 63, "ls", "/other")
+        told = [each["process"]["pid"] for each in bench.settle() if each["process"]["pid"] > 61]
+        assert told == [63], condition
