@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from support.story import Bench, Story, T
 from sessiond.errors import SavedStateError
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.pipeline import Pipeline
+from sessiond.process.table import Process, State
 from sessiond.units import MILLISECOND, SECOND
 
 CUTS = st.lists(
@@ -87,6 +91,66 @@ def test_lines_of_descent_are_known_after_a_restart() -> None:
     parent = document["process"]["parent"]["entity_id"]
     assert document["process"]["Ext"]["ancestry"][0] == parent
     assert len(document["process"]["Ext"]["ancestry"]) == 3
+
+
+# What is made anew: encoded JSON, identities, and the places in the table.
+MADE_ANEW = {
+    State: {"cached", "descent"},
+    Process: {"entity_id", "exact", "predecessor"},
+}
+
+
+# Another value of a member, by its type.
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "bool": lambda at: not at,
+    "int": lambda at: at + 4711,
+    "int | None": lambda at: (at or 0) + 4711,
+    "bool | None": lambda _: True,
+    "bytes | None": lambda _: b"/other",
+    "str | None": lambda _: "other",
+    "tuple[int, ...] | None": lambda _: (4, 7),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved", "more"),
+    [(State, snapshot.SavedState, set()), (Process, snapshot.SavedProcess, {"listed"})],
+)
+def test_no_member_is_forgotten(
+    kind: type[State | Process], saved: type[tuple[object, ...]], more: set[str]
+) -> None:
+    """A new member of a process or a state is saved, or it is named above."""
+    fields = set(saved.__annotations__)
+    assert set(kind.__slots__) - MADE_ANEW[kind] == fields - more
+
+
+def test_every_member_comes_back_as_it_was() -> None:
+    """Each has another value than a new process and a new state have."""
+    bench = Bench()
+    child = bench.child()
+    executed, records = child.execute("ls", T + 5)
+    bench.tell(executed, audit=records)
+    process = bench.pipeline.table.get(child.pid)
+    assert process is not None
+    changed: dict[tuple[str, str], object] = {}
+    for owner, of, saved in (
+        (process, "process", snapshot.SavedProcess),
+        (process.state, "state", snapshot.SavedState),
+    ):
+        for name, kind in saved.__annotations__.items():
+            if name in ("listed", "pid", "start", "time", "end"):
+                continue  # what tells it from others
+            change = CHANGES.get(str(getattr(kind, "__forward_arg__", kind)))
+            if change is not None and name not in ("lineage", "program"):
+                changed[of, name] = change(getattr(owner, name))
+                setattr(owner, name, changed[of, name])
+    assert len(changed) > 20
+    after = successor(bench.pipeline, bench.now).table.get(child.pid)
+    assert after is not None
+    found = {
+        (of, name): getattr(after if of == "process" else after.state, name) for of, name in changed
+    }
+    assert found == changed
 
 
 def test_lines_are_numbered_on() -> None:
