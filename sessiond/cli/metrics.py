@@ -107,13 +107,13 @@ def _of_outputs(path: str, label: str = "") -> Callable[[Document], Samples]:
 
 
 def _of_filters(member: str) -> Callable[[Document], Samples]:
-    """A sample for each filter that has withheld something, with its action."""
+    """A sample for each filter that drops or folds, with its action."""
 
     def samples(document: Document) -> Samples:
         for name, account in _section(document, "pipeline.filters.by_filter").items():
-            value = _at(account, member)
-            if isinstance(value, int | float):
-                yield {"filter": name, "action": str(_at(account, "action"))}, float(value)
+            value, action = _at(account, member), _at(account, "action")
+            if isinstance(value, int | float) and action in ("drop", "fold"):
+                yield {"filter": name, "action": action}, float(value)
 
     return samples
 

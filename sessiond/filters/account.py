@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from sessiond.process.table import Verdict
@@ -35,6 +36,7 @@ class FilterAccount:
         self._since: int | None = None
         self._lines: dict[Verdict, int] = {}
         self._released: dict[Verdict, int] = {}
+        self._marked: dict[str, int] = {}
         self._bytes: dict[Verdict, int] = {}
         self._untold: dict[Verdict, tuple[int, int]] = {}
 
@@ -46,6 +48,10 @@ class FilterAccount:
         self._bytes[verdict] = self._bytes.get(verdict, 0) + size * lines
         untold, bytes_ = self._untold.get(verdict, (0, 0))
         self._untold[verdict] = untold + lines, bytes_ + size * lines
+
+    def mark(self, name: str) -> None:
+        """Count a line that is written with what a filter adds to it."""
+        self._marked[name] = self._marked.get(name, 0) + 1
 
     @property
     def deadline(self) -> int | None:
@@ -78,11 +84,18 @@ class FilterAccount:
         self._since = since
         self._untold = {verdict: (lines, size) for verdict, lines, size in untold}
 
-    def status(self) -> dict[str, Any]:
+    def status(self, filters: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Give the counts as ``sessiond status`` shows them; seen = written + dropped + folded.
 
         ``released`` are the lines that were written after all, no longer among ``lines``.
+        ``filters`` are those of now, with their actions: each has its counts, be they zero.
         """
+        none = {"lines": 0, "bytes": 0, "released": 0}
+        now = {
+            name: {"action": action, **none, "lines": self._marked.get(name, 0)}
+            for name, action in (filters or {}).items()
+            if action != "keep"
+        }
         sums = {"drop": 0, "fold": 0}
         for verdict, lines in self._lines.items():
             sums[verdict.action] += lines
@@ -93,7 +106,8 @@ class FilterAccount:
             "dropped": sums["drop"],
             "folded": sums["fold"],
             "balanced": self.seen == self.written + taken,
-            "by_filter": {
+            "by_filter": now
+            | {
                 verdict.filter: {
                     "action": verdict.action,
                     "lines": lines,

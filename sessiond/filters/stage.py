@@ -219,6 +219,7 @@ class FilterStage:
         if found is None:
             return line
         if found.rule.action == "mark":
+            self.account.mark(found.rule.name)
             return _marked(document, found.rule)
         named = action in found.actions or self._renamed.get(action) in found.actions
         if not found.rule.withholds or (_is_protected(action, event) and not named):
@@ -275,6 +276,12 @@ class FilterStage:
             if process.end is None and process.withheld:
                 found.append(process)
         return found
+
+    def status(self) -> dict[str, Any]:
+        """Give the account as ``sessiond status`` shows it."""
+        return self.account.status(
+            {each.rule.name: each.rule.action for each in self._decider.rules}
+        )
 
     def save(self) -> SavedFilters:
         """Return what a restart needs; what was decided of processes is the table's."""

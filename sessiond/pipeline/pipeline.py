@@ -729,7 +729,7 @@ class Pipeline:
     def status(self) -> dict[str, Any]:
         """The counters, as ``sessiond status`` shows them."""
         counters = self.counters
-        filters = {} if self._filters is None else {"filters": self._filters.account.status()}
+        filters = {} if self._filters is None else {"filters": self._filters.status()}
         return filters | {
             "audit_records": self._assembler.records,
             "audit_records_malformed": self._assembler.malformed,

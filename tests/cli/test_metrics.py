@@ -45,7 +45,10 @@ DOCUMENT: dict[str, Any] = {
         "unenriched": 0,
         "lines_shortened": 2,
         "filters": {
-            "by_filter": {"checks": {"action": "drop", "lines": 40, "bytes": 9000, "released": 2}}
+            "by_filter": {
+                "checks": {"action": "drop", "lines": 40, "bytes": 9000, "released": 2},
+                "labels": {"action": "mark", "lines": 7, "bytes": 0, "released": 0},
+            }
         },
         "process_events": {"Executed": 229, "Forked": 515},
         "lines": {"exec": 229, "end": 514},

@@ -42,6 +42,17 @@ def test_the_sums_are_balanced_where_each_line_was_counted() -> None:
     }
 
 
+def test_each_filter_of_now_has_its_counts() -> None:
+    """Also those that have taken nothing, and those that label."""
+    account = FilterAccount()
+    account.take(DROP, 10)
+    account.mark("m")
+    filters = {"a": "drop", "n": "fold", "m": "mark", "k": "keep"}
+    counts = account.status(filters)["by_filter"]
+    found = {name: (each["action"], each["lines"]) for name, each in counts.items()}
+    assert found == {"a": ("drop", 1), "n": ("fold", 0), "m": ("mark", 1)}
+
+
 def test_what_was_not_told_goes_over_a_restart() -> None:
     """Only that."""
     account = FilterAccount()
