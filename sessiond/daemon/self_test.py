@@ -103,12 +103,11 @@ class SelfTest:
         if (waits_for_audit or (must_trace and not canary.traced)) and not late:
             return
         self.blind = must_trace and not canary.traced
-        if must_audit and not canary.audited:
-            self.failure = f"a process of ours was not seen by audit for {self.timeout:g} s"
-        elif self.blind:
-            self.failure = (
-                f"a process of ours was not seen by {options.source} for {self.timeout:g} s"
-            )
+        missing = ["audit"] if must_audit and not canary.audited else []
+        missing += [options.source] if self.blind else []
+        if missing:
+            sides = " and ".join(missing)
+            self.failure = f"a process of ours was not seen by {sides} for {self.timeout:g} s"
         else:
             self.failure = None
             self.seen += 1

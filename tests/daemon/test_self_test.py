@@ -79,6 +79,16 @@ def test_audit_must_see_what_it_could_see_before(keeper: SelfTest, pipeline: Pip
     assert keeper.failure is None
 
 
+def test_both_sides_are_named_where_both_are_missing(keeper: SelfTest, pipeline: Pipeline) -> None:
+    """Whoever reads it knows where to look."""
+    first = started(keeper, pipeline, 30)
+    first.audited = first.traced = True
+    keeper.look(31, audit_well=True)
+    started(keeper, pipeline, 60)
+    keeper.look(70, audit_well=True)
+    assert keeper.failure == "a process of ours was not seen by audit and ebpf for 10 s"
+
+
 def test_rules_may_leave_us_out(keeper: SelfTest, pipeline: Pipeline) -> None:
     """Where audit does not see the first one it need not see the others, until rules change."""
     for number, wait in ((1, 40), (2, 61), (3, 91)):
