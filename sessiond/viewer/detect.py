@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,8 @@ _AUDIT_FIELDS: Final = {
     "SYSCALL": "auditd.data.syscall",
     "syscall": "auditd.data.syscall",
 }
+# Fields that have the same few values in most events: what was asked of one is remembered.
+_REPEATED: Final = frozenset({"Image", "ParentImage", "User", "CurrentDirectory"})
 _INITIATED: Final = {"egress": "true", "ingress": "false"}
 
 
@@ -323,6 +326,14 @@ def _all(predicates: Sequence[Predicate]) -> Predicate:
     return ask
 
 
+def _repeats(node: Any) -> bool:  # noqa: ANN401 -- a type of pySigma's
+    """Tell whether a condition is about fields alone that have the same few values."""
+    args = getattr(node, "args", None)
+    if args is None:
+        return getattr(node, "field", None) in _REPEATED
+    return all(_repeats(each) for each in args)
+
+
 def _alternatives(nodes: Iterable[Any]) -> Iterator[Predicate]:
     """Make the predicates of an OR; texts that are asked of one field are asked at once."""
     from sigma.conditions import ConditionFieldEqualsValueExpression
@@ -360,16 +371,21 @@ def _one_of(name: str, values: Iterable[Sequence[Any]]) -> Predicate:
             {"begin": begins, "end": ends, "inner": inner}[kind].append(lower)
     heads, tails = tuple(begins), tuple(ends)
 
-    def ask(fields: Fields) -> bool:
-        for text in fields.lower(name):
-            if text in whole or text.endswith(tails) or text.startswith(heads):
+    def fits(text: str) -> bool:
+        if text in whole or text.endswith(tails) or text.startswith(heads):
+            return True
+        for each in inner:
+            if each in text:
                 return True
-            for each in inner:
-                if each in text:
-                    return True
-            for test in others:
-                if test(text):
-                    return True
+        return any(test(text) for test in others)
+
+    if name in _REPEATED:
+        fits = lru_cache(maxsize=4096)(fits)
+
+    def ask(fields: Fields) -> bool:
+        for text in fields.lower(name):  # noqa: SIM110 -- this is asked millions of times
+            if fits(text):
+                return True
         return False
 
     return ask
@@ -408,7 +424,9 @@ def _predicate(node: Any) -> Predicate:  # noqa: ANN401 -- a type of pySigma's
         inner = _predicate(node.args[0])
         return lambda fields: not inner(fields)
     if isinstance(node, ConditionAND):
-        return _all([_predicate(each) for each in node.args])
+        # What is known of the same few programs is asked first: it rules most events out.
+        ordered = sorted(node.args, key=lambda each: not _repeats(each))
+        return _all([_predicate(each) for each in ordered])
     if isinstance(node, ConditionOR):
         return _any(list(_alternatives(node.args)))
     raise ValueError("keywords are searched in whole lines of logs, which events are not")
