@@ -33,6 +33,12 @@ exec "$0" --user --log-target=console
 """
 
 
+def version() -> int:
+    """Return the version of systemd."""
+    done = subprocess.run([SYSTEMD, "--version"], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[1])
+
+
 class UserManager:
     """One manager with directories of its own, with no units but those that are installed here.
 
@@ -47,8 +53,9 @@ class UserManager:
         self.units = self.directory / "units"
         # Where a user's manager puts RuntimeDirectory=, StateDirectory= and LogsDirectory=.
         self.runtime = self.directory / "run"
-        self.state = self.directory / "config"
-        self.logs = self.directory / "config/log"
+        # A user's manager has state with the configuration up to version 253.
+        self.state = self.directory / ("state" if version() > 253 else "config")
+        self.logs = self.state / "log"
         for made in (self.units, self.runtime, self.logs):
             made.mkdir(mode=0o711, parents=True)
         self._log = self.directory / "manager.log"
@@ -59,7 +66,8 @@ class UserManager:
             **os.environ,
             "HOME": str(self.directory),
             "XDG_RUNTIME_DIR": str(self.runtime),
-            "XDG_CONFIG_HOME": str(self.state),
+            "XDG_CONFIG_HOME": str(self.directory / "config"),
+            "XDG_STATE_HOME": str(self.directory / "state"),
             "SYSTEMD_UNIT_PATH": str(self.units),
         }
 
