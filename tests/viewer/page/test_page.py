@@ -157,7 +157,7 @@ def test_nothing_of_the_data_is_markup(opened: Open, argument: str) -> None:
     assert tab.locator("img, #tree script, #details script, #tree b, #details b").count() == 0
     assert tab.locator("script").count() == 1
     tab.keyboard.press("y")
-    assert tab.locator("#said").inner_text() == "copied JSON"
+    expect(tab.locator("#said")).to_have_text("copied JSON")
 
 
 def test_the_policy_stops_what_is_put_in(opened: Open, login: Recording) -> None:
