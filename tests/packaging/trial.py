@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -26,6 +27,11 @@ from support.manager import UserManager, adapted, version
 from support.truth import until
 
 NAME = "sessiond.service"
+# From version 254 on a user's manager makes these with a user namespace, where audit is not.
+SANDBOX = re.compile(
+    "(Protect|Private|Restrict|SystemCall|Lock|MemoryDeny|NoNew|Keyring|IPAddress|RemoveIPC"
+    "|CapabilityBounding|AmbientCap|SecureBits)"
+)
 LOCK = Path("/run/lock/sessiond-kernel.lock")  # that of the tests of the real kernel
 CONFIGURATION = Path("/etc/sessiond.yml")
 UNIT = Path("/usr/lib/systemd/system/sessiond.service")
@@ -162,6 +168,8 @@ def _under_the_manager(manager: UserManager, old: str, new: str, before: str) ->
         """
         lines = f"[Service]\nStandardOutput=append:{log}\nStandardError=append:{log}\n"
         text = adapted(UNIT.read_text(), {"User": user, "Group": user})
+        if version() > 253:
+            text = "\n".join(line for line in text.split("\n") if not SANDBOX.match(line))
         manager.install(NAME, text.replace("[Service]\n", lines))
 
     # A user's manager gives directories to another user up to version 253 alone.
