@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from support import kernel
 from support.attacks import Attacks
@@ -36,6 +37,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 _MISSING = pytest.StashKey[str | None]()
+
+
+# How long an example takes says something about the machine, nothing about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture

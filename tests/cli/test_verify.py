@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from support.daemon import Daemon
 from support.stream import agree, malformed
 
@@ -17,6 +18,14 @@ from sessiond.ecs.chain import LineChain
 from sessiond.system.secret import make_key
 
 MakeDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """The command sets up the log of this process; other tests look at theirs."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
