@@ -57,7 +57,7 @@ def build() -> Path:
         text=True,
         check=False,
     )
-    if done.returncode or not list((work / "lib").glob("sessiond/pipeline*.so")):
+    if done.returncode or not list((work / "lib").glob("sessiond/pipeline/pipeline*.so")):
         said = (done.stderr.strip() or "mypyc is not installed").splitlines()[-1]
         raise BenchError(f"can't compile: {said}")
     compileall.compile_dir(work / "lib" / "sessiond", quiet=2)

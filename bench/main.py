@@ -228,7 +228,7 @@ def _ours(asked: argparse.Namespace, directory: Path) -> list[Sessiond]:
     else:
         packages = asked.compiled or builds.compiled()
     if packages:
-        if not list(packages.glob("sessiond/pipeline*.so")):
+        if not list(packages.glob("sessiond/pipeline/pipeline*.so")):
             raise host.BenchError(f"{packages}: no compiled package sessiond in it")
         built = packages.resolve()
         found += [
