@@ -1,4 +1,7 @@
-"""Whenever a run is killed, the file has each event once, in order, and without a gap."""
+"""Whenever a run is killed, the file has each event once, in order, and without a gap.
+
+Up to two sockets beside it, which take lines when they like, have each at least once.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,13 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from support.scripted import Actor, Host, Records
 from support.scripted import pipeline as scripted_pipeline
 
@@ -45,6 +54,18 @@ class _Source:
         return self._events
 
 
+class _Socket:
+    """Another output: what waits for it is lost with the run, what it has received is not."""
+
+    def __init__(self) -> None:
+        self.waiting: list[bytes] = []
+        self.received: list[bytes] = []
+
+    def deliver(self, number: int) -> None:
+        self.received += self.waiting[:number]
+        del self.waiting[:number]
+
+
 class Life(RuleBasedStateMachine):
     """Processes run while runs of the daemon read, write, save and are killed."""
 
@@ -61,6 +82,7 @@ class Life(RuleBasedStateMachine):
         self.socket: Records = []
         self.happened: Counter[str] = Counter()
         self.unwritten: list[bytes] = []  # lines that the run has made
+        self.sockets: list[_Socket] = []
         self.start()
 
     # The daemon
@@ -79,11 +101,24 @@ class Life(RuleBasedStateMachine):
             Observed(self.time, each.facts, each.program, b"/srv", None) for each in self.living
         ]
         source: Any = _Source([*self.host.snapshot(), *there, *self.take_ring()])
-        self.restart.resume(self.pipeline, source, self.time, output=self.written_lines)
+        tail = self.restart.resume(self.pipeline, source, self.time, output=self.written_lines)
+        for socket in self.sockets:
+            socket.waiting += tail
+
+    @initialize(number=st.integers(0, 2))
+    def configure(self, number: int) -> None:
+        """Have some outputs beside the file."""
+        self.sockets = [_Socket() for _ in range(number)]
 
     def written_lines(self, after: int | None) -> WrittenLines:
         """Read what the file has."""
-        return WrittenLines(self.file, after=after)
+        return WrittenLines(self.file, after=after, max_tail=1 << 24)
+
+    def give(self, lines: list[bytes]) -> None:
+        """Give lines to every output."""
+        self.unwritten += lines
+        for socket in self.sockets:
+            socket.waiting += lines
 
     def take_ring(self) -> list[ProcessEvent]:
         """Read the ring, and keep what was read, before it is worked on."""
@@ -100,7 +135,7 @@ class Life(RuleBasedStateMachine):
         self.pipeline.feed_process(self.take_ring())
         drained = not self.socket
         self.pipeline.feed_audit(records, now=self.time, drained=drained)
-        self.unwritten += self.pipeline.poll(self.time)
+        self.give(self.pipeline.poll(self.time))
         self.restart.settle(self.pipeline)
 
     @rule(share=st.floats(0, 1))
@@ -111,10 +146,17 @@ class Life(RuleBasedStateMachine):
             file.writelines(self.unwritten[:number])
         del self.unwritten[:number]
 
+    @precondition(lambda self: self.sockets)
+    @rule(which=st.integers(0, 1), number=st.integers(0, 30))
+    def deliver(self, which: int, number: int) -> None:
+        """A socket takes some lines, or none."""
+        self.sockets[which % len(self.sockets)].deliver(number)
+
     @rule()
     def save(self) -> None:
         """Save the state, as the daemon does: only when everything is written."""
-        all_written = not self.unwritten and not self.pipeline.waiting
+        waiting = self.unwritten or any(socket.waiting for socket in self.sockets)
+        all_written = not waiting and not self.pipeline.waiting
         if self.restart.is_due(all_written=all_written):
             self.restart.save(self.pipeline)
 
@@ -127,6 +169,8 @@ class Life(RuleBasedStateMachine):
             self.take_ring()
         self.restart.close()
         self.unwritten.clear()
+        for socket in self.sockets:
+            socket.waiting.clear()
         self.start()
 
     # The host
@@ -190,8 +234,13 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         """At the end everything is there."""
         self.read(len(self.socket))
+        self.give(self.pipeline.flush(self.time + 100 * SECOND))
         with self.file.open("ab") as file:
-            file.writelines([*self.unwritten, *self.pipeline.flush(self.time + 100 * SECOND)])
+            file.writelines(self.unwritten)
+        lines = self.file.read_bytes().splitlines(keepends=True)
+        for socket in self.sockets:
+            socket.deliver(len(socket.waiting))
+            assert set(socket.received) >= set(lines)
         self.nothing_is_there_twice()
         told = Counter(each["action"] for each in self.told() if not each["id"].startswith(OLDER))
         assert told == self.happened
