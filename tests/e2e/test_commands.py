@@ -52,8 +52,9 @@ def test_status_without_a_daemon(make_daemon: MakeDaemon) -> None:
     assert len(asked.stderr.splitlines()) == 1
 
 
-def test_rules_compares_wanted_and_loaded(daemon: Daemon) -> None:
-    """All are loaded; when somebody deletes one, it is shown as missing."""
+def test_rules_compares_wanted_and_loaded(make_daemon: MakeDaemon) -> None:
+    """All are loaded; when somebody deletes one, and it stays so, it is shown as missing."""
+    daemon = make_daemon({"auditd": {"reconcile": False}}).start()
     asked = daemon.command("rules")
     assert asked.returncode == 0
     assert [line[0] for line in asked.stdout.splitlines() if line[:1] in "=+~"] == [
