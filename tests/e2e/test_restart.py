@@ -169,6 +169,7 @@ def test_every_event_is_told_once_through_restarts_and_kills(
     log = service.log.read_text()
     everything = service.documents()
     assert_each_once(everything)
+    assert_all_known(everything)
     documents = [each for each in everything if of_spawns(each)]
     told = Counter(each["event"]["action"] for each in documents)
     # The spawning program itself is one as well; its fork is root's.
@@ -213,11 +214,18 @@ def test_kills_in_the_middle_of_a_reload_or_a_stop(
     service.stop()
     everything = service.documents()
     assert_each_once(everything)
+    assert_all_known(everything)
     told = Counter(each["event"]["action"] for each in everything if of_spawns(each))
     assert (told["exec"], told["end"]) == (5_002, 5_002), service.log.read_text()[-3000:]
 
 
 UID = str(USER)
+
+
+def assert_all_known(documents: list[dict[str, Any]]) -> None:
+    """The tracer has seen every process that audit tells of."""
+    lives = (each for each in documents if each["event"]["action"] in ("fork", "exec", "end"))
+    assert [each for each in lives if not entity_id(each)] == []
 
 
 def assert_each_once(documents: list[dict[str, Any]]) -> None:
@@ -226,16 +234,10 @@ def assert_each_once(documents: list[dict[str, Any]]) -> None:
     assert [each for each, number in ids.most_common(3) if number > 1] == []
     numbers = [each["event"]["sequence"] for each in documents]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    unknown = [
-        each
-        for each in documents
-        if each["event"]["action"] in ("fork", "exec", "end") and not entity_id(each)
-    ]
-    assert unknown == []
     steps = Counter(
         (each["event"]["action"], each["process"]["entity_id"])
         for each in documents
-        if each["event"]["action"] in ("fork", "end", "already_running")
+        if each["event"]["action"] in ("fork", "end", "already_running") and entity_id(each)
     )
     assert [each for each, number in steps.most_common(3) if number > 1] == []
 
