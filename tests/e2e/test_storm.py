@@ -120,7 +120,7 @@ def test_nothing_is_lost_beside_auditd(
 
 def test_the_flood_is_one(attacks: Attacks) -> None:
     """It makes failing execs by the ten thousand."""
-    with attacks.start("failing", 1) as flood:
+    with attacks.start("failing", 3) as flood:
         time.sleep(0.5)
         stat = Path(f"/proc/{flood.pid}/stat").read_text().rsplit(")", 1)[1].split()
         assert int(stat[12]) > 10  # ticks of system time
