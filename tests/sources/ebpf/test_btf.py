@@ -50,7 +50,8 @@ class OlderKernel(OtherKernel):
 
 def compiles(header: str, tmp_path: Path, *claims: str) -> bool:
     """Compile the header with static assertions about it."""
-    lines = ["typedef unsigned u32; typedef unsigned long long u64;", "#include <stddef.h>", header]
+    types = "typedef unsigned short u16; typedef unsigned u32; typedef unsigned long long u64;"
+    lines = [types, "#include <stddef.h>", header]
     lines += [f'_Static_assert({claim}, "{claim}");' for claim in claims]
     source = tmp_path / "header.c"
     source.write_text("\n".join(lines))
