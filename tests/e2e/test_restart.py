@@ -184,14 +184,10 @@ def test_every_event_is_told_once_through_restarts_and_kills(
     assert "set_aside" not in log
 
 
-@pytest.mark.parametrize("two_outputs", [False, True], ids=["one output", "two outputs"])
-def test_kills_in_the_middle_of_a_reload_or_a_stop(
-    service: Service, spawns: Spawns, *, two_outputs: bool
-) -> None:
+def test_kills_in_the_middle_of_a_reload_or_a_stop(service: Service, spawns: Spawns) -> None:
     """Whatever the daemon is about, and one kill right after the other."""
     outputs: dict[str, Any] = {"file": {"path": str(service.output), "rotate": {"size": 0}}}
-    if two_outputs:
-        outputs["socket"] = {**NOBODY, "address": str(service.directory / NOBODY["address"])}
+    outputs["socket"] = {**NOBODY, "address": str(service.directory / NOBODY["address"])}
     service.stop()
     service.output.unlink()
     service.configure(output=outputs)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
 MakeDaemon = Callable[..., Daemon]
 
-SECONDS = int(os.environ.get("SESSIOND_STORM", "6"))
+SECONDS = int(os.environ.get("SESSIOND_STORM", "4"))
 # What one of the spawners does in turn, so many times each.
 WAYS = (("spawn", 100), ("setsid", 50), ("chain", 20), ("code", 50), ("signal", 20))
 
