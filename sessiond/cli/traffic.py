@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sessiond import errors
 from sessiond.cli import declare, terminal
+from sessiond.cli.viewer import event_files, output_file
 from sessiond.text import printable
 
 if TYPE_CHECKING:
@@ -98,23 +99,6 @@ def _fields(text: str) -> list[str]:
     return names
 
 
-def _names(arguments: argparse.Namespace) -> list[str]:
-    from sessiond.viewer import files
-
-    if arguments.file:
-        return files.expand(arguments.file)
-    return files.with_rotated(_output(arguments))
-
-
-def _output(arguments: argparse.Namespace) -> Path:
-    from sessiond.config import load
-
-    file = load.load(arguments.config).output.file
-    if file is None:
-        raise errors.ConfigError("the configuration has no output.file; name a file of events")
-    return file.path
-
-
 def _documents(names: list[str]) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the events of files with their bytes. Raises InputError where there is none."""
     from sessiond.viewer import files
@@ -155,7 +139,7 @@ def _top(arguments: argparse.Namespace) -> int:
     if arguments.live:
         return _live(arguments)
     traffic, suggestions = Traffic(arguments.by), Suggestions()
-    for document, size in _documents(_names(arguments)):
+    for document, size in _documents(event_files(arguments)):
         traffic.take(document, size)
         if arguments.suggest:
             suggestions.take(document)
@@ -170,7 +154,7 @@ def _live(arguments: argparse.Namespace) -> int:
     from sessiond.filters.traffic import Traffic
     from sessiond.viewer import files
 
-    path = Path(arguments.file[0]) if arguments.file else _output(arguments)
+    path = Path(arguments.file[0]) if arguments.file else output_file(arguments)
     traffic = Traffic(arguments.by)
     began = drawn = time.monotonic()
     skipped = path.stat().st_size if path.exists() else 0
@@ -262,7 +246,7 @@ def _filters(arguments: argparse.Namespace) -> int:
     if not rules:
         raise errors.ConfigError("the configuration has no filters; sessiond top --suggest has")
     recorded = Recorded(rules)
-    for document, size in _documents(_names(arguments)):
+    for document, size in _documents(event_files(arguments)):
         recorded.take(document, size, _nanoseconds(document))
     recorded.finish()
     unsafe = {each.name: each for each in exposures(rules, ordinary_users()) if not each.safe}

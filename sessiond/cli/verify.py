@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sessiond import errors
 from sessiond.cli import declare, terminal
+from sessiond.cli.viewer import event_files
 from sessiond.text import printable
 
 BROKEN = 1
@@ -66,13 +67,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         return 0
     check = ChainCheck(read_key(_SETTING, path, least=MIN_KEY))
     try:
-        if arguments.file:
-            names = files.expand(arguments.file)
-        elif config.output.file is not None:
-            names = files.with_rotated(config.output.file.path)
-        else:
-            raise errors.ConfigError("no output file is configured: name the files")
-        for name in sorted(names, key=_first_number):
+        for name in sorted(event_files(arguments), key=_first_number):
             for line in files.read(name):
                 wrong = check.take(line)
                 if wrong is not None:

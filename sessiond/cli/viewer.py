@@ -253,16 +253,16 @@ def _filter(arguments: argparse.Namespace) -> Filter:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def _names(arguments: argparse.Namespace) -> list[str]:
+def event_files(arguments: argparse.Namespace) -> list[str]:
     """The files that are to be read, oldest first."""
     from sessiond.viewer import files
 
     if arguments.file:
         return files.expand(arguments.file)
-    return files.with_rotated(_output(arguments))
+    return files.with_rotated(output_file(arguments))
 
 
-def _output(arguments: argparse.Namespace) -> Path:
+def output_file(arguments: argparse.Namespace) -> Path:
     """The output file of the configuration."""
     from sessiond.config import load
 
@@ -288,7 +288,7 @@ def _recorded(arguments: argparse.Namespace, rules: list[Path] | None = None) ->
     recording = Recording()
     found = _asking(rules, recording) if rules else None
     try:
-        for name in _names(arguments):
+        for name in event_files(arguments):
             lines = files.read(name)
             _read(recording, name, lines if found is None else found(lines))
     except UnreadableFileError as error:
@@ -395,8 +395,8 @@ def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
     from sessiond.viewer.model import Recording
 
     try:
-        names = _names(arguments)
-        last = Path(names[-1]) if arguments.file else _output(arguments)
+        names = event_files(arguments)
+        last = Path(names[-1]) if arguments.file else output_file(arguments)
         recording = Recording()
         for name in names:
             if Path(name) != last or not files.grows(name):
@@ -677,8 +677,8 @@ def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:
     from sessiond.viewer import files
 
     try:
-        names = _names(arguments)
-        last = names[-1] if arguments.file else str(_output(arguments))
+        names = event_files(arguments)
+        last = names[-1] if arguments.file else str(output_file(arguments))
         follows = arguments.follow and files.grows(last)
         for name in names:
             if name != last or not follows:

@@ -136,7 +136,6 @@ class Daemon:
         self._names = factory.names(config)
         self._store = DescriptorStore()
         self._outputs = OutputSet()
-        self._is_open = False
         self._regular: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._clock: HostClock
         self._restart: Restart
@@ -158,12 +157,7 @@ class Daemon:
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._names.close())
-            wanted = self._wanted()
-            try:
-                self._open(stack, wanted)
-            except SessiondError as error:
-                self._exit_code = error.exit_code
-                raise
+            self._open(stack, self._wanted())
             server = await self._serve_status()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             self._loop.start()
@@ -306,7 +300,6 @@ class Daemon:
         stack.callback(self._close_audit)
         self._audit.meanwhile = self._turn
         self._sources.on_switch = self._loop.wake
-        self._is_open = True
 
     def _resume(self, begun: int, listening: int | None) -> None:
         """Go on where the run before ended, and give other outputs what only the file may have."""
@@ -528,13 +521,7 @@ class Daemon:
 
     def _close_audit(self) -> None:
         """Give the audit subsystem back, or on, and write what was still on its way."""
-        again = self._exit_code not in FINAL and systemd.will_start_again()
-        if not self._is_open:
-            # The start has failed half-way: nothing was read that the next one would lack.
-            if not again:
-                self._store.give_up()
-                self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
-        elif again:
+        if self._exit_code not in FINAL and systemd.will_start_again():
             self._hand_on()
         else:
             self._give_back()
