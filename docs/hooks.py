@@ -15,7 +15,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-OTHER_PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md")
+INTEGRATIONS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("integrations/**/*.md"))
+OTHER_PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md", *INTEGRATIONS)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#]+)")
 
 

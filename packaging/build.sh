@@ -189,6 +189,9 @@ cp "$work/source/README.md" "$documents"
 for page in "$work/source"/docs/*.md; do
     install -D -m 644 "$page" "$documents/docs/$(basename "$page")"
 done
+(cd "$work/source" && find integrations -type f) | while read -r file; do
+    install -D -m 644 "$work/source/$file" "$documents/$file"
+done
 mkdir -p "$documents/prometheus" "$documents/examples"
 install -m 644 "$work/source"/packaging/prometheus/* "$documents/prometheus"
 install -m 644 "$work/source/etc/sessiond.rules" "$documents/examples"

@@ -31,6 +31,7 @@ TESTED_ELSEWHERE = {
     "sessiond/daemon/factory.py": "tests/e2e/test_lifecycle.py",
     "sessiond/daemon/monitor.py": "tests/e2e/test_watch.py",
     "sessiond/daemon/status_server.py": "tests/cli/test_status.py",
+    "sessiond/cli/setup.py": "tests/engines/test_elasticsearch.py",
     "sessiond/cli/traffic.py": "tests/filters/test_traffic.py",
     "sessiond/cli/filters.py": "tests/e2e/test_filters.py",
     "sessiond/filters/decide.py": "tests/pipeline/test_filtering.py",

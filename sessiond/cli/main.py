@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from sessiond import __version__, errors
-from sessiond.cli import declare, migrate, record, traffic, verify, viewer
+from sessiond.cli import declare, migrate, record, setup, traffic, verify, viewer
 from sessiond.cli.terminal import give_up_output, say, telling
 from sessiond.text import printable
 
@@ -96,6 +96,7 @@ def command_line() -> argparse.ArgumentParser:
     verify.add(commands)
     record.add(commands)
     migrate.add(commands)
+    setup.add(commands)
     return parser
 
 

@@ -81,6 +81,7 @@ def test_everything_is_in_its_place(root: Path) -> None:
         "usr/share/doc/sessiond/changelog.Debian.gz",
         "usr/share/doc/sessiond/docs/operations.md",
         "usr/share/doc/sessiond/prometheus/alerts.yml",
+        "usr/share/doc/sessiond/integrations/elastic/index-template.json",
     ):
         assert (root / path).stat().st_size > 0, path
 

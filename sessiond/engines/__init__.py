@@ -1,0 +1,1 @@
+"""Prepares engines for the events of sessiond; no part of the daemon."""

@@ -1,0 +1,163 @@
+"""The templates of Elasticsearch and OpenSearch, made of the list of fields. Pure.
+
+``python -m sessiond.engines.templates DIRECTORY`` writes those in integrations/elastic/. Sources:
+the reference of Elasticsearch on mappings, index templates, data streams and lifecycle policies;
+that of OpenSearch on flat_object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from sessiond.config.fields import FIELDS
+
+DATA_STREAM: Final = "logs-sessiond.process-default"
+PATTERN: Final = "logs-sessiond.process-*"
+# Under these names Elastic's prebuilt rules and Session View look for events.
+ALIASES: Final = ("auditbeat-sessiond", "logs-endpoint.events.process-sessiond")
+POLICY: Final = "sessiond"
+MAPPINGS: Final = "sessiond@mappings"
+SETTINGS: Final = "sessiond@settings"
+CUSTOM: Final = "sessiond@custom"
+TEMPLATE: Final = "logs-sessiond.process"
+
+# Lucene takes no term of more than 32,766 bytes, and a character of UTF-8 has up to four.
+_LONGEST_TERM: Final = 32766 // 4
+_TYPES: Final[dict[str, dict[str, Any]]] = {
+    "keyword": {"type": "keyword", "ignore_above": 1024},
+    "wildcard": {"type": "wildcard", "ignore_above": _LONGEST_TERM},
+    "match_only_text": {"type": "match_only_text"},
+    # Kibana pages by the date in milliseconds, so none is date_nanos; the text keeps all digits.
+    "date": {"type": "date"},
+    "long": {"type": "long"},
+    "double": {"type": "double"},
+    "boolean": {"type": "boolean"},
+    "ip": {"type": "ip"},
+}
+
+Json = dict[str, Any]
+
+
+def mappings(*, opensearch: bool) -> Json:
+    """Return the mapping of every field of docs/output.md.
+
+    An object with members of any name is one flattened field, so that nobody's names become fields
+    of the index. What no line can have is kept in the document and not indexed.
+    """
+    flat = {"type": "flat_object"} if opensearch else {"type": "flattened", "ignore_above": 1024}
+    opened = sorted(name.removesuffix(".*") for name in FIELDS if name.endswith(".*"))
+    properties: Json = {}
+    for name in opened:
+        _place(properties, name, flat)
+    for name, kind in sorted(FIELDS.items()):
+        if not name.startswith(tuple(f"{each}." for each in opened)):
+            _place(properties, name, _TYPES[kind.removesuffix("[]")])
+    return {"dynamic": False, "date_detection": False, "properties": properties}
+
+
+def _place(properties: Json, name: str, mapping: Json) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        properties = properties.setdefault(parent, {"properties": {}})["properties"]
+    properties[last] = dict(mapping)
+
+
+def component_mappings(*, opensearch: bool) -> Json:
+    """Return the component template with the fields."""
+    return _signed({"template": {"mappings": mappings(opensearch=opensearch)}})
+
+
+def component_settings(*, opensearch: bool) -> Json:
+    """Return the component template with the settings: compression, a replica where it fits."""
+    index: Json = {
+        "codec": "best_compression",
+        "auto_expand_replicas": "0-1",
+        # A value that does not fit its field costs that field, and not the document.
+        "mapping": {"ignore_malformed": "true"},
+    }
+    if not opensearch:
+        index["lifecycle"] = {"name": POLICY}
+    return _signed({"template": {"settings": {"index": index}}})
+
+
+def index_template() -> Json:
+    """Return the template of the data stream, with the aliases that rules and Kibana read."""
+    return _signed(
+        {
+            "index_patterns": [PATTERN],
+            "priority": 300,  # over Elasticsearch's own for logs-*-*, which has 100
+            "data_stream": {},
+            "composed_of": [MAPPINGS, SETTINGS, CUSTOM],
+            "template": {"aliases": {alias: {} for alias in ALIASES}},
+        }
+    )
+
+
+def lifecycle(keep_days: int) -> Json:
+    """Return Elasticsearch's lifecycle policy: a new index by size or week, deleted at an age."""
+    rollover = {"max_primary_shard_size": "50gb", "max_age": "7d"}
+    return {
+        "policy": {
+            "phases": {
+                "hot": {"min_age": "0ms", "actions": {"rollover": rollover}},
+                "delete": {"min_age": f"{keep_days}d", "actions": {"delete": {}}},
+            }
+        }
+    }
+
+
+def state_policy(keep_days: int) -> Json:
+    """Return OpenSearch's counterpart, for its plugin Index State Management."""
+    rollover = {"min_primary_shard_size": "50gb", "min_index_age": "7d"}
+    delete = {"state_name": "delete", "conditions": {"min_rollover_age": f"{keep_days}d"}}
+    return {
+        "policy": {
+            "description": "Events of sessiond: a new index by size or week, deleted at an age",
+            "default_state": "hot",
+            "states": [
+                {"name": "hot", "actions": [{"rollover": rollover}], "transitions": [delete]},
+                {"name": "delete", "actions": [{"delete": {}}], "transitions": []},
+            ],
+            "ism_template": [{"index_patterns": [PATTERN], "priority": 300}],
+        }
+    }
+
+
+def checksum(template: Json) -> str | None:
+    """Return the checksum that a template of ours carries, None for one of others."""
+    meta = template.get("_meta")
+    found = meta.get("checksum") if isinstance(meta, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _signed(template: Json) -> Json:
+    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
+    return {**template, "_meta": {"managed_by": "sessiond", "checksum": digest[:16]}}
+
+
+def files() -> dict[str, Json]:
+    """Return what integrations/elastic/ holds, by name of the file."""
+    return {
+        "mappings.json": component_mappings(opensearch=False),
+        "mappings-opensearch.json": component_mappings(opensearch=True),
+        "settings.json": component_settings(opensearch=False),
+        "settings-opensearch.json": component_settings(opensearch=True),
+        "index-template.json": index_template(),
+        "lifecycle.json": lifecycle(90),
+        "lifecycle-opensearch.json": state_policy(90),
+    }
+
+
+def write(directory: Path) -> None:
+    """Write the files of integrations/elastic/ anew."""
+    for name, content in files().items():
+        text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+        (directory / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,191 @@
+"""``sessiond setup elasticsearch``: what it installs, and what it says when it can't."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.engines import free_port, lines, opensearch
+
+from sessiond.engines import elasticsearch, templates
+from sessiond.errors import ConfigError, OutputError
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@contextmanager
+def server(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[str]:
+    """Serve HTTP on 127.0.0.1: ``answer`` takes method, path and headers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, headers, body = answer(self.command, self.path, dict(self.headers))
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = _answer  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{serving.server_port}"
+    finally:
+        serving.shutdown()
+        thread.join()
+        serving.server_close()
+
+
+def install(url: str, **options: Any) -> list[str]:
+    """Install in the engine at ``url``."""
+    return list(elasticsearch.install(elasticsearch.Engine(url), keep_days=90, **options))
+
+
+def ask(url: str, method: str, path: str, body: bytes | None = None) -> Any:
+    """Ask an engine and return its answer."""
+    headers = {"Content-Type": "application/x-ndjson" if "_bulk" in path else "application/json"}
+    request = urllib.request.Request(f"{url}/{path}", body, headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.timeout(900)  # the first time it fetches 90 MB
+def test_a_real_engine_takes_all_of_it(tmp_path: Path) -> None:
+    """Templates, stream, aliases; lines, strictly mapped; each once, by its id."""
+    with opensearch(tmp_path) as url:
+        assert all("would be" in line or ":" in line for line in install(url, dry_run=True))
+        assert ask(url, "GET", "_data_stream")["data_streams"] == []
+        done = install(url)
+        assert f"component template {templates.MAPPINGS}: created" in done
+        again = install(url)
+        assert f"component template {templates.MAPPINGS}: unchanged" in again
+        strict = json.dumps({"dynamic": "strict"}).encode()
+        ask(url, "PUT", f"{templates.DATA_STREAM}/_mapping", strict)
+        documents = lines()
+        bulk = "".join(
+            json.dumps({"create": {"_id": each["event"]["id"]}}) + "\n" + json.dumps(each) + "\n"
+            for each in documents
+        ).encode()
+        first = ask(url, "POST", f"{templates.DATA_STREAM}/_bulk?refresh=true", bulk)
+        refused = [item["create"] for item in first["items"] if item["create"]["status"] >= 300]
+        assert [each for each in refused if each["status"] != 409] == []
+        second = ask(url, "POST", f"{templates.DATA_STREAM}/_bulk?refresh=true", bulk)
+        assert {item["create"]["status"] for item in second["items"]} == {409}
+        ids = {each["event"]["id"] for each in documents}
+        for alias in templates.ALIASES:
+            assert ask(url, "GET", f"{alias}/_count")["count"] == len(ids)
+        by_syscall = b'{"query": {"term": {"auditd.data.syscall": "execve"}}}'
+        assert ask(url, "POST", "auditbeat-sessiond/_count", by_syscall)["count"] > 0
+        old = b'{"template": {"mappings": {"properties": {}}}}'
+        ask(url, "PUT", f"_component_template/{templates.MAPPINGS}", old)
+        assert f"component template {templates.MAPPINGS}: updated" in install(url)
+        stream = ask(url, "GET", f"_data_stream/{templates.DATA_STREAM}")["data_streams"][0]
+        assert stream["generation"] == 2
+
+
+def test_what_is_asked_of_elasticsearch() -> None:
+    """In this order; what is the administrator's own stays."""
+    asked = []
+
+    def answer(method: str, path: str, _: dict[str, str]) -> Answer:
+        asked.append(f"{method} {path}")
+        if path == "/":
+            return 200, {}, b'{"version": {"number": "9.4.0"}}'
+        if method == "GET" and "custom" not in path:
+            return 404, {}, b'{"error": "not found"}'
+        return 200, {}, b'{"acknowledged": true}'
+
+    with server(answer) as url:
+        said = install(url)
+        changes = [each for each in asked if not each.startswith("GET")]
+        asked.clear()
+        install(url, dry_run=True)
+    assert changes == [
+        "PUT /_ilm/policy/sessiond",
+        "PUT /_component_template/sessiond%40mappings",
+        "PUT /_component_template/sessiond%40settings",
+        "PUT /_index_template/logs-sessiond.process",
+        "PUT /_data_stream/logs-sessiond.process-default",
+        "POST /_aliases",
+    ]
+    assert said[1] == "lifecycle policy sessiond: created, events are kept for 90 days"
+    assert "component template sessiond@custom: there already, kept" in said
+    assert all(each.startswith("GET") for each in asked)
+
+
+def test_refusals_say_what_helps() -> None:
+    """A missing key, a proxy's page, a redirect: one line with the server's words."""
+    answers: dict[str, Answer] = {
+        "key": (401, {}, b'{"error": {"reason": "missing authentication"}}'),
+        "page": (200, {}, b"<html>"),
+        "other": (200, {}, b"{}"),
+        "moved": (302, {"Location": "http://127.0.0.1:1/"}, b""),
+    }
+    expected = {
+        "key": "401: missing authentication; name a key with --api-key-file",
+        "page": "answers no JSON to GET /: no such engine",
+        "other": "is neither Elasticsearch nor OpenSearch",
+        "moved": "GET /: 302",
+    }
+    for name, given in answers.items():
+        with server(lambda *_, given=given: given) as url, pytest.raises(OutputError) as error:
+            install(url)
+        assert expected[name] in str(error.value)
+    with pytest.raises(OutputError, match="Connection refused"):
+        install(f"http://127.0.0.1:{free_port()}")
+
+
+def test_keys_go_nowhere_else() -> None:
+    """Not over plain HTTP to another host, not into a URL."""
+    for url in ("http://es.example.org:9200", "http://192.0.2.1:9200"):
+        with pytest.raises(ConfigError, match="use https://"):
+            elasticsearch.Engine(url, elasticsearch.api_key("a:b"))
+    for url in ("https://u:p@es:9200", "ftp://es", "es:9200", "https://"):
+        with pytest.raises(ConfigError, match="--url"):
+            elasticsearch.Engine(url)
+    with pytest.raises(ConfigError, match="--ca: /none"):
+        elasticsearch.Engine("https://es:9200", ca="/none")
+
+
+def test_the_command_takes_its_key_from_a_file(tmp_path: Path) -> None:
+    """Of its owner alone; id and key are encoded as the engine wants them."""
+    seen = []
+
+    def answer(_: str, path: str, headers: dict[str, str]) -> Answer:
+        seen.append(headers.get("Authorization"))
+        return 200, {}, b'{"version": {"number": "9.4.0"}}'
+
+    key = tmp_path / "key"
+    key.write_text("id:secret\n")
+    command = [sys.executable, "-m", "sessiond", "setup", "elasticsearch"]
+    command += ["--api-key-file", str(key)]
+    with server(answer) as url:
+        key.chmod(0o644)
+        refused = subprocess.run([*command, "--url", url], capture_output=True, text=True)
+        key.chmod(0o600)
+        done = subprocess.run(
+            [*command, "--url", url, "--dry-run"], capture_output=True, text=True, check=False
+        )
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"sessiond: --api-key-file: {key}: others may read or change it; "
+        "fix: chown root, chmod 0600\n"
+    )
+    assert done.stdout.startswith(f"{url}: Elasticsearch 9.4.0\n")
+    assert set(seen) == {"ApiKey aWQ6c2VjcmV0"}

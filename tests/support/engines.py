@@ -1,0 +1,100 @@
+"""Real engines for the tests of integrations/, where SESSIOND_ENGINES=1 asks for them.
+
+OpenSearch comes as jars from Maven Central (90 MB), kept in ~/.cache/sessiond or XDG_CACHE_HOME.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.manager import PROJECT
+from support.replayed import replayed
+from support.scripted import documents
+
+HERE = Path(__file__).parent / "opensearch"
+
+
+def lines() -> list[dict[str, Any]]:
+    """Give real lines of the output: of a log that is replayed, and golden documents."""
+    log = (PROJECT / "tests" / "data" / "debian-12-linux-6.18-stig.log").read_bytes()
+    found = documents(replayed(log)[0])
+    for file in sorted((PROJECT / "tests" / "ecs" / "golden").glob("*.json")):
+        for number, document in enumerate(json.loads(file.read_text("utf-8"))):
+            event = {"id": f"{file.stem}-{number}", **document.get("event", {})}
+            found.append({"@timestamp": "2026-05-01T00:00:00.000000Z", **document, "event": event})
+    return found
+
+
+def cache() -> Path:
+    """Give the directory where what is fetched stays, outside of the repository."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "sessiond"
+
+
+def free_port() -> int:
+    """Give a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _jars() -> Path:
+    """Fetch the jars once; skip the test with the reason where they can't be had."""
+    if os.environ.get("SESSIOND_ENGINES") != "1":
+        pytest.skip("SESSIOND_ENGINES=1 fetches and starts the real engine")
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+    pom = (HERE / "pom.xml").read_bytes()
+    jars = cache() / f"opensearch-{hashlib.sha256(pom).hexdigest()[:12]}"
+    if not jars.exists():
+        fetched = jars.with_suffix(f".{os.getpid()}")
+        done = subprocess.run(
+            ["mvn", "-q", "-B", "-f", HERE / "pom.xml", "dependency:copy-dependencies",
+             f"-DoutputDirectory={fetched}"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"Maven Central: {(done.stdout + done.stderr)[-300:]}")
+        fetched.rename(jars)
+    return jars
+
+
+@contextmanager
+def opensearch(home: Path) -> Iterator[str]:
+    """Run one node of OpenSearch with its data in ``home``; give its URL."""
+    jars, port = _jars(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{jars}/*", str(HERE / "OneNode.java")]
+    command += [str(home), str(port)]
+    with (home / "node.log").open("wb") as log:
+        node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/_cluster/health", timeout=5):
+                    break
+            except OSError:
+                log_text = (home / "node.log").read_text("utf-8", "replace")
+                assert node.poll() is None, log_text[-2000:]
+                assert time.monotonic() < deadline, log_text[-2000:]
+                time.sleep(0.2)
+        yield url
+    finally:
+        node.kill()
+        node.wait()
