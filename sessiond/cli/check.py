@@ -13,7 +13,9 @@ from sessiond.audit.kernel.listeners import listeners
 from sessiond.audit.rules.plan import silencers
 from sessiond.audit.rules.ruleset import LoadedRule
 from sessiond.errors import AuditUnavailableError
+from sessiond.output.rotation import NO_ZSTD, NO_ZSTD_FIX, Compression
 from sessiond.sources.ebpf import kernel_headers
+from sessiond.system import zstd
 from sessiond.system.proc import has_capability, namespaces, process_name
 
 Level = Literal["ok", "warn", "fail"]
@@ -43,6 +45,7 @@ TOPICS: Final = {
     "container": (29, "this looks like a container"),
     "output": (30, "the output file can't be one"),
     "audit-rules": (31, "rules of others keep execs from being audited"),
+    "compression": (32, "old files are compressed with gzip, for there is no zstd"),
 }
 
 # Words of the kernel's command line (Documentation/admin-guide/kernel-parameters.txt).
@@ -86,14 +89,18 @@ class Host(NamedTuple):
 
 
 def report(
-    host: Host | None = None, *, output: Path | None = None, audit: bool = True
+    host: Host | None = None,
+    *,
+    output: Path | None = None,
+    compress: Compression = "zstd",
+    audit: bool = True,
 ) -> list[HostFinding]:
     """Look at everything that the main job and its better forms need; change nothing.
 
-    ``output`` is the file that lines would go to, None when they don't go to one; ``audit`` says
-    that audit is used, so that what it lacks matters. Returns one
-    finding or more for every topic that can be judged, the most important topics first. Never
-    raises: what can't be read is itself a finding.
+    ``output`` is the file that lines would go to, None when they don't go to one; ``compress`` is
+    how old ones shall be compressed; ``audit`` says that audit is used, so that what it lacks
+    matters. Returns one finding or more for every topic that can be judged, the most important
+    topics first. Never raises: what can't be read is itself a finding.
     """
     host = host or Host()
     of_audit = (_audit, _audit_at_boot, _listeners, _libaudit, _receive_buffer)
@@ -105,7 +112,8 @@ def report(
         _proc_connector,
         _container,
     )
-    return [*(finding for check in checks for finding in check(host)), _output(output)]
+    found = [finding for check in checks for finding in check(host)]
+    return [*found, _compression(compress), _output(output)]
 
 
 def exit_code(findings: list[HostFinding], *, strict: bool = False) -> int:
@@ -488,6 +496,15 @@ def _container(host: Host) -> Iterator[HostFinding]:
             f"{signs[0]} exists: this looks like a container",
             "give it the host's pid, user and network namespaces, and /proc and /sys",
         )
+
+
+def _compression(wanted: Compression) -> HostFinding:
+    topic = "compression"
+    if wanted == "none":
+        return HostFinding("ok", topic, "old files stay as they are")
+    if wanted == "gzip" or zstd.library() is not None:
+        return HostFinding("ok", topic, f"old files are compressed with {wanted}")
+    return HostFinding("warn", topic, NO_ZSTD, NO_ZSTD_FIX)
 
 
 def _output(path: Path | None) -> HostFinding:

@@ -366,7 +366,11 @@ def _check(arguments: argparse.Namespace) -> int:
     file = loaded.output.file
     audit = loaded.auditd.enabled
     _say_filters(loaded, arguments.config or load.DEFAULT_PATH)
-    findings = check.report(output=None if file is None else file.path, audit=audit)
+    findings = check.report(
+        output=None if file is None else file.path,
+        compress="none" if file is None else file.rotate.compress,
+        audit=audit,
+    )
     say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)
 

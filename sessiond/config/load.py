@@ -157,7 +157,7 @@ def _prepare(section: type[msgspec.Struct], data: object, path: str) -> dict[str
             prepared[name] = _prepare(kind.cls, value, prefix + name)
         else:
             aliases = options()[prefix + name].aliases
-            prepared[name] = aliases.get(value, value) if isinstance(value, str) else value
+            prepared[name] = aliases.get(value, value) if isinstance(value, str | bool) else value
     return prepared
 
 

@@ -27,7 +27,7 @@ class Option(NamedTuple):
     live: bool
     least: float | None
     most: float | None
-    aliases: dict[str, str]
+    aliases: dict[str | bool, str]
     example: str | None
 
 

@@ -47,6 +47,7 @@ from sessiond.output import (
     Spool,
     StreamOutput,
 )
+from sessiond.output.rotation import NO_ZSTD, NO_ZSTD_FIX
 from sessiond.output.tls import client_context
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
@@ -311,6 +312,8 @@ def outputs(config: Config) -> list[OutputThread]:
             min_age=file.rotate.min_age,
             compress=file.rotate.compress,
         )
+        if file.rotate.compress == "zstd" and sink.compression != "zstd":
+            log.warning("compression_is_gzip", problem=NO_ZSTD, fix=NO_ZSTD_FIX)
         made.append(_writer(config, "file", sink))
     if settings.socket is not None:
         made.append(_writer(config, "socket", _socket(settings.socket)))

@@ -420,7 +420,7 @@ class _Translation:
         line = output.line if size is None else size.line
         self._put("output.file.rotate.size", f"{value}KiB", line, "output.file.rotate_every_kb")
         self._same(output, "output.file.", "number_of_files", "output.file.rotate.keep")
-        self._put("output.file.rotate.compress", False, output.line, "output.file")
+        self._put("output.file.rotate.compress", "none", output.line, "output.file")
         mode = output.at("permissions")
         if mode is not None:
             value = mode.take()

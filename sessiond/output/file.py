@@ -12,7 +12,7 @@ from typing import Any
 
 from sessiond.errors import OutputError
 from sessiond.output.backoff import Backoff
-from sessiond.output.rotation import Rotation
+from sessiond.output.rotation import Compression, Rotation
 from sessiond.system.files import open_directory, open_file, trusted_users
 
 # A full disk leaves a usable file behind; after any other error the file is opened anew.
@@ -50,14 +50,15 @@ class FileOutput:
         rotate_interval: float | None = None,
         keep: int = 7,
         min_age: float = 0.0,
-        compress: bool = True,
+        compress: Compression = "gzip",
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Take the absolute path, and mode, uid and gid of a file that the sink makes.
 
         ``rotate_size`` is in bytes, ``rotate_interval`` in seconds, ``keep`` counts rotated
-        files, of which those younger than ``min_age`` seconds stay in any case.
+        files, of which those younger than ``min_age`` seconds stay in any case; ``compress`` says
+        how all but the newest of them are compressed.
         ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
         """
         self.name = f"file:{path}"
@@ -96,6 +97,11 @@ class FileOutput:
         self._deleted = 0
         self._reopened = 0
         self._repaired = 0
+
+    @property
+    def compression(self) -> Compression:
+        """How old files are compressed; gzip where zstd was asked for and there is no library."""
+        return self._rotation.compression
 
     @property
     def unconfirmed(self) -> int:
@@ -181,6 +187,7 @@ class FileOutput:
             "rotations": self._rotations,
             "reopened": self._reopened,
             "repaired_lines": self._repaired,
+            "compression": self.compression,
             "compress_failures": self._rotation.compress_failures,
             "truncated": self._truncated,
             "deleted": self._deleted,

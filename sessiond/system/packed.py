@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import importlib
 import io
 import lzma
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar, cast
 
 from sessiond.errors import SessiondError
+from sessiond.system import zstd
 
 STANDARD_INPUT: Final = "-"
 # Longer than any record or event: a line is refused in pieces of it, not taken into memory whole.
@@ -26,7 +26,6 @@ MAX_LINE: Final = 64 << 20
 DAMAGES: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
 # What packed files begin with: gzip, xz, bzip2, zstd.
 MAGICS: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")
-_ZSTD: Final = ("compression.zstd", "zstandard", "pyzstd")
 _Item = TypeVar("_Item")
 
 
@@ -102,14 +101,9 @@ def _unpacked(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> Binar
 
 def _unpack_zstd(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> BinaryIO:
     """Unpack with a library of this Python, else with the program, which reads the file itself."""
-    for module in _ZSTD:
-        try:
-            library = importlib.import_module(module)
-        except ImportError:
-            continue
-        open_ = getattr(library, "open", None)
-        if open_ is not None:
-            return cast("BinaryIO", io.BufferedReader(open_(raw, "rb")))
+    library = zstd.library()
+    if library is not None:
+        return cast("BinaryIO", io.BufferedReader(zstd.Reader(raw, library), 1 << 18))
     program = shutil.which("zstd")
     if program is None or name == STANDARD_INPUT:
         quoted = name if name != STANDARD_INPUT else "FILE"

@@ -38,7 +38,7 @@ def with_rotated(path: Path) -> list[str]:
         raise UnreadableFileError(
             f"{path}: no such file; name the file with the events, or run sessiond"
         )
-    return _by_age(beside)
+    return _by_age(_each_once(beside))
 
 
 def expand(names: list[str]) -> list[str]:
@@ -54,15 +54,37 @@ def expand(names: list[str]) -> list[str]:
             events = [each for each in inside if ".ndjson" in each or ".json" in each]
             if not inside:
                 raise UnreadableFileError(f"{name}: no file in this directory")
-            found |= dict.fromkeys(events or inside)
+            found |= dict.fromkeys(_each_once(events or inside))
         elif name != STANDARD_INPUT and not path.exists() and glob.has_magic(name):
             matching = sorted(each for each in glob.glob(name) if Path(each).is_file())  # noqa: PTH207
             if not matching:
                 raise UnreadableFileError(f"{name}: no file has such a name")
-            found |= dict.fromkeys(matching)
+            found |= dict.fromkeys(_each_once(matching))
         else:
             found.setdefault(name)
     return _by_age(list(found))
+
+
+def _each_once(names: list[str]) -> list[str]:
+    """Leave out what a compression that was killed has left beside the file that it read.
+
+    That is a file that is not whole, or one that is and has the time of its source.
+    """
+    kept = []
+    for name in names:
+        source = name.removesuffix(".zst").removesuffix(".gz")
+        is_second = source != name and source in names and _written(source) == _written(name)
+        if not is_second and not name.endswith((".zst.tmp", ".gz.tmp")):
+            kept.append(name)
+    return kept
+
+
+def _written(name: str) -> int | None:
+    """When a file was written, in ns since the epoch; None where it is not there any more."""
+    try:
+        return Path(name).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _by_age(names: list[str]) -> list[str]:

@@ -286,6 +286,16 @@ def test_an_output_that_can_not_be_a_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
+def test_gzip_in_the_place_of_zstd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do about it; who asked for gzip gets what was asked for."""
+    monkeypatch.setattr("sessiond.system.zstd.library", lambda: None)
+    finding = check.report()[-2]
+    assert (finding.level, finding.name, finding.exit_code) == ("warn", "compression", 32)
+    assert "python3-zstandard" in finding.fix
+    assert check.report(compress="gzip")[-2].level == "ok"
+    assert check.report(compress="none")[-2].level == "ok"
+
+
 @pytest.mark.kernel
 def test_this_host_can_do_the_main_job(audit_state: object) -> None:
     """As root on a real kernel, nothing fails."""

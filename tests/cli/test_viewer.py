@@ -18,6 +18,7 @@ from support.recording import LOGIN, Story, login_lines
 from support.truth import until
 
 from sessiond.cli import main
+from sessiond.system import zstd
 
 
 @pytest.fixture
@@ -26,8 +27,13 @@ def config(tmp_path: Path) -> str:
     output = tmp_path / "events.ndjson"
     lines = login_lines()
     output.write_bytes(b"".join(lines[200:]))
-    (tmp_path / "events.ndjson.1").write_bytes(b"".join(lines[100:200]))
-    (tmp_path / "events.ndjson.2.gz").write_bytes(gzip.compress(b"".join(lines[:100])))
+    (tmp_path / "events.ndjson.1").write_bytes(b"".join(lines[150:200]))
+    zstd_library = zstd.library()
+    assert zstd_library is not None
+    packer = zstd_library.packer()
+    packed = packer.compress(b"".join(lines[100:150])) + packer.flush()
+    (tmp_path / "events.ndjson.2.zst").write_bytes(packed)
+    (tmp_path / "events.ndjson.3.gz").write_bytes(gzip.compress(b"".join(lines[:100])))
     path = tmp_path / "sessiond.yml"
     path.write_text(f"output: {{file: {{path: {output}}}}}\n")
     path.chmod(0o600)

@@ -110,6 +110,19 @@ def test_auditbeats_names_of_values_are_understood(text: str, value: str) -> Non
     assert value in (loaded.session_metadata.backend, loaded.auditd.backpressure_strategy)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("zstd", "zstd"), ("gzip", "gzip"), ("none", "none"), ("true", "gzip"), ("no", "none")],
+)
+def test_compression_was_a_yes_or_no_once(text: str, value: str) -> None:
+    """Configurations of those days mean what they meant."""
+    file = loads(f"output: {{file: {{rotate: {{compress: {text}}}}}}}", "f.yml").output.file
+    assert file is not None
+    assert file.rotate.compress == value
+    with pytest.raises(ConfigError, match="allowed: gzip, none or zstd"):
+        loads("output: {file: {rotate: {compress: xz}}}", "f.yml")
+
+
 @pytest.mark.parametrize("written", ["0640", "640", '"0640"', '"640"', "0o640"])
 def test_a_file_mode_is_octal_however_it_is_written(written: str) -> None:
     """YAML reads 0640 as 416 and 640 as 640: both are meant to be 0640."""

@@ -190,7 +190,7 @@ def test_the_file_output() -> None:
     assert file is not None
     assert str(file.path) == "/var/log/sessiond/audit.ndjson"
     assert (file.rotate.size, file.rotate.keep) == (10000 * 1024, 3)
-    assert (file.mode, file.rotate.compress) == (0o640, False)
+    assert (file.mode, file.rotate.compress) == (0o640, "none")
 
 
 def test_a_file_elsewhere_needs_a_drop_in() -> None:

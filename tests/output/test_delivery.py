@@ -666,12 +666,12 @@ def test_kills_of_a_writer_to_files_that_rotate(tmp_path: Path) -> None:
     """The same while files are renamed all the time."""
     path = tmp_path / "out"
     written = kill_at_random(
-        lambda: FileOutput(str(path), rotate_size=1 << 20, keep=10_000, compress=False),
+        lambda: FileOutput(str(path), rotate_size=1 << 20, keep=10_000, compress="none"),
         tmp_path / "spool",
         tmp_path / "progress",
         60,
     )
-    make(FileOutput(str(path), compress=False), tmp_path / "spool").close()
+    make(FileOutput(str(path), compress="none"), tmp_path / "spool").close()
     rotated = sorted(tmp_path.glob("out.*"), key=lambda file: -int(file.suffix[1:]))
     received = [n for file in [*rotated, path] for n in numbers(file.read_bytes())]
     assert firsts(received) == list(range(len(set(received))))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,6 +21,8 @@ from support.output import Clock, fill, line, lines, numbers, tmpfs
 
 from sessiond.errors import OutputError
 from sessiond.output import FileOutput
+from sessiond.output.rotation import Compression
+from sessiond.viewer import files
 
 
 @pytest.fixture
@@ -397,7 +401,7 @@ def test_a_link_put_in_the_place_of_the_file_is_not_followed(
 
 def test_rotates_before_the_size_is_exceeded(path: Path, make: Callable[..., FileOutput]) -> None:
     """No file is larger than the limit, and all lines are in one of them, in order."""
-    output = make(rotate_size=1000, keep=100, compress=False)
+    output = make(rotate_size=1000, keep=100, compress="none")
     for number in range(1, 101):
         output.write([line(number, 90)])
     files = sorted(
@@ -412,7 +416,7 @@ def test_rotates_before_the_size_is_exceeded(path: Path, make: Callable[..., Fil
 def test_keeps_as_many_as_configured(path: Path, make: Callable[..., FileOutput]) -> None:
     """The oldest rotated file goes; a file of another name stays."""
     path.with_name("events.ndjson.bak").write_bytes(b"")
-    output = make(rotate_size=1, keep=2, compress=False)
+    output = make(rotate_size=1, keep=2, compress="none")
     for number in range(1, 6):
         output.write([line(number)])
     contents = {file.name: file.read_bytes() for file in path.parent.iterdir()}
@@ -429,7 +433,7 @@ def test_what_is_young_is_kept_whoever_writes_how_much(
 ) -> None:
     """A flood of lines pushes out those of before it only when they are old."""
     now = [time.time()]
-    output = make(rotate_size=1, keep=2, min_age=3600, compress=False, wall=lambda: now[0])
+    output = make(rotate_size=1, keep=2, min_age=3600, compress="none", wall=lambda: now[0])
     for number in range(1, 8):
         output.write([line(number)])
     files = sorted(path.parent.iterdir())
@@ -459,7 +463,7 @@ def test_keeping_none_or_one_is_no_trap(
 def test_rotates_when_an_interval_has_passed(path: Path, make: Callable[..., FileOutput]) -> None:
     """At a multiple of the interval since 1970 (UTC), with the first line after it."""
     clock, wall = Clock(), Clock(86400 * 20000 - 10)
-    output = make(rotate_interval=86400, keep=5, compress=False, clock=clock, wall=wall)
+    output = make(rotate_interval=86400, keep=5, compress="none", clock=clock, wall=wall)
     output.write([line(1)])
     wall.now += 11
     clock.now += 11
@@ -484,45 +488,124 @@ def test_an_old_file_is_rotated_at_the_first_line(
     assert numbers(path.read_bytes()) == [2]
 
 
+def unpacked(file: Path) -> bytes:
+    """What a file holds, whatever it is packed with."""
+    return b"".join(files.read(str(file)))
+
+
+def everything(path: Path) -> list[int]:
+    """The numbers of all lines, the oldest first, as the commands read them."""
+    found = map(Path, files.with_rotated(path))
+    oldest_first = sorted(found, key=lambda file: -int(f"{file.name}.0".split(".")[2]))
+    return numbers(b"".join(map(unpacked, oldest_first)))
+
+
+@pytest.mark.parametrize(("compress", "suffix"), [("zstd", ".zst"), ("gzip", ".gz")])
 def test_compresses_all_but_the_newest_rotated_file(
-    path: Path, make: Callable[..., FileOutput]
+    path: Path, make: Callable[..., FileOutput], compress: str, suffix: str
 ) -> None:
     """The newest stays as it is for readers at its end; the others have the same mode and time."""
-    output = make(rotate_size=100_000, keep=10, mode=0o640)
+    output = make(rotate_size=100_000, keep=10, mode=0o640, compress=compress)
+    assert output.status()["compression"] == compress
     for number in range(5):
         output.write(lines(number * 1000, 1000, 100))
-    compressed = [path.with_name(f"events.ndjson.{number}.gz") for number in (4, 3, 2)]
+    compressed = [path.with_name(f"events.ndjson.{number}{suffix}") for number in (4, 3, 2)]
     until(lambda: all(file.exists() for file in compressed))
     until(lambda: not path.with_name("events.ndjson.2").exists())
-    plain = b"".join(gzip.decompress(file.read_bytes()) for file in compressed)
-    assert numbers(plain) == list(range(3000))
+    assert numbers(b"".join(map(unpacked, compressed))) == list(range(3000))
     assert numbers(path.with_name("events.ndjson.1").read_bytes()) == list(range(3000, 4000))
     assert compressed[0].stat().st_mode & 0o777 == 0o640
     assert len(list(path.parent.iterdir())) == 5
+
+
+def test_without_a_library_for_zstd_it_is_gzip(
+    path: Path, make: Callable[..., FileOutput], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status says so; nothing else changes."""
+    monkeypatch.setattr("sessiond.system.zstd.library", lambda: None)
+    path.with_name("events.ndjson.2").write_bytes(line(1))
+    output = make(compress="zstd")
+    assert output.status()["compression"] == "gzip"
+    until(lambda: not path.with_name("events.ndjson.2").exists())
+    assert gzip.decompress(path.with_name("events.ndjson.2.gz").read_bytes()) == line(1)
 
 
 def test_rotation_while_compressing_mixes_nothing_up(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
     """However the thread and the rotations interleave, each line is in one file."""
-    output = make(rotate_size=30_000, keep=1000)
+    output = make(rotate_size=30_000, keep=1000, compress="zstd")
     for number in range(200):
         output.write(lines(number * 100, 100, 300))
-    rotated = [path.with_name(f"events.ndjson.{number}.gz") for number in range(199, 1, -1)]
+    rotated = [path.with_name(f"events.ndjson.{number}.zst") for number in range(199, 1, -1)]
     until(lambda: all(file.exists() for file in rotated))
-    found = [number for file in rotated for number in numbers(gzip.decompress(file.read_bytes()))]
-    found += numbers(path.with_name("events.ndjson.1").read_bytes())
-    assert found + numbers(path.read_bytes()) == list(range(20_000))
+    assert everything(path) == list(range(20_000))
 
 
-def test_compression_goes_on_after_a_restart(path: Path, make: Callable[..., FileOutput]) -> None:
-    """What a killed run has left uncompressed, or half compressed, is done by the next one."""
-    path.with_name("events.ndjson.3").write_bytes(line(1))
-    path.with_name("events.ndjson.gz.tmp").write_bytes(b"half")
-    make()
-    until(lambda: not path.with_name("events.ndjson.3").exists())
-    assert gzip.decompress(path.with_name("events.ndjson.3.gz").read_bytes()) == line(1)
-    assert not path.with_name("events.ndjson.gz.tmp").exists()
+def test_another_compression_leaves_what_is_there(
+    path: Path, make: Callable[..., FileOutput]
+) -> None:
+    """Files of each are numbered on, read, and removed when they are too many."""
+    for number, compress in enumerate(("gzip", "zstd", "none")):
+        output = make(rotate_size=1, keep=8, compress=compress)
+        for each in range(3 * number, 3 * number + 3):
+            output.write([line(each)])
+        if compress != "none":
+            until(lambda: not path.with_name("events.ndjson.2").exists())
+        output.close()
+    names = ["", ".1", ".2", ".3", ".4", ".5.zst", ".6.zst", ".7.zst", ".8.gz"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [f"{path.name}{n}" for n in names]
+    assert everything(path) == list(range(9))
+    make(rotate_size=1, keep=6, compress="none").write([line(9)])
+    assert everything(path) == list(range(3, 10))
+
+
+_STEPS = {  # what a compression does last, and the number of the call that isn't done any more
+    "it packs": ("read", 2),
+    "it gives the file its name": ("rename", 1),
+    "it removes the source": ("unlink", 3),  # after two files of earlier runs that aren't there
+}
+
+
+@pytest.mark.parametrize("after", ["zstd", "gzip", "none"])
+@pytest.mark.parametrize("step", _STEPS)
+@pytest.mark.parametrize("compress", ["zstd", "gzip"])
+def test_a_kill_while_compressing_loses_and_doubles_nothing(
+    path: Path, make: Callable[..., FileOutput], compress: Compression, step: str, after: str
+) -> None:
+    """SIGKILL before any step: whoever reads then, and after the next start, has each line once."""
+    path.with_name("events.ndjson.3").write_bytes(b"".join(lines(0, 2000, 300)))
+    path.with_name("events.ndjson.1").write_bytes(line(2000))
+    path.write_bytes(line(2001))
+    call, number = _STEPS[step]
+
+    def compress_until_the_kill() -> None:
+        real, calls = getattr(os, call), iter(range(1, 1000))
+
+        def killed_or_done(*arguments: Any, **named: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread() and next(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **named)
+
+        setattr(os, call, killed_or_done)
+        FileOutput(str(path), compress=compress).open()
+        time.sleep(10)
+
+    child = os.fork()
+    if not child:
+        try:
+            compress_until_the_kill()
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert len(list(path.parent.iterdir())) == 4
+    assert everything(path) == list(range(2002))
+
+    make(compress=after, rotate_size=1, keep=9).write([line(2002)])
+    suffix = {"zstd": ".zst", "gzip": ".gz", "none": ""}[after]
+    expected = {f"events.ndjson{each}" for each in ("", ".1", f".2{suffix}", f".4{suffix}")}
+    until(lambda: {file.name for file in path.parent.iterdir()} == expected)
+    assert everything(path) == list(range(2003))
 
 
 def as_nobody(work: Callable[[], None]) -> None:
@@ -550,7 +633,7 @@ def test_a_directory_that_becomes_unwritable_stops_rotation_only() -> None:
 
     def work() -> None:
         path = directory / "out"
-        output = FileOutput(str(path), rotate_size=100, compress=False, clock=(clock := Clock()))
+        output = FileOutput(str(path), rotate_size=100, compress="none", clock=(clock := Clock()))
         output.open()
         output.write(lines(1, 2, 90))
         directory.chmod(0o555)

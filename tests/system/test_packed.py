@@ -16,26 +16,41 @@ def read(path: Path) -> list[bytes]:
         return list(packed.lines(str(path), source))
 
 
-needs_zstd = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
-
-
 @pytest.fixture
 def zst(tmp_path: Path) -> Path:
-    """A file of 1000 lines, packed with zstd."""
+    """A file of 1000 lines, packed with the program zstd."""
     path = tmp_path / "log.zst"
     path.write_bytes(subprocess.run(["zstd", "-qc"], input=b"one\n" * 1000, stdout=-1).stdout)
     return path
 
 
+def no_library() -> None:
+    """Nothing for zstd in this Python."""
+    return
+
+
+@pytest.fixture(params=["library", "program"])
+def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What unpacks zstd: a library of this Python, or the program where there is none."""
+    if request.param == "program":
+        monkeypatch.setattr("sessiond.system.zstd.library", no_library)
+
+
+needs_zstd = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
+
+
 @needs_zstd
+@pytest.mark.usefixtures("unpacker")
 def test_what_zstd_packed_is_read(zst: Path) -> None:
-    """By a library of this Python or the program, which the reader may also leave early."""
+    """The reader may also leave early."""
     assert read(zst) == [b"one\n"] * 1000
     with packed.opened(str(zst), "sessiond replay -") as (source, _):
+        assert packed.peek(source, 3) == b"one"
         assert source.readline() == b"one\n"
 
 
 @needs_zstd
+@pytest.mark.usefixtures("unpacker")
 def test_a_damaged_file_of_zstd_is_told(zst: Path) -> None:
     """Its lines end in an error, not as if that were all."""
     zst.write_bytes(zst.read_bytes()[:-5])
@@ -49,7 +64,7 @@ def test_without_a_library_for_zstd_the_way_is_told(
     """Not every Python has a library for it, nor every host the program."""
     path = tmp_path / "audit.log.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
-    monkeypatch.setattr(packed, "_ZSTD", ())
+    monkeypatch.setattr("sessiond.system.zstd.library", no_library)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UnreadableFileError, match=f"zstd -dc {path} [|] sessiond replay -"):
         read(path)

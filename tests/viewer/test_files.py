@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,24 @@ def test_directories_and_patterns(tmp_path: Path) -> None:
     assert files.expand([str(tmp_path), str(tmp_path / "*.ndjson"), first]) == [first, second]
     with pytest.raises(UnreadableFileError, match="no file has such a name"):
         files.expand([str(tmp_path / "*.gz")])
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_what_a_kill_left_of_a_compression_is_not_read(tmp_path: Path, suffix: str) -> None:
+    """Neither a file that is not whole, nor one whose source is there still."""
+    current = tmp_path / "events.ndjson"
+    newest = write(current, 9)
+    source = write(tmp_path / "events.ndjson.2", 5)
+    twin = Path(write(tmp_path / f"events.ndjson.2{suffix}", 5))
+    other = write(tmp_path / f"events.ndjson.1{suffix}", 6)
+    half = Path(write(tmp_path / f"events.ndjson{suffix}.tmp", 5))
+    os.utime(twin, ns=(0, Path(source).stat().st_mtime_ns))
+    for names in ([str(tmp_path)], [str(tmp_path / "*")]):
+        assert files.expand(names) == [source, other, newest]
+    assert files.with_rotated(current) == [source, other, newest]
+    assert files.expand([str(twin), str(half)]) == [str(twin), str(half)]
+    os.utime(twin, (0, 0))  # of another program
+    assert str(twin) in files.with_rotated(current)
 
 
 def test_a_line_that_is_being_written_is_left(tmp_path: Path) -> None:

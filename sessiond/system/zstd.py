@@ -1,0 +1,141 @@
+"""zstd, by a library that this Python has: its own from 3.14 on, before that zstandard."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+# Level 2 packs lines twice as well as gzip in an eighth of the time. Level 3 would take a half
+# longer for 1% less.
+LEVEL: Final = 2
+# What a frame may ask for to be unpacked; the libraries' own bound, and that of the program zstd.
+MAX_WINDOW: Final = 128 << 20
+# Bytes that are unpacked at once: the most that comes of them is 128 KiB for every four.
+_PIECE: Final = 1024
+
+
+class Packer(Protocol):
+    """Packs one frame; zlib's compressobj is one as well."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Take data in; return what is packed of it by now."""
+        ...
+
+    def flush(self) -> bytes:
+        """Return the rest."""
+        ...
+
+
+class Unpacker(Protocol):
+    """Unpacks one frame."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the frame is over."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What came behind the frame."""
+        ...
+
+    def decompress(self, data: bytes, /) -> bytes:
+        """Take packed data; return what came of it. Raises the library's error."""
+        ...
+
+
+class Library(NamedTuple):
+    """What is used of a library."""
+
+    packer: Callable[[], Packer]
+    unpacker: Callable[[], Unpacker]
+    error: type[Exception]
+
+
+def library() -> Library | None:
+    """Return what this Python has; None where it has nothing."""
+    for name, make in _KNOWN.items():
+        try:
+            return make(importlib.import_module(name))
+        except ImportError:
+            continue
+    return None
+
+
+def _of_python(module: ModuleType) -> Library:
+    """Use compression.zstd (PEP 784)."""
+    packing, unpacking = module.CompressionParameter, module.DecompressionParameter
+    wanted = {packing.compression_level: LEVEL, packing.checksum_flag: 1}
+    bound = {unpacking.window_log_max: MAX_WINDOW.bit_length() - 1}
+    return Library(
+        lambda: module.ZstdCompressor(options=wanted),
+        lambda: module.ZstdDecompressor(options=bound),
+        module.ZstdError,
+    )
+
+
+def _of_zstandard(module: ModuleType) -> Library:
+    return Library(
+        lambda: module.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(),
+        lambda: module.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
+        module.ZstdError,
+    )
+
+
+_KNOWN: Final[dict[str, Callable[[ModuleType], Library]]] = {
+    "compression.zstd": _of_python,
+    "zstandard": _of_zstandard,
+}
+
+
+class Reader(io.RawIOBase):
+    """What frames of zstd hold, one after the other, in bounded memory whoever packed them.
+
+    A read raises EOFError where the file ends within a frame, OSError where it is damaged.
+    """
+
+    def __init__(self, packed: BinaryIO, using: Library) -> None:
+        """Read from ``packed``, which stays the caller's."""
+        self._packed = packed
+        self._library = using
+        self._frame: Unpacker | None = None
+        self._behind = b""  # the frame that has just ended
+        self._unpacked = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill the buffer as far as that goes without another read; 0 is the end."""
+        while not self._unpacked:
+            piece = self._behind or self._packed.read(_PIECE)
+            self._behind = b""
+            if not piece:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._unpacked = memoryview(self._unpack(piece))
+        with memoryview(buffer) as room:
+            size = min(len(room), len(self._unpacked))
+            room[:size] = self._unpacked[:size]
+        self._unpacked = self._unpacked[size:]
+        return size
+
+    def _unpack(self, piece: bytes) -> bytes:
+        if self._frame is None:
+            self._frame = self._library.unpacker()
+        try:
+            unpacked = self._frame.decompress(piece)
+        except self._library.error as error:
+            raise OSError(str(error)) from None
+        if self._frame.eof:
+            self._behind = self._frame.unused_data
+            self._frame = None
+        return unpacked
