@@ -11,12 +11,13 @@ import re
 from base64 import urlsafe_b64encode
 from typing import Final
 
+from sessiond.ecs.line import identity
+
 MIN_KEY: Final = 32  # bytes
 # What sealing adds to a line, in bytes: SHA-256 in base64, without the padding.
 SEAL_SIZE: Final = len(b',"sessiond.chain":""') + 43
 
 _SEAL: Final = re.compile(rb',"sessiond\.chain":"([A-Za-z0-9_-]{43})"\}\s*\Z')
-_SEQUENCE: Final = re.compile(rb'"event":\{[^{}]*?"id":"[^"]+","sequence":([0-9]+)')
 
 
 class LineChain:
@@ -41,8 +42,8 @@ class LineChain:
 
 def sequence_of(line: bytes) -> int | None:
     """Return the event.sequence of a line, None where it has none."""
-    found = _SEQUENCE.search(line)
-    return int(found[1]) if found else None
+    found = identity(line)
+    return found[1] if found is not None else None
 
 
 def seal_of(line: bytes) -> bytes:

@@ -5,6 +5,7 @@ What is the same on every line (agent, host, versions) is serialised once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
@@ -25,6 +26,18 @@ PROCESS_EVENTS: Final[Mapping[str, tuple[list[str], list[str]]]] = {
     "setsid": (["process"], ["change"]),
     "already_running": (["process"], ["info"]),
 }
+
+# What stands before the id in "event" are texts, some of them of others' making (event.original),
+# and lists of texts: they are passed over whole.
+_IDENTITY: Final = re.compile(
+    rb'"event":\{(?:"(?:[^"\\]++|\\.)*+"|[^"{}])*?"id":"([^"\\]+)","sequence":([0-9]+)'
+)
+
+
+def identity(line: bytes) -> tuple[bytes, int] | None:
+    """Return event.id and event.sequence of a line made here; None where it has none."""
+    found = _IDENTITY.search(line)
+    return (found[1], int(found[2])) if found is not None else None
 
 
 class DocumentEncoder:

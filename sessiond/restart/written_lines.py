@@ -9,17 +9,15 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from sessiond.ecs.chain import seal_of
+from sessiond.ecs.line import identity
 from sessiond.output import spool
 
-# The event's own id: what stands before it in the line are members of "event" that we chose.
-_EVENT: Final = re.compile(rb'"event":\{[^{}]*?"id":"([^"]+)","sequence":([0-9]+)')
 # Bytes of a file that are read at the most, from its end.
 MAX_READ: Final = 256 << 20
 
@@ -64,15 +62,15 @@ class WrittenLines:
     def _take(self, lines: Iterator[bytes]) -> bool:
         """Take lines from the last one on; return whether those before them are wanted, too."""
         for line in lines:
-            found = _EVENT.search(line)
+            found = identity(line)
             if found is None:
                 continue  # of another program
-            number = int(found[2])
+            name, number = found
             if number > self.sequence:
                 self.sequence, self.seal = number, seal_of(line)
             if self._after is None or number <= self._after:
                 return False
-            self.ids.add(found[1].decode())
+            self.ids.add(name.decode())
             if len(line) <= self._room:
                 self._room -= len(line)
                 self._tail.appendleft(line)

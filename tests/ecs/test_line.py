@@ -12,7 +12,7 @@ from support.auditlog import FixedNames, SmallTables
 from sessiond import __version__
 from sessiond.ecs.audit_cache import AuditEventCache
 from sessiond.ecs.audit_event import AuditEventEncoder
-from sessiond.ecs.line import DocumentEncoder
+from sessiond.ecs.line import DocumentEncoder, identity
 from sessiond.units import AuditStamp
 
 DATE = "2026-05-01T10:00:10.000000Z"
@@ -95,3 +95,16 @@ def test_labels_are_on_every_line() -> None:
     labelled = DocumentEncoder(host={"name": "paper"}, identity="x", labels={"env": "prod"})
     for brief in (False, True):
         assert json.loads(line(labelled, EVENT, brief=brief))["labels"] == {"env": "prod"}
+
+
+@given(st.text(), st.lists(st.text()))
+def test_a_line_is_known_by_its_id(text: str, tags: list[str]) -> None:
+    """Whatever others wrote into the members before it."""
+    event = {**EVENT["event"], "original": text, "type": tags}
+    assert identity(line(encoder(), {"event": event})) == (b"id-1", 1)
+
+
+def test_a_line_of_another_program_has_none() -> None:
+    """Nor has one that looks like it within a text."""
+    assert identity(b'{"message":"\\"event\\":{\\"id\\":\\"x\\",\\"sequence\\":1"}') is None
+    assert identity(b'{"event":{"id":"x"}}') is None

@@ -44,6 +44,12 @@ def test_the_tail_is_bounded(tmp_path: Path, room: int, kept: tuple[int, ...]) -
     assert found.ids == {"1", "2", "3"}
 
 
+def test_a_raw_message_does_not_hide_a_line(tmp_path: Path) -> None:
+    """It stands before the id, and may hold what looks like the end of an object."""
+    raw = LINE.replace(b'"kind":"event"', b'"kind":"event","original":"a3={} \\\\\\" }"')
+    assert WrittenLines(write(tmp_path / "events", raw % (b"1", 1)), after=0).ids == {"1"}
+
+
 def test_lines_are_found_across_a_rotation(tmp_path: Path) -> None:
     """The file may have been rotated between the state and the end."""
     write(tmp_path / "events.1", lines(1, 2, 3))
