@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.errors import ConfigError
-from sessiond.system.secret import credential, make_key, read_key
+from sessiond.system.secret import credential, make_key, read_key, read_secret
 
 
 def test_a_new_key_is_random_and_ones_own(tmp_path: Path) -> None:
@@ -49,3 +49,43 @@ def test_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert credential("sessiond.chain") is None
     (tmp_path / "sessiond.chain").touch()
     assert credential("sessiond.chain") == tmp_path / "sessiond.chain"
+
+
+def test_a_secret_is_one_line(tmp_path: Path) -> None:
+    """Its newline is none of it."""
+    path = tmp_path / "key"
+    path.write_bytes(b"ApiKey c2VjcmV0\r\n")
+    path.chmod(0o600)
+    assert read_secret("output.http.secret_headers.X", str(path)) == "ApiKey c2VjcmV0"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"a\nb\n", b"\xff\n", b"a\x00\n"])
+def test_what_is_no_secret_is_refused_and_not_told(tmp_path: Path, content: bytes) -> None:
+    """The line names the file, never what is in it."""
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError) as raised:
+        read_secret("x", str(path))
+    assert str(raised.value) == f"x: {path}: a secret is one line of ASCII, not empty"
+
+
+def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    """But for a credential, whose directory systemd guards: an ACL shows as the group's bits."""
+    path = tmp_path / "key"
+    path.write_text("secret")
+    path.chmod(0o440)
+    with pytest.raises(ConfigError, match="chmod 0600"):
+        read_secret("x", str(path))
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_secret("x", str(tmp_path))
+
+
+def test_a_secret_among_the_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name; one that is not there is told with the fix."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "elastic").write_text("secret\n")
+    (tmp_path / "elastic").chmod(0o440)
+    assert read_secret("x", "elastic") == "secret"
+    with pytest.raises(ConfigError, match="LoadCredential=other:/path"):
+        read_secret("x", "other")
