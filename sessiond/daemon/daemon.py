@@ -423,7 +423,10 @@ class Daemon:
         time_now = now()
         client = self._audit.client
         pipeline = self._pipeline
-        if self._outputs.all_written() and not pipeline.waiting:
+        written = self._outputs.all_written()
+        if not written and pipeline.losses.uncertain:
+            written = self._outputs.secure()
+        if written and not pipeline.waiting:
             pipeline.losses.confirm()
             # What the last look has found is told for certain, or among the losses that are kept.
             self._restart.looked(*self._monitor.kernel_look)

@@ -79,7 +79,10 @@ class ReadLoop:
         client, pipeline, sources = self._audit.client, self._pipeline, self._sources
         # Before new lines exist: those of the last turn are written by now.
         all_written = self._outputs.all_written() and not pipeline.waiting
-        if self._restart.is_due(all_written=all_written):
+        due = self._restart.is_due(all_written=all_written)
+        if not due and not pipeline.waiting and self._restart.is_due(all_written=True):
+            due = self._outputs.secure()
+        if due:
             self._restart.save(pipeline)
         records: list[tuple[int, bytes]] = []
         drained = False

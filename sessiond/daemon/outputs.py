@@ -83,6 +83,10 @@ class OutputSet:
         """Whether every line survives the end of this process."""
         return not any(output.volatile for output in self._outputs)
 
+    def secure(self) -> bool:
+        """Have every line survive the end of this process; return whether it is so."""
+        return all(output.secure() for output in self._outputs)
+
     def all_gone(self) -> bool:
         """Whether the reader of every output went away for good."""
         return bool(self._outputs) and all(output.gone for output in self._outputs)

@@ -30,6 +30,7 @@ class ConsoleOutput:
         self.name = "console"
         self.trouble: str | None = None
         self.rejected = 0
+        self.volatile = 0
         self.gone = False
         self._given = descriptor
         self._output = -1

@@ -37,6 +37,7 @@ class DatagramOutput:
         self.name = f"unix-datagram:{path}"
         self.trouble: str | None = None
         self.rejected = 0
+        self.volatile = 0
         self.gone = False  # another reader may come
         self.unconfirmed = 0
         self._path = path

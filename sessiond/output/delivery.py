@@ -105,7 +105,7 @@ class Delivery:
         """Take ``lines``, each with its newline. Never raises for a sick sink.
 
         When it returns, every line survives the death of this process, but for the ``volatile``
-        ones: it is in the file, in the socket or in the spool.
+        ones: it is in the file, in the socket or in the spool. ``secure`` has it so for these, too.
         """
         if not lines:
             return
@@ -180,15 +180,21 @@ class Delivery:
             if not self._waiting and not self._sink.unconfirmed:
                 return True
             if now >= end or (self._sink.trouble is not None and not self._queue):
+                self.secure()
                 return False
             time.sleep(max(0.0, min((due or now) - now, self.POLL_FIRST)))
+
+    def secure(self) -> None:
+        """Put what is in the memory of this process alone into the spool, where there is one."""
+        if self._spool is not None:
+            self._copy_in_flight()
+            self._move_queue()
 
     def sync(self) -> None:
         """Have everything that this process holds on the disk. May block."""
         self._sink.sync()
+        self.secure()
         if self._spool is not None:
-            self._copy_in_flight()
-            self._move_queue()
             self._spool.sync()
 
     def close(self) -> None:
@@ -215,7 +221,16 @@ class Delivery:
     @property
     def volatile(self) -> int:
         """How many lines are in the memory of this process alone."""
-        return len(self._queue)
+        return len(self._queue) + self._taken_in_memory
+
+    @property
+    def securable(self) -> bool:
+        """Whether ``secure`` would make fewer of them, as far as one can tell."""
+        return self._spool is not None and self._taken_in_memory > 0
+
+    @property
+    def _taken_in_memory(self) -> int:
+        return min(self._sink.volatile, self._past_spool)
 
     def take_events(self) -> list[HealthChange]:
         """Return how its health has changed since the last call, in order."""
@@ -332,8 +347,8 @@ class Delivery:
                 self._spool.advance(taken)
                 self._past_spool = 0 if taken else self._past_spool
             else:
+                self._past_spool += taken  # first: another thread may ask what is volatile
                 self._leave_queue(taken)
-                self._past_spool += taken
             if taken < len(lines):
                 return drained, False
         return drained, self._waiting

@@ -77,6 +77,7 @@ class FileOutput:
 
         self.trouble: str | None = None
         self.rejected = 0  # every line fits into a file
+        self.volatile = 0
         self.gone = False
         self._write_trouble: str | None = None
         self._rotation_trouble: str | None = None

@@ -23,6 +23,11 @@ class Sink(Protocol):
         """How many of the lines taken last are not known to have arrived."""
         ...
 
+    @property
+    def volatile(self) -> int:
+        """How many of these are in the memory of this process alone."""
+        ...
+
     def in_flight(self) -> list[bytes]:
         """Return those lines. They are delivered again by the sink itself if need be."""
         ...

@@ -60,6 +60,7 @@ class StreamOutput:
         self.name = f"unix:{path}" if path is not None else f"tcp:{host}:{port}"
         self.trouble: str | None = None
         self.rejected = 0
+        self.volatile = 0
         self.gone = False  # another reader may come
         self._path = path
         self._resolver = None if host is None else Resolver(host, port)

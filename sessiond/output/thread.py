@@ -24,6 +24,8 @@ from sessiond.units import WallTime
 _FULL = "queue full"
 # How long, in seconds, the loop waits for the thread to come out of a call, to look inside.
 _LOCK_TIMEOUT = 0.02
+# How long it waits for lines to be put into the spool, and how soon it asks again, in seconds.
+_SECURE_TIMEOUT, _SECURE_PAUSE = 0.1, 1.0
 
 
 class _Batch(NamedTuple):
@@ -80,6 +82,7 @@ class OutputThread:
         self._details: dict[str, Any] = {}  # what the delivery said of itself last
         self._dropped = 0
         self._loss: LineLoss | None = None
+        self._secure_again = 0.0
         self._hanging: str | None = None  # why it counts as sick
         self._sick_since = WallTime(0.0)
         self._dropped_when_well = 0
@@ -155,6 +158,22 @@ class OutputThread:
     def volatile(self) -> int:
         """How many lines are in the memory of this process alone."""
         return self._given - self._done + self._delivery.volatile
+
+    def secure(self) -> bool:
+        """Have every line survive the end of this process; return whether it is so.
+
+        What a server has not confirmed yet goes into the spool as well. Waits for that a moment at
+        the most, and not again and again.
+        """
+        now = self._clock()
+        if (
+            self.volatile
+            and self._delivery.securable
+            and now >= self._secure_again
+            and not self._ask(self._delivery.secure, _SECURE_TIMEOUT)
+        ):
+            self._secure_again = now + _SECURE_PAUSE
+        return not self.volatile
 
     def take_events(self) -> list[HealthChange]:
         """Return how its health has changed since the last call, in order."""

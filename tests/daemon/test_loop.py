@@ -24,6 +24,7 @@ class _Parts:
         self.fed: list[tuple[int, bool]] = []
         self.written: list[bytes] = []
         self.due = False
+        self.is_written = True
         self.backlog = 0
         self.waiting = 0  # lines
         self.keeps = True
@@ -83,6 +84,10 @@ class _Parts:
         return 0 if self.left else None
 
     def all_written(self) -> bool:
+        return self.is_written
+
+    def secure(self) -> bool:
+        self.asked.append("secure")
         return True
 
     def is_due(self, *, all_written: bool) -> bool:
@@ -131,6 +136,18 @@ def test_a_state_is_saved_before_anything_new_is_read() -> None:
     parts.due = True
     parts.loop.turn()
     assert parts.asked[0] == "save"
+
+
+def test_a_state_need_not_wait_for_a_server() -> None:
+    """What it has not confirmed yet is put into the spool; not while there is nothing to save."""
+    parts = _Parts()
+    parts.is_written = False
+    parts.loop.turn()
+    assert parts.asked[0] == "receive"
+    parts.due = True
+    parts.asked.clear()
+    parts.loop.turn()
+    assert parts.asked[:2] == ["secure", "save"]
 
 
 def test_a_turn_ends_though_records_keep_coming() -> None:
