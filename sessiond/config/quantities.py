@@ -1,4 +1,4 @@
-"""Values of the configuration that YAML has no type for: sizes, durations, permissions, labels."""
+"""Values of the configuration that YAML has no type for: sizes, durations, labels and more."""
 
 from __future__ import annotations
 
@@ -88,6 +88,21 @@ class Labels(dict[str, str]):
             if not isinstance(text, str | int | float) or text == "":
                 raise ValueError("no value of a label")
             made[name] = text if isinstance(text, str) else show(text)
+        return made
+
+
+class Headers(Labels):
+    """Fields of an HTTP request's header; in YAML a mapping of names to text or numbers."""
+
+    @classmethod
+    def parse(cls, value: object) -> Headers:
+        """Take a YAML mapping; raise ValueError when it is none, or HTTP could not carry it."""
+        made = cls(super().parse(value))
+        for name, text in made.items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+                raise ValueError("no name of a header field")
+            if not re.fullmatch(r"[\x21-\x7e](?:[\x20-\x7e]{0,4000}[\x21-\x7e])?", text):
+                raise ValueError("no value of a header field")
         return made
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect as types
 
 from sessiond.config.filters import Filters
-from sessiond.config.quantities import Duration, Labels, Mode, Size, show
+from sessiond.config.quantities import Duration, Headers, Labels, Mode, Size, show
 from sessiond.config.schema import Config
 
 
@@ -74,6 +74,7 @@ def fields_of(section: type[msgspec.Struct]) -> list[tuple[str, types.Type, type
 _CUSTOM: Final[dict[type, str]] = {
     Mode: "octal permission bits such as 0640",
     Labels: "names without dots and a text each, such as {env: prod}",
+    Headers: "names of header fields and a text each, such as {X-Scope-OrgID: hosts}",
     Filters: "a list of filters, each with name, when and then",
     Path: "an absolute path",
 }

@@ -11,12 +11,13 @@ import re
 import textwrap
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from sessiond.config.filters import Filters
-from sessiond.config.quantities import Duration, Labels, Mode, Size, show
+from sessiond.config.quantities import Duration, Headers, Labels, Mode, Size, show
 
 # Applied when neither auditd.audit_rules nor auditd.audit_rule_files is given.
 DEFAULT_RULES = """\
@@ -387,12 +388,9 @@ class BackoffSettings(Section, frozen=True, kw_only=True):
             raise InvalidError("", wrong, "init at most as long as max")
 
 
-class TlsSettings(Section, frozen=True, kw_only=True):
-    """Lines over tcp are encrypted, and the server is checked: TLS 1.2 or later."""
+class TlsFiles(Section, frozen=True, kw_only=True):
+    """The server is checked, TLS 1.2 or later; files for that and for who we are."""
 
-    enabled: Annotated[
-        bool, _option("Encrypt; only for type tcp. Otherwise lines go in the clear.", live=True)
-    ] = False
     ca: Annotated[
         Path | None,
         _option(
@@ -421,6 +419,14 @@ class TlsSettings(Section, frozen=True, kw_only=True):
             example="logs.example.org",
         ),
     ] = None
+
+
+class TlsSettings(TlsFiles, frozen=True, kw_only=True):
+    """Lines over tcp are encrypted, and the server is checked: TLS 1.2 or later."""
+
+    enabled: Annotated[
+        bool, _option("Encrypt; only for type tcp. Otherwise lines go in the clear.", live=True)
+    ] = False
 
 
 class SocketSettings(Section, frozen=True, kw_only=True):
@@ -461,6 +467,176 @@ class SocketSettings(Section, frozen=True, kw_only=True):
         return match[1] or match[2], int(match[3])
 
 
+class HttpBackoffSettings(BackoffSettings, frozen=True, kw_only=True):
+    """How long to wait before a request is tried again; a server may ask for more."""
+
+    init: Annotated[
+        Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
+    ] = Duration(1)
+    max: Annotated[Duration, _option("The longest wait.", live=True, min=0.01, max=86400)] = (
+        Duration(60)
+    )
+
+
+class HttpBatchSettings(Section, frozen=True, kw_only=True):
+    """How many lines go into one request."""
+
+    max_size: Annotated[
+        Size,
+        _option(
+            "Most bytes of lines in a request, before compression; a longer line goes alone. Twice "
+            "as much may be in memory.",
+            live=True,
+            min=2**12,
+            max=64 * 2**20,
+        ),
+    ] = Size(2**20)
+    interval: Annotated[
+        Duration,
+        _option("How long a line may wait for others.", live=True, min=0.01, max=5),
+    ] = Duration(1)
+
+
+_OWN_HEADERS: Final = ("content-encoding", "content-length", "host", "transfer-encoding")
+_SECRET_HEADERS: Final = ("authorization", "cookie", "proxy-authorization")
+
+
+class HttpSettings(Section, frozen=True, kw_only=True):
+    """Lines go to a server by POST, many in one request; what it does not take waits in the spool.
+
+    docs/outputs.md has an example for each preset.
+    """
+
+    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+    url: Annotated[
+        str,
+        _option(
+            "Where to. Without a path, that of the preset. Redirects are not followed. No key in "
+            "it: see secret_headers.",
+            live=True,
+            allowed="https://host[:port][/path][?query], or http://",
+            example="https://elastic.example.org:9200",
+        ),
+    ]
+    preset: Annotated[
+        Literal["elasticsearch", "ndjson", "splunk_hec", "loki", "otlp"],
+        _option(
+            "What the server understands. elasticsearch: OpenSearch as well, by _bulk; event.id "
+            "is the document's id, so that no event is there twice. ndjson: the lines as they are "
+            "(ClickHouse, Vector, Logstash). splunk_hec, loki, otlp: each line as an event there.",
+            live=True,
+        ),
+    ] = "ndjson"
+    index: Annotated[
+        str,
+        _option(
+            "Elasticsearch's data stream or index.",
+            live=True,
+            allowed="small letters, digits and . _ -, such as logs-sessiond.process-default",
+        ),
+    ] = "logs-sessiond.process-default"
+    compression: Annotated[
+        Literal["gzip", "zstd", "none"],
+        _option(
+            "zstd takes less time and gets smaller, where the server knows it (ClickHouse, Vector, "
+            "OpenTelemetry's collector).",
+            live=True,
+        ),
+    ] = "gzip"
+    headers: Annotated[
+        Headers,
+        _option("Header fields of each request.", live=True, example="{X-Scope-OrgID: hosts}"),
+    ] = Headers()
+    secret_headers: Annotated[
+        Headers,
+        _option(
+            "Header fields whose values are secret: name and file (readable by its owner alone), "
+            "or name and systemd credential. Each holds one line, such as: ApiKey VnVhQ2ZH. They "
+            "are read for each connection.",
+            live=True,
+            allowed="names of header fields, each with an absolute path or a credential's name",
+            example="{Authorization: /etc/sessiond.http.key}",
+        ),
+    ] = Headers()
+    proxy: Annotated[
+        str | None,
+        _option(
+            "The proxy on the way; not set: none, whatever the environment says. A field "
+            "Proxy-Authorization in secret_headers is for it alone.",
+            live=True,
+            allowed="http://host:port",
+            example="http://proxy.example.org:3128",
+        ),
+    ] = None
+    timeout: Annotated[
+        Duration,
+        _option(
+            "How long a request may take, until the whole answer is there.",
+            live=True,
+            min=1,
+            max=600,
+        ),
+    ] = Duration(30)
+    refused_max_size: Annotated[
+        Size,
+        _option(
+            "Lines that the server refuses for good go to http.refused.ndjson in the spool's "
+            "directory, with the reason; most bytes of it, the oldest half goes first. 0: none.",
+            live=True,
+            min=0,
+            max=2**40,
+        ),
+    ] = Size(16 * 2**20)
+    batch: HttpBatchSettings = HttpBatchSettings()
+    backoff: HttpBackoffSettings = HttpBackoffSettings()
+    tls: TlsFiles = TlsFiles()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no URL, and secrets where everybody can read them."""
+        self.parts()
+        if self.proxy is not None:
+            proxy = _split_url("proxy", self.proxy, "http://host:port", schemes=("http",))
+            if proxy.port is None or proxy.path.strip("/") or proxy.query:
+                wrong = f"{show(self.proxy)} is no address of a proxy"
+                raise InvalidError("proxy", wrong, "http://host:port")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,254}", self.index):
+            wrong = f"{show(self.index)} is no name of an index"
+            raise InvalidError("index", wrong, "small letters, digits and . _ -")
+        for setting, fields in (("headers", self.headers), ("secret_headers", self.secret_headers)):
+            for name in fields:
+                if name.lower() in _OWN_HEADERS:
+                    raise InvalidError(setting, f"{name} is made by sessiond", "other names")
+        for name in self.headers:
+            if name.lower() in _SECRET_HEADERS:
+                wrong = f"{name} is a secret, and this file is none"
+                raise InvalidError("headers", wrong, f"secret_headers: {{{name}: /path/of/file}}")
+        for name, file in self.secret_headers.items():
+            if not re.fullmatch(r"/[^\0]+|[\w.-]+", file):
+                # Not shown: it may be the secret itself.
+                wrong = f"what {name} has is neither a file nor a credential"
+                raise InvalidError("secret_headers", wrong, "absolute paths, or credentials' names")
+
+    def parts(self) -> SplitResult:
+        """Take the URL apart; raises ValueError when it is none."""
+        return _split_url("url", self.url, "https://host[:port][/path][?query], or http://")
+
+
+def _split_url(
+    setting: str, url: str, allowed: str, schemes: tuple[str, ...] = ("http", "https")
+) -> SplitResult:
+    if "@" in url.partition("?")[0]:
+        wrong = "there is a user or a password in it, which everybody could read here"
+        raise InvalidError(setting, wrong, "a file of secret_headers")
+    try:
+        parts = urlsplit(url)
+        usable = parts.hostname and parts.port != 0 and not parts.fragment
+    except ValueError:
+        usable = False
+    if not usable or not re.fullmatch(r"[\x21-\x7e]+", url) or parts.scheme not in schemes:
+        raise InvalidError(setting, f"{show(url)} is no URL of a server", allowed)
+    return parts
+
+
 class ConsoleSettings(Section, frozen=True, kw_only=True):
     """Lines go to standard output."""
 
@@ -468,7 +644,7 @@ class ConsoleSettings(Section, frozen=True, kw_only=True):
 
 
 class SpoolSettings(Section, frozen=True, kw_only=True):
-    """Where lines wait on disk while a file or socket can't take them."""
+    """Where lines wait on disk while a file, socket or server can't take them."""
 
     path: Annotated[
         Path | None,
@@ -487,12 +663,13 @@ class SpoolSettings(Section, frozen=True, kw_only=True):
 
 
 class OutputSettings(Section, frozen=True, kw_only=True):
-    """Where the lines go: any of file, socket and console. With none of them: to the file."""
+    """Where the lines go: any of file, socket, http and console. With none of them: to the file."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("file", "socket", "console")
+    kinds: ClassVar[tuple[str, ...]] = ("file", "socket", "http", "console")
 
     file: FileSettings | None = None
     socket: SocketSettings | None = None
+    http: HttpSettings | None = None
     console: ConsoleSettings | None = None
     spool: SpoolSettings = SpoolSettings()
     queue_size: Annotated[
@@ -515,7 +692,9 @@ class OutputSettings(Section, frozen=True, kw_only=True):
         if not configured:
             msgspec.structs.force_setattr(self, "file", FileSettings())
         elif all(getattr(self, name) is None for name in self.kinds):
-            raise InvalidError("", "every output is disabled", "enable file, socket or console")
+            raise InvalidError(
+                "", "every output is disabled", "enable file, socket, http or console"
+            )
 
 
 class RedactSettings(Section, frozen=True, kw_only=True):

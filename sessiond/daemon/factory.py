@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -23,8 +24,10 @@ from sessiond.config.schema import (
     CHAIN_KEY,
     Config,
     EventSettings,
+    HttpSettings,
     RedactSettings,
     SocketSettings,
+    TlsFiles,
     TlsSettings,
 )
 from sessiond.ecs import audit_event, redaction
@@ -47,6 +50,10 @@ from sessiond.output import (
     Spool,
     StreamOutput,
 )
+from sessiond.output.http import HttpOutput
+from sessiond.output.http_client import HttpClient, Server, compressor
+from sessiond.output.http_formats import Format, target
+from sessiond.output.refused import RefusedLines
 from sessiond.output.rotation import NO_ZSTD, NO_ZSTD_FIX
 from sessiond.output.tls import client_context
 from sessiond.pipeline.event_writer import Encoders
@@ -57,7 +64,7 @@ from sessiond.process.table import ProcessTable
 from sessiond.system.account_names import AccountNames, NoAccountNames
 from sessiond.system.files import read_trusted
 from sessiond.system.host import HostFacts
-from sessiond.system.secret import credential, read_key
+from sessiond.system.secret import credential, read_key, read_secret
 from sessiond.units import SECOND
 
 log = structlog.get_logger()
@@ -317,6 +324,8 @@ def outputs(config: Config) -> list[OutputThread]:
         made.append(_writer(config, "file", sink))
     if settings.socket is not None:
         made.append(_writer(config, "socket", _socket(settings.socket)))
+    if settings.http is not None:
+        made.append(_writer(config, "http", _http(config, settings.http)))
     if settings.console is not None:
         made.append(_writer(config, "console", ConsoleOutput()))
     return made
@@ -332,18 +341,64 @@ def _socket(settings: SocketSettings) -> Sink:
     return StreamOutput(path=settings.address, backoff=waits)
 
 
+def _http(config: Config, settings: HttpSettings) -> Sink:
+    url, proxy = settings.parts(), None
+    host = url.hostname or ""
+    tls = None
+    if url.scheme == "https":
+        tls = _client_tls(settings.tls, host, "output.http.tls")
+    else:
+        _warn_of_the_clear(host, "output.http.url with https://")
+    if settings.proxy is not None:
+        way = urlsplit(settings.proxy)
+        proxy = way.hostname or "", way.port or 0
+    port = url.port or (80 if tls is None else 443)
+    server = Server(host, port, target(settings.preset, url, settings.index), tls, proxy)
+
+    def secrets() -> dict[str, str]:
+        return {
+            name: read_secret(f"output.http.secret_headers.{name}", source)
+            for name, source in settings.secret_headers.items()
+        }
+
+    compress = compressor(settings.compression)
+    if compress is not None and compress.encoding != settings.compression:
+        problem = "this Python has no library for zstd: requests are compressed with gzip"
+        fix = "install python3-zstandard, or set output.http.compression: gzip"
+        log.warning("compression_is_gzip", problem=problem, fix=fix)
+    return HttpOutput(
+        HttpClient(server, headers=settings.headers, secrets=secrets, timeout=settings.timeout),
+        Format(settings.preset),
+        name=server.name,
+        compress=compress,
+        refused=RefusedLines(config.spool_path / "http.refused.ndjson", settings.refused_max_size),
+        check=secrets,
+        max_size=settings.batch.max_size,
+        interval=settings.batch.interval,
+        timeout=settings.timeout,
+        backoff=(settings.backoff.init, settings.backoff.max),
+    )
+
+
 def _tls(settings: TlsSettings, host: str) -> tuple[ssl.SSLContext, str] | None:
     """Make what encrypts a connection to ``host``, None where nothing does. Raises OutputError."""
     if not settings.enabled:
-        if host not in ("localhost", "::1") and not host.startswith("127."):
-            log.warning(
-                "output_in_the_clear",
-                problem=f"lines to {host} can be read and changed on the way",
-                fix="output.socket.tls.enabled: true",
-            )
+        _warn_of_the_clear(host, "output.socket.tls.enabled: true")
         return None
-    context = client_context(ca=settings.ca, certificate=settings.certificate, key=settings.key)
+    return _client_tls(settings, host, "output.socket.tls")
+
+
+def _client_tls(settings: TlsFiles, host: str, setting: str) -> tuple[ssl.SSLContext, str]:
+    context = client_context(
+        ca=settings.ca, certificate=settings.certificate, key=settings.key, setting=setting
+    )
     return context, settings.server_name or host
+
+
+def _warn_of_the_clear(host: str, fix: str) -> None:
+    if host not in ("localhost", "::1") and not host.startswith("127."):
+        problem = f"lines to {host} can be read and changed on the way"
+        log.warning("output_in_the_clear", problem=problem, fix=fix)
 
 
 def _writer(config: Config, name: str, sink: Sink) -> OutputThread:

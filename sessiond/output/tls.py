@@ -1,4 +1,4 @@
-"""TLS over a TCP connection that never blocks, by the standard library."""
+"""TLS for clients, and over a TCP connection that never blocks, by the standard library."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _READ: Final = 1 << 14
 
 
 def client_context(
-    *, ca: Path | None, certificate: Path | None, key: Path | None
+    *, ca: Path | None, certificate: Path | None, key: Path | None, setting: str
 ) -> ssl.SSLContext:
     """Make a context that checks the server, against ``ca`` or the host's authorities.
 
-    ``certificate`` and ``key`` are the client's own. TLS 1.2 is the least. Raises OutputError.
+    ``certificate`` and ``key`` are the client's own. TLS 1.2 is the least. Raises OutputError,
+    which names the ``setting``.
     """
     try:
         context = ssl.create_default_context(cafile=ca)
@@ -33,7 +34,7 @@ def client_context(
     except OSError as error:  # ssl.SSLError is one
         names = " or ".join(str(path) for path in (ca, certificate, key) if path is not None)
         reason = error.strerror or str(error)
-        raise OutputError(f"output.socket.tls: {names} can't be used: {reason}") from None
+        raise OutputError(f"{setting}: {names} can't be used: {reason}") from None
     return context
 
 

@@ -220,7 +220,7 @@ MESSAGES = {
         "allowed: init at most as long as max"
     ),
     "output: {file: {enabled: false}}": (
-        "f.yml:1: output: every output is disabled; allowed: enable file, socket or console"
+        "f.yml:1: output: every output is disabled; allowed: enable file, socket, http or console"
     ),
     "session_metadata: {ring_buffer: 10MB}": (
         "f.yml:1: session_metadata.ring_buffer: 10000000 is not a power of two; "
@@ -317,6 +317,8 @@ def test_any_value_of_a_setting_is_taken_or_refused_by_its_name(path: str, value
         data = {name: data}
     if path.startswith("output.socket."):
         data["output"]["socket"].setdefault("address", "/run/reader.sock")
+    if path.startswith("output.http."):
+        data["output"]["http"].setdefault("url", "https://logs.example.org")
     try:
         loads(yaml.safe_dump(data, allow_unicode=True), "f.yml")
     except ConfigError as error:

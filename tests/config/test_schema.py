@@ -10,7 +10,7 @@ import pytest
 from sessiond.audit.rules import parser, plan
 from sessiond.config.load import loads
 from sessiond.config.reference import options
-from sessiond.config.schema import DEFAULT_RULES, Config, SocketSettings
+from sessiond.config.schema import DEFAULT_RULES, Config, HttpSettings, SocketSettings
 from sessiond.errors import ConfigError
 
 
@@ -68,3 +68,54 @@ def test_a_configuration_does_not_change() -> None:
     with pytest.raises(AttributeError):
         Config().event = None  # type: ignore[misc, assignment]
     assert msgspec.structs.replace(Config()) == Config()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://es.example.org:9200",
+        "http://[::1]:8123/?query=INSERT%20INTO%20t%20FORMAT%20JSONEachRow",
+        "https://vector.example.org/in",
+    ],
+)
+def test_a_url_of_a_server(url: str) -> None:
+    """Its parts are those of the URL."""
+    assert HttpSettings(url=url).parts().geturl() == url
+
+
+@pytest.mark.parametrize(
+    "url", ["", "es:9200", "ftp://es", "https://", "https://es:x", "https://es/#a", "https://e s/"]
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    """With the setting's name and what is allowed."""
+    with pytest.raises(ConfigError, match=r"output\.http\.url: .*allowed: https://host"):
+        loads(f'output: {{http: {{url: "{url}"}}}}', "f.yml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("url: https://user:geheim@es", "output.http.url: there is a user or a password in it"),
+        ("url: https://es, proxy: 'http://u:geheim@proxy:1'", "output.http.proxy: there is a user"),
+        ("url: https://es, proxy: https://proxy:1", "output.http.proxy: 'https://proxy:1' is no"),
+        ("url: https://es, proxy: http://proxy", "output.http.proxy: 'http://proxy' is no address"),
+        ("url: https://es, index: Logs", "output.http.index: 'Logs' is no name of an index"),
+        (
+            "url: https://es, headers: {authorization: geheim}",
+            "output.http.headers: authorization is a secret, and this file is none",
+        ),
+        ("url: https://es, headers: {Host: x}", "output.http.headers: Host is made by sessiond"),
+        ("url: https://es, headers: {a b: x}", "output.http.headers: a section is not valid"),
+        ('url: https://es, headers: {a: "x\\ny"}', "output.http.headers: a section is not valid"),
+        (
+            "url: https://es, secret_headers: {Authorization: ApiKey geheim}",
+            "output.http.secret_headers: what Authorization has is neither a file nor a credential",
+        ),
+    ],
+)
+def test_what_http_can_not_be_set_to(settings: str, said: str) -> None:
+    """The line says why, and tells no secret."""
+    with pytest.raises(ConfigError) as raised:
+        loads(f"output: {{http: {{{settings}}}}}", "f.yml")
+    assert str(raised.value).startswith(f"f.yml:1: {said}")
+    assert "geheim" not in str(raised.value)

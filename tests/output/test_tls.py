@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.certificates import make_certificates
 from support.output import line
 
 from sessiond.errors import OutputError
@@ -19,26 +19,10 @@ from sessiond.output import StreamOutput
 from sessiond.output.tls import client_context
 
 
-def openssl(directory: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, a server's certificate for localhost, and a client's."""
-    made = tmp_path_factory.mktemp("keys")
-    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
-    for authority in ("ca", "other"):
-        openssl(
-            made, *new, "-keyout", f"{authority}.key", "-out", f"{authority}.pem",
-            "-subj", f"/CN={authority}",
-        )  # fmt: skip
-    for name in ("server", "client"):
-        openssl(
-            made, *new, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}",
-            "-addext", "subjectAltName=DNS:localhost", "-CA", "ca.pem", "-CAkey", "ca.key",
-        )  # fmt: skip
-    return made
+    return make_certificates(tmp_path_factory.mktemp("keys"))
 
 
 class Server:
@@ -86,7 +70,7 @@ def server(keys: Path) -> Iterator[Server]:
 
 def output(server: Server, keys: Path, *, ca: str = "ca", name: str = "localhost") -> StreamOutput:
     context = client_context(
-        ca=keys / f"{ca}.pem", certificate=keys / "client.pem", key=keys / "client.key"
+        ca=keys / f"{ca}.pem", certificate=keys / "client.pem", key=keys / "client.key", setting="x"
     )
     return StreamOutput(
         host="127.0.0.1", port=server.port, tls=(context, name), backoff=(0.05, 0.1)
@@ -134,7 +118,7 @@ def test_another_server_gets_nothing(server: Server, keys: Path, ca: str, name: 
 
 def test_an_old_version_is_refused(keys: Path) -> None:
     """TLS 1.2 is the least."""
-    context = client_context(ca=keys / "ca.pem", certificate=None, key=None)
+    context = client_context(ca=keys / "ca.pem", certificate=None, key=None, setting="x")
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -157,9 +141,11 @@ def test_a_server_that_is_replaced_gets_what_may_be_lost(keys: Path) -> None:
 def test_files_that_are_none_are_named(tmp_path: Path, keys: Path) -> None:
     """The error names the setting and the file."""
     (tmp_path / "empty.pem").write_text("no certificate")
-    with pytest.raises(OutputError, match=r"output\.socket\.tls: .*empty\.pem can't be used"):
-        client_context(ca=tmp_path / "empty.pem", certificate=None, key=None)
+    with pytest.raises(OutputError, match=r"output\.http\.tls: .*empty\.pem can't be used"):
+        client_context(
+            ca=tmp_path / "empty.pem", certificate=None, key=None, setting="output.http.tls"
+        )
     with pytest.raises(OutputError, match=r"missing\.pem"):
-        client_context(ca=None, certificate=tmp_path / "missing.pem", key=None)
+        client_context(ca=None, certificate=tmp_path / "missing.pem", key=None, setting="x")
     with pytest.raises(OutputError, match=r"client\.pem or .*ca\.key"):
-        client_context(ca=None, certificate=keys / "client.pem", key=keys / "ca.key")
+        client_context(ca=None, certificate=keys / "client.pem", key=keys / "ca.key", setting="x")

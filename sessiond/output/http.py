@@ -1,0 +1,326 @@
+"""Sends lines to a server by POST: many in a request, each of them until the server has it.
+
+A thread of its own makes the requests, one after the other, and may wait as long as the server
+does; the methods of the sink never do::
+
+    write ─▶ next ─▶ current ─▶ the thread: encode, compress, POST ─▶ answer ─▶ tick
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from sessiond.errors import ConfigError, OutputError
+from sessiond.output.backoff import Backoff
+from sessiond.output.http_client import Compressor, HttpClient, HttpError
+from sessiond.output.http_formats import Answer, Format, Verdict
+from sessiond.output.refused import RefusedLines
+
+MAX_RETRY_AFTER: Final = 300.0  # seconds that a server may have us wait at the most
+# Between looks at a request: a share of the time it has taken, and the least and most of it.
+_LOOK_SHARE, _LOOK_FIRST, _LOOK_LAST = 0.25, 0.005, 0.25
+_CLOSE_TIMEOUT: Final = 1.0  # seconds for the thread to come out of a request that was aborted
+
+
+class _Request(NamedTuple):
+    lines: list[bytes]
+
+
+class _Done(NamedTuple):
+    """What has become of a request: an answer, none (and why), or an error in this program."""
+
+    answer: Answer | None = None
+    problem: str = ""
+    size: int = 0  # of the body, in bytes
+    bug: Exception | None = None
+
+
+class _Batch:
+    """Lines that are on their way: ``lines`` all of them, ``left`` those not yet dealt with."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+        self.left = lines
+        self.refused = 0
+
+
+class HttpOutput:
+    """A server that takes lines by HTTP.
+
+    A line counts as delivered once an answer says so; 2xx does, or what the server says of the
+    line. One that it refuses for good is put into ``refused`` and counted. All others are sent
+    again. So each arrives at least once, and a repeated one has the same ``event.id``.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        form: Format,
+        *,
+        name: str,
+        compress: Compressor | None,
+        refused: RefusedLines,
+        check: Callable[[], object] = lambda: None,
+        max_size: int = 1 << 20,
+        interval: float = 1.0,
+        timeout: float = 30.0,
+        backoff: tuple[float, float] = (1.0, 60.0),
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Take the connection and the preset's format.
+
+        ``check`` raises ConfigError when the client can't work as it is configured. A request has
+        ``max_size`` bytes of lines at the most; a line waits ``interval`` seconds for others; a
+        request may take ``timeout`` seconds. ``backoff`` is the first and the longest wait after a
+        failure, in seconds. ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
+        """
+        self.name = name
+        self.trouble: str | None = None
+        self.rejected = 0
+        self.gone = False
+        self._client = client
+        self._format = form
+        self._compress = compress
+        self._fields = {"Content-Type": form.content_type}
+        if compress is not None:
+            self._fields["Content-Encoding"] = compress.encoding
+        self._refused = refused
+        self._check = check
+        self._max_size = self._size_limit = max_size
+        self._interval = interval
+        self._timeout = timeout
+        self._backoff = Backoff(*backoff)
+        self._clock = clock
+        self._wall = wall
+
+        self._next: list[bytes] = []
+        self._next_size = 0
+        self._next_due = 0.0
+        self._full = False  # no more fit into the next batch
+        self._batch: _Batch | None = None
+        self._most: int | None = None  # lines in a request, after one was refused as a whole
+        self._retry = 0.0
+        self._refused_in_row = False  # the last thing that the server did was to refuse a line
+
+        self._jobs: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._asked: _Request | None = None  # the request that is under way
+        self._asked_at = 0.0
+        self._aborted = False
+        self._reconnect = False
+        self._requests = self._failures = self._sent = 0
+
+    # The sink
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many lines were taken and not dealt with."""
+        return len(self._next) + (len(self._batch.lines) if self._batch is not None else 0)
+
+    @property
+    def volatile(self) -> int:
+        """How many of the lines taken last are in the memory of this process alone: all those."""
+        return self.unconfirmed
+
+    def in_flight(self) -> list[bytes]:
+        """Return those lines."""
+        return [*(self._batch.lines if self._batch is not None else ()), *self._next]
+
+    def open(self) -> None:
+        """Begin; a server that isn't there yet is no error. Raises OutputError."""
+        try:
+            self._check()
+        except ConfigError as error:
+            raise OutputError(str(error)) from None
+
+    def write(self, lines: list[bytes]) -> int:
+        """Take lines until the next request is full; return how many were taken."""
+        now = self._clock()
+        self._advance(now)
+        if self.trouble is not None and (self.unconfirmed or now < self._retry):
+            return 0
+        taken = 0
+        for line in lines:
+            if self._next and self._next_size + len(line) > self._size_limit:
+                self._full = True
+                self._advance(now)
+                if self._full:
+                    break
+            if not self._next:
+                self._next_due = now + self._interval
+            self._next.append(line)
+            self._next_size += len(line)
+            taken += 1
+        return taken
+
+    def tick(self, now: float) -> float | None:
+        """See what was answered, and send what is due; return when to look again."""
+        self._advance(now)
+        if self._asked is not None:
+            took = now - self._asked_at
+            if took >= self._timeout and not self._aborted:
+                self._aborted = True
+                self._client.abort()
+            return now + min(max(took * _LOOK_SHARE, _LOOK_FIRST), _LOOK_LAST)
+        if self._batch is not None:
+            return self._retry
+        if self._next:
+            return max(self._retry, self._next_due)
+        # Others have to ask us then whether we take lines again.
+        return max(self._retry, now + _LOOK_LAST) if self.trouble is not None else None
+
+    def reopen(self) -> None:
+        """Connect anew, at once, with keys that are read anew."""
+        self._reconnect = True
+        self._retry = 0.0
+        self._size_limit = self._max_size
+        self.tick(self._clock())
+
+    def sync(self) -> None:
+        """Do nothing: there is no disk."""
+
+    def close(self) -> None:
+        """Give up the request that is under way, and end."""
+        self._retry = float("inf")
+        if self._thread is not None:
+            self._client.abort()
+            self._jobs.put(None)
+            self._thread.join(_CLOSE_TIMEOUT)
+            self._thread = None
+
+    def status(self) -> dict[str, Any]:
+        """Return what was sent so far, and what the server has refused."""
+        return {
+            "address": self.name,
+            "requests": self._requests,
+            "failed_requests": self._failures,
+            "sent_bytes": self._sent,
+            "connections": self._client.connections,
+            "refused": self._refused.status(),
+        }
+
+    # Requests
+
+    def _advance(self, now: float) -> None:
+        """Take the answer that has come, and make the next request if it is time for one."""
+        with contextlib.suppress(queue.Empty):
+            done = self._results.get_nowait()
+            asked, self._asked = self._asked, None
+            if done.bug is not None:
+                raise done.bug
+            if asked is not None:
+                self._take(asked, done, now)
+        if self._asked is not None or now < self._retry:
+            return
+        if self._batch is None and self._next and (self._full or now >= self._next_due):
+            self._batch = _Batch(self._next)
+            self._next, self._next_size, self._full = [], 0, False
+        if self._batch is not None:
+            self._ask(_Request(self._batch.left[: self._most]), now)
+
+    def _ask(self, request: _Request, now: float) -> None:
+        self._asked, self._asked_at, self._aborted = request, now, False
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+            self._thread.start()
+        self._jobs.put(request)
+
+    def _take(self, asked: _Request, done: _Done, now: float) -> None:
+        """Take in what has become of a request."""
+        self._requests += 1
+        self._sent += done.size
+        batch, count = self._batch, len(asked.lines)
+        if batch is None:
+            return
+        if done.answer is None:
+            self._failures += 1
+            problem = f"no answer for {self._timeout:g} s" if self._aborted else done.problem
+            self._wait(problem, now)
+            return
+        verdict = self._spare(self._format.judge(done.answer, count), count)
+        self._set_aside(batch, asked.lines, verdict)
+        batch.left = [asked.lines[index] for index in verdict.again] + batch.left[count:]
+        taken = count - len(verdict.again) - len(verdict.refused) - verdict.unnamed
+        if taken:
+            self._backoff.reset()
+            self._grow(len(batch.left))
+        if verdict.smaller:
+            self._shrink(done.answer, asked.lines)
+        elif verdict.again or (not taken and self._refused_in_row):
+            self._failures += 1
+            self._wait(verdict.problem, now, done.answer.retry_after)
+        else:
+            self.trouble = None
+        if taken or verdict.refused:
+            self._refused_in_row = not taken
+        if not batch.left:
+            self.rejected += batch.refused
+            self._batch = None
+
+    @staticmethod
+    def _spare(verdict: Verdict, count: int) -> Verdict:
+        """Have one line refused at a time where all are.
+
+        Then the server may be set up wrongly, and that is no fault of the lines: they go one by
+        one, after longer and longer waits, until it takes one.
+        """
+        if count == 1 or len(verdict.refused) < count:
+            return verdict
+        first = {0: verdict.refused[0]}
+        return verdict._replace(again=list(range(1, count)), refused=first)
+
+    def _set_aside(self, batch: _Batch, lines: list[bytes], verdict: Verdict) -> None:
+        batch.refused += len(verdict.refused) + verdict.unnamed
+        if verdict.refused:
+            refused = [(lines[index], why) for index, why in verdict.refused.items()]
+            self._refused.add(refused, self._wall())
+
+    def _grow(self, left: int) -> None:
+        """Send twice as much the next time, where it was less than everything."""
+        if self._most is not None:
+            self._most = self._most * 2 if self._most * 2 < left else None
+
+    def _shrink(self, answer: Answer, lines: list[bytes]) -> None:
+        """Send half as much the next time; from now on, if it was too large."""
+        self._most = max(1, len(lines) // 2)
+        if answer.status == 413:
+            sizes = [len(line) for line in lines]
+            self._size_limit = min(self._size_limit, max(sum(sizes) // 2, *sizes))
+
+    def _wait(self, problem: str, now: float, retry_after: float | None = None) -> None:
+        """Note why the request has failed, and when to try again."""
+        self.trouble = f"{self.name}: {problem}"
+        delay = self._backoff.delay()
+        if retry_after is not None:
+            delay = max(delay, min(retry_after, MAX_RETRY_AFTER))
+        self._retry = now + delay
+
+    # The thread
+
+    def _run(self) -> None:
+        while (request := self._jobs.get()) is not None:
+            self._results.put(self._send(request))
+        self._client.close()
+
+    def _send(self, request: _Request) -> _Done:
+        size = 0
+        try:
+            body = self._format.encode(request.lines)
+            if self._compress is not None:
+                body = self._compress.compress(body)
+            size = len(body)
+            if self._reconnect:
+                self._reconnect = False
+                self._client.close()
+            return _Done(answer=self._client.post(body, self._fields), size=size)
+        except HttpError as error:
+            return _Done(problem=str(error), size=size)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the loop must hear of it
+            return _Done(bug=error, size=size)

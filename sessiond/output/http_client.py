@@ -1,0 +1,249 @@
+"""POST over HTTP/1.1 and TLS by the standard library: one connection, bounded in time and size.
+
+http.client is enough: one server, one method, no redirects, cookies or pools, and nothing new in a
+process that has capabilities.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, Literal, NamedTuple
+
+from sessiond import __version__
+from sessiond.errors import ConfigError
+from sessiond.output.http_formats import Answer
+from sessiond.system import zstd
+from sessiond.text import printable
+
+Compression = Literal["gzip", "zstd", "none"]
+
+MAX_ANSWER: Final = 8 << 20  # bytes of an answer's body
+_CONNECT_TIMEOUT: Final = 10.0  # seconds, for each of the server's addresses
+_PROXY_FIELD: Final = "proxy-authorization"
+# A server may close a connection that was idle at the moment in which we use it again.
+_WENT_AWAY: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+
+
+class Compressor(NamedTuple):
+    """What compresses a body, and the name of its content encoding."""
+
+    encoding: str
+    compress: Callable[[bytes], bytes]
+
+
+class HttpError(Exception):
+    """There is no answer; the message says why, in words that have no secret."""
+
+
+class Server(NamedTuple):
+    """Where requests go. ``tls`` is a client's context and the name in the server's certificate."""
+
+    host: str
+    port: int
+    target: str  # path and query
+    tls: tuple[ssl.SSLContext, str] | None = None
+    proxy: tuple[str, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The URL without what may be secret in it: the query."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        path = self.target.partition("?")[0]
+        return f"{'https' if self.tls is not None else 'http'}://{host}:{self.port}{path}"
+
+
+class HttpClient:
+    """A connection to one server, made when it is needed and used again.
+
+    ``post`` blocks, and is for one thread alone; ``abort`` is for any other.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        headers: Mapping[str, str],
+        secrets: Callable[[], Mapping[str, str]],
+        timeout: float,
+    ) -> None:
+        """Take the server and the header fields of every request.
+
+        ``secrets`` gives further ones for each connection; it raises ConfigError. ``timeout`` is
+        in seconds, for each operation on the socket; the whole is for the caller to ``abort``.
+        """
+        self.connections = 0
+        self._server = server
+        self._headers = {"User-Agent": f"sessiond/{__version__}", **headers}
+        self._secrets = secrets
+        self._timeout = timeout
+        self._connection: http.client.HTTPConnection | None = None
+        self._fields: dict[str, str] = {}
+        self._lock = threading.Lock()  # whoever closes or aborts the connection has it
+
+    def post(self, body: bytes, fields: Mapping[str, str]) -> Answer:
+        """Send a request with further header ``fields``; return the answer. Raises HttpError."""
+        reused = self._connection is not None
+        try:
+            try:
+                return self._post(body, fields)
+            except _WENT_AWAY:
+                if not reused:
+                    raise
+                self.close()
+                return self._post(body, fields)
+        except HttpError:
+            self.close()
+            raise
+        except ConfigError as error:
+            self.close()
+            raise HttpError(str(error)) from None
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise HttpError(_reason(error)) from None
+
+    def abort(self) -> None:
+        """Let the request that is under way fail, whatever it waits for."""
+        with self._lock:
+            connection = self._connection.sock if self._connection is not None else None
+            if connection is not None:
+                with contextlib.suppress(OSError):
+                    # Of the socket beneath TLS, if there is TLS: no alert, no waiting.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; the next request makes another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _post(self, body: bytes, fields: Mapping[str, str]) -> Answer:
+        connection = self._connection or self._connect()
+        try:
+            connection.request(
+                "POST", self._target(), body, {**self._headers, **self._fields, **fields}
+            )
+        except BrokenPipeError:
+            # It may have answered before it had read everything: that the request is too large.
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                answer = self._answer(connection)
+                self.close()
+                return answer
+            raise
+        return self._answer(connection)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        server = self._server
+        secrets = self._secrets()
+        to_proxy = {name: text for name, text in secrets.items() if name.lower() == _PROXY_FIELD}
+        self._fields = {name: text for name, text in secrets.items() if name not in to_proxy}
+        host, port = server.proxy or (server.host, server.port)
+        connection = _Connection(host, port, timeout=min(_CONNECT_TIMEOUT, self._timeout))
+        connection.tls = server.tls
+        connection.answer_timeout = self._timeout
+        if server.proxy is not None:
+            if server.tls is None:
+                self._fields |= to_proxy
+            else:
+                connection.set_tunnel(server.host, server.port, to_proxy)
+        with self._lock:
+            self._connection = connection
+        self.connections += 1
+        return connection
+
+    def _target(self) -> str:
+        server = self._server
+        if server.proxy is None or server.tls is not None:
+            return server.target
+        return server.name + server.target[len(server.target.partition("?")[0]) :]
+
+    def _answer(self, connection: http.client.HTTPConnection) -> Answer:
+        response = connection.getresponse()
+        body = response.read(MAX_ANSWER + 1)
+        cut = len(body) > MAX_ANSWER
+        if not cut and response.length:  # so many bytes were promised and did not come
+            raise http.client.IncompleteRead(body, response.length)
+        if not cut and response.length is None and not response.chunked:
+            # It ends where the connection does: one that was broken off would look the same.
+            raise HttpError("the server's answer does not say where it ends (Content-Length)")
+        answer = Answer(
+            response.status,
+            body[:MAX_ANSWER],
+            cut,
+            _seconds(response.getheader("retry-after")),
+            response.getheader("location", ""),
+        )
+        # After an error the next server behind a balancer, and keys read anew, may do better.
+        if cut or connection.sock is None or not 200 <= response.status <= 299:
+            self.close()
+        return answer
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection, with TLS on it once it is made; a proxy's tunnel is made before that."""
+
+    tls: tuple[ssl.SSLContext, str] | None = None
+    answer_timeout = 0.0
+
+    def connect(self) -> None:
+        """Connect, through the tunnel if there is one. Raises OSError."""
+        super().connect()
+        self.sock.settimeout(self.answer_timeout)
+        if self.tls is not None:
+            context, name = self.tls
+            # In two steps, so that a handshake that hangs can be aborted.
+            encrypted = context.wrap_socket(
+                self.sock, server_hostname=name, do_handshake_on_connect=False
+            )
+            self.sock = encrypted
+            encrypted.do_handshake()
+
+
+def compressor(compression: Compression) -> Compressor | None:
+    """Return what compresses bodies, None for ``none``; gzip's where this Python has no zstd."""
+    if compression == "none":
+        return None
+    library = zstd.library() if compression == "zstd" else None
+    if library is None:
+        return Compressor("gzip", partial(zlib.compress, level=1, wbits=16 + zlib.MAX_WBITS))
+    packer = library.packer
+
+    def compress(body: bytes) -> bytes:
+        packing = packer()
+        return packing.compress(body) + packing.flush()
+
+    return Compressor("zstd", compress)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After: seconds, or a date."""
+    if retry_after is None:
+        return None
+    if retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        return email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _reason(error: OSError | http.client.HTTPException) -> str:
+    """Say why there is no answer."""
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "the server closed the connection without an answer"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the server broke its answer off"
+    if isinstance(error, http.client.HTTPException):
+        return "what answers there does not speak HTTP"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return printable(getattr(error, "strerror", None) or str(error))

@@ -1,0 +1,277 @@
+"""What each kind of HTTP server takes and answers: lines to a request's body, answers to verdicts.
+
+Pure: nothing is sent here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import SplitResult
+
+import msgspec
+import orjson
+
+from sessiond.ecs.line import identity
+from sessiond.text import printable
+
+Preset = Literal["elasticsearch", "ndjson", "splunk_hec", "loki", "otlp"]
+
+_DATE: Final = re.compile(rb'\{"@timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{6})Z"')
+# What of Elasticsearch's answer is of use: it is long otherwise.
+_FILTER_PATH: Final = "filter_path=items.*.status,items.*.error.type,items.*.error.reason"
+_PATHS: Final[Mapping[Preset, str]] = {
+    "ndjson": "/",
+    "splunk_hec": "/services/collector/event",
+    "loki": "/loki/api/v1/push",
+    "otlp": "/v1/logs",
+}
+# The answers that say that something is wrong with the lines, not with the server or its setup.
+_ABOUT_THE_LINES: Final = frozenset({400, 413, 422})
+_TEXT_LIMIT: Final = 200  # characters of a server's words that are told
+
+
+class Answer(NamedTuple):
+    """A server's answer: its status code, and its body unless that is ``cut`` for its length."""
+
+    status: int
+    body: bytes = b""
+    cut: bool = False
+    retry_after: float | None = None  # seconds
+    location: str = ""  # where a redirect leads
+
+
+class Refusal(NamedTuple):
+    """Why a server refuses a line for good."""
+
+    status: int
+    kind: str
+    reason: str
+
+
+class Verdict(NamedTuple):
+    """What became of the lines of a request, by their places in it.
+
+    A line in neither of ``again`` and ``refused`` has been taken, but for ``unnamed`` ones: of
+    these only the number is known. ``smaller`` says that a request with fewer lines may fare
+    better. ``problem`` says why not all lines have been taken.
+    """
+
+    again: list[int]
+    refused: dict[int, Refusal]
+    problem: str = ""
+    smaller: bool = False
+    unnamed: int = 0
+
+
+class Format:
+    """The preset's way to make requests and to read answers."""
+
+    def __init__(self, preset: Preset) -> None:
+        """Take the preset, as in output.http.preset."""
+        self._preset = preset
+        self._encode = _ENCODERS[preset]
+        self.content_type = (
+            "application/x-ndjson"
+            if preset in ("elasticsearch", "ndjson")
+            else "application/json; charset=utf-8"
+        )
+
+    def encode(self, lines: list[bytes]) -> bytes:
+        """Make the body of a request for ``lines``, each with its newline."""
+        return self._encode(lines)
+
+    def judge(self, answer: Answer, count: int) -> Verdict:
+        """Say what became of the ``count`` lines of the request that was answered so."""
+        everything = list(range(count))
+        if not 200 <= answer.status <= 299:
+            return _judge_failure(answer, count)
+        if self._preset == "elasticsearch":
+            if answer.cut:
+                return Verdict(everything, {}, "its answer is too long", smaller=count > 1)
+            return _judge_bulk(answer.body, count)
+        if self._preset == "otlp":
+            return _judge_otlp(answer.body, count)
+        return Verdict([], {})
+
+
+def target(preset: Preset, url: SplitResult, index: str) -> str:
+    """Return what a request asks for: the URL's path and query, or those of the preset."""
+    path, query = url.path, url.query
+    if path in ("", "/"):
+        path = f"/{index}/_bulk" if preset == "elasticsearch" else _PATHS[preset]
+    if preset == "elasticsearch" and "filter_path=" not in query:
+        query = f"{query}&{_FILTER_PATH}".removeprefix("&")
+    return f"{path}?{query}" if query else path
+
+
+def _judge_failure(answer: Answer, count: int) -> Verdict:
+    reason = _words(answer.body)
+    problem = f"status {answer.status}{reason and f': {reason}'}"
+    if answer.status in _ABOUT_THE_LINES:
+        if count == 1:
+            return Verdict([], {0: Refusal(answer.status, "", reason)}, problem)
+        return Verdict(list(range(count)), {}, problem, smaller=True)
+    if answer.status in (401, 403):
+        problem += "; is what output.http.secret_headers names right?"
+    if 300 <= answer.status <= 399:
+        to = f" to {_cut(answer.location)}" if answer.location else ""
+        problem = f"status {answer.status}: a redirect{to}, which is not followed; give that URL"
+    return Verdict(list(range(count)), {}, problem)
+
+
+class _Error(msgspec.Struct):
+    type: str = ""
+    reason: str | None = None
+
+
+class _Item(msgspec.Struct):
+    status: int
+    error: _Error | str | None = None
+
+
+class _Bulk(msgspec.Struct):
+    items: list[dict[str, _Item]]
+
+
+_BULK: Final = msgspec.json.Decoder(_Bulk)
+
+
+def _judge_bulk(body: bytes, count: int) -> Verdict:
+    """Read Elasticsearch's answer to _bulk, which has an item for each line, in their order."""
+    everything = list(range(count))
+    try:
+        items = [next(iter(item.values())) for item in _BULK.decode(body).items]
+    except (msgspec.MsgspecError, UnicodeDecodeError, StopIteration):
+        return Verdict(everything, {}, "its answer is none of Elasticsearch")
+    if len(items) != count:
+        return Verdict(everything, {}, f"it answered for {len(items)} of {count} lines")
+    again: list[int] = []
+    refused: dict[int, Refusal] = {}
+    problem = ""
+    for index, item in enumerate(items):
+        # 409: the document is there already, for it was sent before.
+        if 200 <= item.status <= 299 or item.status == 409:
+            continue
+        error = item.error if isinstance(item.error, _Error) else _Error(reason=item.error)
+        refusal = Refusal(item.status, _cut(error.type), _cut(error.reason or ""))
+        if item.status in _ABOUT_THE_LINES:
+            refused[index] = refusal
+        else:
+            again.append(index)
+        words = ": ".join(filter(None, (refusal.kind, refusal.reason)))
+        problem = problem or f"status {item.status}{words and f': {words}'}"
+    if again and len(items) > 1:
+        problem = f"{len(again)} of {count} lines: {problem}"
+    return Verdict(again, refused, problem)
+
+
+def _judge_otlp(body: bytes, count: int) -> Verdict:
+    """Read a collector's answer: of what it refuses it has the number alone, not to be repeated."""
+    try:
+        partial = orjson.loads(body)["partialSuccess"]
+        number = max(0, min(count, int(partial["rejectedLogRecords"])))
+    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
+        return Verdict([], {})
+    return Verdict([], {}, _cut(str(partial.get("errorMessage", ""))), unnamed=number)
+
+
+def _words(body: bytes) -> str:
+    """Return what a server says, as a person can read it."""
+    try:
+        document = orjson.loads(body)
+        error = document.get("error", document)
+        if isinstance(error, dict):
+            kind = error.get("type")
+            text = error.get("reason") or error.get("text") or error.get("message")
+            error = ": ".join(filter(None, (kind, text)))
+        return _cut(str(error))
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        return _cut(body[: 4 * _TEXT_LIMIT].decode("utf-8", "replace"))
+
+
+def _cut(text: str) -> str:
+    return printable(" ".join(text[: 4 * _TEXT_LIMIT].split())[:_TEXT_LIMIT])
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def _bulk(lines: list[bytes]) -> bytes:
+    """Have each line created under its event's id: what is there already is not there twice."""
+    parts: list[bytes] = []
+    for line in lines:
+        found = identity(line)
+        name = b'"_id":"%b"' % found[0] if found is not None else b""
+        parts += b'{"create":{%b}}\n' % name, line
+    return b"".join(parts)
+
+
+def _hec(lines: list[bytes]) -> bytes:
+    """Wrap each line as an event of Splunk's collector, with the event's own time."""
+    parts: list[bytes] = []
+    for line in lines:
+        seconds, micros = _time(line)
+        parts.append(
+            b'{"time":%d.%06d,"sourcetype":"sessiond","event":%b}\n'
+            % (seconds, micros, line.rstrip(b"\n"))
+        )
+    return b"".join(parts)
+
+
+def _loki(lines: list[bytes]) -> bytes:
+    values = [[_nanoseconds(line), _text(line)] for line in lines]
+    labels = {"service_name": "sessiond", "host_name": _host(lines[0])}
+    return orjson.dumps({"streams": [{"stream": labels, "values": values}]})
+
+
+def _otlp(lines: list[bytes]) -> bytes:
+    records = [
+        {"timeUnixNano": _nanoseconds(line), "body": {"stringValue": _text(line)}} for line in lines
+    ]
+    names = {"service.name": "sessiond", "host.name": _host(lines[0])}
+    attributes = [{"key": name, "value": {"stringValue": text}} for name, text in names.items()]
+    scope = {"scope": {"name": "sessiond"}, "logRecords": records}
+    return orjson.dumps(
+        {"resourceLogs": [{"resource": {"attributes": attributes}, "scopeLogs": [scope]}]}
+    )
+
+
+_ENCODERS: Final[Mapping[Preset, Callable[[list[bytes]], bytes]]] = {
+    "elasticsearch": _bulk,
+    "ndjson": b"".join,
+    "splunk_hec": _hec,
+    "loki": _loki,
+    "otlp": _otlp,
+}
+
+
+def _text(line: bytes) -> str:
+    return line.rstrip(b"\n").decode("utf-8", "replace")
+
+
+def _nanoseconds(line: bytes) -> str:
+    seconds, micros = _time(line)
+    return f"{seconds}{micros:06d}000"
+
+
+def _time(line: bytes) -> tuple[int, int]:
+    """Return a line's @timestamp: seconds since the epoch, and microseconds."""
+    found = _DATE.match(line)
+    return (_seconds(found[1]), int(found[2])) if found is not None else (0, 0)
+
+
+@lru_cache(maxsize=64)
+def _seconds(date: bytes) -> int:
+    return int(datetime.fromisoformat(date.decode()).replace(tzinfo=UTC).timestamp())
+
+
+def _host(line: bytes) -> str:
+    try:
+        document: Any = orjson.loads(line)
+        return str(document["host"]["name"])
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return "unknown"

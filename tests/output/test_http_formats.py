@@ -1,0 +1,193 @@
+"""What is sent to each kind of server, and what its answers mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.output.http_formats import Answer, Format, Preset, Refusal, target
+
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+
+def line(name: str, **event: Any) -> bytes:
+    """A line as the daemon writes it."""
+    return orjson.dumps(
+        {
+            "@timestamp": "2026-11-30T15:13:28.000042Z",
+            "event": {"kind": "event", "category": ["process"], **event, "id": name, "sequence": 1},
+            "host": {"name": "web-1"},
+            "process": {"args": ["ü", '"event":{"id":"false"}']},
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+LINES = [line("a-1"), line("a-2", original='say "id":"false" {x} \\ "')]
+
+
+def judge(preset: Preset, status: int, body: Any = b"", count: int = 3, **more: Any) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Format(preset).judge(Answer(status, data, **more), count)
+
+
+def test_elasticsearch_gets_each_event_under_its_id() -> None:
+    """Whatever text stands before the id in the line."""
+    body = Format("elasticsearch").encode(LINES).splitlines()
+    assert [json.loads(action) for action in body[::2]] == [
+        {"create": {"_id": "a-1"}},
+        {"create": {"_id": "a-2"}},
+    ]
+    assert [text + b"\n" for text in body[1::2]] == LINES
+    assert Format("elasticsearch").encode([b"{}\n"]) == b'{"create":{}}\n{}\n'
+
+
+def test_ndjson_is_the_lines() -> None:
+    """Nothing more, nothing less."""
+    assert Format("ndjson").encode(LINES) == b"".join(LINES)
+
+
+def test_splunk_gets_the_time_of_the_event() -> None:
+    """With its microseconds."""
+    events = [json.loads(text) for text in Format("splunk_hec").encode(LINES).splitlines()]
+    assert [event["event"] for event in events] == [json.loads(text) for text in LINES]
+    assert {(event["time"], event["sourcetype"]) for event in events} == {
+        (1796051608.000042, "sessiond")
+    }
+
+
+def test_loki_gets_a_stream_of_the_host() -> None:
+    """Each line whole, at its time in ns."""
+    (stream,) = json.loads(Format("loki").encode(LINES))["streams"]
+    assert stream["stream"] == {"service_name": "sessiond", "host_name": "web-1"}
+    texts = [text.decode().rstrip("\n") for text in LINES]
+    assert stream["values"] == [["1796051608000042000", text] for text in texts]
+
+
+def test_a_collector_gets_log_records() -> None:
+    """With the names of OpenTelemetry's conventions."""
+    (resource,) = json.loads(Format("otlp").encode(LINES))["resourceLogs"]
+    assert {"key": "host.name", "value": {"stringValue": "web-1"}} in resource["resource"][
+        "attributes"
+    ]
+    (scope,) = resource["scopeLogs"]
+    assert [record["body"]["stringValue"] for record in scope["logRecords"]] == [
+        text.decode().rstrip("\n") for text in LINES
+    ]
+    assert scope["logRecords"][0]["timeUnixNano"] == "1796051608000042000"
+
+
+@pytest.mark.parametrize(
+    ("preset", "url", "wanted"),
+    [
+        ("elasticsearch", "https://es:9200", "/logs-x/_bulk?filter_path="),
+        ("elasticsearch", "https://es/logs/_bulk?pipeline=p", "/logs/_bulk?pipeline=p&filter_path"),
+        ("ndjson", "https://ch/?query=INSERT", "/?query=INSERT"),
+        ("ndjson", "https://vector/in", "/in"),
+        ("splunk_hec", "https://splunk:8088/", "/services/collector/event"),
+        ("loki", "https://loki", "/loki/api/v1/push"),
+        ("otlp", "https://otel:4318", "/v1/logs"),
+    ],
+)
+def test_a_url_without_a_path_means_that_of_the_preset(
+    preset: Preset, url: str, wanted: str
+) -> None:
+    """A path that is given is taken as it is."""
+    assert target(preset, urlsplit(url), "logs-x").startswith(wanted)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("status", [301, 307, 401, 403, 404, 408, 429, 500, 502, 503, 504])
+def test_what_is_no_fault_of_the_lines_is_tried_again(preset: Preset, status: int) -> None:
+    """All of it, however the server or its setup fails."""
+    verdict = judge(preset, status, b"why\n\x1b[31m")
+    assert (verdict.again, verdict.refused, verdict.smaller) == ([0, 1, 2], {}, False)
+    assert str(status) in verdict.problem
+    assert "\x1b" not in verdict.problem
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_request_is_made_smaller_until_one_line_is_to_blame(
+    preset: Preset, status: int
+) -> None:
+    """That one is refused for good."""
+    many = judge(preset, status, {"error": {"type": "t", "reason": "r"}})
+    assert (many.again, many.refused, many.smaller) == ([0, 1, 2], {}, True)
+    one = judge(preset, status, {"error": {"type": "t", "reason": "r"}}, 1)
+    assert (one.again, one.refused) == ([], {0: Refusal(status, "", "t: r")})
+
+
+@pytest.mark.parametrize("preset", ["ndjson", "splunk_hec", "loki"])
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_2xx_is_the_acknowledgement(preset: Preset, status: int) -> None:
+    """Whatever the body says."""
+    assert judge(preset, status, b"garbage") == ([], {}, "", False, 0)
+
+
+def item(status: int, kind: str = "") -> dict[str, Any]:
+    error = {"error": {"type": kind, "reason": "because"}} if kind else {}
+    return {"create": {"status": status, **error}}
+
+
+def test_elasticsearch_answers_for_each_line() -> None:
+    """409: it is there already; 400: never; 429, 503, 403: later."""
+    statuses = [201, 409, 429, 400, 503, 403]
+    body = {"errors": True, "items": [item(s, "" if s == 201 else f"t{s}") for s in statuses]}
+    verdict = judge("elasticsearch", 200, body, 6)
+    assert verdict.again == [2, 4, 5]
+    assert verdict.refused == {3: Refusal(400, "t400", "because")}
+    assert verdict.problem == "3 of 6 lines: status 429: t429: because"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"garbage",
+        b"[]",
+        b"{}",
+        b'{"errors":false}',
+        b'{"items":[{},{},{}]}',
+        b'{"items":[{"create":{}},{"create":{}},{"create":{}}]}',
+        b'{"items":[{"create":{"status":201}}]}',
+        b'{"items":[{"create":{"status":201}}],"errors":\xff',
+    ],
+)
+def test_an_answer_that_lies_acknowledges_nothing(body: bytes) -> None:
+    """Elasticsearch's 200 alone says nothing of the lines."""
+    verdict = judge("elasticsearch", 200, body)
+    assert (verdict.again, verdict.refused) == ([0, 1, 2], {})
+    assert verdict.problem
+
+
+def test_an_answer_too_long_to_read_is_asked_for_in_parts() -> None:
+    """Of fewer lines it is shorter."""
+    assert judge("elasticsearch", 200, cut=True).smaller
+    assert judge("ndjson", 200, cut=True).again == []
+
+
+def test_a_collector_says_how_many_it_refuses() -> None:
+    """Not which; and they must not be sent again."""
+    body = {"partialSuccess": {"rejectedLogRecords": "2", "errorMessage": "too old"}}
+    verdict = judge("otlp", 200, body)
+    assert (verdict.again, verdict.refused, verdict.unnamed) == ([], {}, 2)
+    assert verdict.problem == "too old"
+    assert judge("otlp", 200, {"partialSuccess": {}}).unnamed == 0
+
+
+@given(st.sampled_from(PRESETS), st.integers(100, 599), st.binary(max_size=200), st.integers(1, 5))
+def test_no_answer_is_too_odd(preset: Preset, status: int, body: bytes, count: int) -> None:
+    """Each line is taken, refused or sent again, and no more than there are."""
+    verdict = judge(preset, status, body, count)
+    places = [*verdict.again, *verdict.refused]
+    assert len(set(places)) == len(places)
+    assert set(places) <= set(range(count))
+    assert 0 <= verdict.unnamed <= count
+    assert verdict.problem.isprintable()
