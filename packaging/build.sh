@@ -194,7 +194,8 @@ done
 done
 mkdir -p "$documents/prometheus" "$documents/examples"
 install -m 644 "$work/source"/packaging/prometheus/* "$documents/prometheus"
-install -m 644 "$work/source/etc/sessiond.rules" "$documents/examples"
+install -m 644 "$work/source/etc/sessiond.rules" "$work/source/etc/rules.d/elastic.rules" \
+    "$documents/examples"
 gzip -9nc "$work/source/CHANGELOG.md" >"$documents/changelog.gz"
 install -m 644 "$work/source/packaging/package/copyright" "$documents"
 {

@@ -1,0 +1,122 @@
+"""Elastic's rules in EQL, asked of events, by Elastic's own evaluator on PyPI (eql).
+
+Where Elasticsearch differs from it, this follows Elasticsearch: a field with several values fits
+where one does; a missing field fits no comparison, and so every negation of one. Of wildcards the
+letter case is never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import eql
+from eql import ast
+from eql.engine import PythonEngine
+
+Document = dict[str, Any]
+Ask = Callable[[Any], Any]
+
+
+def rules(checkout: Path) -> dict[str, str]:
+    """Give the EQL queries for Linux of a checkout of detection-rules, by the rules' ids."""
+    found = {}
+    for folder in ("linux", "cross-platform"):
+        for path in sorted((checkout / "rules" / folder).glob("*.toml")):
+            rule = tomllib.loads(path.read_text("utf-8"))["rule"]
+            if rule.get("language") == "eql":
+                found[rule["rule_id"]] = rule["query"]
+    return found
+
+
+def fires(query: str, documents: Iterable[Document]) -> bool:
+    """Tell whether a rule fires on documents, which are in the order of time."""
+    engine = _Engine()
+    found: list[object] = []
+    engine.add_output_hook(found.append)
+    engine.add_query(_parse(query))
+    for document in documents:
+        date = datetime.fromisoformat(document["@timestamp"])
+        for category in document["event"].get("category", ["any"]):
+            engine.stream_event(eql.Event(category, int(date.timestamp() * 10**7), document))
+    engine.finalize()
+    return bool(found)
+
+
+def _parse(query: str) -> Any:
+    parser = eql.parser
+    with (
+        parser.elasticsearch_syntax,
+        parser.elastic_endpoint_syntax,
+        parser.skip_optimizations,
+        parser.ignore_missing_functions,
+        parser.ignore_missing_fields,
+        parser.allow_sample,
+        parser.allow_negation,
+        parser.allow_runs,
+    ):
+        return parser.parse_query(query)
+
+
+def _values(value: object) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+# The rules write names of functions in any case.
+_NAMES = {name.lower(): name for name in eql.functions.list_functions()}
+
+
+class _Engine(PythonEngine):  # type: ignore[misc] # its package has no types
+    """The evaluator, with what is different in Elasticsearch."""
+
+    def _convert_not(self, node: Any) -> Ask:
+        term = self.convert(node.term)
+        return lambda scope: not term(scope)
+
+    def _convert_and(self, node: Any) -> Ask:
+        terms = [self.convert(term) for term in node.terms]
+        return lambda scope: all(term(scope) for term in terms)
+
+    def _convert_or(self, node: Any) -> Ask:
+        terms = [self.convert(term) for term in node.terms]
+        return lambda scope: any(term(scope) for term in terms)
+
+    def _convert_in_set(self, node: Any) -> Ask:
+        return self.convert(node.synonym)  # type: ignore[no-any-return]
+
+    def _convert_comparison(self, node: Any) -> Ask:
+        left, right = self.convert(node.left), self.convert(node.right)
+        compare = self.check_types(node.function)
+        if node.comparator == "!=":
+            return lambda scope: all(compare(each, right(scope)) for each in _values(left(scope)))
+        return lambda scope: any(compare(each, right(scope)) for each in _values(left(scope)))
+
+    def _convert_function_call(self, node: Any) -> Ask:
+        first, *others = node.arguments
+        if not isinstance(first, ast.Field):
+            return super()._convert_function_call(node)  # type: ignore[no-any-return]
+        field = self.convert(first)
+        if node.name == "wildcard" and all(isinstance(each, ast.Literal) for each in others):
+            return self._wildcard(field, [each.value for each in others])
+        name = _NAMES.get(node.name.lower(), node.name)
+        function = ast.FunctionCall(name, node.arguments).signature.get_callback(*node.arguments)
+        rest = self._convert_tuple(others)
+        return lambda scope: next(
+            filter(None, (function(each, *rest(scope)) for each in _values(field(scope)))), None
+        )
+
+    @staticmethod
+    def _wildcard(field: Ask, patterns: list[str]) -> Ask:
+        """Compare with patterns in which * is any text and ? any character."""
+        any_text = {"*": ".*", "?": "."}
+        texts = ("".join(any_text.get(c, re.escape(c)) for c in each) for each in patterns)
+        fits = re.compile("|".join(texts), re.IGNORECASE | re.DOTALL).fullmatch
+        return lambda scope: any(
+            isinstance(each, str) and fits(each) for each in _values(field(scope))
+        )
