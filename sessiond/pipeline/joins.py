@@ -16,7 +16,8 @@ from itertools import islice
 from typing import Final
 
 from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import number
+from sessiond.audit.record import Arguments, arguments, number
+from sessiond.process.events import Program, join_args
 from sessiond.process.table import Process, State
 from sessiond.units import MILLISECOND, SECOND, TICK
 
@@ -27,6 +28,8 @@ HOLD: Final = 250 * MILLISECOND
 HOLD_BEHIND: Final = 10 * SECOND
 # An exit_group can precede the end of its last thread by as long as that takes to unwind.
 HOLD_EXIT_GROUP: Final = 5 * SECOND
+# How much of an argv tells one exec of a process from the next, in bytes.
+COMPARED_ARGS: Final = 4096
 
 
 class Hearing:
@@ -83,18 +86,22 @@ class ExecJoin:
         self._events.append(Waiting(due, event))
 
     def match(
-        self, event: AuditEvent, holders: Iterable[Process], begin: int
+        self, event: AuditEvent, holders: Iterable[Process], begin: int, *, any_args: bool = False
     ) -> tuple[Process, State] | None:
         """Return the state that an audited exec led to, and its process, None if none is known yet.
 
         ``holders`` are those that had the pid; without a stamp to compare, the state began after
-        ``begin``. Each state is matched once.
+        ``begin``. Execs of one process can bear the same stamp, and records of one of them be lost:
+        so the argv must be the same, unless ``any_args``. Each state is matched once.
         """
         found: tuple[Process, State] | None = None
+        argv = None if any_args else arguments(event.records, COMPARED_ARGS)
         for process in holders:
             # The oldest that fits: audit events come in the order of the execs.
             for state in reversed(process.states):
                 if not state.executed or state.claimed:
+                    continue
+                if argv is not None and not _may_have(state.program, argv):
                     continue
                 if state.audit_time is None:
                     if state.time >= begin:
@@ -173,6 +180,17 @@ class ExecJoin:
         if not self._events:
             return first
         return self._events[0].due if first is None else min(first, self._events[0].due)
+
+
+def _may_have(program: Program, argv: Arguments) -> bool:
+    """Tell whether an argv, of which either side may know a part only, is that of a program."""
+    known = program.args
+    if not known or not argv.values:
+        return True
+    told = join_args(argv.values)
+    if not argv.whole:
+        told = told[:-1]
+    return known.startswith(told) or told.startswith(known)
 
 
 class EndJoin:
@@ -306,9 +324,9 @@ class SessionJoin:
                 found = process
         return found
 
-    def match(self, process: Process) -> None:
-        """Take out the session of a process whose setsid audit has told."""
-        self._sessions.pop(process, None)
+    def match(self, process: Process) -> int | None:
+        """Take out the session of a process, which is told now; return when it began, if it was."""
+        return self._sessions.pop(process, None)
 
     def expire(self, now: int, hearing: Hearing) -> list[tuple[Process, int]]:
         """Take out the sessions about which audit has nothing more to tell, with their times."""

@@ -838,12 +838,17 @@ class Pipeline:
         found = self._execs.match(event, self.table.holders(pid), begin)
         if found is None:
             self._execs.hold_event(event, due)
-        elif found[1].told:
+        else:
+            self._joined_exec(event, *found)
+
+    def _joined_exec(self, event: AuditEvent, process: Process, state: State) -> None:
+        """Take an exec that both sides have told."""
+        if state.told:
             # The line was written without audit: the event says nothing that the line didn't.
             self.counters.late_execs += 1
             self.counters.merged += 1
         else:
-            self._exec_line(event, *found)
+            self._exec_line(event, process, state)
 
     def _unaudited_exec(self, process: Process, state: State) -> None:
         """Write an exec that audit has not told, and count why."""
@@ -867,8 +872,14 @@ class Pipeline:
 
     def _unjoined_exec(self, event: AuditEvent) -> None:
         """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
-        self.counters.unjoined_execs += 1
         pid = number(event.call.pid)
+        # Whoever may write into a new program's memory can change its argv before audit reads it.
+        begin = self._boot(event) - TICK
+        found = self._execs.match(event, self.table.holders(pid), begin, any_args=True)
+        if found is not None:
+            self._joined_exec(event, *found)
+            return
+        self.counters.unjoined_execs += 1
         if self.lines.canary is not None and self.lines.is_canary(pid):
             self.lines.canary.audited = True
         time = self._boot(event)
@@ -939,8 +950,7 @@ class Pipeline:
     def _exec_line(self, event: AuditEvent, process: Process, state: State, note: str = "") -> None:
         if state.program.executable is None:
             self._learn_program(process, state, event)
-        for earlier in self._execs.of(process, state.time):
-            self._unaudited_exec(process, earlier)
+        self._tell_waiting(process, state.time)
         canary = self.lines.canary
         if canary is not None and process.pid == canary.pid and not note:
             canary.audited = canary.traced = True
@@ -954,6 +964,14 @@ class Pipeline:
             self.lines.execution(event, view, argv, note=note)
         if argv.values and state.program.args_cut:
             self._refine(state, argv)
+
+    def _tell_waiting(self, process: Process, before: int | None) -> None:
+        """Write what of a process still waits for audit, as far as it was ``before`` a time."""
+        for state in self._execs.of(process, before):
+            self._unaudited_exec(process, state)
+        began = self._sessions.match(process) if before is None else None
+        if began is not None:
+            self._traced_session(process, began)
 
     def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
         """Take from the audit event what was executed, where the source came too late to see it."""
@@ -1056,8 +1074,7 @@ class Pipeline:
     def _end(self, process: Process, event: AuditEvent | None) -> None:
         for unjoined in self._execs.events_of(process.pid):
             self._unjoined_exec(unjoined)
-        for state in self._execs.of(process):
-            self._unaudited_exec(process, state)
+        self._tell_waiting(process, None)
         if event is not None:
             self.counters.joined_ends += 1
         if event is not None or self.options.event.processes == "all" or _is_told(process):

@@ -61,6 +61,27 @@ def test_two_execs_in_one_tick_are_told_apart(bench: Bench) -> None:
     assert [each["process"]["name"] for each in bench.settle()] == ["env", "ls"]
 
 
+def test_a_record_that_was_lost_is_not_made_good_by_the_next_execs(bench: Bench) -> None:
+    """One pid, one audit stamp, one program, and only the arguments tell the execs apart."""
+    child = bench.child()
+    first, _ = child.execute("sh", T + 100_000, "one")
+    second, records = child.execute("sh", T + 200_000, "two")
+    bench.tell(first, audit=records)
+    bench.tell(second, after=1_000_000)
+    told = [(each["process"]["args"], each["event"]["provider"]) for each in bench.settle()]
+    assert told == [(["sh", "one"], ["ebpf"]), (["sh", "two"], ["auditd", "ebpf"])]
+
+
+def test_an_argv_that_was_changed_under_audits_eyes_makes_no_second_exec(bench: Bench) -> None:
+    """Its user can write into its memory while audit waits for room in its backlog."""
+    executed, records = bench.child().execute("sh", T + 100_000, "one")
+    changed = [(kind, text.replace(b"one", b"two")) for kind, text in records]
+    bench.tell(executed, audit=changed)
+    bench.settle()
+    assert bench.actions() == ["exec"]
+    assert bench.pipeline.status()["execs_unjoined"] == 0
+
+
 @pytest.mark.parametrize("audit_first", [True, False])
 def test_an_end_is_one_line_whoever_tells_first(bench: Bench, audit_first: bool) -> None:
     """exit_group by audit and the exit by the tracer are the same end."""
@@ -103,6 +124,17 @@ def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
     line = only(bench.settle(), "setsid")
     assert line["process"]["session_leader"]["same_as_process"] is True
     assert line["process"]["parent"]["pid"] == 60
+
+
+def test_a_setsid_that_waits_for_audit_is_told_before_the_end(bench: Bench) -> None:
+    """Its record was lost, and that of the end was not."""
+    child = bench.child()
+    session, _ = child.set_session(T + 1_000_000)
+    end, records = child.exit(0, T + 2_000_000)
+    bench.tell(session, end, audit=records)
+    bench.settle()
+    assert bench.actions() == ["setsid", "end"]
+    assert bench.written[0]["@timestamp"] < bench.written[1]["@timestamp"]
 
 
 def test_who_had_one_pid_in_one_tick_are_told_apart(bench: Bench) -> None:
