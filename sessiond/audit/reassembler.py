@@ -73,6 +73,8 @@ class AuditEvent:
 _PADDING: Final = (b"\n", b"\0")
 # How long an event in a log takes records, in ms of the stamps: what auparse(3) waits.
 LOG_WINDOW: Final = 2000
+# How many stamps of events are remembered that a deadline closed.
+_MAX_CLOSED: Final = 4096
 # Of an event in a log, with how many of its last records a further one is compared.
 _MAX_COMPARED: Final = 64
 
@@ -98,7 +100,8 @@ class Reassembler:
 
     Time is an argument in any unit, as long as ``timeout`` has the same. An event that is open
     longer than ``timeout`` is closed as it is, and so is the oldest when more than
-    ``max_in_flight`` are open.
+    ``max_in_flight`` are open. A serial is one event: records that come after that are ``late``,
+    counted and left out.
 
     ``of_log`` is for logs. There no record ends an event: auditd doesn't write EOE, rules exclude
     PROCTITLE, ausearch puts it first, and a user message may have the serial of a system call. An
@@ -117,6 +120,8 @@ class Reassembler:
         self.records = 0
         self.malformed = 0
         self.unfinished = 0
+        self.late = 0
+        self._closed: dict[bytes, None] = {}
         self._opened = 0
         self._lowest = 0
         self._highest = 0
@@ -155,6 +160,9 @@ class Reassembler:
             if event is None:
                 if record_type == EOE:
                     # The end of an event that a deadline closed, or whose records were all lost.
+                    continue
+                if stamp in self._closed:
+                    self.late += 1
                     continue
                 try:
                     time, serial, _ = parse_stamp(payload)
@@ -225,6 +233,10 @@ class Reassembler:
 
     def _close(self, key: bytes) -> AuditEvent:
         event = self._open.pop(key)
+        if not self._of_log:
+            self._closed[key] = None
+            if len(self._closed) > _MAX_CLOSED:
+                del self._closed[next(iter(self._closed))]
         # Only a syscall's event ends with EOE: a lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
         # whole as it is, one just can't tell before the deadline.
         # In a log nothing tells whether a record is missing.

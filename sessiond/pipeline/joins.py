@@ -46,6 +46,10 @@ class Hearing:
         self.drained = 0  # when the socket was last seen empty
         self.latest = 0  # the stamp of the youngest event that came
 
+    def heard(self, now: int) -> int:
+        """Return until when audit was heard: ``now``, but for a socket that is behind."""
+        return min(now, max(self.drained, now - HOLD_BEHIND))
+
     def is_done(self, time: int, now: int) -> bool:
         """Tell whether audit has, at ``now``, nothing more to tell about ``time``."""
         due = time + HOLD

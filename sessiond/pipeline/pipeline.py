@@ -624,7 +624,8 @@ class Pipeline:
 
     def poll(self, now: int) -> list[bytes]:
         """Handle all that is ready or overdue; return its lines."""
-        self._take(self._assembler.expire(now))
+        # Whose task waits for room in the backlog has its other records behind those of others.
+        self._take(self._assembler.expire(self._hearing.heard(now)))
         ready, self._ready = self._ready, []
         for event in ready:
             self._audit_event(event, now)
@@ -733,6 +734,7 @@ class Pipeline:
         return filters | {
             "audit_records": self._assembler.records,
             "audit_records_malformed": self._assembler.malformed,
+            "audit_records_late": self._assembler.late,
             "audit_events": counters.audit_events,
             "audit_events_unfinished": self._assembler.unfinished,
             "audit_events_in_flight": self.in_flight,

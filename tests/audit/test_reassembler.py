@@ -48,6 +48,15 @@ def test_a_lost_end_is_closed_by_the_deadline() -> None:
     assert waiting.deadline() is None
 
 
+def test_records_that_come_after_the_deadline_make_no_second_event() -> None:
+    """A task can wait for room in the backlog in the middle of its records."""
+    waiting = assembler(timeout=2)
+    waiting.feed(of(1, SYSCALL, EXECVE), now=0)
+    assert len(waiting.expire(now=2)) == 1
+    assert waiting.feed(of(1, CWD, PROCTITLE, EOE), now=3) == []
+    assert (waiting.in_flight, waiting.late, waiting.unseen) == (0, 2, 0)
+
+
 def test_a_lone_kernel_record_is_whole_at_the_deadline() -> None:
     """A record outside any syscall has no end to wait for; only time tells."""
     waiting = assembler()

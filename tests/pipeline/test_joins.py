@@ -7,7 +7,7 @@ from support.story import Bench, T
 
 from sessiond.pipeline.joins import HOLD, HOLD_BEHIND, EndJoin, ExecJoin, Hearing, SessionJoin
 from sessiond.process.table import Process
-from sessiond.units import MILLISECOND
+from sessiond.units import MILLISECOND, SECOND
 
 
 @pytest.fixture
@@ -37,6 +37,14 @@ def test_audit_is_done_when_something_younger_has_come() -> None:
     assert not hearing.is_done(T, T + HOLD)
     hearing.latest = T + HOLD
     assert hearing.is_done(T, T + HOLD)
+
+
+def test_audit_is_heard_up_to_when_its_socket_was_empty() -> None:
+    """What is behind in it may belong to what is open."""
+    hearing = Hearing()
+    hearing.drained = T
+    assert hearing.heard(T + SECOND) == T
+    assert hearing.heard(T + HOLD_BEHIND + SECOND) == T + SECOND
 
 
 def test_nothing_waits_for_ever() -> None:
