@@ -7,7 +7,7 @@ alone; whatever has neither is closed by a deadline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from sessiond.audit.record import (
@@ -210,6 +210,11 @@ class Reassembler:
                 break
             expired.append(self._close(key))
         return expired
+
+    def close(self, wanted: Callable[[AuditEvent], bool]) -> list[AuditEvent]:
+        """Return the open events that are ``wanted`` as they are: nothing more will come."""
+        keys = [key for key, event in self._open.items() if wanted(event)]
+        return [self._close(key) for key in keys]
 
     def flush(self) -> list[AuditEvent]:
         """Return all that is open: nothing more will come."""

@@ -967,6 +967,17 @@ class Pipeline:
         if argv.values and state.program.args_cut:
             self._refine(state, argv)
 
+    def _close_events_of(self, process: Process) -> None:
+        """Take the audit events of a process that has ended: what they lack is lost."""
+
+        def is_its(event: AuditEvent) -> bool:
+            return number(event.call.pid) == process.pid and self._boot(event) <= ended
+
+        ended = process.end or 0
+        for event in self._assembler.close(is_its):
+            self.counters.audit_events += 1
+            self._audit_event(event, self._fed or ended)
+
     def _tell_waiting(self, process: Process, before: int | None) -> None:
         """Write what of a process still waits for audit, as far as it was ``before`` a time."""
         for state in self._execs.of(process, before):
@@ -1074,6 +1085,8 @@ class Pipeline:
             self._ends.hold(process, event.time)
 
     def _end(self, process: Process, event: AuditEvent | None) -> None:
+        if self._assembler.in_flight and self.options.exact:
+            self._close_events_of(process)
         for unjoined in self._execs.events_of(process.pid):
             self._unjoined_exec(unjoined)
         self._tell_waiting(process, None)

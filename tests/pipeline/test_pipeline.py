@@ -126,6 +126,17 @@ def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
     assert line["process"]["parent"]["pid"] == 60
 
 
+def test_an_event_whose_last_record_was_lost_is_told_before_the_end(bench: Bench) -> None:
+    """Nothing more can come of it, and nothing is told of a process after its end."""
+    child = bench.child()
+    failed = child.fail_to_execute(T + 1_000_000)
+    end, records = child.exit(0, T + 2_000_000)
+    bench.tell(end, audit=failed[:-1] + records)
+    bench.settle()
+    assert bench.actions() == ["exec-failed", "end"]
+    assert bench.pipeline.status()["audit_events_unfinished"] == 1
+
+
 def test_a_setsid_that_waits_for_audit_is_told_before_the_end(bench: Bench) -> None:
     """Its record was lost, and that of the end was not."""
     child = bench.child()
