@@ -157,6 +157,8 @@ class Daemon:
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._names.close())
+            # What the start makes stays: to look through it again and again would take longer.
+            gc.disable()
             self._open(stack, self._wanted())
             server = await self._serve_status()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -165,10 +167,9 @@ class Daemon:
             interval = systemd.watchdog_interval()
             if interval is not None:
                 self._every(interval, self._feed_watchdog)
-            # What the start has made stays: the collector need not look through it again and again.
-            gc.collect()
             gc.freeze()
             gc.set_threshold(COLLECT, 20, 50)
+            gc.enable()
             systemd.ready(self._status.summary())
             log.info("started", **self._status.facts())
             await self._stop.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from sessiond.audit.record import Record
 from sessiond.errors import SavedStateError
 from sessiond.filters.fold import Kind
 from sessiond.filters.stage import SavedFilters
-from sessiond.process.events import Facts, Program
+from sessiond.process.events import OWN_FACTS, Facts, Program
 from sessiond.process.table import (
     ITSELF,
     Ancestor,
@@ -36,15 +36,21 @@ Item = TypeVar("Item")
 
 _ITSELF: Final = -1
 
+# The first OWN_FACTS of the facts.
+OwnFacts = tuple[int, int, int, int | None, int | None, int | None, int | None]
 # The number of a process, _ITSELF, or (pid, start) of one that is a mere reference.
 SavedRelative = int | tuple[int, int] | None
 
 
 class SavedState(NamedTuple):
-    """A ``State``; programs are numbers, as many states and processes share one."""
+    """A ``State``; programs are numbers, as many states and processes share one.
+
+    ``own_facts`` are those that no other process has, ``facts`` is the number of the others.
+    """
 
     time: int
-    facts: Facts
+    own_facts: OwnFacts
+    facts: int
     program: int
     working_directory: bytes | None
     previous: tuple[int, ...]
@@ -105,8 +111,12 @@ class SavedProcess(NamedTuple):
 
 
 class SavedTable(NamedTuple):
-    """A ``ProcessTable``; a lineage is the numbers of its ancestors."""
+    """A ``ProcessTable``; a lineage is the numbers of its ancestors.
 
+    ``facts`` are those of the first process of many that have all but their own in common.
+    """
+
+    facts: list[Facts]
     programs: list[Program]
     ancestors: list[SavedAncestor]
     lineages: list[list[int]]
@@ -198,14 +208,19 @@ def save_table(
         for state in process.states:
             relatives += (state.group_leader, state.session_leader, state.entry_leader)
         waiting += [each for each in relatives if isinstance(each, Process)]
-    programs: dict[int, int] = {}
-    kept: list[Program] = []
+    programs: dict[Program, int] = {}
+    all_facts: list[Facts] = []
+    commons: dict[tuple[Any, ...], int] = {}
 
     def program_number(program: Program) -> int:
-        number = programs.get(id(program))
+        return programs.setdefault(program, len(programs))
+
+    def common_number(facts: Facts) -> int:
+        common = facts[OWN_FACTS:]
+        number = commons.get(common)
         if number is None:
-            number = programs[id(program)] = len(kept)
-            kept.append(program)
+            number = commons[common] = len(all_facts)
+            all_facts.append(facts)
         return number
 
     ancestors: dict[Ancestor, int] = {}
@@ -234,7 +249,8 @@ def save_table(
     def saved_state(state: State) -> SavedState:
         return SavedState(
             state.time,
-            state.facts,
+            state.facts[:OWN_FACTS],
+            common_number(state.facts),
             program_number(state.program),
             state.working_directory,
             tuple(map(program_number, state.previous)),
@@ -280,7 +296,10 @@ def save_table(
         for process in numbers
     ]
     saved_lineages = [list(map(ancestor_number, each.ancestors)) for each in lineages]
-    return SavedTable(kept, saved_ancestors, saved_lineages, saved, table.cgroups), numbers
+    saved_table = SavedTable(
+        all_facts, list(programs), saved_ancestors, saved_lineages, saved, table.cgroups
+    )
+    return saved_table, numbers
 
 
 def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
@@ -289,6 +308,9 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
     Raises SavedStateError when a number is of nothing.
     """
     programs, processes = saved.programs, [table.make(p.pid, p.start) for p in saved.processes]
+    commons = [facts[OWN_FACTS:] for facts in saved.facts]
+    # What many processes have stands in memory once.
+    same: dict[Any, Any] = {}
 
     ancestors = [
         Ancestor(
@@ -315,7 +337,9 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
     def state(told: SavedState) -> State:
         previous = tuple(at(programs, number) for number in told.previous)
         program = at(programs, told.program)
-        made = State(told.time, told.facts, program, told.working_directory, previous)
+        facts = Facts._make((*told.own_facts, *at(commons, told.facts)))
+        cwd = same.setdefault(told.working_directory, told.working_directory)
+        made = State(told.time, facts, program, cwd, previous)
         made.group_leader = relative(told.group_leader)
         made.session_leader = relative(told.session_leader)
         made.entry_leader = relative(told.entry_leader)
@@ -323,7 +347,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         made.group_inferred = told.group_inferred
         made.executed = told.executed
         made.doubtful = told.doubtful
-        made.groups = told.groups
+        made.groups = same.setdefault(told.groups, told.groups)
         made.claimed = told.claimed
         made.told = told.told
         made.observed = told.observed
@@ -340,7 +364,7 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.end = told.end
         process.status = told.status
         process.group_exit = told.group_exit
-        process.cgroup = told.cgroup
+        process.cgroup = same.setdefault(told.cgroup, told.cgroup)
         process.connection = told.connection
         process.entry_type = told.entry_type
         process.entry_source = told.entry_source

@@ -7,7 +7,7 @@ is (pid, start). A member that a source can't know is None: unknown is not zero.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Facts(NamedTuple):
@@ -45,6 +45,10 @@ class Facts(NamedTuple):
     # Inode of the cgroup directory: v2, or the v1 hierarchy where containers have their own.
     cgroup_id: int | None
     kernel_thread: bool = False
+
+
+# How many members of Facts, its first ones, are a process's own; the others many have in common.
+OWN_FACTS: Final = 7
 
 
 def join_args(arguments: Iterable[bytes]) -> bytes:

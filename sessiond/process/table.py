@@ -584,24 +584,31 @@ class ProcessTable:
         return state
 
     def observed(self, event: Observed) -> Process:
-        """Take in a process as procfs shows it: new, or what was not known yet of a known one."""
-        process = self._take_in(event)
-        self._adopt(process)
+        """Take in one process as procfs shows it."""
+        (process,) = self.snapshot([event])
         return process
 
-    def _take_in(self, event: Observed) -> Process:
+    def _take_in(self, event: Observed, same: dict[Any, Any]) -> Process:
+        """Take in a process as procfs shows it: new, or what was not known yet of a known one.
+
+        ``same`` has what others have as well.
+        """
         facts = event.facts
         process = self._by_pid.get(facts.pid)
         if process is None or not process.is_same(facts.start, exact=_is_exact(facts)):
             process = self._new(facts)
-            state = State(facts.start, facts, event.program, event.working_directory, ())
+            program = same.setdefault(event.program, event.program)
+            cwd = same.setdefault(event.working_directory, event.working_directory)
+            state = State(facts.start, facts, program, cwd, ())
             state.observed = event.time
             process.states.append(state)
         elif process.end is None and not self.knows(facts):
-            self._complete(process, event)
-        process.cgroup = event.cgroup or process.cgroup
-        if event.supplementary_groups is not None and process.end is None:
-            process.state.groups = event.supplementary_groups
+            self._complete(process, event, same)
+        if event.cgroup is not None:
+            process.cgroup = same.setdefault(event.cgroup, event.cgroup)
+        groups = event.supplementary_groups
+        if groups is not None and process.end is None:
+            process.state.groups = same.setdefault(groups, groups)
         process.connection = event.connection or process.connection
         if event.cgroup is not None and facts.cgroup_id is not None:
             self.name_cgroup(facts.cgroup_id, event.cgroup)
@@ -637,7 +644,9 @@ class ProcessTable:
 
     def snapshot(self, observed: Iterable[Observed]) -> list[Process]:
         """Take in all that procfs shows, in any order; relatives are found in a second pass."""
-        processes = [self._take_in(event) for event in observed]
+        # A host with very many processes has few programs: each stands in memory once.
+        same: dict[Any, Any] = {}
+        processes = [self._take_in(event, same) for event in observed]
         for process in sorted(processes, key=lambda each: (each.start, each.pid)):
             self._adopt(process)
         return processes
@@ -901,7 +910,7 @@ class ProcessTable:
         while len(states) > MAX_STATES or states[1].time + _grace(states[0]) < state.time:
             del states[0]
 
-    def _complete(self, process: Process, event: Observed) -> None:
+    def _complete(self, process: Process, event: Observed, same: dict[Any, Any]) -> None:
         """Fill in what procfs knows of a process and nothing else has told yet."""
         state = process.state
         if state.doubtful:
@@ -910,7 +919,7 @@ class ProcessTable:
         program = state.program
         partial = program.executable is None or program.args is None
         if partial and program.executable in (None, event.program.executable):
-            state.program = event.program
+            state.program = same.setdefault(event.program, event.program)
         state.facts = _filled(state.facts, event.facts)
         state.working_directory = state.working_directory or event.working_directory
         state.stale()

@@ -14,6 +14,7 @@ from support.story import Bench, Story, T
 from sessiond.errors import SavedStateError
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.pipeline import Pipeline
+from sessiond.process.events import Facts
 from sessiond.process.table import Process, State
 from sessiond.units import MILLISECOND, SECOND
 
@@ -114,7 +115,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize(
     ("kind", "saved", "more"),
-    [(State, snapshot.SavedState, set()), (Process, snapshot.SavedProcess, {"listed"})],
+    [(State, snapshot.SavedState, {"own_facts"}), (Process, snapshot.SavedProcess, {"listed"})],
 )
 def test_no_member_is_forgotten(
     kind: type[State | Process], saved: type[tuple[object, ...]], more: set[str]
@@ -141,16 +142,18 @@ def test_every_member_comes_back_as_it_was() -> None:
             if name in ("listed", "pid", "start", "time", "end"):
                 continue  # what tells it from others
             change = CHANGES.get(str(getattr(kind, "__forward_arg__", kind)))
-            if change is not None and name not in ("lineage", "program"):
+            if change is not None and name not in ("facts", "lineage", "program"):
                 changed[of, name] = change(getattr(owner, name))
                 setattr(owner, name, changed[of, name])
     assert len(changed) > 20
+    facts = process.state.facts = Facts._make((*range(4711, 4710 + len(Facts._fields)), True))
     after = successor(bench.pipeline, bench.now).table.get(child.pid)
     assert after is not None
     found = {
         (of, name): getattr(after if of == "process" else after.state, name) for of, name in changed
     }
     assert found == changed
+    assert after.state.facts == facts
 
 
 def test_lines_are_numbered_on() -> None:

@@ -7,6 +7,7 @@ import zlib
 from typing import Any, Protocol, TypeVar, cast
 
 from sessiond.process.events import (
+    OWN_FACTS,
     CgroupSeen,
     Changed,
     Executed,
@@ -19,7 +20,9 @@ from sessiond.process.events import (
 )
 
 # struct event of programs.c, up to its data: kind, flags and time, the facts, and the rest.
-_FACTS = struct.Struct("=26Q?7x")
+_OWN = struct.Struct(f"={OWN_FACTS}Q")
+_COMMON = struct.Struct(f"={26 - OWN_FACTS}Q?7x")
+_FACTS = struct.Struct(f"{_OWN.format}{_COMMON.format[1:]}")
 _HEAD = struct.Struct(f"=IIQ{_FACTS.size}sQIIIHHHHII16s")
 _FACTS_AT = 3
 (
@@ -52,6 +55,7 @@ _OWNER_KNOWN = 256
 
 _MAX_PATHS = 4096  # remembered at a time
 _MAX_FACTS = 256
+_MAX_COMMON = 4096
 
 _T = TypeVar("_T")
 
@@ -71,12 +75,14 @@ class Decoder:
     """Makes events of records; remembers what comes again and again.
 
     Paths are the same for many processes; the facts of a process that executes a program and ends
-    are those of its fork, most often, and are then the same object in all three events.
+    are those of its fork, most often, and are then the same object in all three events. What many
+    processes have in common stands in memory once.
     """
 
     def __init__(self) -> None:
         self._paths: dict[bytes, bytes] = {}
         self._facts: dict[bytes, Facts] = {}
+        self._common: dict[bytes, tuple[Any, ...]] = {}
 
     def decode(self, data: bytes, offset: int, limit: int) -> tuple[ProcessEvent, int]:
         """Return the event that begins at ``offset`` and the offset behind it.
@@ -148,7 +154,13 @@ class Decoder:
     def _facts_of(self, packed: bytes) -> Facts:
         facts = self._facts.get(packed)
         if facts is None:
-            facts = _new(Facts, _FACTS.unpack(packed))
+            rest = packed[_OWN.size :]
+            common = self._common.get(rest)
+            if common is None:
+                if len(self._common) >= _MAX_COMMON:
+                    self._common.clear()
+                common = self._common[rest] = _COMMON.unpack(rest)
+            facts = _new(Facts, (*_OWN.unpack_from(packed), *common))
             if len(self._facts) >= _MAX_FACTS:
                 self._facts.clear()
             self._facts[packed] = facts
