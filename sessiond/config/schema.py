@@ -273,10 +273,10 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
     max_memory: Annotated[
         Size,
         _option(
-            "About how much memory the process table may take. Beyond it, what is known of a "
-            "process is cut, in this order: argument lists of earlier programs, of ended "
-            "processes, of the least recently active ones; then ended processes, and the least "
-            "recently active ones, are forgotten. Events tell what is cut.",
+            "About how much memory the process table may take, besides 1 KB for each living "
+            "process. Beyond it, what is known of a process is cut, in this order: argument lists "
+            "of earlier programs, of ended processes, of the least recently active ones; then "
+            "ended processes are forgotten. Events tell what is cut.",
             min=8 * 2**20,
             max=2**36,
         ),

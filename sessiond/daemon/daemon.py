@@ -254,7 +254,6 @@ class Daemon:
             self._procfs,
             self._store,
             alone=not config.auditd.enabled,
-            resumes=self._restart.resumes,
             keep=self._restart.keep_chunk,
             on_end=self._end,
         )

@@ -130,7 +130,7 @@ class ReadLoop:
 
     def _plan_deadline(self) -> None:
         """Plan a turn for when the pipeline has something to do even if nothing comes in."""
-        deadline = self._pipeline.deadline()
+        deadline = 0 if self._sources.source.unread else self._pipeline.deadline()
         if deadline is not None:
             delay = max(0.0, (deadline - now()) / 1e9)
             self._plan(asyncio.get_running_loop().time() + delay)

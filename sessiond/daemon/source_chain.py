@@ -46,22 +46,19 @@ class SourceChain:
         store: DescriptorStore,
         *,
         alone: bool = False,
-        resumes: bool = False,
         keep: Callable[[bytes], None],
         on_end: Callable[[str, int], None],
     ) -> None:
         """Take what opening needs; ``keep`` is given what is read of a ring before it is freed.
 
-        ``alone``: no audit event will come, so only an exact source will do. ``resumes``: the
-        pipeline knows most processes from the run before by the time of the first ``drain``.
-        Nothing is open before ``open``, and nothing is told before ``attach``.
+        ``alone``: no audit event will come, so only an exact source will do. Nothing is open
+        before ``open``, and nothing is told before ``attach``.
         """
         self.source: Source
         self.declined: list[Declined] = []
         self.on_switch: Callable[[], None] = lambda: None
         self._settings = settings
         self._alone = alone
-        self._resumes = resumes
         self._procfs = procfs
         self._store = store
         self._keep = keep
@@ -106,7 +103,7 @@ class SourceChain:
                 after=after,
                 handed_on=() if after else self._store.tracer,
                 keep=self._keep,
-                is_known=self._is_known if self._resumes else None,
+                is_known=self._is_known,
             )
         except SourceUnavailableError as error:
             if after or settings.backend == "auto" or not settings.fallback:

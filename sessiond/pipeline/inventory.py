@@ -6,7 +6,7 @@ an exec in the stream: it is told once as ``already_running``. Pure: time is an 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -30,19 +30,23 @@ class Inventory:
     def __init__(self) -> None:
         """Start with nothing to tell."""
         self._pending: dict[Process, int] = {}  # the time to tell of
+        self._unread: dict[Process, int] = {}  # those of which more will be known
         self._repeated: Iterator[Process] | None = None
         self._repeat_at: int | None = None
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._pending) + len(self._unread)
 
     @property
     def deadline(self) -> int | None:
         """When ``repeat`` and ``take`` should be called, in ns since boot; None: not at all."""
         return 0 if self._pending or self._repeated is not None else self._repeat_at
 
-    def add(self, observed: Iterable[Process]) -> None:
-        """Note the processes of a snapshot; those that the stream has introduced are left out."""
+    def add(self, observed: Iterable[Process], unread: Container[int] = ()) -> None:
+        """Note the processes of a snapshot; those that the stream has introduced are left out.
+
+        Those with the pids ``unread`` are told when they are added without, or needed.
+        """
         # A process whose first state is no snapshot's is introduced by its fork or exec.
         found = [
             process
@@ -50,7 +54,12 @@ class Inventory:
             if not process.introduced and process.states[0].observed is not None
         ]
         for process in sorted(filter(_is_told, found), key=lambda each: (each.start, each.pid)):
-            self._pending.setdefault(process, process.states[0].observed or process.start)
+            time = process.states[0].observed or process.start
+            if process.pid in unread:
+                self._unread[process] = time
+            else:
+                self._unread.pop(process, None)
+                self._pending.setdefault(process, time)
 
     def repeat(self, table: ProcessTable, now: int, period: int) -> None:
         """Begin to tell all living processes anew when ``period`` ns have passed since last time.
@@ -84,12 +93,13 @@ class Inventory:
 
     def pop(self, process: Process) -> Introduction | None:
         """Return how a process is to be told before a line speaks of it; None: it needs not."""
-        time = self._pending.pop(process, None)
+        time = self._pending.pop(process, None) or self._unread.pop(process, None)
         return None if time is None else Introduction(process, time, repeated=False)
 
     def clear(self) -> None:
         """Tell nothing any more."""
         self._pending.clear()
+        self._unread.clear()
         self._repeated = None
 
 

@@ -311,7 +311,7 @@ class Pipeline:
             # A later one was looked up because an event names it, which may be its own exec.
             processes = [each for each in processes if each.start < self._snapshot]
         if self.options.event.inventory:
-            self._inventory.add(processes)
+            self._inventory.add(processes, {e.facts.pid for e in observed if e.partial})
 
     def _view(
         self, process: Process, state: State, time: int, *, introduces: bool = False

@@ -115,7 +115,10 @@ def shortened_program(program: Program, limit: int) -> Program:
 
 
 class Observed(NamedTuple):
-    """A process as procfs shows it at ``time``: from the snapshot, or looked up on need."""
+    """A process as procfs shows it at ``time``: from the snapshot, or looked up on need.
+
+    ``partial``: what procfs alone tells is not read yet, and comes with another event.
+    """
 
     time: int
     facts: Facts
@@ -124,6 +127,7 @@ class Observed(NamedTuple):
     cgroup: bytes | None  # path below the hierarchy's root
     supplementary_groups: tuple[int, ...] | None = None
     connection: bytes | None = None  # SSH_CONNECTION of its environment, for sshd's children only
+    partial: bool = False
 
 
 class Forked(NamedTuple):

@@ -8,15 +8,14 @@ tells that it is a part, and the events say so in ``sessiond.truncated``.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
 from sessiond.process.events import Program, shortened_program
 from sessiond.process.table import (
     GRACE,
-    Ancestor,
-    Lineage,
+    MUCH,
     Process,
     ProcessTable,
     Relative,
@@ -30,6 +29,8 @@ PROGRAM_BYTES: Final = 150
 ANCESTOR_BYTES: Final = 300
 # An argv stands in memory, and once more in the saved state.
 COPIES: Final = 2
+# How many processes one check measures: some 10 ms of work.
+MEASURED_AT_ONCE: Final = 1000
 # What is left of an argv that is cut.
 BRIEF_ARGS: Final = 128
 
@@ -37,10 +38,11 @@ BRIEF_ARGS: Final = 128
 class MemoryLimit:
     """Keeps a table within ``max_bytes``, as far as that can be estimated.
 
+    What a living process takes without its arguments does not count: none is ever forgotten.
     ``cuts`` counts what was given up, by the step that did: "previous" (argument lists of earlier
     programs), "ended" (of ended processes and of earlier states), "living" (of living processes,
-    the least recently active first) and "evicted" (processes). The encoded JSON goes before all of
-    these: it is made anew when it is needed. ``used`` is what was last measured, in bytes.
+    the least recently active first) and "evicted" (ended processes). The encoded JSON goes before
+    all of these: it is made anew when it is needed. ``used`` is what was last measured, in bytes.
     """
 
     def __init__(self, table: ProcessTable, max_bytes: int) -> None:
@@ -49,21 +51,29 @@ class MemoryLimit:
         self.used = 0
         self.cuts: Counter[str] = Counter()
         self._table = table
+        self._walk: _Walk | None = None
 
     def check(self, time: int) -> None:
         """Measure when the table has grown by a quarter, and cut what is too much.
 
-        ``time`` (ns since boot) is until when all records have been read.
+        A table with very many processes is measured in several calls, unless it grows by another
+        quarter meanwhile. ``time`` (ns since boot) is until when all records have been read.
         """
-        if self._table.grown * 4 > self.max_bytes:
+        much = self._table.grown * 4 > self.max_bytes
+        if much:
             self._table.grown = 0
-            self._limit(time)
+        if self._walk is None:
+            if not much:
+                return
+            self._walk = _Walk(self._table)
+            much = False
+        if self._walk.go(time, MUCH if much else MEASURED_AT_ONCE):
+            walk, self._walk = self._walk, None
+            self.used = walk.size.total
+            if walk.size.counted > self.max_bytes:
+                self._cut(walk.found)
 
-    def _limit(self, time: int) -> None:
-        processes = self._reachable(time)
-        self.used = _measure(processes)
-        if self.used <= self.max_bytes:
-            return
+    def _cut(self, processes: list[Process]) -> None:
         target = self.max_bytes * 3 // 4
         steps: tuple[Callable[[list[Process], int], None], ...] = (
             self._forget_json,
@@ -74,32 +84,10 @@ class MemoryLimit:
         )
         for step in steps:
             step(processes, target)
-            self.used = _measure(processes)
-            if self.used <= target:
+            size = _measure(processes)
+            self.used = size.total
+            if size.counted <= target:
                 return
-
-    def _reachable(self, time: int) -> list[Process]:
-        """All processes: those found by pid, least recently active first, then their relatives.
-
-        States that no event to come can ask for are dropped on the way.
-        """
-        found: dict[Process, None] = {}
-        waiting = [holder for process in self._table for holder in self._table.holders(process.pid)]
-        while waiting:
-            more: list[Process] = []
-            for process in waiting:
-                if process in found:
-                    continue
-                found[process] = None
-                states = process.states
-                while len(states) > 1 and states[1].time + GRACE < time:
-                    del states[0]
-                relatives: list[Relative] = [process.creator]
-                for state in states:
-                    relatives += (state.group_leader, state.session_leader, state.entry_leader)
-                more += [each for each in relatives if isinstance(each, Process)]
-            waiting = more
-        return list(found)
 
     def _forget_json(self, processes: list[Process], _target: int) -> None:
         for process in processes:
@@ -128,8 +116,9 @@ class MemoryLimit:
     def _cut_living(self, processes: list[Process], target: int) -> None:
         brief = _Brief()
         chosen: set[int] = set()
+        counted = _measure(processes).counted
         for process in processes:
-            if self.used - brief.saved <= target:
+            if counted - brief.saved <= target:
                 break
             for state in process.states:
                 brief.of(state.program)
@@ -141,9 +130,51 @@ class MemoryLimit:
         self.cuts["living"] += brief.number
 
     def _evict(self, processes: list[Process], target: int) -> None:
-        number = len(processes) * (self.used - target) // self.used + 1
-        self.cuts["evicted"] += self._table.evict(number)
-        processes[:] = self._reachable(0)
+        counted = _measure(processes).counted
+        ended = sum(process.end is not None for process in processes)
+        number = ended * (counted - target) // counted + 1
+        self.cuts["evicted"] += self._table.evict(number, living=False)
+        walk = _Walk(self._table)
+        walk.go(0, MUCH)
+        processes[:] = walk.found
+
+
+class _Walk:
+    """Finds all processes and measures them, some at a time.
+
+    ``found`` are those found by pid, least recently active first, and their relatives.
+    """
+
+    def __init__(self, table: ProcessTable) -> None:
+        self.found: list[Process] = []
+        self.size = _Size()
+        self._seen: set[Process] = set()
+        # A living process is found by its pid, so only those that have ended are looked for.
+        self._waiting = deque(holder for process in table for holder in table.holders(process.pid))
+
+    def go(self, time: int, number: int) -> bool:
+        """Go on with so many; return whether that was all of them.
+
+        States that no event to come can ask for are dropped on the way.
+        """
+        waiting = self._waiting
+        for _ in range(number):
+            if not waiting:
+                break
+            process = waiting.popleft()
+            if process in self._seen:
+                continue
+            self._seen.add(process)
+            self.found.append(process)
+            states = process.states
+            while len(states) > 1 and states[1].time + GRACE < time:
+                del states[0]
+            relatives: list[Relative] = [process.creator]
+            for state in states:
+                relatives += (state.group_leader, state.session_leader, state.entry_leader)
+            waiting += [each for each in relatives if isinstance(each, Process) and each.end]
+            self.size.add(process)
+        return not waiting
 
 
 class _Brief:
@@ -178,26 +209,46 @@ def _cut(state: State, brief: _Brief) -> None:
         state.stale()
 
 
-def _measure(processes: list[Process]) -> int:
-    total = 0
-    programs: dict[int, Program] = {}
-    lineages: set[Lineage] = set()
-    ancestors: set[Ancestor] = set()
-    for process in processes:
-        if process.lineage is not None and process.lineage not in lineages:
-            lineages.add(process.lineage)
-            ancestors.update(process.lineage.ancestors)
-        total += PROCESS_BYTES + len(process.cgroup or b"")
+class _Size:
+    """Adds up what processes take; what several have in common counts once.
+
+    ``total`` are all bytes, ``counted`` those that can be cut.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.counted = 0
+        # The objects are kept with their ids: another one could get the id.
+        self._shared: dict[int, object] = {}
+
+    def add(self, process: Process) -> None:
+        """Add a process, and what it refers to but for other processes."""
+        size = PROCESS_BYTES + len(process.cgroup or b"")
+        if process.lineage is not None and self._is_new(process.lineage):
+            for ancestor in process.lineage.ancestors:
+                if self._is_new(ancestor):
+                    size += ANCESTOR_BYTES + self._program(ancestor.program)
         for state in process.states:
-            total += STATE_BYTES + len(state.working_directory or b"")
-            total += 0 if state.cached is None else len(state.cached)
-            programs[id(state.program)] = state.program
-            for program in state.previous:
-                programs[id(program)] = program
-    for ancestor in ancestors:
-        total += ANCESTOR_BYTES
-        programs[id(ancestor.program)] = ancestor.program
-    for program in programs.values():
-        total += PROGRAM_BYTES + len(program.executable or b"")
-        total += COPIES * len(program.args or b"")
-    return total
+            size += STATE_BYTES + len(state.working_directory or b"")
+            size += 0 if state.cached is None else len(state.cached)
+            size += self._program(state.program) + sum(map(self._program, state.previous))
+        self.total += size
+        self.counted += size if process.end is not None else size - PROCESS_BYTES - STATE_BYTES
+
+    def _is_new(self, shared: object) -> bool:
+        known = id(shared) in self._shared
+        self._shared[id(shared)] = shared
+        return not known
+
+    def _program(self, program: Program) -> int:
+        if not self._is_new(program):
+            return 0
+        args = COPIES * len(program.args or b"")
+        return PROGRAM_BYTES + len(program.executable or b"") + args
+
+
+def _measure(processes: list[Process]) -> _Size:
+    size = _Size()
+    for process in processes:
+        size.add(process)
+    return size

@@ -683,9 +683,12 @@ class ProcessTable:
             self._drop(self._ended.popleft())
         self.evict(len(self._by_pid) - self._max_processes)
 
-    def evict(self, number: int) -> int:
-        """Let go of so many processes, ended ones first; return how many there were."""
-        number = max(0, min(number, len(self._by_pid)))
+    def evict(self, number: int, *, living: bool = True) -> int:
+        """Let go of so many processes, ended ones first; return how many there were.
+
+        Only of ended ones without ``living``.
+        """
+        number = max(0, min(number, len(self._by_pid) if living else len(self._ended)))
         for _ in range(number):
             if self._ended:
                 self._drop(self._ended.popleft())
@@ -914,7 +917,8 @@ class ProcessTable:
         """Fill in what procfs knows of a process and nothing else has told yet."""
         state = process.state
         if state.doubtful:
-            self._settle(process, event)
+            if not event.partial:
+                self._settle(process, event)
             return
         program = state.program
         partial = program.executable is None or program.args is None

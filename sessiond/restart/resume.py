@@ -161,11 +161,6 @@ class Restart:
             self.keep_events(since)
         return [*before, *observed, *since] if known else [*observed, *before, *since]
 
-    @property
-    def resumes(self) -> bool:
-        """Whether the run before has left what it knew of the processes."""
-        return self._journal.state is not None
-
     def settle(self, pipeline: Pipeline) -> None:
         """Forget what the output had, once no line of the run before can be made again.
 

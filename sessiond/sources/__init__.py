@@ -68,6 +68,11 @@ class Source(Protocol):
         """Return every process as it is now, in time with the events that came meanwhile."""
         ...
 
+    @property
+    def unread(self) -> int:
+        """How many processes of a snapshot the drains to come tell in full."""
+        ...
+
     def close(self) -> None:
         """Give back everything that the source holds."""
         ...
@@ -90,7 +95,7 @@ def open_source(
     after: str | None = None,
     handed_on: Sequence[int] = (),
     keep: Callable[[bytes], None] | None = None,
-    is_known: Callable[[Facts], bool] | None = None,
+    is_known: Callable[[Facts], bool] = lambda _: False,
 ) -> tuple[Source, list[Declined]]:
     """Open the source named ``backend``; for ``auto``, the best that works.
 
@@ -99,8 +104,8 @@ def open_source(
     of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT).
     ``handed_on`` are the descriptors of an earlier process, and ``keep`` is given what is read
     of the ring before it is freed. ``is_known`` tells of which processes a snapshot needs no more
-    than the kernel's facts; eBPF's first one then comes with the first ``drain``. Raises
-    SourceUnavailableError when the one asked for can't be had. Blocks for about a second.
+    than the kernel's facts. Raises SourceUnavailableError when the one asked for can't be had.
+    Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
         "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on, keep, is_known),
@@ -138,7 +143,7 @@ def _open_ebpf(
     args_limit: int,
     handed_on: Sequence[int],
     keep: Callable[[bytes], None] | None,
-    is_known: Callable[[Facts], bool] | None,
+    is_known: Callable[[Facts], bool],
 ) -> Source:
     from sessiond.sources.ebpf.source import EbpfSource
 

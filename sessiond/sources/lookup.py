@@ -19,6 +19,10 @@ class ProcessLookup(Protocol):
         """Return the process that has ``pid`` now, None if there is none."""
         ...
 
+    def look_up_all(self, pids: list[int]) -> list[Observed | None]:
+        """Return the process that has each of ``pids`` now, in their order."""
+        ...
+
 
 def same_process(exact_start: int, start: int) -> bool:
     """Tell whether a start in ns and one that procfs rounded down to a tick are the same."""

@@ -96,6 +96,7 @@ class ProcConnectorSource:
     set_aside = ""
     adopted = False
     keeps = False
+    unread = 0
     degraded = (
         "what a process that ends at once executed is unknown",
         "start times are exact to a clock tick only",

@@ -28,6 +28,7 @@ class _Parts:
         self.backlog = 0
         self.waiting = 0  # lines
         self.keeps = True
+        self.unread = 0
         self.turns = 0
         self.left = 0  # polls until there is no deadline
         self._descriptor = descriptor

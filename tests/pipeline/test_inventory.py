@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ecs_schema.validate import validate
-from support.scripted import pipeline
+from support.scripted import Actor, pipeline
 from support.story import Bench, T
 
 from sessiond.config.schema import EventSettings
@@ -87,6 +87,26 @@ def test_a_process_is_introduced_before_a_line_speaks_of_it(
     monkeypatch.setattr(inventory, "BATCH", 1)
     bench.settle()
     assert told(bench.written) == [1, 60, 100, 101]
+
+
+def test_a_process_of_which_more_will_be_known_is_told_then() -> None:
+    """Unless another line speaks of it; twice it is not told."""
+    bench = Bench(inventory=True)
+    bench.settle()
+    one, two = stranger(bench, 100), stranger(bench, 101)
+    unread = [
+        each._replace(program=each.program._replace(args=None), partial=True) for each in (one, two)
+    ]
+    bench.tell(*unread)
+    assert told(bench.settle()) == [1, 60]
+    child, forked = Actor(bench.host, 100, one.facts.start, one.facts, one.program).fork(102, T + 3)
+    executed, records = child.execute("ls", T + 4)
+    bench.tell(forked, executed, audit=records)
+    assert told(bench.settle()) == [1, 60, 100]
+    bench.tell(one, two)
+    written = bench.settle()
+    assert told(written) == [1, 60, 100, 101]
+    assert written[-1]["process"]["args"] == ["sleep", "60"]
 
 
 def test_an_introduction_is_dated_before_what_it_introduces() -> None:

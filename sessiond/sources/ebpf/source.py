@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,11 @@ _BPF_ITER_CREATE = 33
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 _SNAPSHOT_READ = 1 << 18  # bytes
 _NOTE = 4096  # bytes
-# To ask procfs for one of so many processes takes as long as to list all.
-_FEW = 3
+# Seconds for which a snapshot reads procfs: all of an ordinary host. A drain goes on with the rest
+# so long at a time, so that live events need not wait.
+_READ_FIRST = 1.0
+_READ_MORE = 0.02
+_READ_AT_ONCE = 16  # processes
 # Where `submitted` of programs.c has the bytes that went into the ring, and those taken out.
 _BYTES_IN, _BYTES_OUT = CPUS * 8, CPUS * 8 + 8
 
@@ -74,17 +78,17 @@ class EbpfSource:
         mountinfo: Path = Path("/proc/self/mountinfo"),
         handed_on: Sequence[int] = (),
         keep: Callable[[bytes], None] | None = None,
-        is_known: Callable[[Facts], bool] | None = None,
+        is_known: Callable[[Facts], bool] = lambda _: False,
     ) -> None:
-        """Load and attach the programs, then take a snapshot, so that nothing is missed between.
+        """Load and attach the programs; the first ``drain`` takes a snapshot.
 
         ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
         kept (at most MAX_ARGS_LIMIT). Blocks for about a second. ``handed_on`` are the
         ``descriptors`` of an earlier process: its programs have run on, what they wrote is read
         first. If they are of another version or configuration, ``set_aside`` says so, and they are
         closed. ``keep`` is given the ring's bytes before they are freed, for ``decoded``.
-        ``is_known`` tells of which processes procfs need not be asked in a snapshot; the first one
-        is then left to the first ``drain``. Raises SourceUnavailableError.
+        ``is_known`` tells of which processes procfs need not be asked in a snapshot. Raises
+        SourceUnavailableError.
         """
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
         self.adopted = False
@@ -132,8 +136,8 @@ class EbpfSource:
         self._write_note()
         self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
         self._is_new = True
-        if is_known is None:
-            self._pending += self._first_snapshot()
+        # What the kernel has told of processes, and procfs is yet to be asked for.
+        self._unread: deque[Observed] = deque()
 
     def fileno(self) -> int:
         """Return the ring's descriptor. Drain once before you wait for it."""
@@ -153,6 +157,9 @@ class EbpfSource:
         events, self._pending = self._pending, []
         if self._is_new:
             events += self._first_snapshot()
+        elif self._unread:
+            observed, meanwhile = self._read_procfs(_READ_MORE)
+            events += (*observed, *meanwhile)
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         in_ring = None
         if now >= self._next_check:
@@ -188,16 +195,38 @@ class EbpfSource:
         """Return every process as it is now, merged in time with what the ring holds.
 
         For the time after a loss: who isn't in the list and was there before it has ended. Facts
-        are the kernel's, exact; arguments and what else only procfs tells are filled up from there,
-        unless the process executed something or ended meanwhile. Without BTF all is procfs's.
-        Blocks for some 50 us a process that is not known, and 10 us for the others.
+        are the kernel's, exact; arguments and what else only procfs tells are filled up from there.
+        Blocks for some 10 us a process, and a second for what procfs is asked for; of the rest,
+        which is ``partial``, the drains to come tell. Without BTF all is procfs's.
         """
         if self._iterator is None:
             listed = list(self._procfs.snapshot())
             return sorted([*listed, *self._read_ring()], key=_time)
         told = self._iterate(self._iterator)
-        seen = self._ask_procfs(told)
-        observed = [filled_up(process, seen.get(process.facts.pid)) for process in told]
+        self._unread = deque(each for each in told if not self._is_known(each.facts))
+        read, meanwhile = self._read_procfs(_READ_FIRST)
+        found = {each.facts.pid: each for each in read}
+        found |= {each.facts.pid: each._replace(partial=True) for each in self._unread}
+        observed = [found.get(each.facts.pid, each) for each in told]
+        return sorted([*observed, *self._hidden_parents(told), *meanwhile], key=_time)
+
+    @property
+    def unread(self) -> int:
+        """How many processes procfs is yet to be asked for: another ``drain`` has them."""
+        return len(self._unread)
+
+    def _read_procfs(self, seconds: float) -> tuple[list[Observed], list[ProcessEvent]]:
+        """Ask procfs, for so long, what the kernel has not told of processes.
+
+        Returns them, without the arguments of those that executed something or ended meanwhile, and
+        what the ring has by then.
+        """
+        until = time.monotonic() + seconds
+        observed: list[Observed] = []
+        while self._unread and time.monotonic() < until:
+            some = [self._unread.popleft() for _ in range(min(_READ_AT_ONCE, len(self._unread)))]
+            seen = self._procfs.look_up_all([each.facts.pid for each in some])
+            observed += map(filled_up, some, seen)
         meanwhile = self._read_ring()
         # What procfs said may be of a later program, or of a later process with this pid.
         moved_on = {
@@ -214,7 +243,13 @@ class EbpfSource:
                     process.working_directory,
                     None,
                 )
-        return sorted([*observed, *hidden_parents(told, seen), *meanwhile], key=_time)
+        return observed, meanwhile
+
+    def _hidden_parents(self, told: list[Observed]) -> list[Observed]:
+        """Return the parents that BPF hides, as procfs has them."""
+        pids = {each.facts.ppid for each in told} - {each.facts.pid for each in told} - {0}
+        seen = self._procfs.look_up_all(list(pids))
+        return hidden_parents(told, {each.facts.pid: each for each in seen if each is not None})
 
     def _first_snapshot(self) -> Iterable[ProcessEvent]:
         self._is_new = False
@@ -222,18 +257,6 @@ class EbpfSource:
         # The programs were attached one after the other: of a process that came and went meanwhile
         # some saw the end alone.
         return first if self.adopted else _introduced(first)
-
-    def _ask_procfs(self, told: list[Observed]) -> dict[int, Observed]:
-        """Return what procfs tells of those who are not known, and of parents that BPF hides."""
-        is_known = self._is_known
-        if is_known is None:
-            return {process.facts.pid: process for process in self._procfs.snapshot()}
-        asked = {each.facts.pid for each in told if not is_known(each.facts)}
-        if len(asked) > len(told) // _FEW:
-            return {process.facts.pid: process for process in self._procfs.snapshot()}
-        asked |= {each.facts.ppid for each in told} - {each.facts.pid for each in told}
-        found = (self._procfs.look_up(pid) for pid in asked if pid)
-        return {process.facts.pid: process for process in found if process is not None}
 
     def close(self) -> None:
         """Detach the programs and free the ring."""

@@ -78,6 +78,10 @@ class GuardedProcfs(Procfs):
         """The process that has the pid; None if there is none, or if it is a thread's."""
         return self._observe_all([pid], zombies=True)[0]
 
+    def look_up_all(self, pids: list[int]) -> list[Observed | None]:
+        """The process that has each of the pids, as ``look_up`` finds it."""
+        return self._observe_all(pids, zombies=True)
+
     def close(self) -> None:
         """End the helper."""
         if self._worker is not None:

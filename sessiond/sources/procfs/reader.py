@@ -88,6 +88,10 @@ class Procfs:
         """
         return self.observe(pid, zombies=True)
 
+    def look_up_all(self, pids: list[int]) -> list[Observed | None]:
+        """The process that has each of the pids, as ``look_up`` finds it."""
+        return [self.observe(pid, zombies=True) for pid in pids]
+
     def connections(self, pids: Iterable[int]) -> dict[int, bytes]:
         """The client of each of these login servers' processes; not of those that have none.
 

@@ -14,6 +14,7 @@ class ProcfsSource:
     set_aside = ""
     adopted = False
     keeps = False
+    unread = 0
     degraded = ("only what audit events name is seen, and what is still in /proc by then",)
 
     def __init__(self, procfs: ProcessLookup) -> None:
