@@ -96,7 +96,7 @@ class ExecJoin:
 
         ``holders`` are those that had the pid; without a stamp to compare, the state began after
         ``begin``. Execs of one process can bear the same stamp, and records of one of them be lost:
-        so the argv must be the same, unless ``any_args``. Each state is matched once.
+        so the argv must be the same, too, unless ``any_args``. Each state is matched once.
         """
         found: tuple[Process, State] | None = None
         argv = None if any_args else arguments(event.records, COMPARED_ARGS)
@@ -105,12 +105,12 @@ class ExecJoin:
             for state in reversed(process.states):
                 if not state.executed or state.claimed:
                     continue
-                if argv is not None and not _may_have(state.program, argv):
-                    continue
                 if state.audit_time is None:
                     if state.time >= begin:
                         found = process, state
-                elif state.audit_time == event.time:
+                elif state.audit_time == event.time and (
+                    argv is None or _may_have(state.program, argv)
+                ):
                     found = process, state
         if found is not None:
             found[1].claimed = True

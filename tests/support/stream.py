@@ -101,8 +101,9 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
 
 
 def _blocks(process: Document) -> Iterator[Document]:
-    """The process, its relatives, and theirs."""
-    yield process
+    """The process, its relatives, and theirs; not those of which only the pid is known."""
+    if "entity_id" in process:
+        yield process
     for name in (*RELATIVES, "parent", "group_leader"):
         relative = process.get(name)
         if relative is not None:
