@@ -567,7 +567,7 @@ class Pipeline:
         """
         state = snapshot.decode(data)
         event, at = snapshot.restore_event, snapshot.at
-        processes = snapshot.restored_processes(self.table, state.table)
+        processes, listed = snapshot.restored_processes(self.table, state.table)
         exit_groups = {
             at(processes, number): Waiting(due, event(each))
             for number, due, each in state.exit_groups
@@ -578,7 +578,7 @@ class Pipeline:
             process = at(processes, of)
             execs.append((process, at(process.states, index)))
         sessions = {at(processes, number): time for number, time in state.sessions}
-        snapshot.fill(self.table, processes, state.table)
+        snapshot.fill(self.table, listed, state.table)
         self._ends.restore(ends, exit_groups)
         self._sessions.restore(sessions)
         for due, each in state.exec_events:

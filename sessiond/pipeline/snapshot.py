@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import islice, starmap
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -35,6 +36,8 @@ from sessiond.units import SECOND, AuditStamp
 Item = TypeVar("Item")
 
 _ITSELF: Final = -1
+# How many processes are encoded as one piece.
+PIECE: Final = 1000
 
 # The first OWN_FACTS of the facts.
 OwnFacts = tuple[int, int, int, int | None, int | None, int | None, int | None]
@@ -86,8 +89,6 @@ class SavedProcess(NamedTuple):
     ``lineage`` is a number of the table's lineages.
     """
 
-    pid: int
-    start: int
     listed: bool
     creator: SavedRelative
     creator_observed: bool
@@ -113,14 +114,17 @@ class SavedProcess(NamedTuple):
 class SavedTable(NamedTuple):
     """A ``ProcessTable``; a lineage is the numbers of its ancestors.
 
-    ``facts`` are those of the first process of many that have all but their own in common.
+    ``facts`` are those of the first process of many that have all but their own in common,
+    ``identities`` the pids and starts of the processes. These are in pieces of PIECE each, so that
+    a table is not twice in memory when it is read back.
     """
 
     facts: list[Facts]
     programs: list[Program]
     ancestors: list[SavedAncestor]
     lineages: list[list[int]]
-    processes: list[SavedProcess]
+    identities: list[tuple[int, int]]
+    processes: list[msgspec.Raw]
     cgroups: dict[int, bytes]
 
 
@@ -166,6 +170,7 @@ LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(SavedPipeline)
+_piece_decoder: Final = msgspec.msgpack.Decoder(list[SavedProcess])
 
 
 def encode(saved: SavedPipeline) -> bytes:
@@ -175,8 +180,12 @@ def encode(saved: SavedPipeline) -> bytes:
 
 def decode(data: bytes) -> SavedPipeline:
     """Return what ``encode`` was given. Raises SavedStateError for anything else."""
+    return _decoded(_decoder, data)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[Item], data: bytes | msgspec.Raw) -> Item:
     try:
-        return _decoder.decode(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, ValueError) as error:
         raise SavedStateError(f"it can't be read: {error}") from None
 
@@ -189,25 +198,7 @@ def save_table(
     Of those that have ended, only the ones that were ``needed`` in the last second, or are
     relatives of others, are in it.
     """
-    also = dict.fromkeys(needed)
-    listed = [
-        holder
-        for process in table
-        for holder in table.holders(process.pid)
-        if holder.end is None or holder.end + SECOND > time or holder in also
-    ]
-    found = set(listed)
-    numbers: dict[Process, int] = {}
-    waiting = [*listed, *also]
-    while waiting:
-        process = waiting.pop()
-        if process in numbers:
-            continue
-        numbers[process] = len(numbers)
-        relatives: list[Relative] = [process.creator]
-        for state in process.states:
-            relatives += (state.group_leader, state.session_leader, state.entry_leader)
-        waiting += [each for each in relatives if isinstance(each, Process)]
+    found, numbers = _numbered(table, time, needed)
     programs: dict[Program, int] = {}
     all_facts: list[Facts] = []
     commons: dict[tuple[Any, ...], int] = {}
@@ -268,10 +259,8 @@ def save_table(
             state.audit_time,
         )
 
-    saved = [
-        SavedProcess(
-            process.pid,
-            process.start,
+    def saved_process(process: Process) -> SavedProcess:
+        return SavedProcess(
             process in found,
             relative_number(process.creator),
             process.creator_observed,
@@ -293,21 +282,60 @@ def save_table(
             process.latest,
             tuple(map(saved_state, process.states)),
         )
-        for process in numbers
-    ]
+
+    identities = [(process.pid, process.start) for process in numbers]
+    rest = iter(numbers)
+    pieces = []
+    while piece := [saved_process(process) for process in islice(rest, PIECE)]:
+        pieces.append(msgspec.Raw(_encoder.encode(piece)))
     saved_lineages = [list(map(ancestor_number, each.ancestors)) for each in lineages]
     saved_table = SavedTable(
-        all_facts, list(programs), saved_ancestors, saved_lineages, saved, table.cgroups
+        all_facts,
+        list(programs),
+        saved_ancestors,
+        saved_lineages,
+        identities,
+        pieces,
+        table.cgroups,
     )
     return saved_table, numbers
 
 
-def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
-    """Return the processes that ``fill`` can put into the table, by their numbers.
+def _numbered(
+    table: ProcessTable, time: int, needed: Iterable[Process]
+) -> tuple[set[Process], dict[Process, int]]:
+    """Return the processes that are found by their pids, and those with all relatives, numbered."""
+    also = dict.fromkeys(needed)
+    listed = [
+        holder
+        for process in table
+        for holder in table.holders(process.pid)
+        if holder.end is None or holder.end + SECOND > time or holder in also
+    ]
+    found = set(listed)
+    numbers: dict[Process, int] = {}
+    waiting = [*listed, *also]
+    while waiting:
+        process = waiting.pop()
+        if process in numbers:
+            continue
+        numbers[process] = len(numbers)
+        relatives: list[Relative] = [process.creator]
+        for state in process.states:
+            relatives += (state.group_leader, state.session_leader, state.entry_leader)
+        waiting += [each for each in relatives if isinstance(each, Process)]
+    return found, numbers
+
+
+def restored_processes(
+    table: ProcessTable, saved: SavedTable
+) -> tuple[list[Process], list[Process]]:
+    """Return the processes by their numbers, and those that ``fill`` is to put into the table.
 
     Raises SavedStateError when a number is of nothing.
     """
-    programs, processes = saved.programs, [table.make(p.pid, p.start) for p in saved.processes]
+    programs, processes = saved.programs, list(starmap(table.make, saved.identities))
+    listed: list[Process] = []
     commons = [facts[OWN_FACTS:] for facts in saved.facts]
     # What many processes have stands in memory once.
     same: dict[Any, Any] = {}
@@ -354,10 +382,10 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         made.audit_time = told.audit_time
         return made
 
-    for process, told in zip(processes, saved.processes, strict=True):
+    def restore(process: Process, told: SavedProcess) -> None:
         creator = relative(told.creator)
         if creator is ITSELF or not told.states:
-            raise SavedStateError(f"what it says of process {told.pid} is impossible")
+            raise SavedStateError(f"what it says of process {process.pid} is impossible")
         process.creator = creator
         process.creator_observed = told.creator_observed
         process.lineage = None if told.lineage is None else at(lineages, told.lineage)
@@ -377,13 +405,25 @@ def restored_processes(table: ProcessTable, saved: SavedTable) -> list[Process]:
         process.gained = told.gained
         process.latest = told.latest
         process.states += map(state, told.states)
-    return processes
+        if told.listed:
+            listed.append(process)
+
+    rest = iter(processes)
+    for piece in saved.processes:
+        for told in _decoded(_piece_decoder, piece):
+            process = next(rest, None)
+            if process is None:
+                raise SavedStateError("there are more processes in it than identities")
+            restore(process, told)
+    if next(rest, None) is not None:
+        raise SavedStateError("there are fewer processes in it than identities")
+    return processes, listed
 
 
-def fill(table: ProcessTable, processes: list[Process], saved: SavedTable) -> None:
+def fill(table: ProcessTable, listed: list[Process], saved: SavedTable) -> None:
     """Put restored processes, and what else was saved, into an empty table."""
     table.cgroups |= saved.cgroups
-    table.put_back(p for p, told in zip(processes, saved.processes, strict=True) if told.listed)
+    table.put_back(listed)
 
 
 def at(items: Sequence[Item], number: int) -> Item:

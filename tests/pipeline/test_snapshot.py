@@ -94,10 +94,10 @@ def test_lines_of_descent_are_known_after_a_restart() -> None:
     assert len(document["process"]["Ext"]["ancestry"]) == 3
 
 
-# What is made anew: encoded JSON, identities, and the places in the table.
+# What is made anew: encoded JSON, what follows from the identities, and the places in the table.
 MADE_ANEW = {
     State: {"cached", "descent"},
-    Process: {"entity_id", "exact", "predecessor"},
+    Process: {"pid", "start", "entity_id", "exact", "predecessor"},
 }
 
 
@@ -204,6 +204,20 @@ def test_damage_is_an_error_and_changes_nothing(data: st.DataObject) -> None:
 def test_a_number_of_nothing_is_refused() -> None:
     """References are checked before anything is made of them."""
     state = snapshot.decode(Bench().pipeline.save(T))
-    broken = state._replace(ends=[(len(state.table.processes), T)])
+    broken = state._replace(ends=[(len(state.table.identities), T)])
     with pytest.raises(SavedStateError, match="there is no number"):
         pipeline().restore(snapshot.encode(broken))
+
+
+def test_a_table_comes_back_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as it takes; of pieces that are missing, or too many, nothing is made."""
+    monkeypatch.setattr(snapshot, "PIECE", 1)
+    bench = Bench()
+    bench.child()
+    state = snapshot.decode(bench.pipeline.save(T))
+    assert len(state.table.processes) == len(state.table.identities) > 2
+    assert len(successor(bench.pipeline, T).table) == len(bench.pipeline.table)
+    for pieces in (state.table.processes[:-1], state.table.processes * 2):
+        broken = state._replace(table=state.table._replace(processes=pieces))
+        with pytest.raises(SavedStateError, match="processes in it than identities"):
+            pipeline().restore(snapshot.encode(broken))
