@@ -60,7 +60,7 @@ def facts(pid: int, start: int, ppid: int, parent_start: int | None, sid: int) -
         tty_major=136, tty_minor=0, uid=0, euid=0, suid=0, fsuid=0, gid=0, egid=0, sgid=0, fsgid=0,
         cap_permitted=0x1FFFFFFFFFF, cap_effective=0x1FFFFFFFFFF, loginuid=0, audit_session=1,
         pid_namespace=4026531836, mount_namespace=4026531841, user_namespace=4026531837,
-        network_namespace=4026531840, cgroup_id=None,
+        network_namespace=4026531840, cgroup_id=1,
     )  # fmt: skip
 
 
