@@ -196,6 +196,9 @@ class Arguments(NamedTuple):
     number: int
 
 
+NO_ARGUMENTS: Final = Arguments([], whole=False, number=0)
+
+
 def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
     """Join the argv that an event's EXECVE records tell, up to about ``limit`` bytes of it.
 
@@ -205,7 +208,7 @@ def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
     """
     texts = [record.text for record in records if record.type == EXECVE]
     if not texts:
-        return Arguments([], whole=False, number=0)
+        return NO_ARGUMENTS
     if len(texts) == 1 and b"[" not in texts[0]:
         values, count = _whole_arguments(texts[0])
         return Arguments(list(values), len(values) == count, max(count, len(values)))

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 from sessiond.audit.reassembler import AuditEvent, Reassembler
 from sessiond.audit.record import (
     LOGIN,
+    NO_ARGUMENTS,
     NO_CALL,
     Arguments,
     arguments,
@@ -960,7 +961,13 @@ class Pipeline:
         withheld = self._withholds(process, state, "exec", event)
         if withheld and not state.program.args_cut:
             return
-        argv = arguments(event.records, self.options.event.max_args_bytes)
+        # What the tracer has read whole, in the exec itself, is what the records would say.
+        is_whole = state.audit_time is not None and not state.program.args_cut
+        argv = (
+            NO_ARGUMENTS
+            if is_whole and state.program.args is not None
+            else arguments(event.records, self.options.event.max_args_bytes)
+        )
         if not withheld:
             view = self._view(process, state, state.time, introduces=True)
             self.lines.execution(event, view, argv, note=note)
