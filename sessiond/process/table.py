@@ -486,12 +486,14 @@ class ProcessTable:
         """Take in the end of a process; it is found for a while, and kept while referred to."""
         process = self._known(event.facts, event.time, None)
         before = process.state.facts
-        facts = _filled(event.facts, before)
-        if (before.tty_major or before.tty_minor) and facts.sid == before.sid:
-            # A connection that is cut takes the terminal away before the process ends.
-            facts = facts._replace(tty_major=before.tty_major, tty_minor=before.tty_minor)
-        if facts is not before and facts != before:
-            self._follow(process, event.time, facts)
+        facts = event.facts
+        if facts is not before:  # most often it is the same object
+            facts = _filled(facts, before)
+            if (before.tty_major or before.tty_minor) and facts.sid == before.sid:
+                # A connection that is cut takes the terminal away before the process ends.
+                facts = facts._replace(tty_major=before.tty_major, tty_minor=before.tty_minor)
+            if facts != before:
+                self._follow(process, event.time, facts)
         self._end(process, event.time, event.status, group_exit=event.group_exit)
         return process
 
