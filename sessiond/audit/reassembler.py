@@ -70,7 +70,6 @@ class AuditEvent:
         return f"AuditEvent({self.time}:{self.serial}, [{types}], complete={self.complete})"
 
 
-_PADDING: Final = (b"\n", b"\0")
 # How long an event in a log takes records, in ms of the stamps: what auparse(3) waits.
 LOG_WINDOW: Final = 2000
 # How many stamps of events are remembered that a deadline closed.
@@ -254,6 +253,6 @@ class Reassembler:
 def _record(record_type: int, payload: bytes, stamp: bytes) -> Record:
     # The stamp ends with ")": behind it stand ": " or, in a truncated record, less.
     text = payload[len(stamp) + 2 :]
-    if text.endswith(_PADDING):
+    if text and text[-1] in (0x0A, 0x00):
         text = text.rstrip(b"\n\0")
     return _new_record(Record, (record_type, text))

@@ -60,7 +60,7 @@ def parse_stamp(payload: bytes) -> tuple[AuditStamp, int, int]:
     if match is None:
         raise RecordError(f"no audit stamp in {payload[:40]!r}")
     seconds, fraction, serial = match.groups()
-    stamp = AuditStamp(int(seconds) * 1000 + int(fraction.ljust(3, b"0")))
+    stamp = AuditStamp(int(seconds + fraction.ljust(3, b"0")))
     return stamp, int(serial), match.end()
 
 
