@@ -1,19 +1,33 @@
 # sessiond in a container that watches the host it runs on: it shares the host's namespaces of
 # processes, network, control groups and (no user remapping) users, for all of these tell what is
 # going on there. docs/operations.md has the command that runs it.
+FROM debian:12-slim AS build
+COPY . /usr/src/sessiond
+WORKDIR /usr/src/sessiond
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates python3-venv \
+    && python3 -m venv /build \
+    && /build/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+        --require-hashes --only-binary=:all: -r packaging/compile-requirements.txt \
+    && /build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /build .
+
 FROM debian:12-slim
 
 # As on a host: bcc, systemd's binding and libaudit are Debian's; the rest comes from PyPI.
-COPY . /usr/src/sessiond
+COPY etc/sessiond.yml /etc/sessiond.yml
+COPY packaging /usr/src/packaging
+COPY --from=build /build/*.whl /usr/src/
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         ca-certificates libaudit1 python3 python3-bpfcc python3-systemd python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && python3 -m venv --system-site-packages /opt/sessiond \
     && /opt/sessiond/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-        /usr/src/sessiond \
-    && install -m 644 /usr/src/sessiond/etc/sessiond.yml /etc/sessiond.yml \
-    && rm -rf /usr/src/sessiond
+        --require-hashes --only-binary=:all: -r /usr/src/packaging/requirements.txt \
+    && /opt/sessiond/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+        --no-deps --no-index /usr/src/sessiond-*.whl \
+    && chmod 644 /etc/sessiond.yml \
+    && rm -rf /usr/src/packaging /usr/src/*.whl
 
 ENV PATH=/opt/sessiond/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # Events and state outlive the container when these are kept.

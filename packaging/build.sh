@@ -3,6 +3,7 @@
 #
 #   sh packaging/build.sh deb     for Debian 12 and 13, Ubuntu 24.04 and their relatives
 #   sh packaging/build.sh rpm     for Fedora and its relatives
+#   sh packaging/build.sh sbom    what the service is made of, as CycloneDX, in dist/
 #
 # Needs python3 (3.11 or newer, with venv), and PyPI; it changes nothing outside of build/ and dist/.
 # The checkout's last commit is what is built, and dates everything: the same commit gives the same
@@ -36,7 +37,7 @@ compile() {
     say "compiling for $($python --version)"
     $python -m venv "$1/venv"
     "$1/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        -r "$1/packaging/package/build-requirements.txt"
+        --require-hashes --only-binary=:all: -r "$1/packaging/compile-requirements.txt"
     "$1/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
         --require-hashes --only-binary=:all: -r "$1/packaging/package/vendored.txt"
     # No path of the build, no debugging information, symbols stripped: the same bytes anywhere.
@@ -56,8 +57,22 @@ case "${1:-}" in
         compile "$(pwd)"
         exit 0
         ;;
+    sbom)
+        version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' sessiond/__init__.py)
+        mkdir -p "$work" dist
+        $python -m venv "$work/sbom"
+        "$work/sbom/bin/python" -m pip --quiet --disable-pip-version-check install \
+            --only-binary=:all: cyclonedx-bom==7.5.0
+        PYTHONWARNINGS=ignore "$work/sbom/bin/cyclonedx-py" requirements packaging/requirements.txt \
+            --pyproject pyproject.toml --output-reproducible --of JSON -o "$work/sbom.json"
+        # The version is not in pyproject.toml.
+        sed "s/^\( *\)\"name\": \"sessiond\",/&\n\1\"version\": \"$version\",/" "$work/sbom.json" \
+            >"dist/sessiond-$version.cdx.json"
+        echo "dist/sessiond-$version.cdx.json"
+        exit 0
+        ;;
     *)
-        echo "usage: sh packaging/build.sh deb|rpm" >&2
+        echo "usage: sh packaging/build.sh deb|rpm|sbom" >&2
         exit 2
         ;;
 esac
@@ -91,7 +106,8 @@ $python -m venv "$work/venv"
 pip() {
     "$work/venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"
 }
-pip install -r "$work/source/packaging/package/build-requirements.txt"
+pip install --require-hashes --only-binary=:all: \
+    -r "$work/source/packaging/package/build-requirements.txt"
 
 # --- what is installed -----------------------------------------------------------------------------
 
@@ -174,7 +190,8 @@ install -D -m 640 "$work/source/etc/sessiond.yml" "$work/sessiond.yml"
 page() {
     PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 "$work/venv/bin/python" -P -m sessiond.cli.pages "$1"
 }
-pip install structlog PyYAML # which the distribution has, and this environment has not
+# The distribution has structlog and PyYAML, and this environment has not.
+pip install --require-hashes --only-binary=:all: -r "$work/source/packaging/requirements.txt"
 mkdir -p "$root/usr/share/man/man8" "$root/usr/share/man/man5"
 page sessiond.8 | gzip -9n >"$root/usr/share/man/man8/sessiond.8.gz"
 page sessiond.yml.5 | gzip -9n >"$root/usr/share/man/man5/sessiond.yml.5.gz"

@@ -1,0 +1,61 @@
+"""What is installed from PyPI: each file by its hash, and all that the project needs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+LISTS = Path("packaging")
+# Its wheels are the distribution's: PyPI has the source only.
+OF_THE_DISTRIBUTION = {"systemd-python"}
+
+
+def locked(name: str) -> dict[str, tuple[Requirement, list[str]]]:
+    """The requirements of a list and of those it includes, with their hashes."""
+    file = LISTS / name
+    text = re.sub(r"(?m)^#.*\n", "", file.read_text()).replace("\\\n", " ")
+    found: dict[str, tuple[Requirement, list[str]]] = {}
+    for line in filter(None, text.splitlines()):
+        if line.startswith("-r "):
+            found |= locked(str((file.parent / line[3:]).resolve().relative_to(LISTS.resolve())))
+            continue
+        requirement, *hashes = re.split(r"\s+--hash=", line.strip())
+        parsed = Requirement(requirement)
+        found[parsed.name] = parsed, hashes
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["requirements.txt", "compile-requirements.txt", "package/build-requirements.txt"],
+)
+def test_each_is_one_version_by_its_hashes(name: str) -> None:
+    """So pip can only install what was there when the list was made."""
+    for requirement, hashes in locked(name).values():
+        assert [each.operator for each in requirement.specifier] == ["=="], requirement
+        assert hashes, requirement
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", each) for each in hashes)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("requirements.txt", lambda project: project["project"]["dependencies"]),
+        ("compile-requirements.txt", lambda project: project["build-system"]["requires"]),
+    ],
+)
+def test_no_list_is_out_of_date(name: str, wanted: object) -> None:
+    """What pyproject.toml asks for is in it, in a version that pyproject.toml allows."""
+    assert callable(wanted)
+    have = locked(name)
+    for text in wanted(tomllib.loads(Path("pyproject.toml").read_text())):
+        requirement = Requirement(text)
+        if requirement.name in OF_THE_DISTRIBUTION:
+            continue
+        there, _ = have[requirement.name.lower()]
+        (version,) = there.specifier
+        assert requirement.specifier.contains(version.version), f"raise {there} in {name}"
