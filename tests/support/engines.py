@@ -75,9 +75,9 @@ def _jars() -> Path:
 
 
 @contextmanager
-def opensearch(home: Path) -> Iterator[str]:
-    """Run one node of OpenSearch with its data in ``home``; give its URL."""
-    jars, port = _jars(), free_port()
+def opensearch(home: Path, port: int | None = None) -> Iterator[str]:
+    """Run one node of OpenSearch with its data in ``home``; give its URL. Ends it by a kill."""
+    jars, port = _jars(), port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{jars}/*", str(HERE / "OneNode.java")]
     command += [str(home), str(port)]
