@@ -45,12 +45,12 @@ from sessiond.output import (
     DatagramOutput,
     Delivery,
     FileOutput,
+    HttpOutput,
     OutputThread,
     Sink,
     Spool,
     StreamOutput,
 )
-from sessiond.output.http import HttpOutput
 from sessiond.output.http_client import HttpClient, Server, compressor
 from sessiond.output.http_formats import Format, target
 from sessiond.output.refused import RefusedLines

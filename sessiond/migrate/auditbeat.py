@@ -494,7 +494,7 @@ class _Translation:
             output.line,
             f"output.{name}",
             "lines go to /var/log/sessiond/events.ndjson: have a shipper read it (Filebeat, "
-            "Elastic Agent, Fluent Bit, Vector, rsyslog)",
+            "Elastic Agent, Fluent Bit, Vector, rsyslog), or set output.http (outputs.md)",
         )
         self._put("output.file.path", "/var/log/sessiond/events.ndjson", output.line, "")
 

@@ -1,8 +1,8 @@
-"""Where the lines go: files, sockets and the console.
+"""Where the lines go: files, sockets, HTTP servers and the console.
 
-A sink (``FileOutput``, ``StreamOutput``, ``DatagramOutput``, ``ConsoleOutput``) takes what it can;
-``Delivery`` puts a ``Spool`` and a small queue before it and keeps the account; ``OutputThread``
-runs that in a thread of its own.
+A sink (``FileOutput``, ``StreamOutput``, ``DatagramOutput``, ``HttpOutput``, ``ConsoleOutput``)
+takes what it can; ``Delivery`` puts a ``Spool`` and a small queue before it and keeps the account;
+``OutputThread`` runs that in a thread of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from sessiond.output.console import ConsoleOutput
 from sessiond.output.datagram import DatagramOutput
 from sessiond.output.delivery import Delivery
 from sessiond.output.file import FileOutput
+from sessiond.output.http import HttpOutput
 from sessiond.output.sink import HealthChange, LineLoss, Sink
 from sessiond.output.spool import Policy, Spool
 from sessiond.output.stream import StreamOutput
@@ -22,6 +23,7 @@ __all__ = [
     "Delivery",
     "FileOutput",
     "HealthChange",
+    "HttpOutput",
     "LineLoss",
     "OutputThread",
     "Policy",
