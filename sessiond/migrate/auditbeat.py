@@ -18,6 +18,7 @@ from sessiond.audit.rules.parser import PathMode
 from sessiond.config import load
 from sessiond.errors import ConfigError
 from sessiond.migrate import rules, tree
+from sessiond.migrate.conditions import UnknownConditionError, both, condition, negated
 from sessiond.migrate.tree import Setting
 
 # pattern -> (path, text) of each file that it names
@@ -49,7 +50,7 @@ class Host(NamedTuple):
 
 # Why what is left has no counterpart, by the beginning of its path without indices.
 _REASONS: Final = {
-    "setup": "sessiond sets up nothing in Elasticsearch or Kibana",
+    "setup": "see sessiond setup elasticsearch",
     "monitoring": "see sessiond status --prometheus",
     "http": "the daemon has no listener: see sessiond status --prometheus",
     "instrumentation": "see sessiond status --prometheus",
@@ -76,8 +77,12 @@ _PROCESSOR_REASONS: Final = {
     "add_process_metadata": "each event has the parent and the leaders of its process",
     "add_docker_metadata": "container.id is told; names and labels are not",
     "add_kubernetes_metadata": "container.id is told; names and labels are not",
+    "truncate_fields": "event.max_args_bytes and event.max_line_bytes bound a line",
     "add_cloud_metadata": "labels take what should be told of the machine",
 }
+# What can be done to some of the events: the processor, and where it says what.
+_MARKS: Final = {"add_tags": "tags", "add_labels": "labels", "add_fields": "fields"}
+_ALWAYS: Final = {"event.kind": "exists"}
 _AUDITD_SAME: Final = (
     "failure_mode",
     "backlog_limit",
@@ -336,13 +341,47 @@ class _Translation:
 
     # --- processors
 
-    def _processors(self, processors: Setting | None, prefix: str) -> None:
+    def _processors(
+        self, processors: Setting | None, prefix: str, when: tuple[dict[str, Any], ...] = ()
+    ) -> None:
+        """Take over processors; ``when`` are the conditions under which they are reached."""
         for index, item in enumerate(processors.items if processors is not None else []):
+            if item.at("if") is not None:
+                self._branches(item, f"{prefix}[{index}]", when)
+                continue
             for name, processor in item.members.items():
-                self._processor(name, processor, f"{prefix}[{index}].{name}")
+                self._processor(name, processor, f"{prefix}[{index}].{name}", when)
 
-    def _processor(self, name: str, processor: Setting, setting: str) -> None:
-        if processor.at("when") is not None or name in ("if", "then", "else"):
+    def _branches(self, item: Setting, setting: str, when: tuple[dict[str, Any], ...]) -> None:
+        item.use()
+        holds = self._condition(item.members["if"], f"{setting}.if")
+        if holds is not None:
+            then, otherwise = (_as_list(item.at(name)) for name in ("then", "else"))
+            self._processors(then, f"{setting}.then", (*when, holds))
+            self._processors(otherwise, f"{setting}.else", (*when, negated(holds)))
+
+    def _condition(self, section: Setting, setting: str) -> dict[str, Any] | None:
+        try:
+            return condition(section)
+        except UnknownConditionError as error:
+            self._note(section.line, setting, f"left out: {error}")
+            return None
+
+    def _processor(
+        self, name: str, processor: Setting, setting: str, when: tuple[dict[str, Any], ...]
+    ) -> None:
+        section = processor.at("when")
+        if section is not None:
+            holds = self._condition(section, f"{setting}.when")
+            if holds is None:
+                processor.use()
+                return
+            when = (*when, holds)
+        if name in ("drop_event", "drop_fields") or (when and name in _MARKS):
+            self._filter(name, processor, setting, when)
+            processor.use()
+            return
+        if when:
             processor.use()
             self._note(processor.line, setting, "has no counterpart: it depends on a condition")
             return
@@ -366,6 +405,38 @@ class _Translation:
                 processor.use()
                 reason = _PROCESSOR_REASONS.get(name, "the shipper that reads the lines can do it")
                 self._note(processor.line, setting, f"has no counterpart: {reason}")
+
+    def _filter(
+        self, name: str, processor: Setting, setting: str, when: tuple[dict[str, Any], ...]
+    ) -> None:
+        """Make a filter of a processor that drops events, or changes some of them."""
+        then: Any = "drop"
+        if name == "drop_event" and not when:
+            self._note(processor.line, setting, "left out: without a condition it drops all events")
+            return
+        if name == "drop_fields":
+            then = {"fields": {"omit": _texts(processor.take("fields"))}}
+        elif name == "add_tags":
+            then = {"tags": _texts(processor.take("tags"))}
+        elif name in ("add_labels", "add_fields"):
+            leaves = _leaves(processor.at(_MARKS[name]) or processor)
+            labels = {path.replace(".", "_"): str(leaf.value) for path, leaf in leaves}
+            then = {"labels": labels}
+            if name == "add_fields":
+                self._note(processor.line, setting, "told as labels")
+        made = {"name": setting, "when": both(*when) if when else _ALWAYS, "then": then}
+        # The first filter that fits decides. An event that is dropped is dropped, whatever stands
+        # before; and what fits all events leaves nothing to those behind it.
+        wanted = [*self._settings.get("filters", []), made]
+        wanted.sort(key=lambda each: (each["then"] != "drop", each["when"] is _ALWAYS))
+        if not self._put("filters", wanted, processor.line, setting):
+            return
+        if sum(each["then"] != "drop" for each in wanted) == 2:
+            self._note(
+                processor.line,
+                setting,
+                "of several filters that fit an event the first decides: see filters in the result",
+            )
 
     def _session_metadata(self, processor: Setting, setting: str) -> None:
         backend = processor.at("backend")
@@ -536,6 +607,19 @@ def _leaves(setting: Setting, path: str = "") -> Iterator[tuple[str, Setting]]:
         yield from _leaves(member, f"{path}.{name}" if path else name)
 
 
+def _as_list(setting: Setting | None) -> Setting | None:
+    """Return processors as a list: one alone stands without one."""
+    if setting is None or setting.items:
+        return setting
+    alone = Setting(setting.line)
+    alone.items = [setting]
+    return alone
+
+
+def _texts(value: Any) -> list[str]:  # noqa: ANN401
+    return [str(each) for each in (value if isinstance(value, list) else [value])]
+
+
 def _has_rule(text: str) -> bool:
     return any(line.strip() and not line.strip().startswith("#") for line in text.splitlines())
 
@@ -555,7 +639,7 @@ def _size(value: Any) -> Any:  # noqa: ANN401
 
 def _reason(error: ConfigError, path: str) -> str:
     """Shorten a message of our loader, which names a file that nobody knows yet."""
-    return re.sub(r"^x(:\d+)?: ", "", str(error)).removeprefix(f"{path}: ")
+    return re.sub(r"^x(:\d+)*: ", "", str(error)).removeprefix(f"{path}: ")
 
 
 def _copy(settings: dict[str, Any]) -> dict[str, Any]:
@@ -565,7 +649,11 @@ def _copy(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as a block."""
+    """Writes text of several lines as a block, and what stands twice twice."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 -- of PyYAML
+        """Tell that nothing is written as a reference."""
+        return True
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

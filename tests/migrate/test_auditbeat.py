@@ -286,14 +286,47 @@ def test_a_condition_is_not_left_away() -> None:
         "- if: {equals: {a: b}}\n  then: [{add_tags: {tags: [y]}}]\n"
     )
     done = migrated(text)
-    assert load.loads(done.text, "x").tags == ()
-    assert all("it depends on a condition" in note.text for note in done.notes)
+    settings = load.loads(done.text, "x")
+    assert settings.tags == ()
+    assert [str(each) for each in settings.filters] == ["processors[0].add_tags (mark)"]
+    (left_out,) = (note for note in done.notes if note.setting.startswith("processors"))
+    assert "a: no line has such a field" in left_out.text
+
+
+def test_what_drops_events_becomes_filters() -> None:
+    """Those that drop come first: the first filter that fits an event decides."""
+    text = (
+        f"{_MODULE}\nprocessors:\n"
+        "- drop_fields: {fields: [process.title]}\n"
+        "- add_labels: {labels: {a.b: 1}, when.equals.user.name: web}\n"
+        "- if: {equals: {user.id: 0}}\n"
+        "  then: {drop_event: {when.contains.process.args: healthz}}\n"
+        "  else: [{add_tags: {tags: [user]}}]\n"
+        "- drop_event: ~\n"
+        "- rename: {when.has_fields: [a], fields: []}\n"
+    )
+    done = migrated(text)
+    filters = load.loads(done.text, "x").filters
+    assert [(each.name, each.action) for each in filters] == [
+        ("processors[2].then[0].drop_event", "drop"),
+        ("processors[1].add_labels", "mark"),
+        ("processors[2].else[0].add_tags", "mark"),
+        ("processors[0].drop_fields", "mark"),
+    ]
+    assert filters[1].labels == {"a_b": "1"}
+    assert filters[3].omit == ("process.title",)
+    told = {note.setting: note.text for note in done.notes}
+    assert told["processors[3].drop_event"] == ("left out: without a condition it drops all events")
+    assert "depends on a condition" in told["processors[4].rename"]
 
 
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("setup.kibana: {host: x}", "1: setup: has no counterpart: sessiond sets up nothing"),
+        (
+            "setup.kibana: {host: x}",
+            "1: setup: has no counterpart: see sessiond setup elasticsearch",
+        ),
         ("http.enabled: true", "1: http: has no counterpart: the daemon has no listener"),
         ("cloud.id: x", "1: cloud: has no counterpart: lines are written to a file"),
         ("queue.mem.events: 4096", "1: queue: has no counterpart"),
