@@ -355,6 +355,8 @@ def _check(arguments: argparse.Namespace) -> int:
     loaded = load.load(arguments.config)
     _say_settings(loaded, arguments.config or load.DEFAULT_PATH)
     factory.line_chain(loaded.event)
+    for problem in factory.unchecked_secrets(loaded.output.http):
+        say(f"  {problem}")
     wanted = _wanted(loaded)
     _say_rules(wanted)
     for pattern in load.empty_patterns(loaded):

@@ -493,7 +493,7 @@ class HttpBatchSettings(Section, frozen=True, kw_only=True):
     ] = Size(2**20)
     interval: Annotated[
         Duration,
-        _option("How long a line may wait for others.", live=True, min=0.01, max=5),
+        _option("How long a line may wait for others.", live=True, min=0.01, max=60),
     ] = Duration(1)
 
 

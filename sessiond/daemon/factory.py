@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -356,11 +356,9 @@ def _http(config: Config, settings: HttpSettings) -> Sink:
     server = Server(host, port, target(settings.preset, url, settings.index), tls, proxy)
 
     def secrets() -> dict[str, str]:
-        return {
-            name: read_secret(f"output.http.secret_headers.{name}", source)
-            for name, source in settings.secret_headers.items()
-        }
+        return {name: _secret(name, source) for name, source in settings.secret_headers.items()}
 
+    secrets()  # what can't be read ends the start, or the reload
     compress = compressor(settings.compression)
     if compress is not None and compress.encoding != settings.compression:
         problem = "this Python has no library for zstd: requests are compressed with gzip"
@@ -372,12 +370,27 @@ def _http(config: Config, settings: HttpSettings) -> Sink:
         name=server.name,
         compress=compress,
         refused=RefusedLines(config.spool_path / "http.refused.ndjson", settings.refused_max_size),
-        check=secrets,
         max_size=settings.batch.max_size,
         interval=settings.batch.interval,
         timeout=settings.timeout,
         backoff=(settings.backoff.init, settings.backoff.max),
     )
+
+
+def _secret(header: str, source: str) -> str:
+    return read_secret(f"output.http.secret_headers.{header}", source)
+
+
+def unchecked_secrets(settings: HttpSettings | None) -> Iterator[str]:
+    """Read the secrets that are in files; name those that systemd gives to the service alone.
+
+    Raises ConfigError for a file that can't be read, or that others may read.
+    """
+    for header, source in settings.secret_headers.items() if settings is not None else ():
+        if source.startswith("/"):
+            _secret(header, source)
+        else:
+            yield f"output.http.secret_headers.{header}: the credential {source} is not looked at"
 
 
 def _tls(settings: TlsSettings, host: str) -> tuple[ssl.SSLContext, str] | None:

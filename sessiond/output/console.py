@@ -86,6 +86,9 @@ class ConsoleOutput:
         self._write_rest()
         return None
 
+    def flush(self) -> None:
+        """Do nothing: no line waits for others."""
+
     def reopen(self) -> None:
         """Do nothing: there is no other standard output."""
 

@@ -89,6 +89,9 @@ class DatagramOutput:
                 self.trouble = None
         return self._retry if self._socket is None else None
 
+    def flush(self) -> None:
+        """Do nothing: no line waits for others."""
+
     def reopen(self) -> None:
         """Look for the reader anew."""
         self._disconnect()

@@ -174,6 +174,7 @@ class Delivery:
         Returns early when the sink is sick and everything is safe in the spool.
         """
         end = self._clock() + timeout
+        self._sink.flush()
         while True:
             now = self._clock()
             due = self.tick(now)

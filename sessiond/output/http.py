@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from sessiond.errors import ConfigError, OutputError
 from sessiond.output.backoff import Backoff
 from sessiond.output.http_client import Compressor, HttpClient, HttpError
 from sessiond.output.http_formats import Answer, Format, Verdict
@@ -65,7 +64,6 @@ class HttpOutput:
         name: str,
         compress: Compressor | None,
         refused: RefusedLines,
-        check: Callable[[], object] = lambda: None,
         max_size: int = 1 << 20,
         interval: float = 1.0,
         timeout: float = 30.0,
@@ -75,10 +73,10 @@ class HttpOutput:
     ) -> None:
         """Take the connection and the preset's format.
 
-        ``check`` raises ConfigError when the client can't work as it is configured. A request has
-        ``max_size`` bytes of lines at the most; a line waits ``interval`` seconds for others; a
-        request may take ``timeout`` seconds. ``backoff`` is the first and the longest wait after a
-        failure, in seconds. ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
+        A request has ``max_size`` bytes of lines at the most; a line waits ``interval`` seconds for
+        others; a request may take ``timeout`` seconds. ``backoff`` is the first and the longest
+        wait after a failure, in seconds. ``clock`` and ``wall`` give seconds, monotonic and since
+        the epoch.
         """
         self.name = name
         self.trouble: str | None = None
@@ -91,7 +89,6 @@ class HttpOutput:
         if compress is not None:
             self._fields["Content-Encoding"] = compress.encoding
         self._refused = refused
-        self._check = check
         self._max_size = self._size_limit = max_size
         self._interval = interval
         self._timeout = timeout
@@ -103,6 +100,7 @@ class HttpOutput:
         self._next_size = 0
         self._next_due = 0.0
         self._full = False  # no more fit into the next batch
+        self._hurries = False  # lines don't wait for others
         self._batch: _Batch | None = None
         self._most: int | None = None  # lines in a request, after one was refused as a whole
         self._retry = 0.0
@@ -134,11 +132,7 @@ class HttpOutput:
         return [*(self._batch.lines if self._batch is not None else ()), *self._next]
 
     def open(self) -> None:
-        """Begin; a server that isn't there yet is no error. Raises OutputError."""
-        try:
-            self._check()
-        except ConfigError as error:
-            raise OutputError(str(error)) from None
+        """Do nothing: a connection is made for the first request."""
 
     def write(self, lines: list[bytes]) -> int:
         """Take lines until the next request is full; return how many were taken."""
@@ -154,7 +148,7 @@ class HttpOutput:
                 if self._full:
                     break
             if not self._next:
-                self._next_due = now + self._interval
+                self._next_due = now if self._hurries else now + self._interval
             self._next.append(line)
             self._next_size += len(line)
             taken += 1
@@ -175,6 +169,11 @@ class HttpOutput:
             return max(self._retry, self._next_due)
         # Others have to ask us then whether we take lines again.
         return max(self._retry, now + _LOOK_LAST) if self.trouble is not None else None
+
+    def flush(self) -> None:
+        """Let no line wait for others any more, until all of them have arrived."""
+        self._hurries = True
+        self._next_due = min(self._next_due, self._clock())
 
     def reopen(self) -> None:
         """Connect anew, at once, with keys that are read anew."""
@@ -263,6 +262,7 @@ class HttpOutput:
         if not batch.left:
             self.rejected += batch.refused
             self._batch = None
+            self._hurries = self._hurries and bool(self._next)
 
     @staticmethod
     def _spare(verdict: Verdict, count: int) -> Verdict:

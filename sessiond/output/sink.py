@@ -44,6 +44,10 @@ class Sink(Protocol):
         """Do what is due at ``now`` (monotonic seconds); return when to be called again."""
         ...
 
+    def flush(self) -> None:
+        """Let no line wait for others any more, until all of them have arrived."""
+        ...
+
     def reopen(self) -> None:
         """Let go of what is open and open it anew."""
         ...

@@ -118,6 +118,9 @@ class StreamOutput:
             self._send_rest(now)
         return None if self._connection is not None else max(self._retry, now + _CONNECT_POLL)
 
+    def flush(self) -> None:
+        """Do nothing: no line waits for others."""
+
     def reopen(self) -> None:
         """Connect anew."""
         self._disconnect()

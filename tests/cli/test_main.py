@@ -248,6 +248,23 @@ def test_check_knows_the_users_of_this_host(tmp_path: Path) -> None:
     assert "output.file.group: there is no group 'no-such-group' on this host" in done.stderr
 
 
+def test_check_reads_the_keys_of_servers(tmp_path: Path) -> None:
+    """Those in files; a credential is there for the service alone."""
+    settings, key = tmp_path / "sessiond.yml", tmp_path / "key"
+    settings.write_text(
+        "output: {http: {url: 'https://es', secret_headers: "
+        f"{{Authorization: {key}, X-Key: elastic}}}}}}\n"
+    )
+    missing = sessiond("check", "-c", settings)
+    assert missing.returncode == 2
+    assert f"output.http.secret_headers.Authorization: {key}: there is no such" in missing.stderr
+    key.write_text("ApiKey geheim\n")
+    key.chmod(0o600)
+    found = sessiond("check", "-c", settings)
+    assert "secret_headers.X-Key: the credential elastic is not looked at" in found.stdout
+    assert "geheim" not in found.stdout + found.stderr
+
+
 @pytest.mark.kernel
 def test_rules_shows_wanted_against_loaded(tmp_path: Path, audit_state: AuditState) -> None:
     """Each rule has its sign; what is missing makes the exit code 1."""

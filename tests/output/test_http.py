@@ -27,7 +27,6 @@ from support.web import (
     taken_without_a_word,
 )
 
-from sessiond.errors import ConfigError, OutputError
 from sessiond.output import Delivery, OutputThread, Spool
 from sessiond.output.http import MAX_RETRY_AFTER, HttpOutput
 from sessiond.output.http_client import HttpClient, Server, compressor
@@ -140,6 +139,19 @@ def test_a_line_waits_for_others(web: Web, tmp_path: Path) -> None:
     assert web.kept == {"e-0": 1}
     assert output.tick(clock.now) is None
     output.close()
+
+
+def test_at_the_end_no_line_waits_for_others(web: Web, tmp_path: Path) -> None:
+    """A stop takes no longer than the server does, the spool included."""
+    web.kill()
+    delivery = make(web, tmp_path, interval=60.0, max_size=4000)
+    delivery.write(lines(0, 100))
+    until(delivery, lambda: not delivery.status()["healthy"])
+    web.start()
+    delivery.write(lines(100, 1))
+    until(delivery, lambda: delivery.flush(10))
+    assert web.kept == dict.fromkeys(names(0, 101), 1)
+    delivery.close()
 
 
 def settle(output: HttpOutput, clock: Clock) -> None:
@@ -522,13 +534,3 @@ def test_an_error_in_this_program_is_not_hidden(
     with pytest.raises(ZeroDivisionError):
         run()
     output.close()
-
-
-def test_a_configuration_that_can_not_work_ends_the_start(web: Web, tmp_path: Path) -> None:
-    """A key that is not there is found before the first line."""
-
-    def check() -> None:
-        raise ConfigError("output.http.secret_headers.Authorization: no such file")
-
-    with pytest.raises(OutputError, match="secret_headers"):
-        make(web, tmp_path, check=check)
