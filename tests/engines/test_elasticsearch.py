@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.engines import free_port, lines, opensearch
+from support.manager import PROJECT
 
 from sessiond.engines import elasticsearch, templates
 from sessiond.errors import ConfigError, OutputError
@@ -42,7 +44,7 @@ def server(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[str
             """Say nothing."""
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=serving.serve_forever)
+    thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{serving.server_port}"
@@ -92,11 +94,37 @@ def test_a_real_engine_takes_all_of_it(tmp_path: Path) -> None:
             assert ask(url, "GET", f"{alias}/_count")["count"] == len(ids)
         by_syscall = b'{"query": {"term": {"auditd.data.syscall": "execve"}}}'
         assert ask(url, "POST", "auditbeat-sessiond/_count", by_syscall)["count"] > 0
+        _has_sessions(url, tmp_path)
         old = b'{"template": {"mappings": {"properties": {}}}}'
         ask(url, "PUT", f"_component_template/{templates.MAPPINGS}", old)
         assert f"component template {templates.MAPPINGS}: updated" in install(url)
         stream = ask(url, "GET", f"_data_stream/{templates.DATA_STREAM}")["data_streams"][0]
         assert stream["generation"] == 2
+
+
+def _has_sessions(url: str, directory: Path) -> None:
+    """Ask for logins and one of their sessions with the shipped queries, and draw its tree."""
+    recorded = gzip.decompress((PROJECT / "tests/data/viewer/login.ndjson.gz").read_bytes())
+    bulk = "".join(
+        json.dumps({"create": {"_id": json.loads(line)["event"]["id"]}}) + f"\n{line}\n"
+        for line in recorded.decode().splitlines()
+    )
+    ask(url, "POST", f"{templates.DATA_STREAM}/_bulk?refresh=true", bulk.encode())
+    queries = PROJECT / "integrations" / "elastic" / "queries"
+    logins = ask(url, "POST", "auditbeat-sessiond/_search", (queries / "logins.json").read_bytes())
+    recent, session = logins["aggregations"]["sessions"]["buckets"]
+    assert recent["first"]["value"] > session["first"]["value"]
+    assert session["processes"]["value"] == 119
+    (who,) = session["who"]["hits"]["hits"]
+    assert who["_source"]["user"] == {"name": "ann"}
+    wanted = (queries / "session.json").read_text("utf-8").replace("SESSION", session["key"])
+    found = ask(url, "POST", "auditbeat-sessiond/_search", wanted.encode())["hits"]["hits"]
+    path = directory / "session.ndjson"
+    path.write_text("".join(json.dumps(each["_source"]) + "\n" for each in found), "utf-8")
+    command = [sys.executable, "-m", "sessiond", "tree", str(path)]
+    drawn = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert drawn.startswith("ann by sshd 198.51.100.7 on web1, ")
+    assert "├─ $ make -j2\n" in drawn
 
 
 def test_what_is_asked_of_elasticsearch() -> None:
