@@ -1,1 +1,1 @@
-"""What a person types: the commands, and what they print."""
+"""The command line: the commands and their output."""

@@ -1,4 +1,4 @@
-"""``sessiond check``: what this host offers, what it lacks, and what helps; a finding per topic."""
+"""``sessiond check``: examines the host, and reports what sessiond lacks and how to fix it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sessiond.system.proc import has_capability, namespaces, process_name
 
 Level = Literal["ok", "warn", "fail"]
 
-# Every topic with its exit code and what is wrong when that code is seen. Codes below 10 are those
+# Every topic with its exit code and the problem that the code stands for. Codes below 10 are those
 # of the errors in sessiond.errors.
 TOPICS: Final = {
     "audit": (10, "the kernel has no audit, or it was switched off at boot"),
@@ -30,22 +30,22 @@ TOPICS: Final = {
     "audit-capabilities": (14, "not permitted to read audit records"),
     "audit-locked": (15, "the audit configuration is locked until reboot"),
     "audit-owner": (16, "another program is registered as the audit daemon"),
-    "audit-at-boot": (17, "processes that started before auditing are not audited themselves"),
-    "journald": (18, "journald stores every audit record as well"),
-    "audit-listeners": (19, "other programs read audit records as well"),
+    "audit-at-boot": (17, "processes older than auditing are not audited"),
+    "journald": (18, "journald stores every audit record too"),
+    "audit-listeners": (19, "other programs read audit records too"),
     "libaudit": (20, "libaudit can't be loaded"),
-    "receive-buffer": (21, "the receive buffer can't be as large as wanted"),
+    "receive-buffer": (21, "the receive buffer is smaller than configured"),
     "procfs": (22, "other users' processes can't be seen in procfs"),
     "bpf-capabilities": (23, "not permitted to load eBPF programs"),
-    "btf": (24, "the kernel doesn't describe its types"),
+    "btf": (24, "the kernel has no type information (BTF)"),
     "lockdown": (25, "the kernel is locked down"),
     "tracefs": (26, "tracefs can't be read"),
     "bcc": (27, "the bcc module can't be imported"),
     "proc-connector": (28, "not permitted to listen to the proc connector"),
     "container": (29, "this looks like a container"),
-    "output": (30, "the output file can't be one"),
-    "audit-rules": (31, "rules of others keep execs from being audited"),
-    "compression": (32, "old files are compressed with gzip, for there is no zstd"),
+    "output": (30, "the output path can't be a file"),
+    "audit-rules": (31, "rules of other programs keep execs from being audited"),
+    "compression": (32, "rotated files use gzip: zstd is not available"),
 }
 
 # Words of the kernel's command line (Documentation/admin-guide/kernel-parameters.txt).
@@ -58,14 +58,14 @@ _BPF_CAPABILITIES: Final = {
 }
 _PROCFS_CAPABILITIES: Final = {
     "CAP_SYS_PTRACE": "reads executables and namespaces of other users' processes",
-    "CAP_DAC_READ_SEARCH": "reads files that are closed to others, such as tracefs",
+    "CAP_DAC_READ_SEARCH": "reads files without read permission, such as tracefs",
 }
 
 
 class HostFinding(NamedTuple):
-    """A topic and its state: ``fix`` is what to do about it, "" for nothing."""
+    """A topic and its state; ``fix`` is the remedy, "" if none is needed."""
 
-    level: Level  # "fail": sessiond can't do its main job; "warn": it can, with less
+    level: Level  # "fail": sessiond can't do its main job; "warn": it can, with limits
     name: str
     text: str
     fix: str = ""
@@ -77,7 +77,7 @@ class HostFinding(NamedTuple):
 
 
 class Host(NamedTuple):
-    """Where to look; tests point it at a tree of files and answers of their own."""
+    """Where to look; tests substitute their own files and answers."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
@@ -95,12 +95,12 @@ def report(
     compress: Compression = "zstd",
     audit: bool = True,
 ) -> list[HostFinding]:
-    """Look at everything that the main job and its better forms need; change nothing.
+    """Examine everything that the main job and its optional parts need; change nothing.
 
-    ``output`` is the file that lines would go to, None when they don't go to one; ``compress`` is
-    how old ones shall be compressed; ``audit`` says that audit is used, so that what it lacks
-    matters. Returns one finding or more for every topic that can be judged, the most important
-    topics first. Never raises: what can't be read is itself a finding.
+    ``output`` is the output file, None without one; ``compress`` is how rotated files are
+    compressed; ``audit`` says whether audit is used. Returns one finding or more for every topic
+    that can be judged, the most important topics first. Never raises: an unreadable file is
+    itself a finding.
     """
     host = host or Host()
     of_audit = (_audit, _audit_at_boot, _listeners, _libaudit, _receive_buffer)
@@ -147,7 +147,7 @@ def _namespaces(host: Host) -> Iterator[HostFinding]:
     for name, inside in (("user", standing.user), ("pid", standing.pid)):
         topic = f"{name}-namespace"
         if inside is None:
-            yield HostFinding("warn", topic, f"can't tell (no {host.proc}/self/ns/{name})")
+            yield HostFinding("warn", topic, f"unknown (no {host.proc}/self/ns/{name})")
         elif inside:
             yield HostFinding("ok", topic, "the host's")
         else:
@@ -155,14 +155,14 @@ def _namespaces(host: Host) -> Iterator[HostFinding]:
                 "fail", topic, "not the host's: the kernel refuses audit", outside.format(name)
             )
     if standing.network is None:
-        yield HostFinding("ok", "network-namespace", "can't tell whether it is the host's")
+        yield HostFinding("ok", "network-namespace", "unknown whether it is the host's")
     elif standing.network:
         yield HostFinding("ok", "network-namespace", "the host's")
     else:
         yield HostFinding(
             "warn",
             "network-namespace",
-            "not the host's: no records come by multicast, only by unicast",
+            "not the host's: records arrive only by unicast, not by multicast",
             outside.format("network"),
         )
 
@@ -197,7 +197,7 @@ def _audit(host: Host) -> Iterator[HostFinding]:
 
 
 def _silencers(host: Host) -> Iterator[HostFinding]:
-    """Name the rules that keep the kernel from telling of execs, whatever ours are."""
+    """Name loaded rules that keep the kernel from recording execs, despite sessiond's rules."""
     try:
         found = silencers(map(LoadedRule, host.audit_rules()), "execve")
     except AuditUnavailableError as error:
@@ -207,26 +207,26 @@ def _silencers(host: Host) -> Iterator[HostFinding]:
         yield HostFinding(
             "warn",
             "audit-rules",
-            f"audit won't tell of every exec: {reason}",
-            "delete the rule, also where it is loaded at boot (/etc/audit/rules.d); until then the "
-            "tracer alone tells of these execs",
+            f"audit won't report every exec: {reason}",
+            "delete the rule, also from the rules loaded at boot (/etc/audit/rules.d); until then "
+            "only the tracer reports these execs",
         )
     if not found:
-        yield HostFinding("ok", "audit-rules", "none keeps execs from being audited")
+        yield HostFinding("ok", "audit-rules", "no rule keeps execs from being audited")
 
 
 def _audit_capabilities(*, control: bool, read: bool) -> HostFinding:
     topic = "audit-capabilities"
     if control:
         return HostFinding(
-            "ok", topic, "CAP_AUDIT_CONTROL" + (" and CAP_AUDIT_READ are there" if read else "")
+            "ok", topic, "CAP_AUDIT_CONTROL" + (" and CAP_AUDIT_READ" if read else "")
         )
     fix = "run as root or with AmbientCapabilities=CAP_AUDIT_CONTROL CAP_AUDIT_READ"
     if read:
         return HostFinding(
             "warn",
             topic,
-            "CAP_AUDIT_CONTROL is missing: records can be read by multicast, rules not loaded",
+            "CAP_AUDIT_CONTROL is missing: sessiond can read by multicast but not load rules",
             fix,
         )
     return HostFinding("fail", topic, "CAP_AUDIT_CONTROL and CAP_AUDIT_READ are missing", fix)
@@ -252,8 +252,8 @@ def _owner(status: KernelAuditStatus, host: Host) -> HostFinding:
         return HostFinding(
             "ok",
             topic,
-            f"process {status.pid}, which has ended, is still registered: its socket is kept by"
-            " a service manager, or closed, which the kernel notices when it sends",
+            f"process {status.pid} has ended but is still registered: a service manager keeps its"
+            " socket, or the kernel will notice at the next record that it is closed",
         )
     if name == "sessiond":
         return HostFinding("ok", topic, f"sessiond itself runs (pid {status.pid})")
@@ -261,8 +261,8 @@ def _owner(status: KernelAuditStatus, host: Host) -> HostFinding:
         "warn",
         topic,
         f"{name} (pid {status.pid}) is registered as the audit daemon: sessiond reads by"
-        " multicast, where the kernel doesn't hold back what can't be read in time",
-        f"stop {name} if sessiond shall take its place",
+        " multicast, where the kernel drops records that are not read in time",
+        f"stop {name} if sessiond is to take its place",
     )
 
 
@@ -274,8 +274,8 @@ def _audit_at_boot(host: Host) -> Iterator[HostFinding]:
         yield HostFinding(
             "warn",
             "audit-at-boot",
-            "audit was not on at boot: processes older than the first time it was enabled are not"
-            " audited themselves, only what they start",
+            "audit was off at boot: processes that started before it was enabled are not audited,"
+            " only the processes that they start",
             "add audit=1 to the kernel's command line",
         )
 
@@ -290,11 +290,11 @@ def _listeners(host: Host) -> Iterator[HostFinding]:
         yield HostFinding(
             "warn",
             "journald",
-            f"reads audit records and stores them again ({journald[0].drops} dropped so far)",
+            f"reads and stores audit records too ({journald[0].drops} dropped so far)",
             "systemctl mask --now systemd-journald-audit.socket",
         )
     else:
-        yield HostFinding("ok", "journald", "doesn't read audit records")
+        yield HostFinding("ok", "journald", "does not read audit records")
     others = [one for one in found if one not in journald]
     for one in others:
         who = ", ".join(f"{name} (pid {pid})" for pid, name in one.holders) or "a hidden process"
@@ -304,7 +304,7 @@ def _listeners(host: Host) -> Iterator[HostFinding]:
             f"{who} reads audit records by multicast ({one.drops} dropped so far)",
         )
     if not others:
-        yield HostFinding("ok", "audit-listeners", "no others")
+        yield HostFinding("ok", "audit-listeners", "none")
 
 
 def _libaudit(host: Host) -> Iterator[HostFinding]:
@@ -323,7 +323,7 @@ def _receive_buffer(host: Host) -> Iterator[HostFinding]:
     topic = "receive-buffer"
     wanted = RECEIVE_BUFFER // 1024
     if _has(host, "CAP_NET_ADMIN"):
-        yield HostFinding("ok", topic, f"{wanted} KiB, by CAP_NET_ADMIN")
+        yield HostFinding("ok", topic, f"{wanted} KiB, thanks to CAP_NET_ADMIN")
         return
     try:
         reached = int((host.proc / "sys/net/core/rmem_max").read_text()) * 2 // 1024
@@ -336,8 +336,8 @@ def _receive_buffer(host: Host) -> Iterator[HostFinding]:
         yield HostFinding(
             "warn",
             topic,
-            f"{reached} KiB at most, {wanted} KiB are wanted: bursts and restarts can lose records",
-            f"sysctl net.core.rmem_max={RECEIVE_BUFFER // 2}, or give CAP_NET_ADMIN",
+            f"{reached} KiB at most instead of {wanted} KiB: bursts and restarts can lose records",
+            f"sysctl net.core.rmem_max={RECEIVE_BUFFER // 2}, or grant CAP_NET_ADMIN",
         )
 
 
@@ -356,14 +356,14 @@ def _procfs(host: Host) -> Iterator[HostFinding]:
             "warn",
             "procfs",
             f"mounted with {hidden}: other users' processes are hidden",
-            "give CAP_SYS_PTRACE, or remount /proc with gid= of sessiond's group",
+            "grant CAP_SYS_PTRACE, or remount /proc with gid= of sessiond's group",
         )
     elif not missing:
-        yield HostFinding("ok", "procfs", "every process can be seen")
+        yield HostFinding("ok", "procfs", "every process is visible")
 
 
 def _hidepid(host: Host) -> str | None:
-    """Return the option of the /proc mount that hides processes; None without one."""
+    """Return the mount option of /proc that hides processes; None without one."""
     try:
         mounts = (host.proc / "self/mounts").read_text().splitlines()
     except OSError:
@@ -378,11 +378,11 @@ def _hidepid(host: Host) -> str | None:
 
 
 def _bpf(host: Host) -> Iterator[HostFinding]:
-    # CAP_SYS_ADMIN stands in for both, as before Linux 5.8.
+    # CAP_SYS_ADMIN includes both, as before Linux 5.8.
     missing = [] if _has(host, "CAP_SYS_ADMIN") else list(_missing_bpf(host))
     yield from missing
     if not missing:
-        yield HostFinding("ok", "bpf-capabilities", "CAP_BPF and CAP_PERFMON are there")
+        yield HostFinding("ok", "bpf-capabilities", "CAP_BPF and CAP_PERFMON")
     yield _btf(host)
     yield _lockdown(host)
     yield _tracefs(host)
@@ -404,11 +404,11 @@ def _btf(host: Host) -> HostFinding:
     path = host.sys / "kernel/btf/vmlinux"
     try:
         if path.stat().st_size:
-            return HostFinding("ok", "btf", "there: no kernel headers are needed")
+            return HostFinding("ok", "btf", "present: no kernel headers are needed")
     except OSError:
         pass
     if kernel_headers.available(host.sys.parent):
-        return HostFinding("ok", "btf", "missing, but the running kernel's headers are there")
+        return HostFinding("ok", "btf", "missing, but the running kernel's headers are installed")
     return HostFinding(
         "warn",
         "btf",
@@ -428,8 +428,8 @@ def _lockdown(host: Host) -> HostFinding:
         return HostFinding(
             "warn",
             "lockdown",
-            "confidentiality: eBPF programs may not read the kernel, so there is no eBPF tracer",
-            "boot with lockdown=integrity or without, or use backend proc_connector",
+            "confidentiality: eBPF programs may not read kernel memory: no eBPF tracer",
+            "boot with lockdown=integrity or without lockdown, or use backend proc_connector",
         )
     return HostFinding("ok", "lockdown", mode)
 
@@ -443,12 +443,12 @@ def _tracefs(host: Host) -> HostFinding:
             continue
         return HostFinding("ok", "tracefs", str(host.sys / where))
     if _has(host, "CAP_SYS_ADMIN"):
-        return HostFinding("ok", "tracefs", "not mounted; the tracer mounts it for itself")
+        return HostFinding("ok", "tracefs", "not mounted; the tracer mounts it privately")
     return HostFinding(
         "warn",
         "tracefs",
-        "not mounted or not readable: the tracer doesn't see changes of session, group and ids",
-        f"mount -t tracefs tracefs {host.sys}/kernel/tracing, or give CAP_DAC_READ_SEARCH",
+        "not mounted or not readable: the tracer misses changes of session, group and ids",
+        f"mount -t tracefs tracefs {host.sys}/kernel/tracing, or grant CAP_DAC_READ_SEARCH",
     )
 
 
@@ -459,19 +459,19 @@ def _bcc(host: Host) -> HostFinding:
         "warn",
         "bcc",
         "Python can't import bcc: no eBPF tracer",
-        "install python3-bpfcc (Debian) or python3-bcc (Fedora), and make the virtual environment"
+        "install python3-bpfcc (Debian) or python3-bcc (Fedora), and create the virtual environment"
         " with --system-site-packages",
     )
 
 
 def _proc_connector(host: Host) -> Iterator[HostFinding]:
     if _has(host, "CAP_NET_ADMIN"):
-        yield HostFinding("ok", "proc-connector", "CAP_NET_ADMIN is there")
+        yield HostFinding("ok", "proc-connector", "CAP_NET_ADMIN")
     else:
         yield HostFinding(
             "warn",
             "proc-connector",
-            "CAP_NET_ADMIN is missing: where eBPF can't be had, only procfs is left",
+            "CAP_NET_ADMIN is missing: without eBPF only procfs is left",
             "run as root or with AmbientCapabilities=CAP_NET_ADMIN",
         )
 
@@ -501,28 +501,28 @@ def _container(host: Host) -> Iterator[HostFinding]:
 def _compression(wanted: Compression) -> HostFinding:
     topic = "compression"
     if wanted == "none":
-        return HostFinding("ok", topic, "old files stay as they are")
+        return HostFinding("ok", topic, "rotated files are not compressed")
     if wanted == "gzip" or zstd.library() is not None:
-        return HostFinding("ok", topic, f"old files are compressed with {wanted}")
+        return HostFinding("ok", topic, f"rotated files are compressed with {wanted}")
     return HostFinding("warn", topic, NO_ZSTD, NO_ZSTD_FIX)
 
 
 def _output(path: Path | None) -> HostFinding:
     if path is None:
-        return HostFinding("ok", "output", "lines don't go to a file")
+        return HostFinding("ok", "output", "no output file")
     try:
         above = next(directory for directory in path.parents if directory.exists())
         if not above.is_dir():
-            problem = f"{above} is no directory"
+            problem = f"{above} is not a directory"
         elif path.is_symlink() or (path.exists() and not path.is_file()):
             problem = f"{path} is not a regular file"
         else:
             return HostFinding("ok", "output", f"lines go to {path}")
     except PermissionError:
         return HostFinding(
-            "warn", "output", f"{path} can't be looked at", "run this command as root"
+            "warn", "output", f"{path} can't be examined", "run this command as root"
         )
-    return HostFinding("fail", "output", problem, "name another path in output.file.path")
+    return HostFinding("fail", "output", problem, "set output.file.path to another path")
 
 
 def _has(host: Host, capability: str) -> bool:

@@ -1,4 +1,4 @@
-"""Declares commands: a parser with examples and exit codes, and the arguments that several have."""
+"""Helpers that declare commands: parsers with examples and exit codes, and shared arguments."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING
 from sessiond import errors
 from sessiond.text import printable
 
-DIFFERENT = 1  # the answer of rules and status when all is not as it should be
+DIFFERENT = 1  # rules and status: something is not as it should be
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 HOST_TROUBLE = "10+"
 
 EXIT_CODES: dict[int | str, str] = {
     0: "all is well",
-    DIFFERENT: "rules: not all wanted rules are loaded; status: not healthy; replay: lines that "
-    "are no records; sessions, tree, explain, detect: nothing fits; other failures",
-    errors.ConfigError.exit_code: "the configuration or the command line is wrong",
-    errors.RuleError.exit_code: "an audit rule is wrong",
+    DIFFERENT: "rules: configured rules are not loaded; status: not healthy; replay: lines that "
+    "are no records; sessions, tree, explain, detect: no match; other failures",
+    errors.ConfigError.exit_code: "the configuration or the command line is invalid",
+    errors.RuleError.exit_code: "an audit rule is invalid",
     errors.AuditUnavailableError.exit_code: "the kernel's audit system can't be used",
     errors.SourceUnavailableError.exit_code: "no usable source of process events",
     errors.OutputError.exit_code: "an output can't be opened",
     errors.StatusError.exit_code: "no daemon answers, or it refuses",
-    errors.InputError.exit_code: "a file of events can't be read, or holds none",
-    HOST_TROUBLE: "check: what this host lacks, a code for each, as check --help lists them",
+    errors.InputError.exit_code: "an event file can't be read, or contains no events",
+    HOST_TROUBLE: "check: a problem of this host; check --help lists the codes",
     INTERNAL_ERROR: "a bug in sessiond",
     INTERRUPTED: "interrupted (Ctrl-C)",
-    errors.READER_GONE: "the reader of the output went away",
+    errors.READER_GONE: "the reader of standard output has closed it",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help has a part that is made when it is asked for."""
+    """A parser that makes part of its help only when it is printed."""
 
     more_help: Callable[[], str] | None = None
 
     def format_help(self) -> str:
-        """Add the part that is made when it is asked for."""
+        """Add the part that is made on demand."""
         return super().format_help() + (self.more_help() if self.more_help else "")
 
 
@@ -57,7 +57,7 @@ def command(
     examples: str,
     codes: Sequence[int | str],
 ) -> Parser:
-    """Declare a command, with the exit codes that its help names; return its parser."""
+    """Declare a command with its exit codes; return its parser."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -73,19 +73,19 @@ def command(
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the configuration."""
+    """Add the option for the configuration file."""
     parser.add_argument(
         "-c",
         "--config",
         type=Path,
         metavar="FILE",
-        help="the configuration (default: /etc/sessiond.yml, built-in defaults without it); all "
-        "settings: sessiond check --settings",
+        help="the configuration file (default: /etc/sessiond.yml, or built-in defaults if it is "
+        "absent); sessiond check --settings lists all settings",
     )
 
 
 def epilog(examples: str, codes: dict[int | str, str]) -> str:
-    """Write the end of a help: examples, and exit codes with their meanings."""
+    """Return the end of a help text: examples, and exit codes with their meanings."""
     lines = [
         textwrap.fill(meaning, 80, initial_indent=f"{code:>5}  ", subsequent_indent=" " * 7)
         for code, meaning in codes.items()
@@ -94,7 +94,7 @@ def epilog(examples: str, codes: dict[int | str, str]) -> str:
 
 
 def date(text: str) -> str:
-    """Read a time as ``@timestamp`` has it."""
+    """Parse a time, to the format of ``@timestamp``."""
     from datetime import UTC, datetime
 
     try:
@@ -104,14 +104,14 @@ def date(text: str) -> str:
             time = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(
-            f"{printable(text)!r} is no time such as 2026-05-01T10:00:00"
+            f"{printable(text)!r} is not a time such as 2026-05-01T10:00:00"
         ) from None
     time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def pid(text: str) -> int:
-    """Read a pid."""
+    """Parse a pid."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**22 + 1:
-        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no pid")
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a pid")
     return int(text)

@@ -1,4 +1,4 @@
-"""What ``sessiond check`` says of filters: what is odd, and who can hide behind which."""
+"""The filter part of ``sessiond check``: warnings, and filters that users can hide behind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sessiond.system.ordinary_users import OrdinaryUser
 def say_exposures(
     rules: Sequence[FilterRule], users: Sequence[OrdinaryUser], warnings: Sequence[str]
 ) -> None:
-    """Say of each filter that drops or folds whether an ordinary user can hide behind it.
+    """Print for each filter that drops or folds whether an ordinary user can hide behind it.
 
-    ``warnings`` are what is odd about the filters as they are written.
+    ``warnings`` are printed first.
     """
     if not rules:
         return

@@ -1,6 +1,6 @@
-"""Shows a person on a terminal the events that ``run`` writes: a process of its own, behind a pipe.
+"""Formats the events of ``run`` for a person on a terminal, in a separate process behind a pipe.
 
-So nothing of it runs in the daemon: what it writes is the same as into any other pipe.
+The daemon itself writes the same lines as into any other pipe.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sessiond.cli import terminal
 
 
 class Shown:
-    """While it is entered, standard output is shown to a person, line by line."""
+    """A context in which standard output is formatted for a person, line by line."""
 
     def __enter__(self) -> Self:
-        """Put a process that shows them between standard output and the terminal."""
+        """Put the formatting process between standard output and the terminal."""
         sys.stdout.flush()
         reader, writer = os.pipe()
         self._pid = os.fork()
@@ -37,7 +37,7 @@ class Shown:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it show the rest, and put the terminal back."""
+        """Wait for the remaining lines, and restore standard output."""
         sys.stdout.flush()
         os.dup2(self._terminal, 1)
         os.close(self._terminal)
@@ -48,7 +48,7 @@ def _show(reader: int) -> None:
     from sessiond.viewer.live import LiveLines
     from sessiond.viewer.words import Colours
 
-    # Ctrl-C ends the daemon; what it still writes is shown.
+    # Ctrl-C stops the daemon; its last lines are still shown.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     shown = LiveLines(Colours(on=terminal.coloured()))
     with os.fdopen(reader, "rb", buffering=1 << 16) as lines:

@@ -1,6 +1,6 @@
-"""The command line: arguments, one-line errors, exit codes; the only place that exits.
+"""The command line: arguments, one-line errors, exit codes. Only this module exits the process.
 
-Each command imports what it needs when it runs, so that ``--help`` and ``--version`` are instant.
+Each command imports its modules when it runs, so that ``--help`` and ``--version`` are fast.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         give_up_output()
         code = errors.READER_GONE
-    except Exception as error:  # noqa: BLE001 - the last resort: no traceback for the user
+    except Exception as error:  # noqa: BLE001 - users get a message, not a traceback
         if isinstance(error, OSError) and error.errno in errors.SHORTAGES:
             _complain(f"{(error.strerror or '').lower()}; {errors.SHORTAGES[error.errno]}")
             return errors.SourceUnavailableError.exit_code
         if debug:
             traceback.print_exc()
-        hint = "please report it" if debug else "please report it with what --debug shows"
+        hint = "please report it" if debug else "please report it with the output of --debug"
         _complain(f"a bug in sessiond: {type(error).__name__}: {error}; {hint}")
         code = declare.INTERNAL_ERROR
     return code
@@ -77,12 +77,12 @@ def command_line() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = declare.Parser(
         prog="sessiond",
-        description="Tells what every process on this host was, who started it, and in which "
-        "session: audit records in, enriched ECS events out, one line of JSON each.",
+        description="Records every process on this host, who started it, and in which session: "
+        "audit records in, enriched ECS events out, one line of JSON each.",
         epilog=declare.epilog(
-            "sessiond check                 what this host allows, what would be loaded\n"
-            "sessiond run --output -        events on the terminal, until Ctrl-C\n"
-            "sessiond COMMAND --help        more about a command",
+            "sessiond check                 check the configuration and this host\n"
+            "sessiond run --output -        show events on the terminal, until Ctrl-C\n"
+            "sessiond COMMAND --help        show help for a command",
             declare.EXIT_CODES,
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -112,11 +112,11 @@ def _add_run(commands: declare.Commands) -> None:
         "run",
         _run,
         "run the daemon in the foreground",
-        "Listens to the kernel, loads the rules, follows all processes and writes an event for "
-        "each exec, end and whatever else the rules bring. Needs root, or CAP_AUDIT_CONTROL and "
-        "CAP_AUDIT_READ, and for eBPF CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH. At the end "
-        "(SIGTERM, Ctrl-C) the host's audit state is as it was before. SIGHUP reads the "
-        "configuration again and opens the files anew.",
+        "Loads the audit rules, follows all processes and writes an event for each exec, each end "
+        "and everything else that the rules record. Needs root, or CAP_AUDIT_CONTROL and "
+        "CAP_AUDIT_READ, and for eBPF CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH. On exit "
+        "(SIGTERM, Ctrl-C) it restores the host's audit state. SIGHUP reloads the configuration "
+        "and reopens the output files.",
         "sessiond run --output -                    built-in defaults, events on the terminal\n"
         "sessiond run -c my.yml                     another configuration\n"
         "sessiond run --output - | jq .process.args",
@@ -126,11 +126,11 @@ def _add_run(commands: declare.Commands) -> None:
     parser.add_argument(
         "--output",
         metavar="-|PATH",
-        help="write events to standard output (-) or to this file alone, whatever the "
+        help="write events only to standard output (-) or to this file, whatever the "
         "configuration says; on a terminal - shows a line for each event",
     )
     parser.add_argument(
-        "--json", action="store_true", help="with --output -, JSON on a terminal too"
+        "--json", action="store_true", help="with --output -: write JSON to a terminal as well"
     )
 
 
@@ -139,21 +139,21 @@ def _add_check(commands: declare.Commands) -> None:
         commands,
         "check",
         _check,
-        "validate configuration and rules, look at the host, change nothing",
-        "Reads the configuration, compiles all rules, prints what would be loaded, and says what "
-        "this host can and can't do for sessiond, and what to do about it: one line and one exit "
-        "code for each kind of trouble. The first failure decides; a warning is no failure.",
+        "validate the configuration and the rules, check the host, change nothing",
+        "Reads the configuration, compiles all rules, prints the rules to be loaded, and reports "
+        "what sessiond lacks on this host and how to fix it: each kind of problem has a line and "
+        "an exit code. The first failure determines the exit code; a warning is not a failure.",
         "sessiond check -c new.yml && cp new.yml /etc/sessiond.yml\n"
         "sessiond check --settings > sessiond.yml   a commented file with all settings",
         (0, 2, 3, declare.HOST_TROUBLE),
     )
     parser.more_help = _host_troubles
     declare.add_config(parser)
-    parser.add_argument("--strict", action="store_true", help="count warnings as failures")
+    parser.add_argument("--strict", action="store_true", help="treat warnings as failures")
     parser.add_argument(
         "--settings",
         action="store_true",
-        help="print all settings with their defaults, as a commented configuration file, and end",
+        help="print a commented configuration with all settings and defaults, and exit",
     )
 
 
@@ -162,12 +162,12 @@ def _add_replay(commands: declare.Commands) -> None:
         commands,
         "replay",
         _replay,
-        "make events of logs with audit records",
+        "convert logs of audit records to events",
         "Reads logs and writes the events that the daemon would have written, as far as the logs "
-        "themselves can tell: of auditd (raw or ENRICHED), ausearch (--raw or default), syslog, "
-        "dmesg, LAUREL and the journal (-o json, -o export), packed with gzip, xz, bzip2 or zstd "
-        "too. Each node and each boot is a host of its own. Touches nothing on the host and needs "
-        "no privileges but to read the logs. Says on standard error what it has read.",
+        "allow. Reads the formats of auditd (raw or ENRICHED), ausearch (--raw or default), "
+        "syslog, dmesg, LAUREL and the journal (-o json, -o export), also compressed with gzip, "
+        "xz, bzip2 or zstd. Each node and each boot counts as a separate host. Changes nothing on "
+        "the host and needs only read access to the logs. Prints a summary on standard error.",
         "sessiond replay /var/log/audit             all logs of a directory, oldest first\n"
         "sessiond replay 'evidence/*/audit.log*' -o events.ndjson\n"
         "ausearch --raw -ts today | sessiond replay - --session 42\n"
@@ -188,17 +188,17 @@ def _add_replay(commands: declare.Commands) -> None:
         "--since",
         type=declare.date,
         metavar="TIME",
-        help="write events from then on: 2026-05-01, 2026-05-01T10:00, with a zone or in UTC, or "
-        "seconds since the epoch",
+        help="write events from this time on: 2026-05-01, 2026-05-01T10:00, with a time zone or in "
+        "UTC, or seconds since the epoch",
     )
     parser.add_argument(
-        "--until", type=declare.date, metavar="TIME", help="write events before that"
+        "--until", type=declare.date, metavar="TIME", help="write events before this time"
     )
-    parser.add_argument("--node", metavar="NAME", help="read the records of this host alone")
+    parser.add_argument("--node", metavar="NAME", help="read only the records of this node")
     parser.add_argument(
         "--session",
         metavar="ID",
-        help="write events of this audit session, or with this session or entry leader (entity id)",
+        help="write the events of an audit session, or of a session or entry leader (entity id)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no summary on standard error")
     declare.add_config(parser)
@@ -209,10 +209,10 @@ def _add_rules(commands: declare.Commands) -> None:
         commands,
         "rules",
         _rules,
-        "show the wanted rules against the loaded ones",
-        "Compares the rules of the configuration with those in the kernel, which takes "
-        "CAP_AUDIT_CONTROL. Each line is a rule as auditctl -l prints it, after a sign: "
-        "= wanted and loaded, + wanted but not loaded, ~ loaded but not in this configuration.",
+        "compare the configured rules with the loaded ones",
+        "Compares the rules of the configuration with those in the kernel; needs "
+        "CAP_AUDIT_CONTROL. Each line is a rule as auditctl -l prints it, after a sign: = "
+        "configured and loaded, + configured but not loaded, ~ loaded but not configured.",
         "sessiond rules\nsessiond rules -c new.yml",
         (0, 1, 2, 3, 4),
     )
@@ -225,12 +225,12 @@ def _add_status(commands: declare.Commands) -> None:
         "status",
         _status,
         "ask the running daemon for its health and counters",
-        "Asks over the daemon's status socket; root, the daemon's user and the members of "
-        "status_socket.group may.",
+        "Connects to the daemon's status socket; root, the daemon's user and the members of "
+        "status_socket.group may do so.",
         "sessiond status\n"
         "sessiond status --json | jq .health\n"
         "sessiond status --prometheus -o /var/lib/prometheus/node-exporter/sessiond.prom\n"
-        "sessiond status > /dev/null || echo 'look after sessiond'",
+        "sessiond status > /dev/null || echo 'sessiond is not healthy'",
         (0, 1, 2, 6, 7),
     )
     declare.add_config(parser)
@@ -240,14 +240,14 @@ def _add_status(commands: declare.Commands) -> None:
     form.add_argument(
         "--prometheus",
         action="store_true",
-        help="print metrics in Prometheus' text format; sessiond_up is 0 when no daemon answers",
+        help="print metrics in the Prometheus text format; sessiond_up is 0 if no daemon answers",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="PATH",
-        help="write to this file instead, as a whole or not at all, readable by everyone",
+        help="write atomically to this file instead, readable by everyone",
     )
 
 
@@ -257,36 +257,39 @@ def _add_ps(commands: declare.Commands) -> None:
         "ps",
         _ps,
         "show the processes that the running daemon knows",
-        "Asks over the daemon's status socket for the process table: pid, user, login user, how it "
-        "came into the host, since when it runs, command. Root, the daemon's user and those who "
-        "may read the output file may. On a terminal lines fit its width, and processes that "
-        "repeat each other are one line.",
+        "Reads the process table from the daemon's status socket: pid, user, login user, entry, "
+        "start time, command. Root, the daemon's user and users who can read the output file may "
+        "do so. On a terminal, lines fit its width and identical processes share a line.",
         "sessiond ps --tree\n"
         "sessiond ps --entry sshd                   also an address, a container, a program\n"
-        "sessiond ps --pid 4711                     with ancestors, and how each fact is known\n"
+        "sessiond ps --pid 4711                     with ancestors and the source of each fact\n"
         "sessiond ps --json | jq -r .executable",
         (0, 1, 2, 7),
     )
     declare.add_config(parser)
     parser.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's status socket")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--tree", action="store_true", help="below the process that forked it")
+    form.add_argument("--tree", action="store_true", help="show a tree of forks")
     form.add_argument(
-        "--json", action="store_true", help="the process objects of events, one a line"
+        "--json", action="store_true", help="print process objects as in events, one per line"
     )
-    parser.add_argument("--session", metavar="ID", help="pid or entity id of a session leader")
-    parser.add_argument("--user", metavar="USER", help="name or id of the user or login user")
     parser.add_argument(
-        "--entry", metavar="ENTRY", help="type of an entry, or an address, container or name in it"
+        "--session", metavar="ID", help="show the session of this leader (pid or entity id)"
+    )
+    parser.add_argument(
+        "--user", metavar="USER", help="show processes of this user or login user (name or id)"
+    )
+    parser.add_argument(
+        "--entry", metavar="ENTRY", help="show an entry type, address, container or name of entries"
     )
     parser.add_argument(
         "--pid",
         type=declare.pid,
         metavar="N",
-        help="this process and its ancestors, ended ones too",
+        help="show this process and its ancestors, also ended ones",
     )
     parser.add_argument(
-        "--ended", action="store_true", help="ended processes that are kept for their children"
+        "--ended", action="store_true", help="show ended processes that others still refer to"
     )
 
 
@@ -305,7 +308,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         loaded = read()
     except errors.ConfigError:
-        # Under the service manager, which does not restart the service after this error.
+        # For the service manager, which does not restart the service after this error.
         if (directory := os.environ.get("RUNTIME_DIRECTORY")) is not None:
             from sessiond.daemon import daemon
 
@@ -313,7 +316,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise
     log.configure("debug" if arguments.debug else loaded.logging.level, loaded.logging.format)
     from sessiond.daemon import (
-        daemon,  # last: a wrong configuration is reported without loading all of it
+        daemon,  # imported late: a configuration error is reported without loading it
     )
 
     if arguments.output == "-" and sys.stdout.isatty() and not arguments.json:
@@ -325,7 +328,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def with_output(loaded: Config, output: str | None) -> Config:
-    """Replace the configured outputs by the one of ``--output``; other settings stay."""
+    """Replace the configured outputs with that of ``--output``; other settings stay."""
     import msgspec
 
     from sessiond.config.schema import ConsoleSettings, FileSettings, OutputSettings, Section
@@ -362,7 +365,7 @@ def _check(arguments: argparse.Namespace) -> int:
     for pattern in load.empty_patterns(loaded):
         say(f"  warning: auditd.audit_rule_files: no file matches {pattern}")
     if not loaded.auditd.enabled:
-        say("  audit is left alone (auditd.enabled: false)")
+        say("  audit is not used (auditd.enabled: false)")
     elif not wanted.rules and loaded.auditd.socket_type != "multicast":
         say(f"  warning: {ruleset.NO_RULES}")
     file = loaded.output.file
@@ -466,7 +469,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _open_output(name: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard output for -; what can't be written to is a one-line error."""
+    """Open a file, or standard output for -; raises SessiondError if it can't be written."""
     try:
         if name == "-":
             yield sys.stdout.buffer
@@ -524,7 +527,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _answer(text: str, path: Path | None) -> None:
-    """Print a text, or put it into a file that others read at any moment."""
+    """Print a text, or replace a file atomically."""
     from sessiond.system import files
 
     if path is None:
@@ -574,7 +577,7 @@ def _ps(arguments: argparse.Namespace) -> int:
         for row in ps.table(rows, width=width, now=now, tree=arguments.tree):
             say(row)
     if arguments.pid is not None and not found:
-        raise errors.StatusError(f"no process {arguments.pid} is known")
+        raise errors.StatusError(f"process {arguments.pid} is not known")
     return 0
 
 
@@ -587,7 +590,7 @@ def _wanted(loaded: Config) -> RuleSet:
 
 
 def _quiet(arguments: argparse.Namespace) -> None:
-    """Log warnings only; a command answers on standard output."""
+    """Log warnings only; the result of a command goes to standard output."""
     from sessiond.system import log
 
     log.configure("debug" if arguments.debug else "warning", "console")

@@ -83,7 +83,7 @@ def _secret(option: str, path: Path) -> str:
     from sessiond.system.secret import read_key
 
     if not path.exists():
-        raise errors.ConfigError(f"{option}: {path}: there is no such file")
+        raise errors.ConfigError(f"{option}: {path}: no such file")
     text = read_key(option, path, least=1).decode("utf-8", "replace").strip()
     if not text or not text.isprintable():
         raise errors.ConfigError(f"{option}: {path}: not one line of text")

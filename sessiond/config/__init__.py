@@ -1,1 +1,1 @@
-"""The configuration: its schema, how it is loaded, and its reference."""
+"""The configuration: its schema, the loader and the reference of settings."""

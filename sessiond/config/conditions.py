@@ -1,7 +1,7 @@
-"""Conditions of filters: what a field's value must be, as it is written in YAML, and as a test.
+"""Conditions of filters: which values a field must have, as written in YAML and as a test.
 
-A condition is a tree: ``All``, ``AnyOf`` and ``Not`` of ``Leaf``, which names a field and the tests
-of which one must hold. ``OfAncestor`` asks one process of the line of descent. Pure.
+A condition is a tree of ``All``, ``AnyOf`` and ``Not``. A ``Leaf`` names a field and its tests, one
+of which must hold. ``OfAncestor`` applies its leaves to a single ancestor. Pure.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 _WILD: Final = re.compile(r"[*?\[]")
 Kind = Literal["equal", "glob", "regex", "network", "exists", "<", "<=", ">", ">="]
-# Of a value that a user can make as long as a program's arguments, in characters.
+# Characters of a value that are matched: a user can make it as long as a program's arguments.
 MAX_TESTED: Final = 65_536
 
 
 @dataclass(frozen=True)
 class Test:
-    """One thing that a value can be.
+    """One test of a value.
 
-    ``wanted`` is the text, number or truth value that was written, without operator or prefix.
+    ``wanted`` is the text, number or boolean as configured, without operator or prefix.
     """
 
-    __test__ = False  # for pytest: it only has the name of a test
+    __test__ = False  # not a pytest class, despite its name
 
     kind: Kind
     wanted: Value
 
     def __post_init__(self) -> None:
-        """Prepare what matches. Raises ValueError or re.error where that can't be."""
+        """Prepare the matcher. Raises ValueError or re.error for an invalid pattern."""
         object.__setattr__(self, "_matches", self._made())
 
     def _made(self) -> Callable[[object], bool]:
@@ -67,7 +67,7 @@ class Test:
         return lambda value: _compared(value, wanted, compare)
 
     def holds(self, values: Sequence[object]) -> bool:
-        """Tell whether one of a field's values is what is wanted."""
+        """Return whether one of a field's values matches."""
         if self.kind == "exists":
             return bool(values) is bool(self.wanted)
         matches: Callable[[object], bool] = self._matches  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ class Test:
         return False
 
     def covers(self, other: Test) -> bool:
-        """Tell whether this holds wherever ``other`` does, as far as that can be seen."""
+        """Return whether this surely holds wherever ``other`` does; False when in doubt."""
         if self == other:
             return True
         if self.kind == "exists":
@@ -85,7 +85,7 @@ class Test:
         if other.kind == "equal":
             return self.holds([other.wanted])
         if self.kind == "glob" and other.kind == "glob" and "[" not in str(other.wanted):
-            # Where this has stars alone, the other's wildcards are matched by one of them.
+            # If this pattern has no wildcard but stars, a star matches the other's wildcards.
             return not re.search(r"[?\[]", str(self.wanted)) and self.holds([other.wanted])
         return False
 
@@ -118,27 +118,27 @@ Values = Callable[[str], Sequence[object]]
 
 
 class Subject:
-    """What a condition is about: gives the values of fields, and those of its ancestors."""
+    """The event or process that a condition tests: the values of its fields, and its ancestors."""
 
     def values(self, name: str) -> Sequence[object]:
-        """The values of a field, none where it is absent; ``name`` is that of the output."""
+        """Return the values of a field, none if it is absent; ``name`` is that of the output."""
         raise NotImplementedError
 
     def ancestors(self) -> Sequence[Subject]:
-        """The processes above it, nearest first; their fields have the names of ``process``."""
+        """Return the ancestors, nearest first; their fields have the names of ``process``."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A field by its name and the tests of which one must hold; ``path`` is where it is written."""
+    """A field's name and its tests, one of which must hold; ``path`` locates it in the file."""
 
     name: str
     tests: tuple[Test, ...]
     path: Path = field(compare=False, default=())
 
     def holds(self, subject: Subject) -> bool:
-        """Tell whether one of the tests holds."""
+        """Return whether one of the tests holds."""
         values = subject.values(self.name)
         return any(test.holds(values) for test in self.tests)
 
@@ -154,11 +154,11 @@ class All:
     parts: tuple[Condition, ...]
 
     def holds(self, subject: Subject) -> bool:
-        """Tell whether all hold."""
+        """Return whether all parts hold."""
         return all(part.holds(subject) for part in self.parts)
 
     def leaves(self) -> Iterator[Leaf]:
-        """Every leaf below."""
+        """Yield every leaf below."""
         for part in self.parts:
             yield from part.leaves()
 
@@ -170,11 +170,11 @@ class AnyOf:
     parts: tuple[Condition, ...]
 
     def holds(self, subject: Subject) -> bool:
-        """Tell whether any holds."""
+        """Return whether any part holds."""
         return any(part.holds(subject) for part in self.parts)
 
     def leaves(self) -> Iterator[Leaf]:
-        """Every leaf below."""
+        """Yield every leaf below."""
         for part in self.parts:
             yield from part.leaves()
 
@@ -186,17 +186,17 @@ class Not:
     part: Condition
 
     def holds(self, subject: Subject) -> bool:
-        """Tell whether it does not."""
+        """Return whether the part does not hold."""
         return not self.part.holds(subject)
 
     def leaves(self) -> Iterator[Leaf]:
-        """Every leaf below."""
+        """Yield every leaf below."""
         yield from self.part.leaves()
 
 
 @dataclass(frozen=True)
 class OfAncestor:
-    """One of the ancestors must be so: all of it holds for the same one.
+    """The whole part must hold for one and the same ancestor.
 
     Its leaves have the fields ``ancestor.NAME``.
     """
@@ -204,11 +204,11 @@ class OfAncestor:
     part: Condition
 
     def holds(self, subject: Subject) -> bool:
-        """Tell whether one is so."""
+        """Return whether it holds for one of the ancestors."""
         return any(self.part.holds(ancestor) for ancestor in subject.ancestors())
 
     def leaves(self) -> Iterator[Leaf]:
-        """Every leaf below."""
+        """Yield every leaf below."""
         yield from self.part.leaves()
 
 
@@ -216,7 +216,7 @@ Condition = Leaf | All | AnyOf | Not | OfAncestor
 
 
 def implies(first: Condition, second: Condition) -> bool:
-    """Tell whether ``second`` holds wherever ``first`` does; False where that can't be seen."""
+    """Return whether ``second`` surely holds wherever ``first`` does; False when in doubt."""
     if first == second:
         return True
     if isinstance(first, Not) and isinstance(second, Not):

@@ -1,6 +1,6 @@
-"""The fields of the output, by name, with their types: what conditions of filters can name.
+"""The fields of the output, by name, with their types: those that conditions of filters can use.
 
-docs/output.md explains them; a test holds that page and this table together. Pure.
+docs/output.md explains them; a test compares that page with this table. Pure.
 """
 
 from __future__ import annotations

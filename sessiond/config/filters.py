@@ -1,6 +1,6 @@
-"""Filters as they are written in the configuration: parsed, checked, with the place of mistakes.
+"""Parses and checks the filters of the configuration.
 
-A mistake is a FilterError, which says where in the list it is; what is merely odd is a warning.
+An invalid filter raises FilterError, with its place in the list; a suspicious one is a warning.
 Pure.
 """
 
@@ -38,7 +38,7 @@ _GLOB: Final = re.compile(r"[*?\[]")
 _COMPARISON: Final[dict[str, Kind]] = {"<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _NUMBER: Final = re.compile(r"(<=?|>=?) *(-?[0-9]+(?:\.[0-9]+)?)")
 _UNIT_TYPES: Final = (".service", ".scope", ".socket", ".mount", ".swap")
-# Fields that hold one of few words.
+# Fields with a fixed set of values.
 _WORDS: Final = {
     "process.entry_leader.entry_meta.type": (
         "terminal", "console", "init", "ssm", "sshd", "container", "teleport", "kubelet", "unknown",
@@ -46,12 +46,12 @@ _WORDS: Final = {
     "event.outcome": ("success", "failure", "unknown"),
     "event.kind": ("event", "pipeline_error", "metric"),
 }  # fmt: skip
-# What lines need to be what they are: it is not left out.
+# Required fields of a line: `omit` refuses them.
 _NEEDED: Final = ("@timestamp", "event", "ecs", "process.entity_id", "process.pid", "process.start")
 
 
 class FilterError(ValueError):
-    """A mistake in the filters; ``path`` leads to it, from the list on."""
+    """An invalid filter; ``path`` leads from the list of filters to the mistake."""
 
     def __init__(self, path: Path, wrong: str, allowed: str = "") -> None:
         super().__init__(wrong)
@@ -60,9 +60,9 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True)
 class FilterRule:
-    """One filter. ``action`` is "mark" where it adds or leaves out fields and drops nothing.
+    """One filter. ``action`` is "mark" if it only adds or omits fields.
 
-    ``window`` (seconds) is that of "fold". ``omit`` are the fields that are left out.
+    ``window`` (seconds) is that of "fold". ``omit`` lists the fields to leave out.
     """
 
     name: str
@@ -75,7 +75,7 @@ class FilterRule:
 
     @property
     def withholds(self) -> bool:
-        """Whether lines are not written because of it."""
+        """Whether the filter keeps lines from being written."""
         return self.action in ("drop", "fold")
 
     def __str__(self) -> str:
@@ -83,13 +83,13 @@ class FilterRule:
 
 
 class Filters(tuple[FilterRule, ...]):
-    """The filters in their order; ``warnings`` are places and what is odd there."""
+    """The filters in order; ``warnings`` are suspicious filters with their places."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, value: object) -> Filters:
-        """Take what YAML gives; raise FilterError for what can't be used."""
+        """Parse the value from YAML; raises FilterError if it is invalid."""
         if value is None:
             return cls()
         if not isinstance(value, list):
@@ -98,26 +98,26 @@ class Filters(tuple[FilterRule, ...]):
         seen: dict[str, int] = {}
         for number, rule in enumerate(rules):
             if rule.name in seen:
-                wrong = f"{show(rule.name)} is the name of filter {seen[rule.name] + 1} already"
-                raise FilterError((number, "name"), wrong, "a name for each")
+                wrong = f"{show(rule.name)} is already the name of filter {seen[rule.name] + 1}"
+                raise FilterError((number, "name"), wrong, "a unique name")
             seen[rule.name] = number
         return cls(rules)
 
     def warnings(self) -> list[tuple[Path, str]]:
-        """What is odd, and where: a filter that an earlier one leaves nothing."""
+        """Filters that never match because an earlier one matches first, with their places."""
         found: list[tuple[Path, str]] = []
         for number, rule in enumerate(self):
             for earlier in self[:number]:
                 if implies(rule.when, earlier.when):
-                    text = f"{rule.name}: never takes anything: {earlier.name} takes it before"
+                    text = f"{rule.name}: never matches: {earlier.name} matches first"
                     found.append(((number,), text))
                     break
         return found
 
     def names_of_users(self) -> list[tuple[Path, str]]:
-        """Where names of users and groups are asked for, which are not always looked up."""
+        """Conditions on user and group names, which fail while auditd.resolve_ids is false."""
         return [
-            (leaf.path, f"{leaf.name}: no names are looked up (auditd.resolve_ids); ask for the id")
+            (leaf.path, f"{leaf.name}: names are not resolved (auditd.resolve_ids); use the id")
             for rule in self
             for leaf in rule.when.leaves()
             if re.search(r"(user|group|groups|audit)\.name$", leaf.name)
@@ -128,7 +128,7 @@ def _rule(value: object, path: Path, number: int) -> FilterRule:
     members = _section(value, path, ("name", "when", "then"))
     name = members.get("name", f"filter {number + 1}")
     if not isinstance(name, str) or not name.strip():
-        raise FilterError((*path, "name"), f"{show(name)} is no name", "some text")
+        raise FilterError((*path, "name"), f"{show(name)} is not a name", "some text")
     for needed in ("when", "then"):
         if needed not in members:
             raise FilterError(path, f"{needed} is missing", "when: conditions, then: what to do")
@@ -143,13 +143,13 @@ def _section(value: object, path: Path, known: Iterable[str]) -> dict[str, Any]:
     for name in value:
         if name not in names:
             close = difflib.get_close_matches(str(name), names, n=1)
-            wrong = f"there is no {show(name)} here"
+            wrong = f"{show(name)} is unknown"
             wrong += f"; did you mean {close[0]}?" if close else ""
             raise FilterError((*path, name), wrong, "" if close else ", ".join(names))
     return value
 
 
-# What is done
+# Actions
 
 
 def _then(name: str, when: Condition, value: object, path: Path) -> FilterRule:
@@ -158,19 +158,19 @@ def _then(name: str, when: Condition, value: object, path: Path) -> FilterRule:
         action: Action = value
         return FilterRule(name, when, action)
     if not isinstance(value, dict):
-        raise FilterError(path, f"{show(value)} is nothing that a filter does", allowed)
+        raise FilterError(path, f"{show(value)} is not an action", allowed)
     given = _section(value, path, ("fold", "labels", "tags", "fields"))
     if "fold" in given:
         if len(given) > 1:
-            raise FilterError(path, "a folded event has no labels of its own", "fold alone")
+            raise FilterError(path, "a folded event can't have labels", "fold alone")
         return FilterRule(name, when, "fold", _window(given["fold"], (*path, "fold")))
     if not given:
-        raise FilterError(path, "it does nothing", allowed)
+        raise FilterError(path, "the filter does nothing", allowed)
     try:
         labels = Labels.parse(given.get("labels", {}))
     except ValueError:
         wrong = f"{show(given['labels'])} is not valid"
-        text = "names without dots and a text each, such as {env: prod}"
+        text = "names without dots, each with a text, such as {env: prod}"
         raise FilterError((*path, "labels"), wrong, text) from None
     tags = _texts(given.get("tags", []), (*path, "tags"))
     fields = _section(given.get("fields", {}), (*path, "fields"), ("omit",))
@@ -189,7 +189,7 @@ def _window(value: object, path: Path) -> Duration:
     except ValueError:
         window = Duration(0)
     if not _MIN_WINDOW <= window <= _MAX_WINDOW:
-        raise FilterError(path, f"{show(value)} is no window", "a duration from 1s to 1d")
+        raise FilterError(path, f"{show(value)} is not a window", "a duration from 1s to 1d")
     return window
 
 
@@ -203,7 +203,7 @@ def _texts(value: object, path: Path) -> tuple[str, ...]:
 
 def _check_omitted(name: str, path: Path) -> None:
     if name in _NEEDED or name.startswith(("event.", "ecs.")):
-        raise FilterError(path, f"{name} is what makes a line readable", "any other field")
+        raise FilterError(path, f"{name} is required in every line", "any other field")
     if kind_of(name) is None and not any(each.startswith(f"{name}.") for each in FIELDS):
         raise _no_field(name, path)
 
@@ -212,11 +212,11 @@ def _check_omitted(name: str, path: Path) -> None:
 
 
 def _conditions(value: object, path: Path) -> Condition:
-    """Parse a mapping of fields to what they must be: all of it must hold."""
+    """Parse a mapping of fields to wanted values, all of which must hold."""
     if not isinstance(value, dict):
-        raise FilterError(path, f"{show(value)} is no condition", "fields and what they must be")
+        raise FilterError(path, f"{show(value)} is not a condition", "fields and their values")
     if not value:
-        raise FilterError(path, "there is no condition", "at least one field and what it must be")
+        raise FilterError(path, "the condition is empty", "at least one field and its value")
     parts: list[Condition] = []
     of_ancestor: list[Condition] = []
     for name, wanted in value.items():
@@ -226,7 +226,7 @@ def _conditions(value: object, path: Path) -> Condition:
         elif name == "not":
             parts.append(Not(_conditions(wanted, where)))
         elif not isinstance(name, str):
-            raise FilterError(where, f"{show(name)} is no field", "a field of docs/output.md")
+            raise FilterError(where, f"{show(name)} is not a field", "a field of docs/output.md")
         else:
             unwanted = _unwanted(wanted)
             leaf: Condition = _leaf(full_name(name), unwanted or wanted, where)
@@ -242,7 +242,7 @@ def _conditions(value: object, path: Path) -> Condition:
 
 
 def _unwanted(value: object) -> object:
-    """Return what ``not:`` is followed by, as text or as a section; None without it."""
+    """Return the value after ``not:``, in text or section form; None without ``not:``."""
     if isinstance(value, dict) and list(value) == ["not"]:
         return value["not"]
     if isinstance(value, str) and value.startswith("not:"):
@@ -259,14 +259,14 @@ def _alternatives(value: object, path: Path) -> Iterable[Condition]:
         value = [{name: wanted} for name, wanted in value.items()]
         return [_conditions(each, path) for each in value]
     if not isinstance(value, list) or not value:
-        raise FilterError(path, f"{show(value)} gives no choice", "a list of conditions")
+        raise FilterError(path, f"{show(value)} offers no alternatives", "a list of conditions")
     return [_conditions(each, (*path, number)) for number, each in enumerate(value)]
 
 
 def _no_field(name: str, path: Path) -> FilterError:
     known = [*FIELDS, *(f"ancestor.{each}" for each in ANCESTOR_FIELDS)]
     close = difflib.get_close_matches(full_name(name), known, n=1)
-    wrong = f"{name}: no line has such a field"
+    wrong = f"{name}: unknown field"
     return FilterError(path, wrong + (f"; did you mean {close[0]}?" if close else ""))
 
 
@@ -276,7 +276,7 @@ def _leaf(name: str, wanted: object, path: Path) -> Leaf:
         raise _no_field(name, path)
     values = wanted if isinstance(wanted, list) else [wanted]
     if not values:
-        raise FilterError(path, f"{name}: an empty list has no value", "at least one value")
+        raise FilterError(path, f"{name}: the list is empty", "at least one value")
     tests = []
     for number, each in enumerate(values):
         where = (*path, number) if isinstance(wanted, list) else path
@@ -285,7 +285,7 @@ def _leaf(name: str, wanted: object, path: Path) -> Leaf:
 
 
 def _test(name: str, kind: str, wanted: object, path: Path) -> Test:
-    """Parse one value: text, a glob, re:, a network, a comparison, a truth value, exists."""
+    """Parse one value: text, a glob, re:, a network, a comparison, a boolean, exists."""
     if isinstance(wanted, dict) and len(wanted) == 1:
         ((word, inner),) = wanted.items()
         if word == "exists" and isinstance(inner, bool):
@@ -298,7 +298,7 @@ def _test(name: str, kind: str, wanted: object, path: Path) -> Test:
         return _regex(name, wanted.removeprefix("re:"), path)
     if not isinstance(wanted, str | int | float):
         text = "text, a number, a list, re:, <, >, exists or not:"
-        raise FilterError(path, f"{name}: {show(wanted)} is no value", text)
+        raise FilterError(path, f"{name}: {show(wanted)} is not a value", text)
     return _value(name, kind, wanted, path)
 
 
@@ -306,7 +306,7 @@ def _regex(name: str, text: str, path: Path) -> Test:
     try:
         return Test("regex", text)
     except (re.error, OverflowError, RecursionError) as error:
-        wrong = f"{name}: {show(text)} is no regular expression: {error}"
+        wrong = f"{name}: {show(text)} is not a valid regular expression: {error}"
         raise FilterError(path, wrong, "Python's syntax") from None
 
 
@@ -315,25 +315,25 @@ def _value(name: str, kind: str, wanted: Value, path: Path) -> Test:
         return FilterError(path, f"{name}: {show(wanted)} can't match: {why}", allowed)
 
     if wanted == "":
-        raise refuse("no field is empty", "exists: false for an absent one")
+        raise refuse("fields are never empty", "exists: false for an absent field")
     if kind == "boolean":
         if not isinstance(wanted, bool):
-            raise refuse("it is true or false", "true or false")
+            raise refuse("the field is true or false", "true or false")
         return Test("equal", wanted)
     if isinstance(wanted, bool):
-        raise refuse(f"it is a {kind}", "quotes around a text")
+        raise refuse(f"the field is a {kind}", "a text in quotes")
     text = wanted if isinstance(wanted, str) else show(wanted)
     numeric = kind in ("long", "double") or _is_id(name)
     compared = _NUMBER.fullmatch(text)
     if numeric and compared is not None:
         return Test(_COMPARISON[compared[1]], float(compared[2]))
     if numeric and not _GLOB.search(text) and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
-        raise refuse("it is a number", "a number, <N, <=N, >N, >=N")
+        raise refuse("the field is a number", "a number, <N, <=N, >N, >=N")
     test = Test("glob" if _GLOB.search(text) else "equal", text)
     if kind == "ip" or name.endswith(".address"):
         network = _network(text)
         if network is None and kind == "ip" and test.kind != "glob":
-            raise refuse("it is an address", "an address, or a network such as 10.0.0.0/8")
+            raise refuse("the field is an address", "an address, or a network such as 10.0.0.0/8")
         return network or test
     if (why := _impossible(name, text)) is not None:
         raise refuse(why)
@@ -355,15 +355,19 @@ def _is_id(name: str) -> bool:
 
 
 def _impossible(name: str, text: str) -> str | None:
-    """Say why no value of the field is so, None where one may be."""
+    """Return why no value of the field can match, None if one can."""
     member = name.rpartition(".")[2]
     first = text[0]
     words = _WORDS.get(name)
     if words is not None:
         test = Test("glob" if _GLOB.search(text) else "equal", text)
-        return None if any(test.holds([word]) for word in words) else "it is " + ", ".join(words)
+        return (
+            None
+            if any(test.holds([word]) for word in words)
+            else "it is one of " + ", ".join(words)
+        )
     if member in ("executable", "working_directory") and first not in "/*?[(":
-        return "it is an absolute path"
+        return "the field is an absolute path"
     if re.fullmatch(r"(process\.([a-z_]+\.)?|ancestor\.)name", name) and "/" in text:
         return "a name has no slash; executable has the path"
     ending = re.split(r"[*?\]]", text)[-1]
@@ -375,7 +379,7 @@ def _impossible(name: str, text: str) -> str | None:
 
 
 def _may_end(ending: str, text: str, endings: tuple[str, ...]) -> bool:
-    """Tell whether a text whose last part without wildcards is ``ending`` can end so."""
+    """Return whether a text whose last part without wildcards is ``ending`` can end like that."""
     if ending == text:
         return text.endswith(endings)
     return any(each.endswith(ending) or ending.endswith(each) for each in endings)

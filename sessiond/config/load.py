@@ -1,9 +1,7 @@
-"""The configuration: YAML text to one frozen, validated value, and back to text for people.
+"""Loads the configuration: YAML text to one frozen, validated value.
 
-The settings themselves are declared in :mod:`sessiond.config.schema`. Here are the reading
-(:func:`loads`), the listing (:func:`options`), the shipped ``etc/sessiond.yml``
-(:func:`commented`) and the comparison of two configurations (:func:`diff`): all pure. Only the last
-part, :func:`load` and what it uses, reads files.
+:mod:`sessiond.config.schema` declares the settings. :func:`loads` parses and validates a text and
+is pure; only the last part, :func:`load` and its helpers, reads files.
 """
 
 from __future__ import annotations
@@ -46,30 +44,30 @@ _log = structlog.get_logger(__name__)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML, in which a key given twice is an error instead of the last one winning.
+    """Safe YAML that rejects duplicate keys instead of using the last one.
 
-    The loader in Python, not libyaml's: nesting too deep ends in RecursionError, not in a crash.
+    The pure Python loader, not libyaml's: deep nesting raises RecursionError instead of crashing.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a dict; raise when a key is there twice."""
+        """Make a dict; raises ConstructorError for a duplicate key."""
         seen = set()
         for key_node, _ in node.value:
             key = (key_node.tag, key_node.value) if isinstance(key_node, yaml.ScalarNode) else None
             if key is not None and key in seen:
-                problem = f"{show(key_node.value)} is there twice"
+                problem = f"{show(key_node.value)} is a duplicate key"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Make an int that knows whether it was written in octal."""
+        """Make an int that remembers whether it was written in octal."""
         value: int = super().construct_yaml_int(node)
         return OctalInt(value) if re.fullmatch("0[0-7]+", node.value) else value
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-# Dates mean nothing here: text stays text.
+# No setting is a date: a date stays text.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -83,7 +81,7 @@ def _absolute_path(value: object) -> Path:
 
 
 def _from_yaml(kind: type, value: object) -> object:
-    """Make the values that msgspec has no type for (its ``dec_hook``)."""
+    """Convert to the types that msgspec does not know (its ``dec_hook``)."""
     if kind is Path:
         return _absolute_path(value)
     if issubclass(kind, Size | Duration | Mode | Labels | Filters):
@@ -92,9 +90,9 @@ def _from_yaml(kind: type, value: object) -> object:
 
 
 def loads(text: str, source: str) -> Config:
-    """Make a Config of YAML text; ``source`` names it in messages. A file of comments is fine.
+    """Parse YAML text into a Config; ``source`` names it in messages. A file of comments is valid.
 
-    Raises ConfigError: one line with source, line, setting, what is wrong and what is allowed.
+    Raises ConfigError: one line with source, line, setting, the mistake and what is allowed.
     """
     if not text.strip():
         raise ConfigError(f"{source}: the file is empty; allowed: at least a comment")
@@ -128,7 +126,7 @@ def _parse_yaml(text: str, source: str) -> tuple[yaml.Node | None, Any]:
         raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
     except RecursionError:
         raise ConfigError(f"{source}: not valid YAML: nested too deeply") from None
-    # PyYAML's constructors raise all of these on explicit tags that don't fit, such as !!int "".
+    # PyYAML's constructors raise all of these for mismatched explicit tags, such as !!int "".
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ConfigError(f"{source}: not valid YAML: {_one_line(str(error))}") from None
 
@@ -139,7 +137,7 @@ def _one_line(text: str | None) -> str:
 
 
 def _prepare(section: type[msgspec.Struct], data: object, path: str) -> dict[str, Any]:
-    """Check a section's names, turn an empty section into {}, and aliases of values into values."""
+    """Check a section's names, turn an empty section into {}, and replace aliases of values."""
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -163,10 +161,10 @@ def _prepare(section: type[msgspec.Struct], data: object, path: str) -> dict[str
 
 def _no_such(path: str, name: str, known: list[str]) -> InvalidError:
     """Suggest an existing setting for one that doesn't exist."""
-    wrong = "there is no such setting"
+    wrong = "no such setting"
     if path in options():
         nested = f"{path.replace('.', ': {')}: ...{'}' * path.count('.')}"
-        return InvalidError(path, f"{wrong} written so; write {nested}", "")
+        return InvalidError(path, f"{wrong} in dotted form; write {nested}", "")
     section = path.removesuffix(name)
     same_name = [other for other in options() if other.rpartition(".")[2] == name]
     close = [section + other for other in difflib.get_close_matches(name, known, n=1)]
@@ -176,7 +174,7 @@ def _no_such(path: str, name: str, known: list[str]) -> InvalidError:
 
 
 def _explain(error: msgspec.ValidationError, data: object) -> tuple[str, str, str]:
-    """Say (setting, what is wrong, what is allowed) for what msgspec refused."""
+    """Return (setting, mistake, what is allowed) for an error of msgspec."""
     message, _, where = str(error).rpartition(" - at `$")
     path = where.rstrip("`").lstrip(".") if message else ""
     if isinstance(error.__cause__, InvalidError):
@@ -205,7 +203,7 @@ def _check_bounds(config: Config) -> None:
 def _config_error(
     source: str, node: yaml.Node | None, setting: str, wrong: str, allowed: str
 ) -> ConfigError:
-    """Make the one line, with the number of the line in the file where the setting is."""
+    """Make the one-line error, with the setting's line number in the file."""
     for name in re.findall(r"[^.\[\]]+", setting):
         if isinstance(node, yaml.MappingNode):
             below = [value for key, value in node.value if key.value == name]
@@ -220,7 +218,7 @@ def _filter_error(source: str, node: yaml.Node | None, error: FilterError) -> Co
 
 
 def filter_warnings(text: str, source: str) -> list[str]:
-    """Return what is odd about the filters of a valid configuration, with file, line and column."""
+    """Return warnings about the filters of a valid configuration, with file, line and column."""
     node, _ = _parse_yaml(text, source)
     config = loads(text, source)
     found = config.filters.warnings()
@@ -233,7 +231,7 @@ def filter_warnings(text: str, source: str) -> list[str]:
 
 
 def _place(node: yaml.Node | None, path: tuple[str | int, ...]) -> str:
-    """Return line and column of what a path leads to, as far as it leads: ":7:5"."""
+    """Return line and column of the node at a path, or of its closest parent: ":7:5"."""
     mark = None if node is None else node.start_mark
     for step in path:
         if isinstance(node, yaml.MappingNode):
@@ -259,9 +257,9 @@ def _one_line_of(where: str, setting: str, wrong: str, allowed: str) -> str:
 
 
 def load(path: Path | None) -> Config:
-    """Read the configuration file; None means the default path, or built-in defaults without it.
+    """Read the configuration file; None: the default path, or built-in defaults if it is absent.
 
-    Raises ConfigError when the file can't be read, is wrong, or could be changed by others.
+    Raises ConfigError when the file can't be read, is invalid, or is writable by other users.
     """
     if path is None and not DEFAULT_PATH.exists():
         _log.info("configuration_built_in", missing=str(DEFAULT_PATH))
@@ -271,14 +269,14 @@ def load(path: Path | None) -> Config:
 
 
 def _never(condition: str) -> str:
-    """Return rules that keep execs which meet a condition from being recorded."""
+    """Return rules that keep the kernel from recording execs that meet a condition."""
     return "".join(
         f"-a never,exit -F arch={arch} -S execve,execveat -F {condition}\n"
         for arch in ("b64", "b32")
     )
 
 
-# What goes before the built-in rules, by event.exec_failures.
+# Rules that precede the built-in ones, by event.exec_failures.
 _UNWANTED_FAILURES: Final = {
     "all": "",
     "no_enoent": _never("exit=-ENOENT"),
@@ -291,10 +289,10 @@ _HAS_32_BIT: Final = ("x86_64", "aarch64", "s390x", "ppc64")
 def read_rules(config: Config) -> list[tuple[str, str]]:
     """Return the wanted rules as (source, text), in the order in which they are to be loaded.
 
-    The built-in rules keep the kernel from recording the failed execs that are not wanted.
+    The built-in rules keep the kernel from recording execs that event.exec_failures excludes.
 
-    Raises ConfigError when a rule file can't be read or could be changed by others, and when a
-    name without wildcards is not there.
+    Raises ConfigError when a rule file can't be read or is writable by other users, and when a
+    file named without wildcards does not exist.
     """
     auditd = config.auditd
     if not auditd.enabled:
@@ -319,9 +317,9 @@ def empty_patterns(config: Config) -> list[str]:
 
 
 def expand(setting: str, patterns: Sequence[str]) -> list[Path]:
-    """Return the files that the globs of a setting name, each once, sorted within a glob.
+    """Return the files that match the globs of a setting, each once, sorted within a glob.
 
-    Raises ConfigError for a relative name, and for a name without wildcards that is not there.
+    Raises ConfigError for a relative path, and for one without wildcards that does not exist.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
@@ -329,26 +327,26 @@ def expand(setting: str, patterns: Sequence[str]) -> list[Path]:
             raise ConfigError(f"{setting}: {show(pattern)} is relative; allowed: absolute paths")
         names = sorted(glob.glob(pattern)) if "\0" not in pattern else []  # noqa: PTH207 - absolute
         if not names and not glob.has_magic(pattern):
-            raise ConfigError(f"{setting}: {_one_line(pattern)}: there is no such file")
+            raise ConfigError(f"{setting}: {_one_line(pattern)}: no such file")
         found |= dict.fromkeys(names)
     return [Path(name) for name in found]
 
 
 def user_id(setting: str, user: str | int | None) -> int | None:
-    """Return the uid of a setting that names a user; raise ConfigError when there is none."""
+    """Return the uid of a setting that names a user; raises ConfigError for an unknown user."""
     if user is None or isinstance(user, int):
         return user
     try:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):
-        raise ConfigError(f"{setting}: there is no user {show(user)} on this host") from None
+        raise ConfigError(f"{setting}: this host has no user {show(user)}") from None
 
 
 def group_id(setting: str, group: str | int | None) -> int | None:
-    """Return the gid of a setting that names a group; raise ConfigError when there is none."""
+    """Return the gid of a setting that names a group; raises ConfigError for an unknown group."""
     if group is None or isinstance(group, int):
         return group
     try:
         return grp.getgrnam(group).gr_gid
     except (KeyError, ValueError):
-        raise ConfigError(f"{setting}: there is no group {show(group)} on this host") from None
+        raise ConfigError(f"{setting}: this host has no group {show(group)}") from None

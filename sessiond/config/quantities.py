@@ -1,4 +1,4 @@
-"""Values of the configuration that YAML has no type for: sizes, durations, labels and more."""
+"""Types of settings that YAML does not have: sizes, durations, labels and more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Size(int):
 
     @classmethod
     def parse(cls, value: object) -> Size:
-        """Take a YAML scalar; raise ValueError when it is no size."""
+        """Parse a YAML scalar; raises ValueError if it is not a size."""
         if isinstance(value, int) and not isinstance(value, bool):
             return cls(value)
         match = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]{0,3})", _text(value))
@@ -35,7 +35,7 @@ class Duration(float):
 
     @classmethod
     def parse(cls, value: object) -> Duration:
-        """Take a YAML scalar; raise ValueError when it is no duration."""
+        """Parse a YAML scalar; raises ValueError if it is not a duration."""
         if value is False:  # "off" in YAML
             return cls(0)
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -59,7 +59,7 @@ class Mode(int):
 
     @classmethod
     def parse(cls, value: object) -> Mode:
-        """Take a YAML scalar; raise ValueError when it is no file mode."""
+        """Parse a YAML scalar; raises ValueError if it is not a file mode."""
         if isinstance(value, OctalInt):
             digits = f"{value:o}"
         elif isinstance(value, int) and not isinstance(value, bool):
@@ -74,11 +74,11 @@ class Mode(int):
 
 
 class Labels(dict[str, str]):
-    """Names with a text each; in YAML a mapping whose values are text, numbers, true or false."""
+    """Names with texts; in YAML a mapping to texts, numbers and booleans."""
 
     @classmethod
     def parse(cls, value: object) -> Labels:
-        """Take a YAML mapping; raise ValueError when it is none, or a name can't be a field's."""
+        """Parse a YAML mapping; raises ValueError if it is none, or a name is not a valid field."""
         if not isinstance(value, dict):
             raise ValueError("not labels")  # noqa: TRY004 - as in _text
         made = cls()
@@ -92,11 +92,11 @@ class Labels(dict[str, str]):
 
 
 class Headers(Labels):
-    """Fields of an HTTP request's header; in YAML a mapping of names to text or numbers."""
+    """HTTP headers; in YAML a mapping of names to texts or numbers."""
 
     @classmethod
     def parse(cls, value: object) -> Headers:
-        """Take a YAML mapping; raise ValueError when it is none, or HTTP could not carry it."""
+        """Parse a YAML mapping; raises ValueError if it is none, or not valid in HTTP."""
         made = cls(super().parse(value))
         for name, text in made.items():
             if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
@@ -108,12 +108,12 @@ class Headers(Labels):
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("not text")  # noqa: TRY004 - what msgspec's hook takes for a wrong value
+        raise ValueError("not text")  # noqa: TRY004 - msgspec's hook expects ValueError
     return value
 
 
 def show(value: object) -> str:
-    """Write a setting's value as people would write it in YAML; long text is cut."""
+    """Return a setting's value as a person would write it in YAML; long text is cut."""
     match value:
         case None:
             return "nothing"

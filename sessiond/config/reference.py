@@ -1,4 +1,4 @@
-"""The settings as a list: documentation, the commented file, differences between two of them."""
+"""The list of settings: their documentation, the commented file, differences of configurations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Option(NamedTuple):
 
     path: str
     allowed: str
-    default: object  # msgspec.NODEFAULT: must be given
+    default: object  # msgspec.NODEFAULT: required
     help: str
     live: bool
     least: float | None
@@ -42,7 +42,7 @@ def _walk(section: type[msgspec.Struct], prefix: str) -> Iterator[Option]:
         if isinstance(kind, types.StructType):
             yield from _walk(kind.cls, f"{prefix}{name}.")
             continue
-        assert isinstance(kind, types.Metadata), name  # noqa: S101 - every option is declared so
+        assert isinstance(kind, types.Metadata), name  # noqa: S101 - every option is declared like that
         declared = kind.extra or {}
         yield Option(
             path=prefix + name,
@@ -59,7 +59,7 @@ def _walk(section: type[msgspec.Struct], prefix: str) -> Iterator[Option]:
 
 @functools.cache
 def fields_of(section: type[msgspec.Struct]) -> list[tuple[str, types.Type, types.Field]]:
-    """Return a section's settings and sections; of an optional section, the section itself."""
+    """Return a section's settings and subsections; an optional subsection as if it were set."""
     info = types.type_info(section)
     assert isinstance(info, types.StructType)  # noqa: S101 - for the type checker
     found = []
@@ -73,15 +73,15 @@ def fields_of(section: type[msgspec.Struct]) -> list[tuple[str, types.Type, type
 
 _CUSTOM: Final[dict[type, str]] = {
     Mode: "octal permission bits such as 0640",
-    Labels: "names without dots and a text each, such as {env: prod}",
-    Headers: "names of header fields and a text each, such as {X-Scope-OrgID: hosts}",
+    Labels: "names without dots, each with a text, such as {env: prod}",
+    Headers: "names of headers, each with a text, such as {X-Scope-OrgID: hosts}",
     Filters: "a list of filters, each with name, when and then",
     Path: "an absolute path",
 }
 
 
 def _allowed(kind: types.Type, least: float | None, most: float | None) -> str:
-    """Say in words which values a setting takes."""
+    """Describe the values that a setting accepts."""
     match kind:
         case types.BoolType():
             return "true or false"
@@ -119,7 +119,7 @@ def _any_of(values: Sequence[str]) -> str:
 
 
 def get(config: Config, path: str) -> Any:  # noqa: ANN401 - as declared
-    """Return the value of a setting by its dotted path; None below a section that isn't there."""
+    """Return the value of a setting by its dotted path; None in a section that is not set."""
     value: Any = config
     for name in path.split("."):
         value = None if value is None else getattr(value, name)
@@ -132,19 +132,19 @@ def diff(old: Config, new: Config) -> list[str]:
 
 
 def needs_restart(paths: Sequence[str]) -> list[str]:
-    """Return those of the changed settings that a reload can't apply."""
+    """Return the changed settings that a reload can't apply."""
     return [path for path in paths if not options()[path].live]
 
 
 def commented() -> str:
     """Return a configuration file that shows every setting, commented out, with its help.
 
-    It is what ``etc/sessiond.yml`` holds and what ``sessiond check --settings`` prints.
+    ``sessiond check --settings`` prints it, and ``etc/sessiond.yml`` is a copy of it.
     """
     lines = [
-        "# The configuration of sessiond. Everything is optional: what is commented out shows the",
-        "# default, or an example where it says so. `sessiond check` tells what is wrong with this",
-        "# file; a reload (SIGHUP) applies what is marked [reload], the rest takes a restart.",
+        "# The configuration of sessiond. All settings are optional. A commented line shows the",
+        "# default, or an example if it says so. `sessiond check` validates this file. A reload",
+        "# (SIGHUP) applies settings marked [reload]; the others require a restart.",
     ]
     return "\n".join(lines + list(_commented(Config, "", optional=False))) + "\n"
 
@@ -168,7 +168,7 @@ def _commented(section: type[msgspec.Struct], prefix: str, *, optional: bool) ->
         text += " [reload]" if option.live else ""
         value = _as_yaml(option.default)
         if option.example is not None:
-            unset = "Must be given, for" if option.default is msgspec.NODEFAULT else "For"
+            unset = "Required, for" if option.default is msgspec.NODEFAULT else "For"
             text, value = f"{text} {unset} example:", option.example
         yield from _comment(text, indent)
         first, *rest = f"{name}:{'' if value.startswith(chr(10)) else ' '}{value}".split("\n")

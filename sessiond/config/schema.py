@@ -1,7 +1,7 @@
-"""Every setting of the configuration, declared once: type, default, bounds, help, and what is live.
+"""Every setting of the configuration, declared once: type, default, bounds, help, reload support.
 
-From these declarations come the validation, the error messages, the listing of all settings and
-the shipped ``etc/sessiond.yml``; :mod:`sessiond.config.load` does all that. Pure.
+:mod:`sessiond.config.load` derives the validation, the error messages, the list of settings and
+the shipped ``etc/sessiond.yml`` from these declarations. Pure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class InvalidError(ValueError):
 
 
 def _option(
-    help: str,  # noqa: A002 - that is what it is
+    help: str,  # noqa: A002 - the natural name, and no builtin is used here
     *,
     live: bool = False,
     ge: int | None = None,
@@ -53,7 +53,7 @@ def _option(
     """Declare an option's help, bounds (``ge``/``le`` of numbers, ``min``/``max`` of the rest).
 
     ``live``: a reload applies a change; otherwise it takes a restart. ``aliases`` are other names
-    of values. ``allowed`` says what is allowed where the type alone doesn't. ``example`` is YAML,
+    of values. ``allowed`` describes valid values where the type is not enough. ``example`` is YAML,
     shown in the shipped file where there is no default.
     """
     extra = {
@@ -72,13 +72,12 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ReassemblerSettings(Section, frozen=True, kw_only=True):
-    """How records are put together to events."""
+    """How audit records are reassembled into events."""
 
     max_in_flight: Annotated[
         int,
         _option(
-            "How many audit events may be incomplete at once; the oldest is closed as it is when "
-            "there are more.",
+            "Maximum number of incomplete audit events. Beyond it the oldest is closed as it is.",
             live=True,
             ge=1,
             le=65536,
@@ -86,9 +85,7 @@ class ReassemblerSettings(Section, frozen=True, kw_only=True):
     ] = 8192
     timeout: Annotated[
         Duration,
-        _option(
-            "How long an audit event may wait for its last record.", live=True, min=0.01, max=60
-        ),
+        _option("How long an audit event waits for its last record.", live=True, min=0.01, max=60),
     ] = Duration(2)
 
 
@@ -97,32 +94,32 @@ CHAIN_KEY: Final = Path("/etc/sessiond.chain.key")
 
 
 class AuditdSettings(Section, frozen=True, kw_only=True):
-    """The kernel's audit system: how to listen to it, and what it shall record."""
+    """The kernel's audit system: how sessiond listens to it, and what it records."""
 
     enabled: Annotated[
         bool,
         _option(
-            "false: leave audit alone altogether, no socket, no rules. Each exec, setsid and end "
-            "comes from the tracer, without the price of rules for the host; missing is what only "
-            "audit tells: logins, failed execs, whatever rules record. Needs the backend ebpf or "
-            "proc_connector."
+            "false: do not use audit at all: no socket, no rules. Every exec, setsid and end then "
+            "comes from the tracer, and the host does not pay for audit rules. Logins, failed "
+            "execs and everything else that only audit records are missing. Needs the backend "
+            "ebpf or proc_connector."
         ),
     ] = True
     socket_type: Annotated[
         Literal["unicast", "multicast", "auto"],
         _option(
-            "unicast: be the host's audit daemon; the kernel keeps records for us while we are "
-            "slow or restarting. multicast: listen beside another audit daemon; the rules are "
-            "that daemon's, and what we are too slow for is lost (and counted). auto: unicast, "
+            "unicast: be the host's audit daemon; the kernel queues records while sessiond is slow "
+            "or restarting. multicast: listen beside another audit daemon, which owns the rules; "
+            "records that sessiond is too slow to read are lost (and counted). auto: unicast, "
             "unless a healthy audit daemon is registered."
         ),
     ] = "auto"
     audit_rules: Annotated[
         str | None,
         _option(
-            "Audit rules as text, one a line, in auditctl's language. When neither this nor "
+            "Audit rules as text, one per line, in auditctl's syntax. When neither this nor "
             "audit_rule_files is given, built-in rules record execve, execveat, exit_group and "
-            "setsid. Rules that were loaded by others are never touched.",
+            "setsid. Rules loaded by other programs are never touched.",
             live=True,
             example="|\n" + textwrap.indent(DEFAULT_RULES, "  ").rstrip(),
         ),
@@ -139,7 +136,7 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
     ignore_errors: Annotated[
         bool,
         _option(
-            "Skip rules that are wrong or refused by the kernel, with a warning, instead of "
+            "Skip rules that are invalid or that the kernel refuses, with a warning, instead of "
             "stopping (auditctl -i).",
             live=True,
         ),
@@ -148,21 +145,21 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
         bool,
         _option(
             "Lock the audit configuration until the next boot once the rules are loaded "
-            "(auditctl -e 2). Our rules then stay when we leave. Not with multicast."
+            "(auditctl -e 2). sessiond's rules then stay loaded after it stops. Not with multicast."
         ),
     ] = False
     failure_mode: Annotated[
         Literal["silent", "log", "panic"],
         _option(
-            "What the kernel does when it loses a record: nothing, a line in the kernel log, or "
-            "halt the machine.",
+            "What the kernel does when it loses a record: do nothing, write to the kernel log, or "
+            "panic.",
             live=True,
         ),
     ] = "silent"
     backlog_limit: Annotated[
         int,
         _option(
-            "How many records the kernel keeps for us before it loses some.",
+            "How many records the kernel queues for sessiond before it loses some.",
             live=True,
             ge=1,
             le=2**32 - 1,
@@ -171,8 +168,8 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
     backlog_wait_time: Annotated[
         int,
         _option(
-            "How long (kernel ticks, as in auditctl --backlog_wait_time) the host's processes are "
-            "made to wait when the kernel's backlog is full. 0: never, records are lost instead; "
+            "How long (kernel ticks, as in auditctl --backlog_wait_time) the host's processes "
+            "wait when the kernel's backlog is full. 0: never; records are lost instead, because "
             "the host comes first.",
             live=True,
             ge=0,
@@ -182,7 +179,7 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
     rate_limit: Annotated[
         int,
         _option(
-            "Most records a second that the kernel makes; 0: no limit.",
+            "Maximum number of records per second that the kernel makes; 0: no limit.",
             live=True,
             ge=0,
             le=2**32 - 1,
@@ -191,40 +188,38 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
     backpressure_strategy: Annotated[
         Literal["kernel", "userspace", "both", "none", "auto"],
         _option(
-            "What gives way when records come faster than they can be handled. kernel: never "
-            "make processes wait (wait time 0), the kernel drops. userspace: we drop. both: both. "
-            "none: nobody drops, backlog_wait_time applies and processes wait. auto: kernel "
-            "where it can, else userspace.",
+            "What happens when records arrive faster than sessiond handles them. kernel: processes "
+            "never wait (wait time 0), the kernel drops records. userspace: sessiond drops them. "
+            "both: both. none: nothing is dropped, backlog_wait_time applies and processes wait. "
+            "auto: kernel where it is supported, else userspace.",
             live=True,
             aliases={"user-space": "userspace", "default": "auto"},
         ),
     ] = "auto"
-    resolve_ids: Annotated[
-        bool, _option("Add the names of users and groups to their ids.", live=True)
-    ] = True
+    resolve_ids: Annotated[bool, _option("Add user and group names to ids.", live=True)] = True
     include_raw_message: Annotated[
         bool,
-        _option("Keep the text of the records in auditd.messages and event.original.", live=True),
+        _option("Write the raw records to auditd.messages and event.original.", live=True),
     ] = False
     include_warnings: Annotated[
-        bool, _option("Tell in auditd.warnings what could not be parsed.", live=True)
+        bool, _option("List in auditd.warnings what could not be parsed.", live=True)
     ] = False
     reconcile: Annotated[
         bool,
         _option(
-            "Put back what of our rules and settings somebody else changes while we run, and take "
-            "our place again; at most five times a minute each. false: only tell.",
+            "Restore sessiond's audit rules, settings and registration when another program "
+            "changes them, each at most five times a minute. false: only report the change.",
             live=True,
         ),
     ] = True
     keep_rules_on_exit: Annotated[
-        bool, _option("Leave our rules in the kernel when we end.", live=True)
+        bool, _option("Leave sessiond's rules in the kernel when it stops.", live=True)
     ] = False
     receive_buffer: Annotated[
         Size,
         _option(
-            "Size of the audit socket's receive buffer: what gathers here while we restart is not "
-            "lost. Above net.core.rmem_max it needs CAP_NET_ADMIN.",
+            "Size of the audit socket's receive buffer, which holds the records that arrive while "
+            "sessiond restarts. A size above net.core.rmem_max needs CAP_NET_ADMIN.",
             min=64 * 2**10,
             max=2**30,
         ),
@@ -232,7 +227,7 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
     reassembler: ReassemblerSettings = ReassemblerSettings()
 
     def __post_init__(self) -> None:
-        """Refuse what the kernel can't do together."""
+        """Refuse settings that the kernel does not support together."""
         if self.socket_type != "multicast":
             return
         for name, given in (
@@ -241,31 +236,32 @@ class AuditdSettings(Section, frozen=True, kw_only=True):
             ("immutable", self.immutable),
         ):
             if given:
-                wrong = "can't be used with socket_type multicast, where another daemon's rules are"
+                wrong = "can't be used with socket_type multicast: another daemon owns the rules"
                 raise InvalidError(name, wrong, "leave it out, or socket_type unicast or auto")
 
 
 class SessionMetadataSettings(Section, frozen=True, kw_only=True):
-    """Where processes, parents, sessions and ends are learned from."""
+    """Where sessiond learns of processes, parents, sessions and ends."""
 
     backend: Annotated[
         Literal["auto", "ebpf", "proc_connector", "procfs"],
         _option(
-            "ebpf: every fork, exec and exit, exact and cheap. proc_connector: every one too, with "
-            "details read from /proc, late for short-lived processes. procfs: snapshots only. "
-            "auto: the best that this host allows, in that order.",
+            "ebpf: every fork, exec and exit, exact and cheap. proc_connector: every fork, exec "
+            "and exit, with details from /proc that may be missing for short-lived processes. "
+            "procfs: snapshots only. auto: the first of these that this host supports.",
             aliases={"kernel_tracing": "ebpf", "modern": "ebpf"},
         ),
     ] = "auto"
     fallback: Annotated[
         bool,
-        _option("When the backend can't be had, go on with the next one and say so; false: stop."),
+        _option("Use the next backend, with a warning, when this one is unavailable; false: stop."),
     ] = True
     max_processes: Annotated[
         int,
         _option(
-            "Most processes remembered, the ended ones that others still refer to included. "
-            "Beyond it, ended ones that nobody refers to go first, then the longest ended.",
+            "Maximum number of processes in the process table, including ended processes that "
+            "others refer to. Beyond it sessiond forgets unreferenced ended processes first, then "
+            "those that ended the longest ago.",
             ge=1024,
             le=2**22,
         ),
@@ -273,10 +269,10 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
     max_memory: Annotated[
         Size,
         _option(
-            "About how much memory the process table may take, besides 1 KB for each living "
-            "process. Beyond it, what is known of a process is cut, in this order: argument lists "
-            "of earlier programs, of ended processes, of the least recently active ones; then "
-            "ended processes are forgotten. Events tell what is cut.",
+            "Approximate memory limit of the process table, on top of 1 KB for each living "
+            "process. Beyond it sessiond cuts argument lists, in this order: those of earlier "
+            "programs, of ended processes, of the least recently active processes; then it "
+            "forgets ended processes. Events name what was cut.",
             min=8 * 2**20,
             max=2**36,
         ),
@@ -284,8 +280,8 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
     ring_buffer: Annotated[
         Size,
         _option(
-            "Size of the eBPF ring buffer; a power of two. It holds what happens while sessiond "
-            "starts again: 8 MiB are some 5,000 processes.",
+            "Size of the eBPF ring buffer; a power of two. It holds the events of a restart of "
+            "sessiond: 8 MiB are enough for about 5,000 processes.",
             min=64 * 2**10,
             max=2**30,
         ),
@@ -293,8 +289,8 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
     args_limit: Annotated[
         Size,
         _option(
-            "Most bytes of a program's arguments that the tracer reads (256 while more than 1 "
-            "MiB of its ring buffer are not read yet); the audit records have all of them.",
+            "Maximum number of bytes of a program's arguments that the tracer reads (256 while "
+            "more than 1 MiB of its ring buffer is unread); audit records have all arguments.",
             min=256,
             max=32 * 2**10,
         ),
@@ -307,16 +303,16 @@ class SessionMetadataSettings(Section, frozen=True, kw_only=True):
             raise InvalidError("ring_buffer", wrong, "64KiB, 128KiB, ... 8MiB, 16MiB, ... 1GiB")
 
 
-_OWNER_HELP = "A name or a numeric id; not set: that of the daemon."
+_OWNER_HELP = "A name or a numeric id; not set: the daemon's."
 
 
 class RotateSettings(Section, frozen=True, kw_only=True):
-    """When a new file is begun, and what happens to the old ones."""
+    """When a file is rotated, and what happens to the old ones."""
 
     size: Annotated[
         Size,
         _option(
-            "Begin a new file before this one gets larger; 0: never. Sizes are written as 10MB "
+            "Rotate before the file exceeds this size; 0: never. Sizes are written as 10MB "
             "(10,000,000) or 10MiB (10,485,760).",
             live=True,
             min=0,
@@ -326,19 +322,19 @@ class RotateSettings(Section, frozen=True, kw_only=True):
     interval: Annotated[
         Duration,
         _option(
-            "Begin a new file this long after the last; 0: never. Durations are written as 500ms, "
-            "2s, 10m, 1h30m or 7d.",
+            "Rotate this long after the previous rotation; 0: never. Durations are written as "
+            "500ms, 2s, 10m, 1h30m or 7d.",
             live=True,
             min=0,
             max=366 * 86400,
         ),
     ] = Duration(0)
-    keep: Annotated[int, _option("How many old files are kept.", live=True, ge=0, le=10000)] = 7
+    keep: Annotated[int, _option("How many rotated files to keep.", live=True, ge=0, le=10000)] = 7
     min_age: Annotated[
         Duration,
         _option(
-            "Files whose last line is younger are kept as well: a flood of lines does not push out "
-            "the lines before it. Where the disk is full then, lines wait in the spool.",
+            "Rotated files whose last line is younger than this are kept as well, so that a flood "
+            "of lines does not push out older ones. If the disk fills up, lines wait in the spool.",
             live=True,
             min=0,
             max=366 * 86400,
@@ -347,9 +343,9 @@ class RotateSettings(Section, frozen=True, kw_only=True):
     compress: Annotated[
         Literal["zstd", "gzip", "none"],
         _option(
-            "How old files are compressed, all but the last. zstd makes half as many bytes as gzip "
-            "in an eighth of the time; where Python has no library for it (python3-zstandard), "
-            "gzip is used, and the log says so.",
+            "How rotated files are compressed, all but the latest. zstd needs half the space of "
+            "gzip and an eighth of the time. Without a Python library for it (python3-zstandard) "
+            "sessiond uses gzip, and logs that.",
             live=True,
             aliases={True: "gzip", False: "none"},
         ),
@@ -357,9 +353,9 @@ class RotateSettings(Section, frozen=True, kw_only=True):
 
 
 class FileSettings(Section, frozen=True, kw_only=True):
-    """Lines go to a file. It is opened anew on SIGHUP, for logrotate."""
+    """Lines go to a file, which is reopened on SIGHUP, for logrotate."""
 
-    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+    enabled: Annotated[bool, _option("false: ignore this section.", live=True)] = True
     path: Annotated[Path, _option("The file.", live=True)] = Path("/var/log/sessiond/events.ndjson")
     mode: Annotated[Mode, _option("The file's permissions.", live=True)] = Mode(0o600)
     owner: Annotated[
@@ -372,7 +368,7 @@ class FileSettings(Section, frozen=True, kw_only=True):
 
 
 class BackoffSettings(Section, frozen=True, kw_only=True):
-    """How long to wait before connecting again."""
+    """How long to wait before reconnecting."""
 
     init: Annotated[
         Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
@@ -389,12 +385,12 @@ class BackoffSettings(Section, frozen=True, kw_only=True):
 
 
 class TlsFiles(Section, frozen=True, kw_only=True):
-    """The server is checked, TLS 1.2 or later; files for that and for who we are."""
+    """TLS 1.2 or later: the certificates that verify the server, and those of the client."""
 
     ca: Annotated[
         Path | None,
         _option(
-            "File with the certificates of the authorities that are believed; none: the host's.",
+            "File with the trusted CA certificates; not set: the host's.",
             live=True,
             example="/etc/sessiond/ca.pem",
         ),
@@ -406,7 +402,7 @@ class TlsFiles(Section, frozen=True, kw_only=True):
     key: Annotated[
         Path | None,
         _option(
-            "File with the client's private key; none: it is in the certificate's file.",
+            "File with the client's private key; not set: it is in the certificate file.",
             live=True,
             example="/etc/sessiond/tls.key",
         ),
@@ -414,7 +410,7 @@ class TlsFiles(Section, frozen=True, kw_only=True):
     server_name: Annotated[
         str | None,
         _option(
-            "The name in the server's certificate, where it is not the address's.",
+            "The name in the server's certificate, if it differs from the address.",
             live=True,
             example="logs.example.org",
         ),
@@ -422,20 +418,21 @@ class TlsFiles(Section, frozen=True, kw_only=True):
 
 
 class TlsSettings(TlsFiles, frozen=True, kw_only=True):
-    """Lines over tcp are encrypted, and the server is checked: TLS 1.2 or later."""
+    """Encryption of tcp, with verification of the server: TLS 1.2 or later."""
 
     enabled: Annotated[
-        bool, _option("Encrypt; only for type tcp. Otherwise lines go in the clear.", live=True)
+        bool,
+        _option("Encrypt; only for type tcp. Otherwise lines are sent in the clear.", live=True),
     ] = False
 
 
 class SocketSettings(Section, frozen=True, kw_only=True):
-    """Lines go to a reader that listens; sessiond connects, and connects again."""
+    """Lines go to a listening socket; sessiond connects and reconnects to it."""
 
-    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+    enabled: Annotated[bool, _option("false: ignore this section.", live=True)] = True
     type: Annotated[
         Literal["unix_stream", "unix_datagram", "tcp"],
-        _option("unix_datagram: one datagram is one line.", live=True),
+        _option("unix_datagram: each line is one datagram.", live=True),
     ] = "unix_stream"
     address: Annotated[
         str,
@@ -455,20 +452,20 @@ class SocketSettings(Section, frozen=True, kw_only=True):
         if self.type == "tcp":
             self.host_and_port()
         elif not re.fullmatch(r"[/@][^\0]+", self.address) or len(os.fsencode(self.address)) > 107:
-            wrong = f"{show(self.address)} is no address of a {self.type} socket"
+            wrong = f"{show(self.address)} is not the address of a {self.type} socket"
             raise InvalidError("address", wrong, "an absolute path or @name, of at most 107 bytes")
 
     def host_and_port(self) -> tuple[str, int]:
-        """Split a tcp address; raises ValueError when it is none."""
+        """Split a tcp address into host and port; raises InvalidError for an invalid one."""
         match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]/]+)):(\d{1,5})", self.address)
         if match is None or not 0 < int(match[3]) < 65536:
-            wrong = f"{show(self.address)} is no address of a tcp socket"
+            wrong = f"{show(self.address)} is not the address of a tcp socket"
             raise InvalidError("address", wrong, "host:port, such as localhost:5044")
         return match[1] or match[2], int(match[3])
 
 
 class HttpBackoffSettings(BackoffSettings, frozen=True, kw_only=True):
-    """How long to wait before a request is tried again; a server may ask for more."""
+    """How long to wait before a request is retried; a server may ask for more."""
 
     init: Annotated[
         Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
@@ -484,8 +481,8 @@ class HttpBatchSettings(Section, frozen=True, kw_only=True):
     max_size: Annotated[
         Size,
         _option(
-            "Most bytes of lines in a request, before compression; a longer line goes alone. Twice "
-            "as much may be in memory.",
+            "Maximum size of the lines in a request, before compression; a longer line is sent "
+            "alone. Memory may hold twice as much.",
             live=True,
             min=2**12,
             max=64 * 2**20,
@@ -493,7 +490,9 @@ class HttpBatchSettings(Section, frozen=True, kw_only=True):
     ] = Size(2**20)
     interval: Annotated[
         Duration,
-        _option("How long a line may wait for others.", live=True, min=0.01, max=60),
+        _option(
+            "How long a line waits for others to share its request.", live=True, min=0.01, max=60
+        ),
     ] = Duration(1)
 
 
@@ -502,17 +501,17 @@ _SECRET_HEADERS: Final = ("authorization", "cookie", "proxy-authorization")
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
-    """Lines go to a server by POST, many in one request; what it does not take waits in the spool.
+    """Lines go to a server in POST requests of many lines; what it does not accept stays spooled.
 
     docs/outputs.md has an example for each preset.
     """
 
-    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+    enabled: Annotated[bool, _option("false: ignore this section.", live=True)] = True
     url: Annotated[
         str,
         _option(
-            "Where to. Without a path, that of the preset. Redirects are not followed. No key in "
-            "it: see secret_headers.",
+            "The server's URL. Without a path, the preset's path is used. Redirects are not "
+            "followed. Credentials belong in secret_headers, not here.",
             live=True,
             allowed="https://host[:port][/path][?query], or http://",
             example="https://elastic.example.org:9200",
@@ -521,9 +520,9 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     preset: Annotated[
         Literal["elasticsearch", "ndjson", "splunk_hec", "loki", "otlp"],
         _option(
-            "What the server understands. elasticsearch: OpenSearch as well, by _bulk; event.id "
-            "is the document's id, so that no event is there twice. ndjson: the lines as they are "
-            "(ClickHouse, Vector, Logstash). splunk_hec, loki, otlp: each line as an event there.",
+            "The format of the requests. elasticsearch: the _bulk API, also OpenSearch's; event.id "
+            "is the document's _id, so that no event is indexed twice. ndjson: the plain lines "
+            "(ClickHouse, Vector, Logstash). splunk_hec, loki, otlp: each line becomes an event.",
             live=True,
         ),
     ] = "ndjson"
@@ -532,37 +531,37 @@ class HttpSettings(Section, frozen=True, kw_only=True):
         _option(
             "Elasticsearch's data stream or index.",
             live=True,
-            allowed="small letters, digits and . _ -, such as logs-sessiond.process-default",
+            allowed="lowercase letters, digits and . _ -, such as logs-sessiond.process-default",
         ),
     ] = "logs-sessiond.process-default"
     compression: Annotated[
         Literal["gzip", "zstd", "none"],
         _option(
-            "zstd takes less time and gets smaller, where the server knows it (ClickHouse, Vector, "
-            "OpenTelemetry's collector).",
+            "zstd is faster and smaller, if the server supports it (ClickHouse, Vector, the "
+            "OpenTelemetry Collector).",
             live=True,
         ),
     ] = "gzip"
     headers: Annotated[
         Headers,
-        _option("Header fields of each request.", live=True, example="{X-Scope-OrgID: hosts}"),
+        _option("HTTP headers of each request.", live=True, example="{X-Scope-OrgID: hosts}"),
     ] = Headers()
     secret_headers: Annotated[
         Headers,
         _option(
-            "Header fields whose values are secret: name and file (readable by its owner alone), "
-            "or name and systemd credential. Each holds one line, such as: ApiKey VnVhQ2ZH. They "
-            "are read for each connection.",
+            "HTTP headers with secret values: for each name a file (readable only by its owner) "
+            "or a systemd credential that holds one line, such as: ApiKey VnVhQ2ZH. They are read "
+            "anew for each connection.",
             live=True,
-            allowed="names of header fields, each with an absolute path or a credential's name",
+            allowed="names of headers, each with an absolute path or a credential's name",
             example="{Authorization: /etc/sessiond.http.key}",
         ),
     ] = Headers()
     proxy: Annotated[
         str | None,
         _option(
-            "The proxy on the way; not set: none, whatever the environment says. A field "
-            "Proxy-Authorization in secret_headers is for it alone.",
+            "The proxy; not set: none, whatever the environment says. Proxy-Authorization in "
+            "secret_headers is sent only to the proxy.",
             live=True,
             allowed="http://host:port",
             example="http://proxy.example.org:3128",
@@ -571,7 +570,7 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     timeout: Annotated[
         Duration,
         _option(
-            "How long a request may take, until the whole answer is there.",
+            "How long a request may take, from connecting to the end of the response.",
             live=True,
             min=1,
             max=600,
@@ -580,8 +579,9 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     refused_max_size: Annotated[
         Size,
         _option(
-            "Lines that the server refuses for good go to http.refused.ndjson in the spool's "
-            "directory, with the reason; most bytes of it, the oldest half goes first. 0: none.",
+            "Maximum size of http.refused.ndjson in the spool directory, which holds lines that "
+            "the server rejects for good, with the reason; the oldest half is deleted first. 0: "
+            "no such file.",
             live=True,
             min=0,
             max=2**40,
@@ -592,32 +592,34 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     tls: TlsFiles = TlsFiles()
 
     def __post_init__(self) -> None:
-        """Refuse what is no URL, and secrets where everybody can read them."""
+        """Refuse invalid URLs, and secrets in a file that everybody may read."""
         self.parts()
         if self.proxy is not None:
             proxy = _split_url("proxy", self.proxy, "http://host:port", schemes=("http",))
             if proxy.port is None or proxy.path.strip("/") or proxy.query:
-                wrong = f"{show(self.proxy)} is no address of a proxy"
+                wrong = f"{show(self.proxy)} is not the address of a proxy"
                 raise InvalidError("proxy", wrong, "http://host:port")
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,254}", self.index):
-            wrong = f"{show(self.index)} is no name of an index"
-            raise InvalidError("index", wrong, "small letters, digits and . _ -")
+            wrong = f"{show(self.index)} is not a valid index name"
+            raise InvalidError("index", wrong, "lowercase letters, digits and . _ -")
         for setting, fields in (("headers", self.headers), ("secret_headers", self.secret_headers)):
             for name in fields:
                 if name.lower() in _OWN_HEADERS:
-                    raise InvalidError(setting, f"{name} is made by sessiond", "other names")
+                    raise InvalidError(setting, f"sessiond sets {name} itself", "other names")
         for name in self.headers:
             if name.lower() in _SECRET_HEADERS:
-                wrong = f"{name} is a secret, and this file is none"
+                wrong = f"{name} is a secret, but this file is not"
                 raise InvalidError("headers", wrong, f"secret_headers: {{{name}: /path/of/file}}")
         for name, file in self.secret_headers.items():
             if not re.fullmatch(r"/[^\0]+|[\w.-]+", file):
                 # Not shown: it may be the secret itself.
-                wrong = f"what {name} has is neither a file nor a credential"
-                raise InvalidError("secret_headers", wrong, "absolute paths, or credentials' names")
+                wrong = f"the value of {name} is neither a file nor a credential"
+                raise InvalidError(
+                    "secret_headers", wrong, "absolute paths or names of credentials"
+                )
 
     def parts(self) -> SplitResult:
-        """Take the URL apart; raises ValueError when it is none."""
+        """Split the URL; raises InvalidError for an invalid one."""
         return _split_url("url", self.url, "https://host[:port][/path][?query], or http://")
 
 
@@ -625,7 +627,7 @@ def _split_url(
     setting: str, url: str, allowed: str, schemes: tuple[str, ...] = ("http", "https")
 ) -> SplitResult:
     if "@" in url.partition("?")[0]:
-        wrong = "there is a user or a password in it, which everybody could read here"
+        wrong = "it contains a user or password, which everybody could read here"
         raise InvalidError(setting, wrong, "a file of secret_headers")
     try:
         parts = urlsplit(url)
@@ -633,37 +635,37 @@ def _split_url(
     except ValueError:
         usable = False
     if not usable or not re.fullmatch(r"[\x21-\x7e]+", url) or parts.scheme not in schemes:
-        raise InvalidError(setting, f"{show(url)} is no URL of a server", allowed)
+        raise InvalidError(setting, f"{show(url)} is not the URL of a server", allowed)
     return parts
 
 
 class ConsoleSettings(Section, frozen=True, kw_only=True):
     """Lines go to standard output."""
 
-    enabled: Annotated[bool, _option("false: as if this section were not there.", live=True)] = True
+    enabled: Annotated[bool, _option("false: ignore this section.", live=True)] = True
 
 
 class SpoolSettings(Section, frozen=True, kw_only=True):
-    """Where lines wait on disk while a file, socket or server can't take them."""
+    """Where lines wait on disk while a file, socket or server does not accept them."""
 
     path: Annotated[
         Path | None,
         _option(
-            "The directory. Not set: spool in state_directory.",
+            "The directory; not set: spool in state_directory.",
             example="/var/lib/sessiond/spool",
         ),
     ] = None
     max_size: Annotated[
         Size,
-        _option("Most bytes kept for an output; 0: nothing is kept on disk.", min=0, max=2**44),
+        _option("Maximum size for each output; 0: lines are not spooled.", min=0, max=2**44),
     ] = Size(512 * 2**20)
     drop: Annotated[
-        Literal["oldest", "newest"], _option("Which lines go when the spool is full.")
+        Literal["oldest", "newest"], _option("Which lines are dropped when the spool is full.")
     ] = "oldest"
 
 
 class OutputSettings(Section, frozen=True, kw_only=True):
-    """Where the lines go: any of file, socket, http and console. With none of them: to the file."""
+    """Where lines go: any of file, socket, http and console. The default is file."""
 
     kinds: ClassVar[tuple[str, ...]] = ("file", "socket", "http", "console")
 
@@ -675,8 +677,8 @@ class OutputSettings(Section, frozen=True, kw_only=True):
     queue_size: Annotated[
         Size,
         _option(
-            "Most bytes that wait in memory for an output that takes nothing, not even into its "
-            "spool: a disk that hangs.",
+            "Maximum size of the lines that wait in memory for an output whose spool does not "
+            "accept them either, such as on a hanging disk.",
             live=True,
             min=2**20,
             max=2**40,
@@ -684,7 +686,7 @@ class OutputSettings(Section, frozen=True, kw_only=True):
     ] = Size(64 * 2**20)
 
     def __post_init__(self) -> None:
-        """Drop what is not enabled; without any output, write the file."""
+        """Remove disabled outputs; without any output, write to the file."""
         configured = [name for name in self.kinds if getattr(self, name) is not None]
         for name in configured:
             if not getattr(self, name).enabled:
@@ -698,10 +700,10 @@ class OutputSettings(Section, frozen=True, kw_only=True):
 
 
 class RedactSettings(Section, frozen=True, kw_only=True):
-    """Secrets on command lines: what the patterns find is replaced before it is written."""
+    """Secrets on command lines: text that matches a pattern is replaced before it is written."""
 
     enabled: Annotated[
-        bool, _option("Redact arguments, those of parents and leaders too.", live=True)
+        bool, _option("Redact arguments, also those of parents and leaders.", live=True)
     ] = False
     shipped_patterns: Annotated[
         bool,
@@ -713,27 +715,27 @@ class RedactSettings(Section, frozen=True, kw_only=True):
     patterns: Annotated[
         tuple[str, ...],
         _option(
-            "Regular expressions (Python's) searched in the arguments, which are parted by NUL "
-            "(\\0); what their groups match is replaced, all that matched where there is none.",
+            "Python regular expressions, searched in the arguments, which are separated by NUL "
+            "(\\0). The text of a pattern's groups is replaced, or the whole match if it has none.",
             live=True,
         ),
     ] = ()
     pattern_files: Annotated[
         tuple[str, ...],
         _option(
-            "Files with such patterns (absolute paths, * and ? allowed), one a line, # begins a "
+            "Files with such patterns (absolute paths, * and ? allowed), one per line; # starts a "
             "comment.",
             live=True,
         ),
     ] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is no regular expression."""
+        """Refuse invalid regular expressions."""
         for index, pattern in enumerate(self.patterns):
             try:
                 re.compile(pattern)
             except (re.error, OverflowError, RecursionError) as error:
-                wrong = f"{show(pattern)} is no regular expression: {error}"
+                wrong = f"{show(pattern)} is not a valid regular expression: {error}"
                 raise InvalidError(f"patterns[{index}]", wrong, "Python's syntax") from None
 
 
@@ -746,23 +748,23 @@ class EventSettings(Section, frozen=True, kw_only=True):
     event_actions: Annotated[
         Literal["ecs", "auditbeat"],
         _option(
-            "Names in event.action: exec, end, ... as Session View has them, or Auditbeat's "
-            "(executed, ...).",
+            "Names in event.action: ecs for Session View's (exec, end, ...), or auditbeat for "
+            "Auditbeat's (executed, ...).",
             live=True,
         ),
     ] = "ecs"
     host_fields: Annotated[
         Literal["session_view", "full", "minimal"],
         _option(
-            "How much of the host each line repeats: what Session View shows, everything, or its "
-            "name, its id and the type of its system alone.",
+            "Which host fields each line repeats. session_view: those that Session View shows. "
+            "full: all. minimal: only the name, the id and host.os.type.",
             live=True,
         ),
     ] = "session_view"
     relatives: Annotated[
         tuple[Relative, ...],
         _option(
-            "Which relatives of a process are written in full; the others are reduced to what the "
+            "Which relatives of a process are written in full. The others have only what the "
             "process tree needs (entity_id, pid, start).",
             live=True,
         ),
@@ -770,35 +772,35 @@ class EventSettings(Section, frozen=True, kw_only=True):
     processes: Annotated[
         Literal["all", "audited"],
         _option(
-            "Which processes are told. all: every exec, setsid and end that an exact source sees, "
-            "whether or not audit tells of it. audited: execs and setsids that a rule covers, and "
-            "the ends of their processes.",
+            "Which processes are written. all: every exec, setsid and end that an exact source "
+            "reports, with or without an audit event. audited: execs and setsids that a rule "
+            "covers, and the ends of their processes.",
             live=True,
         ),
     ] = "all"
     exec_failures: Annotated[
         Literal["all", "no_enoent", "none"],
         _option(
-            "Which failed execs are told. no_enoent: not those that found no file, of which every "
-            "search along PATH makes some. With the built-in rules the kernel makes no records of "
-            "what is left out. `sessiond replay` tells all.",
+            "Which failed execs are written. no_enoent: all but those that found no file, since "
+            "every search along PATH causes some. The built-in rules keep the kernel from "
+            "recording those that are not wanted. `sessiond replay` writes all.",
             live=True,
         ),
     ] = "no_enoent"
     fork_events: Annotated[
         Literal["needed", "all", "none"] | bool,
         _option(
-            "Which forks are told. needed: that of a process which an event speaks of, as itself, "
-            "as parent or as leader, and whose exec was not told, so that no tree has a gap; also "
-            "of processes that are older than sessiond. all (or true): every fork. none (or "
-            "false): no fork.",
+            "Which forks are written. needed: the fork of each process that an event mentions, as "
+            "itself, as parent or as leader, and whose exec was not written, so that no tree has a "
+            "gap; this includes processes older than sessiond. all (or true): every fork. none "
+            "(or false): no fork.",
             live=True,
         ),
     ] = "needed"
     ancestors: Annotated[
         int,
         _option(
-            "How many of the processes above a process are told, the nearest first: their ids in "
+            "How many ancestors of a process are written, nearest first: their ids in "
             "process.Ext.ancestry, pid and executable in sessiond.ancestors; 0: none.",
             live=True,
             ge=0,
@@ -808,15 +810,15 @@ class EventSettings(Section, frozen=True, kw_only=True):
     inventory: Annotated[
         bool,
         _option(
-            "Tell each process that is older than the daemon once, as already_running: on or off.",
+            "Write each process that is older than the daemon once, as already_running: on or off.",
             live=True,
         ),
     ] = True
     inventory_period: Annotated[
         Duration,
         _option(
-            "Tell all living processes again this often, for consumers that keep less than a boot; "
-            "off (0): never.",
+            "How often all living processes are written again, for consumers that keep less than "
+            "a boot; off (0): never.",
             live=True,
             min=0,
             max=366 * 86400,
@@ -825,8 +827,7 @@ class EventSettings(Section, frozen=True, kw_only=True):
     max_args_bytes: Annotated[
         Size,
         _option(
-            "Most bytes of a process's arguments that are written; what is cut is told in "
-            "sessiond.truncated.",
+            "Maximum size of a process's written arguments; sessiond.truncated names what was cut.",
             live=True,
             min=256,
             max=4 * 2**20,
@@ -835,9 +836,9 @@ class EventSettings(Section, frozen=True, kw_only=True):
     max_line_bytes: Annotated[
         Size,
         _option(
-            "Most bytes of a line: what its readers take (Fluent Bit's 32 KiB are the least). Of a "
-            "longer one the longest values are cut, those of relatives first, the process's own "
-            "arguments last; sessiond.truncated names them.",
+            "Maximum size of a line. Consumers have limits; the lowest known is Fluent Bit's 32 "
+            "KiB. In a longer line the longest values are cut, those of relatives first, the "
+            "process's own arguments last; sessiond.truncated names them.",
             live=True,
             min=8 * 2**10,
             max=16 * 2**20,
@@ -847,14 +848,14 @@ class EventSettings(Section, frozen=True, kw_only=True):
         bool,
         _option(
             "Seal each line with an HMAC over itself and the line before it (sessiond.chain), so "
-            "that sessiond verify finds lines that were changed, taken out or put in."
+            "that sessiond verify finds lines that were changed, removed or inserted."
         ),
     ] = False
     chain_key: Annotated[
         Path | None,
         _option(
-            "The file with the key for that, readable by its owner alone; not set: systemd's "
-            f"credential sessiond.chain, else {CHAIN_KEY}. sessiond verify --new-key makes one.",
+            "The file with the key of the chain, readable only by its owner; not set: the systemd "
+            f"credential sessiond.chain, else {CHAIN_KEY}. sessiond verify --new-key creates one.",
             example="/etc/sessiond.chain.key",
         ),
     ] = None
@@ -868,9 +869,9 @@ class EventSettings(Section, frozen=True, kw_only=True):
 
 
 class HostSettings(Section, frozen=True, kw_only=True):
-    """What lines say of the host instead of what it says of itself: for images and containers.
+    """Values that replace the host's own in lines: for images and containers.
 
-    Ids of processes and events are made from the machine's own id all the same.
+    Ids of processes and events still derive from the machine id.
     """
 
     name: Annotated[
@@ -883,11 +884,11 @@ class HostSettings(Section, frozen=True, kw_only=True):
     ] = None
     id: Annotated[
         str | None,
-        _option("host.id. Not set: that of /etc/machine-id.", live=True, example="i-0a1b2c3d"),
+        _option("host.id. Not set: /etc/machine-id.", live=True, example="i-0a1b2c3d"),
     ] = None
 
     def __post_init__(self) -> None:
-        """Refuse an empty text: no field is empty."""
+        """Refuse an empty text: no field of the output is empty."""
         for name in self.__struct_fields__:
             if getattr(self, name) == "":
                 raise InvalidError(name, "'' is empty", "some text, or leave it out")
@@ -897,48 +898,48 @@ class LoggingSettings(Section, frozen=True, kw_only=True):
     """The daemon's own log (not the events)."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], _option("The least that is told.", live=True)
+        Literal["debug", "info", "warning", "error"], _option("The lowest level logged.", live=True)
     ] = "info"
     format: Annotated[
         Literal["auto", "console", "json", "journal"],
         _option(
-            "console and json go to standard error; journal goes to systemd's with fields. auto: "
-            "journal under systemd, console otherwise."
+            "console and json write to standard error; journal writes to the systemd journal, with "
+            "fields. auto: journal under systemd, console otherwise."
         ),
     ] = "auto"
 
 
 class CanarySettings(Section, frozen=True, kw_only=True):
-    """A process started from time to time, to see it come back through audit and the tracer.
+    """A test process, started regularly to prove that audit and the tracer report it.
 
-    Its exec and end are written with sessiond.canary: true, as a heartbeat. One that does not come
-    back is a health problem, and the service manager's watchdog is no longer fed.
+    Its exec and end are written with sessiond.canary: true, as a heartbeat. If they are missing,
+    the daemon is degraded and stops notifying the service manager's watchdog.
     """
 
     interval: Annotated[
-        Duration, _option("How often one is started; 0: never.", live=True, min=0, max=86400)
+        Duration, _option("How often it is started; 0: never.", live=True, min=0, max=86400)
     ] = Duration(30)
     timeout: Annotated[
-        Duration, _option("How long it may take to come back.", live=True, min=1, max=3600)
+        Duration, _option("How soon its events must arrive.", live=True, min=1, max=3600)
     ] = Duration(10)
 
 
 class StatusSocketSettings(Section, frozen=True, kw_only=True):
-    """The unix socket that `sessiond status` asks."""
+    """The unix socket that `sessiond status` and `sessiond ps` connect to."""
 
-    enabled: Annotated[bool, _option("false: nobody can ask.")] = True
+    enabled: Annotated[bool, _option("false: no socket.")] = True
     path: Annotated[
         Path | None,
         _option(
-            "The socket. Not set: status.sock in runtime_directory.",
+            "The socket; not set: status.sock in runtime_directory.",
             example="/run/sessiond/status.sock",
         ),
     ] = None
     mode: Annotated[
         Mode,
         _option(
-            "The socket's permissions. Whoever they let in must also be root, the owner, the "
-            "daemon's user or in the group."
+            "The socket's permissions. A client that they admit must also be root, the owner, the "
+            "daemon's user or a member of the group."
         ),
     ] = Mode(0o660)
     owner: Annotated[
@@ -947,15 +948,15 @@ class StatusSocketSettings(Section, frozen=True, kw_only=True):
     group: Annotated[
         str | int | None,
         _option(
-            "The group whose members may ask; the daemon must be in it, or be root. Not set: "
-            "none may.",
+            "The group whose members may connect; the daemon must be a member or root. Not set: "
+            "no group.",
             example="sessiond",
         ),
     ] = None
 
 
 class Config(Section, frozen=True, kw_only=True):
-    """The whole configuration; ``Config()`` is the built-in defaults."""
+    """The whole configuration; ``Config()`` holds the built-in defaults."""
 
     auditd: AuditdSettings = AuditdSettings()
     session_metadata: SessionMetadataSettings = SessionMetadataSettings()
@@ -967,12 +968,12 @@ class Config(Section, frozen=True, kw_only=True):
     host: HostSettings = HostSettings()
     labels: Annotated[
         Labels,
-        _option("Written to every line, as labels.NAME.", live=True, example="{env: prod}"),
+        _option("Added to every line, as labels.NAME.", live=True, example="{env: prod}"),
     ] = Labels()
     tags: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         _option(
-            "Written to every line, in tags, after the keys of the audit rules.",
+            "Added to every line, in tags, after the keys of audit rules.",
             live=True,
             example="[production]",
         ),
@@ -980,9 +981,9 @@ class Config(Section, frozen=True, kw_only=True):
     filters: Annotated[
         Filters,
         _option(
-            "What is left out, folded or labelled: the first whose conditions all hold decides. "
-            "docs/filters.md has the conditions and recipes; `sessiond check` says which of them "
-            "an ordinary user can hide behind.",
+            "Which events are dropped, folded or labelled: the first filter whose conditions all "
+            "hold decides. docs/filters.md has the conditions and recipes; `sessiond check` names "
+            "filters that an ordinary user can hide behind.",
             live=True,
             example="""
   - {name: checks, when: {ancestor.name: zabbix_agentd, process.user.name: zabbix}, then: drop}
@@ -991,17 +992,17 @@ class Config(Section, frozen=True, kw_only=True):
         ),
     ] = Filters()
     state_directory: Annotated[
-        Path, _option("What must outlive a restart: the spool, the state of the process table.")
+        Path, _option("The directory for data that outlives a reboot: the spool.")
     ] = Path("/var/lib/sessiond")
     runtime_directory: Annotated[
-        Path, _option("What must not outlive a boot: the status socket.")
+        Path, _option("The directory for data of this boot: the status socket, the saved state.")
     ] = Path("/run/sessiond")
 
     def __post_init__(self) -> None:
-        """Refuse to listen to nothing at all."""
+        """Refuse a configuration without any source of events."""
         backend = self.session_metadata.backend
         if not self.auditd.enabled and backend == "procfs":
-            wrong = "procfs tells of no exec by itself, and auditd.enabled is false"
+            wrong = "procfs alone reports no exec, and auditd.enabled is false"
             raise InvalidError("session_metadata.backend", wrong, "auto, ebpf, proc_connector")
 
     @property

@@ -271,7 +271,9 @@ def redactor(settings: RedactSettings) -> Redactor | None:
             try:
                 patterns.append(re.compile(pattern))
             except (re.error, OverflowError, RecursionError) as error:
-                wrong = f"{source}:{line}: {show(pattern)} is no regular expression: {error}"
+                wrong = (
+                    f"{source}:{line}: {show(pattern)} is not a valid regular expression: {error}"
+                )
                 raise ConfigError(wrong) from None
     return Redactor([*patterns, *map(re.compile, settings.patterns)])
 

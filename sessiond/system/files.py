@@ -237,7 +237,7 @@ def read_trusted(path: Path) -> str:
             _refuse_untrusted(path, facts)
             content = file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
+        raise ConfigError(f"{path}: no such file") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"{path}: can't be read: {reason}") from None

@@ -60,7 +60,7 @@ def _read_private(setting: str, path: Path, fix: str) -> bytes:
                 raise ConfigError(f"{setting}: {path}: not a file")
             data = file.read(MAX_KEY)
     except FileNotFoundError:
-        raise ConfigError(f"{setting}: {path}: there is no such file; {fix}") from None
+        raise ConfigError(f"{setting}: {path}: no such file; {fix}") from None
     except OSError as error:
         raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
     # systemd lets the service's user read a credential by an ACL, which shows as the group's bits.

@@ -275,7 +275,7 @@ def test_an_output_that_can_not_be_a_file(tmp_path: Path) -> None:
     for path, problem in {
         tmp_path: f"{tmp_path} is not a regular file",
         tmp_path / "link": f"{tmp_path}/link is not a regular file",
-        tmp_path / "file/events.ndjson": f"{tmp_path}/file is no directory",
+        tmp_path / "file/events.ndjson": f"{tmp_path}/file is not a directory",
     }.items():
         finding = check.report(output=path)[-1]
         assert (finding.level, finding.name, finding.text) == ("fail", "output", problem)

@@ -143,7 +143,7 @@ def test_a_file_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
     done = sessiond("check", "-c", tmp_path / "\x1b[31m\n")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "\\x1b[31m\\n: there is no such file" in done.stderr
+    assert "\\x1b[31m\\n: no such file" in done.stderr
 
 
 def test_a_wrong_rule_is_one_line(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_an_unexpected_error_asks_to_be_reported(
     assert main.run(["check"]) == 70
     assert capsys.readouterr().err == (
         "sessiond: a bug in sessiond: ZeroDivisionError: division by zero; "
-        "please report it with what --debug shows\n"
+        "please report it with the output of --debug\n"
     )
     assert main.run(["check", "--debug"]) == 70
     assert "Traceback (most recent call last)" in capsys.readouterr().err
@@ -245,7 +245,7 @@ def test_check_knows_the_users_of_this_host(tmp_path: Path) -> None:
     path.write_text("output: {file: {group: no-such-group}}\n")
     done = sessiond("check", "-c", path)
     assert done.returncode == 2
-    assert "output.file.group: there is no group 'no-such-group' on this host" in done.stderr
+    assert "output.file.group: this host has no group 'no-such-group'" in done.stderr
 
 
 def test_check_reads_the_keys_of_servers(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Conditions: what holds of which values, and what follows from what."""
+"""Conditions: which values they match, and which condition implies another."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sessiond.config.conditions import All, AnyOf, Leaf, Not, OfAncestor, Subjec
 
 
 class Paper(Subject):
-    """A subject whose values are written down."""
+    """A subject with given values."""
 
     def __init__(self, *ancestors: Paper, **values: object) -> None:
-        """Take the values by field, each a list or one value."""
+        """Take the values by field, each a list or a single value."""
         self._values = values
         self._ancestors = ancestors
 
     def values(self, name: str) -> Sequence[object]:
-        """Those of the field."""
+        """Return the values of the field."""
         value = self._values.get(name.removeprefix("ancestor."), [])
         return value if isinstance(value, list) else [value]
 
     def ancestors(self) -> Sequence[Subject]:
-        """Those that were given."""
+        """Return the given ancestors."""
         return self._ancestors
 
 
@@ -46,7 +46,7 @@ class Paper(Subject):
 def test_one_value_must_be_what_is_wanted(
     test: Test, holds: list[object], fails: list[object]
 ) -> None:
-    """Numbers and their text are the same."""
+    """A number and its text are equal."""
     for value in holds:
         assert test.holds([value])
         assert test.holds(["something else", value])
@@ -56,21 +56,21 @@ def test_one_value_must_be_what_is_wanted(
 
 
 def test_exists_asks_for_any_value() -> None:
-    """Or for none."""
+    """Or it holds for none of them."""
     assert Test("exists", True).holds(["x"])
     assert not Test("exists", True).holds([])
     assert Test("exists", False).holds([])
 
 
 def leaf(name: str, *wanted: str) -> Leaf:
-    """A field that is one of these texts or globs."""
+    """Return a leaf for a field with these texts or globs."""
     kinds = ["glob" if set(each) & set("*?[") else "equal" for each in wanted]
     tests = [Test(kind, each) for kind, each in zip(kinds, wanted, strict=True)]  # type: ignore[arg-type]
     return Leaf(name, tuple(tests))
 
 
 def test_conditions_are_combined() -> None:
-    """All, any, not."""
+    """All, AnyOf and Not combine conditions."""
     subject = Paper(a="x", b=["y", "z"])
     assert All((leaf("a", "x"), leaf("b", "z"))).holds(subject)
     assert not All((leaf("a", "x"), leaf("b", "q"))).holds(subject)
@@ -80,7 +80,7 @@ def test_conditions_are_combined() -> None:
 
 
 def test_what_is_asked_of_an_ancestor_holds_for_one() -> None:
-    """Not half for one and half for another."""
+    """One ancestor must fulfil the whole condition."""
     subject = Paper(Paper(name="sh", user="a"), Paper(name="cron", user="b"))
     both = All((leaf("ancestor.name", "cron"), leaf("ancestor.user", "a")))
     assert not OfAncestor(both).holds(subject)
@@ -109,7 +109,7 @@ def test_what_is_asked_of_an_ancestor_holds_for_one() -> None:
     ],
 )
 def test_what_follows_from_what(first: Leaf, second: Leaf, follows: bool) -> None:
-    """As far as it can be seen; never more than that."""
+    """implies() is True only if the implication is certain."""
     assert implies(first, second) is follows
 
 
@@ -118,7 +118,7 @@ _PATTERNS = st.text("ab*?", min_size=1, max_size=5)
 
 @given(_PATTERNS, _PATTERNS, st.text("ab", min_size=1, max_size=6))
 def test_what_is_said_to_follow_does(first: str, second: str, value: str) -> None:
-    """For any two globs and any value."""
+    """If one glob covers another, it matches whatever the other matches."""
     one, other = leaf("a", first), leaf("a", second)
     if implies(one, other) and one.holds(Paper(a=value)):
         assert other.holds(Paper(a=value))

@@ -1,4 +1,4 @@
-"""The names of fields that conditions can use: those of the page on the output."""
+"""The fields that conditions can use are those of docs/output.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OUTPUT = Path(__file__).parents[2] / "docs" / "output.md"
 
 
 def test_the_fields_are_those_of_the_documentation() -> None:
-    """With their types; members of relatives stand there once, marked r."""
+    """Names and types agree; the page lists members of relatives once, marked r."""
     documented = {}
     for line in OUTPUT.read_text("utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -28,7 +28,7 @@ def test_the_fields_are_those_of_the_documentation() -> None:
 
 
 def test_open_fields_have_any_member() -> None:
-    """What the kernel calls its fields is its affair."""
+    """Members of auditd.data are not checked: the kernel names them."""
     assert kind_of("auditd.data.whatever") == "keyword"
     assert kind_of("labels.env") == "keyword"
     assert kind_of("process.whatever") is None
@@ -36,7 +36,7 @@ def test_open_fields_have_any_member() -> None:
 
 
 def test_relatives_have_short_names() -> None:
-    """As in conversation."""
+    """Common abbreviations of fields are accepted."""
     assert full_name("parent.executable") == "process.parent.executable"
     assert full_name("entry_leader.entry_meta.type") == "process.entry_leader.entry_meta.type"
     assert full_name("process.name") == "process.name"

@@ -1,4 +1,4 @@
-"""Filters in the configuration: what is accepted, and what a mistake is called, with its place."""
+"""Filters in the configuration: valid forms, and messages with the place of mistakes."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ filters:
 
 
 def only(when: str) -> FilterRule:
-    """The one filter with these conditions."""
+    """Return the only filter, with these conditions."""
     (rule,) = loads(f"filters: [{{when: {when}, then: drop}}]", "f.yml").filters
     return rule
 
 
 def refused(text: str) -> str:
-    """The message with which a text is refused."""
+    """Return the error message for a text."""
     with pytest.raises(ConfigError) as caught:
         loads(text, "f.yml")
     return str(caught.value)
 
 
 def test_filters_have_names_conditions_and_actions() -> None:
-    """In their order; one without a name is called by its number."""
+    """Filters keep their order; one without a name is named by its number."""
     filters = loads(WHOLE, "f.yml").filters
     assert [(each.name, each.action) for each in filters] == [
         ("zabbix checks", "drop"),
@@ -111,7 +111,7 @@ def test_filters_have_names_conditions_and_actions() -> None:
     ],
 )
 def test_values_are_what_they_look_like(when: str, condition: object) -> None:
-    """Texts, globs, lists, networks, comparisons, and their negations."""
+    """Conditions are texts, globs, lists, networks, comparisons, and their negations."""
     assert only(when).when == condition
 
 
@@ -121,62 +121,61 @@ MISTAKES = {
     "filters: [{then: drop}]": (
         "1:11: filters: when is missing; allowed: when: conditions, then: what to do"
     ),
-    "filters:\n  - whne: {}\n": "2:5: filters: there is no 'whne' here; did you mean when?",
+    "filters:\n  - whne: {}\n": "2:5: filters: 'whne' is unknown; did you mean when?",
     "filters:\n  - when: {}\n    then: drop": (
-        "2:5: filters: there is no condition; allowed: at least one field and what it must be"
+        "2:5: filters: the condition is empty; allowed: at least one field and its value"
     ),
     "filters:\n  - when:\n      process.executabel: x\n    then: drop": (
-        "3:7: filters: process.executabel: no line has such a field;"
-        " did you mean process.executable?"
+        "3:7: filters: process.executabel: unknown field; did you mean process.executable?"
     ),
     "filters:\n  - when: {process.name: x}\n    then: dorp": (
-        "3:5: filters: 'dorp' is nothing that a filter does;"
+        "3:5: filters: 'dorp' is not an action;"
         " allowed: keep, drop, fold, or a section with labels, tags, fields"
     ),
     "filters:\n  - when:\n      process.executable: [/bin/x, 'zab*']\n    then: drop": (
-        "3:36: filters: process.executable: 'zab*' can't match: it is an absolute path"
+        "3:36: filters: process.executable: 'zab*' can't match: the field is an absolute path"
     ),
     "filters: [{when: {process.name: /bin/sh}, then: drop}]": (
         "1:19: filters: process.name: '/bin/sh' can't match: a name has no slash;"
         " executable has the path"
     ),
     "filters: [{when: {user.id: root}, then: drop}]": (
-        "1:19: filters: user.id: 'root' can't match: it is a number;"
+        "1:19: filters: user.id: 'root' can't match: the field is a number;"
         " allowed: a number, <N, <=N, >N, >=N"
     ),
     "filters: [{when: {source.ip: x}, then: drop}]": (
-        "1:19: filters: source.ip: 'x' can't match: it is an address;"
+        "1:19: filters: source.ip: 'x' can't match: the field is an address;"
         " allowed: an address, or a network such as 10.0.0.0/8"
     ),
     "filters: [{when: {process.name: ''}, then: drop}]": (
-        "1:19: filters: process.name: '' can't match: no field is empty;"
-        " allowed: exists: false for an absent one"
+        "1:19: filters: process.name: '' can't match: fields are never empty;"
+        " allowed: exists: false for an absent field"
     ),
     "filters: [{when: {process.name: 're:('}, then: drop}]": (
-        "1:19: filters: process.name: '(' is no regular expression:"
+        "1:19: filters: process.name: '(' is not a valid regular expression:"
         " missing ), unterminated subpattern at position 0; allowed: Python's syntax"
     ),
     "filters: [{when: {process.name: x}, then: {fold: 0s}}]": (
-        "1:44: filters: '0s' is no window; allowed: a duration from 1s to 1d"
+        "1:44: filters: '0s' is not a window; allowed: a duration from 1s to 1d"
     ),
     "filters: [{when: {process.name: x}, then: {fields: {omit: [event.id]}}}]": (
-        "1:60: filters: event.id is what makes a line readable; allowed: any other field"
+        "1:60: filters: event.id is required in every line; allowed: any other field"
     ),
     "filters: [{name: a, when: {process.name: x}, then: drop},"
     " {name: a, when: {process.name: y}, then: drop}]": (
-        "1:60: filters: 'a' is the name of filter 1 already; allowed: a name for each"
+        "1:60: filters: 'a' is already the name of filter 1; allowed: a unique name"
     ),
 }
 
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_a_mistake_has_line_and_column(text: str) -> None:
-    """And says what is allowed."""
+    """The message names the place and what is allowed."""
     assert refused(text) == f"f.yml:{MISTAKES[text]}"
 
 
 def test_a_filter_that_an_earlier_one_leaves_nothing_is_a_warning() -> None:
-    """With its place; an earlier one that takes less is none."""
+    """A filter that never matches causes a warning with its place."""
     text = (
         "filters:\n"
         "  - {name: a, when: {process.name: 'x*'}, then: keep}\n"
@@ -184,7 +183,7 @@ def test_a_filter_that_an_earlier_one_leaves_nothing_is_a_warning() -> None:
         "  - {name: c, when: {process.name: 'y'}, then: drop}\n"
     )
     assert filter_warnings(text, "f.yml") == [
-        "f.yml:3:5: filters: b: never takes anything: a takes it before"
+        "f.yml:3:5: filters: b: never matches: a matches first"
     ]
 
 
@@ -202,13 +201,13 @@ _JSON = st.recursive(
 
 @given(_JSON)
 def test_anything_is_a_filter_or_a_mistake(value: object) -> None:
-    """And nothing else."""
+    """Actions outside the list are refused."""
     with contextlib.suppress(FilterError):
         assert all(rule.name for rule in Filters.parse(value))
 
 
 def test_a_name_that_is_not_looked_up_is_a_warning() -> None:
-    """Such a filter would never take anything."""
+    """With resolve_ids off, a condition on a name causes a warning."""
     text = (
         "auditd: {resolve_ids: false}\n"
         "filters:\n"
@@ -216,4 +215,4 @@ def test_a_name_that_is_not_looked_up_is_a_warning() -> None:
         "    then: drop\n"
     )
     (warning,) = filter_warnings(text, "f.yml")
-    assert warning.startswith("f.yml:3:12: filters: process.user.name: no names are looked up")
+    assert warning.startswith("f.yml:3:12: filters: process.user.name: names are not resolved")

@@ -1,4 +1,4 @@
-"""The configuration: what is accepted, what is refused and in which words, and the shipped file."""
+"""Loading the configuration: valid and invalid texts, their messages, and the shipped file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).parents[2] / "etc" / "sessiond.yml"
 
 
 def refused(text: str) -> str:
-    """Return the message with which a text is refused."""
+    """Return the error message for a text."""
     with pytest.raises(ConfigError) as caught:
         loads(text, "f.yml")
     assert caught.value.exit_code == 2
@@ -34,7 +34,7 @@ def refused(text: str) -> str:
 
 
 def test_every_section_can_be_set() -> None:
-    """A file that sets something everywhere gives exactly that."""
+    """A file with settings in every section yields exactly these."""
     loaded = loads(
         """
         auditd:
@@ -115,7 +115,7 @@ def test_auditbeats_names_of_values_are_understood(text: str, value: str) -> Non
     [("zstd", "zstd"), ("gzip", "gzip"), ("none", "none"), ("true", "gzip"), ("no", "none")],
 )
 def test_compression_was_a_yes_or_no_once(text: str, value: str) -> None:
-    """Configurations of those days mean what they meant."""
+    """Older configurations keep their meaning."""
     file = loads(f"output: {{file: {{rotate: {{compress: {text}}}}}}}", "f.yml").output.file
     assert file is not None
     assert file.rotate.compress == value
@@ -132,7 +132,7 @@ def test_a_file_mode_is_octal_however_it_is_written(written: str) -> None:
 MESSAGES = {
     "labels: {a.b: c}": (
         "f.yml:1: labels: a section is not valid; "
-        "allowed: names without dots and a text each, such as {env: prod}"
+        "allowed: names without dots, each with a text, such as {env: prod}"
     ),
     'tags: [""]': "f.yml:1: tags[0]: '' is not valid; allowed: a list of texts, such as [a, b]",
     "host:\n  name: ''": "f.yml:2: host.name: '' is empty; allowed: some text, or leave it out",
@@ -153,18 +153,17 @@ MESSAGES = {
     ),
     "auditd: {immutable: 1}": "f.yml:1: auditd.immutable: 1 is not valid; allowed: true or false",
     "auditd: {backlog_limi: 64}": (
-        "f.yml:1: auditd.backlog_limi: there is no such setting; did you mean auditd.backlog_limit?"
+        "f.yml:1: auditd.backlog_limi: no such setting; did you mean auditd.backlog_limit?"
     ),
     "backlog_limit: 64": (
-        "f.yml:1: backlog_limit: there is no such setting; did you mean auditd.backlog_limit?"
+        "f.yml:1: backlog_limit: no such setting; did you mean auditd.backlog_limit?"
     ),
     "output.file.path: /x": (
-        "f.yml:1: output.file.path: there is no such setting written so; "
+        "f.yml:1: output.file.path: no such setting in dotted form; "
         "write output: {file: {path: ...}}"
     ),
     "status_socket: {colour: red}": (
-        "f.yml:1: status_socket.colour: there is no such setting; "
-        "allowed: enabled, path, mode, owner, group"
+        "f.yml:1: status_socket.colour: no such setting; allowed: enabled, path, mode, owner, group"
     ),
     "logging: loud": (
         "f.yml:1: logging: 'loud' is not a section; allowed: a section with level, format"
@@ -208,12 +207,12 @@ MESSAGES = {
         "f.yml:3: output.socket.address: is missing; allowed: an absolute path, @name or host:port"
     ),
     "output: {socket: {type: tcp, address: /run/x}}": (
-        "f.yml:1: output.socket.address: '/run/x' is no address of a tcp socket; "
+        "f.yml:1: output.socket.address: '/run/x' is not the address of a tcp socket; "
         "allowed: host:port, such as localhost:5044"
     ),
     "output: {socket: {address: localhost:5044}}": (
-        "f.yml:1: output.socket.address: 'localhost:5044' is no address of a unix_stream socket; "
-        "allowed: an absolute path or @name, of at most 107 bytes"
+        "f.yml:1: output.socket.address: 'localhost:5044' is not the address of a unix_stream "
+        "socket; allowed: an absolute path or @name, of at most 107 bytes"
     ),
     "output: {socket: {address: /x, backoff: {init: 5m}}}": (
         "f.yml:1: output.socket.backoff: init (5m) is longer than max (10s); "
@@ -227,16 +226,16 @@ MESSAGES = {
         "allowed: 64KiB, 128KiB, ... 8MiB, 16MiB, ... 1GiB"
     ),
     "auditd: {socket_type: multicast, audit_rules: -D}": (
-        "f.yml:1: auditd.audit_rules: can't be used with socket_type multicast, where another "
-        "daemon's rules are; allowed: leave it out, or socket_type unicast or auto"
+        "f.yml:1: auditd.audit_rules: can't be used with socket_type multicast: another "
+        "daemon owns the rules; allowed: leave it out, or socket_type unicast or auto"
     ),
     "event: {redact: {patterns: [a, (]}}": (
-        "f.yml:1: event.redact.patterns[1]: '(' is no regular expression: missing ), "
+        "f.yml:1: event.redact.patterns[1]: '(' is not a valid regular expression: missing ), "
         "unterminated subpattern at position 0; allowed: Python's syntax"
     ),
     "a: [": ("f.yml:1: not valid YAML: expected the node content, but found '<stream end>'"),
     "auditd:\n  immutable: true\n  immutable: false": (
-        "f.yml:3: not valid YAML: 'immutable' is there twice"
+        "f.yml:3: not valid YAML: 'immutable' is a duplicate key"
     ),
     "logging: {level: !!int ''}": "f.yml: not valid YAML: string index out of range",
     "logging: {level: !!python/name:os.system ''}": (
@@ -246,14 +245,14 @@ MESSAGES = {
     " \n": "f.yml: the file is empty; allowed: at least a comment",
     "[" * 10000: "f.yml: not valid YAML: nested too deeply",
     'logging: {? "a\\n\\e[31mb" : 1}': (
-        "f.yml:1: logging.a\\n\\x1b[31mb: there is no such setting; allowed: level, format"
+        "f.yml:1: logging.a\\n\\x1b[31mb: no such setting; allowed: level, format"
     ),
 }
 
 
 @pytest.mark.parametrize("text", MESSAGES, ids=lambda text: text[:30])
 def test_a_mistake_is_one_clear_line(text: str) -> None:
-    """Each kind of mistake names file, line, setting, what is wrong and what is allowed."""
+    """Each kind of mistake names file, line, setting, the mistake and what is allowed."""
     assert refused(text) == MESSAGES[text]
 
 
@@ -279,7 +278,7 @@ _DATA = st.recursive(
 
 
 def accepted_or_refused(text: str) -> None:
-    """Load a text: it is a Config, or one line of ConfigError; nothing else is allowed."""
+    """Load a text: the result is a Config or a one-line ConfigError."""
     try:
         assert isinstance(loads(text, "f.yml"), Config)
     except ConfigError as error:
@@ -299,13 +298,13 @@ def accepted_or_refused(text: str) -> None:
 @example("\0")
 @example("auditd: {backlog_limit: " + "9" * 5000 + "}")
 def test_any_text_is_a_configuration_or_an_error(text: str) -> None:
-    """No text leads to anything but a Config or a ConfigError."""
+    """Any text yields a Config or a ConfigError."""
     accepted_or_refused(text)
 
 
 @given(st.dictionaries(_NAMES, _DATA, max_size=5))
 def test_any_data_is_a_configuration_or_an_error(data: dict[str, object]) -> None:
-    """Neither does well-formed YAML of the right names with the wrong values."""
+    """Well-formed YAML with valid names and wrong values yields a Config or a ConfigError."""
     accepted_or_refused(yaml.safe_dump(data, allow_unicode=True))
 
 
@@ -330,7 +329,7 @@ def test_any_value_of_a_setting_is_taken_or_refused_by_its_name(path: str, value
 
 
 def test_the_shipped_file_is_made_from_the_declarations() -> None:
-    """etc/sessiond.yml is what `sessiond check --settings` prints, and means the defaults."""
+    """etc/sessiond.yml equals the output of `sessiond check --settings`, and loads the defaults."""
     text = SHIPPED.read_text()
     assert text == reference.commented()
     assert loads(text, "sessiond.yml") == Config()
@@ -352,21 +351,21 @@ def test_every_setting_is_in_the_shipped_file_and_valid_when_uncommented() -> No
 
 
 def test_the_shipped_rules_are_the_built_in_ones() -> None:
-    """etc/sessiond.rules loads what applies without it; the rest is commented out."""
+    """etc/sessiond.rules holds the built-in rules; its other rules are commented out."""
     lines = SHIPPED.with_name("sessiond.rules").read_text().splitlines(keepends=True)
     active = [line for line in lines if line.strip() and not line.startswith("#")]
     assert "".join(active) == DEFAULT_RULES
 
 
 def test_every_shipped_rule_compiles() -> None:
-    """Those that are commented out too."""
+    """The rules that are commented out are valid too."""
     text = SHIPPED.with_name("sessiond.rules").read_text()
     everything = re.sub(r"^#(?=-)", "", text, flags=re.MULTILINE)
     assert len(parser.parse(everything, "sessiond.rules")) == 13
 
 
 def test_every_setting_has_a_help_and_says_what_is_allowed() -> None:
-    """No declaration is without the words that users need."""
+    """Every declaration has a help text."""
     for option in options().values():
         assert option.help.endswith("."), option.path
         assert option.allowed, option.path
@@ -376,7 +375,7 @@ def test_every_setting_has_a_help_and_says_what_is_allowed() -> None:
 
 
 def test_a_difference_is_named_by_its_paths() -> None:
-    """A reload is told what changed, and what of it takes a restart."""
+    """diff() lists the changed settings; needs_restart() those that a reload can't apply."""
     old = Config()
     new = loads(
         "auditd: {backlog_limit: 64}\nsession_metadata: {backend: procfs}\noutput: {console: }",
@@ -403,20 +402,20 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_read(file: Path) -> None:
-    """load() reads a file of our own."""
+    """load() reads a file that only its owner can write."""
     assert load.load(file).logging.level == "debug"
 
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     """A named file must exist."""
-    with pytest.raises(ConfigError, match=r"nothing\.yml: there is no such file$"):
+    with pytest.raises(ConfigError, match=r"nothing\.yml: no such file$"):
         load.load(tmp_path / "nothing.yml")
 
 
 def test_without_the_default_file_the_defaults_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing installed is fine, and logged."""
+    """A missing default file means the built-in defaults, and is logged."""
     monkeypatch.setattr(load, "DEFAULT_PATH", tmp_path / "sessiond.yml")
     with structlog.testing.capture_logs() as logs:
         assert load.load(None) == Config()
@@ -427,7 +426,7 @@ def test_without_the_default_file_the_defaults_are_used(
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
 def test_a_file_that_everyone_can_write_is_refused(file: Path, mode: int) -> None:
-    """A user who can write it could decide what is audited."""
+    """A file that other users can write is refused: they could decide what is audited."""
     file.chmod(mode)
     with pytest.raises(ConfigError, match=rf"others can write it \(mode {mode:04o}\).*chmod go-w"):
         load.load(file)
@@ -435,7 +434,7 @@ def test_a_file_that_everyone_can_write_is_refused(file: Path, mode: int) -> Non
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives a file to another user")
 def test_a_file_of_another_user_is_refused(file: Path) -> None:
-    """So could its owner, and a group that may write."""
+    """A file of another owner, or writable by a group, is refused."""
     os.chown(file, 65534, 0)
     with pytest.raises(ConfigError, match=r"owned by uid 65534.*chown root"):
         load.load(file)
@@ -448,7 +447,7 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
 
 
 def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
-    """Directories, devices, other encodings and huge files are named as what they are."""
+    """The message names a directory, a device, another encoding or a huge file."""
     with pytest.raises(ConfigError, match=r"can't be read: is a directory"):
         load.load(tmp_path)
     with pytest.raises(ConfigError, match=r"/dev/null: not a file"):
@@ -475,7 +474,7 @@ def test_the_rules_come_from_text_then_files_sorted(tmp_path: Path) -> None:
 
 
 def test_without_rules_the_built_in_ones_apply() -> None:
-    """Not given: the built-in rules; an empty list, or multicast: none."""
+    """Unset means the built-in rules; an empty list or multicast means none."""
     every = Config(event=EventSettings(exec_failures="all"))
     assert load.read_rules(every) == [("built-in rules", DEFAULT_RULES)]
     assert load.read_rules(Config(auditd=AuditdSettings(audit_rule_files=()))) == []
@@ -490,7 +489,7 @@ def test_without_rules_the_built_in_ones_apply() -> None:
 def test_the_kernel_makes_no_records_of_failures_that_are_not_wanted(
     wanted: Literal["no_enoent", "none"], condition: str
 ) -> None:
-    """A never rule goes before the built-in ones; what the administrator gives stays as it is."""
+    """A never rule precedes the built-in rules; configured rules stay as they are."""
     event = EventSettings(exec_failures=wanted)
     ((_, text),) = load.read_rules(Config(event=event))
     first, second, *rest = text.splitlines()
@@ -503,9 +502,7 @@ def test_the_kernel_makes_no_records_of_failures_that_are_not_wanted(
 
 def test_a_rule_file_that_is_missing_or_not_ours_alone_is_an_error(tmp_path: Path) -> None:
     """A name without wildcards must exist, and other users may not write the file."""
-    with pytest.raises(
-        ConfigError, match=r"auditd\.audit_rule_files: .*x\.rules: there is no such"
-    ):
+    with pytest.raises(ConfigError, match=r"auditd\.audit_rule_files: .*x\.rules: no such"):
         load.read_rules(Config(auditd=AuditdSettings(audit_rule_files=(f"{tmp_path}/x.rules",))))
     with pytest.raises(ConfigError, match="is relative"):
         load.read_rules(Config(auditd=AuditdSettings(audit_rule_files=("x.rules",))))
@@ -517,9 +514,9 @@ def test_a_rule_file_that_is_missing_or_not_ours_alone_is_an_error(tmp_path: Pat
 
 
 def test_owners_are_names_or_numbers() -> None:
-    """A user or group that isn't there is named with its setting."""
+    """An unknown user or group is reported with its setting."""
     assert load.user_id("output.file.owner", "root") == 0
     assert load.user_id("output.file.owner", 12345) == 12345
     assert load.group_id("output.file.group", None) is None
-    with pytest.raises(ConfigError, match=r"output\.file\.group: there is no group 'no such'"):
+    with pytest.raises(ConfigError, match=r"output\.file\.group: this host has no group 'no such'"):
         load.group_id("output.file.group", "no such")

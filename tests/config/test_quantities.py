@@ -14,7 +14,7 @@ from sessiond.config.quantities import Duration, Labels, Mode, OctalInt, Size, s
     [(4096, 4096), ("10MB", 10_000_000), ("64MiB", 64 << 20), ("1 gib", 1 << 30), ("7b", 7)],
 )
 def test_a_size_has_a_unit_or_is_bytes(written: object, size: int) -> None:
-    """Powers of ten and of two are told apart."""
+    """MB is a power of ten, MiB a power of two."""
     assert Size.parse(written) == size
 
 
@@ -35,14 +35,14 @@ def test_a_mode_is_octal_however_it_is_written(written: object) -> None:
 @pytest.mark.parametrize("kind", [Size, Duration, Mode])
 @pytest.mark.parametrize("wrong", [True, None, "", "-1", "1 parsec", [], 1e999, "9" * 99])
 def test_what_is_none_is_refused(kind: type[Size | Duration | Mode], wrong: object) -> None:
-    """No guess is made."""
+    """Ambiguous values are refused."""
     with pytest.raises(ValueError, match="not "):
         kind.parse(wrong)
 
 
 @given(st.integers(0, 10**15 - 1))
 def test_a_shown_size_is_read_back(number: int) -> None:
-    """What a message shows can be written into the file."""
+    """The shown value is valid in the file."""
     assert Size.parse(show(Size(number))) == number
 
 
@@ -61,14 +61,14 @@ def test_a_shown_mode_is_read_back(bits: int) -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
 def test_any_value_can_be_shown_in_one_short_line(value: object) -> None:
-    """Whatever stands in the file, the message about it is a line."""
+    """Any value is shown as one line."""
     shown = show(value)
     assert "\n" not in shown
     assert len(shown) < 700
 
 
 def test_labels_are_names_with_a_text_each() -> None:
-    """Numbers and booleans are text, as ECS has labels."""
+    """Numbers and booleans become text, as ECS defines labels."""
     given = {"env": "prod", "rack": 7, "spot": True, "load": 0.5}
     assert Labels.parse(given) == {"env": "prod", "rack": "7", "spot": "true", "load": "0.5"}
     assert show(Labels.parse({"env": "prod"})) == "{env: prod}"
@@ -78,6 +78,6 @@ def test_labels_are_names_with_a_text_each() -> None:
     "wrong", [["env"], "env", {"": "x"}, {"a.b": "x"}, {1: "x"}, {"a": ""}, {"a": None}, {"a": []}]
 )
 def test_what_cannot_be_a_label_is_refused(wrong: object) -> None:
-    """A dot would make an object of it, an empty text says nothing."""
+    """A name with a dot would become an object; empty texts are refused as well."""
     with pytest.raises(ValueError, match="label"):
         Labels.parse(wrong)

@@ -1,4 +1,4 @@
-"""The options themselves: each is declared once, with all that a person needs to set it."""
+"""The declared options: help, defaults and checks between settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sessiond.errors import ConfigError
 
 
 def test_each_option_has_a_help_that_is_a_sentence() -> None:
-    """Which --settings and the shipped file show."""
+    """`check --settings` and the shipped file show the help."""
     assert len(options()) > 40
     for option in options().values():
         assert option.help.rstrip().endswith("."), option.path
@@ -27,7 +27,7 @@ def test_the_defaults_are_what_the_default_file_says() -> None:
 
 
 def test_the_default_rules_are_the_four_system_calls() -> None:
-    """Nothing more is recorded unasked."""
+    """The built-in rules record no other system calls."""
     audited = {
         name
         for name in ("execve", "execveat", "exit_group", "setsid", "open", "connect")
@@ -37,7 +37,7 @@ def test_the_default_rules_are_the_four_system_calls() -> None:
 
 
 def test_paths_follow_their_directories() -> None:
-    """A changed state or runtime directory moves what is in it."""
+    """Changing the state or runtime directory moves the default paths below it."""
     config = loads("{state_directory: /srv/s, runtime_directory: /srv/r}", "f.yml")
     assert config.spool_path == Path("/srv/s/spool")
     assert config.status_socket_path == Path("/srv/r/status.sock")
@@ -52,7 +52,7 @@ def test_paths_follow_their_directories() -> None:
     ],
 )
 def test_a_tcp_address_has_host_and_port(address: str, host: str, port: int) -> None:
-    """IPv6 in brackets, as in URLs."""
+    """A TCP address is split into host and port; IPv6 is in brackets, as in URLs."""
     assert SocketSettings(type="tcp", address=address).host_and_port() == (host, port)
 
 
@@ -64,7 +64,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 
 def test_a_configuration_does_not_change() -> None:
-    """A reload makes another one."""
+    """A reload creates a new configuration instead of changing the old one."""
     with pytest.raises(AttributeError):
         Config().event = None  # type: ignore[misc, assignment]
     assert msgspec.structs.replace(Config()) == Config()
@@ -79,7 +79,7 @@ def test_a_configuration_does_not_change() -> None:
     ],
 )
 def test_a_url_of_a_server(url: str) -> None:
-    """Its parts are those of the URL."""
+    """parts() splits a valid URL."""
     assert HttpSettings(url=url).parts().geturl() == url
 
 
@@ -95,26 +95,32 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("url: https://user:geheim@es", "output.http.url: there is a user or a password in it"),
-        ("url: https://es, proxy: 'http://u:geheim@proxy:1'", "output.http.proxy: there is a user"),
-        ("url: https://es, proxy: https://proxy:1", "output.http.proxy: 'https://proxy:1' is no"),
-        ("url: https://es, proxy: http://proxy", "output.http.proxy: 'http://proxy' is no address"),
-        ("url: https://es, index: Logs", "output.http.index: 'Logs' is no name of an index"),
+        ("url: https://user:geheim@es", "output.http.url: it contains a user or password"),
+        (
+            "url: https://es, proxy: 'http://u:geheim@proxy:1'",
+            "output.http.proxy: it contains a user",
+        ),
+        ("url: https://es, proxy: https://proxy:1", "output.http.proxy: 'https://proxy:1' is not"),
+        (
+            "url: https://es, proxy: http://proxy",
+            "output.http.proxy: 'http://proxy' is not the address",
+        ),
+        ("url: https://es, index: Logs", "output.http.index: 'Logs' is not a valid index name"),
         (
             "url: https://es, headers: {authorization: geheim}",
-            "output.http.headers: authorization is a secret, and this file is none",
+            "output.http.headers: authorization is a secret, but this file is not",
         ),
-        ("url: https://es, headers: {Host: x}", "output.http.headers: Host is made by sessiond"),
+        ("url: https://es, headers: {Host: x}", "output.http.headers: sessiond sets Host itself"),
         ("url: https://es, headers: {a b: x}", "output.http.headers: a section is not valid"),
         ('url: https://es, headers: {a: "x\\ny"}', "output.http.headers: a section is not valid"),
         (
             "url: https://es, secret_headers: {Authorization: ApiKey geheim}",
-            "output.http.secret_headers: what Authorization has is neither a file nor a credential",
+            "output.http.secret_headers: the value of Authorization is neither",
         ),
     ],
 )
 def test_what_http_can_not_be_set_to(settings: str, said: str) -> None:
-    """The line says why, and tells no secret."""
+    """The message names the mistake and shows no secret."""
     with pytest.raises(ConfigError) as raised:
         loads(f"output: {{http: {{{settings}}}}}", "f.yml")
     assert str(raised.value).startswith(f"f.yml:1: {said}")

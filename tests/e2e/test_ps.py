@@ -114,5 +114,5 @@ def test_the_command_shows_a_process_its_tree_and_its_facts(daemon: Daemon) -> N
     missing = command(daemon, "--pid", "4194304")
     assert (missing.returncode, missing.stderr) == (
         7,
-        "sessiond: no process 4194304 is known\n",
+        "sessiond: process 4194304 is not known\n",
     )

@@ -103,7 +103,7 @@ def test_a_key_that_can_not_be_read_is_a_failure(web: Web) -> None:
     """It is told as any other, and nothing is sent."""
 
     def secrets() -> dict[str, str]:
-        raise ConfigError("output.http.secret_headers.Authorization: /key: there is no such file")
+        raise ConfigError("output.http.secret_headers.Authorization: /key: no such file")
 
     with closing(client(web, secrets=secrets)) as made, pytest.raises(HttpError, match="/key"):
         made.post(b"1", {})

@@ -76,7 +76,7 @@ def _enter(work: str) -> None:
 
 
 def _directory(path: Path) -> None:
-    """Make a directory and those above it; what is no directory makes room."""
+    """Make a directory and those above it; what is not a directory makes room."""
     for each in [*reversed(path.parents), path]:
         if os.path.lexists(each) and not each.is_dir():
             each.unlink()

@@ -187,7 +187,7 @@ def test_a_watch_is_of_a_directory_or_a_file(path: str, description: str) -> Non
         ("-a always,exit -F path=/etc/.", "write the path out"),
         ("-a always,exit -F dir=/missing", "there is no directory /missing"),
         ("-a always,exit -F path=/missing/x", "no directory that /missing/x could be in"),
-        ("-a always,exit -F path=/etc/passwd/x", "through something that is no directory"),
+        ("-a always,exit -F path=/etc/passwd/x", "through something that is not a directory"),
         ("-a always,exit -F path=/etc/x -F dir=/etc", "one of path, dir and inode"),
         ("-a always,exit -F exe=/etc/x -F exe=/etc/y", "one exe"),
         ("-a always,exit -C uid!=gid", "can't be compared"),
