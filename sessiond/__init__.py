@@ -1,3 +1,3 @@
-"""sessiond tells what every process on a host was, who started it, and in which session."""
+"""sessiond records what every process on a host was, who started it, and in which session."""
 
 __version__ = "0.2.0"

@@ -1,15 +1,15 @@
-"""Errors by their cause, each with its exit code; a message is one line that says what helps."""
+"""Errors by cause, each with its exit code; a message is one line that names the remedy."""
 
 import errno
 
-# Resources that a host can run out of, by errno, and what helps.
+# Resources that a host can run out of, by errno, with the remedy.
 SHORTAGES = {
     errno.EMFILE: "raise the limit on open files (LimitNOFILE= of the service, or ulimit -n)",
     errno.ENFILE: "raise the host's limit on open files (sysctl fs.file-max)",
     errno.ENOMEM: "give sessiond more memory (MemoryMax= of the service), or free some",
 }
 
-# The exit code after a write to a pipe without a reader: 128 + SIGPIPE.
+# Exit code after writing to a closed pipe: 128 + SIGPIPE.
 READER_GONE = 141
 
 
@@ -23,13 +23,13 @@ class SessiondError(Exception):
 
 
 class ConfigError(SessiondError):
-    """The configuration is wrong: the message names the file, the setting and what is allowed."""
+    """The configuration is invalid: the message names the file, the setting and what is allowed."""
 
     exit_code = 2
 
 
 class RuleError(SessiondError):
-    """An audit rule is wrong: ``source`` and ``line`` say where, ``reason`` says why."""
+    """An audit rule is invalid: ``source`` and ``line`` say where, ``reason`` says why."""
 
     exit_code = 3
 
@@ -42,18 +42,18 @@ class RuleError(SessiondError):
 
 
 class AuditUnavailableError(SessiondError):
-    """The kernel's audit subsystem can't be used: not permitted, owned, locked or not built in."""
+    """The kernel's audit subsystem is unusable: no permission, in use, locked or not built in."""
 
     exit_code = 4
 
 
 class SourceUnavailableError(SessiondError):
-    """A source of process events can't be had on this host; ``fix`` says what would help."""
+    """A source of process events is unavailable on this host; ``fix`` names the remedy."""
 
     exit_code = 5
 
     def __init__(self, source: str, reason: str, fix: str) -> None:
-        """Take the source's name, why it can't be had, and what the user can do about it."""
+        """Take the source's name, why it is unavailable, and what the user can do about it."""
         super().__init__(f"{source}: {reason}; {fix}")
         self.source = source
         self.reason = reason
@@ -61,7 +61,7 @@ class SourceUnavailableError(SessiondError):
 
 
 class OutputError(SessiondError):
-    """An output can't be opened at all, so starting with it makes no sense."""
+    """An output can't be opened at all, so that the daemon refuses to start."""
 
     exit_code = 6
 
@@ -71,16 +71,16 @@ class SavedStateError(SessiondError):
 
 
 class StatusError(SessiondError):
-    """The running daemon gives no status: it doesn't run, refuses, or doesn't answer."""
+    """The daemon's status is unavailable: it does not run, refuses, or does not answer."""
 
     exit_code = 7
 
 
 class InputError(SessiondError):
-    """A file of events can't be read, or has no events of sessiond in it."""
+    """An event file can't be read, or contains no events of sessiond."""
 
     exit_code = 8
 
 
 class RecordError(SessiondError):
-    """An audit record can't be parsed: it is counted and skipped, and the pipeline continues."""
+    """An audit record can't be parsed; the pipeline counts and skips it."""

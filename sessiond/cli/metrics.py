@@ -1,8 +1,8 @@
 """``sessiond status --prometheus``: the status document as metrics in Prometheus' text format.
 
 The format is the one of https://prometheus.io/docs/instrumenting/exposition_formats/, which
-node_exporter's textfile collector and every scraper read. Names end in their unit, and in _total
-where they only grow; a counter begins anew when the daemon does. Pure.
+node_exporter's textfile collector and every scraper read. Names end in their unit, or in _total
+for counters, which restart at 0 with the daemon. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Document = Mapping[str, Any]
 
 
 class Metric(NamedTuple):
-    """One metric: its name without the prefix, its type, its help, and where its samples are."""
+    """One metric: its name without the prefix, type, help, and the reader of its samples."""
 
     name: str
     kind: Literal["gauge", "counter"]
@@ -25,9 +25,9 @@ class Metric(NamedTuple):
 
 
 def render(document: Document | None) -> str:
-    """Write the metrics of a status document; None is a daemon that does not answer.
+    """Return the metrics of a status document; None means that the daemon does not answer.
 
-    A daemon of another version may lack a part of the document: its metrics are left out.
+    Metrics that the document lacks, such as that of another version, are omitted.
     """
     if document is None:
         document = {"up": False}
@@ -56,11 +56,11 @@ def _number(value: float) -> str:
     return str(int(value)) if value.is_integer() else repr(value)
 
 
-# --- where samples are ---------------------------------------------------------------------------
+# --- reading samples ------------------------------------------------------------------------
 
 
 def _at(document: Document, path: str) -> Any:  # noqa: ANN401 - whatever the document holds
-    """Return the member at a dotted path; None when a part of the path is not there."""
+    """Return the member at a dotted path; None if a part of the path is missing."""
     value: Any = document
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -119,7 +119,7 @@ def _of_filters(member: str) -> Callable[[Document], Samples]:
 
 
 def _withheld(document: Document) -> Samples:
-    """The lines of each filter, those that were released included: it only grows."""
+    """The lines of each filter, including released ones, so that the counter never decreases."""
     accounts = _section(document, "pipeline.filters.by_filter")
     for labels, lines in _of_filters("lines")(document):
         released = _at(accounts[labels["filter"]], "released")
@@ -143,7 +143,7 @@ def _healthy(document: Document) -> Samples:
 
 
 def _problems(document: Document) -> Samples:
-    """What is wrong, without the reason: that one changes, and a label must not."""
+    """The health problems without their reasons: reasons vary, label values must not."""
     problems = _at(document, "health.problems")
     if isinstance(problems, list):
         for what in dict.fromkeys(str(problem).partition(": ")[0] for problem in problems):
@@ -171,9 +171,9 @@ _INFO: Final = ("version", "role", "source")
 
 METRICS: Final = (
     Metric("up", "gauge", "1 when the daemon answered on its status socket.", _up),
-    Metric("info", "gauge", "Version, role beside audit and source of process events.", _info),
-    Metric("healthy", "gauge", "1 when there is no health problem.", _healthy),
-    Metric("health_problem", "gauge", "1 for each health problem of now.", _problems),
+    Metric("info", "gauge", "Version, role in audit and source of process events.", _info),
+    Metric("healthy", "gauge", "1 when the daemon has no health problem.", _healthy),
+    Metric("health_problem", "gauge", "1 for each current health problem.", _problems),
     Metric("uptime_seconds", "gauge", "Time since the daemon started.", _value("uptime")),
     Metric(
         "cpu_seconds_total",
@@ -203,20 +203,20 @@ METRICS: Final = (
     Metric(
         "process_table_cuts_total",
         "counter",
-        "Facts cut because the table took too much memory, by what was cut.",
+        "Values cut because the table exceeded its memory limit, by kind.",
         _members("what", "pipeline.table.cut"),
     ),
     Metric("rules", "gauge", "Audit rules of sessiond that are loaded.", _value("rules")),
     Metric(
         "source_declined",
         "gauge",
-        "1 for each better source of process events that this host does not allow.",
+        "1 for each better source of process events that this host does not support.",
         _declined,
     ),
     Metric(
         "lines_total",
         "counter",
-        "Lines made, by event.action.",
+        "Lines written, by event.action.",
         _members("action", "pipeline.lines"),
     ),
     Metric(
@@ -228,13 +228,13 @@ METRICS: Final = (
     Metric(
         "unenriched_total",
         "counter",
-        "Audit events whose process was not known.",
+        "Audit events of unknown processes.",
         _value("pipeline.unenriched"),
     ),
     Metric(
         "process_events_total",
         "counter",
-        "Events of the source of process events, by kind.",
+        "Process events from the source, by kind.",
         _members("kind", "pipeline.process_events"),
     ),
     Metric(
@@ -252,13 +252,13 @@ METRICS: Final = (
     Metric(
         "audit_events_total",
         "counter",
-        "Audit events that were put together.",
+        "Audit events that were reassembled.",
         _value("pipeline.audit_events"),
     ),
     Metric(
         "audit_events_unfinished_total",
         "counter",
-        "Audit events whose last record did not come in time.",
+        "Audit events whose last record did not arrive in time.",
         _value("pipeline.audit_events_unfinished"),
     ),
     Metric(
@@ -270,13 +270,13 @@ METRICS: Final = (
     Metric(
         "audit_backlog_records",
         "gauge",
-        "Records that wait in the kernel.",
+        "Records in the kernel's backlog.",
         _value("kernel.backlog"),
     ),
     Metric(
         "audit_backlog_limit_records",
         "gauge",
-        "Records that may wait in the kernel before it loses some.",
+        "Maximum number of records in the kernel's backlog.",
         _value("kernel.backlog_limit"),
     ),
     Metric(
@@ -294,14 +294,14 @@ METRICS: Final = (
     Metric(
         "lost_total",
         "counter",
-        "What was lost, by hop: kernel, socket and record in audit records, tracer in its "
+        "Losses by hop: kernel, socket and record in audit records, tracer in its "
         "events, output in lines.",
         _lost,
     ),
     Metric(
         "ledger_balanced",
         "gauge",
-        "1 when all that came in is written, waits, or is counted as lost.",
+        "1 when everything received is written, waiting, or counted as lost.",
         _value("ledger.balanced"),
     ),
     Metric(
@@ -313,39 +313,39 @@ METRICS: Final = (
     Metric(
         "filter_released_lines_total",
         "counter",
-        "Lines that a filter had withheld, and that were written after all.",
+        "Lines that a filter withheld and that were written later.",
         _of_filters("released"),
     ),
     Metric(
         "filter_withheld_bytes",
         "gauge",
-        "About how many bytes a filter has kept from being written.",
+        "Approximate size of the lines that a filter withheld.",
         _of_filters("bytes"),
     ),
     Metric(
         "execs_unaudited_total",
         "counter",
-        "Execs that the tracer saw and audit did not tell of, by reason.",
+        "Execs that the tracer reported and audit did not, by reason.",
         _members("reason", "pipeline.execs_unaudited"),
     ),
     Metric(
         "canary_seen_total",
         "counter",
-        "Processes of the self-test that came back as lines.",
+        "Processes of the self-test that arrived as lines.",
         _value("canary.seen"),
     ),
-    Metric("canary_healthy", "gauge", "1 when the last self-test came back.", _canary),
+    Metric("canary_healthy", "gauge", "1 when the last self-test passed.", _canary),
     Metric(
         "procfs_failures_total",
         "counter",
-        "What could not be read from /proc, by reason.",
+        "Failed reads of /proc, by reason.",
         _members("reason", "procfs"),
     ),
-    Metric("output_healthy", "gauge", "1 when the output takes lines.", _of_outputs("healthy")),
+    Metric("output_healthy", "gauge", "1 when the output accepts lines.", _of_outputs("healthy")),
     Metric(
         "output_accepted_lines_total",
         "counter",
-        "Lines given to the output.",
+        "Lines passed to the output.",
         _of_outputs("accepted"),
     ),
     Metric(
@@ -360,13 +360,13 @@ METRICS: Final = (
         "Lines that the output has lost, by reason.",
         _of_outputs("dropped_by_reason", "reason"),
     ),
-    Metric("output_queued_lines", "gauge", "Lines that wait in memory.", _of_outputs("queued")),
-    Metric("output_spooled_lines", "gauge", "Lines that wait on disk.", _of_outputs("spooled")),
+    Metric("output_queued_lines", "gauge", "Lines waiting in memory.", _of_outputs("queued")),
+    Metric("output_spooled_lines", "gauge", "Lines waiting on disk.", _of_outputs("spooled")),
     Metric("output_spool_bytes", "gauge", "Size of the spool.", _of_outputs("spool.size")),
     Metric(
         "output_spool_limit_bytes",
         "gauge",
-        "Size at which the spool begins to drop lines.",
+        "Size at which the spool starts to drop lines.",
         _of_outputs("spool.max_size"),
     ),
 )

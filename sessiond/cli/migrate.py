@@ -1,4 +1,4 @@
-"""``sessiond migrate``: reads Auditbeat's configuration, prints one of ours and what differs."""
+"""``sessiond migrate``: converts a configuration of Auditbeat and reports the differences."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def add(commands: declare.Commands) -> None:
         commands,
         "migrate",
         _migrate,
-        "make a configuration of Auditbeat's",
-        "Reads Auditbeat's configuration: its auditd module, the add_session_metadata processor, "
-        "the rules, the output. Writes one for sessiond to standard output, and to standard error, "
-        "with line numbers, what has no counterpart and what has changed. Touches nothing else.",
-        "sessiond migrate > sessiond.yml            of /etc/auditbeat/auditbeat.yml\n"
+        "convert a configuration of Auditbeat",
+        "Reads Auditbeat's configuration: the auditd module, the add_session_metadata processor, "
+        "the rules, the output. Writes a configuration for sessiond to standard output, and lists "
+        "settings without a counterpart and changes of meaning on standard error, with line "
+        "numbers. Changes nothing else.",
+        "sessiond migrate > sessiond.yml            converts /etc/auditbeat/auditbeat.yml\n"
         "sessiond migrate my.yml > new.yml && sessiond check -c new.yml",
         (0, 2),
     )

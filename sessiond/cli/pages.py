@@ -1,7 +1,7 @@
-"""Manual pages and completions, made of the command line and of the declared settings.
+"""Manual pages and shell completions, generated from the command line and the settings.
 
 ``python -m sessiond.cli.pages sessiond.8|sessiond.yml.5|bash|zsh`` prints one of them; the package
-is built with it. SOURCE_DATE_EPOCH (seconds) dates the manual pages. Sources: man-pages(7),
+build runs it. SOURCE_DATE_EPOCH (seconds) dates the manual pages. Sources: man-pages(7),
 groff_man(7), bash(1) "Programmable Completion", zshcompsys(1).
 """
 
@@ -25,10 +25,10 @@ from sessiond.config.reference import fields_of, options
 from sessiond.config.schema import Config
 
 _FILES = {
-    "/etc/sessiond.yml": "The configuration, see sessiond.yml(5). Without it the defaults apply.",
-    "/var/log/sessiond/events.ndjson": "The events, one line of JSON each.",
-    "/var/lib/sessiond": "Lines that an output could not take yet.",
-    "/run/sessiond": "The status socket, and what a restart needs.",
+    "/etc/sessiond.yml": "The configuration, see sessiond.yml(5). Without it, defaults apply.",
+    "/var/log/sessiond/events.ndjson": "The events, one JSON object per line.",
+    "/var/lib/sessiond": "Lines that an output has not accepted yet.",
+    "/run/sessiond": "The status socket, and the state that a restart needs.",
 }
 
 
@@ -41,7 +41,7 @@ def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return the options and arguments of a command that its help shows."""
+    """Return the options and arguments in a command's help."""
     return [
         action
         for action in parser._actions
@@ -53,7 +53,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def manual() -> str:
-    """Write sessiond(8): every command with its options, examples and exit codes."""
+    """Return sessiond(8): every command with its options, examples and exit codes."""
     parser = command_line()
     lines = [
         *_head("sessiond", 8, "session and process auditing"),
@@ -111,15 +111,15 @@ def _option(action: argparse.Action) -> str:
 
 
 def settings_manual() -> str:
-    """Write sessiond.yml(5): every setting with its meaning, what is allowed, its default."""
+    """Return sessiond.yml(5): every setting with its meaning, allowed values and default."""
     lines = [
         *_head("sessiond.yml", 5, "configuration of sessiond"),
         ".SH DESCRIPTION",
         _roff(
-            "The configuration is YAML. Every setting is optional. A setting of a section is "
-            "written below its name: auditd.backlog_limit is backlog_limit in the section auditd. "
-            "sessiond check says what is wrong with the file. A reload (systemctl reload "
-            "sessiond) applies what is marked so; the rest takes a restart."
+            "The configuration is YAML. Every setting is optional. Dots separate sections: "
+            "auditd.backlog_limit is backlog_limit in the section auditd. sessiond check "
+            "validates the file. A reload (systemctl reload sessiond) applies the settings that "
+            "say so; the others require a restart."
         ),
         ".SH SETTINGS",
     ]
@@ -141,7 +141,7 @@ def settings_manual() -> str:
 
 
 def _help_of(section: str) -> str:
-    """Return what a section is for: the first paragraph of its class's docstring."""
+    """Return the purpose of a section: the first paragraph of its class's docstring."""
     at: type[msgspec.Struct] = Config
     for name in filter(None, section.split(".")):
         kind = {each: kind for each, kind, _ in fields_of(at)}[name]
@@ -158,7 +158,7 @@ def _head(name: str, section: int, purpose: str) -> list[str]:
 
 
 def _roff(text: str) -> str:
-    """Escape what means something in roff, so that the text stands as it is."""
+    """Escape characters that are special in roff."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     text = text.replace("^", "\\(ha").replace("~", "\\(ti")
     return "\\&" + text if text.startswith(".") else text
@@ -190,7 +190,7 @@ complete -o filenames -F _sessiond sessiond
 
 
 def bash() -> str:
-    """Write the completion for bash: commands and options, else files."""
+    """Return the completion for bash: commands, options and files."""
     commands = commands_of(command_line())
     words = []
     for name, command in commands.items():
@@ -201,7 +201,7 @@ def bash() -> str:
 
 
 def zsh() -> str:
-    """Write the completion for zsh: commands and options with what they do."""
+    """Return the completion for zsh: commands and options with descriptions."""
     commands = commands_of(command_line())
     summaries = {}
     for action in command_line()._actions:

@@ -17,22 +17,22 @@ from sessiond.text import printable
 from sessiond.viewer.words import cut, day_and_time, width_of
 
 _HEAD = ("PID", "USER", "LOGIN", "ENTRY", "SINCE", "COMMAND")
-# Columns that give way to the command on a terminal are cut to so many characters.
+# Maximum widths of the columns before the command, on a terminal.
 _MAX_WIDTHS = (10, 12, 12, 32, 12)
 
 
 class _Last(msgspec.Struct, frozen=True):
-    """The last line of an answer: how many were before it, or why the daemon refuses."""
+    """The last line of an answer: the number of lines before it, or the daemon's error."""
 
     end: int | None = None
     error: str | None = None
 
 
 def listed(path: Path, request: ListRequest, timeout: float = 30.0) -> Iterator[bytes]:
-    """Ask the daemon behind ``path`` for processes; give each line of its answer but the End.
+    """Ask the daemon behind ``path`` for processes; yield each line of its answer but the last.
 
-    ``timeout`` is in seconds, for each step. Raises StatusError, with what to do, when no daemon
-    answers, when it refuses, and when its answer breaks off.
+    ``timeout`` is in seconds, for each step. Raises StatusError, with a remedy, when no daemon
+    answers, when it refuses, and when its answer is incomplete.
     """
     lines = ask(path, msgspec.json.encode(request) + b"\n", timeout)
     for number, line in enumerate(lines):
@@ -42,18 +42,18 @@ def listed(path: Path, request: ListRequest, timeout: float = 30.0) -> Iterator[
         last = msgspec.json.decode(line, type=_Last)
         if last.error == "refused":
             raise StatusError(
-                f"{path}: not permitted; ask as root, or as a user who may read the output file"
+                f"{path}: permission denied; run as root, or as a user who can read the output file"
             )
         if last.error is not None:
             raise StatusError(f"{path}: {printable(last.error)}")
         if last.end == number:
             return
         break
-    raise StatusError(f"{path}: the answer broke off; see the daemon's log")
+    raise StatusError(f"{path}: the answer is incomplete; see the daemon's log")
 
 
 def rows(lines: Iterable[bytes]) -> list[Row]:
-    """Decode rows, and order them by pid."""
+    """Decode rows and sort them by pid."""
     decoder = msgspec.json.Decoder(Row)
     return sorted(map(decoder.decode, lines), key=lambda row: (row.pid, row.start))
 
@@ -62,7 +62,7 @@ def rows(lines: Iterable[bytes]) -> list[Row]:
 
 
 class _Line(NamedTuple):
-    """A line of the table: cells, and what stands before the command in a tree."""
+    """A line of the table: its cells, and the indent of the command in a tree."""
 
     cells: tuple[str, ...]
     indent: str
@@ -73,10 +73,10 @@ class _Line(NamedTuple):
 def table(
     found: Sequence[Row], *, width: int | None, now: datetime, tree: bool = False
 ) -> Iterator[str]:
-    """Write rows as a table; ``width`` is that of the terminal, None for no terminal.
+    """Yield the lines of a table; ``width`` is that of the terminal, None without one.
 
-    On a terminal a line fits the width, and siblings without children that repeat each other are
-    one line. Times are in the time zone of ``now``.
+    On a terminal each line fits the width, and identical siblings without children share a line.
+    Times are in the time zone of ``now``.
     """
     lines = list(_tree(found, now, fold=width is not None) if tree else _flat(found, now, width))
     widths = (
@@ -115,7 +115,7 @@ def _flat(found: Sequence[Row], now: datetime, width: int | None) -> Iterator[_L
 
 
 def _tree(found: Sequence[Row], now: datetime, *, fold: bool) -> Iterator[_Line]:
-    """Write the rows below the process that forked them, else below their parent of now."""
+    """Arrange each row below the process that forked it, else below its current parent."""
     known = {row.pid: row for row in found}
     children: dict[int, list[Row]] = defaultdict(list)
     roots: list[Row] = []
@@ -129,7 +129,7 @@ def _tree(found: Sequence[Row], now: datetime, *, fold: bool) -> Iterator[_Line]
             None,
         )
         (roots if above is None else children[above]).append(row)
-    # Without recursion: a chain of processes can be as deep as there are pids.
+    # No recursion: a chain of processes can be as long as the number of pids.
     waiting = [(row, "", "", 1) for row in reversed(roots)]
     while waiting:
         row, indent, below, times = waiting.pop()
@@ -144,7 +144,7 @@ def _tree(found: Sequence[Row], now: datetime, *, fold: bool) -> Iterator[_Line]
 
 
 def _folded(siblings: Iterable[Row], children: dict[int, list[Row]]) -> list[tuple[Row, int]]:
-    """Count siblings that are alike and have no children; the oldest stands for them."""
+    """Group identical siblings without children; return the oldest of each group and the count."""
     groups: dict[object, list[Row]] = {}
     for row in siblings:
         key: object = row.pid if children.get(row.pid) else _alike(row)
@@ -184,7 +184,7 @@ def _put(cells: Sequence[str], command: str, widths: Sequence[int], width: int |
 
 
 def family(lines: Iterable[bytes], width: int | None) -> Iterator[str]:
-    """Write a process and its ancestors, each fact with its source; ``width`` as in ``table``."""
+    """Yield a process and its ancestors, each fact with its source; ``width`` as in ``table``."""
     for number, line in enumerate(lines):
         process = msgspec.json.decode(line, type=Facts)
         ended = " (ended)" if process.ended else ""

@@ -1,6 +1,6 @@
-"""``sessiond record``: runs a command with a daemon around it, and keeps what it did.
+"""``sessiond record``: runs a command under its own daemon, and keeps the command's events.
 
-It behaves as strace does: the terminal and its signals are the command's, and its end is ours.
+Like strace, it leaves terminal and signals to the command and exits with the command's status.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from sessiond.text import printable
 if TYPE_CHECKING:
     from sessiond.viewer.belongs import Belongs
 
-NOT_FOUND: Final = 127  # as shells and env(1) have it
+NOT_FOUND: Final = 127  # as in shells and env(1)
 NOT_EXECUTABLE: Final = 126
-# Seconds that the daemon gets to be ready, to tell the end of the command, and to end.
+# Timeouts in seconds: for the daemon's start, for the command's end event, for the daemon's stop.
 START_TIMEOUT: Final = 60.0
 END_TIMEOUT: Final = 5.0
 
@@ -41,14 +41,14 @@ def add(commands: declare.Commands) -> None:
         commands,
         "record",
         _record,
-        "run a command, and keep what it and all below it did",
-        "Starts a daemon of its own, runs the command, and leaves the events of just its "
-        "processes, and a page that shows them in a browser. Needs root, as run does. Exit code "
-        "and Ctrl-C are the command's, as with strace. The host's audit state is left as it was; "
-        "beside another audit daemon it only listens.",
+        "run a command and record it with all its descendants",
+        "Starts its own daemon, runs the command, and writes the events of the command's processes "
+        "and an HTML page that shows them. Needs root, as run does. Like strace, it exits with the "
+        "command's exit code and leaves Ctrl-C to the command. It restores the host's audit state; "
+        "if another audit daemon runs, it only listens.",
         "sessiond record -- make -j4                sessiond-make.ndjson, sessiond-make.html\n"
         "sessiond record -o /tmp/ci -u builder -- ./ci.sh\n"
-        "sessiond tree sessiond-make.ndjson         what happened, as text",
+        "sessiond tree sessiond-make.ndjson         show the recording as text",
         (0, 2, 4, 5, 6),
     )
     parser.add_argument(
@@ -58,7 +58,7 @@ def add(commands: declare.Commands) -> None:
         help="write NAME.ndjson and NAME.html (default: sessiond-COMMAND)",
     )
     parser.add_argument("-u", "--user", metavar="USER", help="run the command as this user")
-    parser.add_argument("--no-page", action="store_true", help="write the events alone")
+    parser.add_argument("--no-page", action="store_true", help="write only the events")
     parser.add_argument("-q", "--quiet", action="store_true", help="no summary on standard error")
     parser.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER)
 
@@ -66,7 +66,7 @@ def add(commands: declare.Commands) -> None:
 def _record(arguments: argparse.Namespace) -> int:
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not argv:
-        raise errors.ConfigError("name a command: sessiond record -- COMMAND [ARGUMENT...]")
+        raise errors.ConfigError("no command given: sessiond record -- COMMAND [ARGUMENT...]")
     if os.geteuid() != 0:
         raise errors.AuditUnavailableError("record needs root; run sudo sessiond record -- ...")
     account = _account(arguments.user)
@@ -100,7 +100,7 @@ def _account(name: str | None) -> pwd.struct_passwd | None:
 
 
 class _Daemon:
-    """A daemon with a directory of its own, in a session of its own: Ctrl-C is the command's."""
+    """A daemon with its own directory and session, so that Ctrl-C reaches only the command."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -113,7 +113,7 @@ class _Daemon:
             "output": {"file": {"path": str(self.output), "rotate": {"size": 0}}},
             "state_directory": str(self._directory / "state"),
             "runtime_directory": str(self._directory / "run"),
-            # A recording has room for whole command lines, and older processes are no part of it.
+            # A recording keeps whole command lines, and leaves out older processes.
             "event": {
                 "inventory": False,
                 "max_args_bytes": "1MiB",
@@ -121,7 +121,7 @@ class _Daemon:
             },
         }
         config = self._directory / "sessiond.yml"
-        config.write_text(json.dumps(settings))  # which is YAML as well
+        config.write_text(json.dumps(settings))  # JSON is valid YAML
         config.chmod(0o600)
         with ExitStack() as stack:
             address = self._directory / "notify"
@@ -158,7 +158,7 @@ class _Daemon:
                 )
                 error.exit_code = code if code > 0 else 1
                 raise error
-        raise errors.SessiondError(f"the daemon was not ready in {START_TIMEOUT:.0f} s")
+        raise errors.SessiondError(f"the daemon was not ready within {START_TIMEOUT:.0f} s")
 
     def __exit__(self, *_: object) -> None:
         assert self._running is not None  # noqa: S101 -- it was started
@@ -171,7 +171,7 @@ class _Daemon:
 
 
 class _Recorded:
-    """The events of the command, among all that the daemon wrote."""
+    """Selects the command's events from the daemon's output."""
 
     def __init__(self, pid: int, since: str) -> None:
         self._pid = pid
@@ -184,7 +184,7 @@ class _Recorded:
         return Belongs(self._pid, self._since)
 
     def await_end(self, output: Path) -> None:
-        """Wait until the daemon has told the end of the command, at most END_TIMEOUT."""
+        """Wait until the daemon has written the command's end, at most END_TIMEOUT."""
         deadline = time.monotonic() + END_TIMEOUT
         while time.monotonic() < deadline:
             self.data(output)
@@ -202,10 +202,10 @@ class _Recorded:
 
 
 def _run(argv: list[str], account: pwd.struct_passwd | None) -> tuple[int, _Recorded]:
-    """Run the command to its end; return its status as of wait(2), and what tells its events."""
-    # The daemon's clock for starts is the kernel's: it may be a little behind this one.
+    """Run the command to its end; return its status as of wait(2), and its event selector."""
+    # The daemon takes start times from the kernel's clock, which may be slightly behind this one.
     since = (datetime.now(UTC) - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    # The terminal sends these to the whole group: they are for the command, and we go on.
+    # The terminal sends these to the whole group: only the command reacts to them.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     pid = os.fork()
@@ -220,7 +220,7 @@ def _run(argv: list[str], account: pwd.struct_passwd | None) -> tuple[int, _Reco
 
 
 def _become(argv: list[str], account: pwd.struct_passwd | None) -> None:
-    """Become the command, in a process that was forked for it; never returns."""
+    """Execute the command in the forked child; never returns."""
     try:
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -234,7 +234,7 @@ def _become(argv: list[str], account: pwd.struct_passwd | None) -> None:
                 "USER": account.pw_name,
                 "LOGNAME": account.pw_name,
             }
-        os.execvpe(argv[0], argv, environment)  # noqa: S606 -- no shell is wanted
+        os.execvpe(argv[0], argv, environment)  # noqa: S606 -- no shell needed
     except OSError as error:
         sys.stderr.write(f"sessiond: {printable(argv[0])}: {(error.strerror or '').lower()}\n")
         sys.stderr.flush()
@@ -250,7 +250,7 @@ def _keep(
     seconds: float,
     belongs: Belongs,
 ) -> None:
-    """Write the events and the page, for the user that called sudo, and say what was seen."""
+    """Write the events and the page, owned by the user who called sudo; print a summary."""
     from sessiond.viewer import page
     from sessiond.viewer.model import Recording
     from sessiond.viewer.words import short
@@ -272,9 +272,9 @@ def _keep(
     if running := sum(each.running for each in seen):
         parts.append(f"{running} still running")
     if recording.losses:
-        parts.append("some are lost: " + "; ".join(each.text for each in recording.losses[:3]))
+        parts.append("events were lost: " + "; ".join(each.text for each in recording.losses[:3]))
     if not belongs.ended:
-        parts.append("its end was not told")
+        parts.append("its end was not recorded")
     said = f"{Path(argv[0]).name}: {', '.join(parts)}, in {short(timedelta(seconds=seconds))}"
     names = " and ".join(str(each) for each in written)
     sys.stderr.write(f"sessiond: {printable(said)}\n")
@@ -291,12 +291,12 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _end_as(status: int) -> int:
-    """End as the command did: with its exit code, or by the signal that ended it."""
+    """Exit as the command did: with its exit code, or by the signal that killed it."""
     if not os.WIFSIGNALED(status):
         return os.WEXITSTATUS(status)
     sys.stdout.flush()
     number = os.WTERMSIG(status)
-    with suppress(OSError, ValueError):  # SIGKILL has no other disposition
+    with suppress(OSError, ValueError):  # the disposition of SIGKILL can't change
         signal.signal(number, signal.SIG_DFL)
     import resource
 

@@ -1,4 +1,4 @@
-"""``sessiond setup``: prepares an engine for the events, and says what it did."""
+"""``sessiond setup``: prepares a search engine for the events, and reports each step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def add(commands: declare.Commands) -> None:
         "setup",
         _setup,
         "install templates and a data stream in Elasticsearch or OpenSearch",
-        "Installs in Elasticsearch 8.7 or later, or OpenSearch 2.15 or later, what events need "
-        "there: component and index templates with every field, a lifecycle policy, the data "
-        "stream logs-sessiond.process-default, and aliases under which Elastic's prebuilt rules "
-        "and Session View find it. Says what it did. Done again it changes what has changed; the "
-        "component template sessiond@custom is yours. Sends no events.",
+        "Prepares Elasticsearch 8.7 or later, or OpenSearch 2.15 or later: installs component and "
+        "index templates with every field, a lifecycle policy, the data stream "
+        "logs-sessiond.process-default, and the aliases that Elastic's prebuilt rules and Session "
+        "View read. Reports each step. A repeated run updates only what has changed, and never the "
+        "component template sessiond@custom, which is yours. Sends no events.",
         "sessiond setup elasticsearch --url https://es:9200 --api-key-file key --dry-run\n"
         "sessiond setup elasticsearch --url https://es:9200 --api-key-file key --ca ca.pem",
         (0, 2, 6),
@@ -31,24 +31,22 @@ def add(commands: declare.Commands) -> None:
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help="a file with an API key, encoded or id:key",
+        help="a file with an API key, encoded or as id:key",
     )
-    parser.add_argument("--user", metavar="NAME", help="a user, in place of an API key")
+    parser.add_argument("--user", metavar="NAME", help="a user, instead of an API key")
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="the user's password")
-    parser.add_argument(
-        "--ca", metavar="FILE", help="certificates of authorities, in place of the system's"
-    )
+    parser.add_argument("--ca", metavar="FILE", help="CA certificates, instead of the system's")
     parser.add_argument(
         "--keep-days",
         type=_days,
         default=90,
         metavar="N",
-        help="delete events after so many days (default: 90); a policy that exists is kept",
+        help="delete events after this many days (default: 90); an existing policy is kept",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="ask the engine, say what would be done, change nothing",
+        help="print the steps without changing anything",
     )
 
 
@@ -67,9 +65,9 @@ def _authorization(arguments: argparse.Namespace) -> str | None:
     from sessiond.engines import elasticsearch
 
     if arguments.api_key_file and arguments.user:
-        raise errors.ConfigError("--api-key-file and --user: one of them, please")
+        raise errors.ConfigError("--api-key-file and --user: give only one of them")
     if (arguments.user is None) != (arguments.password_file is None):
-        raise errors.ConfigError("--user and --password-file: one needs the other")
+        raise errors.ConfigError("--user and --password-file: give both or neither")
     if arguments.api_key_file:
         return elasticsearch.api_key(_secret("--api-key-file", arguments.api_key_file))
     if arguments.user is not None:
@@ -86,7 +84,7 @@ def _secret(option: str, path: Path) -> str:
         raise errors.ConfigError(f"{option}: {path}: no such file")
     text = read_key(option, path, least=1).decode("utf-8", "replace").strip()
     if not text or not text.isprintable():
-        raise errors.ConfigError(f"{option}: {path}: not one line of text")
+        raise errors.ConfigError(f"{option}: {path}: not a single line of text")
     return text
 
 

@@ -1,7 +1,7 @@
-"""``sessiond status``: asks the running daemon for its health and counters, shows the answer.
+"""``sessiond status``: asks the running daemon for its health and counters, and prints them.
 
-The server answers each connection to its unix socket with one JSON document and closes it. Who
-asks is checked by the kernel's word (SO_PEERCRED, unix(7)), not by the file's permissions alone.
+The server answers each connection to its unix socket with one JSON document and closes it. It
+checks the client's credentials (SO_PEERCRED, unix(7)), not only the permissions of the socket.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MAX_ANSWER = 16 * 2**20  # bytes
 
 
 def ask(path: Path, request: bytes, timeout: float = 5.0) -> Iterator[bytes]:
-    """Send a request to the daemon behind ``path``; give its answer line by line.
+    """Send a request to the daemon behind ``path``; yield its answer line by line.
 
     An empty request asks for the status. ``timeout`` is in seconds, for each step. Raises
-    StatusError, with what to do, when no daemon answers.
+    StatusError, with a remedy, when no daemon answers.
     """
     try:
         with (
@@ -38,7 +38,7 @@ def ask(path: Path, request: bytes, timeout: float = 5.0) -> Iterator[bytes]:
         ):
             client.settimeout(timeout)
             client.connect(through(directory, path))
-            # A connection that the daemon closes at once is an answer that breaks off.
+            # A connection that the daemon closes at once is an incomplete answer.
             with contextlib.suppress(ConnectionError):
                 client.sendall(request)
                 client.shutdown(socket.SHUT_WR)
@@ -46,21 +46,21 @@ def ask(path: Path, request: bytes, timeout: float = 5.0) -> Iterator[bytes]:
                     yield from answer
     except (FileNotFoundError, ConnectionRefusedError):
         raise StatusError(
-            f"{path}: no daemon answers here; start it (systemctl start sessiond), or name its "
-            "socket with --socket"
+            f"{path}: no daemon answers; start it (systemctl start sessiond), or give its socket "
+            "with --socket"
         ) from None
     except PermissionError:
         raise refused(path) from None
     except TimeoutError:
         raise StatusError(f"{path}: no answer within {timeout:g} s; see the daemon's log") from None
     except OSError as error:
-        raise StatusError(f"{path}: can't be asked: {(error.strerror or str(error))}") from None
+        raise StatusError(f"{path}: can't connect: {(error.strerror or str(error))}") from None
 
 
 def query(path: Path, timeout: float = 5.0) -> dict[str, Any]:
     """Ask the daemon behind ``path`` for its status; ``timeout`` as in ``ask``.
 
-    Raises StatusError, with what to do, when no daemon answers or it refuses.
+    Raises StatusError, with a remedy, when no daemon answers or it refuses.
     """
     text = bytearray()
     for line in ask(path, b"", timeout):
@@ -72,21 +72,21 @@ def query(path: Path, timeout: float = 5.0) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         document = None
     if not isinstance(document, dict):
-        raise StatusError(f"{path}: what answers here is not sessiond, or broke off; see its log")
+        raise StatusError(f"{path}: not an answer of sessiond, or incomplete; see the daemon's log")
     if document.get("error") == "refused":
         raise refused(path)
     return document
 
 
 def refused(path: Path) -> StatusError:
-    """Give the error for a daemon that does not let this user ask for the status."""
+    """Return the error for a daemon that refuses this user the status."""
     return StatusError(
-        f"{path}: not permitted; ask as root, or as a member of the group in status_socket.group"
+        f"{path}: permission denied; run as root, or as a member of the group status_socket.group"
     )
 
 
 def healthy(document: dict[str, Any]) -> bool:
-    """Tell whether a status document names no problem (``health.problems``)."""
+    """Return whether a status document has no health problem (``health.problems``)."""
     health = document.get("health")
     return isinstance(health, dict) and not health.get("problems")
 
@@ -95,9 +95,9 @@ def healthy(document: dict[str, Any]) -> bool:
 
 
 def render(document: dict[str, Any]) -> str:
-    """Write a status document as text: health first, then plain values, then the sections.
+    """Return a status document as text: health first, then plain values, then the sections.
 
-    Whatever the document holds, no control character reaches the terminal.
+    Control characters in the document are escaped.
     """
     first = {"health": document["health"]} if "health" in document else {}
     rest = {name: value for name, value in document.items() if name != "health"}

@@ -1,4 +1,4 @@
-"""What the commands write on standard output: text, paged and coloured on a terminal alone."""
+"""Standard output of the commands: text, paged and coloured only on a terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sessiond import errors
 
 
 def say(text: str) -> None:
-    """Write a text, and a newline where it has none. Raises SessiondError where that fails."""
+    """Print a text, with a newline at its end. Raises SessiondError if that fails."""
     with telling():
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Turn a standard output that can't be written to (a full disk) into a one-line error."""
+    """Turn a failed write to standard output (a full disk) into a one-line error."""
     try:
         yield
     except BrokenPipeError:
@@ -34,17 +34,17 @@ def telling() -> Iterator[None]:
 
 
 def give_up_output() -> None:
-    """Drop buffered output, so that the interpreter doesn't try to write it again at its end."""
+    """Drop buffered output, so that the interpreter does not write it again on exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def width() -> int | None:
-    """Return the columns of the terminal, None where standard output is none."""
+    """Return the columns of the terminal, None if standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def coloured() -> bool:
-    """Tell whether colours are wanted: on a terminal that has them, without NO_COLOR."""
+    """Return whether to use colours: on a terminal that supports them, without NO_COLOR."""
     return (
         sys.stdout.isatty()
         and not os.environ.get("NO_COLOR")
@@ -53,9 +53,9 @@ def coloured() -> bool:
 
 
 def page(lines: Iterable[str]) -> None:
-    """Write lines, through a pager where a terminal has less rows than there are lines.
+    """Print lines, through a pager if the terminal has fewer rows.
 
-    The pager is that of SESSIOND_PAGER or PAGER, else less; none where that is empty or cat.
+    The pager is SESSIOND_PAGER or PAGER, else less; an empty value or cat means none.
     """
     if not sys.stdout.isatty():
         for line in lines:
@@ -75,19 +75,19 @@ def page(lines: Iterable[str]) -> None:
         for line in chain(waiting, rest):
             say(line)
         return
-    # As a pager of root's it must not open files or run commands.
+    # A pager that runs as root must not open files or run commands.
     environment = {"LESS": "FRX", "LESSSECURE": "1", "LESSCHARSET": "utf-8", **os.environ}
     running = subprocess.Popen(
         pager, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="backslashreplace"
     )
     assert running.stdin is not None  # noqa: S101 -- a pipe was asked for
-    with suppress(BrokenPipeError):  # it may be left before the end
+    with suppress(BrokenPipeError):  # the user may quit early
         for line in chain(waiting, rest):
             running.stdin.write(line + "\n")
     with suppress(BrokenPipeError):
         running.stdin.close()
     while running.returncode is None:
-        with suppress(KeyboardInterrupt):  # the pager's business
+        with suppress(KeyboardInterrupt):  # Ctrl-C is for the pager
             running.wait()
 
 

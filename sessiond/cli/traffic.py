@@ -1,4 +1,4 @@
-"""The commands that look at what makes the lines: ``top``, and ``filters`` for a dry run."""
+"""The commands that analyse traffic: ``top``, and ``filters`` for a dry run of filters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sessiond.filters.traffic import Suggestions, Traffic
 
 NOT_AS_WISHED = 1
-# The screen of a live table is drawn anew this often, in seconds.
+# Refresh interval of the live table, in seconds.
 _REDRAW = 2.0
 _CLEAR = "\x1b[2J\x1b[H"
 
@@ -37,14 +37,14 @@ def _add_top(commands: declare.Commands) -> None:
         commands,
         "top",
         _top,
-        "show who makes the lines; suggest filters",
-        "Reads events, of the configured output file and those rotated out of it or of the files "
-        "that are named, and counts lines and bytes by what makes them. --suggest prints filters "
-        "that would take the most away: only such as no ordinary user can hide behind, and none "
-        "that takes anything from the sessions of people.",
+        "show what causes the lines; suggest filters",
+        "Reads events from the configured output file and its rotated predecessors, or from the "
+        "given files, and counts lines and bytes by their cause. --suggest prints the filters "
+        "that would save the most: only filters that no ordinary user can hide behind, and none "
+        "that affects the sessions of people.",
         "sessiond top                               by executable\n"
         "sessiond top --by parent,user web1.ndjson web2.ndjson.gz\n"
-        "sessiond top --live                        what is written now\n"
+        "sessiond top --live                        count new lines as they are written\n"
         "sessiond top --suggest >> filters.yml",
         (0, 2, 8),
     )
@@ -56,9 +56,9 @@ def _add_top(commands: declare.Commands) -> None:
         metavar="WHAT",
         help="executable, parent, unit, user, entry, action, filter, or several with commas",
     )
-    parser.add_argument("-n", "--number", type=int, default=20, help="so many rows (20)")
+    parser.add_argument("-n", "--number", type=int, default=20, help="number of rows (20)")
     parser.add_argument("--suggest", action="store_true", help="print filters, as YAML")
-    parser.add_argument("--live", action="store_true", help="count what is written from now on")
+    parser.add_argument("--live", action="store_true", help="count new lines only")
 
 
 def _add_filters(commands: declare.Commands) -> None:
@@ -66,17 +66,17 @@ def _add_filters(commands: declare.Commands) -> None:
         commands,
         "filters",
         _filters,
-        "try filters on events that are written already",
-        "Reads events and tells of each filter of the configuration what it would have left out, "
-        "folded or labelled, with examples. Whose file a program is no line tells: there the "
-        "filters may take less. Exit code 1: a filter takes nothing, or an ordinary user can hide "
-        "behind one that drops or folds.",
+        "test filters on existing events",
+        "Reads events and prints for each configured filter what it would have dropped, folded or "
+        "labelled, with examples. Lines do not record who owns a program's file, so the daemon's "
+        "filters may match less. Exit code 1: a filter matches nothing, or an ordinary user can "
+        "hide behind one that drops or folds.",
         "sessiond filters -c new.yml                the configured output file\n"
         "sessiond filters -c new.yml events.ndjson && cp new.yml /etc/sessiond.yml",
         (0, 1, 2, 8),
     )
     _add_files(parser)
-    parser.add_argument("--json", action="store_true", help="print one object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_files(parser: declare.Parser) -> None:
@@ -84,8 +84,8 @@ def _add_files(parser: declare.Parser) -> None:
     parser.add_argument(
         "file",
         nargs="*",
-        help="files of events, also packed, directories and patterns, - for standard input "
-        "(default: the output file of the configuration)",
+        help="event files, also compressed ones, directories, patterns; - is standard input "
+        "(default: the configured output file)",
     )
 
 
@@ -95,12 +95,14 @@ def _fields(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         if name not in FIELDS:
-            raise argparse.ArgumentTypeError(f"{printable(name)!r} is none of {', '.join(FIELDS)}")
+            raise argparse.ArgumentTypeError(
+                f"{printable(name)!r} is not one of {', '.join(FIELDS)}"
+            )
     return names
 
 
 def _documents(names: list[str]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield the events of files with their bytes. Raises InputError where there is none."""
+    """Yield the events of files with their sizes. Raises InputError if the files contain none."""
     from sessiond.viewer import files
 
     found, wrong = 0, 0
@@ -113,7 +115,7 @@ def _documents(names: list[str]) -> Iterator[tuple[dict[str, Any], int]]:
             found += 1
             yield document, len(line)
     if wrong:
-        sys.stderr.write(f"sessiond: {wrong} lines are no events\n")
+        sys.stderr.write(f"sessiond: {wrong} lines are not events\n")
     if not found:
         raise errors.InputError(f"{', '.join(map(printable, names))}: no event")
 
@@ -211,7 +213,7 @@ def _say_suggestions(suggestions: Suggestions) -> None:
 
     found = suggestions.best(ordinary_users())
     if not found:
-        terminal.say("# no filter that is safe would take a hundredth of these lines away")
+        terminal.say("# no safe filter would remove as much as 1 % of these lines")
         return
     taken = sum(lines for _, lines in found)
     total = suggestions.total
@@ -244,7 +246,7 @@ def _filters(arguments: argparse.Namespace) -> int:
 
     rules = load.load(arguments.config).filters
     if not rules:
-        raise errors.ConfigError("the configuration has no filters; sessiond top --suggest has")
+        raise errors.ConfigError("the configuration has no filters; try sessiond top --suggest")
     recorded = Recorded(rules)
     for document, size in _documents(event_files(arguments)):
         recorded.take(document, size, _nanoseconds(document))
@@ -278,7 +280,7 @@ def _say_tally(name: str, recorded: Recorded) -> None:
     tally = recorded.tallies[name]
     action = tally.rule.action
     if action == "keep":
-        terminal.say(f"{name}: keeps what it takes")
+        terminal.say(f"{name}: keeps the lines that it matches")
         return
     done = {"drop": "drops", "fold": "folds", "mark": "labels"}[action]
     share = 100 * tally.lines / recorded.lines
@@ -286,9 +288,9 @@ def _say_tally(name: str, recorded: Recorded) -> None:
     for example in tally.examples:
         terminal.say(f"  such as {printable(example)}")
     if not tally.lines:
-        terminal.say("  none of these events fulfils its conditions")
+        terminal.say("  no event matches its conditions")
     elif action == "drop" and asks_for_paths(tally.rule):
-        terminal.say("  where the programs are files of root's")
+        terminal.say("  provided that root owns the programs' files")
 
 
 def _say_sum(recorded: Recorded) -> None:

@@ -1,4 +1,4 @@
-"""``sessiond verify``: whether lines are all there and as they were written (event.chain)."""
+"""``sessiond verify``: checks that lines are complete and unchanged (event.chain)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def add(commands: declare.Commands) -> None:
         commands,
         "verify",
         _verify,
-        "tell whether lines were changed, taken out or put in",
-        "Reads lines that were written with event.chain: true, in their order, and checks the seal "
-        "of each against the line before it. Says where the first one is that doesn't fit. What "
-        "was cut off the end can't be seen: compare the last number with sessiond status.",
-        "sessiond verify --new-key         makes the key, once\n"
-        "sessiond verify                   the configured file and those rotated out of it\n"
+        "check whether lines were changed, removed or inserted",
+        "Reads lines that were written with event.chain: true, in order, and checks the seal of "
+        "each line against the line before it. Reports the first line that does not match. It "
+        "can't detect lines removed from the end: compare the last number with sessiond status.",
+        "sessiond verify --new-key         creates the key, once\n"
+        "sessiond verify                   checks the configured file and its predecessors\n"
         "sessiond verify events.ndjson.2.gz events.ndjson.1 events.ndjson\n"
         "sessiond verify --key copy.key archive/",
         (0, 1, 2, 8),
@@ -34,14 +34,14 @@ def add(commands: declare.Commands) -> None:
         "file",
         metavar="FILE|DIRECTORY|-",
         nargs="*",
-        help="files of events, packed ones too, oldest first; - is standard input (default: the "
-        "configured output file, with those rotated out of it)",
+        help="event files, also compressed ones, oldest first; - is standard input (default: the "
+        "configured output file and its rotated predecessors)",
     )
     parser.add_argument(
         "--key", type=Path, metavar="FILE", help="the key (default: that of event.chain_key)"
     )
     parser.add_argument(
-        "--new-key", action="store_true", help="make a new key in that file, and check nothing"
+        "--new-key", action="store_true", help="create a new key in that file, and exit"
     )
     declare.add_config(parser)
 
@@ -63,7 +63,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             make_key(path, MIN_KEY)
         except OSError as error:
             raise errors.ConfigError(f"{_SETTING}: {path}: {error.strerror}") from None
-        terminal.say(f"{path}: a new key; keep a copy of it where the host's root can't change it")
+        terminal.say(f"{path}: new key; keep a copy where root of this host can't change it")
         return 0
     check = ChainCheck(read_key(_SETTING, path, least=MIN_KEY))
     try:
@@ -76,7 +76,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     except UnreadableFileError as error:
         raise errors.InputError(str(error)) from None
     if not check.lines:
-        raise errors.InputError("no line has a seal: were they written with event.chain: true?")
+        raise errors.InputError(
+            "no line has a seal: were the lines written with event.chain: true?"
+        )
     before = f"; {check.unsealed} lines before them have no seal" if check.unsealed else ""
     terminal.say(
         f"{check.lines} lines, {check.first} to {check.last}: as they were written{before}"
@@ -85,7 +87,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _first_number(name: str) -> int:
-    """The number of a file's first line: a date can be that of something told late."""
+    """The number of a file's first line; dates don't give the order, as some events arrive late."""
     from sessiond.ecs.chain import sequence_of
     from sessiond.system.packed import STANDARD_INPUT
     from sessiond.viewer import files

@@ -36,23 +36,23 @@ def _add_sessions(commands: declare.Commands) -> None:
         commands,
         "sessions",
         _sessions,
-        "list sessions: who came, from where, as whom, what was run",
-        "Reads events, of the configured output file and those rotated out of it or of the files "
-        "that are named, and prints a line for each session, the newest first: pid of its leader, "
-        "users in the order of becoming them, how it came into the host, start, end, processes, "
-        "those that failed, the first and the last command.",
+        "list sessions: user, origin, time, commands",
+        "Reads events from the configured output file and its rotated predecessors, or from the "
+        "given files, and prints a line for each session, newest first: pid of its leader, its "
+        "successive users, origin, start, end, number of processes and of failed ones, the first "
+        "and the last command.",
         "sessiond sessions --user ann --since 2026-05-01\n"
-        "sessiond sessions --root                   those that became root\n"
+        "sessiond sessions --root                   sessions that became root\n"
         "sessiond sessions web1.ndjson web2.ndjson.gz --json | jq .source\n"
-        "sessiond sessions --running --type sshd > /dev/null && echo 'somebody is there'\n"
-        "sessiond sessions --follow                 each session as it begins and ends",
+        "sessiond sessions --running --type sshd > /dev/null && echo 'someone is logged in'\n"
+        "sessiond sessions --follow                 print sessions as they start and end",
         (0, 1, 2, 8),
     )
     _add_files(parser)
     _add_filters(parser)
-    parser.add_argument("--json", action="store_true", help="print an object for each session")
+    parser.add_argument("--json", action="store_true", help="print a JSON object for each session")
     parser.add_argument(
-        "--follow", action="store_true", help="go on with sessions as they begin and end"
+        "--follow", action="store_true", help="also print sessions as they start and end"
     )
 
 
@@ -61,28 +61,30 @@ def _add_tree(commands: declare.Commands) -> None:
         commands,
         "tree",
         _tree,
-        "draw sessions as trees: what was typed, as whom, how it ended",
-        "Reads events and draws each session, or the one that is named, or a process and all below "
-        "it: start, how long it took, $ before what a person typed, exit codes and signals, users "
-        "and directories where they change, siblings that repeat each other as one line, what is "
-        "lost where it is missing.",
+        "draw sessions as process trees",
+        "Reads events and draws all sessions, the given session, or the given process with its "
+        "descendants: start, duration, $ before a typed command, exit codes and signals, changes "
+        "of user and directory. Identical siblings share a line; losses are shown where events "
+        "are missing.",
         "sessiond tree 4711                         the session of this leader, or this process\n"
-        "sessiond tree --user ann --typed           what ann typed\n"
-        "sessiond tree events.ndjson --failed       what failed, in a file\n"
-        "sessiond tree 4711 --follow                as it grows",
+        "sessiond tree --user ann --typed           the commands that ann typed\n"
+        "sessiond tree events.ndjson --failed       sessions with failures, from a file\n"
+        "sessiond tree 4711 --follow                redraw as the session continues",
         (0, 1, 2, 8),
     )
     _add_wanted(parser)
     _add_filters(parser)
-    form = parser.add_argument_group("how it is drawn")
+    form = parser.add_argument_group("appearance")
     only = form.add_mutually_exclusive_group()
-    only.add_argument("--typed", action="store_true", help="only what a person typed")
-    only.add_argument("--only-failed", action="store_true", help="only what failed")
-    only.add_argument("--only-root", action="store_true", help="only what ran as root")
-    form.add_argument("--level", type=int, metavar="N", help="so many levels below the top")
-    form.add_argument("--all", action="store_true", help="a line for each process, none folded")
-    form.add_argument("--json", action="store_true", help="an object for each process, with depth")
-    form.add_argument("--follow", action="store_true", help="draw it anew when something happens")
+    only.add_argument("--typed", action="store_true", help="show only typed commands")
+    only.add_argument("--only-failed", action="store_true", help="show only failures")
+    only.add_argument("--only-root", action="store_true", help="show only processes of root")
+    form.add_argument("--level", type=int, metavar="N", help="show N levels below the top")
+    form.add_argument(
+        "--all", action="store_true", help="show a line for each process, fold nothing"
+    )
+    form.add_argument("--json", action="store_true", help="print a JSON object for each process")
+    form.add_argument("--follow", action="store_true", help="redraw after each change")
 
 
 def _add_explain(commands: declare.Commands) -> None:
@@ -90,14 +92,14 @@ def _add_explain(commands: declare.Commands) -> None:
         commands,
         "explain",
         _explain,
-        "tell all that is known of a process, and where each fact came from",
-        "Reads events and tells in words what a process was: what it executed, as whom, how it "
-        "ended, through which processes it came into the host, and what is not known of it.",
+        "explain a process, with the source of each fact",
+        "Reads events and describes a process in words: its programs, users and end, the chain of "
+        "processes from its entry into the host, and missing information.",
         "sessiond explain 4711\nsessiond explain 9Q13d81 -f events.ndjson",
         (0, 1, 2, 8),
     )
     _add_wanted(parser)
-    parser.add_argument("--json", action="store_true", help="print an object for each process")
+    parser.add_argument("--json", action="store_true", help="print a JSON object for each process")
 
 
 def _add_view(commands: declare.Commands) -> None:
@@ -105,11 +107,11 @@ def _add_view(commands: declare.Commands) -> None:
         commands,
         "view",
         _view,
-        "make a page that shows sessions in a browser, or serve one that grows",
-        "Reads events and writes one file of HTML with everything in it: sessions, their trees, "
-        "each process with all that is known of it, a time line, search. It needs no server and "
-        "asks for nothing over the network. --serve shows the same page of a file that grows, on "
-        "127.0.0.1, to those who have the address with its token.",
+        "create or serve an HTML page of sessions",
+        "Reads events and writes a self-contained HTML file: sessions, their trees, the details of "
+        "each process, a time line, search. The page needs no server and loads nothing over the "
+        "network. --serve serves the same page live on 127.0.0.1, at an address with a secret "
+        "token.",
         "sessiond view                              writes sessions.html\n"
         "sessiond view web1.ndjson web2.ndjson -o today.html\n"
         "sessiond view --serve                      prints the address to open\n"
@@ -122,14 +124,14 @@ def _add_view(commands: declare.Commands) -> None:
         "-o",
         "--output",
         metavar="PATH|-",
-        help="where to write the page (default: sessions.html; - is standard output)",
+        help="the file for the page (default: sessions.html; - is standard output)",
     )
     parser.add_argument(
         "--rules",
         type=Path,
         metavar="FILE|DIRECTORY",
         action="append",
-        help="show what these Sigma rules find, as sessiond detect does",
+        help="show findings of these Sigma rules, as sessiond detect does",
     )
     serving = parser.add_argument_group("serving")
     serving.add_argument("--serve", action="store_true", help="serve the page, live, until Ctrl-C")
@@ -137,10 +139,10 @@ def _add_view(commands: declare.Commands) -> None:
         "--listen",
         default="127.0.0.1:0",
         metavar="ADDRESS:PORT",
-        help="another address (with --certificate) or a port of your own choice",
+        help="another port, or another address (requires --certificate)",
     )
     serving.add_argument("--certificate", type=Path, metavar="FILE", help="PEM, for TLS")
-    serving.add_argument("--key", type=Path, metavar="FILE", help="its key, where not in it")
+    serving.add_argument("--key", type=Path, metavar="FILE", help="its key, if in another file")
 
 
 def _add_detect(commands: declare.Commands) -> None:
@@ -148,16 +150,16 @@ def _add_detect(commands: declare.Commands) -> None:
         commands,
         "detect",
         _detect,
-        "ask Sigma rules of events",
-        "Reads events and Sigma rules (about processes, connections and files of Linux, and "
-        "auditd's), and prints what fits: as a table, or as alerts in ECS that sessiond view and "
-        "tree show with the processes. Rules are read by pySigma: pip install 'sessiond[sigma]'. "
-        "What can't be asked of these events is counted on standard error.",
-        "sessiond detect                            rules of what sessiond alone sees\n"
+        "match Sigma rules against events",
+        "Reads events and Sigma rules (for processes, connections and files on Linux, and for "
+        "auditd), and prints the matches: as a table, or as ECS alerts that sessiond view and tree "
+        "show with the processes. Needs pySigma: pip install 'sessiond[sigma]'. Rules that can't "
+        "be applied to these events are counted on standard error.",
+        "sessiond detect                            sessiond's own rules\n"
         "sessiond detect --rules sigma/rules/linux\n"
         "sessiond detect web1.ndjson --rules rules --level high --json > alerts.ndjson\n"
         "sessiond view web1.ndjson alerts.ndjson    findings in the page\n"
-        "sessiond detect --rules rules --follow     as events come",
+        "sessiond detect --rules rules --follow     match new events as they arrive",
         (0, 1, 2, 8),
     )
     _add_files(parser)
@@ -166,16 +168,18 @@ def _add_detect(commands: declare.Commands) -> None:
         type=Path,
         metavar="FILE|DIRECTORY",
         action="append",
-        help="Sigma rules; may be given several times (default: a few of sessiond's own)",
+        help="Sigma rules; may be repeated (default: sessiond's own rules)",
     )
     parser.add_argument(
         "--level",
         choices=("informational", "low", "medium", "high", "critical"),
         default="informational",
-        help="rules of this level or a higher one",
+        help="use rules of this level or higher",
     )
-    parser.add_argument("--json", action="store_true", help="print an alert for each finding")
-    parser.add_argument("--follow", action="store_true", help="go on with events as they come")
+    parser.add_argument("--json", action="store_true", help="print an ECS alert for each match")
+    parser.add_argument(
+        "--follow", action="store_true", help="also match new events as they arrive"
+    )
 
 
 def _add_wanted(parser: argparse.ArgumentParser) -> None:
@@ -183,8 +187,8 @@ def _add_wanted(parser: argparse.ArgumentParser) -> None:
         "wanted",
         metavar="PID|ID|FILE",
         nargs="*",
-        help="a pid, the entity id of a process or of a session's entry leader, or the beginning "
-        "of one; what names a file is read; write -- before an id that begins with -",
+        help="a pid, or the entity id (or its beginning) of a process or of a session's entry "
+        "leader; names of files are read; put -- before an id that starts with -",
     )
     parser.add_argument(
         "-f",
@@ -192,7 +196,7 @@ def _add_wanted(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="files of events (default: the configured output file, with those rotated out of it)",
+        help="event files (default: the configured output file and its rotated predecessors)",
     )
     declare.add_config(parser)
 
@@ -202,25 +206,33 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         "file",
         metavar="FILE|DIRECTORY|-",
         nargs="*",
-        help="files of events, packed ones too; - is standard input (default: the configured "
-        "output file, with those rotated out of it)",
+        help="event files, also compressed ones; - is standard input (default: the configured "
+        "output file and its rotated predecessors)",
     )
     declare.add_config(parser)
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("which sessions")
-    group.add_argument("--user", metavar="USER", help="one of its users, by name or id")
+    group = parser.add_argument_group("selection of sessions")
+    group.add_argument("--user", metavar="USER", help="with this user (name or id)")
     group.add_argument("--host", metavar="NAME", help="on this host")
-    group.add_argument("--from", dest="source", metavar="IP", help="came from this address")
+    group.add_argument("--from", dest="source", metavar="IP", help="from this address")
     group.add_argument("--type", metavar="TYPE", help="sshd, terminal, init, container ...")
-    group.add_argument("--since", type=declare.date, metavar="TIME", help="not over before then")
-    group.add_argument("--until", type=declare.date, metavar="TIME", help="began before then")
-    group.add_argument("--running", action="store_true", help="not over yet")
-    group.add_argument("--failed", action="store_true", help="with a process that failed")
-    group.add_argument("--root", action="store_true", help="became root")
     group.add_argument(
-        "--command", dest="pattern", type=_pattern, metavar="REGEX", help="ran such a command line"
+        "--since", type=declare.date, metavar="TIME", help="still running at this time or later"
+    )
+    group.add_argument(
+        "--until", type=declare.date, metavar="TIME", help="started before this time"
+    )
+    group.add_argument("--running", action="store_true", help="still running")
+    group.add_argument("--failed", action="store_true", help="with a failed process")
+    group.add_argument("--root", action="store_true", help="that became root")
+    group.add_argument(
+        "--command",
+        dest="pattern",
+        type=_pattern,
+        metavar="REGEX",
+        help="with a matching command line",
     )
 
 
@@ -254,7 +266,7 @@ def _filter(arguments: argparse.Namespace) -> Filter:
 
 
 def event_files(arguments: argparse.Namespace) -> list[str]:
-    """The files that are to be read, oldest first."""
+    """Return the files to read, oldest first."""
     from sessiond.viewer import files
 
     if arguments.file:
@@ -263,17 +275,17 @@ def event_files(arguments: argparse.Namespace) -> list[str]:
 
 
 def output_file(arguments: argparse.Namespace) -> Path:
-    """The output file of the configuration."""
+    """Return the configured output file."""
     from sessiond.config import load
 
     file = load.load(arguments.config).output.file
     if file is None:
-        raise errors.ConfigError("the configuration has no output.file; name a file of events")
+        raise errors.ConfigError("the configuration has no output.file; give an event file")
     return file.path
 
 
 def _recorded(arguments: argparse.Namespace, rules: list[Path] | None = None) -> Recording:
-    """Read all files, and ask rules of them. What is no event is told on standard error.
+    """Read all files and match rules against them. Lines without events are reported on stderr.
 
     Raises InputError, and ConfigError for rules that can't be read.
     """
@@ -283,7 +295,7 @@ def _recorded(arguments: argparse.Namespace, rules: list[Path] | None = None) ->
     from sessiond.viewer import files
     from sessiond.viewer.model import Recording
 
-    # What is read stays to the end: looking through it again and again for garbage finds none.
+    # The events stay alive to the end: repeated garbage collections would find nothing.
     gc.disable()
     recording = Recording()
     found = _asking(rules, recording) if rules else None
@@ -299,7 +311,7 @@ def _recorded(arguments: argparse.Namespace, rules: list[Path] | None = None) ->
 def _asking(
     rules: list[Path], recording: Recording
 ) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    """Make what passes lines on, and notes in the recording what rules find in them."""
+    """Return a function that passes lines on and adds the rules' findings to the recording."""
     import orjson
 
     ruleset = _ruleset(rules)
@@ -323,12 +335,12 @@ def _read(recording: Recording, name: str, lines: Iterator[bytes]) -> None:
     if not refused:
         return
     if recording.events == events:
-        hint = "; sessiond replay makes events of audit's logs" if b"audit(" in first else ""
-        raise errors.InputError(f"{name}: holds no events of sessiond{hint}")
+        hint = "; sessiond replay converts audit logs" if b"audit(" in first else ""
+        raise errors.InputError(f"{name}: contains no events of sessiond{hint}")
     said = printable(first[:60].decode("utf-8", "replace").rstrip())
     sys.stderr.write(
-        f"sessiond: {printable(name)}: {refused} {'line is' if refused == 1 else 'lines are'} no "
-        f"event, the first one begins with {said}\n"
+        f"sessiond: {printable(name)}: {refused} {'line is' if refused == 1 else 'lines are'} not "
+        f"valid, the first one starts with {said}\n"
     )
 
 
@@ -359,7 +371,7 @@ def _sessions(arguments: argparse.Namespace) -> int:
 
 
 def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
-    """Print each session that fits when it begins, and again when it ends, until Ctrl-C."""
+    """Print each matching session when it starts, and again when it ends, until Ctrl-C."""
     from datetime import UTC, datetime
 
     import msgspec
@@ -387,7 +399,7 @@ def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
 
 
 def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
-    """Give what the files tell, again each time that more has come into the last one."""
+    """Yield the recording, again each time that the last file has grown."""
     import time
 
     from sessiond.system.packed import UnreadableFileError
@@ -419,7 +431,7 @@ def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
 
 
 def _sort_wanted(arguments: argparse.Namespace) -> list[str]:
-    """Take the files out of what is named; return the ids."""
+    """Separate files from ids among the arguments; return the ids."""
     ids = [each for each in arguments.wanted if each != "-" and not Path(each).exists()]
     paths = [each for each in ids if "/" in each or ".ndjson" in each]
     if paths:
@@ -429,7 +441,7 @@ def _sort_wanted(arguments: argparse.Namespace) -> list[str]:
 
 
 def _meant(recording: Recording, ids: list[str], *, quiet: bool = False) -> list[Session | Process]:
-    """Return what is meant by ids. Raises InputError where several are, naming them."""
+    """Return the processes and sessions of ids. Raises InputError if an id is ambiguous."""
     from sessiond.viewer.model import Session, find
 
     sessions = recording.sessions()
@@ -444,7 +456,7 @@ def _meant(recording: Recording, ids: list[str], *, quiet: bool = False) -> list
                 process = one.leader if isinstance(one, Session) else one
                 command = process.command[:40] if process is not None else ""
                 named.append(f"{one.id} on {one.host} ({command})")
-            raise errors.InputError(f"{each} may mean several: {', '.join(named)}")
+            raise errors.InputError(f"{each} is ambiguous: {', '.join(named)}")
         found += these
     return found
 
@@ -505,18 +517,18 @@ def _tree_lines(
 
 
 def _members(process: Process) -> dict[str, object]:
-    """The members of a process that are known."""
+    """Return the known members of a process."""
     import msgspec
 
     return {name: value for name, value in msgspec.structs.asdict(process).items() if value}
 
 
 def _follow_tree(arguments: argparse.Namespace, ids: list[str]) -> int:
-    """Draw the end of the tree that has room on the terminal, whenever it has changed."""
+    """Draw the end of the tree that fits on the terminal, after each change."""
     import shutil
 
     if not sys.stdout.isatty():
-        raise errors.ConfigError("tree --follow draws on a terminal; sessions --follow needs none")
+        raise errors.ConfigError("tree --follow needs a terminal; sessions --follow does not")
     before: list[str] = []
     for recording in _growing(arguments):
         lines = list(_tree_lines(recording, arguments, ids))
@@ -538,7 +550,9 @@ def _explain(arguments: argparse.Namespace) -> int:
 
     ids = _sort_wanted(arguments)
     if not ids:
-        raise errors.ConfigError("name a process: its pid, its entity id, or the beginning of it")
+        raise errors.ConfigError(
+            "no process given: give its pid, or its entity id or the beginning of it"
+        )
     recording = _recorded(arguments)
     sessions = {each.id: each for each in recording.sessions()}
     lines: list[str] = []
@@ -580,7 +594,7 @@ def _view(arguments: argparse.Namespace) -> int:
 
 
 def write_page(path: Path, html: bytes) -> None:
-    """Write a page that its owner alone may read. Raises OutputError."""
+    """Write a page that only its owner can read. Raises OutputError."""
     from sessiond.system.files import publish_file
 
     try:
@@ -596,7 +610,9 @@ def _serve(arguments: argparse.Namespace, wanted: Filter) -> int:
 
     host, _, port = arguments.listen.rpartition(":")
     if not port.isascii() or not port.isdigit():
-        raise errors.ConfigError(f"--listen {arguments.listen}: give it as 127.0.0.1:8080")
+        raise errors.ConfigError(
+            f"--listen {arguments.listen}: not ADDRESS:PORT such as 127.0.0.1:8080"
+        )
     shown: list[tuple[int, bytes]] = []
     server = PageServer(
         lambda: shown[-1],
@@ -631,7 +647,7 @@ def _detect(arguments: argparse.Namespace) -> int:
 
     ruleset = _ruleset(arguments.rules or [detect.OWN_RULES], arguments.level)
     found = 0
-    gc.freeze()  # the rules stay; events make no circles
+    gc.freeze()  # the rules stay alive; events have no reference cycles
     gc.disable()
     for line in _lines(arguments):
         for alert in _alerts(ruleset, line):
@@ -643,21 +659,21 @@ def _detect(arguments: argparse.Namespace) -> int:
 
 
 def _ruleset(paths: list[Path], level: str = "informational") -> Ruleset:
-    """Read rules; those that can't be asked are told on standard error."""
+    """Read rules; unusable ones are reported on standard error."""
     from sessiond.viewer import detect
 
     ruleset = detect.load(paths, level)
     for problem in ruleset.problems:
         sys.stderr.write(f"sessiond: {printable(problem)}\n")
     if ruleset.others:
-        sys.stderr.write(f"sessiond: {ruleset.others} rules are about other logs or systems\n")
+        sys.stderr.write(f"sessiond: {ruleset.others} rules are for other logs or systems\n")
     if not ruleset.rules:
-        raise errors.ConfigError("--rules: no rule that can be asked of these events")
+        raise errors.ConfigError("--rules: no rule applies to these events")
     return ruleset
 
 
 def _alerts(ruleset: Ruleset, line: bytes) -> Iterator[dict[str, Any]]:
-    """Give the findings about a line; none for a line that is no event."""
+    """Yield the findings for a line; none for an invalid line."""
     import orjson
 
     from sessiond.viewer import detect
@@ -672,7 +688,7 @@ def _alerts(ruleset: Ruleset, line: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:
-    """Give all lines of the files, and with --follow what comes into the last one."""
+    """Yield all lines of the files; with --follow also new lines of the last one."""
     from sessiond.system.packed import UnreadableFileError
     from sessiond.viewer import files
 
@@ -691,7 +707,7 @@ def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:
 
 
 def _said(alert: dict[str, Any]) -> str:
-    """Write a finding as a line: when, how bad, by which rule, where, as whom, what."""
+    """Format a finding as a line: time, level, rule, host, user, pid, command."""
     from datetime import UTC, datetime
 
     from sessiond.viewer.detect import Fields

@@ -305,7 +305,7 @@ def test_status_asks_the_daemon() -> None:
         assert json.loads(sick.stdout)["health"]["problems"] == ["blind"]
         gone = sessiond("status", "--socket", path)
     assert gone.returncode == 7
-    assert gone.stderr.startswith(f"sessiond: {path}: no daemon answers here; start it")
+    assert gone.stderr.startswith(f"sessiond: {path}: no daemon answers; start it")
 
 
 def test_status_puts_metrics_where_node_exporter_reads_them(tmp_path: Path) -> None:

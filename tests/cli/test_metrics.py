@@ -144,7 +144,7 @@ def test_each_metric_has_help_and_type_before_its_samples() -> None:
     """Samples of one metric stand together, as the format wants them."""
     lines = metrics.render(DOCUMENT).splitlines()
     at = lines.index("# TYPE sessiond_lines_total counter")
-    assert lines[at - 1] == "# HELP sessiond_lines_total Lines made, by event.action."
+    assert lines[at - 1] == "# HELP sessiond_lines_total Lines written, by event.action."
     assert lines[at + 1].startswith("sessiond_lines_total{")
     assert len({line for line in lines if line.startswith("# TYPE")}) == len(metrics.METRICS)
 

@@ -254,10 +254,10 @@ def test_only_readers_of_the_output_may_list(directory: Path, allowed: bool) -> 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b'{"error":"refused"}\n', "not permitted; ask as root, or as a user who may read"),
-        (b'{"pid":1}\n', "broke off"),
-        (b'{"pid":1}\n{"end":2}\n', "broke off"),
-        (b"", "broke off"),
+        (b'{"error":"refused"}\n', "permission denied; run as root, or as a user who can read"),
+        (b'{"pid":1}\n', "is incomplete"),
+        (b'{"pid":1}\n{"end":2}\n', "is incomplete"),
+        (b"", "is incomplete"),
         (b'{"error":"a\\u001b[31m"}\n', r"a\\x1b\[31m"),
     ],
 )

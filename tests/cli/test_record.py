@@ -103,7 +103,7 @@ def test_ctrl_c_is_the_command_s(audit_state: AuditState, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ((), 2, "name a command"),
+        ((), 2, "no command given"),
         (("--", "no-such-command"), 127, "no such command"),
         (("--", "/etc/passwd"), 126, "can't be executed"),
         (("-u", "no-such-user", "--", "true"), 2, "no such user"),

@@ -66,7 +66,7 @@ def test_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     ("data", "said"),
     [
         (None, "no such file"),
-        (b"hello\n", "holds no events of sessiond"),
+        (b"hello\n", "contains no events of sessiond"),
         (b"type=SYSCALL msg=audit(1.1:1): x=1\n", "sessiond replay"),
         (gzip.compress(b'{"a":1}\n' * 100)[:-9], "damaged"),
     ],
@@ -89,7 +89,7 @@ def test_a_torn_line_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     path = tmp_path / "file"
     path.write_bytes(b"{\x1b}\n" + b"".join(login_lines()))
     assert main.run(["sessions", str(path)]) == 0
-    assert "1 line is no event, the first one begins with {\\x1b}" in capsys.readouterr().err
+    assert "1 line is not valid, the first one starts with {\\x1b}" in capsys.readouterr().err
 
 
 def test_a_wrong_pattern_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

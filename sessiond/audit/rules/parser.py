@@ -688,7 +688,9 @@ def _missing(part: binary.Field, path_mode: PathMode) -> str | None:
         except OSError:
             mode = 0
         if not stat.S_ISDIR(mode):
-            return f"there is no directory that {part.text} could be in: create it or remove the rule"
+            return (
+                f"there is no directory that {part.text} could be in: create it or remove the rule"
+            )
     except NotADirectoryError:
         return f"{part.text} leads through something that is not a directory"
     except OSError as error:
