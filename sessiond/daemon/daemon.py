@@ -1,4 +1,4 @@
-"""The daemon's life: it opens all parts in order, runs them, reloads, and gives everything back."""
+"""The daemon's lifecycle: opens all parts in order, runs them, reloads, and cleans up."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ from sessiond.system.ordinary_users import ordinary_users
 from sessiond.system.proc import PROC
 from sessiond.units import Monotonic
 
-# Seconds between two looks at the kernel's counters and settings, and at the outputs.
+# Seconds between two checks of the kernel's counters and settings, and of the outputs.
 WATCH: Final = 1.0
-# Seconds in which the records that have gathered are read at the end.
+# Seconds for reading the remaining records when the daemon stops.
 FINAL_DRAIN: Final = 3.0
 
-# Net new objects after which the collector looks for cycles; no event's way makes one.
+# Net new objects before a garbage collection; processing events creates no cycles.
 COLLECT: Final = 50_000
 
-# Exit codes after which the service manager does not start us again: a person has to act first.
+# Exit codes after which the service manager does not restart the daemon: a person must act first.
 FINAL: Final = (2, 3)
 
 SYSCALLS: Final = ("execve", "execveat", "exit_group", "setsid")
 
-# The file in the runtime directory that says what we have changed of audit.
+# The file in the runtime directory with the audit settings that sessiond has changed.
 LEDGER: Final = "audit.json"
 
 log = structlog.get_logger()
 
 
 def run(config: Config, load: Callable[[], Config]) -> int:
-    """Run the daemon until it is told to stop; ``load`` reads the configuration for a reload.
+    """Run the daemon until it is stopped; ``load`` reads the configuration for a reload.
 
     Raises SessiondError when it can't start.
     """
@@ -76,10 +76,10 @@ def run(config: Config, load: Callable[[], Config]) -> int:
 
 
 def leave_nothing(directory: Path, store: DescriptorStore | None = None) -> None:
-    """Take away what a crashed run left in the kernel, for a start that fails for good.
+    """Remove a crashed run's changes from the kernel, for a start that fails permanently.
 
-    The service manager doesn't start us again then, and nobody would read the records of our rules.
-    ``directory`` is the runtime directory, ``store`` what the manager kept.
+    The service manager does not restart the daemon then, and no program would read the records of
+    its rules. ``directory`` is the runtime directory, ``store`` the manager's descriptor store.
     """
     store = store or DescriptorStore()
     store.give_up()
@@ -87,7 +87,7 @@ def leave_nothing(directory: Path, store: DescriptorStore | None = None) -> None
 
 
 def leave_audit(directory: Path, store: DescriptorStore) -> None:
-    """Take away what an earlier run left of audit alone: its rules, its settings, its socket."""
+    """Undo an earlier run's changes of audit: its rules, its settings, its socket."""
     with contextlib.suppress(AuditUnavailableError):
         for note in clear_away(directory / LEDGER, boot_id(PROC), store.audit):
             log.warning("audit", note=note)
@@ -95,9 +95,9 @@ def leave_audit(directory: Path, store: DescriptorStore) -> None:
 
 
 def _make_directories(config: Config) -> None:
-    """Make the directories that a service manager would have made.
+    """Create the directories that a service manager would have created.
 
-    Raises OutputError when that can't be done, or when others could swap what is in them.
+    Raises OutputError if that fails, or if other users could replace files in them.
     """
     wanted = {
         config.runtime_directory: 0o755,
@@ -108,29 +108,29 @@ def _make_directories(config: Config) -> None:
         wanted[config.output.file.path.parent] = 0o750
     for path, mode in wanted.items():
         try:
-            # Where it goes first: a stranger's link must not decide where we make something.
+            # Check the parent first: another user's link must not decide where the directory goes.
             there = next(each for each in (path, *path.parents) if os.path.lexists(each))
             os.close(open_directory(str(there), trusted=trusted_users()))
             path.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError as error:
-            problem = f"{path}: can't make this directory: {error.strerror}"
+            problem = f"{path}: can't create this directory: {error.strerror}"
             if isinstance(error, PermissionError):
-                problem += "; run this as root, or make it for this user"
+                problem += "; run this as root, or create it for this user"
             raise OutputError(problem) from None
 
 
 class Daemon:
-    """All the parts of one run, and the order in which they begin and end."""
+    """All parts of one run, and the order in which they start and stop."""
 
     def __init__(self, config: Config, load: Callable[[], Config]) -> None:
-        """Take the configuration; nothing is touched before ``run``."""
+        """Take the configuration; ``run`` does everything else."""
         self._config = config
         self._load = load
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._exit_code = 0
         self._started = time.time()
-        # Before the loop runs: pyroute2 can't ask for addresses inside one.
+        # Before the event loop runs: pyroute2 can't query addresses inside one.
         self._host = host.facts()
         self._procfs = GuardedProcfs()
         self._names = factory.names(config)
@@ -147,17 +147,17 @@ class Daemon:
         self._loop: ReadLoop
         self._status: Status
 
-    # Life
+    # Lifecycle
 
     async def run(self) -> int:
-        """Start, work until told to stop, give everything back; return the exit code."""
+        """Start, run until stopped, clean up; return the exit code."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, f"got {signal.Signals(number).name}")
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._names.close())
-            # What the start makes stays: to look through it again and again would take longer.
+            # Objects of the start live to the end: collecting them repeatedly would only cost time.
             gc.disable()
             self._open(stack, self._wanted())
             server = await self._serve_status()
@@ -194,9 +194,9 @@ class Daemon:
         self.stop(reason)
 
     def _failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """End with an error when a part of the loop has failed: a start anew is better than half.
+        """Stop with an error after an exception in the loop: a restart beats running in part.
 
-        The service manager restarts us, and what the kernel keeps for us is read then.
+        The service manager restarts the daemon, which then reads the records queued meanwhile.
         """
         error = context.get("exception")
         log.error("failed", reason=str(error or context.get("message")), exc_info=error)
@@ -205,7 +205,7 @@ class Daemon:
     # Start
 
     def _wanted(self) -> ruleset.RuleSet:
-        """Return the configured rules. Raises ConfigError or RuleError, and then leaves none."""
+        """Return the configured rules. Raises ConfigError or RuleError."""
         settings = self._config.auditd
         try:
             wanted = parser.parse_all(read_rules(self._config), keep_going=settings.ignore_errors)
@@ -221,7 +221,7 @@ class Daemon:
 
     @staticmethod
     def _judge_filters(config: Config) -> None:
-        """Say in the log what is odd about filters, and who can hide behind them."""
+        """Log warnings about filters, and filters that users can hide behind."""
         for _, problem in config.filters.warnings():
             log.warning("filter", problem=problem)
         for each in exposures(config.filters, ordinary_users() if config.filters else ()):
@@ -229,10 +229,10 @@ class Daemon:
             tell("filter", name=each.name, safe=each.safe, because=each.text, fix=each.advice)
 
     def _open(self, stack: contextlib.ExitStack, wanted: ruleset.RuleSet) -> None:
-        """Open everything, in the order in which it must work; ``stack`` closes it in reverse.
+        """Open all parts in order of dependency; ``stack`` closes them in reverse.
 
-        Outputs come first: a daemon that can't write has no reason to listen. The source comes
-        before the rules: an audited process must be known already.
+        Outputs come first: a daemon that can't write need not listen. The source comes before the
+        rules: an audited process must already be in the table.
         """
         config = self._config
         if not config.auditd.enabled:
@@ -302,7 +302,7 @@ class Daemon:
         self._sources.on_switch = self._loop.wake
 
     def _resume(self, begun: int, listening: int | None) -> None:
-        """Go on where the run before ended, and give other outputs what only the file may have."""
+        """Continue where the last run ended; pass lines that only the file has to other outputs."""
         file = self._config.output.file
         tail = self._restart.resume(
             self._pipeline,
@@ -316,9 +316,9 @@ class Daemon:
             self._outputs.write_again(tail, but=f"file:{file.path}")
 
     def _written_lines(self, after: int | None) -> WrittenLines:
-        """Read what the output file has already, and what waits for it in its spool."""
+        """Read the last lines of the output file and of its spool."""
         file, queue = self._config.output.file, self._config.output.queue_size
-        assert file is not None  # noqa: S101 -- asked only where there is one
+        assert file is not None  # noqa: S101 -- called only with a file output
         return WrittenLines(
             file.path, self._config.spool_path / "file", after=after, max_tail=queue
         )
@@ -358,7 +358,7 @@ class Daemon:
         return pipeline
 
     def _audited(self) -> dict[str, Any]:
-        """Return what the kernel's rules can bring, as the options of a pipeline."""
+        """Return which events the kernel's rules can produce, as options of the pipeline."""
         loaded = self._audit.loaded
         return {
             "audited": frozenset(name for name in SYSCALLS if audits(loaded, name)),
@@ -383,7 +383,7 @@ class Daemon:
         return server
 
     def _list(self, request: ListRequest) -> Iterator[bytes]:
-        """Answer ``sessiond ps`` with the table as it is once all that waits has been read."""
+        """Answer ``sessiond ps`` from the table, after reading all pending input."""
         self._turn()
         pipeline = self._pipeline
         processes = ProcessList(
@@ -410,16 +410,16 @@ class Daemon:
         self._regular[work] = loop.call_later(interval, again)
 
     def _feed_watchdog(self) -> None:
-        """Tell the manager that we are alive, as long as the canaries come back."""
+        """Notify the watchdog, as long as the self-test passes."""
         if self._monitor.canary.failure is None:
             systemd.watchdog()
 
     def _turn(self) -> None:
-        """Read while rules are being changed: nothing may fill up because that takes long."""
+        """Read input while rules are being changed: a slow change must not fill the buffers."""
         self._loop.turn()
 
     def _watch(self) -> None:
-        """Look at the kernel, at ourselves and at the outputs."""
+        """Check the kernel, this process and the outputs."""
         time_now = now()
         client = self._audit.client
         pipeline = self._pipeline
@@ -428,7 +428,7 @@ class Daemon:
             written = self._outputs.secure()
         if written and not pipeline.waiting:
             pipeline.losses.confirm()
-            # What the last look has found is told for certain, or among the losses that are kept.
+            # The losses of the last check are written for certain, or among the saved losses.
             self._restart.looked(*self._monitor.kernel_look)
         self._clock.follow(pipeline)
         self._monitor.look(time_now, Monotonic(time.monotonic()))
@@ -455,7 +455,7 @@ class Daemon:
     # Reload
 
     def reload(self) -> None:
-        """Read the configuration again and apply what changed; keep the old one if it is bad."""
+        """Reload the configuration and apply the changes; keep the old one if it is invalid."""
         systemd.reloading()
         status = ""
         try:
@@ -463,7 +463,7 @@ class Daemon:
             wanted = parser.parse_all(read_rules(config), keep_going=config.auditd.ignore_errors)
             self._apply(config, wanted)
         except SessiondError as error:
-            log.error(  # noqa: TRY400 -- a bad file is no bug: no traceback
+            log.error(  # noqa: TRY400 -- an invalid file is not a bug: no traceback
                 "reload_refused", reason=str(error), effect="the configuration is unchanged"
             )
             status = f"reload refused: {error}; still "
@@ -487,7 +487,7 @@ class Daemon:
         self._use(config)
         if "filters" in changed:
             self._judge_filters(config)
-            # After a crash, what was read before must not be filtered as it is from now on.
+            # After a crash, input read before the reload must not go through the new filters.
             self._restart.save_soon()
         self._monitor.reconfigure(config)
         if any(path.startswith("logging.") for path in changed):
@@ -499,7 +499,7 @@ class Daemon:
         self._outputs.replace(factory.outputs(config), lambda: factory.outputs(self._config))
 
     def _use(self, config: Config) -> None:
-        """Let the pipeline go on with these settings, and with what the rules of now can bring."""
+        """Apply these settings, and the current rules' system calls, to the pipeline."""
         options = dataclasses.replace(
             self._pipeline.options,
             **self._audited(),
@@ -517,13 +517,13 @@ class Daemon:
     # End
 
     def _leave_audit(self) -> None:
-        """Give the audit subsystem back when the start fails: nothing has been read yet."""
+        """Release the audit subsystem when the start fails, before anything was read."""
         self._store.give_up()
         self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
         self._audit.client.close()
 
     def _close_audit(self) -> None:
-        """Give the audit subsystem back, or on, and write what was still on its way."""
+        """Release the audit subsystem, or hand it over, and write the events in flight."""
         if self._exit_code not in FINAL and systemd.will_start_again():
             self._hand_on()
         else:
@@ -531,10 +531,10 @@ class Daemon:
         self._audit.client.close()
 
     def _hand_on(self) -> None:
-        """Leave rules, registration and tracer as they are for the next start.
+        """Leave rules, registration and tracer in place for the next start.
 
-        What is ready is written; what still waits for its other half is in the write-ahead log. So
-        is what an output did not take in time: it is made again then.
+        Complete lines are written. Events that wait for their counterpart are in the write-ahead
+        log, as are lines that an output did not accept in time: the next start makes them again.
         """
         self._loop.turn()
         self._monitor.canary.close()
@@ -550,7 +550,7 @@ class Daemon:
         left = self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
         for note in left:
             log.warning("audit_not_restored", note=note)
-        # The records are all there by now; a busy host never stops making process events.
+        # All records have been read; a busy host never stops producing process events.
         end = time.monotonic() + FINAL_DRAIN
         while self._loop.turn() and time.monotonic() < end:
             pass

@@ -1,4 +1,4 @@
-"""From the configuration to the parts it describes: pipelines and outputs.
+"""Builds pipelines and outputs from the configuration.
 
 The daemon, ``replay`` and the tests all get their pipeline here.
 """
@@ -69,14 +69,14 @@ from sessiond.units import SECOND
 
 log = structlog.get_logger()
 
-# What identifies a host and a boot in events made from a log: the log doesn't tell.
+# The host and boot ids in events made from a log, which does not contain them.
 _OFFLINE: Final = ("log", "log")
 
 _SHIPPED_PATTERNS: Final = Path(redaction.__file__).with_name("redact.patterns")
 
 
 def names(config: Config) -> AccountNames | NoAccountNames:
-    """Make the source of user and group names."""
+    """Return the source of user and group names."""
     return AccountNames() if config.auditd.resolve_ids else NoAccountNames()
 
 
@@ -94,10 +94,10 @@ def live_pipeline(
 ) -> Pipeline:
     """Make the daemon's pipeline.
 
-    ``clock`` gives dates; ``source`` and ``exact`` say where process events come
-    from; ``audited`` are the system calls that the loaded rules can bring events of,
-    ``always_audited`` those that they bring for every process; ``audit_is_silent`` says that no
-    audit event can come.
+    ``clock`` gives dates; ``source`` names the source of process events and ``exact`` says whether
+    it reports all of them; ``audited`` are the system calls that the loaded rules can record,
+    ``always_audited`` those that they record for every process; ``audit_is_silent`` says that
+    there will be no audit events.
     """
     options = PipelineOptions(
         source=source,
@@ -124,10 +124,10 @@ def live_pipeline(
 def offline_pipeline(
     config: Config, names: EnrichedNames, *, node: str = "", machine: str = "", boot: str = ""
 ) -> Pipeline:
-    """Make the pipeline of ``replay`` for one boot of one host, as far as the log names them.
+    """Make the pipeline of ``replay`` for one boot of one host, as named in the log.
 
-    Nothing of this host is in what it writes. It tells every failed exec: a log is read because
-    something went wrong.
+    Its lines contain no data of this host. It writes every failed exec, because logs are usually
+    replayed after an incident.
     """
     options = PipelineOptions(
         source="auditd",
@@ -161,7 +161,7 @@ def encode_live(
     *,
     clock: WallClock,
 ) -> None:
-    """Let the daemon's pipeline write its lines as another configuration wants them."""
+    """Apply another configuration to the lines of the daemon's pipeline."""
     pipeline.encode_with(
         _encoders(
             config,
@@ -174,7 +174,7 @@ def encode_live(
 
 
 def _host_block(config: Config, host: HostFacts) -> dict[str, Any]:
-    """The ``host`` object of every line, with what the configuration says instead."""
+    """Return the ``host`` object of every line, with the configured replacements."""
     block = host.block(config.event.host_fields)
     named = config.host
     if named.name is not None:
@@ -246,7 +246,7 @@ def _encoders(
 
 
 def line_chain(settings: EventSettings) -> LineChain | None:
-    """Make what seals lines, None where they are not sealed. Raises ConfigError without its key."""
+    """Return the sealer of lines, None without event.chain. Raises ConfigError without a key."""
     if not settings.chain:
         return None
     path = settings.chain_key or credential("sessiond.chain") or CHAIN_KEY
@@ -254,10 +254,10 @@ def line_chain(settings: EventSettings) -> LineChain | None:
 
 
 def redactor(settings: RedactSettings) -> Redactor | None:
-    """Make what takes secrets out of command lines, None where nobody wants that.
+    """Return the redactor of command lines, None if redaction is off.
 
-    Raises ConfigError for a pattern file that can't be read, could be changed by others, or has a
-    line that is no regular expression.
+    Raises ConfigError for a pattern file that can't be read, is writable by other users, or
+    contains an invalid regular expression.
     """
     if not settings.enabled:
         return None
@@ -279,7 +279,7 @@ def redactor(settings: RedactSettings) -> Redactor | None:
 
 
 def syscall_name(arch: bytes, number: bytes) -> str:
-    """Name the system call of a SYSCALL record's arch= and syscall=; "" where nobody knows it."""
+    """Return the name of a SYSCALL record's system call from arch= and syscall=; "" if unknown."""
     try:
         return kernel_names.syscall_name(int(number), int(arch, 16)) or ""
     except ValueError:
@@ -288,7 +288,7 @@ def syscall_name(arch: bytes, number: bytes) -> str:
 
 @lru_cache(maxsize=1024)
 def cgroup_fields(cgroup: bytes) -> Mapping[str, Any]:
-    """The fields of the container and the systemd unit that a cgroup lies in."""
+    """Return the fields of the container and the systemd unit of a cgroup."""
     found = container.identify(cgroup)
     fields = found.fields() if found is not None else {}
     unit = systemd_unit.identify(cgroup)
@@ -305,7 +305,7 @@ def _describer(config: Config, names: ProcessNames) -> AuditEventEncoder:
 
 
 def outputs(config: Config) -> list[OutputThread]:
-    """Make what the configuration calls outputs; none is open yet. Raises ConfigError."""
+    """Make the configured outputs, not yet open. Raises ConfigError."""
     made: list[OutputThread] = []
     settings = config.output
     if settings.file is not None:
@@ -360,7 +360,7 @@ def _http(config: Config, settings: HttpSettings) -> Sink:
     def secrets() -> dict[str, str]:
         return {name: _secret(name, source) for name, source in settings.secret_headers.items()}
 
-    secrets()  # what can't be read ends the start, or the reload
+    secrets()  # an unreadable secret fails the start or the reload
     compress = compressor(settings.compression)
     if compress is not None and compress.encoding != settings.compression:
         problem = "this Python has no library for zstd: requests are compressed with gzip"
@@ -384,19 +384,19 @@ def _secret(header: str, source: str) -> str:
 
 
 def unchecked_secrets(settings: HttpSettings | None) -> Iterator[str]:
-    """Read the secrets that are in files; name those that systemd gives to the service alone.
+    """Check the secrets in files; yield those that only systemd can give to the service.
 
-    Raises ConfigError for a file that can't be read, or that others may read.
+    Raises ConfigError for a file that can't be read, or that other users can read.
     """
     for header, source in settings.secret_headers.items() if settings is not None else ():
         if source.startswith("/"):
             _secret(header, source)
         else:
-            yield f"output.http.secret_headers.{header}: the credential {source} is not looked at"
+            yield f"output.http.secret_headers.{header}: the credential {source} is not checked"
 
 
 def _tls(settings: TlsSettings, host: str) -> tuple[ssl.SSLContext, str] | None:
-    """Make what encrypts a connection to ``host``, None where nothing does. Raises OutputError."""
+    """Return the TLS context for ``host``, None without TLS. Raises OutputError."""
     if not settings.enabled:
         _warn_of_the_clear(host, "output.socket.tls.enabled: true")
         return None
@@ -419,7 +419,7 @@ def _warn_of_the_clear(host: str, fix: str) -> None:
 def _writer(config: Config, name: str, sink: Sink) -> OutputThread:
     settings = config.output.spool
     spool = None
-    # Who reads a terminal has seen it or not: what waits for it is not kept for the next time.
+    # Lines that wait for a terminal are not spooled for the next run.
     if settings.max_size and name != "console":
         spool = Spool(str(config.spool_path / name), max_size=settings.max_size, drop=settings.drop)
     queue_size = config.output.queue_size

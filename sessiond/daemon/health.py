@@ -1,4 +1,4 @@
-"""What is wrong with us and around us: told once when it begins and once when it is over."""
+"""Health problems of the daemon and the host, each reported when it starts and when it ends."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = structlog.get_logger()
 
 
 class Health:
-    """The problems of now, each told in the log and in the stream when it comes and when it goes.
+    """The current problems; logs and writes an event when a problem starts or ends.
 
-    ``problems`` are reasons by the thing that is in trouble; ``told`` counts what was told.
+    ``problems`` maps the affected part to the reason; ``told`` counts the events written.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -34,9 +34,9 @@ class Health:
         details: Mapping[str, Any] | None = None,
         window: tuple[int, int] | None = None,
     ) -> None:
-        """Note that ``what`` is in trouble since ``time`` (ns since boot), if it was not before.
+        """Report a problem of ``what`` since ``time`` (ns since boot), unless it is known.
 
-        ``window`` is the time in which it happened, where that is known no better.
+        ``window`` bounds the time of a problem whose exact time is unknown.
         """
         if what in self.problems:
             return
@@ -46,7 +46,7 @@ class Health:
         self._tell("sessiond-degraded", what, reason, time, more, window)
 
     def recovered(self, what: str, time: BootTime, reason: str = "") -> None:
-        """Note that ``what`` is well again, if it was not; ``reason`` tells why."""
+        """Report the end of the problem of ``what``, if any; ``reason`` says why it is over."""
         before = self.problems.pop(what, None)
         if before is None:
             return

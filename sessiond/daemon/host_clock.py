@@ -1,4 +1,4 @@
-"""Notices that the wall clock of the host was set, has it told, and remembers it for this boot."""
+"""Detects changes of the host's wall clock, reports them, and saves them for this boot."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ log: Final = structlog.get_logger()
 
 
 class HostClock:
-    """The wall clock of this host, and the file that keeps its settings from start to start."""
+    """The wall clock of this host, and the file that keeps its offsets between starts."""
 
     def __init__(self, path: Path, boot: str, looked: int | None) -> None:
-        """Read what earlier starts in this boot have found, and measure.
+        """Read the offsets that earlier starts of this boot saved, and measure the current one.
 
-        ``looked`` is when the run before was last there (ns since boot): a step that is new has
-        happened since then.
+        ``looked`` is when the last run was last active (ns since boot): a new step happened after
+        that.
         """
         self._file = ClockFile(path, boot)
         self._untold: tuple[Step, int] | None = None
@@ -38,18 +38,18 @@ class HostClock:
             self._file.write(self.clock.steps)
 
     def begin(self, pipeline: Pipeline) -> None:
-        """Tell of a step that happened before this start."""
+        """Report a step that happened before this start."""
         if self._untold is not None:
             pipeline.tell_step(*self._untold)
             self._log(*self._untold)
             self._untold = None
 
     def follow(self, pipeline: Pipeline) -> None:
-        """Measure; tell and remember a step."""
+        """Measure; report and save a step."""
         time, offset = now(), wall_offset()
         before = self.clock.offset
         if abs(offset - before) >= MIN_STEP:
-            offset = measure_offset()  # in case we were held up between two readings
+            offset = measure_offset()  # the first one may be off if this process was preempted
         step = pipeline.follow_clock(time, offset)
         if step is not None:
             self._log(step, before)

@@ -1,7 +1,7 @@
-"""When to read, and one turn of reading: records, process events, lines.
+"""The read loop: schedules turns; a turn reads records and process events and writes lines.
 
-A wake-up costs more than a byte. A readable descriptor therefore only plans a turn for a moment
-later, when more has gathered, and turns go on until nothing is left to read.
+A wake-up is expensive. A readable descriptor therefore only schedules a turn for a moment later,
+when more input has accumulated. Turns continue until all input is read.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.resume import Restart
 from sessiond.system.clock import now
 
-# Seconds in which records may gather before they are read: half of it is the usual delay of a line.
+# Seconds in which input may accumulate before it is read; a line's usual delay is half of it.
 # A wake-up costs as much as three processes, so 35 ms are an eighth cheaper than 20 ms.
 COALESCE_DELAY: Final = 0.035
-# Batches read in one turn: outputs and signals must get their turn as well.
+# Batches read in one turn; the limit lets outputs and signals run in between.
 MAX_BATCHES: Final = 16
-# Bytes of records read in one turn: a record can have 8 KB, and its line as much work.
+# Bytes of records read in one turn: a record can have 8 KB, and a long one takes long to process.
 MAX_BYTES: Final = 2 << 20
-# What two processes bring at the most: after so little, waiting costs less than looking again.
+# Input of at most two processes: after so little, waiting is cheaper than reading again at once.
 SMALL_READ: Final = 32
-# Seconds after which to read unasked: kernel threads come and go without waking anything.
+# Seconds without a wake-up after which to read anyway: kernel threads wake no descriptor.
 IDLE_READ_INTERVAL: Final = 10.0
 
 
 class ReadLoop:
-    """Reads the audit socket and the process source, and hands the pipeline's lines to outputs."""
+    """Reads the audit socket and the process source, and passes the pipeline's lines to outputs."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class ReadLoop:
         restart: Restart,
         clock: HostClock,
     ) -> None:
-        """Take the parts; nothing is read before ``turn`` or ``start``."""
+        """Take the parts; ``turn`` and ``start`` read."""
         self._audit = audit
         self._sources = sources
         self._pipeline = pipeline
@@ -57,27 +57,27 @@ class ReadLoop:
         self._turned = 0.0  # monotonic seconds
 
     def start(self) -> None:
-        """Begin to wait for something to read. Needs a running event loop."""
+        """Start to wait for input. Needs a running event loop."""
         self._listen()
         self._plan_deadline()
 
     def stop(self) -> None:
-        """Plan no further turn; ``turn`` can still be called."""
+        """Schedule no further turns; ``turn`` can still be called."""
         self._stopped = True
         self._unlisten()
         self._cancel()
 
     def wake(self) -> None:
-        """Plan a turn, and wait for no descriptor until it is over."""
+        """Schedule a turn, and ignore the descriptors until it is over."""
         self._unlisten()
         if not self._stopped:
             self._plan(asyncio.get_running_loop().time() + COALESCE_DELAY)
 
     def turn(self) -> int:
-        """Read, join, write; return how many records and process events came."""
+        """Read, join, write; return the number of records and process events read."""
         self._turned = time.monotonic()
         client, pipeline, sources = self._audit.client, self._pipeline, self._sources
-        # Before new lines exist: those of the last turn are written by now.
+        # Before new lines exist: the lines of the last turn have been written.
         all_written = self._outputs.all_written() and not pipeline.waiting
         due = self._restart.is_due(all_written=all_written)
         if not due and not pipeline.waiting and self._restart.is_due(all_written=True):
@@ -91,13 +91,13 @@ class ReadLoop:
             batch = client.receive()
             records += batch
             if len(batch) < BATCH:
-                # An empty socket with a backlog behind it is about to be filled again.
+                # The kernel will refill an empty socket from its backlog at once.
                 drained = not (pipeline.awaits_audit(now()) and client.status().backlog)
                 break
             size += sum([len(text) for _, text in batch])
             if size > MAX_BYTES:
                 break
-        # After the records: the ring holds their processes by now.
+        # After the records: by now the ring holds the processes that they mention.
         events = sources.drain()
         if not sources.source.keeps:
             self._restart.keep_events(events)
@@ -113,7 +113,7 @@ class ReadLoop:
         return len(records) + len(events)
 
     def turn_if_idle(self) -> None:
-        """Take a turn when nothing has asked for one for ``IDLE_READ_INTERVAL`` seconds."""
+        """Take a turn if the last one was more than ``IDLE_READ_INTERVAL`` seconds ago."""
         if time.monotonic() > self._turned + IDLE_READ_INTERVAL:
             self.turn()
 
@@ -122,14 +122,14 @@ class ReadLoop:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if self.turn() > SMALL_READ:
-            # A long turn has gathered already; in a storm one turn follows the other.
+            # Input accumulated during a long turn: under load one turn follows the other.
             self._plan(began + COALESCE_DELAY)
             return
         self._listen()
         self._plan_deadline()
 
     def _plan_deadline(self) -> None:
-        """Plan a turn for when the pipeline has something to do even if nothing comes in."""
+        """Schedule a turn for the pipeline's next deadline, even without input."""
         deadline = 0 if self._sources.source.unread else self._pipeline.deadline()
         if deadline is not None:
             delay = max(0.0, (deadline - now()) / 1e9)

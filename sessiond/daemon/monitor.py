@@ -1,7 +1,7 @@
-"""What is looked at every second: the kernel's counters and settings, and whether all still moves.
+"""The check of every second: the kernel's counters, settings and rules, and the self-test.
 
-Whatever is found is told in the log, in the stream and in ``status``, and put back where the
-configuration allows that (``auditd.reconcile``).
+The monitor reports problems in the log, in the stream and in ``status``, and restores changed
+settings if the configuration allows it (``auditd.reconcile``).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system import log as logs
 from sessiond.units import SECOND, BootTime, Monotonic
 
-# How long, in seconds, a loss or congestion counts as a problem after it was last seen.
+# Seconds for which a loss or congestion counts as a problem after its last occurrence.
 DEGRADED_FOR: Final = 5.0
-# How long, in seconds, a change of the audit configuration explains what is found.
+# Seconds for which a CONFIG_CHANGE record explains a finding.
 CHANGE_WINDOW: Final = 5.0
 
 
-# So many looks within so many seconds that find execs without audit events are no accident.
+# This many checks within this many seconds that find execs without audit events are a problem.
 BLIND_LOOKS: Final = 3
 BLIND_FOR: Final = 8.0
 
 
 class Monitor:
-    """Watches the kernel's side for one pipeline; ``look`` is to be called once a second."""
+    """Monitors the kernel's side for one pipeline; the daemon calls ``look`` once a second."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Monitor:
         health: Health,
         time: BootTime,
     ) -> None:
-        """Take everything as it is at ``time`` (ns since boot): what differs later is news."""
+        """Take the state at ``time`` (ns since boot) as the baseline."""
         self.canary = SelfTest(
             pipeline, interval=config.canary.interval, timeout=config.canary.timeout
         )
@@ -65,14 +65,14 @@ class Monitor:
         self._malformed = 0
         self._pings = 0
         self._unaudited = 0
-        self._blind: list[float] = []  # when execs had come without audit events
+        self._blind: list[float] = []  # times of checks that found execs without audit events
         self._until: dict[str, float] = {}
         self._seen: dict[str, AuditDrift] = {}
         self._changes: list[tuple[float, ConfigChange]] = []
         self._repaired: dict[str, str] = {}
 
     def reconfigure(self, config: Config) -> None:
-        """Go on with another configuration, and with the rules it loaded."""
+        """Use another configuration, whose rules are loaded."""
         self._config = config
         self._guard = AuditMonitor(self._audit, config.auditd)
         self.canary.interval = config.canary.interval
@@ -81,11 +81,11 @@ class Monitor:
 
     @property
     def kernel_look(self) -> tuple[int, BootTime]:
-        """How many records the kernel had lost, and when that was last looked at."""
+        """The kernel's number of lost records, and when it was last read."""
         return self._kernel_lost, self._looked
 
     def look(self, time: BootTime, clock: Monotonic) -> None:
-        """Look at everything; ``time`` is in ns since boot, ``clock`` in monotonic seconds."""
+        """Check everything; ``time`` is in ns since boot, ``clock`` in monotonic seconds."""
         try:
             status = self._audit.client.status()
             lost = self._losses(status, time, clock)
@@ -107,7 +107,7 @@ class Monitor:
         self._throttle.flush()
 
     def _blindness(self, status: KernelAuditStatus, time: BootTime, clock: Monotonic) -> None:
-        """Say that execs keep coming that our rules should have brought, and what keeps them."""
+        """Report repeated execs without audit events that a rule should cause, and why."""
         counters = self._pipeline.counters
         unaudited = counters.unaudited_execs.total() - counters.late_execs
         grown, self._unaudited = unaudited - self._unaudited, unaudited
@@ -121,7 +121,7 @@ class Monitor:
         self._for_now("audit events", reason, time, clock)
 
     def _silencers(self, status: KernelAuditStatus) -> list[str]:
-        """Say what keeps audit from telling of execs that our rules are about."""
+        """Return the causes that keep audit from recording execs that sessiond's rules cover."""
         ours = self._audit.ours
         causes = [] if status.enabled else ["audit is switched off (enabled 0)"]
         causes += silencers(map(LoadedRule, self._audit.client.list_rules()), "execve", ours)
@@ -130,14 +130,14 @@ class Monitor:
         return causes or ["no rule is in the way: records were lost before they came here"]
 
     def reset(self) -> None:
-        """Count anew from here: the audit socket is another one."""
+        """Restart the counters after the audit socket was replaced."""
         self._dropped = self._audit.client.dropped
 
     # Counters
 
     def _losses(self, status: KernelAuditStatus, time: BootTime, clock: Monotonic) -> bool:
-        """Tell what was lost since the last look; return whether anything was."""
-        # Somebody may have reset the counter (auditctl --reset-lost).
+        """Report the losses since the last check; return whether there were any."""
+        # The counter may have been reset (auditctl --reset-lost).
         lost = status.lost - self._kernel_lost if status.lost >= self._kernel_lost else status.lost
         self._kernel_lost = status.lost
         client = self._audit.client
@@ -176,7 +176,7 @@ class Monitor:
         self._throttle.warning("lost", key=hop, hop=hop, number=number, reason=reason)
 
     def _for_now(self, what: str, reason: str, time: BootTime, clock: Monotonic) -> None:
-        """Count ``what`` as a problem until nothing was seen of it for a while."""
+        """Report a problem of ``what``, which ends if it does not recur for a while."""
         self._health.degraded(what, reason, time, window=(self._looked, time))
         self._until[what] = clock + DEGRADED_FOR
 
@@ -185,7 +185,7 @@ class Monitor:
     def _guarded(
         self, status: KernelAuditStatus, time: BootTime, clock: Monotonic, *, lost: bool
     ) -> None:
-        """Find what others have changed, say who it was, and put it back."""
+        """Find changes by other programs, report who made them, and undo them."""
         while self._pipeline.notices:
             change = self._pipeline.notices.popleft()
             if change.pid not in (os.getpid(), self._audit.owner):
@@ -199,7 +199,7 @@ class Monitor:
             if what not in self._seen:
                 self._seen[what] = finding
                 if self._explanation(what) is None and not self._audit.client.multicast:
-                    continue  # the record that says who it was may be on its way
+                    continue  # the record that names the culprit may still arrive
             self._tell(finding, time)
             self._repair(finding, clock)
 
@@ -215,7 +215,7 @@ class Monitor:
         self._health.degraded(finding.what, reason, time, details=details, window=window)
 
     def _explanation(self, what: str) -> ConfigChange | None:
-        """Return the last change that can have led to a finding: op=set audit_enabled=0, ..."""
+        """Return the last change that can explain a finding: op=set audit_enabled=0, ..."""
         word = "rule" if what == "audit rules" else what.replace(" ", "_")
         word = {"audit_owner": "audit_pid", "audit_lock": "audit_enabled"}.get(word, word)
         changes = [change for _, change in self._changes if word in change.text]

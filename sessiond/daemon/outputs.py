@@ -1,4 +1,4 @@
-"""The outputs as one: each line goes to all of them, and each keeps its account."""
+"""The set of outputs: each line goes to all of them, and each has its own counters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system.clock import wall_offset
 from sessiond.units import BootTime
 
-# Seconds that the outputs get together to deliver what waits, at the end.
+# Seconds for all outputs together to deliver waiting lines when the daemon stops.
 FLUSH_TIMEOUT: Final = 10.0
 
 log = structlog.get_logger()
@@ -25,15 +25,15 @@ log = structlog.get_logger()
 class OutputSet:
     """The open outputs.
 
-    ``written`` counts the lines that were given to them.
+    ``written`` counts the lines passed to them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin without outputs; ``clock`` tells monotonic seconds."""
+        """Start without outputs; ``clock`` returns monotonic seconds."""
         self.written = 0
         self._clock = clock
         self._outputs: list[OutputThread] = []
-        # What the account of an output starts from: written by then, accepted by the output.
+        # The baseline of an output's counters: lines written before, lines accepted by the output.
         self._bases: dict[OutputThread, tuple[int, int]] = {}
         self._file_changes: dict[OutputThread, dict[str, int]] = {}
 
@@ -49,9 +49,9 @@ class OutputSet:
             self._bases[output] = self.written, output.status()["accepted"]
 
     def replace(self, fresh: list[OutputThread], before: Callable[[], list[OutputThread]]) -> None:
-        """Close the outputs and open ``fresh``; where these fail, what ``before`` makes.
+        """Close the outputs and open ``fresh``; if these fail, open those that ``before`` makes.
 
-        Never both at once: they may share a file or a spool. Raises what the opening raised.
+        Never both at once: they may share a file or a spool. Re-raises the error of the opening.
         """
         self.flush()
         self.close()
@@ -63,16 +63,16 @@ class OutputSet:
             raise
 
     def write(self, lines: list[bytes]) -> None:
-        """Give lines to every output."""
+        """Pass lines to every output."""
         if lines:
             self.written += len(lines)
             for output in self._outputs:
                 output.write(lines)
 
     def write_again(self, lines: list[bytes], *, but: str) -> None:
-        """Give lines of an earlier run to every output but the one of this name, which has them.
+        """Pass lines of an earlier run to every output except ``but``, which has them already.
 
-        They are not counted in ``written``: each output's account begins after them.
+        ``written`` does not count them: each output's counters start after them.
         """
         for output in self._outputs:
             if output.name != but:
@@ -80,19 +80,19 @@ class OutputSet:
                 self._bases[output] = self.written, output.status()["accepted"]
 
     def all_written(self) -> bool:
-        """Whether every line survives the end of this process."""
+        """Whether every line would survive the end of this process."""
         return not any(output.volatile for output in self._outputs)
 
     def secure(self) -> bool:
-        """Have every line survive the end of this process; return whether it is so."""
+        """Make every line survive the end of this process; return whether that succeeded."""
         return all(output.secure() for output in self._outputs)
 
     def all_gone(self) -> bool:
-        """Whether the reader of every output went away for good."""
+        """Whether every output has lost its reader for good."""
         return bool(self._outputs) and all(output.gone for output in self._outputs)
 
     def watch(self, pipeline: Pipeline, health: Health, time_now: BootTime) -> None:
-        """Tell what the outputs lost, and which are in trouble or well again, at ``time_now``."""
+        """Report losses, failures and recoveries of the outputs at ``time_now``."""
         for output in self._outputs:
             for loss in output.take_losses():
                 begin, end = (int(wall * 1e9) - wall_offset() for wall in (loss.since, loss.until))
@@ -107,7 +107,7 @@ class OutputSet:
             self._watch_file(output, health, time_now)
 
     def _watch_file(self, output: OutputThread, health: Health, time_now: BootTime) -> None:
-        """Tell that others have deleted or truncated the file of an output."""
+        """Report that another process has deleted or truncated the file of an output."""
         state = output.status()
         what = f"file of {state['output']}"
         seen = {name: int(state["sink"].get(name, 0)) for name in ("deleted", "truncated")}
@@ -121,12 +121,12 @@ class OutputSet:
             health.recovered(what, time_now)
 
     def reopen(self) -> None:
-        """Open files again by their names, and connect sockets again."""
+        """Reopen files by name, and reconnect sockets."""
         for output in self._outputs:
             output.reopen()
 
     def flush(self) -> None:
-        """Give the outputs their time to deliver what waits; log what they did not."""
+        """Give the outputs time to deliver waiting lines; log how many remain."""
         end = self._clock() + FLUSH_TIMEOUT
         for output in self._outputs:
             if not output.flush(end - self._clock()):
@@ -145,7 +145,7 @@ class OutputSet:
         return {state.pop("output"): state for state in (o.status() for o in self._outputs)}
 
     def accounts(self) -> Mapping[str, dict[str, Any]]:
-        """Return the account of each output by its name: what it was given is somewhere."""
+        """Return the ledger of each output by name: where the lines passed to it are."""
         accounts = {}
         for output in self._outputs:
             state = output.status()

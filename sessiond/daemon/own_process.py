@@ -1,4 +1,4 @@
-"""Whether something is done to this process itself: it is stopped, starved or traced."""
+"""Detects that this process itself is stopped, starved or traced."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final, NamedTuple
 from sessiond.system.proc import PROC, process_name
 from sessiond.units import Monotonic
 
-# Seconds between two looks, of which one is due each second, that are no accident.
+# Seconds between two checks, due each second, from which on a gap counts.
 MAX_GAP: Final = 3.0
-# The share of a gap in which this process used the CPU, from which on it was busy and not stopped.
+# Share of CPU time in a gap from which on the process was busy, not stopped.
 BUSY: Final = 0.5
 
 
 class Trouble(NamedTuple):
-    """What was done to the process; ``since`` is how many seconds ago it began."""
+    """A finding about this process; ``since`` is how many seconds ago it started."""
 
     what: str
     reason: str
@@ -23,19 +23,19 @@ class Trouble(NamedTuple):
 
 
 class OwnProcess:
-    """Looks at this process once a second."""
+    """Checks this process once a second."""
 
     def __init__(self, clock: Monotonic, used: float, *, proc: Path = PROC) -> None:
-        """Begin at ``clock`` in monotonic seconds, with ``used`` seconds of the CPU."""
+        """Start at ``clock`` in monotonic seconds, with ``used`` seconds of CPU time."""
         self._status = proc / "self/status"
         self._proc = proc
         self._clock = clock
         self._used = used
 
     def look(self, clock: Monotonic, used: float) -> list[Trouble]:
-        """Tell what has happened since the last look, or still does.
+        """Return the findings since the last check, and those that persist.
 
-        The monotonic clock stands still while the host sleeps: that is no gap.
+        The monotonic clock stops while the host is suspended, so that suspension is not a gap.
         """
         found = []
         gap, busy = clock - self._clock, used - self._used
@@ -52,7 +52,7 @@ class OwnProcess:
         return found
 
     def _tracer(self) -> int:
-        """The pid of the process that traces this one; 0 for none (proc_pid_status(5))."""
+        """Return the pid of the process that traces this one; 0 for none (proc_pid_status(5))."""
         try:
             status = self._status.read_bytes()
         except OSError:

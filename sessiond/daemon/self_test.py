@@ -1,4 +1,4 @@
-"""A process that we start from time to time, to see it come back: the proof of the whole way."""
+"""The self-test: a process started regularly, whose events prove that the whole path works."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ log = structlog.get_logger()
 
 
 class SelfTest:
-    """Starts a canary every ``interval`` seconds, and has it back within ``timeout`` or not.
+    """Starts a canary every ``interval`` seconds and expects its events within ``timeout``.
 
-    ``failure`` says what is wrong, None while all is well. Its exec and its end are in the output,
-    marked by ``sessiond.canary``: they are a heartbeat for whoever reads that.
+    ``failure`` describes the problem, None if there is none. The canary's exec and end are in the
+    output, marked by ``sessiond.canary``, as a heartbeat for consumers.
 
-    Rules may leave out what we start. So the first canary after a change of rules finds out whether
-    audit can see it; from then on it must, or it needn't.
+    Audit rules may exclude sessiond's own processes. The first canary after a change of rules
+    therefore determines whether audit reports canaries; later ones are judged accordingly.
     """
 
     def __init__(self, pipeline: Pipeline, *, interval: float, timeout: float) -> None:
-        """Take seconds; an ``interval`` of 0 means that there are no canaries."""
+        """Take seconds; an ``interval`` of 0 disables the self-test."""
         self.interval = interval
         self.timeout = timeout
         self.failure: str | None = None
@@ -37,20 +37,20 @@ class SelfTest:
         self.seen = 0
         self._pipeline = pipeline
         self._program = shutil.which("true", path=_PATH)
-        self._audited: bool | None = None  # whether audit can see canaries
+        self._audited: bool | None = None  # whether audit reports canaries
         self._started = 0.0
         self._due: float | None = None
-        self._ended: list[int] = []  # canaries that were let go, and must still be waited for
+        self._ended: list[int] = []  # released canaries that must still be reaped
 
     def forget(self) -> None:
-        """Find out anew whether audit can see canaries: the rules have changed."""
+        """Determine again whether audit reports canaries, after a change of rules."""
         self._audited = None
 
     def look(self, now: float, *, audit_well: bool) -> None:
-        """Start a canary when it is time, or judge the one that is on its way.
+        """Start a canary when it is due, or judge the current one.
 
-        ``now`` is in monotonic seconds. ``audit_well`` says that nothing is known to keep audit
-        from telling: otherwise only the process source has to see it.
+        ``now`` is in monotonic seconds. ``audit_well`` says that audit has no known problem;
+        otherwise only the process source must report the canary.
         """
         self._reap()
         if not self.interval or self._program is None:
@@ -66,10 +66,10 @@ class SelfTest:
             self._start(self._program, now)
 
     def close(self) -> None:
-        """Let go of the canary that is on its way."""
+        """Release the current canary."""
         canary, self._pipeline.lines.canary = self._pipeline.lines.canary, None
         if canary is not None:
-            # Until here it was a zombie, so that nobody else could have its pid.
+            # Until here it was a zombie, so that its pid could not be reused.
             self._ended.append(canary.pid)
             self._reap()
 
@@ -84,7 +84,7 @@ class SelfTest:
         try:
             pid = os.posix_spawn(program, [program, _ARGUMENT], {})
         except OSError as error:
-            # Too many processes, or no memory: the host's trouble, and nothing about our way.
+            # Too many processes, or no memory: a problem of the host, not of the path under test.
             log.warning("canary_not_started", program=program, reason=error.strerror)
             return
         self._started = now

@@ -1,4 +1,4 @@
-"""The process source in use, and the way down to the next one when it fails."""
+"""The process source in use, and the fallback to the next one when it fails."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from sessiond.sources import Declined, Source, open_source
 from sessiond.sources.procfs.reader import Procfs
 from sessiond.system.clock import now
 
-# Seconds between two checks of the table for losses: while losses go on, checking must not take the
-# time that reading needs.
+# Seconds between two checks of the table after losses: while losses continue, checking must not
+# take the time that reading needs.
 RECONCILE_PERIOD: Final = 0.25
-# Seconds between two checks against procfs of a table without an exact source.
+# Seconds between two checks of the table against procfs, without an exact source.
 SWEEP_PERIOD: Final = 30.0
-# Rounds in which a process, then its relatives, are looked up in procfs at the most.
+# Maximum number of rounds in which a process, then its relatives, are looked up in procfs.
 MAX_LOOK_UPS: Final = 4
 
 log = structlog.get_logger()
 
 
 class SourceChain:
-    """Opens the best source and moves down when it dies; keeps the table true to the kernel.
+    """Opens the best source, falls back when it fails, and keeps the table in sync with the kernel.
 
-    ``source`` is the one in use, ``declined`` the better ones with what they lack.
-    ``on_switch`` is called before a dead source is closed, ``on_end`` with a reason and an exit
-    code when no source is left.
+    ``source`` is the one in use, ``declined`` the better ones with the reasons. ``on_switch`` is
+    called before a failed source is closed, ``on_end`` with a reason and an exit code when no
+    source is left.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class SourceChain:
         keep: Callable[[bytes], None],
         on_end: Callable[[str, int], None],
     ) -> None:
-        """Take what opening needs; ``keep`` is given what is read of a ring before it is freed.
+        """Take the arguments of ``open``; ``keep`` receives data of a ring before it is freed.
 
-        ``alone``: no audit event will come, so only an exact source will do. Nothing is open
-        before ``open``, and nothing is told before ``attach``.
+        ``alone``: audit is off, so that only an exact source is sufficient. ``open`` opens the
+        source; reports start with ``attach``.
         """
         self.source: Source
         self.declined: list[Declined] = []
@@ -72,7 +72,7 @@ class SourceChain:
         self._sweep_due = 0.0
 
     def open(self) -> None:
-        """Open the configured source, or what falls back for it; log what it can't do.
+        """Open the configured source or its fallback; log the limitations.
 
         Raises SourceUnavailableError.
         """
@@ -115,18 +115,18 @@ class SourceChain:
         return self._pipeline.table.knows(facts)
 
     def attach(self, pipeline: Pipeline, health: Health) -> None:
-        """Feed ``pipeline`` from now on, and tell ``health`` when a source dies."""
+        """Feed ``pipeline`` from now on, and report failed sources to ``health``."""
         self._pipeline = pipeline
         self._health = health
         self._drained = now()
         self._sweep_due = time.monotonic() + SWEEP_PERIOD
 
     def close(self) -> None:
-        """Give back what the source holds."""
+        """Release the source's resources."""
         self.source.close()
 
     def drain(self) -> list[ProcessEvent]:
-        """Empty the source; move down to the next one when it is dead."""
+        """Drain the source; fall back to the next one if it has failed."""
         try:
             return self.source.drain()
         except (OSError, ValueError) as error:
@@ -156,20 +156,20 @@ class SourceChain:
         log.info("reconciled", lost=lost, gone=gone, processes=len(self._pipeline.table))
 
     def sweep(self) -> None:
-        """Find the processes that ended, where no exact source tells of it; in its period."""
+        """Periodically find ended processes if the source does not report ends."""
         if self.source.exact or time.monotonic() < self._sweep_due:
             return
         self._sweep_due = time.monotonic() + SWEEP_PERIOD
         self._pipeline.table.reconcile(self._procfs.snapshot(), now())
 
     def connect(self) -> None:
-        """Look up the connections of logins that the pipeline waits for."""
+        """Look up the connections of logins for which the pipeline waits."""
         connecting = self._pipeline.connecting()
         if connecting:
             self._pipeline.connected(self._procfs.connections(connecting))
 
     def look_up(self) -> None:
-        """Read from procfs the processes that no source told of, then their relatives."""
+        """Read unknown processes from procfs, then their relatives."""
         if self.source.exact:
             return
         for _ in range(MAX_LOOK_UPS):
@@ -180,7 +180,7 @@ class SourceChain:
             self._pipeline.feed_process([each for each in found if each is not None])
 
     def move_down(self, reason: str) -> None:
-        """Go on with the next source of the chain, because the one in use is dead."""
+        """Switch to the next source of the chain because the current one has failed."""
         dead, time_now = self.source, now()
         last = "proc_connector" if self._alone else "procfs"
         if not self._settings.fallback or dead.name in (last, "procfs"):

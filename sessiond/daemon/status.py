@@ -1,4 +1,4 @@
-"""The status document: health, facts, limits and the account of every hop."""
+"""The status document: health, facts, limits and the ledger of every hop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sessiond.system import proc
 
 
 def usage() -> dict[str, Any]:
-    """Return what this process costs: processor time in seconds, resident memory in bytes."""
+    """Return this process's usage: CPU time in seconds, resident memory in bytes."""
     times = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "cpu_seconds": round(times.ru_utime + times.ru_stime, 3),
@@ -30,7 +30,7 @@ def usage() -> dict[str, Any]:
 
 
 class Status:
-    """Composes the status document of one run, as ``sessiond status`` shows it."""
+    """Composes the status document of one run for ``sessiond status``."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Status:
         procfs: GuardedProcfs,
         started: float,
     ) -> None:
-        """Take the parts to ask; ``started`` is in seconds since the epoch."""
+        """Take the parts to query; ``started`` is in seconds since the epoch."""
         self._audit = audit
         self._sources = sources
         self._pipeline = pipeline
@@ -54,7 +54,7 @@ class Status:
         self._started = started
 
     def document(self) -> dict[str, Any]:
-        """Return health and counters of this moment."""
+        """Return the current health and counters."""
         client, source, canary = self._audit.client, self._sources.source, self._monitor.canary
         return {
             "health": self._health.status(),
@@ -86,7 +86,7 @@ class Status:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return what one line can say: role, source, number of rules and of processes."""
+        """Return the facts for a one-line summary: role, source, number of rules and processes."""
         return {
             "role": self._audit.role,
             "source": self._sources.source.name,
@@ -103,7 +103,7 @@ class Status:
         )
 
     def _ledger(self) -> dict[str, Any]:
-        """The account of every hop: what came in is somewhere, and what was lost is counted."""
+        """Return the ledger of every hop: received = written + dropped + in flight."""
         client, pipeline, outputs = self._audit.client, self._pipeline, self._outputs
         lost = pipeline.losses.totals
         statement: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """The status socket: answers with the status document, or with the process table.
 
-A client that sends nothing gets the status document, one that sends a ListRequest as JSON, in one
-line, gets a list.
+A client that sends nothing gets the status document; a client that sends a ListRequest as a line of
+JSON gets a list of processes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from sessiond.system.files import opened_directory, through
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; not in Python's socket module
 
 
-MAX_CLIENTS = 16  # connections that are answered at the same time; more are closed at once
-CLIENT_TIMEOUT = 2.0  # seconds that a client gets to take the status document
-REQUEST_TIMEOUT = 0.2  # seconds that the server waits for a request
-LIST_TIMEOUT = 30.0  # seconds that a client gets to take a part of a list: a pager may hold it up
-LIST_SLICE = 0.005  # seconds of work on a list before live events have their turn
-LIST_CHUNK = 256 * 1024  # bytes that are written at once
+MAX_CLIENTS = 16  # simultaneous connections; further ones are closed at once
+CLIENT_TIMEOUT = 2.0  # seconds in which a client must read the status document
+REQUEST_TIMEOUT = 0.2  # seconds to wait for a request
+LIST_TIMEOUT = 30.0  # seconds in which a client must read a part of a list: a pager may delay it
+LIST_SLICE = 0.005  # seconds of work on a list before live events are handled
+LIST_CHUNK = 256 * 1024  # bytes per write
 MAX_REQUEST = 4096  # bytes
 
 
@@ -44,11 +44,11 @@ Reader = Callable[[int, frozenset[int]], bool]
 
 
 class StatusServer:
-    """Answers on a unix socket with what ``provider`` or ``lister`` return at that moment.
+    """Answers on a unix socket with the current results of ``provider`` and ``lister``.
 
-    Allowed to ask for the status: root, the own user, ``owner`` (a uid) and the members of
-    ``group`` (a gid). Allowed to list processes, whose arguments may hold secrets: root, the own
-    user and those of whom ``may_read`` (uid, groups) says that they may read the output.
+    Root, the daemon's user, ``owner`` (a uid) and the members of ``group`` (a gid) may query the
+    status. Only root, the daemon's user and users for whom ``may_read`` (uid, groups) is true may
+    list processes, because arguments can contain secrets.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class StatusServer:
         lister: Lister | None = None,
         may_read: Reader = lambda _uid, _groups: False,
     ) -> None:
-        """Take what answers are made of; nothing is bound before ``start``."""
+        """Take the providers of answers; ``start`` binds the socket."""
         self._path, self._provider, self._mode = path, provider, mode
         self._lister, self._may_read = lister, may_read
         self._owner, self._group = owner, group
@@ -72,7 +72,7 @@ class StatusServer:
         self.counters: Counter[str] = Counter(answered=0, refused=0, too_many=0, too_slow=0)
 
     async def start(self) -> None:
-        """Bind and listen; raise StatusError when something else is in the way."""
+        """Bind and listen; raises StatusError if the path is in use."""
         listener = self._bind()
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listener, limit=MAX_REQUEST
@@ -88,14 +88,14 @@ class StatusServer:
                 os.unlink(self._path.name, dir_fd=directory)
 
     def _bind(self) -> socket.socket:
-        """Make the socket inside a directory that is held open: no link can lead elsewhere."""
+        """Create the socket inside an open directory, so that no link can redirect it."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._path.parent.mkdir(mode=0o755, exist_ok=True)
             with opened_directory(self._path) as directory:
                 _refuse_shared(self._path.parent, os.fstat(directory))
                 _make_room(self._path, directory)
-                # The inode's mode before bind(2), less the umask, becomes the file's.
+                # bind(2) gives the file the inode's mode, less the umask.
                 os.fchmod(listener.fileno(), self._mode)
                 umask = os.umask(0)
                 try:
@@ -124,7 +124,7 @@ class StatusServer:
         try:
             request = await _request(reader)
             client = writer.get_extra_info("socket")
-            # So that drain() waits until all is taken, and the time limit covers it.
+            # Makes drain() wait until the client has read everything, within the time limit.
             writer.transport.set_write_buffer_limits(0)
             if isinstance(request, ListRequest):
                 await self._list(request, client, writer)
@@ -156,7 +156,7 @@ class StatusServer:
     async def _list(
         self, request: ListRequest, client: socket.socket, writer: asyncio.StreamWriter
     ) -> None:
-        """Write a list in slices; between two of them live events have their turn."""
+        """Write a list in slices; live events are handled in between."""
         if self._lister is None or not self._may_list(client):
             self.counters["refused"] += 1
             writer.write(b'{"error":"refused"}\n')
@@ -179,7 +179,7 @@ class StatusServer:
 
 
 async def _request(reader: asyncio.StreamReader) -> ListRequest | bytes | None:
-    """Read a request: None for the status, bytes for the answer to what is no request."""
+    """Read a request: None for the status, bytes for the error answer to an invalid request."""
     try:
         line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT)
     except TimeoutError:
@@ -197,10 +197,10 @@ async def _request(reader: asyncio.StreamReader) -> ListRequest | bytes | None:
 
 
 def _credentials(client: socket.socket) -> tuple[int, frozenset[int]]:
-    """Ask the kernel for the peer's uid and its groups, as they were when it connected."""
+    """Return the peer's uid and groups at the time of its connect, from the kernel."""
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _pid, uid, gid = struct.unpack("3i", credentials)
-    try:  # getsockopt() takes at most 1024 bytes: of more than 256 groups none counts
+    try:  # getsockopt() returns at most 1024 bytes: with more than 256 groups none counts
         groups = client.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
     except OSError:
         groups = b""
@@ -208,7 +208,7 @@ def _credentials(client: socket.socket) -> tuple[int, frozenset[int]]:
 
 
 def _refuse_shared(path: Path, facts: os.stat_result) -> None:
-    """Refuse a directory in which others could swap the socket."""
+    """Refuse a directory in which other users could replace the socket."""
     sticky = facts.st_mode & stat.S_ISVTX
     if facts.st_uid not in (0, os.geteuid()):
         raise StatusError(f"{path}: owned by uid {facts.st_uid}; the status socket needs our own")
@@ -225,7 +225,7 @@ def _inode(name: str, directory: int) -> tuple[int, int] | None:
 
 
 def _make_room(path: Path, directory: int) -> None:
-    """Remove what a killed daemon left; raise StatusError when it is anything else."""
+    """Remove a stale socket of a killed daemon; raises StatusError for anything else."""
     try:
         facts = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What survives a restart or a crash."""
+"""State that survives a restart or a crash."""

@@ -1,7 +1,7 @@
-"""The service manager's descriptor store: what one run of the daemon hands to the next.
+"""The service manager's descriptor store, which keeps descriptors between two runs.
 
-The audit socket, in which records gather while no daemon reads, and the tracer's programs, which
-run on and fill their ring. Both outlive SIGKILL; only a stop for good gives them up.
+It keeps the audit socket, which queues records while no daemon reads, and the tracer's programs,
+which continue to fill their ring. Both survive SIGKILL; only a stop of the service closes them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sessiond.system import systemd
 
 _AUDIT: Final = "audit"
 _LISTENER: Final = "audit-listener"
-# The tracer's descriptors have an order, and the store has none: it is in their names.
+# The store does not preserve order, so the names carry the order of the tracer's descriptors.
 _TRACER: Final = "tracer-"
 
 log = structlog.get_logger()
 
 
 class AuditSocket(Protocol):
-    """What is needed of the audit client."""
+    """The part of the audit client that the store needs."""
 
     multicast: bool
 
@@ -33,42 +33,42 @@ class AuditSocket(Protocol):
 
 
 class ProcessSource(Protocol):
-    """What is needed of the process source."""
+    """The part of the process source that the store needs."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The source's name."""
         ...
 
     @property
     def descriptors(self) -> list[int]:
-        """What another process needs to go on with it; empty when that can't be."""
+        """The descriptors with which another process can continue; empty if it can't."""
         ...
 
     @property
     def set_aside(self) -> str:
-        """Why the descriptors that were handed on to it could not be used; "" if none were."""
+        """Why the source could not use the stored descriptors; "" if there were none."""
         ...
 
 
 class DescriptorStore:
-    """What an earlier run has left, and what is left to the next one."""
+    """The descriptors of an earlier run, and those for the next one."""
 
     def __init__(self) -> None:
-        """Take what the manager has kept; without a manager that is nothing."""
+        """Take the descriptors from the service manager, if there is one."""
         stored = systemd.stored()
         self.audit = _first(stored, _AUDIT)
         self.listener = _first(stored, _LISTENER)
         self._tracer_names = sorted(name for name in stored if name.startswith(_TRACER))
         self.tracer = [stored[name].pop(0) for name in self._tracer_names]
-        # Unknown descriptors: of another version, perhaps.
+        # Unknown descriptors, perhaps of another version.
         for name, descriptors in stored.items():
             for descriptor in descriptors:
                 os.close(descriptor)
                 log.warning("set_aside", what=f"stored descriptor {name}", reason="it is unknown")
 
     def keep_audit(self, socket: AuditSocket) -> None:
-        """Have the manager keep the audit socket that is in use now, and no other one."""
+        """Store the current audit socket, and remove any other."""
         name, other = (_LISTENER, _AUDIT) if socket.multicast else (_AUDIT, _LISTENER)
         descriptor = socket.fileno()
         kept = {_AUDIT: self.audit, _LISTENER: self.listener}
@@ -85,7 +85,7 @@ class DescriptorStore:
         self.audit = self.listener = None
 
     def drop_audit(self) -> None:
-        """Have the manager keep no audit socket, and close those of an earlier run."""
+        """Remove all audit sockets from the store, and close those of an earlier run."""
         for name, left in ((_AUDIT, self.audit), (_LISTENER, self.listener)):
             systemd.remove_stored(name)
             if left is not None:
@@ -94,7 +94,7 @@ class DescriptorStore:
         self.audit = self.listener = None
 
     def keep_source(self, source: ProcessSource) -> None:
-        """Have the manager keep the process source that is in use now, and no other one."""
+        """Store the current process source, and remove any other."""
         descriptors = source.descriptors
         if self.tracer and descriptors == self.tracer:
             log.info("adopted", what="the tracer")
@@ -109,7 +109,7 @@ class DescriptorStore:
         self.tracer = descriptors
 
     def give_up(self) -> None:
-        """Have the manager close all that it keeps; it has done so on return."""
+        """Empty the store; on return the manager has closed everything."""
         for name in (_AUDIT, _LISTENER, *self._tracer_names):
             systemd.remove_stored(name)
         systemd.barrier()

@@ -1,4 +1,4 @@
-"""Process events as bytes: what a source told whose own messages can't be read again."""
+"""Process events as bytes, for sources whose own messages can't be saved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sessiond.process.events import (
 )
 
 _KINDS: Final = (Observed, Forked, Executed, Exited, Changed, CgroupSeen, Lost)
-# A reader of another version can take events apart that have the same members.
+# A reader of another version can decode events with the same members.
 LAYOUT: Final = zlib.crc32(
     "".join(f"{each.__annotations__}" for each in (*_KINDS, Facts, Program)).encode()
 )
@@ -41,7 +41,7 @@ def encode(events: Sequence[ProcessEvent]) -> bytes:
 
 
 def decode(data: bytes) -> list[ProcessEvent]:
-    """Return the events that ``encode`` was given. Raises SavedStateError for anything else."""
+    """Return the events encoded by ``encode``. Raises SavedStateError for anything else."""
     try:
         return [_decoders[kind].decode(event) for kind, event in _decode(data)]
     except (msgspec.DecodeError, ValueError, IndexError) as error:

@@ -1,7 +1,7 @@
-"""What a start takes over from the run before it, and what this run keeps for the next start.
+"""Resumes from the state of the last run, and saves the state of this run for the next start.
 
-The write-ahead log holds all that this process knows and has read. A start feeds it to the pipeline
-before anything new, so that the stream goes on where it ended.
+The write-ahead log holds this process's state and input. A start feeds it to the pipeline before
+any new input, so that the stream continues where it ended.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sessiond.sources import Source
 from sessiond.sources.ebpf.source import decoded
 from sessiond.system.clock import now
 
-# Seconds after a start in which lines of the run before may be made again.
+# Seconds after a start in which lines of the last run may be made again.
 REPEATS_UNTIL: Final = 2 * PERIOD
 
 _NOBODY: Final = "nobody listened to the kernel: the run before had ended, and nothing was kept"
@@ -34,14 +34,14 @@ _FULL: Final = "the backlog was full while sessiond was not running"
 
 _LOSSES: Final = msgspec.msgpack.Decoder(list[Loss])
 
-# Reads the lines of the output file whose number is above the one given.
+# Reads the lines of the output file after a sequence number.
 WrittenLinesOf = Callable[[int | None], WrittenLines]
 
 log = structlog.get_logger()
 
 
 class Restart:
-    """The write-ahead log of one daemon: resumed from once, saved to until the end."""
+    """The write-ahead log of one daemon: read once at the start, then written until the end."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Restart:
         boot_clock: Callable[[], int] = now,
         decode: Callable[[Iterable[bytes]], list[ProcessEvent]] = decoded,
     ) -> None:
-        """Read what the run before has left in the runtime directory.
+        """Read the saved state of the last run from the runtime directory.
 
-        ``boot`` is the boot's id: nothing of another boot is used. ``clock`` tells monotonic
-        seconds, ``boot_clock`` ns since boot. ``decode`` takes pieces of the tracer's ring apart.
-        Raises OutputError when the files can't be had.
+        ``boot`` is the boot's id: a state of another boot is ignored. ``clock`` returns monotonic
+        seconds, ``boot_clock`` ns since boot. ``decode`` decodes chunks of the tracer's ring.
+        Raises OutputError if the files can't be opened.
         """
         self._clock = clock
         self._boot_clock = boot_clock
@@ -79,15 +79,15 @@ class Restart:
         kernel_lost: int = 0,
         output: WrittenLinesOf | None = None,
     ) -> list[bytes]:
-        """Feed the pipeline what the run before knew, then what it read since.
+        """Feed the pipeline with the saved state, then with the input logged after it.
 
-        ``begun`` (ns since boot) is a moment before ``source`` looked at the living processes.
-        ``listening`` is when it had begun to see everything, None where the kernel's side was kept
-        for us while no daemon ran; ``kernel_lost`` are the records that the kernel says it has
-        lost. ``output`` reads the lines of the output file after a number; without it none are
-        known. Returns the last of those, which other outputs may lack.
+        ``begun`` (ns since boot) is a moment before ``source`` listed the living processes.
+        ``listening`` is when the source started to see everything, None if the descriptor store
+        kept it while no daemon ran; ``kernel_lost`` is the kernel's number of lost records.
+        ``output`` reads the lines of the output file after a sequence number; None without a file.
+        Returns the last of these lines, which other outputs may lack.
         """
-        # What is found to be lost was lost after that.
+        # Losses found from now on happened after that.
         pipeline.feed_audit([], now=begun, drained=False)
         journal = self._journal
         left, journal.left = journal.left, []
@@ -96,7 +96,7 @@ class Restart:
         before = self._decode(chunk for kind, chunk in left if kind == RING)
         before += _decoded_events(data for kind, data in left if kind == EVENTS)
         records = [entry for entry in left if is_record(entry)]
-        # Perhaps not told any more; a line that the output has is not written again.
+        # These may not have been written; a line that the output has is not written again.
         losses = _decoded_losses(journal.losses)
         gone_since = told_until
         if journal.unfinished and listening is not None:
@@ -123,7 +123,7 @@ class Restart:
         return tail
 
     def _continue_lines(self, pipeline: Pipeline, output: WrittenLinesOf | None) -> list[bytes]:
-        """Number the lines on from the output's last one, and leave out what it has already."""
+        """Continue the numbering after the output's last line; skip lines that it already has."""
         lines = pipeline.lines
         if output is None:
             return []
@@ -137,23 +137,24 @@ class Restart:
         return written.tail
 
     def _kernel_loss(self, lost: int, time: int) -> Loss | None:
-        """Return what the kernel has lost since the last look of the run before."""
+        """Return the kernel's losses since the last check of the last run."""
         look = self._journal.look
         if look is None or lost == look.lost:
             return None
-        # Somebody may have reset the counter (auditctl --reset-lost).
+        # The counter may have been reset (auditctl --reset-lost).
         number = lost - look.lost if lost > look.lost else lost
         return Loss("kernel", number, _FULL, look.time, time, {}) if number else None
 
     def _processes(
         self, source: Source, before: list[ProcessEvent], *, known: bool
     ) -> list[ProcessEvent]:
-        """Return what an earlier run had read, and what the source tells now, in their order.
+        """Return the events of an earlier run and of the source now, in order.
 
-        The living processes come first unless they are ``known``: all others have relatives then.
+        The snapshot of living processes comes first, unless it is ``known``, so that later events
+        find their relatives.
         """
         events = source.drain()
-        # What the run before had read of the ring and not taken out yet comes twice.
+        # Events that the last run read but did not consume from the ring are delivered again.
         told = set(before)
         observed = [event for event in events if isinstance(event, Observed)]
         since = [each for each in events if not isinstance(each, Observed) and each not in told]
@@ -162,16 +163,16 @@ class Restart:
         return [*before, *observed, *since] if known else [*observed, *before, *since]
 
     def settle(self, pipeline: Pipeline) -> None:
-        """Forget what the output had, once no line of the run before can be made again.
+        """Forget the output's lines once no line of the last run can be made again.
 
-        To be called after ``poll``.
+        Call this after ``poll``.
         """
         if self._settled_at is not None and self._clock() >= self._settled_at:
             self._settled_at = None
             pipeline.lines.leave_out_none()
 
     def _restore(self, pipeline: Pipeline) -> int | None:
-        """Take over the saved state; return its time (ns since boot), None where there is none."""
+        """Restore the saved state; return its time (ns since boot), None without one."""
         state, self._journal.state = self._journal.state, None
         if state is None:
             return None
@@ -182,21 +183,21 @@ class Restart:
             return None
 
     def is_due(self, *, all_written: bool) -> bool:
-        """Tell whether to save now.
+        """Return whether to save now.
 
-        What is not written by then would be lost with this process: only a log that has grown far
-        beyond its size, because a disk hangs, does not wait for that.
+        Lines that are not written by then would be lost with this process, so saving waits for
+        them, unless a hanging disk has let the log grow far beyond its size.
         """
         journal = self._journal
         due = self._wanted or journal.due(self._clock())
         return due and (all_written or journal.overfull)
 
     def save_soon(self) -> None:
-        """Save as soon as all is written: what is read from now on is worked on differently."""
+        """Save once all lines are written: new settings apply to the input from now on."""
         self._wanted = True
 
     def save(self, pipeline: Pipeline) -> None:
-        """Keep what the pipeline knows, and begin an empty log of what it reads from now on."""
+        """Save the pipeline's state, and start an empty log for its further input."""
         self._wanted = False
         began = self._clock()
         state = pipeline.save(self._boot_clock())
@@ -205,50 +206,50 @@ class Restart:
 
     @property
     def look(self) -> KernelLook | None:
-        """The last look of the run before at the kernel's audit status, if there was one."""
+        """The last run's last reading of the kernel's audit status, if any."""
         return self._journal.look
 
     def keep_losses(self, pipeline: Pipeline) -> None:
-        """Keep what of the losses is not told for certain. To be called before each ``poll``."""
+        """Save losses that may not have been written. Call this before each ``poll``."""
         losses = pipeline.losses.uncertain
         if losses or self._journal.losses:
             self._journal.keep_losses(msgspec.msgpack.encode(losses) if losses else b"")
 
     def looked(self, lost: int, time: int) -> None:
-        """Keep that the kernel had lost so many records by ``time`` (ns since boot)."""
+        """Save the kernel's number of lost records at ``time`` (ns since boot)."""
         self._journal.looked(KernelLook(lost, time))
 
     def keep_records(self, records: list[tuple[int, bytes]]) -> None:
-        """Append audit records that were just read, before they are worked on."""
+        """Append newly read audit records, before they are processed."""
         self._journal.add(records)
 
     def keep_events(self, events: Sequence[ProcessEvent]) -> None:
-        """Append what a source told whose own messages can't be read again."""
+        """Append events of a source whose own messages can't be saved."""
         if events:
             self._journal.add([(EVENTS, event_log.encode(events))])
 
     def keep_chunk(self, chunk: bytes) -> None:
-        """Append a piece of the tracer's ring that was just read."""
+        """Append a newly read chunk of the tracer's ring."""
         self._journal.add([(RING, chunk)])
 
     @property
     def problem(self) -> str:
-        """Why the log can't be written; "" while all is well."""
+        """Why the log can't be written; "" if it can."""
         return self._journal.problem
 
     def clear(self) -> None:
-        """Forget everything: nothing goes on after a stop for good."""
+        """Delete the state: after a permanent stop nothing is resumed."""
         self._journal.clear()
 
     def close(self) -> None:
-        """Close the files; what is in them stays."""
+        """Close the files and keep their content."""
         self._journal.close()
 
 
 def _moments(
     saved: int | None, events: list[ProcessEvent], look: KernelLook | None
 ) -> Iterator[int]:
-    """Yield moments at which the run before was still there, in ns since boot."""
+    """Yield times at which the last run was still active, in ns since boot."""
     if saved is not None:
         yield saved
     if look is not None:

@@ -1,15 +1,14 @@
-"""The state and a log of the input since, so that a start after a SIGKILL can go on.
+"""The write-ahead log: a saved state and the input since then, for a start after a SIGKILL.
 
-Two things in the runtime directory, which is a tmpfs and so memory of the kernel's: the *state*,
-all that was known at one moment, and the *log*, every record read since then, appended before it is
-worked on. The next start takes the state, reads the log, and knows as much as this one did. From
-time to time, when everything that was read is written, there is a new state and an empty log. Two
-more files have the last look at the kernel's counter of lost records, and what of the losses is not
-told for certain.
+The runtime directory, a tmpfs, holds two things: the *state*, a snapshot of the pipeline, and the
+*log*, all input since the snapshot, appended before it is processed. The next start restores the
+state, replays the log, and so reaches the same point. From time to time, when all lines of the
+input are written, a new state and an empty log replace them. Two more files hold the last reading
+of the kernel's counter of lost records, and losses that may not have been written.
 
-The two bear the same number, and the log of the number before is kept until its successor's state
-is there: whenever the process ends, one pair is whole. What was written after the state was, is
-made again, with the same ``event.id``: see ``WrittenLines``.
+State and log have the same number. The previous log is kept until the new state is complete, so
+that one pair is whole whenever the process ends. Lines written after the state was saved are made
+again, with the same ``event.id``: see ``WrittenLines``.
 """
 
 from __future__ import annotations
@@ -30,26 +29,26 @@ from sessiond.restart import event_log
 from sessiond.sources.ebpf import records
 from sessiond.system.files import open_directory, open_file, read_file, replace_file, trusted_users
 
-# How often, in seconds, there is a new state at the most. It takes some 10 us a process.
+# Minimum number of seconds between two states. A state takes about 10 us per process.
 PERIOD: Final = 10.0
-# How much of the time, at the most, may go into making it.
+# Maximum share of the time spent on saving states.
 SHARE: Final = 0.01
-# Bytes of the log after which there is a new state even before that.
+# Bytes of the log that trigger a new state even earlier.
 MAX_LOG_SIZE: Final = 32 << 20
-# Bytes of a state, at the most, that are read again.
+# Maximum size of a state that is read, in bytes.
 MAX_STATE: Final = 1 << 30
-# The kinds of entries that are a piece of the tracer's ring, whose records have this layout, and
-# events of another source. Those of audit records are below both.
+# Kinds of entries: a chunk of the tracer's ring, whose records have this layout, and events of
+# another source. Audit records use their types, which are lower.
 RING: Final = 1 << 31 | records.LAYOUT >> 1
 EVENTS: Final = 1 << 30 | event_log.LAYOUT >> 2
 _NO_RECORD: Final = 1 << 30
-_FIRST_RECORD: Final = 1005  # linux/audit.h: what is below it on the socket is control
+_FIRST_RECORD: Final = 1005  # linux/audit.h: lower types are control messages
 _PING: Final = 1329
 
-# A batch of entries: their number, the kinds of all, the sizes of all, their texts.
+# A batch of entries: their number, all kinds, all sizes, the data.
 _WORD: Final = 4
 _NUMBER: Final = struct.Struct("=Q")
-_CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of what follows
+_CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of the rest
 _LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
 _STATE: Final = "state"
 _LOOK: Final = "kernel"
@@ -60,7 +59,7 @@ Entry = tuple[int, bytes]
 
 
 def is_record(entry: Entry) -> bool:
-    """Tell whether it is an audit record."""
+    """Return whether the entry is an audit record."""
     return _FIRST_RECORD <= entry[0] < _NO_RECORD
 
 
@@ -69,14 +68,14 @@ def _is_known(kind: int) -> bool:
 
 
 class KernelLook(NamedTuple):
-    """A look at the kernel's audit status: the records ``lost`` by ``time`` (ns since boot)."""
+    """A reading of the kernel's audit status: the records ``lost`` by ``time`` (ns since boot)."""
 
     lost: int
     time: int
 
 
 class _Log(NamedTuple):
-    """What a log holds: ``whole`` bytes of it, and ``cut`` of what the end of its writer cut."""
+    """A log's content: ``whole`` bytes of complete batches, and a ``cut`` batch at its end."""
 
     number: int
     whole: int
@@ -85,7 +84,7 @@ class _Log(NamedTuple):
 
     @classmethod
     def of(cls, number: int, data: bytes, offset: int) -> _Log:
-        """Take apart what is from ``offset`` on."""
+        """Parse the data from ``offset`` on."""
         entries: list[Entry] = []
         while offset + _WORD <= len(data):
             (count,) = array("I", data[offset : offset + _WORD])
@@ -108,18 +107,17 @@ class _Log(NamedTuple):
 class WriteAheadLog:
     """The state and the log.
 
-    ``state`` is what an earlier run of this boot saved, None if there is nothing that could be
-    used; ``left`` is what it read afterwards, in its order; ``look`` is its last look at the
-    kernel, ``losses`` what it may not have told. ``unfinished`` says that there was such a run, and
-    that it did not end for good. ``problem`` says what is wrong.
+    ``state`` is the saved state of an earlier run of this boot, None if it is missing or unusable;
+    ``left`` is that run's later input, in order; ``look`` is its last reading of the kernel's
+    status, ``losses`` those that it may not have written. ``unfinished`` says that there was such a
+    run and that it was not stopped properly. ``problem`` describes a failure.
     """
 
     def __init__(self, directory: Path, boot: str, layout: str, now: float) -> None:
-        """Read what is there, and go on behind it.
+        """Read the files, and continue after their content.
 
-        Records are valid within one ``boot``, a state only for a reader with the same ``layout`` as
-        well. ``now`` is in seconds of a monotonic clock. Raises OutputError when the files can't
-        be had.
+        Records are valid within one ``boot``; a state also requires the same ``layout``. ``now`` is
+        in seconds of a monotonic clock. Raises OutputError if the files can't be opened.
         """
         self.problem = ""
         self.size = 0
@@ -145,8 +143,8 @@ class WriteAheadLog:
         self.losses = losses.removeprefix(self._losses_head) if ours else b""
         self._number = logs[-1].number if logs else number
         self._logs = [_open(directory, name) for name in _LOGS]
-        # The batch that is being read: a kill may come before it is added. The file is shared
-        # memory that recvmmsg(2) writes into.
+        # The batch being read, in case of a kill before it is added: recvmmsg(2) writes into this
+        # file as shared memory.
         file = _open(directory, "last-batch")
         os.ftruncate(file, MEMORY)
         self.memory = mmap.mmap(file, MEMORY)
@@ -155,7 +153,7 @@ class WriteAheadLog:
         if not logs:
             self._empty(self._number)
             return
-        # The log goes on: what is in it has not been worked on yet.
+        # Continue the log: its content has not been processed yet.
         self.size = logs[-1].whole
         os.ftruncate(self._logs[self._number % 2], self.size)
         self.add(logs[-1].cut)
@@ -164,7 +162,7 @@ class WriteAheadLog:
         self.left += last
 
     def _missing(self, batch: list[Entry]) -> list[Entry]:
-        """Return what of the last batch had not been added any more."""
+        """Return the part of the last batch that was not added to the log."""
         batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
         records = [entry for entry in self.left if is_record(entry)]
         for number in range(len(batch), 0, -1):
@@ -213,30 +211,30 @@ class WriteAheadLog:
         return b""
 
     def due(self, now: float) -> bool:
-        """Tell whether it is time for a new state; never while nothing has been read."""
+        """Return whether a new state is due; never before any input was read."""
         anything = self.size > len(self._log_head) + _NUMBER.size
         return anything and (now >= self._due or self.full)
 
     @property
     def full(self) -> bool:
-        """Whether it is time for a new state because the log is long."""
+        """Whether the log's size requires a new state."""
         return self.size > MAX_LOG_SIZE
 
     @property
     def overfull(self) -> bool:
-        """Whether there must be a new state, whatever is not written yet: the log is bounded."""
+        """Whether a new state is required even with unwritten lines, to bound the log."""
         return self.size > 4 * MAX_LOG_SIZE
 
     def begin(self, state: bytes, took: float, now: float) -> None:
-        """Keep this state, which it took ``took`` seconds to make, and empty the log.
+        """Save this state, which took ``took`` seconds to make, and empty the log.
 
-        All that was read must be written. ``now`` is as for ``due``. Never raises.
+        All lines of the input must be written. ``now`` is as for ``due``. Never raises.
         """
         self._due = now + max(PERIOD, took / SHARE)
         number = self._number + 1
         try:
             self._empty(number)
-            # It is in the log of now, and from here on in the state.
+            # The entry is in the current log; from now on it is in the state.
             forget_batch(self.memory)
             data = self._state_head + _CHECKED.pack(number, zlib.crc32(state)) + state
             replace_file(self._directory / _STATE, data, mode=0o600)
@@ -252,7 +250,7 @@ class WriteAheadLog:
         self.size = os.write(log, self._log_head + _NUMBER.pack(number))
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Append what has just been read. Never raises."""
+        """Append new input. Never raises."""
         if not entries:
             return
         kinds, texts = zip(*entries, strict=True)
@@ -265,13 +263,13 @@ class WriteAheadLog:
             self.problem = f"the log of what is read can't be written: {error.strerror}"
 
     def looked(self, look: KernelLook) -> None:
-        """Keep the last look at the kernel. Never raises."""
+        """Save the last reading of the kernel's status. Never raises."""
         data = self._look_head + _COUNTER.pack(*look)
-        with contextlib.suppress(OSError):  # the log tells of a full file system
+        with contextlib.suppress(OSError):  # ``add`` reports a full file system
             os.pwrite(self._look_file, data, 0)
 
     def keep_losses(self, losses: bytes) -> None:
-        """Keep what of the losses is not told for certain, as ``losses`` of the next run."""
+        """Save losses that may not have been written, for ``losses`` of the next run."""
         if losses != self.losses:
             self.losses = losses
             try:
@@ -280,7 +278,7 @@ class WriteAheadLog:
                 self.problem = f"losses can't be kept: {error}"
 
     def clear(self) -> None:
-        """Forget everything: there is nothing to go on with."""
+        """Delete everything: the next run starts from scratch."""
         self.memory[:] = bytes(MEMORY)
         for log in (*self._logs, self._look_file):
             with contextlib.suppress(OSError):
@@ -290,7 +288,7 @@ class WriteAheadLog:
                 (self._directory / name).unlink()
 
     def close(self) -> None:
-        """Close the files; what is in them stays."""
+        """Close the files and keep their content."""
         for log in (*self._logs, self._look_file):
             os.close(log)
 

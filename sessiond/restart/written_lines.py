@@ -1,7 +1,7 @@
-"""What an output has of the stream: the number of its last line, and the ids of its last lines.
+"""The end of an output file: the number of its last line, and the ids of its last lines.
 
-The file is the one fact from which a start derives the rest: lines are numbered on from its last
-one, and an event whose id it has is not written again.
+The file is the authority at a start: the numbering continues after its last line, and an event
+whose id it contains is not written again.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sessiond.ecs.chain import seal_of
 from sessiond.ecs.line import identity
 from sessiond.output import spool
 
-# Bytes of a file that are read at the most, from its end.
+# Maximum number of bytes read from the end of a file.
 MAX_READ: Final = 256 << 20
 
 
 class WrittenLines:
     """The last lines of an output file, its spool included.
 
-    ``sequence`` is the ``event.sequence`` of the last one, 0 where there is none, ``seal`` its seal
-    (event.chain); ``ids`` are the ``event.id`` of those that were asked for; ``tail`` are the last
-    of them, in their order.
+    ``sequence`` is the ``event.sequence`` of the last one, 0 without lines, ``seal`` its seal
+    (event.chain); ``ids`` are the ``event.id`` of the requested lines; ``tail`` are the last
+    of these, in order.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class WrittenLines:
         after: int | None = None,
         max_tail: int = 0,
     ) -> None:
-        """Read the lines whose number is above ``after``; without it the last line alone.
+        """Read the lines whose number is above ``after``; without it only the last line.
 
-        ``max_tail`` bounds ``tail``, in bytes. The file may have been rotated since: then some
-        lines are in the one before. What can't be read has no lines.
+        ``max_tail`` bounds ``tail``, in bytes. After a rotation some lines are in the previous
+        file, which is read as well. An unreadable file counts as empty.
         """
         self.sequence = 0
         self.seal = b""
@@ -56,15 +56,15 @@ class WrittenLines:
 
     @property
     def tail(self) -> list[bytes]:
-        """The last lines that were asked for, each with its newline."""
+        """The last of the requested lines, each with its newline."""
         return list(self._tail)
 
     def _take(self, lines: Iterator[bytes]) -> bool:
-        """Take lines from the last one on; return whether those before them are wanted, too."""
+        """Take lines in reverse order; return whether earlier ones are needed too."""
         for line in lines:
             found = identity(line)
             if found is None:
-                continue  # of another program
+                continue  # a line of another program
             name, number = found
             if number > self.sequence:
                 self.sequence, self.seal = number, seal_of(line)
@@ -80,7 +80,7 @@ class WrittenLines:
 
 
 def _backwards(path: Path) -> Iterator[bytes]:
-    """Yield the whole lines of a file from its last one on."""
+    """Yield the complete lines of a file in reverse order."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         end = os.fstat(file.fileno()).st_size
         if not end:
@@ -95,7 +95,7 @@ def _backwards(path: Path) -> Iterator[bytes]:
 
 
 def _spooled(directory: Path) -> Iterator[bytes]:
-    """Yield the lines of a spool from its last one on."""
+    """Yield the lines of a spool in reverse order."""
     with contextlib.suppress(OSError):
         for segment in sorted(directory.glob("*.spool"), reverse=True):
             for frame in reversed(list(spool.decode(segment.read_bytes()))):

@@ -154,6 +154,6 @@ def test_a_directory_that_can_not_be_made_is_one_clear_line(make_daemon: MakeDae
     assert ended.returncode == 6
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("sessiond: ")]
     assert said == (
-        "sessiond: /sys/sessiond: can't make this directory: Operation not permitted; "
-        "run this as root, or make it for this user"
+        "sessiond: /sys/sessiond: can't create this directory: Operation not permitted; "
+        "run this as root, or create it for this user"
     )

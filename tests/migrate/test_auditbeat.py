@@ -290,7 +290,7 @@ def test_a_condition_is_not_left_away() -> None:
     assert settings.tags == ()
     assert [str(each) for each in settings.filters] == ["processors[0].add_tags (mark)"]
     (left_out,) = (note for note in done.notes if note.setting.startswith("processors"))
-    assert "a: no line has such a field" in left_out.text
+    assert "a: unknown field" in left_out.text
 
 
 def test_what_drops_events_becomes_filters() -> None:
