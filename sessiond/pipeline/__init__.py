@@ -1,1 +1,1 @@
-"""Audit records and process events in, lines out; no I/O."""
+"""The pipeline: audit records and process events in, lines out; no I/O."""

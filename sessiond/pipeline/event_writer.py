@@ -1,7 +1,7 @@
-"""Puts the lines together: what happened, to which process, and what we have to say about that.
+"""Composes lines from an event, its process and the ``sessiond.*`` fields.
 
-Pure: no I/O, and all times are ns since boot and arguments. What a line is about has been decided
-by the pipeline; how its parts are encoded is the affair of ``sessiond.ecs``.
+Pure: no I/O, and all times are ns since boot and arguments. The pipeline decides which event and
+process a line is about; ``sessiond.ecs`` encodes the parts.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from sessiond.units import SECOND, UNSET_ID
 
 _BY_AUDIT: Final = b'["auditd"]'
 _BY_OURSELVES: Final = b'["sessiond"]'
-# The events that bring a process into the stream.
+# Actions that introduce a process to the stream.
 _INTRODUCTIONS: Final = ("fork", "exec", "already_running")
-# What happens to a process once.
+# Actions that occur once per process.
 _ONCE: Final = frozenset(("already_running", "fork", "setsid", "end"))
-# The wall clock was set anew.
+# The action for a change of the wall clock.
 CLOCK_CHANGED: Final = "sessiond-clock-changed"
-# From so many characters on, a title may be cut: the kernel keeps 128 bytes of it.
+# A title of this length may be cut: the kernel keeps 128 bytes.
 MIN_CUT_TITLE: Final = 32
 _UNFINISHED: Final = "audit: the end of the event was lost"
 
 
 @dataclass
 class Probe:
-    """A process of ours that shall be seen: ``audited`` by audit, ``traced`` by the source."""
+    """A canary: ``audited`` once audit has reported it, ``traced`` once the source has."""
 
     pid: int
     audited: bool = False
@@ -54,7 +54,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Encoders:
-    """What makes JSON: of processes, of whole lines, of what audit events say."""
+    """The JSON encoders of processes, whole lines and audit events."""
 
     processes: ProcessEncoder
     documents: DocumentEncoder
@@ -63,9 +63,9 @@ class Encoders:
 
 @dataclass(frozen=True, kw_only=True)
 class LineOptions:
-    """What the configuration and the host decide about lines.
+    """Options of lines, from the configuration and the host.
 
-    ``source`` is the name of the process source, ``exact`` whether it tells of every exec;
+    ``source`` is the name of the process source, ``exact`` whether it reports every exec;
     ``event`` are the settings of the same name;
     ``why_unknown`` is the reason that a line gives for an unknown relative.
     """
@@ -77,13 +77,13 @@ class LineOptions:
 
 
 class EventWriter:
-    """Makes lines and keeps them until they are taken.
+    """Makes lines and keeps them until ``take``.
 
-    ``context`` gives the ECS fields that a cgroup's path stands for. ``counts`` are the lines by
-    action, ``unaudited`` how many of them are without an audit event, ``warnings`` what was odd
-    about the audit events, ``shortened`` how many lines were too long, ``repeated`` how many were
-    left out because the output has them from an earlier run, ``withheld`` how many audit events
-    have no line because of a filter. ``filters`` decide of each line, None: there are none.
+    ``context`` returns the ECS fields for a cgroup's path. ``counts`` are the lines by action,
+    ``unaudited`` those without an audit event, ``warnings`` the problems of audit events,
+    ``shortened`` the number of lines that were too long, ``repeated`` of those skipped because the
+    output has them from an earlier run, ``withheld`` of audit events without a line because of a
+    filter. ``filters`` is None without filters.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class EventWriter:
         encoders: Encoders,
         context: Callable[[bytes], Mapping[str, Any]],
     ) -> None:
-        """Start with no line."""
+        """Start without lines."""
         self.counts: Counter[str] = Counter()
         self.unaudited = 0
         self.warnings = 0
@@ -111,7 +111,7 @@ class EventWriter:
         self.use(options)
 
     def use(self, options: LineOptions) -> None:
-        """Go on with other options."""
+        """Use other options from now on."""
         self._options = options
         self._event = options.event
         source = options.source
@@ -119,19 +119,19 @@ class EventWriter:
         self._by_both = b'["auditd","%b"]' % source.encode() if source != "auditd" else _BY_AUDIT
 
     def encode_with(self, encoders: Encoders) -> None:
-        """Go on with other encoders; the numbering of the lines is the caller's affair."""
+        """Use other encoders from now on; the caller sets the number of the next line."""
         self._processes = encoders.processes
         self._documents = encoders.documents
         self._descriptions = encoders.descriptions
 
     def forget_names(self) -> None:
-        """Ask for names of users and groups anew: an id has another one now."""
+        """Forget the names of users and groups, because an id has a new name."""
         self._processes.forget_names()
         self._descriptions.forget_names()
 
     @property
     def process_encoder(self) -> ProcessEncoder:
-        """The encoder of ``process`` objects, as the configuration of now wants them."""
+        """The encoder of ``process`` objects with the current configuration."""
         return self._processes
 
     @property
@@ -145,7 +145,7 @@ class EventWriter:
 
     @property
     def seal(self) -> bytes:
-        """The seal of the last line; b"" where lines have none."""
+        """The seal of the last line; b"" without event.chain."""
         return self.chain.previous if self.chain is not None else b""
 
     @seal.setter
@@ -154,25 +154,26 @@ class EventWriter:
             self.chain.previous = seal
 
     def leave_out(self, written: Collection[str], *, after: int) -> None:
-        """Write no line of an event whose id is among ``written``: the output has it already.
+        """Skip lines of events whose ids are in ``written``: the output has them already.
 
-        Those are all that it has ``after`` that sequence number. Such lines take no number.
+        ``written`` are all ids that it has ``after`` that sequence number. Skipped lines get no
+        number.
         """
         self._written = frozenset(written)
         self.written_after = after
 
     def leave_out_none(self) -> None:
-        """Write every line again: what an earlier run has read is all worked on."""
+        """Stop skipping lines: all input of the earlier run has been processed."""
         self._written = frozenset()
 
     @property
     def known_after(self) -> int:
-        """The number after which the output must be read to know what it has of this moment on."""
+        """The number after which the output's lines matter to a later run."""
         return self.written_after if self._written else self.sequence
 
     @property
     def waiting(self) -> int:
-        """How many lines there are to take."""
+        """The number of lines to take."""
         return len(self._lines)
 
     def take(self) -> list[bytes]:
@@ -181,15 +182,15 @@ class EventWriter:
         return lines
 
     def is_canary(self, pid: int) -> bool:
-        """Whether the process is the one of ours that shall be seen."""
+        """Return whether the pid is the canary's."""
         return self.canary is not None and pid == self.canary.pid
 
     def user_name(self, uid: int) -> str | None:
-        """The name of a user, where it is known by now and wanted."""
+        """Return the name of a user, if it is known yet and names are wanted."""
         name: str | None = self._processes.user(uid).get("name")
         return name
 
-    # What happened to processes
+    # Events of processes
 
     def execution(
         self,
@@ -201,13 +202,13 @@ class EventWriter:
     ) -> None:
         """Write an audited exec, which led to the state of ``view``.
 
-        ``argv`` is the audit record's own; ``note`` says what could not be known.
+        ``argv`` is that of the audit record; ``note`` names missing information.
         """
         state = view.state
         override: dict[str, Any] = {}
         args, whole = argv.values, argv.whole
         if args and state.program.argv != tuple(args):
-            # The audit record's argv is whole where the tracer's copy is cut.
+            # If the tracer's argv is cut, the audit record has the whole.
             shown = shortened(args, self._event.max_args_bytes)
             whole = whole and shown is args
             override = self._processes.arguments(shown, cut=not whole, number=argv.number)
@@ -215,7 +216,7 @@ class EventWriter:
         if note:
             details["incomplete"] = [note]
         description = self._descriptions.recall(event)
-        # The source's stamp is the same however often it is read. Without one it is audit's own.
+        # The source's time is the same after a restart. Without one the audit stamp is used.
         by_audit = bool(note) or not self._options.exact
         self._write(
             description,
@@ -229,10 +230,10 @@ class EventWriter:
         )
 
     def end(self, view: ProcessView, event: AuditEvent | None) -> None:
-        """Write the end of a process, with the exit_group that announced it, if any did."""
+        """Write the end of a process, with its exit_group event, if any."""
         process, state = view.process, view.state
         time = process.end
-        assert time is not None  # noqa: S101 -- only ended processes come here
+        assert time is not None  # noqa: S101 -- the process has ended
         if event is not None:
             description = self._descriptions.recall(event)
         else:
@@ -256,9 +257,9 @@ class EventWriter:
         *,
         late: bool = False,
     ) -> None:
-        """Write any other audit event of a process that is known.
+        """Write any other audit event of a known process.
 
-        ``late``: after others that came later; it keeps its date.
+        ``late``: the event is written after younger ones; it keeps its date.
         """
         description = self._descriptions.describe(event, enriched=True)
         override: dict[str, Any] | None = None
@@ -270,7 +271,7 @@ class EventWriter:
         )
 
     def traced(self, action: str, view: ProcessView, time: int) -> None:
-        """Write an event that only the process source told of."""
+        """Write an event that only the process source reported."""
         self.unaudited += 1
         description = self._unaudited(action, view.state)
         self._write(description, view, action, time, self._details(view))
@@ -281,12 +282,12 @@ class EventWriter:
         self.unaudited += 1
         description = self._unaudited("already_running", state)
         details = self._details(view, own_args_cut=is_brief_cut(state.program) or None)
-        # Each repetition has an id of its own; the first has the same after a crash.
+        # Each repetition has its own id; the first one is the same after a crash.
         number = time if repeated else None
         self._write(description, view, "already_running", time, details, number=number)
 
     def unenriched(self, event: AuditEvent, time: int, note: str = "") -> None:
-        """Write an audit event of which nobody knows the process; ``note`` says why."""
+        """Write an audit event of an unknown process; ``note`` says why it is unknown."""
         description = self._descriptions.describe(event, enriched=False)
         details: dict[str, Any] = {"incomplete": [note]} if note else {}
         if not event.complete:
@@ -301,7 +302,7 @@ class EventWriter:
             event=event,
         )
 
-    # What happened to ourselves
+    # Events about sessiond itself
 
     def own(
         self,
@@ -313,10 +314,10 @@ class EventWriter:
         window: tuple[int, int] | None = None,
         event_id: str | None = None,
     ) -> None:
-        """Write an event about ourselves: sessiond-lost, -degraded or -recovered, or of the clock.
+        """Write an event about sessiond: sessiond-lost, -degraded, -recovered, -clock-changed.
 
-        ``window`` is when it began and when it ended, in ns since boot like ``time``. ``event_id``
-        is its id where a later run may have to write it again.
+        ``window`` is its start and end, in ns since boot like ``time``. ``event_id`` is needed if a
+        later run may write the event again.
         """
         self._own_events += 1
         self.unaudited += 1
@@ -362,7 +363,7 @@ class EventWriter:
         )
 
     def clock_step(self, step: Step, before: int) -> None:
-        """Write that the wall clock was set anew; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
+        """Write that the wall clock was set; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
         seconds = (step.offset - before) / SECOND
         where = "forward" if seconds > 0 else "back"
         self.own(
@@ -373,7 +374,7 @@ class EventWriter:
             event_id=self._documents.own_id(f"clock-{step.since:x}-{step.offset:x}"),
         )
 
-    # What filters took away
+    # Filtered events
 
     def example(self, view: ProcessView) -> bytes:
         """Return the ``process`` object of a process that has ended."""
@@ -389,7 +390,7 @@ class EventWriter:
         example: bytes,
         event_id: str,
     ) -> None:
-        """Write that ``count`` events of a kind happened, between two times in ns since boot.
+        """Write that ``count`` events of a kind occurred between two times in ns since boot.
 
         ``example`` is the JSON of the process of one of them.
         """
@@ -404,7 +405,7 @@ class EventWriter:
         )
 
     def filtered(self, taken: Taken) -> None:
-        """Write how many lines a filter took away in a window."""
+        """Write how many lines a filter removed in a window."""
         name, action = taken.verdict
         what = {"name": name, "action": action, "lines": taken.lines, "bytes": taken.bytes}
         self._of_filter(
@@ -445,7 +446,7 @@ class EventWriter:
     # The parts of a line
 
     def _unaudited(self, action: str, state: State) -> EncodedAuditEvent:
-        """The description of an event without an audit record: what the audit record would say."""
+        """Return the audit part of an event without an audit record, from the process's state."""
         category, types = PROCESS_EVENTS[action]
         outcome = "unknown" if action in ("end", "already_running") else "success"
         facts = state.facts
@@ -461,9 +462,9 @@ class EventWriter:
         return self._descriptions.encode(document, [], enriched=True)
 
     def _details(self, view: ProcessView, *, own_args_cut: bool | None = None) -> dict[str, Any]:
-        """What ``sessiond.*`` tells of a process in an event.
+        """Return the ``sessiond.*`` fields of a process in an event.
 
-        ``own_args_cut`` says whether the process's own argv is cut, where the event knows better.
+        ``own_args_cut`` says whether the process's own argv is cut, if the event knows better.
         """
         process, state = view.process, view.state
         details: dict[str, Any] = {}
@@ -508,7 +509,7 @@ class EventWriter:
         return details
 
     def _add_doubts(self, view: ProcessView, details: dict[str, Any]) -> None:
-        """Say what of an entry or a path rests on what a user could have made."""
+        """Note which parts of an entry or a path a user could have forged."""
         process, state = view.process, view.state
         entry = process if state.entry_leader is ITSELF else state.entry_leader
         if isinstance(entry, Process) and entry.entry_note is not None:
@@ -522,7 +523,7 @@ class EventWriter:
             notes.append("process.args: could not be read")
         if process.creator is None and process.pid > 2:
             notes.append(f"process.parent: {self._options.why_unknown}")
-        # Whom the kernel itself started may be in session and group 0, which have no leader.
+        # Processes started by the kernel may be in session and group 0, which have no leader.
         if state.session_leader is None and state.facts.sid != 0:
             notes.append(f"process.session_leader: {self._options.why_unknown}")
         elif state.session_inferred:
@@ -547,13 +548,13 @@ class EventWriter:
         number: int | None = None,
         late: bool = False,
     ) -> None:
-        """Join what an event says with its process and write it.
+        """Join an event with its process and write the line.
 
-        ``event_id`` is its id, where that does not follow from the process and the action;
-        ``number`` tells events of one kind apart that a process has more than one of.
+        ``event_id`` is the id, unless it follows from the process and the action; ``number``
+        distinguishes several events of one kind of a process.
         """
         process, state, cgroup = view.process, view.state, view.cgroup
-        # A fork is what all others came after, also where it is told late.
+        # A fork precedes all other events of the process, even if it is written late.
         if action != "fork" and not late:
             time = process.latest = max(time, process.latest)
         if event is not None and not event.complete:
@@ -612,7 +613,7 @@ class EventWriter:
         event: AuditEvent | None,
         number: int | None,
     ) -> str:
-        """Make the ``event.id`` from what happened, never from how it was read."""
+        """Make the ``event.id`` from the event itself, independently of how it was read."""
         if number is not None:
             return f"{process.entity_id}-{action}-{number:x}"
         if action in _ONCE:
@@ -640,7 +641,7 @@ class EventWriter:
         event: AuditEvent | None = None,
         filtered: bool = True,
     ) -> bool:
-        """Make the line; False: a filter withholds it."""
+        """Make the line; return False if a filter withholds it."""
         self.counts[description.action] += 1
         if event_id in self._written:
             self.repeated += 1
@@ -670,7 +671,7 @@ class EventWriter:
         return True
 
     def _withdraw(self, action: str, event: AuditEvent | None) -> None:
-        """Take a line back that was counted, and numbered, and is not written."""
+        """Undo counting and numbering of a line that is not written."""
         self.counts[action] -= 1
         self._documents.sequence -= 1
         if event is None:
@@ -680,18 +681,18 @@ class EventWriter:
 
 
 def _is_stale(title: str | None, process: Process, state: State, *, executes: bool) -> bool:
-    """Tell whether a title is that of an earlier program of the process.
+    """Return whether a title is that of an earlier program of the process.
 
-    The kernel reads it once for each task, at its first event, and repeats it (audit_log_proctitle
-    in kernel/auditsc.c). At an exec that is what is executed or what was before it; a process
-    whose exec audit did not tell can have given itself a new one. ``executes``: the title is an
-    exec's.
+    The kernel reads the title once per task, at its first event, and repeats it
+    (audit_log_proctitle in kernel/auditsc.c). At an exec it is the title of the new or of the
+    previous program; a process whose exec was not audited may have set its title itself.
+    ``executes``: the title is that of an exec.
     """
     if title is None or not state.previous:
         return False
     args = state.program.args
     if not args or args.rstrip(b"\0").replace(b"\0", b" ").decode("latin-1").startswith(title):
-        return False  # most often
+        return False  # the usual case
     if _is_title_of(title, state.program):
         return False
     if executes or len(state.previous) > 1 or _is_title_of(title, state.previous[0]):
@@ -700,7 +701,7 @@ def _is_stale(title: str | None, process: Process, state: State, *, executes: bo
 
 
 def _is_title_of(title: str, program: Program) -> bool:
-    """Tell whether a title can be the beginning of the program's arguments, or the other way."""
+    """Return whether the title or the program's arguments are a prefix of the other."""
     args = " ".join([display(argument) for argument in program.argv]).rstrip()
     shown = title.rstrip()
     if not program.args_cut and len(shown) < MIN_CUT_TITLE:
@@ -710,7 +711,7 @@ def _is_title_of(title: str, program: Program) -> bool:
 
 
 def _cut_arguments(state: State, creator: Relative) -> list[str]:
-    """The fields of earlier programs and of relatives that hold a part of an argv."""
+    """Return the fields of earlier programs and of relatives with a cut argv."""
     cut = []
     if state.previous and _any_cut(state.previous):
         cut.append("process.previous.args")

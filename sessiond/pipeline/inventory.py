@@ -1,7 +1,7 @@
-"""The living processes that the stream has not introduced yet, told a few at a time.
+"""The inventory: living processes without a fork or exec in the stream, written in batches.
 
-A process that is older than the daemon, or that came while nobody listened, has neither a fork nor
-an exec in the stream: it is told once as ``already_running``. Pure: time is an argument.
+A process that is older than the daemon, or that started while no daemon ran, has neither a fork nor
+an exec in the stream. It is written once as ``already_running``. Pure: time is an argument.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 from sessiond.process.table import Process, ProcessTable
 
-# How many processes one poll tells: some 7 ms of work, so that live events need not wait.
+# Processes per poll: about 7 ms of work, so that live events are not delayed.
 BATCH: Final = 50
 
 
 class Introduction(NamedTuple):
-    """A process to tell as it was at ``time`` (ns since boot); ``repeated``: not the first time."""
+    """A process to write as of ``time`` (ns since boot); ``repeated``: not the first time."""
 
     process: Process
     time: int
@@ -25,12 +25,12 @@ class Introduction(NamedTuple):
 
 
 class Inventory:
-    """Keeps the processes that are still to be told, in the order of their start."""
+    """The processes that are still to be written, in the order of their start."""
 
     def __init__(self) -> None:
-        """Start with nothing to tell."""
-        self._pending: dict[Process, int] = {}  # the time to tell of
-        self._unread: dict[Process, int] = {}  # those of which more will be known
+        """Start empty."""
+        self._pending: dict[Process, int] = {}  # with the time as of which to write it
+        self._unread: dict[Process, int] = {}  # processes whose details are still to be read
         self._repeated: Iterator[Process] | None = None
         self._repeat_at: int | None = None
 
@@ -39,21 +39,21 @@ class Inventory:
 
     @property
     def deadline(self) -> int | None:
-        """When ``repeat`` and ``take`` should be called, in ns since boot; None: not at all."""
+        """The time of the next ``repeat`` and ``take``, in ns since boot; None: never."""
         return 0 if self._pending or self._repeated is not None else self._repeat_at
 
     def add(self, observed: Iterable[Process], unread: Container[int] = ()) -> None:
-        """Note the processes of a snapshot; those that the stream has introduced are left out.
+        """Add the processes of a snapshot, except those that the stream has introduced.
 
-        Those with the pids ``unread`` are told when they are added without, or needed.
+        Processes with pids in ``unread`` wait until they are added again or needed.
         """
-        # A process whose first state is no snapshot's is introduced by its fork or exec.
+        # If a process's first state is not from a snapshot, its fork or exec introduces it.
         found = [
             process
             for process in observed
             if not process.introduced and process.states[0].observed is not None
         ]
-        for process in sorted(filter(_is_told, found), key=lambda each: (each.start, each.pid)):
+        for process in sorted(filter(_belongs, found), key=lambda each: (each.start, each.pid)):
             time = process.states[0].observed or process.start
             if process.pid in unread:
                 self._unread[process] = time
@@ -62,9 +62,9 @@ class Inventory:
                 self._pending.setdefault(process, time)
 
     def repeat(self, table: ProcessTable, now: int, period: int) -> None:
-        """Begin to tell all living processes anew when ``period`` ns have passed since last time.
+        """Start to write all living processes again, ``period`` ns after the last time.
 
-        The first call begins the first period; a period of 0 ends that.
+        The first call starts the first period; a period of 0 disables repetition.
         """
         if not period:
             self._repeat_at = self._repeated = None
@@ -75,7 +75,7 @@ class Inventory:
             self._repeated = iter(list(table))
 
     def take(self, now: int) -> list[Introduction]:
-        """Return the next ones to tell, at most BATCH, and forget them."""
+        """Remove and return the next processes, at most BATCH."""
         taken: list[Introduction] = []
         while self._pending and len(taken) < BATCH:
             process = next(iter(self._pending))
@@ -87,22 +87,22 @@ class Inventory:
             taken += [
                 Introduction(process, now, repeated=True)
                 for process in batch
-                if process.introduced and _is_told(process)
+                if process.introduced and _belongs(process)
             ]
         return taken
 
     def pop(self, process: Process) -> Introduction | None:
-        """Return how a process is to be told before a line speaks of it; None: it needs not."""
+        """Remove and return a process that must precede a line about it; None if it need not."""
         time = self._pending.pop(process, None) or self._unread.pop(process, None)
         return None if time is None else Introduction(process, time, repeated=False)
 
     def clear(self) -> None:
-        """Tell nothing any more."""
+        """Remove all processes."""
         self._pending.clear()
         self._unread.clear()
         self._repeated = None
 
 
-def _is_told(process: Process) -> bool:
-    """Tell whether a process belongs into an inventory: it lives and is no thread of the kernel."""
+def _belongs(process: Process) -> bool:
+    """Return whether a process belongs in the inventory: it lives and is not a kernel thread."""
     return process.end is None and not process.state.facts.kernel_thread

@@ -1,11 +1,11 @@
-"""The two sides of one thing that happened: the process source's and audit's, each in its time.
+"""Joins: the two reports of one action, by the process source and by audit, in either order.
 
-Each join has the same five verbs. ``hold`` keeps the side that came first. ``match`` takes it out
-when the other side comes. ``expire`` takes out what has waited long enough, ``flush`` everything,
-and ``snapshot`` returns what a restart needs.
+Each join has the same five methods. ``hold`` keeps the report that came first, ``match`` removes it
+when the other one arrives, ``expire`` removes reports that have waited long enough, ``flush``
+removes everything, and ``snapshot`` returns the state for a restart.
 
-Times are ns since boot. The process source's side waits for audit until ``Hearing`` says that audit
-has nothing more to tell about that moment.
+Times are ns since boot. A report of the process source waits for audit until ``Hearing`` says that
+audit has reported everything up to that time.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from sessiond.process.events import Program, join_args
 from sessiond.process.table import Process, State
 from sessiond.units import MILLISECOND, SECOND, TICK
 
-# How long one side waits for the other. Both leave the kernel within microseconds of each other;
-# what takes time is how they are read.
+# How long one report waits for the other. Both leave the kernel within microseconds; reading them
+# takes the time.
 HOLD: Final = 250 * MILLISECOND
-# How long it waits at the most while the audit socket is behind.
+# Maximum wait while the audit socket lags behind.
 HOLD_BEHIND: Final = 10 * SECOND
-# An exit_group can precede the end of its last thread by as long as that takes to unwind.
+# An exit_group precedes the end of the last thread by the time that the thread needs to exit.
 HOLD_EXIT_GROUP: Final = 5 * SECOND
-# How much of an argv tells one exec of a process from the next, in bytes.
+# Bytes of an argv that distinguish one exec of a process from the next.
 COMPARED_ARGS: Final = 4096
 
 
 class Hearing:
-    """How far audit has been heard: up to when it has told all that it will tell.
+    """The time up to which audit has reported everything.
 
-    The kernel queues records in the order in which they are made. So everything of a moment has
-    come when the socket was seen empty after it, or when an event that is younger has come.
+    The kernel queues records in the order of their creation. All records of a moment have therefore
+    arrived once the socket was empty after it, or once a younger event has arrived.
     """
 
     __slots__ = ("drained", "latest")
 
     def __init__(self) -> None:
-        """Begin with nothing heard."""
+        """Start with nothing heard."""
         self.drained = 0  # when the socket was last seen empty
-        self.latest = 0  # the stamp of the youngest event that came
+        self.latest = 0  # the stamp of the youngest event received
 
     def heard(self, now: int) -> int:
-        """Return until when audit was heard: ``now``, but for a socket that is behind."""
+        """Return the time up to which audit was heard: ``now``, unless the socket lags behind."""
         return min(now, max(self.drained, now - HOLD_BEHIND))
 
     def is_done(self, time: int, now: int) -> bool:
-        """Tell whether audit has, at ``now``, nothing more to tell about ``time``."""
+        """Return whether audit, at ``now``, has reported everything about ``time``."""
         due = time + HOLD
         return due <= now and (
             self.drained >= time or self.latest >= due or time + HOLD_BEHIND <= now
@@ -70,10 +70,10 @@ class Waiting:
 
 
 class ExecJoin:
-    """Execs that one side has told."""
+    """Execs that one side has reported."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start empty."""
         self._events: deque[Waiting] = deque()
         self._execs: dict[State, Process] = {}
 
@@ -82,7 +82,7 @@ class ExecJoin:
         return len(self._events)
 
     def hold(self, process: Process, state: State) -> None:
-        """Keep an exec that the source told: the process, and the state that it led to."""
+        """Keep an exec of the source: the process, and the state after the exec."""
         self._execs[state] = process
 
     def hold_event(self, event: AuditEvent, due: int) -> None:
@@ -92,16 +92,16 @@ class ExecJoin:
     def match(
         self, event: AuditEvent, holders: Iterable[Process], begin: int, *, any_args: bool = False
     ) -> tuple[Process, State] | None:
-        """Return the state that an audited exec led to, and its process, None if none is known yet.
+        """Return the state after an audited exec, and its process; None if it is not known yet.
 
-        ``holders`` are those that had the pid; without a stamp to compare, the state began after
-        ``begin``. Execs of one process can bear the same stamp, and records of one of them be lost:
-        so the argv must be the same, too, unless ``any_args``. Each state is matched once.
+        ``holders`` are the processes that had the pid; without a stamp to compare, the state began
+        after ``begin``. Execs of one process can have the same stamp, and records of one of them
+        can be lost, so the argv must match as well, unless ``any_args``. A state matches once.
         """
         found: tuple[Process, State] | None = None
         argv = None if any_args else arguments(event.records, COMPARED_ARGS)
         for process in holders:
-            # The oldest that fits: audit events come in the order of the execs.
+            # The oldest match: audit events arrive in the order of the execs.
             for state in reversed(process.states):
                 if not state.executed or state.claimed:
                     continue
@@ -118,14 +118,14 @@ class ExecJoin:
         return found
 
     def take_events(self) -> list[Waiting]:
-        """Take out the audit events: the source has told something new that may match them."""
+        """Remove and return the audit events, because new source events may match them."""
         if not self._events:
             return []
         events, self._events = list(self._events), deque()
         return events
 
     def of(self, process: Process, before: int | None = None) -> list[State]:
-        """Take out the execs of one process that wait, those ``before`` a time, oldest first."""
+        """Remove and return the waiting execs of a process ``before`` a time, oldest first."""
         if not self._execs:
             return []
         states = [
@@ -138,7 +138,7 @@ class ExecJoin:
         return states
 
     def events_of(self, pid: int) -> list[AuditEvent]:
-        """Take out the audit events of a pid: the source has told more, and not their execs."""
+        """Remove and return the audit events of a pid whose execs the source did not report."""
         if not self._events:
             return []
         found = [each for each in self._events if number(each.event.call.pid) == pid]
@@ -147,7 +147,7 @@ class ExecJoin:
         return [waiting.event for waiting in found]
 
     def expire(self, now: int, hearing: Hearing) -> list[tuple[Process, State]]:
-        """Take out the execs about which audit has nothing more to tell."""
+        """Remove and return the execs that audit can no longer report."""
         done = []
         for state, process in self._execs.items():
             if not hearing.is_done(state.time, now):
@@ -158,28 +158,28 @@ class ExecJoin:
         return done
 
     def expire_events(self, now: int) -> list[AuditEvent]:
-        """Take out the audit events that the source has not told in time."""
+        """Remove and return the audit events that the source did not report in time."""
         events = []
         while self._events and self._events[0].due <= now:
             events.append(self._events.popleft().event)
         return events
 
     def flush(self) -> tuple[list[AuditEvent], list[tuple[Process, State]]]:
-        """Take out everything: audit's events, and the source's execs."""
+        """Remove and return everything: audit's events, and the source's execs."""
         execs = [(process, state) for state, process in self._execs.items()]
         self._execs.clear()
         return [waiting.event for waiting in self.take_events()], execs
 
     def snapshot(self) -> tuple[list[Waiting], list[tuple[Process, State]]]:
-        """Return the audit events and the execs that wait."""
+        """Return the waiting audit events and execs."""
         return list(self._events), [(process, state) for state, process in self._execs.items()]
 
     def is_overdue(self, now: int) -> bool:
-        """Whether an exec has waited for audit for longer than usual at ``now``."""
+        """Return whether, at ``now``, an exec has waited for audit longer than usual."""
         return any(state.time + HOLD <= now for state in islice(self._execs, 1))
 
     def deadline(self) -> int | None:
-        """Return when ``expire`` or ``expire_events`` has something to do, None for never."""
+        """Return the time of the next ``expire`` and ``expire_events``, None for never."""
         first = next((state.time + HOLD for state in self._execs), None)
         if not self._events:
             return first
@@ -187,21 +187,21 @@ class ExecJoin:
 
 
 def _may_have(program: Program, argv: Arguments) -> bool:
-    """Tell whether an argv, of which either side may know a part only, is that of a program."""
+    """Return whether an argv can be a program's; either of them may be cut."""
     known = program.args
     if not known or not argv.values:
         return True
-    told = join_args(argv.values)
+    given = join_args(argv.values)
     if not argv.whole:
-        told = told[:-1]
-    return known.startswith(told) or told.startswith(known)
+        given = given[:-1]
+    return known.startswith(given) or given.startswith(known)
 
 
 class EndJoin:
     """Ends of processes, and the exit_group events that announce them."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start empty."""
         self._ends: dict[Process, int] = {}
         self._events: dict[Process, Waiting] = {}
 
@@ -210,9 +210,9 @@ class EndJoin:
         return len(self._events)
 
     def hold(self, process: Process, time: int) -> None:
-        """Keep an end that the source told of ``time``.
+        """Keep an end that the source reported for ``time``.
 
-        What audit has to tell about the process is told before its end, however it ended.
+        Audit's events of the process must be written before its end, however it ended.
         """
         self._ends[process] = time
 
@@ -221,15 +221,15 @@ class EndJoin:
         self._events[process] = Waiting(now + HOLD_EXIT_GROUP, event)
 
     def awaits(self, process: Process) -> bool:
-        """Whether the end of the process waits for audit."""
+        """Return whether the end of the process waits for audit."""
         return process in self._ends
 
     def is_announced(self, process: Process) -> bool:
-        """Whether an exit_group of the process waits for its end."""
+        """Return whether an exit_group of the process waits for its end."""
         return process in self._events
 
     def caller(self, holders: Iterable[Process], time: int) -> Process | None:
-        """Return who called exit_group at ``time``: of several with the pid the first unmatched."""
+        """Return the caller of exit_group at ``time``: the first unmatched process with the pid."""
         found = None
         for process in holders:
             if process.start > time + TICK or (process.end is not None and process.end < time):
@@ -241,21 +241,21 @@ class EndJoin:
         return found
 
     def _awaits_event(self, process: Process) -> bool:
-        """Tell whether an ended process called exit_group, and the audit event is yet to come."""
+        """Return whether an ended process called exit_group and its audit event is missing."""
         killed = (process.status or 0) & 0x7F
         return process in self._ends and process.group_exit is not False and not killed
 
     def match(self, process: Process) -> bool:
-        """Take out the end that an exit_group has announced; return whether it was there."""
+        """Remove the end that matches an exit_group; return whether there was one."""
         return self._ends.pop(process, None) is not None
 
     def match_event(self, process: Process) -> AuditEvent | None:
-        """Take out the exit_group that has announced an end, None where none has."""
+        """Remove and return the exit_group of an end, None if there is none."""
         waiting = self._events.pop(process, None)
         return None if waiting is None else waiting.event
 
     def expire(self, now: int, hearing: Hearing) -> list[Process]:
-        """Take out the ends about whose processes audit has nothing more to tell."""
+        """Remove and return the ends of processes about which audit has reported everything."""
         done = []
         for process, time in self._ends.items():
             if not hearing.is_done(time, now):
@@ -266,7 +266,7 @@ class EndJoin:
         return done
 
     def expire_events(self, now: int) -> list[tuple[Process, AuditEvent]]:
-        """Take out the exit_groups whose ends have not come in time."""
+        """Remove and return the exit_groups whose ends did not arrive in time."""
         done = []
         for process, waiting in self._events.items():
             if waiting.due > now:
@@ -277,7 +277,7 @@ class EndJoin:
         return done
 
     def flush(self) -> tuple[list[tuple[Process, AuditEvent]], list[Process]]:
-        """Take out everything: the exit_groups without an end, and the ends without one."""
+        """Remove and return everything: exit_groups without ends, and the reverse."""
         events = [(process, waiting.event) for process, waiting in self._events.items()]
         ends = list(self._ends)
         self._events.clear()
@@ -289,7 +289,7 @@ class EndJoin:
         return self._ends, self._events
 
     def is_overdue(self, now: int) -> bool:
-        """Whether an end has waited for audit for longer than usual at ``now``."""
+        """Return whether, at ``now``, an end has waited for audit longer than usual."""
         return any(time + HOLD <= now for time in islice(self._ends.values(), 1))
 
     def restore(self, ends: dict[Process, int], events: dict[Process, Waiting]) -> None:
@@ -297,7 +297,7 @@ class EndJoin:
         self._ends, self._events = ends, events
 
     def deadline(self) -> int | None:
-        """Return when ``expire`` or ``expire_events`` has something to do, None for never."""
+        """Return the time of the next ``expire`` and ``expire_events``, None for never."""
         end = next((time + HOLD for time in self._ends.values()), None)
         event = next((waiting.due for waiting in self._events.values()), None)
         if end is None or event is None:
@@ -306,18 +306,18 @@ class EndJoin:
 
 
 class SessionJoin:
-    """Sessions that the source has seen begin; audit's setsid is matched by process and time."""
+    """New sessions that the source reported; audit's setsid matches by process and time."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start empty."""
         self._sessions: dict[Process, int] = {}
 
     def hold(self, process: Process, time: int) -> None:
-        """Keep a session that the source saw begin at ``time``."""
+        """Keep a session that, according to the source, began at ``time``."""
         self._sessions[process] = time
 
     def caller(self, holders: Iterable[Process], time: int) -> Process | None:
-        """Return who called setsid at ``time``: of several with the pid the first unmatched."""
+        """Return the caller of setsid at ``time``: the first unmatched process with the pid."""
         found = None
         for process in holders:
             # An event's stamp can be a tick too early, and the clocks differ by up to a ms.
@@ -329,11 +329,11 @@ class SessionJoin:
         return found
 
     def match(self, process: Process) -> int | None:
-        """Take out the session of a process, which is told now; return when it began, if it was."""
+        """Remove the session of a process; return its start, None if it was not held."""
         return self._sessions.pop(process, None)
 
     def expire(self, now: int, hearing: Hearing) -> list[tuple[Process, int]]:
-        """Take out the sessions about which audit has nothing more to tell, with their times."""
+        """Remove and return the sessions that audit can no longer report, with their times."""
         done = []
         for process, time in self._sessions.items():
             if not hearing.is_done(time, now):
@@ -344,7 +344,7 @@ class SessionJoin:
         return done
 
     def flush(self) -> list[tuple[Process, int]]:
-        """Take out everything."""
+        """Remove and return everything."""
         sessions = list(self._sessions.items())
         self._sessions.clear()
         return sessions
@@ -354,7 +354,7 @@ class SessionJoin:
         return self._sessions
 
     def is_overdue(self, now: int) -> bool:
-        """Whether a session has waited for audit for longer than usual at ``now``."""
+        """Return whether, at ``now``, a session has waited for audit longer than usual."""
         return any(time + HOLD <= now for time in islice(self._sessions.values(), 1))
 
     def restore(self, sessions: dict[Process, int]) -> None:
@@ -362,5 +362,5 @@ class SessionJoin:
         self._sessions = sessions
 
     def deadline(self) -> int | None:
-        """Return when ``expire`` has something to do, None for never."""
+        """Return the time of the next ``expire``, None for never."""
         return next((time + HOLD for time in self._sessions.values()), None)

@@ -1,7 +1,7 @@
-"""The process table as lines of JSON: rows for people, whole objects, one process with its sources.
+"""The process table as lines of JSON: rows, ``process`` objects, or the facts of one process.
 
-Pure, and lazy: each step of ``lines`` looks at one process, so that a caller can pause between two
-steps. A step that has nothing to give gives no bytes.
+Pure and lazy: each step of ``lines`` handles one process, so that the caller can pause in between.
+A step without a line yields empty bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from sessiond.units import UNSET_ID
 
 
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The processes that are wanted, and in which form.
+    """A request for processes, with the form of the answer.
 
     ``rows`` have the members of Row, ``objects`` are the ``process`` objects of events, ``facts``
-    say of each fact how it is known. ``pid`` asks for the process that has it or had it last, and
-    then for its ancestors, whatever else is asked. ``session`` is the pid or entity id of a session
-    leader; ``user`` the name or id of an effective or login user; ``entry`` a word of the entry
-    (type, address, name, container). ``ended`` asks for ended processes that are kept for others,
+    have the source of each fact. ``pid`` selects the process that has it or had it last, and its
+    ancestors, whatever the other members say. ``session`` is the pid or entity id of a session
+    leader; ``user`` the name or id of an effective or login user; ``entry`` a part of the entry
+    (type, address, name, container). ``ended`` selects ended processes that others refer to,
     instead of the living ones.
     """
 
@@ -52,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fact(msgspec.Struct, frozen=True, array_like=True):
-    """One line of ``sessiond ps --pid``: what is known, and how it became known."""
+    """One line of ``sessiond ps --pid``: a fact and its source."""
 
     name: str
     value: str
@@ -60,7 +60,7 @@ class Fact(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """A process or ancestor with its facts; ``ended`` says that it lives no more."""
+    """A process or ancestor with its facts; ``ended`` says that it has ended."""
 
     pid: int
     ended: bool
@@ -68,7 +68,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """The last line of an answer: without it, the answer was broken off."""
+    """The last line of an answer; an answer without it is incomplete."""
 
     end: int  # lines before this one
 
@@ -76,8 +76,8 @@ class End(msgspec.Struct, frozen=True):
 class ProcessList:
     """Lists the processes of a table.
 
-    ``source`` is the name of the process source; ``context`` gives the ECS fields that the path of
-    a cgroup stands for.
+    ``source`` is the name of the process source; ``context`` returns the ECS fields for a cgroup's
+    path.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class ProcessList:
         source: str,
         context: Callable[[bytes], Mapping[str, Any]],
     ) -> None:
-        """Take the table; it is read when lines are taken."""
+        """Take the table; ``lines`` reads it."""
         self._table = table
         self._encoder = encoder
         self._source = source
         self._context = context
 
     def lines(self, request: ListRequest, time: int) -> Iterator[bytes]:
-        """Give the lines that answer a request at ``time`` (ns since boot), then an End."""
+        """Yield the lines that answer a request at ``time`` (ns since boot), then an End."""
         make: dict[str, Callable[[Process], bytes]] = {
             "rows": self._row,
             "objects": lambda process: self._object(process, time),
@@ -110,7 +110,7 @@ class ProcessList:
             yield make[request.form](process) + b"\n"
         yield msgspec.json.encode(End(count)) + b"\n"
 
-    # Which
+    # Selection
 
     def _all(self, request: ListRequest) -> Iterator[Process | None]:
         if request.ended:
@@ -120,7 +120,7 @@ class ProcessList:
             yield process if process.end is None else None
 
     def _kept(self) -> Iterator[Process | None]:
-        """The ended processes that are remembered: by pid, or as relatives of others."""
+        """Yield the ended processes in the table: those found by pid, and relatives of others."""
         seen: set[int] = set()
         for process in list(self._table):
             yield None
@@ -137,7 +137,7 @@ class ProcessList:
                     waiting += state.group_leader, state.session_leader, state.entry_leader
 
     def _family(self, pid: int) -> Iterator[Process | None]:
-        """The process that has the pid, or had it last, and all that forked it."""
+        """Yield the process that has the pid, or had it last, and its ancestors."""
         process = self._table.get(pid)
         if process is None:
             for kept in self._kept():
@@ -150,7 +150,7 @@ class ProcessList:
             process = self._whole(process.creator)
 
     def _whole(self, relative: Process | Reference | None) -> Process | None:
-        """The process behind a reference, if the table has it."""
+        """Return the process of a reference, if the table has it."""
         if not isinstance(relative, Reference):
             return relative
         holders = self._table.holders(relative.pid)
@@ -171,7 +171,7 @@ class ProcessList:
         entry = self._entry(process, state) or ""
         if request.entry == entry or request.entry in entry.split():
             return True
-        # A container by its whole id, as engines show it, or by any beginning that engines take.
+        # A container matches by its whole id, or by any prefix that container engines accept.
         shown = entry.rpartition(" ")[2]
         return entry.startswith("container ") and request.entry.startswith(shown)
 
@@ -204,7 +204,7 @@ class ProcessList:
         )
 
     def _object(self, process: Process, time: int) -> bytes:
-        """The ``process`` object of an event at ``time``; what it encodes is not kept."""
+        """Return the ``process`` object of an event at ``time``; the JSON is not cached."""
         at = time if process.end is None else process.end
         state = process.at(at)
         relatives = (
@@ -216,7 +216,7 @@ class ProcessList:
         states = [state, *(each.at(at) for each in relatives if isinstance(each, Process))]
         cached = [each.cached for each in states]
         block = self._encoder.block(process, state, time=at, ended=process.end is not None)
-        # A list of all processes must not fill the memory with the JSON of each.
+        # Caching would keep the JSON of all processes in memory.
         for each, before in zip(states, cached, strict=True):
             each.cached = before
         return block
@@ -241,7 +241,7 @@ class ProcessList:
         return f"[{name}]" if state.facts.kernel_thread else name
 
     def _entry(self, process: Process, state: State) -> str | None:
-        """How the process came into the host: the type, and what tells it from others of it."""
+        """Return the entry: its type, and the address, container, terminal or program."""
         leader = process if state.entry_leader is ITSELF else state.entry_leader
         if not isinstance(leader, Process):
             return None
@@ -262,11 +262,11 @@ class ProcessList:
 
     def _facts(self, process: Process) -> bytes:
         state = process.state
-        facts = [fact for fact in self._told(process, state) if fact.value]
+        facts = [fact for fact in self._process_facts(process, state) if fact.value]
         ended = process.end is not None
         return msgspec.json.encode(Facts(pid=process.pid, ended=ended, facts=facts))
 
-    def _told(self, process: Process, state: State) -> Iterator[Fact]:
+    def _process_facts(self, process: Process, state: State) -> Iterator[Fact]:
         own, date = state.facts, self._encoder.date
         read = None
         if state.observed is not None:
@@ -340,6 +340,6 @@ class ProcessList:
 
 
 def _name(state: State) -> str:
-    """The name of a program as in ``process.name``."""
+    """Return the name of a program as in ``process.name``."""
     executable = display(state.program.executable or b"")
     return executable.rpartition("/")[2] or display(state.program.comm) or "?"

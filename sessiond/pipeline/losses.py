@@ -1,11 +1,11 @@
-"""The account of what went through, and of what was lost on the way. Pure: time is an argument.
+"""The ledger of losses. Pure: time is an argument.
 
-Hops, in the order of the flow: ``kernel`` (records that never left it), ``socket`` (records that
-the receive buffer of a multicast listener had no room for), ``record`` (records that could not be
-read), ``tracer`` (process events that the ring had no room for), ``output`` (lines).
+The hops, in the order of the flow: ``kernel`` (records that never left it), ``socket`` (records for
+which the receive buffer of a multicast listener had no room), ``record`` (malformed records),
+``tracer`` (process events for which the ring had no room), ``output`` (lines).
 
-The kernel's own count is of records that it could not begin or keep. An event whose first record
-finds no room counts as one: its other records are not even tried (kernel/auditsc.c,
+The kernel counts records that it could not create or queue. If there is no room for the first
+record of an event, it counts one loss and skips the other records (kernel/auditsc.c,
 audit_log_exit).
 """
 
@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
-# How often, in ns, one hop's losses are told at the most.
+# Minimum time in ns between two reports of one hop's losses.
 INTERVAL: Final = 1_000_000_000
 
-# What each hop loses.
-# The hop of a time in which nobody listened: what was lost then can't be counted.
+# The unit of each hop.
+# The hop of a time in which no daemon ran: its losses can't be counted.
 GAP: Final = "gap"
 UNITS: Final = {
     GAP: "events",
@@ -31,9 +31,9 @@ UNITS: Final = {
 
 
 class Loss(NamedTuple):
-    """``number`` were lost at ``hop``, each at some time between ``since`` and ``until``.
+    """A loss of ``number`` units at ``hop``, between ``since`` and ``until``.
 
-    The times are ns since boot. ``kinds`` says how many of which kind, where the hop knows kinds.
+    The times are ns since boot. ``kinds`` has the numbers by kind, if the hop knows kinds.
     """
 
     hop: str
@@ -45,35 +45,35 @@ class Loss(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """What was lost: records, events or lines."""
+        """The unit of the loss: records, events or lines."""
         return UNITS[self.hop]
 
 
 class Losses:
-    """Counts what is lost, and gathers it so that each hop tells of it at most once an INTERVAL.
+    """Counts losses, and combines them so that each hop reports at most once per INTERVAL.
 
-    What is not told, or whose line may still be lost with this process, is ``uncertain``.
+    Losses that are not written, or whose lines may be lost with this process, are ``uncertain``.
     """
 
     def __init__(self) -> None:
-        """Start with nothing lost."""
+        """Start without losses."""
         self.totals: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
-        self._untold: dict[str, Loss] = {}
+        self._pending: dict[str, Loss] = {}
         self._told: dict[str, int] = {}
         self._unconfirmed: list[Loss] = []
 
     def note(
         self, hop: str, number: int, reason: str, *, since: int, until: int, kind: str = ""
     ) -> None:
-        """Count a loss; reason and window are joined with what is not told yet of this hop."""
+        """Count a loss; reason and window are merged with the hop's pending loss."""
         self.totals[hop] += number
         if kind:
             self.kinds[kind] += number
-        before = self._untold.get(hop)
+        before = self._pending.get(hop)
         if before is None:
             kinds = {kind: number} if kind else {}
-            self._untold[hop] = Loss(hop, number, reason, since, until, kinds)
+            self._pending[hop] = Loss(hop, number, reason, since, until, kinds)
             return
         kinds = dict(before.kinds)
         if kind:
@@ -82,7 +82,7 @@ class Losses:
             reason = f"{before.reason}; {reason}"
         else:
             reason = before.reason
-        self._untold[hop] = Loss(
+        self._pending[hop] = Loss(
             hop,
             before.number + number,
             reason,
@@ -93,45 +93,45 @@ class Losses:
 
     @property
     def uncertain(self) -> list[Loss]:
-        """What a later run would have to tell if this one ended now."""
-        return [*self._unconfirmed, *self._untold.values()]
+        """The losses that the next run would have to write if this one ended now."""
+        return [*self._unconfirmed, *self._pending.values()]
 
     def tell(self, loss: Loss) -> None:
-        """Count a loss that is told at once, and not with others of its hop."""
+        """Count a loss that is written at once, and not merged with others of its hop."""
         self.totals[loss.hop] += loss.number
         self.kinds.update(loss.kinds)
         self._unconfirmed.append(loss)
 
     def confirm(self) -> None:
-        """Take in that every line that was made is written."""
+        """Note that all lines made so far are written."""
         self._unconfirmed.clear()
 
     def due(self, now: int) -> list[Loss]:
-        """Return, and forget, what may be told at ``now``."""
-        if not self._untold:
+        """Remove and return the losses that are due at ``now``."""
+        if not self._pending:
             return []
-        hops = [hop for hop in self._untold if self._told.get(hop, -INTERVAL) + INTERVAL <= now]
+        hops = [hop for hop in self._pending if self._told.get(hop, -INTERVAL) + INTERVAL <= now]
         for hop in hops:
             self._told[hop] = now
-        told = [self._untold.pop(hop) for hop in hops]
-        self._unconfirmed += told
-        return told
+        due = [self._pending.pop(hop) for hop in hops]
+        self._unconfirmed += due
+        return due
 
     def flush(self) -> list[Loss]:
-        """Return, and forget, all that is not told yet: the end has come."""
-        losses = list(self._untold.values())
+        """Remove and return all pending losses, at the end."""
+        losses = list(self._pending.values())
         self._unconfirmed += losses
-        self._untold.clear()
+        self._pending.clear()
         return losses
 
 
 def account(received: int, **places: int) -> dict[str, Any]:
-    """Make the account of one hop: what came in, where it is, and whether the two agree."""
+    """Return the ledger of one hop: the number received, the places, and whether it balances."""
     return {"received": received, **places, "balanced": received == sum(places.values())}
 
 
 def balanced(statement: dict[str, Any]) -> bool:
-    """Tell whether every account in a statement, and in the statements in it, is balanced."""
+    """Return whether every ledger in a statement, also nested ones, is balanced."""
     return all(
         balanced(value) if isinstance(value, dict) else value
         for name, value in statement.items()

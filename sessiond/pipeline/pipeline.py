@@ -1,18 +1,18 @@
-"""The heart: audit records and process events in, enriched lines out. No I/O, and time is given.
+"""The pipeline: audit records and process events in, enriched lines out. No I/O; time is given.
 
-    pipeline.feed_process(source.drain())          what the tracer saw
-    pipeline.feed_audit(client.receive(), ...)     what the kernel's audit subsystem said
-    pipeline.unknown_pids()                        who should be looked up, where no tracer tells
+    pipeline.feed_process(source.drain())          events of the process source
+    pipeline.feed_audit(client.receive(), ...)     records of the audit socket
+    pipeline.unknown_pids()                        processes to look up, without an exact source
     pipeline.poll(now)                             the lines that are ready
 
-A source that is exact (eBPF, the connector) sees every fork, exec and exit, so each exec, setsid
-and end that it tells is written once, whatever audit says. An audit event is joined with the
-process event that it belongs to: an exec by the stamp that both bear, an end with the exit_group
-that announced it. What one side has told and the other has not is held for a while (joins.py).
-Without such a source the audit events themselves move the table, helped by look-ups in procfs.
+An exact source (eBPF, the proc connector) reports every fork, exec and exit, so each exec, setsid
+and end that it reports is written once, whatever audit reports. An audit event is joined with its
+process event: an exec by the stamp that both have, an end with its exit_group. A report of one side
+waits a while for the other (joins.py). Without such a source the audit events themselves update the
+table, helped by look-ups in procfs.
 
-Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is converted by what the
-wall clock was set to (``follow_clock``).
+Times are ns of CLOCK_BOOTTIME; an audit stamp is wall-clock time in ms and is converted with the
+offset of the wall clock (``follow_clock``).
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ _NO_FILTERS: Final = Filters()
 
 @dataclass
 class Counters:
-    """What went through; see ``Pipeline.account`` for the identity they obey.
+    """Counters of the pipeline; see ``Pipeline.account`` for their balance.
 
-    ``merged`` are the audit events without a line of their own: what they tell was written before.
-    ``filtered`` are those that a setting leaves out. ``unaudited_execs`` are the execs that the
-    source told and audit did not, by reason:
+    ``merged`` are the audit events without their own line, because another line has their content.
+    ``filtered`` are those that a setting excludes. ``unaudited_execs`` are the execs that the
+    source reported and audit did not, by reason:
 
     - uncovered: no loaded rule covers execve and execveat.
     - conditional: every rule that covers them has conditions.
-    - missing: a rule should have brought the event.
+    - missing: a rule should have caused an audit event.
     """
 
     audit_events: int = 0
@@ -105,13 +105,13 @@ class Counters:
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
-    """What the configuration and the host decide about the pipeline.
+    """Options of the pipeline, from the configuration and the host.
 
-    ``source`` is the name of the process source, ``exact`` whether it sees every fork, exec and
-    exit. ``audited`` are the syscalls that the loaded rules can bring events of, ``always_audited``
-    those that they bring for every process: nothing waits for an event that can't come.
-    ``audit_is_silent`` says that no audit event can come at all. ``event`` are the settings of the
-    same name, ``filters`` say what is left out, ``max_memory`` (bytes) limits the process table.
+    ``source`` is the name of the process source, ``exact`` whether it reports every fork, exec and
+    exit. ``audited`` are the syscalls that the loaded rules can record, ``always_audited`` those
+    that they record for every process: the pipeline waits only for events that can arrive.
+    ``audit_is_silent`` says that there are no audit events at all. ``event`` are the settings of
+    the same name, ``filters`` the configured filters, ``max_memory`` (bytes) limits the table.
     """
 
     source: str
@@ -128,14 +128,14 @@ class PipelineOptions:
 
 
 class NamesOfEvents(Protocol):
-    """The names of users and groups that a log has, event by event."""
+    """User and group names in a log, event by event."""
 
     @property
     def waiting(self) -> bool:
-        """Whether there are names to take at all."""
+        """Return whether there are names to take."""
 
     def learn(self, stamp: bytes, /) -> bool:
-        """Take the names of the event with that stamp; tell whether an id has another name now."""
+        """Take the names of the event with that stamp; return whether a name of an id changed."""
         ...
 
 
@@ -145,8 +145,8 @@ SyscallName = Callable[[bytes, bytes], str]
 class Pipeline:
     """Joins audit events and process events, enriches them and encodes them.
 
-    ``syscall_name`` gives the name for the arch= and syscall= fields of a SYSCALL record; ``names``
-    are those that come with the events of a log.
+    ``syscall_name`` returns the name for the arch= and syscall= fields of a SYSCALL record;
+    ``names`` are those in the events of a log.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Pipeline:
         context: Callable[[bytes], Mapping[str, Any]],
         names: NamesOfEvents | None = None,
     ) -> None:
-        """Start with nothing in flight."""
+        """Start empty."""
         self.options = options
         self._log_names = names
         self.table = table
@@ -170,7 +170,7 @@ class Pipeline:
         self._filters: FilterStage | None = None
         self.losses = Losses()
         self.memory = MemoryLimit(table, options.max_memory)
-        # The last changes of the audit configuration, whoever made them; the daemon takes them.
+        # The last changes of the audit configuration, for the daemon's monitor.
         self.notices: deque[ConfigChange] = deque(maxlen=64)
         self._syscall_name = syscall_name
         self._assembler = Reassembler(
@@ -187,12 +187,12 @@ class Pipeline:
         self._wanted: set[int] = set()
         self._connecting: set[int] = set()
         self._inventory = Inventory()
-        self._snapshot: int | None = None  # when the first one was taken
-        self._fed: int | None = None  # when both inputs were read last
+        self._snapshot: int | None = None  # time of the first snapshot
+        self._fed: int | None = None  # when both inputs were last read
         self._use_filters()
 
     def use(self, options: PipelineOptions) -> None:
-        """Go on with other rules or another process source; the assembler's limits stay."""
+        """Apply other rules or another process source; the reassembler's limits stay."""
         self.options = options
         self.lines.use(_line_options(options))
         self._use_filters()
@@ -205,17 +205,17 @@ class Pipeline:
         return int(event.inventory_period * SECOND) if event.inventory else 0
 
     def encode_with(self, encoders: Encoders) -> None:
-        """Go on with other encoders; the lines are numbered on."""
+        """Use other encoders; the numbering of lines continues."""
         number = self.lines.sequence
         self.lines.encode_with(encoders)
         self.lines.sequence = number
         self._use_filters()
 
     def _use_filters(self, *, decided: bool = False) -> None:
-        """Filter as the options say; ``decided``: processes of an earlier run were filtered.
+        """Apply the options' filters; ``decided``: an earlier run has filtered processes.
 
-        Without filters there is no stage, but once there was one it stays: what it has decided of
-        processes holds until they end.
+        Without filters there is no filter stage, but an existing one stays: its decisions about
+        processes hold until they end.
         """
         rules, encoder = self.options.filters, self.lines.process_encoder
         renamed = AUDITBEAT_ACTIONS if self.options.event.event_actions == "auditbeat" else {}
@@ -234,9 +234,9 @@ class Pipeline:
     # Input
 
     def follow_clock(self, now: int, wall_offset: int) -> Step | None:
-        """Take CLOCK_REALTIME minus CLOCK_BOOTTIME as measured at ``now`` (ns); tell of a step.
+        """Take CLOCK_REALTIME minus CLOCK_BOOTTIME as measured at ``now`` (ns); write a step.
 
-        To be called before what was read until ``now`` is fed. Returns the step, if there is one.
+        Call this before feeding the input read until ``now``. Returns the step, if there is one.
         """
         before = self.clock.offset
         step = self.clock.follow(now, wall_offset)
@@ -245,7 +245,7 @@ class Pipeline:
         return step
 
     def tell_step(self, step: Step, before: int) -> None:
-        """Write that the wall clock was set anew; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
+        """Write that the wall clock was set; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
         self.lines.clock_step(step, before)
 
     def feed_audit(
@@ -257,7 +257,7 @@ class Pipeline:
     ) -> None:
         """Take (record type, payload) pairs as they were read from the audit socket.
 
-        ``drained`` says that nothing more was there to read.
+        ``drained`` says that the socket was empty afterwards.
         """
         self._fed = now
         if drained:
@@ -265,11 +265,11 @@ class Pipeline:
         self._take(self._assembler.feed(batch, now))
 
     def feed_process(self, events: Sequence[ProcessEvent]) -> None:
-        """Take the process source's events, in its order."""
+        """Take the process source's events, in order."""
         counts = self.counters.process_events
         table = self.table
         observed: list[Observed] = []
-        execs_lost = self._doubt(events)
+        execs_lost = self._mark_programs_unknown(events)
         if self._filters is not None:
             self._filters.look_from(self._host_mounts)
         for event in events:
@@ -293,7 +293,7 @@ class Pipeline:
             elif isinstance(event, Changed):
                 process = table.changed(event)
                 if process.withheld:
-                    self._tell_what_has_gained(process)
+                    self._release_if_privileged(process)
                 if event.what == "session":
                     self._session(process, event.time)
             elif isinstance(event, Lost):
@@ -309,7 +309,7 @@ class Pipeline:
         if self._snapshot is None:
             self._snapshot = max(each.time for each in observed)
         if not self.options.exact:
-            # A later one was looked up because an event names it, which may be its own exec.
+            # Later ones were looked up because an event names them, perhaps their own exec.
             processes = [each for each in processes if each.start < self._snapshot]
         if self.options.event.inventory:
             self._inventory.add(processes, {e.facts.pid for e in observed if e.partial})
@@ -317,26 +317,26 @@ class Pipeline:
     def _view(
         self, process: Process, state: State, time: int, *, introduces: bool = False
     ) -> ProcessView:
-        """Return what a line about the process at ``time`` needs; its introductions come first.
+        """Return the view for a line about the process at ``time``; write introductions first.
 
-        ``introduces`` says that the line is the process's own introduction: a fork or an exec.
+        ``introduces`` says that the line itself introduces the process: a fork or an exec.
         """
         self._introduce(process, state, time)
-        if self._draws or self._filters is not None:
-            self._draw(process, state, itself=not introduces)
+        if self._writes_forks or self._filters is not None:
+            self._write_forks(process, state, itself=not introduces)
         return self.table.view(process, state)
 
     @property
-    def _draws(self) -> bool:
-        """Whether the forks are told that trees need; a log tells of them itself or not at all."""
+    def _writes_forks(self) -> bool:
+        """Whether to write the forks that trees need; never in a replay."""
         return self.options.event.fork_events not in ("none", False) and not self.options.replay
 
-    def _draw(self, process: Process, state: State, *, itself: bool) -> None:
-        """Write the forks of a process and of its relatives, as far as no line has drawn them.
+    def _write_forks(self, process: Process, state: State, *, itself: bool) -> None:
+        """Write the forks of a process and of its relatives that no line has introduced.
 
-        Of those that a filter has withheld it is what would have introduced them.
+        For processes that a filter withheld, write the withheld introduction.
         """
-        draws = self._draws
+        draws = self._writes_forks
         found: list[Process] = []
         waiting: list[tuple[Process, State]] = [(process, state)]
         while waiting:
@@ -356,17 +356,17 @@ class Pipeline:
             found.append(process)
         for one in sorted(found, key=lambda each: (each.start, each.pid)):
             if (due := self._inventory.pop(one)) is not None:
-                self._tell([due], needed=True)
+                self._write_introductions([due], needed=True)
             if one.withheld:
-                self._tell_withheld(one)
+                self._write_withheld(one)
                 continue
             view = self.table.view(one, one.states[0])
             self.lines.traced("fork", view, one.start)
 
-    def _tell_withheld(self, process: Process) -> None:
-        """Write what a filter has withheld and others need: how the process came into the stream.
+    def _write_withheld(self, process: Process) -> None:
+        """Write the introduction of a withheld process, because another line needs it.
 
-        From then on it is told like any other.
+        From then on the process is written like any other.
         """
         if self._filters is not None:
             self._filters.release(process)
@@ -380,8 +380,8 @@ class Pipeline:
         else:
             self.lines.traced("fork", self.table.view(process, process.state), process.start)
 
-    def _tell_what_has_gained(self, process: Process) -> None:
-        """Tell a process that was dropped, if its last change gave it what it did not have."""
+    def _release_if_privileged(self, process: Process) -> None:
+        """Write a dropped process from now on, if its last change gave it privileges."""
         filters, states = self._filters, process.states
         if filters is None or len(states) < 2:
             return
@@ -393,7 +393,7 @@ class Pipeline:
     def _withholds(
         self, process: Process, state: State, action: str, event: AuditEvent | None = None
     ) -> bool:
-        """Tell whether a filter keeps a line of a process's life from being written."""
+        """Return whether a filter withholds a line of a process's life."""
         filters = self._filters
         if filters is None or self.lines.is_canary(process.pid):
             return False
@@ -405,8 +405,8 @@ class Pipeline:
         return True
 
     def _fold(self, process: Process, state: State) -> None:
-        """Count the end of a process that a filter folds; the first of a kind is told at once."""
-        assert self._filters is not None  # noqa: S101 -- what is withheld was by filters
+        """Count the end of a process that a filter folds; write the first of a kind at once."""
+        assert self._filters is not None  # noqa: S101 -- only filters withhold
         view, lines = self.table.view(process, state), self.lines
         found = self._filters.fold_end(view, lambda: lines.example(view))
         if found is not None and found[1]:
@@ -415,7 +415,7 @@ class Pipeline:
             lines.folded(found[0].filter, 1, (time, time), time, lines.example(view), name)
 
     def tell_filtered(self, now: int, *, all_: bool = False) -> None:
-        """Write what filters have folded and taken away, as far as it is due; or all of it."""
+        """Write the due counts of folded and removed lines; with ``all_`` all of them."""
         if self._filters is None:
             return
         for process in self._filters.overdue(now):
@@ -434,9 +434,9 @@ class Pipeline:
             self.lines.filtered(taken)
 
     def _introduce(self, process: Process, state: State, time: int) -> None:
-        """Write the introductions that a line about a process at ``time`` must come after.
+        """Write the introductions that must precede a line about a process at ``time``.
 
-        They are its own and those of its relatives, as far as the inventory has not come to them.
+        These are its own and those of its relatives, unless the inventory has written them.
         """
         if not self._inventory:
             return
@@ -450,13 +450,15 @@ class Pipeline:
                     found.append(due)
                     waiting.append((one, one.state))
         found.sort(key=lambda due: (due.process.start, due.process.pid))
-        self._tell(
+        self._write_introductions(
             [each._replace(time=max(min(each.time, time), each.process.start)) for each in found],
             needed=True,
         )
 
-    def _tell(self, introductions: Iterable[Introduction], *, needed: bool = False) -> None:
-        """Write introductions; ``needed``: because another line speaks of them."""
+    def _write_introductions(
+        self, introductions: Iterable[Introduction], *, needed: bool = False
+    ) -> None:
+        """Write introductions; ``needed``: another line mentions the processes."""
         for process, time, repeated in introductions:
             state = process.at(time)
             if not needed and self._withholds(process, state, "already_running"):
@@ -470,7 +472,7 @@ class Pipeline:
             process.gained = process.creator.gained
         if event.inherited and isinstance(process.creator, Process):
             self._session_by_fork(process.creator, event.time)
-        # For a connection that was taken, or in one that was there before us.
+        # Forked for an accepted connection, or within an older one.
         self._await_connection(event.facts, event.comm, event.creator_pid)
         if doubtful:
             self.table.doubt(process, event.time + 1)
@@ -480,12 +482,12 @@ class Pipeline:
             self.lines.traced("fork", view, event.time)
 
     def _await_connection(self, facts: Facts, comm: bytes, *others: int) -> None:
-        """Have the client of a login server looked up, which is root's whatever its name is."""
+        """Request a look-up of a login server's client; the server runs as root."""
         if facts.euid == 0 and login_server(comm) is not None:
             self._connecting.update((facts.pid, *others))
 
-    def _doubt(self, events: Sequence[ProcessEvent]) -> bool:
-        """Say of nobody what it executes when execs were lost since the last call."""
+    def _mark_programs_unknown(self, events: Sequence[ProcessEvent]) -> bool:
+        """Mark all programs as unknown if execs were lost since the last call."""
         lost = [event for event in events if isinstance(event, Lost) and event.kind in _EXEC_LOSSES]
         for event in lost[:1]:
             since = self._fed if self._fed is not None else event.time
@@ -505,8 +507,8 @@ class Pipeline:
     ) -> None:
         """Note a loss between ``since`` and ``time``, both ns since boot.
 
-        Without ``since`` it began after the last time that records were fed. It is counted at once,
-        and told in the stream by ``poll``, at most once a second for a hop.
+        Without ``since`` it began after the last feeding of records. The loss is counted at once;
+        ``poll`` writes it to the stream, at most once a second per hop.
         """
         if since is None:
             since = time if self._fed is None else min(self._fed, time)
@@ -515,20 +517,20 @@ class Pipeline:
     def reconcile(self, events: list[ProcessEvent], *, since: int, time: int) -> int:
         """Check the table after a loss against the source's new snapshot, begun at ``time``.
 
-        ``events`` are the snapshot, and what came meanwhile, by time; the loss began after
-        ``since``. Who isn't there any more has ended in between, one can't tell when: from
-        ``since`` on, nothing is said to be of them. Returns how many those are.
+        ``events`` are the snapshot and the events since, by time; the loss began after ``since``.
+        Processes missing from the snapshot have ended at an unknown time: from ``since`` on, no
+        event is attributed to them. Returns the number of these processes.
         """
         self.feed_process(events)
         observed = [event for event in events if isinstance(event, Observed)]
         return len(self.table.absent(observed, time, ended=since))
 
-    # From one run to the next
+    # State between runs
 
     def save(self, now: int) -> bytes:
-        """Return, as bytes for ``restore``, all that is known and in flight; lines are not in it.
+        """Return the state, without lines, as bytes for ``restore``.
 
-        ``now`` is in ns since boot. To be called when the lines of ``poll`` are written.
+        ``now`` is in ns since boot. Call this when the lines of ``poll`` are written.
         """
         ends, exit_groups = self._ends.snapshot()
         sessions = self._sessions.snapshot()
@@ -562,9 +564,9 @@ class Pipeline:
         return snapshot.encode(state)
 
     def restore(self, data: bytes) -> int:
-        """Go on, before anything was fed, where ``save`` was called; return its ``now``.
+        """Restore the state of ``save``, before anything was fed; return its ``now``.
 
-        Raises SavedStateError when that can't be; then nothing has changed.
+        Raises SavedStateError if that is impossible; the pipeline is then unchanged.
         """
         state = snapshot.decode(data)
         event, at = snapshot.restore_event, snapshot.at
@@ -594,7 +596,7 @@ class Pipeline:
         self.lines.seal = state.seal
         if state.filters is not None:
             self._use_filters(decided=True)
-            assert self._filters is not None  # noqa: S101 -- it was just made
+            assert self._filters is not None  # noqa: S101 -- just created
             self._filters.restore(state.filters, processes)
         self.counters.audit_events += self.in_flight - self._assembler.in_flight
         return state.time
@@ -602,9 +604,9 @@ class Pipeline:
     # Output
 
     def unknown_pids(self) -> set[int]:
-        """Who should be looked up before ``poll``: feed what is found as Observed events.
+        """Return the pids to look up before ``poll``; feed the results as Observed events.
 
-        Call it again after feeding: a process found this way has relatives of its own.
+        Call it again after feeding, for the relatives of the processes found.
         """
         wanted, self._wanted = self._wanted, set()
         if not wanted and not self.options.exact:
@@ -612,20 +614,20 @@ class Pipeline:
         return wanted
 
     def connecting(self) -> set[int]:
-        """Of which processes it should be found out, before ``poll``, who is connected to them."""
+        """Return the pids whose connections to look up before ``poll``."""
         connecting, self._connecting = self._connecting, set()
         return connecting
 
     def connected(self, connections: Mapping[int, bytes]) -> None:
-        """Take in what was found of them, as in SSH_CONNECTION."""
+        """Take the connections found, in the format of SSH_CONNECTION."""
         for pid, connection in connections.items():
             process = self.table.get(pid)
             if process is not None and process.connection is None:
                 self.table.connected(process, connection)
 
     def poll(self, now: int) -> list[bytes]:
-        """Handle all that is ready or overdue; return its lines."""
-        # Whose task waits for room in the backlog has its other records behind those of others.
+        """Handle everything that is ready or overdue; return the lines."""
+        # While a task waits for room in the backlog, records of others come between its own.
         self._take(self._assembler.expire(self._hearing.heard(now)))
         ready, self._ready = self._ready, []
         for event in ready:
@@ -634,7 +636,7 @@ class Pipeline:
         for process in presumed:
             self._presumed(process)
         self._expire(now)
-        # Until audit was heard of a moment, its events may name those who have ended since.
+        # Until audit has reported a moment, its events may name processes that have ended since.
         read_until = min(now, self._hearing.drained)
         if self.options.replay:
             read_until = self._hearing.latest  # the events after it are still open
@@ -645,16 +647,16 @@ class Pipeline:
         if self._filters is not None:
             self.tell_filtered(now)
         self._inventory.repeat(self.table, now, self._inventory_period)
-        self._tell(self._inventory.take(now))
+        self._write_introductions(self._inventory.take(now))
         return self.lines.take()
 
     def tell_loss(self, loss: Loss, now: int) -> None:
-        """Count and write a loss at once, with nothing else of its hop."""
+        """Count and write a loss at once, without merging it with others of its hop."""
         self.losses.tell(loss)
         self.lines.loss(loss, now)
 
     def flush(self, now: int) -> list[bytes]:
-        """Handle everything that is in flight: nothing more will come."""
+        """Handle everything in flight, at the end of the input."""
         self._take(self._assembler.flush())
         lines = self.poll(now)
         events, execs = self._execs.flush()
@@ -676,7 +678,7 @@ class Pipeline:
         return lines + self.lines.take()
 
     def deadline(self) -> int | None:
-        """When ``poll`` should be called even if nothing comes in; None: not at all."""
+        """Return when to call ``poll`` even without input; None: never."""
         parts = (self._assembler, self._execs, self._ends, self._sessions)
         due = (
             *(part.deadline() for part in parts),
@@ -686,39 +688,39 @@ class Pipeline:
         return min((time for time in due if time is not None), default=None)
 
     def awaits_audit(self, now: int) -> bool:
-        """Whether anything has waited for audit for longer than usual: the socket may be behind."""
+        """Return whether anything has waited for audit longer than usual (a lagging socket)."""
         return any(part.is_overdue(now) for part in (self._execs, self._ends, self._sessions))
 
     @property
     def in_flight(self) -> int:
-        """How many audit events have been read and not yet written."""
+        """The number of audit events that are read and not yet written."""
         return self._assembler.in_flight + len(self._ready) + len(self._execs) + len(self._ends)
 
     @property
     def records(self) -> int:
-        """How many audit records were taken."""
+        """The number of audit records received."""
         return self._assembler.records
 
     @property
     def malformed(self) -> int:
-        """How many of them could not be read."""
+        """The number of malformed audit records."""
         return self._assembler.malformed
 
     @property
     def unseen(self) -> int:
-        """How many serials are missing among the audit events that came: a hint."""
+        """The number of missing serials among the audit events, as a hint."""
         return self._assembler.unseen
 
     @property
     def waiting(self) -> int:
-        """How many lines the next ``poll`` will hand out that are there already."""
+        """The number of lines that are ready for the next ``poll``."""
         return self.lines.waiting
 
     def account(self) -> dict[str, Any]:
-        """Where the audit events are that have been received; it is balanced at every moment.
+        """The ledger of audit events, which balances at every moment.
 
-        An event is received with its first record. Each is written as a line, merged into one that
-        was written before, left out because a setting asks for that, or in flight.
+        An event counts as received with its first record. Each is written as a line, merged into
+        an earlier line, excluded by a setting, or in flight.
         """
         return account(
             self.counters.audit_events + self._assembler.in_flight,
@@ -792,7 +794,7 @@ class Pipeline:
             elif not self._is_wanted_failure(event):
                 self.counters.filtered += 1
             elif self.options.event.event_actions == "auditbeat":
-                # There it is called "executed" as well: with a process of ours, it would be drawn.
+                # Auditbeat's action is "executed" too: Session View would show the process.
                 self.counters.unenriched += 1
                 self.lines.unenriched(event, self._boot(event))
             else:
@@ -817,7 +819,7 @@ class Pipeline:
     # Execs
 
     def _executed(self, process: Process, state: State) -> None:
-        """Take an exec that the source told: audit's event may have come, or be yet to come."""
+        """Take an exec of the source; audit's event may have arrived, or arrive later."""
         if _executed_by_kernel(process):
             state.claimed = True
             self._traced_exec(process, state)
@@ -831,7 +833,7 @@ class Pipeline:
             self._execs.hold(process, state)
 
     def _exec(self, event: AuditEvent, due: int) -> None:
-        """Take an exec that audit told; the source gets until ``due`` to tell it."""
+        """Take an exec of audit; the source has until ``due`` to report it."""
         pid = number(event.call.pid)
         if not self.options.exact:
             process, state = self._audited_exec(event, pid)
@@ -845,16 +847,16 @@ class Pipeline:
             self._joined_exec(event, *found)
 
     def _joined_exec(self, event: AuditEvent, process: Process, state: State) -> None:
-        """Take an exec that both sides have told."""
+        """Take an exec that both sides have reported."""
         if state.told:
-            # The line was written without audit: the event says nothing that the line didn't.
+            # The line was written without audit; the event adds nothing to it.
             self.counters.late_execs += 1
             self.counters.merged += 1
         else:
             self._exec_line(event, process, state)
 
     def _unaudited_exec(self, process: Process, state: State) -> None:
-        """Write an exec that audit has not told, and count why."""
+        """Write an exec that audit did not report, and count the reason."""
         self.counters.unaudited_execs[self._why_unaudited()] += 1
         if self.options.event.processes == "all":
             self._traced_exec(process, state)
@@ -874,9 +876,9 @@ class Pipeline:
             self.lines.traced("exec", view, state.time)
 
     def _unjoined_exec(self, event: AuditEvent) -> None:
-        """Write an exec that the tracer didn't see, with what is known of the process otherwise."""
+        """Write an exec that the tracer did not report, with the table's data of the process."""
         pid = number(event.call.pid)
-        # Whoever may write into a new program's memory can change its argv before audit reads it.
+        # A process with access to the program's memory can change argv before audit reads it.
         begin = self._boot(event) - TICK
         found = self._execs.match(event, self.table.holders(pid), begin, any_args=True)
         if found is not None:
@@ -894,7 +896,7 @@ class Pipeline:
         self._exec_line(event, process, state, note)
 
     def _audited_exec(self, event: AuditEvent, pid: int) -> tuple[Process, State]:
-        """Move the table by an audited exec, where no tracer did."""
+        """Update the table by an audited exec, without a tracer."""
         time = self._boot(event)
         known = self._caller(event, pid, time, executed=True)
         parent = self.table.holder(number(event.call.ppid), time, TICK)
@@ -906,10 +908,10 @@ class Pipeline:
     def _caller(
         self, event: AuditEvent, pid: int, time: int, *, executed: bool = False
     ) -> Process | None:
-        """Who had the pid at ``time``, by the table and by the event's own word.
+        """Return the process with the pid at ``time``, by the table and the event's own fields.
 
-        Without an exact source an end can be missed, and the pid have been given away. ``executed``
-        says that the event is an exec.
+        Without an exact source an end can be missed and the pid be reused. ``executed`` says that
+        the event is an exec.
         """
         process = self.table.holder(pid, time, TICK)
         if process is None or self.options.exact:
@@ -922,7 +924,7 @@ class Pipeline:
         return None
 
     def _fork_by_audit(self, event: AuditEvent) -> None:
-        """Take the child of a fork from its record, where no source tells of it."""
+        """Take the child of a fork from its record, if no source reports it."""
         time = self._boot(event)
         creator = self.table.holder(number(event.call.pid), time, TICK)
         fork = forked(event, time, creator) if creator is not None else None
@@ -930,18 +932,18 @@ class Pipeline:
             return
         child = self.table.get(fork.facts.pid)
         if child is not None and child.end is None and child.start >= time:
-            # A vfork returns when the child has executed something.
+            # A vfork returns after the child's exec.
             if child.creator is None and creator is not None:
                 self.table.descend(child, creator, creator.at(time))
             return
         self.table.forked(fork)
 
     def _is_ended(self, process: Process) -> bool:
-        """Tell whether the end of a process is told: what comes now has come too late."""
+        """Return whether the end of a process is written: further events come too late."""
         return process.end is not None and not self._ends.awaits(process)
 
     def _login_by_audit(self, event: AuditEvent, process: Process, time: int) -> None:
-        """Take the login user and the session that a LOGIN record gives a process."""
+        """Take the login user and the audit session of a process from a LOGIN record."""
         login = next((r for r in event.records if r.type == LOGIN), None)
         if login is not None and not self.options.exact:
             given = login_fields(login.text)
@@ -953,7 +955,7 @@ class Pipeline:
     def _exec_line(self, event: AuditEvent, process: Process, state: State, note: str = "") -> None:
         if state.program.executable is None:
             self._learn_program(process, state, event)
-        self._tell_waiting(process, state.time)
+        self._write_waiting(process, state.time)
         canary = self.lines.canary
         if canary is not None and process.pid == canary.pid and not note:
             canary.audited = canary.traced = True
@@ -961,7 +963,7 @@ class Pipeline:
         withheld = self._withholds(process, state, "exec", event)
         if withheld and not state.program.args_cut:
             return
-        # What the tracer has read whole, in the exec itself, is what the records would say.
+        # If the tracer read the whole argv during the exec, the records have the same.
         is_whole = state.audit_time is not None and not state.program.args_cut
         argv = (
             NO_ARGUMENTS
@@ -975,7 +977,7 @@ class Pipeline:
             self._refine(state, argv)
 
     def _close_events_of(self, process: Process) -> None:
-        """Take the audit events of a process that has ended: what they lack is lost."""
+        """Close the incomplete audit events of an ended process: their missing records are lost."""
 
         def is_its(event: AuditEvent) -> bool:
             return number(event.call.pid) == process.pid and self._boot(event) <= ended
@@ -985,8 +987,8 @@ class Pipeline:
             self.counters.audit_events += 1
             self._audit_event(event, self._fed or ended)
 
-    def _tell_waiting(self, process: Process, before: int | None) -> None:
-        """Write what of a process still waits for audit, as far as it was ``before`` a time."""
+    def _write_waiting(self, process: Process, before: int | None) -> None:
+        """Write the process's events ``before`` a time that still wait for audit."""
         for state in self._execs.of(process, before):
             self._unaudited_exec(process, state)
         began = self._sessions.match(process) if before is None else None
@@ -994,7 +996,7 @@ class Pipeline:
             self._traced_session(process, began)
 
     def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
-        """Take from the audit event what was executed, where the source came too late to see it."""
+        """Take the program from the audit event, if the source was too late to read it."""
         told = execution(event, state.time, process, None)
         for each in process.states[process.states.index(state) :]:
             if each.executed and each is not state:
@@ -1004,7 +1006,7 @@ class Pipeline:
             each.stale()
 
     def _refine(self, state: State, argv: Arguments) -> None:
-        """Keep an argv that the tracer cut as long as the audit record has it, within reason."""
+        """Replace an argv that the tracer cut by the audit record's, up to a limit."""
         program = state.program
         kept = kept_args(argv.values)
         if len(kept) >= len(program.args or b""):
@@ -1030,8 +1032,8 @@ class Pipeline:
         if process is None:
             process = self.table.get(pid)
             if self.options.exact and (process is None or _presumed_ended(process)):
-                # Of who is presumed to have ended, one can't tell whether this is the end of it or
-                # that of somebody who got the same pid later.
+                # The process is only presumed dead: this exit_group may belong to a later process
+                # that reused its pid.
                 self._other(event, "process: not known")
                 return
         if not self.options.exact and process is not None:
@@ -1043,30 +1045,30 @@ class Pipeline:
         elif self._ends.match(process):
             self._end(process, event)
         elif self._ends.is_announced(process):
-            # Two of its threads called exit_group at once: the first decides.
+            # Two threads called exit_group at the same time: the first one counts.
             self.counters.merged += 1
         elif self.options.exact and process.end is None:
             self._ends.hold_event(process, event, now)
         elif process.end is None or not self.options.exact:
             self._end_by_audit(process, event)
         else:
-            # The end was written already: a deadline was too short. The audit event counts as
-            # joined all the same; it says nothing that the end didn't.
+            # The end was written before, after the deadline. The audit event still counts as
+            # joined; it adds nothing to the end.
             self.counters.joined_ends += 1
             self.counters.merged += 1
 
     def _end_by_audit(self, process: Process, event: AuditEvent) -> None:
-        """End a process by its exit_group, where no tracer told or will tell of its end."""
+        """End a process by its exit_group, if no tracer reports its end."""
         code = _exit_code(event)
         time = max(self._boot(event), process.state.time)
         self.table.ended(process, time, code << 8)
         self._end(process, event)
 
     def _presumed_caller(self, event: AuditEvent, pid: int) -> Process | None:
-        """Return the process that is found to be gone, if this exit_group is the end of it.
+        """Return the process that was found missing, if this exit_group is its end.
 
-        Nobody listened when it ended, and the kernel kept the record. Somebody else can have had
-        its pid in that time, but hardly from the same parent.
+        No daemon ran when it ended, but the kernel queued the record. Another process can have
+        reused its pid in that time, but hardly with the same parent.
         """
         ppid = number(event.call.ppid)
         for process in self.table.holders(pid):
@@ -1075,7 +1077,7 @@ class Pipeline:
         return None
 
     def _presumed(self, process: Process) -> None:
-        """Write the end of a process of which only its absence tells, or its exit_group."""
+        """Write the end of a process that is known only from its absence or its exit_group."""
         event = self._ends.match_event(process)
         if event is not None:
             process.status = _exit_code(event) << 8
@@ -1083,7 +1085,7 @@ class Pipeline:
 
     def _exited(self, process: Process, event: Exited) -> None:
         if event.facts.kernel_thread:
-            # Nobody's doing, and partly ours: the kernel answers an audit request by a thread.
+            # Not reported: the kernel, not a user, starts it; audit requests cause some of them.
             return
         exit_group = self._ends.match_event(process)
         if exit_group is not None or self.options.audit_is_silent:
@@ -1096,11 +1098,11 @@ class Pipeline:
             self._close_events_of(process)
         for unjoined in self._execs.events_of(process.pid):
             self._unjoined_exec(unjoined)
-        self._tell_waiting(process, None)
+        self._write_waiting(process, None)
         if event is not None:
             self.counters.joined_ends += 1
-        if event is not None or self.options.event.processes == "all" or _is_told(process):
-            assert process.end is not None  # noqa: S101 -- only ended processes come here
+        if event is not None or self.options.event.processes == "all" or _is_written(process):
+            assert process.end is not None  # noqa: S101 -- the process has ended
             last = process.at(process.end)
             if self._withholds(process, last, "end", event):
                 self._fold(process, last)
@@ -1122,12 +1124,12 @@ class Pipeline:
             return
         self._sessions.match(process)
         if process.session_told:
-            # A process becomes session leader once: the line was written without audit.
+            # A process becomes session leader only once: the line was written without audit.
             self.counters.merged += 1
             return
         state = next((s for s in process.states if s.time >= time - TICK and s.leads_session), None)
         if state is None:
-            # No tracer tells of sessions here, so the audit event does.
+            # Without a tracer that reports sessions, the audit event does.
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
         process.session_told = True
@@ -1136,9 +1138,9 @@ class Pipeline:
             self.lines.audited(event, view, "setsid", max(state.time, time))
 
     def _session(self, process: Process, time: int) -> None:
-        """Take a session that the source saw begin."""
+        """Take a new session from the source."""
         if process.session_told or any(state.leads_session for state in process.states[:-1]):
-            # The audit event came first and has been written.
+            # The audit event came first and is written.
             return
         if "setsid" in self.options.audited:
             self._sessions.hold(process, time)
@@ -1146,7 +1148,7 @@ class Pipeline:
             self._traced_session(process, time)
 
     def _session_by_fork(self, creator: Process, time: int) -> None:
-        """Take a session that shows in a child of its leader; no tracepoint told of it."""
+        """Take a session that a child of its leader reveals; no tracepoint reported it."""
         state = creator.state
         if state.time == time and state.leads_session:
             self._session(creator, time)
@@ -1161,7 +1163,7 @@ class Pipeline:
     # Everything else
 
     def _other(self, event: AuditEvent, note: str = "") -> None:
-        """Write any other event, enriched by its pid where that is the kernel's own word."""
+        """Write any other event, enriched by its pid if the kernel provided it."""
         if is_config_change(event):
             self.notices.append(config_change(event, self.lines.user_name))
         stamp = self._boot(event)
@@ -1184,7 +1186,7 @@ class Pipeline:
     # Deadlines
 
     def _expire(self, now: int) -> None:
-        """Write what has waited for its other side long enough, in the order of a life."""
+        """Write the events that have waited long enough, in the order of a process's life."""
         for event in self._execs.expire_events(now):
             self._unjoined_exec(event)
         for process, state in self._execs.expire(now, self._hearing):
@@ -1197,7 +1199,7 @@ class Pipeline:
             self._end_by_audit(process, event)
 
     def _unknown_relatives(self) -> set[int]:
-        """Relatives that ready events need and the table doesn't have."""
+        """Return the pids of relatives that ready events need and the table lacks."""
         unknown: set[int] = set()
         for event in self._ready:
             process = self.table.get(number(event.call.pid))
@@ -1220,7 +1222,7 @@ def _line_options(options: PipelineOptions) -> LineOptions:
     )
 
 
-# The kinds of Lost that an exec can be among; the connector can't tell its events apart.
+# The kinds of Lost that can include an exec; the proc connector does not know kinds.
 _EXEC_LOSSES: Final = frozenset(("exec", "event", VANISHED))
 _FORKS: Final = ("fork", "vfork", "clone", "clone3")
 _ENOENT: Final = b"-2"
@@ -1229,21 +1231,22 @@ _TAKEN: Final = "they vanished from the tracer's buffer: another process takes t
 
 
 def _pid_of(event: AuditEvent) -> int:
-    """The pid of a record that is no syscall's; the kernel writes it, also for user space."""
+    """Return the pid of a record without a system call; the kernel fills it in."""
     return next((number(fields(r.text).get("pid")) for r in event.records), 0)
 
 
 def _stands_alone(event: AuditEvent) -> bool:
-    """Tell whether it is a record of the kernel's without a system call, as SECCOMP can be.
+    """Return whether it is a kernel record without a system call, such as SECCOMP.
 
-    It is told when no other record can come, and the process may be another program by then.
+    The event is complete only once no other record can follow; by then the process may run another
+    program.
     """
     kind = event.records[0].type
     return event.call is NO_CALL and not 1100 <= kind <= 1299 and not 2100 <= kind <= 2999
 
 
 def _state_of_record(process: Process, event: AuditEvent, stamp: int) -> State:
-    """What the process was when a record was made: its stamp can be a tick before that."""
+    """Return the process's state when a record was made; the stamp can be a tick earlier."""
     state = process.at(stamp)
     executable = decode(fields(event.records[0].text).get("exe", b""))
     for later in reversed(process.states):
@@ -1255,27 +1258,27 @@ def _state_of_record(process: Process, event: AuditEvent, stamp: int) -> State:
 
 
 def _message_fields(event: AuditEvent) -> Mapping[str, bytes]:
-    """What the kernel says of the sender of a user message; nothing of other records."""
+    """Return the kernel's fields about the sender of a user message; none for other records."""
     record = event.records[0]
     return fields(record.text) if 1100 <= record.type <= 1299 else {}
 
 
 def _exit_code(event: AuditEvent) -> int:
-    """The code that an exit_group event was called with."""
+    """Return the argument of an exit_group event."""
     return int(event.call.a0 or b"0", 16) & 0xFF
 
 
 def _executed_by_kernel(process: Process) -> bool:
-    """Tell whether its first exec was no syscall: a helper that the kernel starts (kernel/umh.c).
+    """Return whether the kernel itself executed the process (kernel/umh.c), without a syscall.
 
-    Such as the reader of core dumps, or modprobe; audit has no event of it.
+    Examples are core dump handlers and modprobe; audit has no event for these execs.
     """
     creator = process.creator
     by_kernel = isinstance(creator, Process) and creator.state.facts.kernel_thread
     return by_kernel and len(process.state.previous) == 1
 
 
-def _is_told(process: Process) -> bool:
+def _is_written(process: Process) -> bool:
     return any(state.told for state in process.states)
 
 

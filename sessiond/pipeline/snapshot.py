@@ -1,8 +1,8 @@
-"""What one run knows, as bytes for the next one: the process table, and what is in flight.
+"""The pipeline's state as bytes for the next run: the process table, and the events in flight.
 
-procfs can't tell it anew: leaders and parents that have ended, how a session began, exact start
-times. Processes refer to each other, so they are numbered here and the references are numbers. What
-is read back is checked against the types below before anything is made of it.
+procfs can't provide it again: leaders and parents that have ended, the start of a session, exact
+start times. References between processes are stored as numbers. The data is validated against the
+types below before it is used.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from sessiond.units import SECOND, AuditStamp
 Item = TypeVar("Item")
 
 _ITSELF: Final = -1
-# How many processes are encoded as one piece.
+# Processes per encoded piece.
 PIECE: Final = 1000
 
-# The first OWN_FACTS of the facts.
+# The number of facts, at the front, that differ between processes.
 OwnFacts = tuple[int, int, int, int | None, int | None, int | None, int | None]
-# The number of a process, _ITSELF, or (pid, start) of one that is a mere reference.
+# The number of a process, _ITSELF, or (pid, start) of a process that is only a reference.
 SavedRelative = int | tuple[int, int] | None
 
 
 class SavedState(NamedTuple):
-    """A ``State``; programs are numbers, as many states and processes share one.
+    """A ``State``; programs are numbers, because many states and processes share one.
 
-    ``own_facts`` are those that no other process has, ``facts`` is the number of the others.
+    ``own_facts`` are those that differ between processes, ``facts`` is the number of the others.
     """
 
     time: int
@@ -84,9 +84,9 @@ class SavedAncestor(NamedTuple):
 
 
 class SavedProcess(NamedTuple):
-    """A ``Process``; ``listed`` says that it is found by its pid, and not by its relatives only.
+    """A ``Process``; ``listed`` says that it is found by pid, not only through its relatives.
 
-    ``lineage`` is a number of the table's lineages.
+    ``lineage`` is an index into the table's lineages.
     """
 
     listed: bool
@@ -114,9 +114,8 @@ class SavedProcess(NamedTuple):
 class SavedTable(NamedTuple):
     """A ``ProcessTable``; a lineage is the numbers of its ancestors.
 
-    ``facts`` are those of the first process of many that have all but their own in common,
-    ``identities`` the pids and starts of the processes. These are in pieces of PIECE each, so that
-    a table is not twice in memory when it is read back.
+    ``facts`` are the distinct sets of shared facts, ``identities`` the pids and starts of the
+    processes. Both are in pieces of PIECE each, so that reading does not need twice the memory.
     """
 
     facts: list[Facts]
@@ -142,7 +141,7 @@ class SavedPipeline(NamedTuple):
     """A ``Pipeline``: processes are numbers of ``table``, times are ns since boot.
 
     ``execs`` are processes and the numbers of their states. Lines numbered above
-    ``written_after`` may be of events that are in flight here.
+    ``written_after`` may belong to events that are in flight here.
     """
 
     time: int
@@ -165,7 +164,7 @@ _TYPES: Final = (
     Facts, Program, SavedState, SavedAncestor, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
     Verdict, SavedFilters, Kind,
 )  # fmt: skip
-# What is written by one version is read by another only where nothing of this has changed.
+# Another version reads a saved state only if none of these types has changed.
 LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES).encode())
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -174,12 +173,12 @@ _piece_decoder: Final = msgspec.msgpack.Decoder(list[SavedProcess])
 
 
 def encode(saved: SavedPipeline) -> bytes:
-    """Return it as bytes."""
+    """Return the state as bytes."""
     return _encoder.encode(saved)
 
 
 def decode(data: bytes) -> SavedPipeline:
-    """Return what ``encode`` was given. Raises SavedStateError for anything else."""
+    """Return the state encoded by ``encode``. Raises SavedStateError for anything else."""
     return _decoded(_decoder, data)
 
 
@@ -193,10 +192,10 @@ def _decoded(decoder: msgspec.msgpack.Decoder[Item], data: bytes | msgspec.Raw) 
 def save_table(
     table: ProcessTable, time: int, needed: Iterable[Process]
 ) -> tuple[SavedTable, dict[Process, int]]:
-    """Return the table as it is at ``time`` (ns since boot), and the numbers of its processes.
+    """Return the table at ``time`` (ns since boot), and the numbers of its processes.
 
-    Of those that have ended, only the ones that were ``needed`` in the last second, or are
-    relatives of others, are in it.
+    It contains only those ended processes that were ``needed`` in the last second or are relatives
+    of others.
     """
     found, numbers = _numbered(table, time, needed)
     programs: dict[Program, int] = {}
@@ -304,7 +303,7 @@ def save_table(
 def _numbered(
     table: ProcessTable, time: int, needed: Iterable[Process]
 ) -> tuple[set[Process], dict[Process, int]]:
-    """Return the processes that are found by their pids, and those with all relatives, numbered."""
+    """Return the processes found by pid, and the numbers of these and of all relatives."""
     also = dict.fromkeys(needed)
     listed = [
         holder
@@ -330,26 +329,26 @@ def _numbered(
 def restored_processes(
     table: ProcessTable, saved: SavedTable
 ) -> tuple[list[Process], list[Process]]:
-    """Return the processes by their numbers, and those that ``fill`` is to put into the table.
+    """Return the processes by number, and those that ``fill`` is to put into the table.
 
-    Raises SavedStateError when a number is of nothing.
+    Raises SavedStateError for an invalid number.
     """
     programs, processes = saved.programs, list(starmap(table.make, saved.identities))
     listed: list[Process] = []
     commons = [facts[OWN_FACTS:] for facts in saved.facts]
-    # What many processes have stands in memory once.
+    # Equal values of many processes are one object in memory.
     same: dict[Any, Any] = {}
 
     ancestors = [
         Ancestor(
-            told.pid,
-            told.start,
-            table.refer(told.pid, told.start).entity_id,
-            at(programs, told.program),
-            (told.uid, told.euid, told.loginuid),
-            told.mounts,
+            stored.pid,
+            stored.start,
+            table.refer(stored.pid, stored.start).entity_id,
+            at(programs, stored.program),
+            (stored.uid, stored.euid, stored.loginuid),
+            stored.mounts,
         )
-        for told in saved.ancestors
+        for stored in saved.ancestors
     ]
     lineages = [
         Lineage(tuple([at(ancestors, number) for number in each])) for each in saved.lineages
@@ -362,50 +361,50 @@ def restored_processes(
             return None
         return ITSELF if number == _ITSELF else at(processes, number)
 
-    def state(told: SavedState) -> State:
-        previous = tuple(at(programs, number) for number in told.previous)
-        program = at(programs, told.program)
-        facts = Facts._make((*told.own_facts, *at(commons, told.facts)))
-        cwd = same.setdefault(told.working_directory, told.working_directory)
-        made = State(told.time, facts, program, cwd, previous)
-        made.group_leader = relative(told.group_leader)
-        made.session_leader = relative(told.session_leader)
-        made.entry_leader = relative(told.entry_leader)
-        made.session_inferred = told.session_inferred
-        made.group_inferred = told.group_inferred
-        made.executed = told.executed
-        made.doubtful = told.doubtful
-        made.groups = same.setdefault(told.groups, told.groups)
-        made.claimed = told.claimed
-        made.told = told.told
-        made.observed = told.observed
-        made.audit_time = told.audit_time
+    def state(stored: SavedState) -> State:
+        previous = tuple(at(programs, number) for number in stored.previous)
+        program = at(programs, stored.program)
+        facts = Facts._make((*stored.own_facts, *at(commons, stored.facts)))
+        cwd = same.setdefault(stored.working_directory, stored.working_directory)
+        made = State(stored.time, facts, program, cwd, previous)
+        made.group_leader = relative(stored.group_leader)
+        made.session_leader = relative(stored.session_leader)
+        made.entry_leader = relative(stored.entry_leader)
+        made.session_inferred = stored.session_inferred
+        made.group_inferred = stored.group_inferred
+        made.executed = stored.executed
+        made.doubtful = stored.doubtful
+        made.groups = same.setdefault(stored.groups, stored.groups)
+        made.claimed = stored.claimed
+        made.told = stored.told
+        made.observed = stored.observed
+        made.audit_time = stored.audit_time
         return made
 
-    def restore(process: Process, told: SavedProcess) -> None:
-        creator = relative(told.creator)
-        if creator is ITSELF or not told.states:
-            raise SavedStateError(f"what it says of process {process.pid} is impossible")
+    def restore(process: Process, stored: SavedProcess) -> None:
+        creator = relative(stored.creator)
+        if creator is ITSELF or not stored.states:
+            raise SavedStateError(f"process {process.pid} has no states or is its own creator")
         process.creator = creator
-        process.creator_observed = told.creator_observed
-        process.lineage = None if told.lineage is None else at(lineages, told.lineage)
-        process.end = told.end
-        process.status = told.status
-        process.group_exit = told.group_exit
-        process.cgroup = same.setdefault(told.cgroup, told.cgroup)
-        process.connection = told.connection
-        process.entry_type = told.entry_type
-        process.entry_source = told.entry_source
-        process.entry_note = told.entry_note
-        process.introduced = told.introduced
-        process.drawn = told.drawn
-        process.session_told = told.session_told
-        process.verdict = told.verdict
-        process.withheld = told.withheld
-        process.gained = told.gained
-        process.latest = told.latest
-        process.states += map(state, told.states)
-        if told.listed:
+        process.creator_observed = stored.creator_observed
+        process.lineage = None if stored.lineage is None else at(lineages, stored.lineage)
+        process.end = stored.end
+        process.status = stored.status
+        process.group_exit = stored.group_exit
+        process.cgroup = same.setdefault(stored.cgroup, stored.cgroup)
+        process.connection = stored.connection
+        process.entry_type = stored.entry_type
+        process.entry_source = stored.entry_source
+        process.entry_note = stored.entry_note
+        process.introduced = stored.introduced
+        process.drawn = stored.drawn
+        process.session_told = stored.session_told
+        process.verdict = stored.verdict
+        process.withheld = stored.withheld
+        process.gained = stored.gained
+        process.latest = stored.latest
+        process.states += map(state, stored.states)
+        if stored.listed:
             listed.append(process)
 
     rest = iter(processes)
@@ -413,34 +412,34 @@ def restored_processes(
         for told in _decoded(_piece_decoder, piece):
             process = next(rest, None)
             if process is None:
-                raise SavedStateError("there are more processes in it than identities")
+                raise SavedStateError("it has more processes than identities")
             restore(process, told)
     if next(rest, None) is not None:
-        raise SavedStateError("there are fewer processes in it than identities")
+        raise SavedStateError("it has fewer processes than identities")
     return processes, listed
 
 
 def fill(table: ProcessTable, listed: list[Process], saved: SavedTable) -> None:
-    """Put restored processes, and what else was saved, into an empty table."""
+    """Put restored processes and the rest of the saved state into an empty table."""
     table.cgroups |= saved.cgroups
     table.put_back(listed)
 
 
 def at(items: Sequence[Item], number: int) -> Item:
-    """Return an item by its number. Raises SavedStateError when there is none."""
+    """Return an item by number. Raises SavedStateError for an invalid number."""
     if 0 <= number < len(items):
         return items[number]
-    raise SavedStateError(f"there is no number {number} in it")
+    raise SavedStateError(f"it has no item {number}")
 
 
 def save_event(event: AuditEvent) -> SavedEvent:
-    """Return an audit event's records and what is known of it."""
+    """Return an audit event's records and attributes."""
     records = [(record.type, record.text) for record in event.records]
     return SavedEvent(event.time, event.serial, event.opened, event.complete, records)
 
 
 def restore_event(saved: SavedEvent) -> AuditEvent:
-    """Return the event that ``save_event`` was given."""
+    """Return the event saved by ``save_event``."""
     event = AuditEvent(AuditStamp(saved.time), saved.serial, saved.opened)
     event.complete = saved.complete
     event.records = [Record(kind, text) for kind, text in saved.records]

@@ -257,11 +257,11 @@ def test_check_reads_the_keys_of_servers(tmp_path: Path) -> None:
     )
     missing = sessiond("check", "-c", settings)
     assert missing.returncode == 2
-    assert f"output.http.secret_headers.Authorization: {key}: there is no such" in missing.stderr
+    assert f"output.http.secret_headers.Authorization: {key}: no such file" in missing.stderr
     key.write_text("ApiKey geheim\n")
     key.chmod(0o600)
     found = sessiond("check", "-c", settings)
-    assert "secret_headers.X-Key: the credential elastic is not looked at" in found.stdout
+    assert "secret_headers.X-Key: the credential elastic is not checked" in found.stdout
     assert "geheim" not in found.stdout + found.stderr
 
 

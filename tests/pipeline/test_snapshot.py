@@ -205,7 +205,7 @@ def test_a_number_of_nothing_is_refused() -> None:
     """References are checked before anything is made of them."""
     state = snapshot.decode(Bench().pipeline.save(T))
     broken = state._replace(ends=[(len(state.table.identities), T)])
-    with pytest.raises(SavedStateError, match="there is no number"):
+    with pytest.raises(SavedStateError, match="it has no item"):
         pipeline().restore(snapshot.encode(broken))
 
 
@@ -219,5 +219,5 @@ def test_a_table_comes_back_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(successor(bench.pipeline, T).table) == len(bench.pipeline.table)
     for pieces in (state.table.processes[:-1], state.table.processes * 2):
         broken = state._replace(table=state.table._replace(processes=pieces))
-        with pytest.raises(SavedStateError, match="processes in it than identities"):
+        with pytest.raises(SavedStateError, match="processes than identities"):
             pipeline().restore(snapshot.encode(broken))
