@@ -297,6 +297,7 @@ def _add_ps(commands: declare.Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from sessiond import sources
     from sessiond.config import load
     from sessiond.system import log
 
@@ -315,6 +316,16 @@ def _run(arguments: argparse.Namespace) -> int:
             daemon.leave_nothing(Path(directory))
         raise
     log.configure("debug" if arguments.debug else loaded.logging.level, loaded.logging.format)
+    source, kept = loaded.session_metadata, "LISTEN_FDS" in os.environ
+    # The compiler takes longest: it works while the rest of the daemon is loaded. What the service
+    # manager has kept needs none.
+    helper = (
+        None
+        if kept
+        else sources.prepare(
+            source.backend, ring_bytes=source.ring_buffer, args_limit=source.args_limit
+        )
+    )
     from sessiond.daemon import (
         daemon,  # imported late: a configuration error is reported without loading it
     )
@@ -323,8 +334,8 @@ def _run(arguments: argparse.Namespace) -> int:
         from sessiond.cli import live
 
         with live.Shown():
-            return daemon.run(loaded, read)
-    return daemon.run(loaded, read)
+            return daemon.run(loaded, read, helper)
+    return daemon.run(loaded, read, helper)
 
 
 def with_output(loaded: Config, output: str | None) -> Config:

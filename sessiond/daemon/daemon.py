@@ -39,6 +39,7 @@ from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.descriptor_store import DescriptorStore
 from sessiond.restart.resume import Restart
 from sessiond.restart.written_lines import WrittenLines
+from sessiond.sources.ebpf.helper import Helper
 from sessiond.sources.procfs.guard import GuardedProcfs
 from sessiond.system import host, systemd
 from sessiond.system import log as logs
@@ -67,12 +68,12 @@ LEDGER: Final = "audit.json"
 log = structlog.get_logger()
 
 
-def run(config: Config, load: Callable[[], Config]) -> int:
+def run(config: Config, load: Callable[[], Config], helper: Helper | None = None) -> int:
     """Run the daemon until it is stopped; ``load`` reads the configuration for a reload.
 
-    Raises SessiondError when it can't start.
+    ``helper`` is what ``sources.prepare`` has begun. Raises SessiondError when it can't start.
     """
-    return asyncio.run(Daemon(config, load).run())
+    return asyncio.run(Daemon(config, load, helper).run())
 
 
 def leave_nothing(directory: Path, store: DescriptorStore | None = None) -> None:
@@ -122,8 +123,11 @@ def _make_directories(config: Config) -> None:
 class Daemon:
     """All parts of one run, and the order in which they start and stop."""
 
-    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+    def __init__(
+        self, config: Config, load: Callable[[], Config], helper: Helper | None = None
+    ) -> None:
         """Take the configuration; ``run`` does everything else."""
+        self._helper = helper
         self._config = config
         self._load = load
         self._stop = asyncio.Event()
@@ -258,7 +262,7 @@ class Daemon:
             on_end=self._end,
         )
         stack.callback(self._procfs.close)
-        self._sources.open()
+        self._sources.open(self._helper)
         stack.callback(self._sources.close)
         listening = now()
         self._procfs.begin()

@@ -17,6 +17,7 @@ from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import Facts, ProcessEvent
 from sessiond.restart.descriptor_store import DescriptorStore
 from sessiond.sources import Declined, Source, open_source
+from sessiond.sources.ebpf.helper import Helper
 from sessiond.sources.procfs.reader import Procfs
 from sessiond.system.clock import now
 
@@ -71,12 +72,12 @@ class SourceChain:
         self._reconcile_due = 0.0
         self._sweep_due = 0.0
 
-    def open(self) -> None:
+    def open(self, helper: Helper | None = None) -> None:
         """Open the configured source or its fallback; log the limitations.
 
-        Raises SourceUnavailableError.
+        ``helper`` is what ``sources.prepare`` has begun. Raises SourceUnavailableError.
         """
-        self.source, self.declined = self._open()
+        self.source, self.declined = self._open(helper=helper)
         if self._alone and not self.source.exact:
             self.source.close()
             lacking = "; ".join(f"{each.name}: {each.reason}" for each in self.declined)
@@ -92,7 +93,9 @@ class SourceChain:
         for limit in self.source.degraded:
             log.warning("source_limited", source=self.source.name, limit=limit)
 
-    def _open(self, *, after: str | None = None) -> tuple[Source, list[Declined]]:
+    def _open(
+        self, *, after: str | None = None, helper: Helper | None = None
+    ) -> tuple[Source, list[Declined]]:
         settings = self._settings
         try:
             return open_source(
@@ -104,6 +107,7 @@ class SourceChain:
                 handed_on=() if after else self._store.tracer,
                 keep=self._keep,
                 is_known=self._is_known,
+                helper=helper,
             )
         except SourceUnavailableError as error:
             if after or settings.backend == "auto" or not settings.fallback:

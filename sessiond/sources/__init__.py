@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sessiond.errors import SHORTAGES, SourceUnavailableError
 from sessiond.process.events import Facts, ProcessEvent
 from sessiond.sources.lookup import ProcessLookup
+
+if TYPE_CHECKING:
+    from sessiond.sources.ebpf.helper import Helper
 
 RING_BYTES = 8 << 20
 ARGS_LIMIT = 8192
@@ -86,6 +89,22 @@ class Declined(NamedTuple):
     fix: str
 
 
+def prepare(backend: str, *, ring_bytes: int, args_limit: int) -> Helper | None:
+    """Begin what takes long of opening a source, for ``open_source`` to wait for the rest of it.
+
+    The arguments are those of ``open_source``. Returns None where nothing takes long, or it is
+    better left to ``open_source`` to say why it can't be.
+    """
+    if backend not in ("auto", "ebpf"):
+        return None
+    from sessiond.sources.ebpf.helper import Helper
+
+    try:
+        return Helper(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
+    except (OSError, SourceUnavailableError):
+        return None
+
+
 def open_source(
     backend: str,
     procfs: ProcessLookup,
@@ -96,6 +115,7 @@ def open_source(
     handed_on: Sequence[int] = (),
     keep: Callable[[bytes], None] | None = None,
     is_known: Callable[[Facts], bool] = lambda _: False,
+    helper: Helper | None = None,
 ) -> tuple[Source, list[Declined]]:
     """Open the source named ``backend``; for ``auto``, the best that works.
 
@@ -104,11 +124,13 @@ def open_source(
     of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT).
     ``handed_on`` are the descriptors of an earlier process, and ``keep`` is given what is read
     of the ring before it is freed. ``is_known`` tells of which processes a snapshot needs no more
-    than the kernel's facts. Raises SourceUnavailableError when the one asked for can't be had.
-    Blocks for about a second.
+    than the kernel's facts. ``helper`` is what ``prepare`` has begun. Raises SourceUnavailableError
+    when the one asked for can't be had. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
-        "ebpf": lambda: _open_ebpf(procfs, ring_bytes, args_limit, handed_on, keep, is_known),
+        "ebpf": lambda: _open_ebpf(
+            procfs, ring_bytes, args_limit, handed_on, keep, is_known, helper
+        ),
         "proc_connector": lambda: _open_proc_connector(procfs),
         "procfs": lambda: _open_procfs(procfs),
     }
@@ -144,6 +166,7 @@ def _open_ebpf(
     handed_on: Sequence[int],
     keep: Callable[[bytes], None] | None,
     is_known: Callable[[Facts], bool],
+    helper: Helper | None,
 ) -> Source:
     from sessiond.sources.ebpf.source import EbpfSource
 
@@ -154,6 +177,7 @@ def _open_ebpf(
         handed_on=handed_on,
         keep=keep,
         is_known=is_known,
+        helper=helper,
     )
 
 

@@ -1,8 +1,9 @@
 """The short-lived helper that compiles, loads and attaches the tracer's programs, and then leaves.
 
-``python -m sessiond.sources.ebpf.loader SOCKET RING_BYTES ARGS_LIMIT`` is started by source.py
-with one end of a socket pair. It answers with one message: a JSON object and, on success, the
-descriptors that keep the programs attached. The compiler's memory goes when this process ends.
+``python -m sessiond.sources.ebpf.loader SOCKET RING_BYTES ARGS_LIMIT`` is started by helper.py
+with one end of a socket pair. It compiles, waits for a message, and answers with one: a JSON object
+and, on success, the descriptors that keep the programs attached. The compiler's memory goes when
+this process ends.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import json
 import mmap
 import os
 import platform
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +58,25 @@ _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000  # linux/sched.h, 
 def main(arguments: list[str]) -> None:
     """Do the work and answer on the socket, whose descriptor's number is ``arguments[0]``."""
     channel = socket.socket(fileno=int(arguments[0]))
+
+    @functools.cache
+    def wait() -> None:
+        """Wait for the message; end where nobody will send it any more."""
+        if not channel.recv(1):
+            os._exit(0)
+
     try:
-        answer, descriptors = load(int(arguments[1]), int(arguments[2]))
+        answer, descriptors = load(int(arguments[1]), int(arguments[2]), wait)
     except SourceUnavailableError as error:
+        wait()  # what is not read when a socket is closed would take the answer away
         answer, descriptors = {"reason": error.reason, "fix": error.fix}, []
     socket.send_fds(channel, [json.dumps(answer).encode()], descriptors)
 
 
-def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
-    """Compile and attach; return the answer and the descriptors that it names.
+def load(
+    ring_bytes: int, args_limit: int, wait: Callable[[], None] = lambda: None
+) -> tuple[dict[str, Any], list[int]]:
+    """Compile, ``wait``, and attach; return the answer and the descriptors that it names.
 
     The answer has ``controller`` (the version 1 cgroup controller that is read, or None) and
     ``degraded`` (what this kernel or this host's set-up doesn't let the tracer see, in words). The
@@ -94,6 +107,7 @@ def load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
         )
     )
     module = _compile(bcc, text)
+    wait()
     links = [
         _attach(
             bcc.lib.bpf_attach_raw_tracepoint(

@@ -13,9 +13,6 @@ import json
 import mmap
 import os
 import platform
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -23,8 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import sessiond
-from sessiond.errors import SourceUnavailableError
 from sessiond.process.events import (
     VANISHED,
     Executed,
@@ -37,15 +32,13 @@ from sessiond.process.events import (
 )
 from sessiond.sources import MAX_ARGS_LIMIT
 from sessiond.sources.ebpf import cgroups
+from sessiond.sources.ebpf.helper import BPF_SYSCALL, Helper
 from sessiond.sources.ebpf.records import CPUS, LOSS_KINDS, Decoder, MalformedRecordError
 from sessiond.sources.ebpf.ring import Ring, spans
 from sessiond.sources.lookup import ProcessLookup, filled_up, hidden_parents
 from sessiond.units import SECOND
 
-_LOADER_TIMEOUT = 60.0
-_MAX_DESCRIPTORS = 64
 _BPF_ITER_CREATE = 33
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 _SNAPSHOT_READ = 1 << 18  # bytes
 _NOTE = 4096  # bytes
 # Seconds for which a snapshot reads procfs: all of an ordinary host. A drain goes on with the rest
@@ -79,6 +72,7 @@ class EbpfSource:
         handed_on: Sequence[int] = (),
         keep: Callable[[bytes], None] | None = None,
         is_known: Callable[[Facts], bool] = lambda _: False,
+        helper: Helper | None = None,
     ) -> None:
         """Load and attach the programs; the first ``drain`` takes a snapshot.
 
@@ -87,7 +81,8 @@ class EbpfSource:
         ``descriptors`` of an earlier process: its programs have run on, what they wrote is read
         first. If they are of another version or configuration, ``set_aside`` says so, and they are
         closed. ``keep`` is given the ring's bytes before they are freed, for ``decoded``.
-        ``is_known`` tells of which processes procfs need not be asked in a snapshot. Raises
+        ``is_known`` tells of which processes procfs need not be asked in a snapshot. ``helper`` is
+        one that was begun before, for the same ``ring_bytes`` and ``args_limit``. Raises
         SourceUnavailableError.
         """
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
@@ -97,12 +92,18 @@ class EbpfSource:
             self.set_aside = _unfit(handed_on, fingerprint)
             self.adopted = not self.set_aside
         if self.adopted:
+            if helper is not None:
+                helper.close()
             self._note, *self._descriptors = handed_on
             answer = _read_note(self._note)
         else:
             for descriptor in handed_on:
                 os.close(descriptor)
-            answer, self._descriptors = _load(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
+            answer, self._descriptors = (
+                _load(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
+                if helper is None
+                else helper.load()
+            )
             answer |= {"fingerprint": fingerprint, "told": [0] * len(LOSS_KINDS)}
             try:
                 self._note = os.memfd_create("sessiond-tracer")
@@ -371,7 +372,7 @@ def _time(event: ProcessEvent) -> int:
 
 def _open_iterator(link: int) -> int:
     """Start a new pass of the iterator ``link``; read the descriptor to its end."""
-    number = _BPF_SYSCALL[platform.machine()]
+    number = BPF_SYSCALL[platform.machine()]
     attributes = (ctypes.c_uint32 * 2)(link, 0)
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor: int = libc.syscall(
@@ -383,58 +384,4 @@ def _open_iterator(link: int) -> int:
 
 
 def _load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:
-    """Run the helper; return its answer and the descriptors. Raises SourceUnavailableError."""
-    if platform.machine() not in _BPF_SYSCALL:
-        raise SourceUnavailableError(
-            "ebpf", f"{platform.machine()} is not supported", "use backend: proc_connector"
-        )
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    messages = os.memfd_create("sessiond-loader-messages")
-    # The helper is this very code, whatever the working directory and the search path hold.
-    package_root = str(Path(sessiond.__file__).parent.parent)
-    command = [sys.executable, "-P", "-m", "sessiond.sources.ebpf.loader"]
-    command += [str(theirs.fileno()), str(ring_bytes), str(args_limit)]
-    try:
-        with ours:
-            with theirs:
-                helper = subprocess.Popen(  # it ends by itself
-                    command,
-                    env={**os.environ, "PYTHONPATH": package_root},
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=messages,
-                    stderr=messages,
-                )
-            ours.settimeout(_LOADER_TIMEOUT)
-            try:
-                data, descriptors, _, _ = socket.recv_fds(ours, 1 << 16, _MAX_DESCRIPTORS)
-            except TimeoutError:
-                helper.kill()
-                data, descriptors = b"", []
-            status = helper.wait()
-        said = _last_words(messages)
-    finally:
-        os.close(messages)
-    if not data:
-        raise SourceUnavailableError(
-            "ebpf",
-            f"the helper that loads the programs ended with {status} ({said or 'without a word'})",
-            f"run it by hand: {sys.executable} -m sessiond.sources.ebpf.loader",
-        )
-    answer = json.loads(data)
-    if "reason" in answer:
-        reason = answer["reason"] + (f" ({said})" if said else "")
-        raise SourceUnavailableError("ebpf", reason, answer["fix"])
-    if len(descriptors) != answer["descriptors"]:
-        raise SourceUnavailableError(
-            "ebpf", "too few descriptors could be handed over", "raise LimitNOFILE="
-        )
-    return answer, descriptors
-
-
-def _last_words(messages: int) -> str:
-    """Return the last line of what compiler and verifier said that is about the matter itself."""
-    text = os.pread(messages, 1 << 20, 0).decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines()]
-    matter = [line for line in lines if line and not line.startswith(("processed ", "bpf: Failed"))]
-    return matter[-1][:200] if matter else ""
+    return Helper(ring_bytes, args_limit).load()

@@ -1,0 +1,103 @@
+"""The process that compiles and loads the tracer's programs (loader.py), seen from the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import sessiond
+from sessiond.errors import SourceUnavailableError
+
+BPF_SYSCALL: Final = {"x86_64": 321, "aarch64": 280}
+_TIMEOUT: Final = 60.0  # seconds
+_MAX_DESCRIPTORS: Final = 64
+
+
+class Helper:
+    """Compiles from the start on, and loads when it is asked to: nothing is attached before.
+
+    It ends by itself, also when nobody asks any more.
+    """
+
+    def __init__(self, ring_bytes: int, args_limit: int) -> None:
+        """Start it, for a ring of ``ring_bytes`` and ``args_limit`` bytes of each argv.
+
+        Raises SourceUnavailableError where there is no tracer for this processor.
+        """
+        if platform.machine() not in BPF_SYSCALL:
+            raise SourceUnavailableError(
+                "ebpf", f"{platform.machine()} is not supported", "use backend: proc_connector"
+            )
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._messages = os.memfd_create("sessiond-loader-messages")
+        # The helper is this very code, whatever the working directory and the search path hold.
+        package_root = str(Path(sessiond.__file__).parent.parent)
+        command = [sys.executable, "-P", "-m", "sessiond.sources.ebpf.loader"]
+        command += [str(theirs.fileno()), str(ring_bytes), str(args_limit)]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": package_root},
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=self._messages,
+                stderr=self._messages,
+            )
+
+    def load(self) -> tuple[dict[str, Any], list[int]]:
+        """Have the programs attached; return the answer of loader.py and the descriptors.
+
+        Raises SourceUnavailableError.
+        """
+        self._channel.settimeout(_TIMEOUT)
+        try:
+            self._channel.send(b"\n")
+            data, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 16, _MAX_DESCRIPTORS)
+        except (TimeoutError, ConnectionError):
+            self._process.kill()
+            data, descriptors = b"", []
+        status, said = self._end()
+        if not data:
+            raise SourceUnavailableError(
+                "ebpf",
+                f"the helper that loads the programs ended with {status} "
+                f"({said or 'without a word'})",
+                f"run it by hand: {sys.executable} -m sessiond.sources.ebpf.loader",
+            )
+        answer = json.loads(data)
+        if "reason" in answer:
+            reason = answer["reason"] + (f" ({said})" if said else "")
+            raise SourceUnavailableError("ebpf", reason, answer["fix"])
+        if len(descriptors) != answer["descriptors"]:
+            raise SourceUnavailableError(
+                "ebpf", "too few descriptors could be handed over", "raise LimitNOFILE="
+            )
+        return answer, descriptors
+
+    def close(self) -> None:
+        """Let it end: it is not needed after all."""
+        self._process.kill()
+        self._end()
+
+    def _end(self) -> tuple[int, str]:
+        """Wait for its end; return its status, and the last of what it said."""
+        self._channel.close()
+        status = self._process.wait()
+        try:
+            return status, _last_words(self._messages)
+        finally:
+            os.close(self._messages)
+
+
+def _last_words(messages: int) -> str:
+    """Return the last line of what compiler and verifier said that is about the matter itself."""
+    text = os.pread(messages, 1 << 20, 0).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines()]
+    matter = [line for line in lines if line and not line.startswith(("processed ", "bpf: Failed"))]
+    return matter[-1][:200] if matter else ""
