@@ -1,7 +1,8 @@
 """The read loop: schedules turns; a turn reads records and process events and writes lines.
 
-A wake-up is expensive. A readable descriptor therefore only schedules a turn for a moment later,
-when more input has accumulated. Turns continue until all input is read.
+A wake-up is expensive. A readable descriptor therefore only schedules a turn: soon after a quiet
+period, later while much input comes, so that more of it accumulates. Turns continue until all input
+is read.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.resume import Restart
 from sessiond.system.clock import now
 
-# Seconds in which input may accumulate before it is read; a line's usual delay is half of it.
+# Seconds in which input may accumulate while much of it comes; a line's usual delay is half of it.
 # A wake-up costs as much as three processes, so 35 ms are an eighth cheaper than 20 ms.
 COALESCE_DELAY: Final = 0.035
+# Seconds in which the records of one process arrive, and the least from one turn to the next one
+# that a descriptor asks for.
+SETTLE_DELAY: Final = 0.003
+MIN_INTERVAL: Final = 0.02
 # Batches read in one turn; the limit lets outputs and signals run in between.
 MAX_BATCHES: Final = 16
 # Bytes of records read in one turn: a record can have 8 KB, and a long one takes long to process.
@@ -71,7 +76,8 @@ class ReadLoop:
         """Schedule a turn, and ignore the descriptors until it is over."""
         self._unlisten()
         if not self._stopped:
-            self._plan(asyncio.get_running_loop().time() + COALESCE_DELAY)
+            settled = asyncio.get_running_loop().time() + SETTLE_DELAY
+            self._plan(max(settled, self._turned + MIN_INTERVAL))
 
     def turn(self) -> int:
         """Read, join, write; return the number of records and process events read."""

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from sessiond.audit.kernel.receive import BATCH
-from sessiond.daemon.loop import COALESCE_DELAY, MAX_BATCHES, SMALL_READ, ReadLoop
+from sessiond.daemon.loop import (
+    COALESCE_DELAY,
+    MAX_BATCHES,
+    MIN_INTERVAL,
+    SETTLE_DELAY,
+    SMALL_READ,
+    ReadLoop,
+)
 
 RECORD = (1300, b"audit(1.000:1): ")
 
@@ -159,24 +166,25 @@ def test_a_turn_ends_though_records_keep_coming() -> None:
     assert parts.fed == [(MAX_BATCHES * BATCH, False)]
 
 
-def test_a_readable_descriptor_brings_one_turn_after_a_moment(pipe: tuple[int, int]) -> None:
-    """What gathers within that moment is read in the same turn."""
+def test_a_readable_descriptor_brings_one_turn(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for again when the turn is over."""
     readable, end = pipe
     parts = _Parts(readable)
+    monkeypatch.setattr(parts, "drain", lambda: list(os.read(readable, 1)))
 
     async def live() -> None:
         parts.loop.start()
-        os.write(end, b"x")
-        await asyncio.sleep(COALESCE_DELAY / 4)
-        assert parts.turns == 0
-        os.read(readable, 1)
-        while not parts.turns:  # noqa: ASYNC110 -- the loop tells nobody
-            await asyncio.sleep(0.001)
+        for turn in (1, 2):
+            os.write(end, b"x")
+            while parts.turns < turn:  # noqa: ASYNC110 -- the loop tells nobody
+                await asyncio.sleep(0.001)
         await asyncio.sleep(COALESCE_DELAY * 2)
         parts.loop.stop()
 
     asyncio.run(live())
-    assert parts.turns == 1
+    assert parts.turns == 2
 
 
 def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
@@ -192,6 +200,26 @@ def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
 
     asyncio.run(live())
     assert parts.fed == [(SMALL_READ + 1, True)] * 3 + [(0, True)]
+
+
+def test_turns_that_are_asked_for_keep_a_distance(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one comes soon; what asks right after it waits for more to gather."""
+    planned: list[float] = []
+    parts = _Parts(pipe[0])
+    monkeypatch.setattr(parts.loop, "_plan", planned.append)
+
+    async def live() -> None:
+        now = asyncio.get_running_loop().time()
+        parts.loop._turned = now - 2 * MIN_INTERVAL
+        parts.loop.wake()
+        parts.loop._turned = now
+        parts.loop.wake()
+        assert planned[0] >= now + SETTLE_DELAY
+        assert planned[1] >= now + MIN_INTERVAL
+
+    asyncio.run(live())
 
 
 def test_a_stopped_loop_plans_no_turn(pipe: tuple[int, int]) -> None:
