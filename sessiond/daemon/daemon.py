@@ -262,6 +262,7 @@ class Daemon:
             on_end=self._end,
         )
         stack.callback(self._procfs.close)
+        self._procfs.prepare()
         self._sources.open(self._helper)
         stack.callback(self._sources.close)
         listening = now()

@@ -64,6 +64,11 @@ class GuardedProcfs(Procfs):
         self._left_behind = [each for each in self._left_behind if each.poll() is None]
         return len(self._left_behind)
 
+    def prepare(self) -> None:
+        """Start a helper: it gets ready while something else is done."""
+        if self._worker is None:
+            self._start()
+
     def begin(self) -> None:
         """Have a helper by now, and wait for none from now on."""
         self.look_up(os.getpid())

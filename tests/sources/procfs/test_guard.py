@@ -51,6 +51,20 @@ def test_a_helper_reads_what_the_reader_itself_would() -> None:
     assert procfs.left_behind == 0
 
 
+def test_a_helper_that_was_prepared_is_the_one_that_reads() -> None:
+    """It is started once, and is nobody's when it is not needed after all."""
+    with closing(GuardedProcfs()) as procfs:
+        procfs.prepare()
+        worker = procfs._worker
+        assert worker is not None
+        procfs.prepare()
+        procfs.begin()
+        assert procfs._worker is worker
+    with closing(GuardedProcfs()) as procfs:
+        procfs.prepare()
+    assert procfs.left_behind == 0
+
+
 def test_who_cannot_be_read_is_told_without_arguments(tree: Tree, procfs: GuardedProcfs) -> None:
     """All others are read whole, in a time that does not depend on it."""
     tree.add(500)
