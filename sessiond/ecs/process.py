@@ -320,7 +320,7 @@ class ProcessEncoder:
                     parts += b',"%b":' % name.encode(), self._gone(number)
                 continue
             same = b',"same_as_process":%b' % (b"true" if found is process else b"false")
-            meta = _entry_meta(found) if name == "entry_leader" else b""
+            meta = self._entry_meta(found) if name == "entry_leader" else b""
             identity = self._named_identity(found)
             parts.append(b',"%b":{%b%b%b}' % (name.encode(), identity, same, meta))
         parts.append(b"}")
@@ -443,6 +443,8 @@ class ProcessEncoder:
 
     def _identity(self, relative: Reference | Process) -> bytes:
         """The members that the tree of processes needs, without braces."""
+        if isinstance(relative, Reference) and relative.gone:
+            return b'"entity_id":"%b","pid":%d' % (relative.entity_id.encode(), relative.pid)
         # Neither of the two strings can hold what JSON would escape.
         return b'"entity_id":"%b","pid":%d,"start":"%b"' % (
             relative.entity_id.encode(),
@@ -476,7 +478,8 @@ class ProcessEncoder:
                 found = encoded.as_leader[name] = self._as_leader(name, leader, what, same=False)
             return found
         assert isinstance(leader, Process | Reference)  # noqa: S101 -- narrows the type
-        return b'{%b,"same_as_process":false}' % self._identity(leader)
+        meta = self._entry_meta(leader) if name == "entry_leader" else b""
+        return b'{%b,"same_as_process":false%b}' % (self._identity(leader), meta)
 
     def _as_leader(self, name: str, leader: Process, state: State, *, same: bool) -> bytes:
         parts = [
@@ -487,9 +490,30 @@ class ProcessEncoder:
         if name != "group_leader" and leader.creator is not None:
             parts.append(b',"parent":{%b}' % self._identity(leader.creator))
         if name == "entry_leader":
-            parts.append(_entry_meta(leader))
+            parts.append(self._entry_meta(leader))
         parts.append(b"}")
         return b"".join(parts)
+
+    def _entry_meta(self, leader: Process | Reference) -> bytes:
+        """The members that say how an entry leader came in, with a comma before them.
+
+        Of one that had ended before it was looked for that is also when it began at the latest:
+        without a start, Session View opens no session.
+        """
+        start = b""
+        if isinstance(leader, Process):
+            kind, source = leader.entry_type, leader.entry_source
+        elif leader.entry is not None:
+            kind, source = leader.entry.type, leader.entry.source
+            start = b',"start":"%b"' % self.date(leader.entry.start or 0).encode()
+        else:
+            return b""
+        if kind is None:
+            return b""
+        meta: dict[str, Any] = {"type": kind}
+        if source is not None:
+            meta["source"] = {"ip": source}
+        return b'%b,"entry_meta":%b' % (start, orjson.dumps(meta))
 
 
 class _Encoded:
@@ -525,16 +549,6 @@ class _EncodedLineage:
 
 
 _NOBODY: Final = b""
-
-
-def _entry_meta(leader: Process | Reference) -> bytes:
-    """The member that says how an entry leader came in, with a comma before it."""
-    if isinstance(leader, Reference) or leader.entry_type is None:
-        return b""
-    meta: dict[str, Any] = {"type": leader.entry_type}
-    if leader.entry_source is not None:
-        meta["source"] = {"ip": leader.entry_source}
-    return b',"entry_meta":' + orjson.dumps(meta)
 
 
 def _parent_pid(process: Process) -> int | None:

@@ -284,7 +284,7 @@ class Decider:
             if isinstance(leader, Process):
                 key += leader.entry_type, leader.entry_source, leader.entry_note
             else:
-                key.append(None)
+                key.append(leader.entry if leader is not None else None)
         if self._descent:
             key.append(self._line_of(process.lineage))
         return tuple(key)

@@ -180,7 +180,11 @@ class FilterStage:
         elif process.lineage is not None:
             parent = process.lineage.ancestors[0].program.executable
         leader = process if state.entry_leader is ITSELF else state.entry_leader
-        entry = leader.entry_type if isinstance(leader, Process) else None
+        entry = None
+        if isinstance(leader, Process):
+            entry = leader.entry_type
+        elif leader is not None and leader.entry is not None:
+            entry = leader.entry.type
         executable = state.program.executable
         return Kind(verdict.filter, what, executable, parent, state.facts.euid, entry, code)
 

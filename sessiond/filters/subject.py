@@ -196,19 +196,25 @@ class ProcessSubject(Subject):
         process = self._process if leader is ITSELF else leader
         if member == "same_as_process":
             return _NONE if leader is None else (process is self._process,)
-        if not isinstance(process, Process):
-            return (
-                _identity(process, member, self._around) if isinstance(process, Reference) else ()
-            )
+        if process is None:
+            return _NONE
+        if isinstance(process, Reference):
+            if process.entry is not None and member.startswith("entry_meta."):
+                entry = process.entry
+                return self._entry(member, entry.type, entry.source, entry.note)
+            return _identity(process, member, self._around)
         if member.startswith("entry_meta."):
-            if self.trust is not Trust.ANY and process.entry_note is not None:
-                return _NONE
-            value = process.entry_type if member == "entry_meta.type" else process.entry_source
-            return _NONE if value is None else (value,)
+            return self._entry(member, process.entry_type, process.entry_source, process.entry_note)
         if member.startswith("parent."):
             return _identity(process.creator, member.removeprefix("parent."), self._around)
         state = self._state if process is self._process else process.state
         return self._shared(process, state, member)
+
+    def _entry(self, member: str, kind: str | None, source: str | None, note: str | None) -> Values:
+        if self.trust is not Trust.ANY and note is not None:
+            return _NONE
+        value = kind if member == "entry_meta.type" else source
+        return _NONE if value is None else (value,)
 
     def _own(self, member: str) -> Values:
         """What only the process of an event has, then what its relatives have as well."""
@@ -283,7 +289,7 @@ def _identity(process: Process | Reference | None, member: str, around: Surround
             return (process.entity_id,)
         case "pid":
             return (process.pid,)
-        case "start":
+        case "start" if process.start:
             return (around.encoder.date(process.start),)
     return _NONE
 

@@ -26,7 +26,15 @@ from sessiond.filters.stage import FilterStage
 from sessiond.pipeline.losses import GAP, Loss
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
-from sessiond.process.table import ITSELF, Process, ProcessView, Relative, State
+from sessiond.process.table import (
+    ITSELF,
+    Process,
+    ProcessView,
+    Reference,
+    Relative,
+    State,
+    is_torn,
+)
 from sessiond.text import display
 from sessiond.units import SECOND, UNSET_ID
 
@@ -41,6 +49,19 @@ CLOCK_CHANGED: Final = "sessiond-clock-changed"
 # A title of this length may be cut: the kernel keeps 128 bytes.
 MIN_CUT_TITLE: Final = 32
 _UNFINISHED: Final = "audit: the end of the event was lost"
+_NO_HISTORY: Final = "process.previous: what it executed before it was first seen"
+_SHOWN: Final = (
+    "process",
+    "process.parent",
+    "process.group_leader",
+    "process.session_leader",
+    "process.entry_leader",
+)
+# The relatives that are told with the parent that they had.
+_WITH_PARENT: Final = ("process.session_leader", "process.entry_leader")
+_REWRITTEN: Final = "from its memory, where it seems to have changed them"
+_TORN: Final = "sessiond.ancestors: some had ended before they were looked for"
+_NOT_DATED: Final = "process.entry_leader.start: it had ended, and began no later than this"
 
 
 @dataclass
@@ -281,7 +302,9 @@ class EventWriter:
         state = view.state
         self.unaudited += 1
         description = self._unaudited("already_running", state)
-        details = self._details(view, own_args_cut=is_brief_cut(state.program) or None)
+        details = self._details(
+            view, own_args_cut=is_brief_cut(state.program) or None, introduces=True
+        )
         # Each repetition has its own id; the first one is the same after a crash.
         number = time if repeated else None
         self._write(description, view, "already_running", time, details, number=number)
@@ -461,10 +484,13 @@ class EventWriter:
             document["auditd"] = {"session": str(facts.audit_session)}
         return self._descriptions.encode(document, [], enriched=True)
 
-    def _details(self, view: ProcessView, *, own_args_cut: bool | None = None) -> dict[str, Any]:
+    def _details(
+        self, view: ProcessView, *, own_args_cut: bool | None = None, introduces: bool = False
+    ) -> dict[str, Any]:
         """Return the ``sessiond.*`` fields of a process in an event.
 
-        ``own_args_cut`` says whether the process's own argv is cut, if the event knows better.
+        ``own_args_cut`` says whether the process's own argv is cut, if the event knows better;
+        ``introduces`` says that the event belongs to an inventory.
         """
         process, state = view.process, view.state
         details: dict[str, Any] = {}
@@ -483,11 +509,14 @@ class EventWriter:
             or state.group_leader is None
             or state.session_inferred
             or state.group_inferred
+            or process.found
         ):
             incomplete = self._incomplete(process, state)
+            if process.found and self._options.exact and not introduces:
+                incomplete.append(_NO_HISTORY)
             if incomplete:
                 details["incomplete"] = incomplete
-        self._add_doubts(view, details)
+        self._add_doubts(view, details, alone=introduces)
         if state.program.deleted:
             details["executable_deleted"] = True
         cut = _cut_arguments(state, creator)
@@ -508,12 +537,39 @@ class EventWriter:
             }
         return details
 
-    def _add_doubts(self, view: ProcessView, details: dict[str, Any]) -> None:
-        """Note which parts of an entry or a path a user could have forged."""
+    def _add_doubts(self, view: ProcessView, details: dict[str, Any], *, alone: bool) -> None:
+        """Note which parts of an entry, a path or arguments are inferred or could be forged.
+
+        ``alone``: the line shows only the identities of relatives.
+        """
         process, state = view.process, view.state
-        entry = process if state.entry_leader is ITSELF else state.entry_leader
-        if isinstance(entry, Process) and entry.entry_note is not None:
-            details.setdefault("incomplete", []).append(entry.entry_note)
+        notes: list[str | None] = []
+        entry: Relative = process if state.entry_leader is ITSELF else state.entry_leader
+        if isinstance(entry, Process):
+            notes += entry.entry_inferred, entry.entry_note
+        elif isinstance(entry, Reference) and entry.entry is not None:
+            known = entry.entry
+            notes += known.inferred, known.note, None if entry.dated else _NOT_DATED
+        relatives = (
+            process,
+            process.creator,
+            state.group_leader,
+            state.session_leader,
+            state.entry_leader,
+        )
+        for name, relative in zip(_SHOWN, relatives, strict=True):
+            found = process if relative is ITSELF else relative
+            if not isinstance(found, Process) or not found.found:
+                continue
+            if alone and relative is not process:
+                continue
+            if found.creator_note is not None and name in _WITH_PARENT:
+                notes.append(f"{name}.{found.creator_note.removeprefix('process.')}")
+            if found.state.program.seems_rewritten:
+                notes.append(f"{name}.args: {_REWRITTEN}")
+        said = [note for note in notes if note is not None]
+        if said:
+            details.setdefault("incomplete", []).extend(said)
         if view.foreign_mounts is not None:
             details["mount_namespace"] = view.foreign_mounts
 
@@ -523,6 +579,8 @@ class EventWriter:
             notes.append("process.args: could not be read")
         if process.creator is None and process.pid > 2:
             notes.append(f"process.parent: {self._options.why_unknown}")
+        elif process.creator_note is not None:
+            notes.append(process.creator_note)
         # Processes started by the kernel may be in session and group 0, which have no leader.
         if state.session_leader is None and state.facts.sid != 0:
             notes.append(f"process.session_leader: {self._options.why_unknown}")
@@ -569,6 +627,8 @@ class EventWriter:
         ancestors = None if brief else self._processes.ancestors(process)
         if ancestors is not None:
             details["ancestors"] = ancestors
+        if self._event.ancestors and not brief and is_torn(process):
+            details.setdefault("incomplete", []).append(_TORN)
         if details:
             more["sessiond"] = details
         if brief:

@@ -243,6 +243,8 @@ class ProcessList:
     def _entry(self, process: Process, state: State) -> str | None:
         """Return the entry: its type, and the address, container, terminal or program."""
         leader = process if state.entry_leader is ITSELF else state.entry_leader
+        if isinstance(leader, Reference) and leader.entry is not None:
+            return f"{leader.entry.type} {leader.entry.source or leader.pid}"
         if not isinstance(leader, Process):
             return None
         kind = leader.entry_type or "unknown"
@@ -294,9 +296,8 @@ class ProcessList:
         yield Fact(
             "forked by",
             str(creator.pid) if creator is not None else "",
-            "its parent in /proc, which may have adopted it"
-            if process.creator_observed
-            else self._source,
+            _words(process.creator_note)
+            or ("its parent in /proc" if process.creator_observed else self._source),
         )
         if own.ppid and (creator is None or own.ppid != creator.pid):
             yield Fact("parent now", str(own.ppid), ids)
@@ -306,11 +307,16 @@ class ProcessList:
         entry = process if state.entry_leader is ITSELF else state.entry_leader
         yield self._leader("entry leader", process, state.entry_leader, None, "the entry rules")
         if isinstance(entry, Process):
-            origin = "the entry rules"
+            origin = _words(entry.entry_inferred) or "the entry rules"
             if entry.entry_note is not None:
                 origin += f"; {entry.entry_note}"
-            elif entry.entry_source is not None:
+            elif entry.entry_source is not None and entry.entry_inferred is None:
                 origin += ", address from the server's connection"
+            yield Fact("entry", self._entry(process, state) or "", origin)
+        elif entry is not None and entry.entry is not None:
+            origin = _words(entry.entry.inferred) or "the entry rules"
+            if entry.entry.note is not None:
+                origin += f"; {entry.entry.note}"
             yield Fact("entry", self._entry(process, state) or "", origin)
         cgroup = self._table.cgroup_of(process, state)
         if cgroup is not None:
@@ -337,6 +343,11 @@ class ProcessList:
         if isinstance(found, Reference):
             return Fact(name, f"{found.pid} (ended)", source)
         return Fact(name, f"{pid} (not known)" if pid else "", source)
+
+
+def _words(note: str | None) -> str:
+    """What a note of ``sessiond.incomplete`` says, without the field that it is about."""
+    return note.partition(": ")[2] if note is not None else ""
 
 
 def _name(state: State) -> str:

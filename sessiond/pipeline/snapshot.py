@@ -19,6 +19,7 @@ from sessiond.audit.record import Record
 from sessiond.errors import SavedStateError
 from sessiond.filters.fold import Kind
 from sessiond.filters.stage import SavedFilters
+from sessiond.process.entry import Entry
 from sessiond.process.events import OWN_FACTS, Facts, Program
 from sessiond.process.table import (
     ITSELF,
@@ -41,7 +42,8 @@ PIECE: Final = 1000
 
 # The number of facts, at the front, that differ between processes.
 OwnFacts = tuple[int, int, int, int | None, int | None, int | None, int | None]
-# The number of a process, _ITSELF, or (pid, start) of a process that is only a reference.
+# The number of a process, _ITSELF, or (pid, start) of a process that is only a reference. Numbers
+# below _ITSELF stand for entry leaders that had ended before the daemon started.
 SavedRelative = int | tuple[int, int] | None
 
 
@@ -83,6 +85,14 @@ class SavedAncestor(NamedTuple):
     mounts: int | None
 
 
+class SavedLeader(NamedTuple):
+    """A ``Reference`` to an entry leader that had ended before anybody looked."""
+
+    pid: int
+    entry: Entry
+    dated: bool
+
+
 class SavedProcess(NamedTuple):
     """A ``Process``; ``listed`` says that it is found by pid, not only through its relatives.
 
@@ -92,6 +102,8 @@ class SavedProcess(NamedTuple):
     listed: bool
     creator: SavedRelative
     creator_observed: bool
+    creator_note: str | None
+    found: bool
     lineage: int | None
     end: int | None
     status: int | None
@@ -101,6 +113,7 @@ class SavedProcess(NamedTuple):
     entry_type: str | None
     entry_source: str | None
     entry_note: str | None
+    entry_inferred: str | None
     introduced: bool
     drawn: bool
     session_told: bool
@@ -112,7 +125,7 @@ class SavedProcess(NamedTuple):
 
 
 class SavedTable(NamedTuple):
-    """A ``ProcessTable``; a lineage is the numbers of its ancestors.
+    """A ``ProcessTable``; a lineage is the numbers of its ancestors, and whether it is broken.
 
     ``facts`` are the distinct sets of shared facts, ``identities`` the pids and starts of the
     processes. Both are in pieces of PIECE each, so that reading does not need twice the memory.
@@ -121,9 +134,10 @@ class SavedTable(NamedTuple):
     facts: list[Facts]
     programs: list[Program]
     ancestors: list[SavedAncestor]
-    lineages: list[list[int]]
+    lineages: list[tuple[list[int], bool]]
     identities: list[tuple[int, int]]
     processes: list[msgspec.Raw]
+    gone: list[SavedLeader]
     cgroups: dict[int, bytes]
 
 
@@ -162,7 +176,7 @@ class SavedPipeline(NamedTuple):
 
 _TYPES: Final = (
     Facts, Program, SavedState, SavedAncestor, SavedProcess, SavedTable, SavedEvent, SavedPipeline,
-    Verdict, SavedFilters, Kind,
+    Verdict, SavedFilters, Kind, SavedLeader, Entry,
 )  # fmt: skip
 # Another version reads a saved state only if none of these types has changed.
 LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES).encode())
@@ -229,10 +243,14 @@ def save_table(
     def lineage_number(lineage: Lineage | None) -> int | None:
         return None if lineage is None else lineages.setdefault(lineage, len(lineages))
 
+    gone: dict[Reference, int] = {}
+
     def relative_number(relative: Relative) -> SavedRelative:
         if isinstance(relative, Process):
             return numbers[relative]
         if isinstance(relative, Reference):
+            if relative.entry is not None:
+                return _ITSELF - 1 - gone.setdefault(relative, len(gone))
             return relative.pid, relative.start
         return None if relative is None else _ITSELF
 
@@ -263,6 +281,8 @@ def save_table(
             process in found,
             relative_number(process.creator),
             process.creator_observed,
+            process.creator_note,
+            process.found,
             lineage_number(process.lineage),
             process.end,
             process.status,
@@ -272,6 +292,7 @@ def save_table(
             process.entry_type,
             process.entry_source,
             process.entry_note,
+            process.entry_inferred,
             process.introduced,
             process.drawn,
             process.session_told,
@@ -287,7 +308,10 @@ def save_table(
     pieces = []
     while piece := [saved_process(process) for process in islice(rest, PIECE)]:
         pieces.append(msgspec.Raw(_encoder.encode(piece)))
-    saved_lineages = [list(map(ancestor_number, each.ancestors)) for each in lineages]
+    saved_lineages = [
+        (list(map(ancestor_number, each.ancestors)), each.broken) for each in lineages
+    ]
+    leaders = [SavedLeader(each.pid, each.entry, each.dated) for each in gone if each.entry]
     saved_table = SavedTable(
         all_facts,
         list(programs),
@@ -295,6 +319,7 @@ def save_table(
         saved_lineages,
         identities,
         pieces,
+        leaders,
         table.cgroups,
     )
     return saved_table, numbers
@@ -351,7 +376,12 @@ def restored_processes(
         for stored in saved.ancestors
     ]
     lineages = [
-        Lineage(tuple([at(ancestors, number) for number in each])) for each in saved.lineages
+        Lineage(tuple([at(ancestors, number) for number in numbers]), broken=broken)
+        for numbers, broken in saved.lineages
+    ]
+
+    gone = [
+        table.refer(each.pid, 0)._replace(entry=each.entry, dated=each.dated) for each in saved.gone
     ]
 
     def relative(number: SavedRelative) -> Relative:
@@ -359,6 +389,8 @@ def restored_processes(
             return table.refer(*number)
         if number is None:
             return None
+        if number < _ITSELF:
+            return at(gone, _ITSELF - 1 - number)
         return ITSELF if number == _ITSELF else at(processes, number)
 
     def state(stored: SavedState) -> State:
@@ -387,6 +419,8 @@ def restored_processes(
             raise SavedStateError(f"process {process.pid} has no states or is its own creator")
         process.creator = creator
         process.creator_observed = stored.creator_observed
+        process.creator_note = stored.creator_note
+        process.found = stored.found
         process.lineage = None if stored.lineage is None else at(lineages, stored.lineage)
         process.end = stored.end
         process.status = stored.status
@@ -396,6 +430,7 @@ def restored_processes(
         process.entry_type = stored.entry_type
         process.entry_source = stored.entry_source
         process.entry_note = stored.entry_note
+        process.entry_inferred = stored.entry_inferred
         process.introduced = stored.introduced
         process.drawn = stored.drawn
         process.session_told = stored.session_told

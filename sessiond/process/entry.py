@@ -15,8 +15,8 @@ from enum import Enum
 from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-from sessiond.process import container
-from sessiond.process.events import Facts, Program
+from sessiond.process import container, systemd_unit
+from sessiond.process.events import Facts, Login, Program
 from sessiond.units import UNSET_ID
 
 
@@ -82,12 +82,37 @@ BY_ENVIRONMENT: Final = (
     " can write"
 )
 ROOTLESS: Final = "process.entry_leader.entry_meta.type: the container's runtime is the user's own"
+ITS_WORD: Final = "process.entry_leader.entry_meta: from what its user may have written"
+
+
+class Entry(NamedTuple):
+    """How a process came in whose own way in is gone, by what the host still shows.
+
+    ``inferred`` says what shows it, and is None where the kernel does; ``note`` is as in Decision.
+    ``start`` is when the login began, in ns since boot, where that is on record.
+    """
+
+    type: str
+    source: str | None = None
+    note: str | None = None
+    inferred: str | None = None
+    start: int | None = None
+
+
+_INFERRED: Final = "process.entry_leader: from "
+BY_SESSION: Final = _INFERRED + "another process of the audit session"
+BY_LOGIND: Final = _INFERRED + "logind"
+BY_WTMP: Final = _INFERRED + "wtmp"
+BY_OWN_ENVIRONMENT: Final = _INFERRED + "the environment"
+BY_CGROUP: Final = _INFERRED + "the control group"
+BY_INIT: Final = _INFERRED + "its parent, init"
+LOGIN_GONE: Final = "process.entry_leader: its login had ended, and nothing is left that tells more"
 
 
 # include/uapi/linux/major.h, Documentation/admin-guide/devices.txt
-_TTY_MAJOR: Final = 4
-_FIRST_SERIAL: Final = 64
-_PTS_MAJORS: Final = range(136, 144)
+TTY_MAJOR: Final = 4
+FIRST_SERIAL: Final = 64
+PTS_MAJORS: Final = range(136, 144)
 
 
 class LoginServer(NamedTuple):
@@ -109,6 +134,8 @@ LOGIN_SERVERS: Final = (
 )
 # The entry types whose logins have an address.
 LOGIN_TYPES: Final = frozenset(server.type for server in LOGIN_SERVERS)
+# Those that begin an audit session: who else is in it came the same way.
+SESSION_TYPES: Final = LOGIN_TYPES | {"terminal", "console", "ssm", "teleport"}
 _SAME_SERVER: Final = {name: each.programs for each in LOGIN_SERVERS for name in each.programs}
 _SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}
 
@@ -137,6 +164,7 @@ _SYSTEM_FOLDERS: Final = (
     b"/snap/",
 )
 
+_VIRTUAL_CONSOLE: Final = re.compile(rb"tty\d+")
 _LOGIN_SCOPE: Final = re.compile(rb"/session-[^/]+\.scope(?:/|\Z)")
 
 
@@ -162,6 +190,9 @@ def decide(candidate: EntryCandidate) -> Decision:
         return Decision(Origin.GROUP)
     if candidate.leads_session:
         return Decision(Origin.ITSELF, "unknown")
+    # Whom init has made and not given a session of its own is in init's, which has no entry.
+    if facts.sid is not None and _init(candidate):
+        return Decision(Origin.ITSELF, "init")
     return Decision(Origin.NONE)
 
 
@@ -207,29 +238,31 @@ def name(program: Program) -> bytes:
 def _terminal(candidate: EntryCandidate) -> bool:
     # The device number is the kernel's: nothing else is asked.
     facts = candidate.process.facts
-    return facts.tty_major == _TTY_MAJOR and facts.tty_minor >= _FIRST_SERIAL
+    return facts.tty_major == TTY_MAJOR and facts.tty_minor >= FIRST_SERIAL
 
 
 def _console(candidate: EntryCandidate) -> bool:
     # The device number is the kernel's; the name login counts for a program that root put there.
     facts = candidate.process.facts
     return (
-        facts.tty_major == _TTY_MAJOR
-        and facts.tty_minor < _FIRST_SERIAL
+        facts.tty_major == TTY_MAJOR
+        and facts.tty_minor < FIRST_SERIAL
         and name(candidate.process.program) == b"login"
-        and _is_roots(candidate.process, candidate.parent, candidate)
+        and _is_roots(candidate.process, candidate.parent, candidate.host)
     )
 
 
 def _init(candidate: EntryCandidate) -> bool:
     # Whom pid 1 forked is the kernel's word. Where only the present parent is known, pid 1 may have
     # inherited an orphan: a login leaves its mark in the cgroup, or in the audit session.
-    return candidate.parent_pid == 1 and not _is_of_a_login(candidate)
+    return candidate.parent_pid == 1 and not is_of_a_login(
+        candidate.process.facts, candidate.cgroup
+    )
 
 
 def _ssm(candidate: EntryCandidate) -> bool:
     # A pts is the kernel's word; the parent's name counts for a program that root put there.
-    return candidate.process.facts.tty_major in _PTS_MAJORS and _is_child_of(
+    return candidate.process.facts.tty_major in PTS_MAJORS and _is_child_of(
         candidate, (b"ssm-session-worker",)
     )
 
@@ -287,9 +320,9 @@ def _is_child_of(candidate: EntryCandidate, names: tuple[bytes, ...]) -> bool:
     parent, process = candidate.parent, candidate.process
     if parent is None or _is_helper(candidate) or name(parent.program) not in names:
         return False
-    if not _is_roots(parent, candidate.grandparent, candidate):
+    if not _is_roots(parent, candidate.grandparent, candidate.host):
         return False
-    return name(process.program) not in names or not _is_roots(process, parent, candidate)
+    return name(process.program) not in names or not _is_roots(process, parent, candidate.host)
 
 
 def _note(its_type: str, candidate: EntryCandidate) -> str | None:
@@ -305,7 +338,7 @@ def _runs_as_root(runtime: ProcessView) -> bool:
     return executed == 0 if executed is not None else runtime.facts.euid == 0
 
 
-def _is_roots(party: ProcessView, creator: ProcessView | None, candidate: EntryCandidate) -> bool:
+def _is_roots(party: ProcessView, creator: ProcessView | None, host: Facts | None) -> bool:
     """Tell whether only root can have made the process what it is.
 
     Root executed a file of root's that lies in the host's mount namespace; the process has gone on
@@ -313,7 +346,7 @@ def _is_roots(party: ProcessView, creator: ProcessView | None, candidate: EntryC
     process that ran as root with the same program forked it: in a program that a user executes,
     any code of theirs may run (LD_PRELOAD), wherever the program lies.
     """
-    program, facts, host = party.program, party.facts, candidate.host
+    program, facts = party.program, party.facts
     if host is not None and (
         _differ(program.mount_namespace, host.mount_namespace)
         or _differ(facts.user_namespace, host.user_namespace)
@@ -363,15 +396,90 @@ def _is_contained(process: Facts, parent: Facts, cgroup: bytes | None) -> bool:
     return cgroup is None
 
 
-def _is_of_a_login(candidate: EntryCandidate) -> bool:
+def is_of_a_login(facts: Facts, cgroup: bytes | None) -> bool:
     """Tell what a login left behind from what pid 1 started.
 
     logind puts logins into session scopes; pam_loginuid gives them an audit session, which a
     service has only if systemd opened a PAM session for it (user@.service).
     """
-    cgroup = candidate.cgroup or b""
-    if _LOGIN_SCOPE.search(cgroup):
+    path = cgroup or b""
+    if _LOGIN_SCOPE.search(path):
         return True
-    return (
-        candidate.process.facts.audit_session not in (None, UNSET_ID) and b".service" not in cgroup
+    return facts.audit_session not in (None, UNSET_ID) and b".service" not in path
+
+
+# Who has lost its way in
+
+
+def server_of(
+    process: ProcessView, creator: ProcessView | None, host: Facts | None
+) -> LoginServer | None:
+    """Give the login server that a process belongs to, None if it is none of root's."""
+    server = _SERVER_OF.get(name(process.program))
+    return server if server is not None and _is_roots(process, creator, host) else None
+
+
+def infer(
+    facts: Facts,
+    cgroup: bytes | None,
+    host: Facts | None,
+    *,
+    session: Entry | None,
+    login: Login | None,
+    connection: bytes | None,
+) -> Entry:
+    """Tell how a process came in that init has adopted, or has made.
+
+    Best first: its container; ``session``, the entry of another process of its audit session;
+    ``login``, what is on record; ``connection``, what its environment says. Nothing that a user can
+    write counts against what only root can: a unit of the system's came by init, whatever its
+    environment is.
+    """
+    found = container.identify(cgroup) if cgroup is not None else None
+    if found is not None and not found.rootless and _is_apart(facts, host):
+        return Entry("container", inferred=BY_CGROUP)
+    if session is not None:
+        return session
+    if login is not None and login.record == "logind":
+        source = source_address(login.host or b"")
+        return Entry(_type_of(login), source, inferred=BY_LOGIND, start=login.start)
+    if is_of_a_unit(cgroup):
+        return Entry("init", inferred=None if facts.sid == facts.pid else BY_CGROUP)
+    if login is not None and (source := source_address(login.host or b"")) is not None:
+        return Entry(LOGIN_SERVERS[0].type, source, ITS_WORD, BY_WTMP, login.start)
+    if login is not None and not login.host and _type_of(login) != "unknown":
+        return Entry(_type_of(login), None, ITS_WORD, BY_WTMP, login.start)
+    if connection is not None and (source := source_address(connection)) is not None:
+        return Entry(LOGIN_SERVERS[0].type, source, ITS_WORD, BY_OWN_ENVIRONMENT)
+    if is_of_a_login(facts, cgroup):
+        return Entry("unknown", inferred=LOGIN_GONE)
+    return Entry("init", inferred=BY_INIT)
+
+
+def _is_apart(facts: Facts, host: Facts | None) -> bool:
+    return host is not None and (
+        _differ(facts.pid_namespace, host.pid_namespace)
+        or _differ(facts.mount_namespace, host.mount_namespace)
     )
+
+
+def is_of_a_unit(cgroup: bytes | None) -> bool:
+    """Tell whether init started the unit that it is in: a service, also a user's manager."""
+    unit = systemd_unit.identify(cgroup) if cgroup is not None else None
+    return unit is not None and unit.unit is not None and unit.unit.endswith(".service")
+
+
+def _type_of(login: Login) -> str:
+    """The entry type of a login on record.
+
+    Services that let nobody in from elsewhere (cron, a display manager) came by init themselves.
+    """
+    service = (login.service or b"").decode("ascii", "replace")
+    if service in SESSION_TYPES:
+        return service
+    if service not in ("", "login", "remote"):
+        return "init"
+    terminal = login.terminal or b""
+    if _VIRTUAL_CONSOLE.fullmatch(terminal):
+        return "console"
+    return "terminal" if terminal.startswith(b"tty") else "unknown"

@@ -7,6 +7,7 @@ is (pid, start). A member that a source can't know is None: unknown is not zero.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 
@@ -95,6 +96,16 @@ class Program(NamedTuple):
         )
 
     @property
+    def seems_rewritten(self) -> bool:
+        """Whether the arguments, as procfs has them, look as if the process had changed them.
+
+        They are in its memory. Then the first is not the name that was executed, but for the dash
+        of a login shell, or empty ones are at the end.
+        """
+        # Where the exec was seen, they were taken there.
+        return bool(self.args) and self.euid is None and _is_rewritten(self.args or b"", self.comm)
+
+    @property
     def argv(self) -> tuple[bytes, ...]:
         """The arguments; empty where none is known."""
         return split_args(self.args or b"")
@@ -103,6 +114,13 @@ class Program(NamedTuple):
     def argc(self) -> int | None:
         """How many arguments the whole argv has, None where only a part of it is known."""
         return self.args_count if self.args_cut else len(self.argv)
+
+
+# Asked for each line about a process, or a relative of one, that procfs told of.
+@lru_cache(maxsize=4096)
+def _is_rewritten(args: bytes, comm: bytes) -> bool:
+    name = args.partition(b"\0")[0].rpartition(b"/")[2].removeprefix(b"-")
+    return args.endswith(b"\0\0\0") or name[:15] != comm
 
 
 def shortened_program(program: Program, limit: int) -> Program:
@@ -114,10 +132,27 @@ def shortened_program(program: Program, limit: int) -> Program:
     return program._replace(args=args[:limit], args_size=size, args_count=program.argc)
 
 
+class Login(NamedTuple):
+    """How a login came in, as the host has it on record.
+
+    ``record`` is the name of the record. ``service`` is PAM's name of the service that let it in,
+    ``host`` the client's address or name, ``terminal`` such as pts/0, ``start`` ns since boot; None
+    where the record doesn't say.
+    """
+
+    record: str  # "logind" or "wtmp"
+    service: bytes | None
+    host: bytes | None
+    terminal: bytes | None
+    start: int | None
+
+
 class Observed(NamedTuple):
     """A process as procfs shows it at ``time``: from the snapshot, or looked up on need.
 
-    ``partial``: what procfs alone tells is not read yet, and comes with another event.
+    ``connection`` is SSH_CONNECTION of its environment, and ``login`` what is on record: both only
+    where they may be needed to tell how it came in. ``partial``: what procfs alone tells is not
+    read yet, and comes with another event.
     """
 
     time: int
@@ -126,8 +161,9 @@ class Observed(NamedTuple):
     working_directory: bytes | None
     cgroup: bytes | None  # path below the hierarchy's root
     supplementary_groups: tuple[int, ...] | None = None
-    connection: bytes | None = None  # SSH_CONNECTION of its environment, for sshd's children only
+    connection: bytes | None = None
     partial: bool = False
+    login: Login | None = None
 
 
 class Forked(NamedTuple):

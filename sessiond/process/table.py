@@ -21,11 +21,12 @@ from sessiond.process.events import (
     Exited,
     Facts,
     Forked,
+    Login,
     Observed,
     Program,
     shortened_program,
 )
-from sessiond.units import SECOND, TICK
+from sessiond.units import SECOND, TICK, UNSET_ID
 
 # How long an ended process can still be found by its pid, once all audit records have been read: an
 # event without an end of its own stays open for up to two seconds.
@@ -49,6 +50,11 @@ ANCESTOR_ARGS: Final = 256
 STATE_GROWTH: Final = 4096
 ARGS_GROWTH: Final = 12
 MUCH: Final = 1 << 60
+INIT: Final = 1  # the pid of who adopts those whose parent has ended
+MAY_HAVE_ADOPTED: Final = "process.parent: its parent in /proc, which may have adopted it"
+STANDS_IN: Final = (
+    "process.parent: ended before it was looked for; the session leader, an ancestor, stands for it"
+)
 # What a process executes, when nobody knows.
 UNKNOWN: Final = Program(b"", None, None, None)
 
@@ -66,11 +72,23 @@ ITSELF: Final = Itself.ITSELF
 
 
 class Reference(NamedTuple):
-    """What stays of a process to which only ended processes refer."""
+    """What stays of a process to which only ended processes refer.
+
+    Of one that had ended before anybody looked only the pid is known, and ``start`` is 0. If
+    others came in by it, ``entry`` says what is known of that; ``entry.start`` is when it began at
+    the latest, ``dated`` says that this is on record.
+    """
 
     pid: int
     start: int
     entity_id: str
+    entry: entry.Entry | None = None
+    dated: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether it had ended before anybody looked."""
+        return self.start == 0
 
 
 class Ancestor:
@@ -103,14 +121,16 @@ class Lineage:
     """The line of descent of a process, nearest first, at most MAX_ANCESTORS.
 
     Ancestors that have ended are in it: it is made when a process forks, and shared by all that it
-    forks in the same state. ``cached`` is the encoder's.
+    forks in the same state. ``broken`` says that some are missing, for they had ended before
+    anybody looked. ``cached`` is the encoder's.
     """
 
-    __slots__ = ("ancestors", "cached")
+    __slots__ = ("ancestors", "broken", "cached")
 
-    def __init__(self, ancestors: tuple[Ancestor, ...]) -> None:
+    def __init__(self, ancestors: tuple[Ancestor, ...], *, broken: bool = False) -> None:
         """Take the ancestors, nearest first."""
         self.ancestors = ancestors
+        self.broken = broken
         self.cached: object = None
 
 
@@ -207,25 +227,30 @@ class Process:
     """One process: who it is, and its states, oldest first; the last one is what it is now.
 
     ``creator`` is the process that forked it, ``lineage`` what is known of that one and of all
-    before it. ``exact`` says that ``start`` is the kernel's own
-    value and not rounded down to a tick. ``end`` and ``status`` (as of wait(2)) are None until it
-    ends; an ended process whose end was lost has an ``end`` and no ``status``. ``verdict`` is what
-    the filters decided, ``withheld`` says that they kept back the line that would have introduced
-    it, ``gained`` that it, or one above it, has gained what it did not have, so that it is told.
+    before it. ``exact`` says that ``start`` is the kernel's own value and not rounded down to a
+    tick; ``found`` that procfs told of it first, and not its fork. ``end`` and ``status`` (as of
+    wait(2)) are None until it ends; an ended process whose end was lost has an ``end`` and no
+    ``status``. ``creator_note`` says what is not sure of the creator, ``entry_inferred`` from what
+    the entry was inferred, ``entry_note`` what of it nobody vouches for. ``verdict`` is what the
+    filters decided, ``withheld`` says that they kept back the line that would have introduced it,
+    ``gained`` that it, or one above it, has gained what it did not have, so that it is told.
     """
 
     __slots__ = (
         "cgroup",
         "connection",
         "creator",
+        "creator_note",
         "creator_observed",
         "drawn",
         "end",
         "entity_id",
+        "entry_inferred",
         "entry_note",
         "entry_source",
         "entry_type",
         "exact",
+        "found",
         "gained",
         "group_exit",
         "introduced",
@@ -251,6 +276,8 @@ class Process:
         self.creator: Process | Reference | None = None
         self.lineage: Lineage | None = None
         self.creator_observed = False  # told by procfs, and so perhaps a later parent
+        self.creator_note: str | None = None
+        self.found = False
         self.predecessor: Process | None = None  # who had the pid before
         self.end: int | None = None
         self.status: int | None = None
@@ -259,7 +286,8 @@ class Process:
         self.connection: bytes | None = None
         self.entry_type: str | None = None
         self.entry_source: str | None = None
-        self.entry_note: str | None = None  # what of its entry nobody vouches for
+        self.entry_note: str | None = None
+        self.entry_inferred: str | None = None
         self.introduced = False  # a line of its own has told of it
         self.drawn = False  # its fork or exec was written, which Session View draws
         self.session_told = False  # its setsid was written
@@ -419,9 +447,14 @@ class ProcessTable:
         known = self._identified(facts.pid, facts.start, exact=True)
         if known is not None and (known.end is None or known.start == facts.start):
             # The snapshot saw it already, or one of its own events came first.
+            known.found = False
             if creator is not None:
                 self.descend(known, creator, creator.state)
                 self._relate(known, known.states[0], None)
+                if known.entry_inferred is not None:
+                    known.entry_type = known.entry_inferred = None
+                    known.state.entry_leader = None
+                    self._enter(known, known.state)
             return known
         process = self._new(facts)
         if creator is None:
@@ -599,6 +632,7 @@ class ProcessTable:
         process = self._by_pid.get(facts.pid)
         if process is None or not process.is_same(facts.start, exact=_is_exact(facts)):
             process = self._new(facts)
+            process.found = True
             program = same.setdefault(event.program, event.program)
             cwd = same.setdefault(event.working_directory, event.working_directory)
             state = State(facts.start, facts, program, cwd, ())
@@ -648,10 +682,18 @@ class ProcessTable:
         """Take in all that procfs shows, in any order; relatives are found in a second pass."""
         # A host with very many processes has few programs: each stands in memory once.
         same: dict[Any, Any] = {}
-        processes = [self._take_in(event, same) for event in observed]
-        for process in sorted(processes, key=lambda each: (each.start, each.pid)):
+        taken = [(self._take_in(event, same), event) for event in observed]
+        taken.sort(key=lambda each: (each[0].start, each[0].pid))
+        lost: list[tuple[Process, Login | None]] = []
+        for process, event in taken:
             self._adopt(process)
-        return processes
+            # Of a process that is not read in full, another event tells more.
+            if not event.partial and self._has_lost_its_way(process):
+                lost.append((process, event.login))
+        if lost:
+            self._infer_entries(lost)
+            self._hand_down([process for process, _ in taken])
+        return [process for process, _ in taken]
 
     def reconcile(self, observed: list[Observed], time: int) -> list[Process]:
         """Check the table against a snapshot taken at ``time``; return who is gone.
@@ -702,13 +744,40 @@ class ProcessTable:
     def connected(self, process: Process, connection: bytes) -> None:
         """Take in from where an sshd's client comes; what it has let in before knows it, too."""
         process.connection = connection
+        server = self._server_of(process)
+        session = process.state.facts.audit_session
+        of_session = None
+        if server is not None and session not in (None, UNSET_ID):
+            of_session = entry.Entry(
+                server.type, entry.source_address(connection), inferred=entry.BY_SESSION
+            )
         for each in self:
-            if each.entry_type in entry.LOGIN_TYPES and (
-                each.entry_source is None or each.entry_note is not None
+            if of_session is not None and each.state.facts.audit_session == session:
+                self._came_by(each, of_session)
+            if (
+                each.entry_type in entry.LOGIN_TYPES
+                and each.entry_inferred is None
+                and (each.entry_source is None or each.entry_note is not None)
             ):
                 each.entry_source, each.entry_note = _source_of(each)
                 for state in each.states:
                     state.stale()
+
+    def _came_by(self, process: Process, found: entry.Entry) -> None:
+        """Take in how a process came in, where that was a guess so far."""
+        for state in process.states:
+            leader = state.entry_leader
+            if isinstance(leader, Reference) and leader.entry is not None:
+                known = leader.entry
+                if known.type != "container":
+                    better = found._replace(start=known.start)
+                    state.entry_leader = leader._replace(entry=better)
+                    state.stale()
+        if process.entry_inferred is not None and process.entry_type != "container":
+            process.entry_type, process.entry_source = found.type, found.source
+            process.entry_note, process.entry_inferred = found.note, found.inferred
+            for state in process.states:
+                state.stale()
 
     def cgroup_of(self, process: Process, state: State) -> bytes | None:
         """The cgroup's path in that state, None where no source told."""
@@ -772,6 +841,7 @@ class ProcessTable:
     def descend(self, process: Process, creator: Process, state: State) -> None:
         """Take in who forked a process, and in which state."""
         process.creator, process.creator_observed = creator, False
+        process.creator_note = None
         lineage = state.descent
         if lineage is None:
             program = state.program
@@ -782,7 +852,7 @@ class ProcessTable:
             mounts = program.mount_namespace or facts.mount_namespace
             nearest = Ancestor(creator.pid, creator.start, creator.entity_id, program, ids, mounts)
             above = creator.lineage.ancestors[: MAX_ANCESTORS - 1] if creator.lineage else ()
-            lineage = state.descent = Lineage((nearest, *above))
+            lineage = state.descent = Lineage((nearest, *above), broken=is_torn(creator))
         process.lineage = lineage
 
     def _relate(self, process: Process, state: State, origin: tuple[Process, State] | None) -> None:
@@ -828,25 +898,163 @@ class ProcessTable:
     def _adopt(self, process: Process) -> None:
         """Find the relatives of a process that procfs told of, as far as they are known by now."""
         state = process.state
-        if process.creator is None and state.facts.ppid:
-            parent = self._identified(state.facts.ppid, state.facts.parent_start, exact=True)
-            # A parent that is younger has adopted it: who made it, nobody knows.
-            if parent is not None and parent.start <= process.start:
-                self.descend(process, parent, parent.state)
-                process.creator_observed = True
         if state.group_leader is None or state.session_leader is None:
             state.group_leader = self._leader(process, state.facts.pgid, None, group=True)
             state.session_leader = self._leader(process, state.facts.sid, None, group=False)
             state.stale()
+        if process.creator is None and state.facts.ppid:
+            parent = self._identified(state.facts.ppid, state.facts.parent_start, exact=True)
+            # A parent that is younger has adopted it: who made it, nobody knows.
+            if parent is not None and parent.start <= process.start:
+                self._descend_from_parent(process, parent, state)
         if state.entry_leader is None:
             self._enter(process, state)
+
+    def _descend_from_parent(self, process: Process, parent: Process, state: State) -> None:
+        """Take in a parent that procfs tells of, which may have adopted the process.
+
+        Whoever is in a session without leading it descends from its leader, whoever its parent is.
+        """
+        facts, init = state.facts, parent.pid == INIT
+        apart = facts.sid not in (None, 0, process.pid, parent.state.facts.sid)
+        if process.found and init and apart:
+            leader = state.session_leader
+            if isinstance(leader, Process):
+                self.descend(process, leader, leader.state)
+            else:
+                process.creator = self.refer(facts.sid or 0, 0)
+            process.creator_note = STANDS_IN
+        elif (
+            process.found
+            and init
+            and facts.sid == process.pid
+            and entry.is_of_a_login(facts, self.cgroup_of(process, state))
+        ):
+            return  # init makes none of a login's processes: who made it is gone
+        else:
+            self.descend(process, parent, parent.state)
+            # Init itself makes those in its session, and systemd the processes of a unit. The first
+            # process of a container often has a parent by clone(2) with CLONE_PARENT.
+            made = facts.sid != process.pid or entry.is_of_a_unit(self.cgroup_of(process, state))
+            namespaces = facts.pid_namespace, parent.state.facts.pid_namespace
+            inside = None not in namespaces and namespaces[0] != namespaces[1]
+            if process.found and ((init and not made) or apart or inside):
+                process.creator_note = MAY_HAVE_ADOPTED
+        process.creator_observed = True
+
+    # Who has lost its way in
+
+    def _has_lost_its_way(self, process: Process) -> bool:
+        """Tell whether the host must be asked how a process came in: nobody above it lives.
+
+        Init's own children are judged as well, for it may have adopted them.
+        """
+        state = process.state
+        facts = state.facts
+        creator = process.creator
+        if not process.found or process.end is not None or facts.pid <= 2 or facts.kernel_thread:
+            return False
+        if process.entry_inferred is not None or not (
+            creator is None or creator.pid == INIT or isinstance(creator, Reference)
+        ):
+            return False
+        if state.entry_leader is ITSELF:
+            return state.leads_session and process.entry_type in ("unknown", "init")
+        # The leader of session 0 is the kernel, that of another is known or gone.
+        return state.entry_leader is None and state.session_leader is None and bool(facts.sid)
+
+    def _infer_entries(self, lost: list[tuple[Process, Login | None]]) -> None:
+        """Find out how processes came in that have lost their way in."""
+        sessions, gone = self._known_sessions()
+        host = self.host
+        for process, login in lost:
+            state = process.state
+            facts = state.facts
+            found = entry.infer(
+                facts,
+                self.cgroup_of(process, state),
+                host,
+                session=sessions.get(facts.audit_session),
+                login=login,
+                connection=process.connection,
+            )
+            if state.leads_session:
+                state.entry_leader = ITSELF
+                process.entry_type, process.entry_source = found.type, found.source
+                process.entry_note, process.entry_inferred = found.note, found.inferred
+            else:
+                sid = facts.sid or 0
+                if sid not in gone:
+                    dated = found.start is not None and found.start <= process.start
+                    began = found._replace(start=found.start if dated else process.start)
+                    gone[sid] = self.refer(sid, 0)._replace(entry=began, dated=dated)
+                state.entry_leader = gone[sid]
+            state.stale()
+
+    def _hand_down(self, taken: list[Process]) -> None:
+        """Give the entries that were found to what had been forked below them before.
+
+        ``taken`` are the processes of a snapshot; those of one that was taken in parts are the
+        table's, too.
+        """
+        some = taken
+        if len(taken) < len(self):
+            some = sorted((each for each in self if each.found), key=lambda each: each.start)
+        for process in some:
+            if process.found and process.end is None:
+                if process.entry_type == "unknown" and process.entry_inferred is None:
+                    process.state.entry_leader = process.entry_type = None
+                if process.state.entry_leader is None:
+                    self._adopt(process)
+                    process.state.stale()
+
+    def _known_sessions(self) -> tuple[dict[int | None, entry.Entry], dict[int, Reference]]:
+        """How the audit sessions came in by what lives of them, and the gone entry leaders."""
+        sessions: dict[int | None, entry.Entry] = {}
+        gone: dict[int, Reference] = {}
+        for process in self:
+            if process.end is not None:
+                continue
+            leader = process if process.state.entry_leader is ITSELF else process.state.entry_leader
+            if isinstance(leader, Reference) and leader.entry is not None:
+                gone[leader.pid] = leader
+            session = process.state.facts.audit_session
+            if session in (None, UNSET_ID):
+                continue
+            server = self._server_of(process) if process.connection is not None else None
+            if server is not None and process.connection is not None:
+                source = entry.source_address(process.connection)
+                sessions[session] = entry.Entry(server.type, source, inferred=entry.BY_SESSION)
+            elif (
+                isinstance(leader, Process)
+                and leader.entry_type in entry.SESSION_TYPES
+                and leader.entry_inferred is None
+                and leader.state.facts.audit_session == session
+            ):
+                sessions.setdefault(
+                    session,
+                    entry.Entry(
+                        leader.entry_type, leader.entry_source, leader.entry_note, entry.BY_SESSION
+                    ),
+                )
+        return sessions, gone
+
+    def _server_of(self, process: Process) -> entry.LoginServer | None:
+        state = process.state
+        creator = None
+        if isinstance(process.creator, Process):
+            before = process.creator.state
+            creator = entry.ProcessView(before.facts, before.program)
+        return entry.server_of(entry.ProcessView(state.facts, state.program), creator, self.host)
 
     def _enter(self, process: Process, state: State) -> None:
         """Decide how the process came into the host."""
         facts = state.facts
         if facts.sid != facts.pid and state.entry_leader is not None:
-            # Only a session leader can be an entry leader; anyone else has inherited it by now.
+            # Anyone who leads no session has inherited it by now, or was made by init.
             return
+        if process.entry_inferred is not None and state.entry_leader is ITSELF:
+            return  # whatever it executes, nobody can tell better
         parent: entry.ProcessView | None = None
         grandparent: entry.ProcessView | None = None
         parent_pid, inherited = facts.ppid, None
@@ -860,6 +1068,8 @@ class ProcessTable:
                 source = before.at(process.creator.start)
                 grandparent = entry.ProcessView(source.facts, source.program)
             inherited = _entry_of(process.creator, origin)
+        elif isinstance(state.entry_leader, Reference):
+            inherited = state.entry_leader
         of_session = _entry_of(state.session_leader, None)
         of_group = _entry_of(state.group_leader, None)
         decision = entry.decide(
@@ -880,6 +1090,7 @@ class ProcessTable:
             case entry.Origin.ITSELF:
                 state.entry_leader = ITSELF
                 process.entry_type, process.entry_note = decision.type, decision.note
+                process.entry_inferred = None
                 if decision.type in entry.LOGIN_TYPES:
                     process.entry_source, process.entry_note = _source_of(process)
             case entry.Origin.PARENT:
@@ -975,6 +1186,15 @@ class ProcessTable:
         state.group_leader = _cut(state.group_leader)
         state.session_leader = _cut(state.session_leader)
         state.entry_leader = _cut(state.entry_leader)
+
+
+def is_torn(process: Process) -> bool:
+    """Tell whether ancestors of a process are missing, for they had ended before anybody looked."""
+    if process.lineage is not None and process.lineage.broken:
+        return True
+    return process.found and (
+        process.creator_note is not None or (process.creator is None and process.pid > 2)
+    )
 
 
 def _grace(state: State) -> int:

@@ -30,9 +30,9 @@ def same_process(exact_start: int, start: int) -> bool:
 
 
 def filled_up(process: Observed, seen: Observed | None) -> Observed:
-    """Return what the kernel told with the arguments, cgroup path and groups that procfs ``seen``.
+    """Return what the kernel told with what only procfs tells: arguments, cgroup path, login.
 
-    Unchanged when procfs saw no such process: it was gone, or another had its pid.
+    ``seen`` is None, or another process, where this one was gone: then it is returned unchanged.
     """
     if seen is None or not same_process(process.facts.start, seen.facts.start):
         return process
@@ -46,6 +46,7 @@ def filled_up(process: Observed, seen: Observed | None) -> Observed:
         cgroup=seen.cgroup,
         supplementary_groups=seen.supplementary_groups,
         connection=seen.connection,
+        login=seen.login,
     )
 
 

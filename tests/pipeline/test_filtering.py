@@ -10,7 +10,7 @@ from support.scripted import Actor, documents, pipeline
 from support.story import Bench, T
 
 from sessiond.config.filters import Filters
-from sessiond.process.events import Changed
+from sessiond.process.events import Changed, Login, Observed
 from sessiond.units import SECOND
 
 DROP_CHECKS = """
@@ -328,3 +328,24 @@ def test_arguments_are_asked_for_in_any_form() -> None:
         bench.run(bench.agent, 63, "ls", "/other")
         told = [each["process"]["pid"] for each in bench.settle() if each["process"]["pid"] > 61]
         assert told == [63], condition
+
+
+def test_an_entry_on_a_users_word_takes_nothing_away() -> None:
+    """Also that of a leader that is gone: logind's record counts, the environment doesn't."""
+    text = "[{name: ssh, when: {entry_leader.entry_meta.type: sshd}, then: drop}]"
+    for login, connection, actions in (
+        (Login("logind", b"sshd", b"192.0.2.7", None, None), None, []),
+        (None, b"192.0.2.7 1 192.0.2.1 22", ["exec", "end"]),
+    ):
+        bench = Filtered(text)
+        shell = bench.host.shell
+        facts = shell.facts._replace(pid=70, start=T, ppid=1, sid=50, pgid=50, audit_session=7)
+        older = Observed(
+            T + 1, facts, shell.program, b"/", None, connection=connection, login=login
+        )
+        bench.tell(older)
+        child = bench.run(Actor(bench.host, 70, T, facts, shell.program), 71, "ls")
+        exited, records = child.exit(0, bench.now + 1)
+        bench.tell(exited, audit=records)
+        told = [each for each in bench.settle() if each.get("process", {}).get("pid") == 71]
+        assert [each["event"]["action"] for each in told] == actions

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.scripted import Host, documents, pipeline
+from support.scripted import Actor, Host, documents, pipeline
 from support.story import Bench, Story, T
 
 from sessiond.errors import SavedStateError
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.process.events import Facts
-from sessiond.process.table import Process, State
+from sessiond.process.events import Facts, Login, Observed
+from sessiond.process.table import Process, State, is_torn
 from sessiond.units import MILLISECOND, SECOND
 
 CUTS = st.lists(
@@ -92,6 +92,42 @@ def test_lines_of_descent_are_known_after_a_restart() -> None:
     parent = document["process"]["parent"]["entity_id"]
     assert document["process"]["Ext"]["ancestry"][0] == parent
     assert len(document["process"]["Ext"]["ancestry"]) == 3
+
+
+def test_a_gone_entry_leader_is_known_after_a_restart() -> None:
+    """Nothing in /proc tells of it any more by then: the login's record may be gone as well."""
+    bench = Bench()
+    shell = bench.host.shell
+    facts = shell.facts._replace(pid=61, start=T, ppid=1, sid=50, pgid=50, audit_session=7)
+    login = Login("logind", b"sshd", b"192.0.2.7", None, T - SECOND)
+    bench.tell(Observed(T + 1, facts, shell.program, b"/", None, login=login))
+    first, second = (
+        Actor(bench.host, 61, T, facts, shell.program).fork(pid, T + 2) for pid in (62, 63)
+    )
+    told = []
+    for child, forked in (first, second):
+        event, records = child.execute("ls", bench.now + 1)
+        bench.tell(forked, event, audit=records)
+        told.append(bench.settle()[-1])
+        bench.pipeline = successor(bench.pipeline, bench.now)
+    before, after = ({**each["process"]["entry_leader"]} for each in told)
+    assert (
+        before
+        == after
+        == {
+            "entity_id": "p50-0",
+            "pid": 50,
+            "same_as_process": False,
+            "start": "2026-05-01T10:00:09.000000Z",
+            "entry_meta": {"type": "sshd", "source": {"ip": "192.0.2.7"}},
+        }
+    )
+    notes = [each["sessiond"]["incomplete"] for each in told]
+    assert notes[0] == notes[1]
+    assert "process.entry_leader: from logind" in notes[0]
+    job = bench.pipeline.table.get(63)
+    assert job is not None
+    assert is_torn(job)
 
 
 # What is made anew: encoded JSON, what follows from the identities, and the places in the table.

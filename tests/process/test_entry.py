@@ -7,16 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.process.entry import (
+    BY_CGROUP,
+    BY_INIT,
+    BY_LOGIND,
+    BY_OWN_ENVIRONMENT,
+    BY_SESSION,
+    BY_WTMP,
+    ITS_WORD,
+    LOGIN_GONE,
     ROOTLESS,
     Decision,
+    Entry,
     EntryCandidate,
     Origin,
     ProcessView,
     decide,
+    infer,
     name,
     source_address,
 )
-from sessiond.process.events import Facts, Program
+from sessiond.process.events import Facts, Login, Program
 
 HOST_PIDS, HOST_MOUNTS, HOST_USERS = 4026531836, 4026531841, 4026531837
 UNSET = 4294967295
@@ -470,13 +480,13 @@ def test_every_process_gets_one_consistent_answer(
     kind: str | None,
     entered: tuple[bool, bool, bool],
 ) -> None:
-    """A type exactly for entry leaders, which lead their session; nobody inherits from nobody."""
+    """A type exactly for entry leaders, which lead a session or are init's; none from nobody."""
     decision = judge(
         process, creator, parent_pid=parent_pid, cgroup=cgroup, type=kind, entered=entered
     )
     assert (decision.type is not None) == (decision.origin is Origin.ITSELF)
     if decision.origin is Origin.ITSELF:
-        assert process.facts.sid == process.facts.pid
+        assert process.facts.sid == process.facts.pid or (parent_pid, decision.type) == (1, "init")
     for origin, has_one in zip((Origin.PARENT, Origin.SESSION, Origin.GROUP), entered, strict=True):
         assert decision.origin is not origin or has_one
 
@@ -519,3 +529,127 @@ def test_what_is_no_address_is_left_out(connection: bytes) -> None:
 def test_any_environment_is_safe(connection: bytes) -> None:
     """Whatever the bytes, the answer is an address or nothing."""
     source_address(connection)
+
+
+# Who has lost its way in
+
+CONNECTION = b"192.0.2.9 4711 192.0.2.1 22"
+SCOPE = b"/user.slice/user-1000.slice/session-7.scope"
+UNIT = b"/system.slice/nginx.service"
+SSH = Login("logind", b"sshd", b"192.0.2.7", b"pts/0", 5)
+RECORDED = Entry("sshd", "192.0.2.7", inferred=BY_LOGIND, start=5)
+BY_OTHERS = Entry("sshd", "192.0.2.8", inferred=BY_SESSION)
+
+
+def lost(
+    process: ProcessView,
+    cgroup: bytes | None = b"/",
+    *,
+    session: Entry | None = None,
+    login: Login | None = None,
+    connection: bytes | None = None,
+) -> Entry:
+    host = party("/sbin/init", 1, sid=1, euid=0).facts
+    return infer(process.facts, cgroup, host, session=session, login=login, connection=connection)
+
+
+LOGGED_IN = party("/usr/bin/tmux", loginuid=1000, audit_session=7)
+LEFT = party("/usr/bin/bash", sid=100, loginuid=1000, audit_session=7)
+SERVICE = party("/usr/sbin/nginx")
+
+
+@pytest.mark.parametrize(
+    ("host_shows", "expected"),
+    [
+        ({"session": BY_OTHERS, "login": SSH, "connection": CONNECTION}, BY_OTHERS),
+        ({"login": SSH, "connection": CONNECTION}, RECORDED),
+        (
+            {"login": Login("wtmp", None, b"192.0.2.5", b"pts/0", 4), "connection": CONNECTION},
+            Entry("sshd", "192.0.2.5", ITS_WORD, BY_WTMP, 4),
+        ),
+        (
+            {"login": Login("wtmp", None, None, b"tty1", 4)},
+            Entry("console", None, ITS_WORD, BY_WTMP, 4),
+        ),
+        (
+            {"login": Login("wtmp", None, None, b"pts/0", 4), "connection": CONNECTION},
+            Entry("sshd", "192.0.2.9", ITS_WORD, BY_OWN_ENVIRONMENT),
+        ),
+        ({"connection": CONNECTION}, Entry("sshd", "192.0.2.9", ITS_WORD, BY_OWN_ENVIRONMENT)),
+        ({"connection": b"nowhere"}, Entry("unknown", inferred=LOGIN_GONE)),
+        ({}, Entry("unknown", inferred=LOGIN_GONE)),
+    ],
+)
+@pytest.mark.parametrize("process", [LOGGED_IN, LEFT], ids=["leader", "left behind"])
+@pytest.mark.parametrize("cgroup", [b"/", SCOPE, None])
+def test_of_a_login_that_is_over_the_best_trace_counts(
+    process: ProcessView, cgroup: bytes | None, host_shows: dict[str, object], expected: Entry
+) -> None:
+    """What only root can write before what others can, and that is said."""
+    assert lost(process, cgroup, **host_shows) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("service", "terminal", "kind"),
+    [
+        (b"sshd", b"pts/0", "sshd"),
+        (b"login", b"tty1", "console"),
+        (b"login", b"ttyS0", "terminal"),
+        (b"login", b"pts/3", "unknown"),
+        (b"login", None, "unknown"),
+        (None, b"tty1", "console"),
+        (b"crond", None, "init"),
+        (b"gdm-password", b"tty2", "init"),
+        (b"\xff", None, "init"),
+    ],
+)
+def test_the_service_of_a_session_tells_the_type(
+    service: bytes | None, terminal: bytes | None, kind: str
+) -> None:
+    login = Login("logind", service, None, terminal, None)
+    assert lost(LOGGED_IN, login=login) == Entry(kind, inferred=BY_LOGIND)
+
+
+def test_a_name_is_no_address() -> None:
+    """logind has the name where sshd asks for it (UseDNS)."""
+    login = SSH._replace(host=b"laptop.example")
+    assert lost(LOGGED_IN, login=login) == RECORDED._replace(source=None)
+
+
+@pytest.mark.parametrize("traces", [{}, {"connection": CONNECTION}])
+def test_a_unit_of_the_system_came_by_init(traces: dict[str, bytes]) -> None:
+    """Whatever its environment is: root alone can put it into that control group."""
+    assert lost(SERVICE, UNIT, **traces) == Entry("init")  # type: ignore[arg-type]
+    worker = party("/usr/sbin/nginx", sid=100)
+    assert lost(worker, UNIT, **traces) == Entry("init", inferred=BY_CGROUP)  # type: ignore[arg-type]
+    wtmp = Login("wtmp", None, b"192.0.2.5", b"pts/0", 4)
+    assert lost(SERVICE, UNIT, login=wtmp) == Entry("init")
+
+
+def test_who_has_no_login_user_and_nothing_else_came_by_init() -> None:
+    """A daemon that forked twice, where no systemd is."""
+    assert lost(SERVICE) == Entry("init", inferred=BY_INIT)
+    assert lost(SERVICE, None) == Entry("init", inferred=BY_INIT)
+
+
+def test_a_container_that_its_runtime_has_left() -> None:
+    """By its control group, which root made, and a namespace of its own; neither is enough."""
+    inside = party("/bin/sh", pid_namespace=5)
+    assert lost(inside, CONTAINER, login=SSH) == Entry("container", inferred=BY_CGROUP)
+    assert lost(party("/bin/sh"), CONTAINER) != Entry("container", inferred=BY_CGROUP)
+    assert lost(inside, b"/") == Entry("init", inferred=BY_INIT)
+    rootless = b"/user.slice/user-1000.slice/user@1000.service/user.slice" + CONTAINER[13:]
+    assert lost(inside, rootless).type == "init"
+
+
+@given(st.binary(max_size=60), st.none() | st.binary(max_size=60), st.binary(max_size=60))
+def test_what_a_user_may_have_written_is_always_marked(
+    connection: bytes, host: bytes | None, terminal: bytes
+) -> None:
+    """An address that is neither logind's nor the server's never goes unmarked."""
+    for login in (None, Login("wtmp", None, host, terminal, None)):
+        for process in (LOGGED_IN, LEFT, SERVICE):
+            for cgroup in (b"/", SCOPE, UNIT):
+                found = lost(process, cgroup, login=login, connection=connection)
+                assert found.note == ITS_WORD or found.source is None
+                assert found.note == ITS_WORD or found.type in ("init", "unknown")

@@ -47,3 +47,22 @@ def test_a_shortened_program_says_so(args: list[bytes], limit: int) -> None:
     assert short.args == whole.args[:limit]
     assert short.args_cut is (len(whole.args) > limit)
     assert short.argv == split_args(whole.args[:limit])
+
+
+@pytest.mark.parametrize(
+    ("args", "comm", "euid", "rewritten"),
+    [
+        (b"bash\0", b"bash", None, False),
+        (b"-bash\0", b"bash", None, False),
+        (b"/bin/sh\0-c\0:\0", b"sh", None, False),
+        (b"a-name-of-twenty-bytes\0", b"a-name-of-twent", None, False),
+        (b"SCREEN\0-dm\0", b"screen", None, True),
+        (b"sshd: root@pts/0\0", b"sshd", None, True),
+        (b"login\0-f\0\0\0\0\0", b"login", None, True),
+        (b"SCREEN\0", b"screen", 0, False),  # taken at its exec
+        (b"", b"x", None, False),
+    ],
+)
+def test_what_looks_rewritten(args: bytes, comm: bytes, euid: int | None, rewritten: bool) -> None:
+    """A process can write over its arguments in memory, and procfs shows what is there."""
+    assert Program(comm, None, args, None, euid=euid).seems_rewritten is rewritten

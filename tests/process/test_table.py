@@ -3,21 +3,35 @@
 import gc
 import sys
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
+from sessiond.process.entry import BY_INIT, BY_LOGIND, BY_SESSION, LOGIN_GONE, Entry
+from sessiond.process.events import (
+    Changed,
+    Executed,
+    Exited,
+    Facts,
+    Forked,
+    Login,
+    Observed,
+    Program,
+)
 from sessiond.process.table import (
     GRACE,
     ITSELF,
     MAX_ANCESTORS,
     MAX_CGROUP_BYTES,
     MAX_CGROUPS,
+    MAY_HAVE_ADOPTED,
+    STANDS_IN,
     Process,
     ProcessTable,
     Reference,
+    is_torn,
 )
 from sessiond.units import SECOND
 
@@ -436,3 +450,162 @@ def test_a_container_keeps_its_cgroup_whoever_makes_others(number: int, name: by
     assert len(table.cgroups) <= MAX_CGROUPS
     assert sum(map(len, table.cgroups.values())) <= MAX_CGROUP_BYTES
     assert 1_000 + number - 1 in table.cgroups  # it may be about to get a process
+
+
+# Older than anybody who looks
+
+SSH = Login("logind", b"sshd", b"192.0.2.7", b"pts/0", 10 * SECOND)
+LOGGED_IN: dict[str, Any] = {"loginuid": 1000, "audit_session": 7}
+
+
+def test_what_a_login_left_behind_has_its_gone_leader(table: ProcessTable) -> None:
+    """The pid is the kernel's word; the leader is an ancestor, and stands for the parent."""
+    job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
+    inside = observed(81, 21 * SECOND + 1, "make", ppid=80, pgid=81, sid=81, **LOGGED_IN)
+    table.snapshot([inside, job._replace(login=SSH)])
+    gone = Reference(
+        70, 0, "70@0", Entry("sshd", "192.0.2.7", None, BY_LOGIND, 10 * SECOND), dated=True
+    )
+    for pid in (80, 81):
+        assert at(table, pid).state.entry_leader == gone
+    assert at(table, 80).creator == Reference(70, 0, "70@0")
+    assert at(table, 80).creator_note == STANDS_IN
+    assert at(table, 81).creator is at(table, 80)
+    assert at(table, 80).state.session_leader is None
+    assert is_torn(at(table, 80))
+    assert is_torn(at(table, 81))
+
+
+def test_what_a_gone_leader_left_stays_with_it(table: ProcessTable) -> None:
+    """Also through another program, a session of its own, and children."""
+    job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
+    table.snapshot([job._replace(login=SSH)])
+    gone = at(table, 80).state.entry_leader
+    table.executed(execute(at(table, 80), 30 * SECOND, "make"))
+    changed = at(table, 80).state.facts._replace(pgid=80, sid=80)
+    table.changed(Changed(31 * SECOND, changed, "session"))
+    child = table.forked(fork(82, 32 * SECOND, at(table, 80)))
+    table.executed(execute(child, 33 * SECOND, "cc"))
+    assert at(table, 80).state.entry_leader == child.state.entry_leader == gone
+
+
+def test_two_that_one_session_left_have_one_entry(table: ProcessTable) -> None:
+    """With the start of the older one: without a record nothing earlier is known."""
+    some: dict[str, Any] = {"pgid": 70, "sid": 70}
+    table.snapshot([observed(80, 20 * SECOND + 1, "sh", **some)])
+    table.snapshot([observed(90, 30 * SECOND + 1, "sh", **some)])
+    first, second = (at(table, pid).state.entry_leader for pid in (80, 90))
+    assert first == second
+    assert isinstance(first, Reference)
+    assert first.entry == Entry("init", inferred=BY_INIT, start=20 * SECOND + 1)
+    assert not first.dated
+
+
+def test_a_server_that_a_login_left_behind_is_its_own_entry(table: ProcessTable) -> None:
+    """tmux: init did not make it, whoever it belongs to; whatever it executes, it came that way."""
+    table.snapshot([observed(80, 20 * SECOND + 1, "tmux", **LOGGED_IN)._replace(login=SSH)])
+    server = at(table, 80)
+    assert server.creator is None
+    assert server.state.entry_leader is ITSELF
+    assert (server.entry_type, server.entry_source) == ("sshd", "192.0.2.7")
+    table.executed(execute(server, 30 * SECOND, "bash"))
+    assert (server.entry_type, server.entry_inferred) == ("sshd", BY_LOGIND)
+
+
+def test_the_server_of_a_login_tells_for_the_whole_audit_session(table: ProcessTable) -> None:
+    """Its connection becomes known after the snapshot; an address of the environment gives way."""
+    listener = at(table, 50)
+    job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
+    table.snapshot(
+        [
+            observed(55, 10 * SECOND + 1, "sshd", ppid=50, pgid=50, sid=50, **LOGGED_IN),
+            job._replace(connection=b"192.0.2.66 1 192.0.2.1 22"),
+            observed(81, 21 * SECOND + 1, "tmux", **LOGGED_IN),
+            observed(90, 22 * SECOND + 1, "tmux", **{**LOGGED_IN, "audit_session": 8}),
+        ]
+    )
+    assert at(table, 81).entry_inferred == LOGIN_GONE
+    table.connected(at(table, 55), b"192.0.2.7 4711 192.0.2.1 22")
+    left = at(table, 80).state.entry_leader
+    assert isinstance(left, Reference)
+    assert left.entry is not None
+    assert left.entry[:4] == ("sshd", "192.0.2.7", None, BY_SESSION)
+    server = at(table, 81)
+    assert (server.entry_type, server.entry_source) == ("sshd", "192.0.2.7")
+    assert at(table, 90).entry_type == "unknown"
+    assert listener.entry_type == "init"
+
+
+def test_another_login_process_of_the_audit_session_tells_as_well(table: ProcessTable) -> None:
+    """The console's own: nobody asks what the environment says."""
+    console = observed(
+        85, 10 * SECOND + 1, "login", pgid=85, sid=85, tty_major=4, tty_minor=1, **LOGGED_IN
+    )
+    server = observed(86, 20 * SECOND + 1, "tmux", **LOGGED_IN)
+    table.snapshot([server._replace(connection=b"192.0.2.66 1 192.0.2.1 22"), console])
+    found = at(table, 86)
+    assert (found.entry_type, found.entry_source) == ("console", None)
+    assert found.entry_inferred == BY_SESSION
+
+
+@pytest.mark.parametrize(
+    ("member", "note"),
+    [
+        (observed(80, 20 * SECOND + 1, "cron"), MAY_HAVE_ADOPTED),
+        (
+            observed(80, 20 * SECOND + 1, "cron")._replace(cgroup=b"/system.slice/cron.service"),
+            None,
+        ),
+        (observed(80, 20 * SECOND + 1, "agetty", pgid=80, sid=1), None),
+        (observed(80, 20 * SECOND + 1, "make", ppid=60, pgid=80, sid=60), None),
+        (observed(80, 20 * SECOND + 1, "make", ppid=60, pgid=80, sid=50), MAY_HAVE_ADOPTED),
+        (observed(80, 20 * SECOND + 1, "sh", ppid=60, pid_namespace=9), MAY_HAVE_ADOPTED),
+    ],
+    ids=["by init", "of a unit", "in its session", "of the shell", "of another", "in a container"],
+)
+def test_a_parent_that_may_have_adopted_it_is_not_vouched_for(
+    table: ProcessTable, member: Observed, note: str | None
+) -> None:
+    table.snapshot([member])
+    process = at(table, 80)
+    assert process.creator is at(table, member.facts.ppid)
+    assert process.creator_note == note
+
+
+def test_a_session_leader_that_lives_stands_for_the_parent(table: ProcessTable) -> None:
+    """What an open login has left to init descends from its shell."""
+    table.snapshot([observed(80, 20 * SECOND + 1, "make", pgid=80, sid=60)])
+    process = at(table, 80)
+    assert process.creator is at(table, 60)
+    assert process.creator_note == STANDS_IN
+    assert process.state.entry_leader is at(table, 60)
+
+
+def test_a_fork_that_is_told_late_puts_a_guess_right(table: ProcessTable) -> None:
+    """The snapshot saw an orphan; then the tracer says whose it is."""
+    table.snapshot([observed(80, 20 * SECOND + 1, "sh", ppid=1, pgid=80, sid=80)])
+    assert at(table, 80).entry_inferred == BY_INIT
+    shell = at(table, 60)
+    table.forked(fork(80, 20 * SECOND + 1, shell, pgid=80, sid=80))
+    process = at(table, 80)
+    assert process.creator is shell
+    assert (process.found, process.creator_note, process.entry_inferred) == (False, None, None)
+    assert process.state.entry_leader is shell
+
+
+def test_what_is_read_in_parts_has_its_entry_in_the_end(table: ProcessTable) -> None:
+    """First the kernel's facts of all, then, in any order, what procfs alone tells of each."""
+    job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
+    make = observed(81, 21 * SECOND + 1, "make", ppid=80, pgid=70, sid=70, **LOGGED_IN)
+    server = observed(82, 22 * SECOND + 1, "tmux", ppid=81, **LOGGED_IN)
+    table.snapshot([each._replace(partial=True) for each in (job, make, server)])
+    assert at(table, 80).state.entry_leader is None
+    table.snapshot([server])
+    table.snapshot([make])
+    table.snapshot([job._replace(login=SSH)])
+    gone = at(table, 80).state.entry_leader
+    assert isinstance(gone, Reference)
+    assert gone.entry is not None
+    assert gone.entry.type == "sshd"
+    assert at(table, 81).state.entry_leader == gone
+    assert at(table, 82).state.entry_leader == gone

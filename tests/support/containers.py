@@ -18,22 +18,36 @@ class Runc:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._root = directory / "state"
-        self._file_system = directory / "rootfs"
+        self.file_system = directory / "rootfs"
         for name in ("bin", "proc", "sys", "dev", "tmp"):
-            (self._file_system / name).mkdir(parents=True)
-        shutil.copy2(BUSYBOX, self._file_system / "bin/busybox")
+            (self.file_system / name).mkdir(parents=True)
+        shutil.copy2(BUSYBOX, self.file_system / "bin/busybox")
         for applet in ("sh", "true", "sleep", "cat", "echo", "setsid"):
-            os.symlink("busybox", self._file_system / "bin" / applet)
+            os.symlink("busybox", self.file_system / "bin" / applet)
 
     def add(self, program: Path) -> str:
         """Copy a static program into the containers' /bin; return its path there."""
-        shutil.copy2(program, self._file_system / "bin" / program.name)
+        shutil.copy2(program, self.file_system / "bin" / program.name)
         return f"/bin/{program.name}"
 
     def run(self, *command: str) -> str:
         """Run a command in a new container, wait for its end, and return the container's id.
 
         Raises CalledProcessError when it fails.
+        """
+        identifier, run = self.command(*command)
+        try:
+            subprocess.run(
+                run, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60
+            )
+        finally:
+            shutil.rmtree(self.directory / identifier)
+        return identifier
+
+    def command(self, *command: str, detached: bool = False) -> tuple[str, list[str]]:
+        """Prepare a container; return its id and the command line that runs it.
+
+        ``detached``: runc ends once the command runs.
         """
         identifier = uuid.uuid4().hex * 2  # 64 hex digits, as engines have them
         bundle = self.directory / identifier
@@ -43,16 +57,16 @@ class Runc:
         spec = json.loads(path.read_text())
         spec["process"]["terminal"] = False
         spec["process"]["args"] = list(command)
-        spec["root"] = {"path": str(self._file_system), "readonly": False}
+        spec["root"] = {"path": str(self.file_system), "readonly": False}
         path.write_text(json.dumps(spec))
-        try:
-            subprocess.run(
-                ["runc", "--root", self._root, "run", "--bundle", bundle, identifier],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=True,
-                timeout=60,
-            )
-        finally:
-            shutil.rmtree(bundle)
-        return identifier
+        run = ["runc", "--root", str(self._root), "run", *(["--detach"] if detached else [])]
+        return identifier, [*run, "--bundle", str(bundle), identifier]
+
+    def remove(self, identifier: str) -> None:
+        """End a container that still runs."""
+        subprocess.run(
+            ["runc", "--root", self._root, "delete", "--force", identifier],
+            capture_output=True,
+            check=True,
+            timeout=30,
+        )

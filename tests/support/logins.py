@@ -22,15 +22,19 @@ PidFile none
 PermitRootLogin yes
 PasswordAuthentication no
 StrictModes no
-UsePAM no
+UsePAM {pam}
 """
 
 
 class Sshd:
-    """An sshd that lets the user who runs the tests in, with keys and a port of its own."""
+    """An sshd that lets the user who runs the tests in, with keys and a port of its own.
 
-    def __init__(self, directory: Path) -> None:
+    With ``pam`` a login is an audit session of its own, of the user who logs in.
+    """
+
+    def __init__(self, directory: Path, *, pam: bool = False) -> None:
         self.directory = directory
+        self._pam = "yes" if pam else "no"
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._made_separation = False
@@ -49,7 +53,7 @@ class Sshd:
                 check=True,
             )
         config = self.directory / "sshd_config"
-        config.write_text(_CONFIG.format(port=self.port, directory=self.directory))
+        config.write_text(_CONFIG.format(port=self.port, directory=self.directory, pam=self._pam))
         self._made_separation = not PRIVILEGE_SEPARATION.exists()
         PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
         log = self.directory / "sshd.log"

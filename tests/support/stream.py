@@ -69,10 +69,11 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
         if process is None or "entity_id" not in process:
             continue
         for block in _blocks(process):
-            # A leader that had ended before the daemon's start has no start that is known.
             who = block["pid"], block.get("start", "")
             known = identities.setdefault(block["entity_id"], who)
-            if known != who:
+            # Who had ended before the daemon's start has none that is known: as an entry leader it
+            # has the one that it began at by the latest.
+            if known[0] != who[0] or ("" not in (known[1], who[1]) and known != who):
                 problems.append(f"{block['entity_id']} is {known} and {who}")
         identity, date = process["entity_id"], document["@timestamp"]
         if event["action"] == "fork":
@@ -358,3 +359,39 @@ def _outcome(life: list[Told], document: Document, *, lacking: bool = False) -> 
 def losses(documents: Iterable[Document]) -> list[Document]:
     """Keep what the daemon tells of its own losses and troubles."""
     return [document for document in documents if document["event"]["action"] in _OWN]
+
+
+def orphans(documents: Iterable[Document]) -> list[str]:
+    """Say of which processes Session View can't draw whole trees.
+
+    It asks for the fork, exec and end events with one entry leader that are not before its start,
+    and hangs each process below its parent, if that has events of its own; the entry leader is the
+    root. A process without an entry leader is in no session at all.
+    """
+    drawn = [
+        each
+        for each in documents
+        if each["event"]["action"] in ("fork", "exec", "end") and "entity_id" in each["process"]
+    ]
+    problems: dict[str, str] = {}
+    sessions: dict[str, dict[str, Document]] = defaultdict(dict)
+    for document in drawn:
+        process = document["process"]
+        entry = process.get("entry_leader")
+        if entry is None:
+            if process["pid"] not in (1, 2):
+                problems[process["entity_id"]] = "has no entry leader"
+        elif "start" not in entry or document["@timestamp"] < entry["start"]:
+            problems[process["entity_id"]] = "is told before its session begins"
+        else:
+            sessions[entry["entity_id"]][process["entity_id"]] = process
+    for root, processes in sessions.items():
+        for identity, process in processes.items():
+            parent = value(process, "parent.entity_id")
+            if identity != root and parent != root and parent not in processes:
+                problems[identity] = f"has the parent {parent}, which is not in its session"
+    return [
+        f"{document['process'].get('name')} ({document['process']['pid']}) {problem}"
+        for document in drawn
+        if (problem := problems.pop(document["process"]["entity_id"], None)) is not None
+    ]

@@ -22,6 +22,7 @@ from typing import Any
 
 from sessiond.process.events import (
     VANISHED,
+    Changed,
     Executed,
     Exited,
     Facts,
@@ -254,7 +255,7 @@ class EbpfSource:
 
     def _first_snapshot(self) -> Iterable[ProcessEvent]:
         self._is_new = False
-        first = self.resnapshot()
+        first = _settled_first(self.resnapshot())
         # The programs were attached one after the other: of a process that came and went meanwhile
         # some saw the end alone.
         return first if self.adopted else _introduced(first)
@@ -316,6 +317,26 @@ class EbpfSource:
         finally:
             os.close(descriptor)
         return processes
+
+
+def _settled_first(events: Iterable[ProcessEvent]) -> list[ProcessEvent]:
+    """Put ahead of all the processes that were as they are before anything was told of them.
+
+    They are listed after the programs were attached: what they have forked in between has a parent.
+    """
+    first_told: dict[tuple[int, int], int] = {}
+    told = list(events)
+    for event in told:
+        if isinstance(event, (Forked, Executed, Changed, Exited)):
+            first_told.setdefault((event.facts.pid, event.facts.start), event.time)
+    settled = [
+        event
+        for event in told
+        if isinstance(event, Observed)
+        and first_told.get((event.facts.pid, event.facts.start), event.time) >= event.time
+    ]
+    chosen = set(map(id, settled))
+    return [*settled, *(event for event in told if id(event) not in chosen)]
 
 
 def _introduced(events: Iterable[ProcessEvent]) -> Iterator[ProcessEvent]:

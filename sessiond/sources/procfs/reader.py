@@ -16,8 +16,16 @@ from pathlib import Path
 from stat import S_IWGRP, S_IWOTH
 from typing import Final
 
-from sessiond.process.entry import login_server
-from sessiond.process.events import Facts, Observed, Program
+from sessiond.process.entry import (
+    FIRST_SERIAL,
+    LOGIN_SERVERS,
+    PTS_MAJORS,
+    TTY_MAJOR,
+    LoginServer,
+    login_server,
+)
+from sessiond.process.events import Facts, Login, Observed, Program
+from sessiond.sources.procfs.logins import LoginRecords
 from sessiond.sources.procfs.parse import (
     _DELETED,
     Stat,
@@ -35,6 +43,7 @@ from sessiond.units import TICK, UNSET_ID
 
 # include/linux/sched.h
 _PF_KTHREAD: Final = 0x00200000
+_INIT: Final = 1  # the parent of whoever has lost its own
 
 # A look-up reads at most so much of an argv or of an environment.
 MAX_ARGS: Final = 8 * 1024
@@ -58,15 +67,22 @@ class Procfs:
     """The processes in a procfs mounted at ``root``.
 
     ``denied`` counts the reads that the system refused, ``malformed`` what could not be parsed.
-    ``args_limit`` is how many bytes of an argv are read; without ``memory`` nothing is read that a
-    process can have wait: arguments, environment, the file behind its executable.
+    ``args_limit`` is how many bytes of an argv are read; without ``memory`` nothing is read that
+    can have its reader wait: arguments, environment, the file behind its executable, wtmp.
+    ``logins`` is what the host has on record of logins.
     """
 
     def __init__(
-        self, root: Path = Path("/proc"), *, args_limit: int = MAX_ARGS, memory: bool = True
+        self,
+        root: Path = Path("/proc"),
+        *,
+        args_limit: int = MAX_ARGS,
+        memory: bool = True,
+        logins: LoginRecords | None = None,
     ) -> None:
         """Open nothing yet."""
         self._root = os.fsencode(root)
+        self._logins = logins or LoginRecords()
         self._args_limit = args_limit
         self._memory = memory
         self.denied = 0
@@ -175,12 +191,11 @@ class Procfs:
             args, size, count = self._args(directory, stat)
             directory_now, _ = self._path(directory, b"cwd")
         parent = self._parent(stat)
-        connection = None
-        server = login_server(parent.comm) if parent is not None else None
-        if server is not None and stat.sid == stat.pid and stat.comm not in server.programs:
-            environment = self._environment(directory)
-            connection = parse_variable(environment or b"", server.variable)
-        cgroup = self._file(directory, b"cgroup")
+        connection = self._connection(directory, stat, parent) if not kernel_thread else None
+        cgroup_file = self._file(directory, b"cgroup")
+        cgroup = parse_cgroup(cgroup_file) if cgroup_file is not None else None
+        audit_session = self._number(directory, b"sessionid")
+        login = self._login(stat, audit_session, cgroup) if not kernel_thread else None
         return Observed(
             time=now(),
             facts=Facts(
@@ -204,7 +219,7 @@ class Procfs:
                 cap_permitted=status.cap_permitted,
                 cap_effective=status.cap_effective,
                 loginuid=self._number(directory, b"loginuid"),
-                audit_session=self._number(directory, b"sessionid"),
+                audit_session=audit_session,
                 pid_namespace=self._namespace(directory, b"ns/pid"),
                 mount_namespace=self._namespace(directory, b"ns/mnt"),
                 user_namespace=self._namespace(directory, b"ns/user"),
@@ -217,10 +232,44 @@ class Procfs:
                 stat.comm, executable, args, size, deleted=deleted, owner=owner, args_count=count
             ),
             working_directory=directory_now,
-            cgroup=parse_cgroup(cgroup) if cgroup is not None else None,
+            cgroup=cgroup,
             supplementary_groups=status.groups,
             connection=connection,
+            login=login,
         )
+
+    def _connection(self, directory: int, stat: Stat, parent: Stat | None) -> bytes | None:
+        """From where a login came, as its environment says: of one that has its server, or lost it.
+
+        A login server's own processes have the environment of whoever started the server.
+        """
+        if login_server(stat.comm) is not None:
+            return None
+        server = login_server(parent.comm) if parent is not None else None
+        if server is not None and stat.sid == stat.pid:
+            servers: tuple[LoginServer, ...] = (server,)
+        elif stat.ppid == _INIT:
+            servers = LOGIN_SERVERS
+        else:
+            return None
+        environment = self._environment(directory) or b""
+        found = (parse_variable(environment, each.variable) for each in servers)
+        return next((each for each in found if each), None)
+
+    def _login(self, stat: Stat, audit_session: int | None, cgroup: bytes | None) -> Login | None:
+        """The login on record that a process came by whose parent is init, and so perhaps gone."""
+        if stat.ppid != _INIT:
+            return None
+        login = self._logins.of_session(audit_session, cgroup)
+        if login is not None or not self._memory:
+            return login
+        line = None
+        if stat.tty_major in PTS_MAJORS:
+            line = b"pts/%d" % (stat.tty_minor + (stat.tty_major - PTS_MAJORS.start) * 256)
+        elif stat.tty_major == TTY_MAJOR:
+            line = b"tty%d" % stat.tty_minor if stat.tty_minor < FIRST_SERIAL else None
+        pids = (stat.pid, stat.sid, stat.pgid)
+        return self._logins.of_terminal(pids, line, stat.start * TICK)
 
     def _environment(self, directory: int) -> bytes | None:
         if not self._memory:

@@ -122,6 +122,18 @@ def assert_told(told: list[Told], events: list[ProcessEvent]) -> None:
         assert (facts.pgid, facts.sid) == (image.pgid, image.sid)
 
 
+def test_who_was_there_before_comes_before_what_it_did() -> None:
+    """The list is made after the programs are attached: whoever forked meanwhile is known first."""
+    (shell,) = [each for each in Procfs().snapshot() if each.facts.pid == os.getpid()]
+    child = shell.facts._replace(pid=1 << 22, start=shell.time + 1)
+    forked = Forked(shell.time - 5, child, shell.facts.pid, shell.facts.start, b"", None)
+    executed = Executed(shell.time - 3, shell.facts, shell.program, None)
+    late = Executed(shell.time + 3, shell.facts, shell.program, None)
+    first = ebpf_module._settled_first
+    assert first([forked, shell, late]) == [shell, forked, late]
+    assert first([forked, executed, shell, late]) == [forked, executed, shell, late]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_sees_each_way_to_make_a_process(ebpf: EbpfSource, truth: Truth, way: str) -> None:
     """In whatever way processes come and go, each forks, executes and ends as it says itself."""

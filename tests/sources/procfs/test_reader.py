@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.process.events import Observed, join_args, split_args
+from sessiond.process.events import Login, Observed, join_args, split_args
 from sessiond.sources.procfs import parse, reader
+from sessiond.sources.procfs.logins import LoginRecords
 from sessiond.sources.procfs.parse import (
     Stat,
     parse_args,
@@ -480,6 +481,27 @@ def test_only_the_environment_of_an_sshds_child_is_read(tree: Tree) -> None:
     assert tree.look_up(500).connection == b"192.0.2.7 1 192.0.2.1 22"
     for pid in (501, 502, 503):
         assert tree.look_up(pid).connection is None
+
+
+def test_whose_parent_is_init_is_asked_for_its_login(tree: Tree, tmp_path: Path) -> None:
+    """init adopts those whose own parent has ended: what lets a login in is gone then."""
+    environ = {"environ": b"SSH_CONNECTION=192.0.2.7 1 192.0.2.1 22\0"}
+    tree.add(500, environ, ppid=1, sid=500)
+    tree.add(501, environ, ppid=200, sid=501)
+    sessions = tmp_path / "sessions"
+    sessions.mkdir()
+    (sessions / "7").write_bytes(b"SERVICE=login\nTTY=tty1\nAUDIT=7\n")
+    (sessions / "7").chmod(0o644)
+    logins = LoginRecords(sessions, [], owner=os.getuid())
+    adopted, other = (Procfs(tree.root, logins=logins).look_up(pid) for pid in (500, 501))
+    assert adopted is not None
+    assert other is not None
+    assert adopted.connection == b"192.0.2.7 1 192.0.2.1 22"
+    assert adopted.login == Login("logind", b"login", None, b"tty1", None)
+    assert (other.connection, other.login) == (None, None)
+    light = Procfs(tree.root, memory=False, logins=logins).look_up(500)
+    assert light is not None
+    assert (light.connection, light.login) == (None, adopted.login)
 
 
 # This host's /proc

@@ -1,0 +1,169 @@
+"""Cold is warm: sessions that are older than the daemon are told as if it had been there.
+
+Sessions of all kinds run a program while a daemon watches that was there before them, and once more
+under one that came later. What the second tells is what the first one told, but for what it says
+itself that it can't know.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support import kernel
+from support.daemon import Daemon, Document, value
+from support.older import KINDS, MARKER, OlderSessions
+from support.stream import agree, inconsistent, malformed, orphans
+
+pytestmark = pytest.mark.kernel
+
+
+class Told(NamedTuple):
+    """What was told of a session: of a program that it ran, and of its own exec afterwards."""
+
+    child: Document
+    itself: Document
+
+
+class Watched(NamedTuple):
+    """Both daemons' accounts, by kind of session; ``missing`` says why others could not be had."""
+
+    warm: dict[str, Told]
+    cold: dict[str, Told]
+    missing: dict[str, str]
+    documents: list[Document]  # all of the later daemon
+    problems: list[str]
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    """All sessions, watched by the one daemon, then by the other."""
+    with tempfile.TemporaryDirectory(prefix="sessiond-older-") as name, kernel.lock():
+        directory = Path(name)
+        directory.chmod(0o1777)
+        sessions = OlderSessions(directory)
+        early, late = (Daemon(directory / each) for each in ("early", "late"))
+        with kernel.after_boot() as clean:
+            try:
+                early.start()
+                sessions.start()
+                # Its first exec, from whatever started it, is nothing that the later one could see.
+                _run_all(early, sessions)
+                warm = _run_all(early, sessions)
+                early.stop()
+                late.start()
+                cold = _run_all(late, sessions)
+                documents = late.settle()
+                problems = inconsistent(documents) + malformed(late)
+            finally:
+                early.end()
+                late.end()
+                sessions.stop()
+            clean.restore()
+        yield Watched(warm, cold, sessions.missing, documents, problems)
+
+
+def _run_all(daemon: Daemon, sessions: OlderSessions) -> dict[str, Told]:
+    words = {kind: str(uuid.uuid4()) for kind in sessions.kinds}
+    for kind, word in words.items():
+        sessions.run(kind, word)
+    told = {}
+    for kind, word in words.items():
+        child = daemon.await_one(event__action="exec", process__args=[MARKER, word])
+        itself = daemon.await_one(
+            event__action="exec",
+            process__entity_id=value(child, "process.parent.entity_id"),
+            process__args=sessions.command(kind),
+        )
+        told[kind] = Told(child, itself)
+    return told
+
+
+# What each exec has of its own, whoever tells it.
+_OWN = (
+    "@timestamp",
+    "event.",
+    "auditd.sequence",
+    "auditd.data.",
+    "host.",
+    "process.args",
+    "process.command_line",
+    "process.entity_id",
+    "process.pid",
+    "process.vpid",
+    "process.start",
+    "process.title",
+    "sessiond.incomplete",
+    # Where a process has gone since its last fork or exec, its next one shows (chdir isn't traced).
+    "process.parent.working_directory",
+    "process.session_leader.working_directory",
+    "process.group_leader.working_directory",
+    "process.entry_leader.working_directory",
+)
+# What follows from a field that could not be known.
+_ALSO = {
+    "process.parent": ("sessiond.reparented_to",),
+    "process.group_leader": ("process.parent.group_leader",),
+    **{
+        f"process.{name}.args": (f"process.{name}.args_count", f"process.{name}.command_line")
+        for name in ("parent", "group_leader", "session_leader", "entry_leader")
+    },
+    "sessiond.ancestors": ("process.Ext.ancestry",),
+}
+
+
+def _unlike(warm: Document, cold: Document) -> Iterator[str]:
+    """The fields that differ, though the later document doesn't say that it can't know them."""
+    said = [str(note).partition(":")[0] for note in value(cold, "sessiond.incomplete") or []]
+    known = [*said, *(also for name in said for also in _ALSO.get(name, ()))]
+    before, after = dict(_flat(warm)), dict(_flat(cold))
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) == after.get(name) or name.startswith(_OWN):
+            continue
+        if not any(name == each or name.startswith(f"{each}.") for each in known):
+            yield f"{name} was {before.get(name)!r:.200}, is {after.get(name)!r:.200}"
+
+
+def _flat(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(document, dict):
+        for key, each in document.items():
+            yield from _flat(each, f"{name}.{key}" if name else key)
+    else:
+        yield name, document
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cold_is_warm(watched: Watched, kind: str) -> None:
+    """Field by field, of what a session runs and of its own exec."""
+    if kind in watched.missing:
+        pytest.skip(watched.missing[kind])
+    for warm, cold in zip(watched.warm[kind], watched.cold[kind], strict=True):
+        agree(_unlike(warm, cold))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_older_session_has_leaders_and_an_entry(watched: Watched, kind: str) -> None:
+    """Of the type, with the address and by the login user that the earlier daemon told."""
+    if kind in watched.missing:
+        pytest.skip(watched.missing[kind])
+    for warm, cold in zip(watched.warm[kind], watched.cold[kind], strict=True):
+        for name in ("group_leader.pid", "session_leader.pid"):
+            assert value(cold, f"process.{name}") == value(warm, f"process.{name}")
+        assert value(cold, "user.audit.id") == value(warm, "user.audit.id")
+        assert value(cold, "process.entry_leader.start") <= cold["@timestamp"]
+        entry = value(cold, "process.entry_leader.entry_meta")
+        if kind == "double fork":  # whoever ran it has no login
+            assert entry == {"type": "init"}
+        else:
+            assert entry == value(warm, "process.entry_leader.entry_meta")
+
+
+def test_session_view_draws_whole_trees(watched: Watched) -> None:
+    """All that an analyst sees hangs together, and nothing is beside all sessions."""
+    assert len(watched.cold) >= 10
+    agree(watched.problems)
+    agree(orphans(watched.documents))
