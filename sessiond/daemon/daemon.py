@@ -162,6 +162,7 @@ class Daemon:
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._names.close())
             # Objects of the start live to the end: collecting them repeatedly would only cost time.
+            gc.collect()
             gc.disable()
             self._open(stack, self._wanted())
             server = await self._serve_status()
