@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from support.daemon import Daemon
 from support.kernel import auditctl
+from support.logins import Sshd
 
 pytestmark = [
     pytest.mark.kernel,
@@ -45,3 +46,20 @@ def test_a_program_in_memory_and_rules_that_are_taken_away(make_daemon: MakeDaem
     findings.write_text(done.stdout)
     done = daemon.command("tree", "-f", str(daemon.output), "-f", str(findings))
     assert "hidden  ! Root executed a file that no name leads to" in done.stdout
+
+
+def test_a_login_user_that_is_set_anew(make_daemon: MakeDaemon, sshd: Sshd) -> None:
+    """What a login does afterwards would be put down to somebody else."""
+    daemon = make_daemon().start()
+    sshd.login("/bin/true before; :")
+    sshd.login("echo 4711 >/proc/self/loginuid; /bin/true after; :")
+    daemon.await_one(event__action="exec", process__args=["/bin/true", "after"])
+    done = daemon.command("detect", "--json")
+    assert done.returncode == 0, done.stderr
+    alerts = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [
+        each["process"]["args"]
+        for each in alerts
+        if each["rule"]["name"] == "A login goes on as another login user"
+    ]
+    assert found == [["/bin/true", "after"]]
