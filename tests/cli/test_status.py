@@ -125,6 +125,9 @@ def answering(path: Path, answer: bytes | None) -> Iterator[Path]:
                     done.wait()
                 else:
                     client.sendall(answer)
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(4096):  # a close with something unread would be a reset
+                        pass
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
