@@ -174,8 +174,8 @@ class Delivery:
         Returns early when the sink is sick and everything is safe in the spool.
         """
         end = self._clock() + timeout
-        self._sink.flush()
         while True:
+            self._sink.flush()
             now = self._clock()
             due = self.tick(now)
             if not self._waiting and not self._sink.unconfirmed:

@@ -26,10 +26,6 @@ _LOOK_SHARE, _LOOK_FIRST, _LOOK_LAST = 0.25, 0.005, 0.25
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for the thread to come out of a request that was aborted
 
 
-class _Request(NamedTuple):
-    lines: list[bytes]
-
-
 class _Done(NamedTuple):
     """What has become of a request: an answer, none (and why), or an error in this program."""
 
@@ -68,6 +64,7 @@ class HttpOutput:
         interval: float = 1.0,
         timeout: float = 30.0,
         backoff: tuple[float, float] = (1.0, 60.0),
+        patience: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -75,8 +72,9 @@ class HttpOutput:
 
         A request has ``max_size`` bytes of lines at the most; a line waits ``interval`` seconds for
         others; a request may take ``timeout`` seconds. ``backoff`` is the first and the longest
-        wait after a failure, in seconds. ``clock`` and ``wall`` give seconds, monotonic and since
-        the epoch.
+        wait after a failure, in seconds; failures are a trouble once they have lasted ``patience``
+        seconds, as a busy server refuses now and then. ``clock`` and ``wall`` give seconds,
+        monotonic and since the epoch.
         """
         self.name = name
         self.trouble: str | None = None
@@ -92,6 +90,7 @@ class HttpOutput:
         self._max_size = self._size_limit = max_size
         self._interval = interval
         self._timeout = timeout
+        self._patience = patience
         self._backoff = Backoff(*backoff)
         self._clock = clock
         self._wall = wall
@@ -100,16 +99,17 @@ class HttpOutput:
         self._next_size = 0
         self._next_due = 0.0
         self._full = False  # no more fit into the next batch
-        self._hurries = False  # lines don't wait for others
         self._batch: _Batch | None = None
         self._most: int | None = None  # lines in a request, after one was refused as a whole
         self._retry = 0.0
+        self._problem: str | None = None  # why the last request has failed
+        self._problem_since = 0.0
         self._refused_in_row = False  # the last thing that the server did was to refuse a line
 
-        self._jobs: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._asked: _Request | None = None  # the request that is under way
+        self._asked: list[bytes] | None = None  # the lines of the request that is under way
         self._asked_at = 0.0
         self._aborted = False
         self._reconnect = False
@@ -138,7 +138,7 @@ class HttpOutput:
         """Take lines until the next request is full; return how many were taken."""
         now = self._clock()
         self._advance(now)
-        if self.trouble is not None and (self.unconfirmed or now < self._retry):
+        if self._problem is not None and (self.unconfirmed or now < self._retry):
             return 0
         taken = 0
         for line in lines:
@@ -148,7 +148,7 @@ class HttpOutput:
                 if self._full:
                     break
             if not self._next:
-                self._next_due = now if self._hurries else now + self._interval
+                self._next_due = now + self._interval
             self._next.append(line)
             self._next_size += len(line)
             taken += 1
@@ -159,7 +159,7 @@ class HttpOutput:
         self._advance(now)
         if self._asked is not None:
             took = now - self._asked_at
-            if took >= self._timeout and not self._aborted:
+            if took >= self._timeout:
                 self._aborted = True
                 self._client.abort()
             return now + min(max(took * _LOOK_SHARE, _LOOK_FIRST), _LOOK_LAST)
@@ -168,11 +168,10 @@ class HttpOutput:
         if self._next:
             return max(self._retry, self._next_due)
         # Others have to ask us then whether we take lines again.
-        return max(self._retry, now + _LOOK_LAST) if self.trouble is not None else None
+        return max(self._retry, now + _LOOK_LAST) if self._problem is not None else None
 
     def flush(self) -> None:
-        """Let no line wait for others any more, until all of them have arrived."""
-        self._hurries = True
+        """Let the lines that were taken wait for others no longer."""
         self._next_due = min(self._next_due, self._clock())
 
     def reopen(self) -> None:
@@ -216,26 +215,28 @@ class HttpOutput:
                 raise done.bug
             if asked is not None:
                 self._take(asked, done, now)
+        if self._problem is not None and now - self._problem_since >= self._patience:
+            self.trouble = self._problem
         if self._asked is not None or now < self._retry:
             return
         if self._batch is None and self._next and (self._full or now >= self._next_due):
             self._batch = _Batch(self._next)
             self._next, self._next_size, self._full = [], 0, False
         if self._batch is not None:
-            self._ask(_Request(self._batch.left[: self._most]), now)
+            self._ask(self._batch.left[: self._most], now)
 
-    def _ask(self, request: _Request, now: float) -> None:
-        self._asked, self._asked_at, self._aborted = request, now, False
+    def _ask(self, lines: list[bytes], now: float) -> None:
+        self._asked, self._asked_at, self._aborted = lines, now, False
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="http", daemon=True)
             self._thread.start()
-        self._jobs.put(request)
+        self._jobs.put(lines)
 
-    def _take(self, asked: _Request, done: _Done, now: float) -> None:
-        """Take in what has become of a request."""
+    def _take(self, asked: list[bytes], done: _Done, now: float) -> None:
+        """Take in what has become of a request for these lines."""
         self._requests += 1
         self._sent += done.size
-        batch, count = self._batch, len(asked.lines)
+        batch, count = self._batch, len(asked)
         if batch is None:
             return
         if done.answer is None:
@@ -244,25 +245,24 @@ class HttpOutput:
             self._wait(problem, now)
             return
         verdict = self._spare(self._format.judge(done.answer, count), count)
-        self._set_aside(batch, asked.lines, verdict)
-        batch.left = [asked.lines[index] for index in verdict.again] + batch.left[count:]
+        self._set_aside(batch, asked, verdict)
+        batch.left = [asked[index] for index in verdict.again] + batch.left[count:]
         taken = count - len(verdict.again) - len(verdict.refused) - verdict.unnamed
         if taken:
             self._backoff.reset()
             self._grow(len(batch.left))
         if verdict.smaller:
-            self._shrink(done.answer, asked.lines)
+            self._shrink(done.answer, asked)
         elif verdict.again or (not taken and self._refused_in_row):
             self._failures += 1
             self._wait(verdict.problem, now, done.answer.retry_after)
         else:
-            self.trouble = None
+            self._problem = self.trouble = None
         if taken or verdict.refused:
             self._refused_in_row = not taken
         if not batch.left:
             self.rejected += batch.refused
             self._batch = None
-            self._hurries = self._hurries and bool(self._next)
 
     @staticmethod
     def _spare(verdict: Verdict, count: int) -> Verdict:
@@ -296,7 +296,9 @@ class HttpOutput:
 
     def _wait(self, problem: str, now: float, retry_after: float | None = None) -> None:
         """Note why the request has failed, and when to try again."""
-        self.trouble = f"{self.name}: {problem}"
+        if self._problem is None:
+            self._problem_since = now
+        self._problem = f"{self.name}: {problem}"
         delay = self._backoff.delay()
         if retry_after is not None:
             delay = max(delay, min(retry_after, MAX_RETRY_AFTER))
@@ -305,14 +307,14 @@ class HttpOutput:
     # The thread
 
     def _run(self) -> None:
-        while (request := self._jobs.get()) is not None:
-            self._results.put(self._send(request))
+        while (lines := self._jobs.get()) is not None:
+            self._results.put(self._send(lines))
         self._client.close()
 
-    def _send(self, request: _Request) -> _Done:
+    def _send(self, lines: list[bytes]) -> _Done:
         size = 0
         try:
-            body = self._format.encode(request.lines)
+            body = self._format.encode(lines)
             if self._compress is not None:
                 body = self._compress.compress(body)
             size = len(body)

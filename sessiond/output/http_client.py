@@ -87,16 +87,17 @@ class HttpClient:
         self._timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
         self._fields: dict[str, str] = {}
+        self._aborted = False
         self._lock = threading.Lock()  # whoever closes or aborts the connection has it
 
     def post(self, body: bytes, fields: Mapping[str, str]) -> Answer:
         """Send a request with further header ``fields``; return the answer. Raises HttpError."""
-        reused = self._connection is not None
+        reused, self._aborted = self._connection is not None, False
         try:
             try:
                 return self._post(body, fields)
             except _WENT_AWAY:
-                if not reused:
+                if not reused or self._aborted:
                     raise
                 self.close()
                 return self._post(body, fields)
@@ -111,7 +112,11 @@ class HttpClient:
             raise HttpError(_reason(error)) from None
 
     def abort(self) -> None:
-        """Let the request that is under way fail, whatever it waits for."""
+        """Let the request that is under way fail, whatever it waits for.
+
+        Where it waits for a connection to be made, another call is needed once it is.
+        """
+        self._aborted = True
         with self._lock:
             connection = self._connection.sock if self._connection is not None else None
             if connection is not None:

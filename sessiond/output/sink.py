@@ -45,7 +45,7 @@ class Sink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Let no line wait for others any more, until all of them have arrived."""
+        """Let the lines that were taken wait for others no longer."""
         ...
 
     def reopen(self) -> None:

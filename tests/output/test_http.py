@@ -51,7 +51,7 @@ def names(first: int, count: int) -> set[str]:
 def make_output(web: Web, path: Path, preset: Preset = "ndjson", **more: Any) -> HttpOutput:
     """An output that is in no mood to wait."""
     server = Server("127.0.0.1", web.port, "/")
-    options = {"interval": 0.01, "timeout": 5.0, "backoff": (0.001, 0.02), **more}
+    options = {"interval": 0.01, "timeout": 5.0, "backoff": (0.001, 0.02), "patience": 0.0, **more}
     return HttpOutput(
         HttpClient(server, headers={}, secrets=dict, timeout=5.0),
         Format(preset),
@@ -400,6 +400,27 @@ def test_a_request_that_is_too_large_gets_smaller(web: Web, tmp_path: Path) -> N
     assert refused == seen
     assert len(web.bodies) < before + 15
     delivery.close()
+
+
+def test_a_busy_server_is_no_trouble(web: Web, tmp_path: Path) -> None:
+    """Unless it stays busy: health does not go up and down with it."""
+    clock = Clock()
+    output = make_output(web, tmp_path, clock=clock, backoff=(1.0, 1.0), patience=5.0)
+    output.write(lines(0, 10))
+    clock.now += 1
+    for busy in (2, 20):
+        web.script.extend([status(429)] * busy)
+        troubles = []
+        while web.script:
+            settle(output, clock)
+            assert output.write(lines(10, 1)) == 0
+            troubles.append(output.trouble)
+            clock.now += 1
+        settle(output, clock)
+        assert (any(troubles), output.trouble) == (busy == 20, None)
+        output.write(lines(10, 10))
+        clock.now += 1
+    output.close()
 
 
 # --- time ----------------------------------------------------------------------------------------
