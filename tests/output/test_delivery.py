@@ -659,7 +659,7 @@ def test_kills_of_a_writer_to_a_file(tmp_path: Path) -> None:
     make(FileOutput(str(path)), tmp_path / "spool").close()
     received = numbers(path.read_bytes())
     assert firsts(received) == list(range(len(set(received))))
-    assert len(set(received)) >= written > 1000
+    assert len(set(received)) >= written > 100
 
 
 def test_kills_of_a_writer_to_files_that_rotate(tmp_path: Path) -> None:
@@ -675,7 +675,7 @@ def test_kills_of_a_writer_to_files_that_rotate(tmp_path: Path) -> None:
     rotated = sorted(tmp_path.glob("out.*"), key=lambda file: -int(file.suffix[1:]))
     received = [n for file in [*rotated, path] for n in numbers(file.read_bytes())]
     assert firsts(received) == list(range(len(set(received))))
-    assert len(set(received)) >= written > 1000
+    assert len(set(received)) >= written > 100
 
 
 def test_kills_of_a_writer_with_a_spool(tmp_path: Path) -> None:
@@ -694,7 +694,7 @@ def test_kills_of_a_writer_with_a_spool(tmp_path: Path) -> None:
     reader.stop()
     received = reader.received[:-1]
     assert firsts(received) == list(range(len(set(received))))
-    assert len(set(received)) >= written > 1000
+    assert len(set(received)) >= written > 100
     dropped = delivery.status()["dropped_by_reason"]
     assert dropped["spool full"] == 0
     assert dropped["spool damaged"] <= 100, "at most the line that a kill has torn"
