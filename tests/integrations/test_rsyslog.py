@@ -19,6 +19,9 @@ from support.truth import until
 
 LINES = 1200
 RSYSLOGD = shutil.which("rsyslogd", path="/usr/sbin") or shutil.which("rsyslogd")
+needs_rsyslogd = pytest.mark.skipif(
+    RSYSLOGD is None, reason="needs rsyslogd and its module omelasticsearch"
+)
 
 
 def configuration(name: str, directory: Path, **changes: str) -> Path:
@@ -40,7 +43,8 @@ class Bulk:
     def __init__(self, port: int) -> None:
         self.stored: dict[str, Any] = {}
         self.refused: set[str] = set()
-        self.bulks = 0
+        self.answers = threading.Event()
+        self.answers.set()
         bulk = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,6 +52,10 @@ class Bulk:
 
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if not bulk.answers.is_set():
+                    bulk.answers.wait()
+                    self.close_connection = True
+                    return
                 answer = json.dumps(bulk.take(body) if "_bulk" in self.path else {}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
@@ -70,7 +78,6 @@ class Bulk:
 
     def take(self, body: bytes) -> dict[str, Any]:
         """Store what is new; answer for each line."""
-        self.bulks += 1
         lines = body.splitlines()
         items = [self._create(*pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
         return {"errors": any(each["create"]["status"] >= 300 for each in items), "items": items}
@@ -94,9 +101,26 @@ class Bulk:
 
     def close(self) -> None:
         """Stop serving."""
+        self.answers.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def spooled(directory: Path, **changes: str) -> Path:
+    """Write the configuration for Elasticsearch for a test in ``directory``."""
+    (directory / "spool").mkdir()
+    return configuration(
+        "elasticsearch.conf",
+        directory,
+        **{
+            "/var/spool/rsyslog": f"{directory}/spool",
+            "/var/log/sessiond/events.ndjson": f"{directory}/events.ndjson",
+            "/var/log/rsyslog-sessiond-refused.json": f"{directory}/refused",
+            'action.resumeInterval="5"': 'action.resumeInterval="1"',
+            **changes,
+        },
+    )
 
 
 @contextmanager
@@ -114,22 +138,11 @@ def rsyslogd(configuration: Path) -> Iterator[subprocess.Popen[bytes]]:
         running.wait()
 
 
-@pytest.mark.skipif(RSYSLOGD is None, reason="needs rsyslogd and its module omelasticsearch")
+@needs_rsyslogd
 def test_every_line_reaches_elasticsearch_once(tmp_path: Path) -> None:
     """With the engine down at first, full at times, and rsyslogd killed twice."""
-    (tmp_path / "spool").mkdir()
     port, events = free_port(), tmp_path / "events.ndjson"
-    config = configuration(
-        "elasticsearch.conf",
-        tmp_path,
-        **{
-            "https://es.example.org:9200": f"http://127.0.0.1:{port}",
-            "/var/spool/rsyslog": f"{tmp_path}/spool",
-            "/var/log/sessiond/events.ndjson": str(events),
-            "/var/log/rsyslog-sessiond-refused.json": f"{tmp_path}/refused",
-            'action.resumeInterval="5"': 'action.resumeInterval="1"',
-        },
-    )
+    config = spooled(tmp_path, **{"https://es.example.org:9200": f"http://127.0.0.1:{port}"})
     written: dict[str, Any] = {}
     bulk = None
     try:
@@ -151,3 +164,26 @@ def test_every_line_reaches_elasticsearch_once(tmp_path: Path) -> None:
     finally:
         if bulk is not None:
             bulk.close()
+
+
+@needs_rsyslogd
+def test_a_stop_while_the_engine_hangs_loses_nothing(tmp_path: Path) -> None:
+    """Rsyslogd waits for the batch under way, and a kill leaves it in the queue."""
+    port = free_port()
+    config = spooled(tmp_path, **{"https://es.example.org:9200": f"http://127.0.0.1:{port}"})
+    lines = "".join(f'{{"event": {{"id": "{2 * number + 1}"}}}}\n' for number in range(LINES))
+    (tmp_path / "events.ndjson").write_text(lines)
+    bulk = Bulk(port)
+    try:
+        bulk.answers.clear()
+        with rsyslogd(config) as running:
+            queue = tmp_path / "spool" / "sessiond.00000001"
+            until(lambda: queue.exists() and queue.stat().st_size > 100 * LINES, 60, "the queue")
+            running.terminate()
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.wait(15)  # by its own timeouts it would have given up after 10
+        bulk.answers.set()
+        with rsyslogd(config):
+            bulk.await_lines(LINES)
+    finally:
+        bulk.close()

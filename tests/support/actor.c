@@ -3,8 +3,8 @@
    PLAY is a list of steps, each ended by 0x1e, of words, each ended by 0x1f:
 
      run N EXECUTABLE DIRECTORY USER GROUP ENVIRONMENT... -- ARGUMENT...
-     create|open|fopen|delete|chmod|chown|rename PATH, connect ADDRESS:PORT,
-     title NAME, signal NUMBER, module NAME
+     create|open|fopen|delete|chmod|chown|rename PATH, connect ADDRESS:PORT|PATH,
+     title NAME, signal NUMBER, module NAME, protect 7
 
    run starts another program and waits for it; the N steps after it are that one's. */
 #define _GNU_SOURCE
@@ -15,10 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,6 +83,16 @@ static void act(const char *what, const char *path) {
     } else if (!strcmp(what, "rename")) {
         snprintf(other, sizeof other, "%s.new", path);
         need(rename(other, path), path);
+    } else if (!strcmp(what, "connect") && *path == '/') { /* nobody need listen */
+        struct sockaddr_un to = {.sun_family = AF_UNIX};
+        strncpy(to.sun_path, path, sizeof to.sun_path - 1);
+        int stream = socket(AF_UNIX, SOCK_STREAM, 0);
+        need(stream, "socket");
+        connect(stream, (struct sockaddr *)&to, sizeof to);
+        close(stream);
+    } else if (!strcmp(what, "protect")) { /* a page of its own: writable and executable */
+        void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        need(mprotect(page, 4096, atoi(path)), "mprotect");
     } else if (!strcmp(what, "connect")) { /* of UDP: nothing is sent */
         struct sockaddr_in to = {.sin_family = AF_INET};
         snprintf(other, sizeof other, "%s", path);

@@ -20,11 +20,12 @@ _INDICES = {
 _HEAD = """\
 # Elastic's prebuilt rules
 
-**{fires} of the {rules} prebuilt EQL rules for Linux fire on events of sessiond**, of Elastic's
-repository detection-rules as it was in August 2026. For each of them the behaviour was really done,
-by processes of that name and with those arguments which do nothing else, in a file system of their
-own, beside a running daemon; the rule was asked of the events of that behaviour alone. {auditbeat}
-of them fire with `event.event_actions: auditbeat` only.
+**{fires} of the {rules} prebuilt rules for Linux in EQL and KQL fire on events of sessiond**, of
+Elastic's repository detection-rules as it was in August 2026: {eql} in EQL, {kql} in KQL.
+For each of them the behaviour was really done, by processes of that name and with those arguments
+which do nothing else, in a file system of their own, beside a running daemon; the rule was asked of
+the events of that behaviour alone. {auditbeat} of them fire with `event.event_actions: auditbeat`
+only.
 
 | read | rules | fire |
 | --- | --- | --- |
@@ -44,10 +45,10 @@ as well, Elasticsearch knows those fields, and a few more rules work.
 
 How it was judged: by [eql](https://pypi.org/project/eql/), Elastic's evaluator in Python, with what
 Elasticsearch does otherwise (lists, missing fields) added; of wildcards letter case was not looked
-at. A rule that reads a field which is not marked optional, and which no event of sessiond has, is
-counted as one that can't fire, because Elasticsearch refuses a query with an unknown field.
-
-Not judged: the 61 rules in KQL, for which PyPI has no evaluator that is kept, and those in ES|QL.
+at. Rules in KQL by the evaluator that comes with the rules themselves; PyPI has none that is kept.
+Of a rule for new terms or a number of events the query alone is judged. A rule that reads a field
+which is not marked optional, and which no event of sessiond has, is counted as one that can't fire,
+because Elasticsearch refuses an EQL query with an unknown field. Not judged: rules in ES|QL.
 
 What the rules need of audit is in [etc/rules.d/elastic.rules](../../etc/rules.d/elastic.rules).
 The data is [rules.yml](rules.yml): the fields of each rule, what is done, what keeps it from
@@ -82,6 +83,8 @@ def page() -> str:
     head = _HEAD.format(
         fires=len(fire),
         rules=len(every),
+        eql=_of(fire, "eql") + " of " + _of(every, "eql"),
+        kql=_of(fire, "kuery") + " of " + _of(every, "kuery"),
         auditbeat=sum(rule["fires"] == "auditbeat" for rule in fire),
         indices="\n".join(indices),
         reasons="\n".join(f"| {why} | {count} |" for why, count in reasons.most_common()),
@@ -92,6 +95,10 @@ def page() -> str:
         for rule in every
     )
     return head + "".join(rows)
+
+
+def _of(some: list[Rule], language: str) -> str:
+    return str(sum(rule.get("language", "eql") == language for rule in some))
 
 
 _SAID = {"ecs": "yes", "auditbeat": "with Auditbeat's names", None: "no"}

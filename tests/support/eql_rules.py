@@ -1,4 +1,4 @@
-"""Elastic's rules in EQL, asked of events, by Elastic's own evaluator on PyPI (eql).
+"""Elastic's rules, asked of events by Elastic's own evaluators: eql of PyPI, and the rules' kql.
 
 Where Elasticsearch differs from it, this follows Elasticsearch: a field with several values fits
 where one does; a missing field fits no comparison, and so every negation of one. Of wildcards the
@@ -7,10 +7,13 @@ letter case is never looked at.
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +25,34 @@ Document = dict[str, Any]
 Ask = Callable[[Any], Any]
 
 
-def rules(checkout: Path) -> dict[str, str]:
-    """Give the EQL queries for Linux of a checkout of detection-rules, by the rules' ids."""
-    found = {}
+Fires = Callable[[list[Document]], bool]
+
+
+def rules(checkout: Path) -> dict[str, Fires]:
+    """Give the rules for Linux of a checkout of detection-rules, by their ids.
+
+    Each is a function that tells whether it fires on documents, which are in the order of time. Of
+    a rule that looks for new terms, or for many events, that is whether its query fits any.
+    """
+    sys.path.append(str(checkout / "lib" / "kql"))
+    kql = importlib.import_module("kql")
+    found: dict[str, Fires] = {}
     for folder in ("linux", "cross-platform"):
         for path in sorted((checkout / "rules" / folder).glob("*.toml")):
             rule = tomllib.loads(path.read_text("utf-8"))["rule"]
             if rule.get("language") == "eql":
-                found[rule["rule_id"]] = rule["query"]
+                found[rule["rule_id"]] = partial(_eql_fires, rule["query"])
+            elif rule.get("language") == "kuery":
+                found[rule["rule_id"]] = partial(_kql_fires, kql, rule["query"])
     return found
 
 
-def fires(query: str, documents: Iterable[Document]) -> bool:
-    """Tell whether a rule fires on documents, which are in the order of time."""
+def _kql_fires(kql: Any, query: str, documents: Iterable[Document]) -> bool:
+    fits = kql.get_evaluator(kql.parse(query))
+    return any(fits(document) for document in documents)
+
+
+def _eql_fires(query: str, documents: Iterable[Document]) -> bool:
     engine = _Engine()
     found: list[object] = []
     engine.add_output_hook(found.append)

@@ -20,7 +20,7 @@ RULES = f"""
 -a always,exit -F arch=b64 -S execve,execveat -k exec
 -a always,exit -F arch=b64 -S exit_group -k exit
 {_PLAYED} -S openat,open,creat,rename,unlink,chmod,chown -k file
-{_PLAYED} -S connect,socket,prctl,kill,init_module -k call
+{_PLAYED} -S connect,socket,prctl,kill,init_module,mprotect -k call
 """
 
 
