@@ -190,9 +190,6 @@ def decide(candidate: EntryCandidate) -> Decision:
         return Decision(Origin.GROUP)
     if candidate.leads_session:
         return Decision(Origin.ITSELF, "unknown")
-    # Whom init has made and not given a session of its own is in init's, which has no entry.
-    if facts.sid is not None and _init(candidate):
-        return Decision(Origin.ITSELF, "init")
     return Decision(Origin.NONE)
 
 

@@ -959,7 +959,7 @@ class ProcessTable:
         ):
             return False
         if state.entry_leader is ITSELF:
-            return state.leads_session and process.entry_type in ("unknown", "init")
+            return process.entry_type in ("unknown", "init")
         # The leader of session 0 is the kernel, that of another is known or gone.
         return state.entry_leader is None and state.session_leader is None and bool(facts.sid)
 
@@ -1051,7 +1051,7 @@ class ProcessTable:
         """Decide how the process came into the host."""
         facts = state.facts
         if facts.sid != facts.pid and state.entry_leader is not None:
-            # Anyone who leads no session has inherited it by now, or was made by init.
+            # Only a session leader can be an entry leader; others have inherited it by now.
             return
         if process.entry_inferred is not None and state.entry_leader is ITSELF:
             return  # whatever it executes, nobody can tell better

@@ -8,9 +8,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
-from support.daemon import Daemon, Document
+from support.daemon import Daemon, Document, value
 from support.stream import malformed
 from support.truth import until
 
@@ -95,36 +96,62 @@ def _new(daemon: Daemon) -> list[Document]:
     return [each for each in daemon.documents() if each["event"]["action"] in INTRODUCTIONS]
 
 
+RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")
+
+
 def test_a_start_in_a_storm_introduces_each_process_first(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """Exactly once, before any other line speaks of it."""
-    script = "while :; do /bin/true; (/bin/true; /bin/true); done"
-    spawners = [subprocess.Popen(["/bin/sh", "-c", script]) for _ in range(2)]
+    """Exactly once, before any other line speaks of it, be it as a relative; nobody is missed."""
+    script = "i=0; while :; do i=$((i+1)); /bin/true $0 $i; (/bin/true; /bin/true); done"
+    spawners = [
+        subprocess.Popen(["/bin/sh", "-c", script, f"spawner-{number}"]) for number in range(2)
+    ]
     try:
         daemon = make_daemon().start()
+        ready = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         time.sleep(3)
+        living = {each.facts.pid for each in Procfs().snapshot() if not each.facts.kernel_thread}
     finally:
         for spawner in spawners:
             spawner.kill()
             spawner.wait()
-    time.sleep(1)
+    documents = daemon.settle()
     introduced: dict[str, list[str]] = {}
     strange = []
-    for each in daemon.documents():
+    for each in documents:
         action, process = each["event"]["action"], each.get("process", {})
         if "entity_id" not in process:
             continue
+        for name in RELATIVES:
+            relative = process.get(name, {})
+            # Of one that had ended before the daemon came, there is no start, and no line.
+            known = "start" not in relative or relative["entity_id"] in introduced
+            if not known and relative["entity_id"] != process["entity_id"]:
+                strange.append((action, process["pid"], name, relative["pid"]))
         seen = introduced.setdefault(process["entity_id"], [])
         if action == "already_running":
             assert seen == [], process
         if action in INTRODUCTIONS:
             seen.append(action)
         elif not seen:
-            strange.append((action, process["pid"], process.get("name")))
-    assert sum("exec" in seen for seen in introduced.values()) > 100
-    assert all(seen.count("already_running") <= 1 for seen in introduced.values())
+            strange.append((action, process["pid"], process.get("name"), None))
     assert strange == []
+    for once in ("already_running", "fork"):
+        assert all(seen.count(once) <= 1 for seen in introduced.values())
+    still = {each.facts.pid for each in Procfs().snapshot()} & living
+    assert not still - {each["process"]["pid"] for each in documents if "pid" in each["process"]}
+    for spawner in spawners:
+        counted = [
+            int(each["process"]["args"][2])
+            for each in sorted(documents, key=lambda each: str(each["@timestamp"]))
+            if each["event"]["action"] == "exec"
+            and each["@timestamp"] > ready
+            and value(each, "process.parent.pid") == spawner.pid
+            and len(each["process"]["args"]) == 3
+        ]
+        assert len(counted) > 50
+        assert counted == list(range(counted[0], counted[0] + len(counted)))
 
 
 @pytest.mark.parametrize("backend", ["proc_connector", "procfs"])

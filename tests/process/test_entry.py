@@ -480,13 +480,13 @@ def test_every_process_gets_one_consistent_answer(
     kind: str | None,
     entered: tuple[bool, bool, bool],
 ) -> None:
-    """A type exactly for entry leaders, which lead a session or are init's; none from nobody."""
+    """A type exactly for entry leaders, which lead their session; nobody inherits from nobody."""
     decision = judge(
         process, creator, parent_pid=parent_pid, cgroup=cgroup, type=kind, entered=entered
     )
     assert (decision.type is not None) == (decision.origin is Origin.ITSELF)
     if decision.origin is Origin.ITSELF:
-        assert process.facts.sid == process.facts.pid or (parent_pid, decision.type) == (1, "init")
+        assert process.facts.sid == process.facts.pid
     for origin, has_one in zip((Origin.PARENT, Origin.SESSION, Origin.GROUP), entered, strict=True):
         assert decision.origin is not origin or has_one
 

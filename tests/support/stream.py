@@ -366,7 +366,8 @@ def orphans(documents: Iterable[Document]) -> list[str]:
 
     It asks for the fork, exec and end events with one entry leader that are not before its start,
     and hangs each process below its parent, if that has events of its own; the entry leader is the
-    root. A process without an entry leader is in no session at all.
+    root. A process without an entry leader is in no session at all; init and those that it keeps in
+    its own session, which has no leader, are in none.
     """
     drawn = [
         each
@@ -379,7 +380,7 @@ def orphans(documents: Iterable[Document]) -> list[str]:
         process = document["process"]
         entry = process.get("entry_leader")
         if entry is None:
-            if process["pid"] not in (1, 2):
+            if process["pid"] not in (1, 2) and "session_leader" in process:
                 problems[process["entity_id"]] = "has no entry leader"
         elif "start" not in entry or document["@timestamp"] < entry["start"]:
             problems[process["entity_id"]] = "is told before its session begins"
