@@ -77,8 +77,9 @@ def test_what_does_not_fit_is_found() -> None:
 def test_the_files_are_those_that_are_installed() -> None:
     """integrations/elastic/ is written by python -m sessiond.engines.templates."""
     directory = PROJECT / "integrations" / "elastic"
+    help_ = "python -m sessiond.engines.templates integrations/elastic writes it anew"
     for name, content in templates.files().items():
-        assert json.loads((directory / name).read_text("utf-8")) == content, name
+        assert json.loads((directory / name).read_text("utf-8")) == content, f"{name}: {help_}"
     assert {path.name for path in directory.glob("*.json")} >= set(templates.files())
 
 
