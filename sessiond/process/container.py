@@ -1,9 +1,9 @@
-r"""Which container a process is in, told by the path of its cgroup.
+r"""Identifies a process's container from the path of its cgroup.
 
-Every engine gives each container a cgroup, and writes the container's id into its name; cgroupfs
-and systemd drivers spell it differently. The table below has a line per spelling. Names are bytes
-that whoever may make the cgroup has chosen: they are matched, never evaluated, and shown with
-everything that isn't UTF-8 as \xNN.
+Every engine gives each container a cgroup whose name contains the container's id; cgroupfs and
+systemd drivers use different formats. The table below has a line per format. The creator of a
+cgroup chooses its name freely: names are only matched, never evaluated, and bytes that are not
+UTF-8 are shown as \xNN.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from sessiond.text import display
 class Container(NamedTuple):
     """A container, as its cgroup names it.
 
-    ``runtime`` is None where the spelling doesn't tell the engine. ``pod`` is the uid of its
-    Kubernetes pod. ``rootless`` says that the cgroup lies in a subtree which systemd has handed to
-    a user: engines that run as a user put their containers there, but the user could have chosen
-    any name as well.
+    ``runtime`` is None if the format is not specific to an engine. ``pod`` is the uid of its
+    Kubernetes pod. ``rootless`` says that systemd has delegated the cgroup's subtree to a user:
+    rootless engines put their containers there, but the user can choose any name as well.
     """
 
     id: str
@@ -30,7 +29,7 @@ class Container(NamedTuple):
     rootless: bool
 
     def fields(self) -> dict[str, Any]:
-        """Give the ECS fields it fills: ``container`` and, in a pod, ``orchestrator``."""
+        """Return the ECS fields ``container`` and, in a pod, ``orchestrator``."""
         own = {"id": self.id}
         if self.runtime is not None:
             own["runtime"] = self.runtime
@@ -46,13 +45,13 @@ class Container(NamedTuple):
 _ID: Final = rb"(?P<id>[0-9a-f]{64})"
 _NAME: Final = rb"(?P<id>[^/]+?)"
 
-# What a part of the path looks like, and whose container it then is. Where several lines fit, the
-# innermost part counts, and of two lines that fit the same part the upper one.
+# The pattern of a path component, and the engine. If several lines match, the innermost component
+# counts; if several match the same component, the first one.
 _SPELLINGS: Final = tuple(
     (re.compile(b"/" + pattern + rb"(?=/|\Z)"), runtime)
     for pattern, runtime in (
-        # systemd driver: a scope for each container. What conmon, the monitor beside each container
-        # of podman and cri-o, has of its own (libpod-conmon-ID, crio-conmon-ID) doesn't fit.
+        # systemd driver: a scope for each container. The scopes of conmon, the monitor of each
+        # container of podman and cri-o (libpod-conmon-ID, crio-conmon-ID), do not match.
         (rb"docker-" + _ID + rb"\.scope", "docker"),
         (rb"cri-containerd-" + _ID + rb"\.scope", "containerd"),
         (rb"nerdctl-" + _ID + rb"\.scope", "containerd"),
@@ -60,7 +59,7 @@ _SPELLINGS: Final = tuple(
         (rb"libpod-(?:payload-)?" + _ID + rb"(?:\.scope)?", "podman"),
         (rb"runc-" + _NAME + rb"\.scope", "runc"),
         (rb"crun-" + _NAME + rb"\.scope", "crun"),
-        # containerd told to use cgroupfs, but given a path for systemd
+        # containerd with cgroupfs, but with a path in systemd's format
         (rb"[^/:]+:cri-containerd:" + _ID, "containerd"),
         # cgroupfs driver
         (rb"docker/" + _ID, "docker"),
@@ -75,19 +74,19 @@ _SPELLINGS: Final = tuple(
         (rb"lxc/" + _NAME, "lxc"),
         # AWS Fargate
         (rb"(?P<id>[0-9a-f]{32}-[0-9]{8,10})", None),
-        # Kubernetes with cgroupfs, AWS ECS, runc under whatever parent it was given
+        # Kubernetes with cgroupfs, AWS ECS, runc below any parent
         (_ID, None),
     )
 )
 
 # /kubepods/burstable/podUID and kubepods-burstable-podUID.slice (dashes become underscores);
-# besteffort likewise, guaranteed has no part of its own. Pods from a file: a uid without dashes.
+# besteffort likewise; guaranteed has no component. Static pods have a uid without dashes.
 _POD: Final = re.compile(
     rb"/kubepods/(?:besteffort/|burstable/)?pod(?P<cgroupfs>[0-9a-f-]{32,36})(?=/)"
     rb"|kubepods(?:-besteffort|-burstable)?-pod(?P<systemd>[0-9a-f_]{32,36})\.slice(?=[/:])"
 )
 
-# user@.service is started with Delegate=yes: below it, the user makes and names the cgroups.
+# user@.service has Delegate=yes: below it the user creates and names the cgroups.
 _HANDED_OVER: Final = re.compile(rb"/user@[0-9]+\.service/")
 
 _ESCAPED: Final = re.compile(rb"\\x([0-9a-f]{2})")
@@ -101,7 +100,7 @@ def _unescape(name: bytes) -> bytes:
 # A host has far fewer cgroups in use than processes.
 @lru_cache(maxsize=1024)
 def identify(path: bytes) -> Container | None:
-    """Tell which container a cgroup is; None if the path (from the hierarchy's root) tells none.
+    """Return the container of a cgroup path (from the hierarchy's root), None if it has none.
 
     Of nested containers it is the innermost.
     """

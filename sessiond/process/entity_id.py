@@ -1,4 +1,4 @@
-"""Who a process is, as one opaque word that no other process ever has."""
+"""Entity ids: an opaque id for each process, which is never reused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def identifier(machine_id: str, boot_id: str) -> Callable[[int, int], str]:
-    """Make the function that gives the entity id of (pid, start) on this machine in this boot.
+    """Return a function that makes the entity id of (pid, start) on this machine in this boot.
 
     ``start`` is in ns of CLOCK_BOOTTIME. The host's part is hashed once: a call costs about 1 us.
     """
@@ -34,9 +34,9 @@ def identifier(machine_id: str, boot_id: str) -> Callable[[int, int], str]:
 
 
 def entity_id(machine_id: str, boot_id: str, pid: int, start: int) -> str:
-    """Give the entity id of one process: 24 characters of A-Z, a-z, 0-9, "-" and "_".
+    """Return the entity id of one process: 24 characters of A-Z, a-z, 0-9, "-" and "_".
 
-    The same four values give the same id, in every run of the daemon; ``start`` (ns since boot, as
-    exact as the source has it) keeps the processes apart that had the same pid.
+    The same four values give the same id in every run of the daemon; ``start`` (ns since boot, as
+    exact as the source provides it) distinguishes processes with the same pid.
     """
     return identifier(machine_id, boot_id)(pid, start)

@@ -1,10 +1,9 @@
-"""How a process came into the host: the rules that make a session leader an entry leader.
+"""The entry rules, which decide whether a session leader is an entry leader, and of which type.
 
-A process is judged when it executes a program and when it becomes a session leader. The rules are
-the lines of ``_RULES``, in order; the first that fits decides. They look at what the kernel says
-(terminal, namespaces, cgroup, who forked whom) before they look at a name: a name is what the last
-part of the executable's path is, never ``comm`` or argv[0] where the path is known, and what the
-name is worth is told beside each rule.
+The rules are applied when a process executes a program and when it becomes a session leader. The
+first matching line of ``_RULES`` decides. Rules check facts from the kernel (terminal, namespaces,
+cgroup, parentage) before names. A name is the last part of the executable's path, never ``comm`` or
+argv[0] if the path is known; a comment at each rule says how far it can be trusted.
 """
 
 from __future__ import annotations
@@ -21,22 +20,21 @@ from sessiond.units import UNSET_ID
 
 
 class ProcessView(NamedTuple):
-    """A process at the moment of the judgement."""
+    """A process at the time of the decision."""
 
     facts: Facts
     program: Program
 
 
 class EntryCandidate(NamedTuple):
-    """Who is judged, and what the rules may know of its surroundings.
+    """The process to decide about, and the facts about its relatives that the rules use.
 
-    ``parent_pid`` is the pid of the process that forked it; of its present parent only where that
-    isn't known. ``parent`` is that process, None where nothing but its pid is known. ``cgroup`` is
-    a path from the hierarchy's root, ``grandparent`` the process that forked the parent, ``host``
-    the facts of pid 1.
-    ``type`` is its present type if it is an entry leader already. ``parent_entered``,
-    ``session_entered`` and ``group_entered`` tell whether its parent (when it was forked), session
-    leader and group leader have an entry leader.
+    ``parent_pid`` is the pid of the process that forked it, or of its current parent if the former
+    is unknown. ``parent`` is that process, None if only its pid is known. ``cgroup`` is a path from
+    the hierarchy's root, ``grandparent`` the process that forked the parent, ``host`` the facts of
+    pid 1. ``type`` is its current type if it already is an entry leader. ``parent_entered``,
+    ``session_entered`` and ``group_entered`` say whether its parent (at the fork), session leader
+    and group leader have an entry leader.
     """
 
     process: ProcessView
@@ -57,7 +55,7 @@ class EntryCandidate(NamedTuple):
 
 
 class Origin(Enum):
-    """Whose entry leader a process has."""
+    """From which relative a process has its entry leader."""
 
     ITSELF = "itself"
     PARENT = "parent"
@@ -67,9 +65,9 @@ class Origin(Enum):
 
 
 class Decision(NamedTuple):
-    """Whose entry leader it is; ``type`` is given exactly when it is one itself.
+    """The origin of the entry leader; ``type`` is set exactly if the process is one itself.
 
-    ``note`` says what of it rests on what the user of the process may have made.
+    ``note`` names a part of the decision that the user of the process could have forged.
     """
 
     origin: Origin
@@ -116,10 +114,10 @@ PTS_MAJORS: Final = range(136, 144)
 
 
 class LoginServer(NamedTuple):
-    """A server that lets users in from elsewhere.
+    """A server that accepts remote logins.
 
     ``type`` is the entry type of its logins, ``programs`` are the names of its own processes.
-    ``variable`` is the environment variable of a login whose value begins with the client's
+    ``variable`` is the environment variable of a login whose value starts with the client's
     address.
     """
 
@@ -140,7 +138,7 @@ _SAME_SERVER: Final = {name: each.programs for each in LOGIN_SERVERS for name in
 _SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}
 
 _RUNTIMES: Final = (b"containerd-shim", b"runc", b"crun", b"conmon")
-# What engines run inside or on the way into a container, and is nobody's way in.
+# Programs that engines run inside or on the way into a container: not entries.
 _HELPERS: Final = (
     b"runc",
     b"containerd-shim",
@@ -150,7 +148,7 @@ _HELPERS: Final = (
     b"pause",
 )
 
-# Where only root can put a program. No /home, no /tmp, no memfd.
+# Directories that only root can write: no /home, no /tmp, no memfd.
 _SYSTEM_FOLDERS: Final = (
     b"/usr/",
     b"/bin/",
@@ -169,17 +167,17 @@ _LOGIN_SCOPE: Final = re.compile(rb"/session-[^/]+\.scope(?:/|\Z)")
 
 
 def decide(candidate: EntryCandidate) -> Decision:
-    """Tell whose entry leader a process has: its own, an inherited one, or none."""
+    """Decide on the entry leader of a process: itself, an inherited one, or none."""
     facts = candidate.process.facts
-    # The kernel's own mark, not the name in brackets that ps shows.
+    # The kernel's flag, not the name in brackets that ps shows.
     if facts.pid in (1, 2) or facts.kernel_thread:
         return Decision(Origin.NONE)
     if candidate.leads_session:
         for its_type, fits in _RULES:
             if fits(candidate):
                 return Decision(Origin.ITSELF, its_type, _note(its_type, candidate))
-        # Who came in stays who came in, whatever it executes: exec of a program that is called
-        # sshd, or runc, is no way out of one's own session.
+        # An entry leader keeps its type across execs: executing a program called sshd or runc
+        # must not let it leave its own session.
         if candidate.type not in (None, "unknown"):
             return Decision(Origin.ITSELF, candidate.type)
     if candidate.parent_entered:
@@ -194,16 +192,16 @@ def decide(candidate: EntryCandidate) -> Decision:
 
 
 def login_server(comm: bytes) -> LoginServer | None:
-    """Give the login server that has a process of this name, None if none has."""
+    """Return the login server with a process of this name, None if there is none."""
     return _SERVER_OF.get(comm)
 
 
 def source_address(connection: bytes) -> str | None:
-    """Give the client's address of a login server's variable; None if it doesn't hold one.
+    """Return the client's address in a login server's variable; None without a valid one.
 
-    It is an address, or "address port address port" as in SSH_CONNECTION (sshd(8)). A zone
-    ("%eth0") is cut off, for ECS's type ip has none; an IPv4 address that is mapped into IPv6 is
-    written as IPv4.
+    The value is an address, or "address port address port" as in SSH_CONNECTION (sshd(8)). A zone
+    ("%eth0") is removed, because the ECS type ip has none; an IPv4-mapped IPv6 address is written
+    as IPv4.
     """
     words = connection.split(b" ")
     if len(words) not in (1, 4):
@@ -218,11 +216,11 @@ def source_address(connection: bytes) -> str | None:
 
 
 def name(program: Program) -> bytes:
-    """The name the rules go by: the last part of the executable's path, else comm.
+    """Return the name that the rules use: the last part of the executable's path, else comm.
 
-    runc executes itself from memory, so that no container can overwrite it: then the name is that
-    of the memory file ("/memfd:runc_cloned:/proc/self/exe"). Or from a mount that is in no tree:
-    the kernel's path of that is "/", and comm ("runc:[2:INIT]") is what is left.
+    runc executes a copy of itself, so that no container can overwrite it: from a memfd, whose name
+    is used ("/memfd:runc_cloned:/proc/self/exe"), or from a detached mount, for which the kernel's
+    path is "/" and comm ("runc:[2:INIT]") is used.
     """
     executable = program.executable
     if executable is None:
@@ -233,13 +231,13 @@ def name(program: Program) -> bytes:
 
 
 def _terminal(candidate: EntryCandidate) -> bool:
-    # The device number is the kernel's: nothing else is asked.
+    # The device number comes from the kernel and is sufficient.
     facts = candidate.process.facts
     return facts.tty_major == TTY_MAJOR and facts.tty_minor >= FIRST_SERIAL
 
 
 def _console(candidate: EntryCandidate) -> bool:
-    # The device number is the kernel's; the name login counts for a program that root put there.
+    # The device number comes from the kernel; the name login counts if root installed the program.
     facts = candidate.process.facts
     return (
         facts.tty_major == TTY_MAJOR
@@ -250,23 +248,23 @@ def _console(candidate: EntryCandidate) -> bool:
 
 
 def _init(candidate: EntryCandidate) -> bool:
-    # Whom pid 1 forked is the kernel's word. Where only the present parent is known, pid 1 may have
-    # inherited an orphan: a login leaves its mark in the cgroup, or in the audit session.
+    # The creator comes from the kernel. If only the current parent is known, pid 1 may have adopted
+    # an orphan: a login is then recognisable by its cgroup or audit session.
     return candidate.parent_pid == 1 and not is_of_a_login(
         candidate.process.facts, candidate.cgroup
     )
 
 
 def _ssm(candidate: EntryCandidate) -> bool:
-    # A pts is the kernel's word; the parent's name counts for a program that root put there.
+    # The pts comes from the kernel; the parent's name counts if root installed the program.
     return candidate.process.facts.tty_major in PTS_MAJORS and _is_child_of(
         candidate, (b"ssm-session-worker",)
     )
 
 
 def _login(server: LoginServer) -> Callable[[EntryCandidate], bool]:
-    # The name counts for a program of root's that root executed: the process that forks the shell
-    # runs as the user, and so can any code that the user loads into a program of the system's.
+    # The name counts for a program of root that root executed. The process that forks the shell
+    # runs as the user, who can load code into any system program that he executes himself.
     def fits(candidate: EntryCandidate) -> bool:
         return _is_child_of(candidate, server.programs)
 
@@ -274,7 +272,7 @@ def _login(server: LoginServer) -> Callable[[EntryCandidate], bool]:
 
 
 def _teleport(candidate: EntryCandidate) -> bool:
-    # As a login server's child, but teleport leaves no address in the environment.
+    # Like a login server's child, but teleport provides no address in the environment.
     return _is_child_of(candidate, (b"teleport",))
 
 
@@ -284,8 +282,8 @@ def _kubelet(candidate: EntryCandidate) -> bool:
 
 
 def _container(candidate: EntryCandidate) -> bool:
-    # The parent's name, for a program that root executed, or one of the system's (engines run
-    # rootless, which is told), and a container around the process wherever the kernel shows it.
+    # The parent's name counts for a program that root executed, or for a system program (rootless
+    # engines, which get a note), and the process must be in a container if the kernel shows that.
     parent = candidate.parent
     if parent is None or _is_helper(candidate):
         return False
@@ -313,7 +311,7 @@ def _is_helper(candidate: EntryCandidate) -> bool:
 
 
 def _is_child_of(candidate: EntryCandidate, names: tuple[bytes, ...]) -> bool:
-    """Tell a child of such a program of the host's from the program's own further processes."""
+    """Return whether it is a child of such a program on the host, not a process of the program."""
     parent, process = candidate.parent, candidate.process
     if parent is None or _is_helper(candidate) or name(parent.program) not in names:
         return False
@@ -330,18 +328,18 @@ def _note(its_type: str, candidate: EntryCandidate) -> str | None:
 
 
 def _runs_as_root(runtime: ProcessView) -> bool:
-    """Tell whether a container's runtime is root's; it may run from memory, or in a container."""
+    """Return whether a container runtime runs as root; it may run from a memfd, or nested."""
     executed = runtime.program.euid
     return executed == 0 if executed is not None else runtime.facts.euid == 0
 
 
 def _is_roots(party: ProcessView, creator: ProcessView | None, host: Facts | None) -> bool:
-    """Tell whether only root can have made the process what it is.
+    """Return whether only root can control the code of the process.
 
-    Root executed a file of root's that lies in the host's mount namespace; the process has gone on
-    from there, by fork or by setuid. Where the exec was not seen, the process runs as root, or a
-    process that ran as root with the same program forked it: in a program that a user executes,
-    any code of theirs may run (LD_PRELOAD), wherever the program lies.
+    Root executed a file that root owns in the host's mount namespace; since then the process has
+    only forked or changed its user id. If the exec was not observed, the process must run as root,
+    or a root process with the same program must have forked it. A program that a user executes can
+    run any code of that user (LD_PRELOAD), wherever the program's file is.
     """
     program, facts = party.program, party.facts
     if host is not None and (
@@ -366,16 +364,16 @@ def _differ(known: int | None, wanted: int | None) -> bool:
 
 
 def _is_installed(party: ProcessView) -> bool:
-    """Tell whether its program is one of the system's; a comm without a path is anyone's to set."""
+    """Return whether its program is a system program; without a path, comm proves nothing."""
     executable = party.program.executable
     return executable is not None and executable.startswith(_SYSTEM_FOLDERS)
 
 
 def _is_contained(process: Facts, parent: Facts, cgroup: bytes | None) -> bool:
-    """Tell whether there is a container around the process; True also if nothing can be seen.
+    """Return whether the process is in a container; also True if that is unknown.
 
-    The signs are a pid or mount namespace that isn't the parent's, and a container's cgroup that no
-    user could have made.
+    The evidence is a pid or mount namespace that differs from the parent's, or a container's
+    cgroup that no user could have created.
     """
     found = container.identify(cgroup) if cgroup is not None else None
     if found is not None and not found.rootless:
@@ -394,7 +392,7 @@ def _is_contained(process: Facts, parent: Facts, cgroup: bytes | None) -> bool:
 
 
 def is_of_a_login(facts: Facts, cgroup: bytes | None) -> bool:
-    """Tell what a login left behind from what pid 1 started.
+    """Return whether a login, not pid 1, started the process.
 
     logind puts logins into session scopes; pam_loginuid gives them an audit session, which a
     service has only if systemd opened a PAM session for it (user@.service).

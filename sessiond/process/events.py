@@ -1,7 +1,7 @@
-"""What every source of process events tells: one vocabulary for eBPF, the connector and procfs.
+"""The process events: common types for the sources eBPF, proc connector and procfs.
 
 All times are nanoseconds of CLOCK_BOOTTIME, the clock of ``task_struct.start_boottime``; a process
-is (pid, start). A member that a source can't know is None: unknown is not zero.
+is (pid, start). A member that a source does not know is None: unknown is not zero.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Final, NamedTuple
 
 
 class Facts(NamedTuple):
-    """What a process is at one moment, in the numbers of the host's initial namespaces.
+    """The attributes of a process at one moment, with ids of the host's initial namespaces.
 
-    Sources with a field they can't see leave it None. ``start`` from procfs is a multiple of a
-    clock tick (10 ms), rounded down; from eBPF it is exact.
+    A source leaves fields that it can't read as None. ``start`` from procfs is rounded down to a
+    clock tick (10 ms); from eBPF it is exact.
     """
 
     pid: int  # task->tgid
     start: int  # task->group_leader->start_boottime
-    ppid: int  # the parent now (task->real_parent->tgid); 0 for none
+    ppid: int  # the current parent (task->real_parent->tgid); 0 for none
     parent_start: int | None
     pgid: int | None
     sid: int | None
@@ -43,22 +43,22 @@ class Facts(NamedTuple):
     mount_namespace: int | None
     user_namespace: int | None
     network_namespace: int | None
-    # Inode of the cgroup directory: v2, or the v1 hierarchy where containers have their own.
+    # Inode of the cgroup directory: v2, or the v1 hierarchy in which containers have cgroups.
     cgroup_id: int | None
     kernel_thread: bool = False
 
 
-# How many members of Facts, its first ones, are a process's own; the others many have in common.
+# The number of members, at the front of Facts, that differ between processes; many share the rest.
 OWN_FACTS: Final = 7
 
 
 def join_args(arguments: Iterable[bytes]) -> bytes:
-    """Return arguments as one piece, each with its NUL."""
+    """Join arguments, each with its NUL."""
     return b"".join([argument + b"\0" for argument in arguments])
 
 
 def split_args(args: bytes) -> tuple[bytes, ...]:
-    """Split at the NULs; what follows the last one is an argument that was cut."""
+    """Split at the NULs; text after the last NUL is a cut argument."""
     parts = args.split(b"\0")
     if not parts[-1]:
         parts.pop()
@@ -66,16 +66,15 @@ def split_args(args: bytes) -> tuple[bytes, ...]:
 
 
 class Program(NamedTuple):
-    """What a process executes: the outcome of its last execve.
+    """The program of a process: the result of its last execve.
 
-    ``args`` is the argv in one piece, each argument with its NUL, as the kernel holds it: ``argv``
-    splits it. It may be cut: ``args_size`` (bytes in all, with the NULs) says how long the whole
-    is, ``args_count`` how many arguments it has, where the source knows. ``executable`` is the
-    resolved path; a deleted file has no suffix here, ``deleted`` says so. ``euid`` is the effective
-    user id with which it was executed, ``owner`` the user id of the executable's file (UNSET_ID
-    where everybody, or a group that is not root's, can write it), ``mount_namespace`` that of the
-    mount on which the file lies: the path means something in this namespace only. None where not
-    known.
+    ``args`` is the argv, each argument with its NUL, as the kernel stores it; ``argv`` splits it.
+    It may be cut: ``args_size`` is the size of the whole in bytes with the NULs, ``args_count`` its
+    number of arguments, if the source knows them. ``executable`` is the resolved path, without the
+    suffix of a deleted file (see ``deleted``). ``euid`` is the effective user id at the exec,
+    ``owner`` the user id of the executable's file (UNSET_ID if everybody, or a group other than
+    root's, can write it), ``mount_namespace`` that of the file's mount, in which alone the path is
+    valid. Unknown values are None.
     """
 
     comm: bytes
@@ -90,7 +89,7 @@ class Program(NamedTuple):
 
     @property
     def args_cut(self) -> bool:
-        """Whether there is more of the argv than ``args`` has."""
+        """Whether ``args`` is only a part of the argv."""
         return (
             self.args is not None and self.args_size is not None and len(self.args) < self.args_size
         )
@@ -107,12 +106,12 @@ class Program(NamedTuple):
 
     @property
     def argv(self) -> tuple[bytes, ...]:
-        """The arguments; empty where none is known."""
+        """The arguments; empty if unknown."""
         return split_args(self.args or b"")
 
     @property
     def argc(self) -> int | None:
-        """How many arguments the whole argv has, None where only a part of it is known."""
+        """The number of arguments of the whole argv, None if only a part is known."""
         return self.args_count if self.args_cut else len(self.argv)
 
 
@@ -124,7 +123,7 @@ def _is_rewritten(args: bytes, comm: bytes) -> bool:
 
 
 def shortened_program(program: Program, limit: int) -> Program:
-    """Return the program with at most ``limit`` bytes of its argv; size and number stay."""
+    """Return the program with at most ``limit`` bytes of its argv; size and count stay."""
     args = program.args
     if args is None or len(args) <= limit:
         return program
@@ -148,7 +147,7 @@ class Login(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """A process as procfs shows it at ``time``: from the snapshot, or looked up on need.
+    """A process as procfs shows it at ``time``: from the snapshot, or looked up on demand.
 
     ``connection`` is SSH_CONNECTION of its environment, and ``login`` what is on record: both only
     where they may be needed to tell how it came in. ``partial``: what procfs alone tells is not
@@ -167,11 +166,11 @@ class Observed(NamedTuple):
 
 
 class Forked(NamedTuple):
-    """A process was made. ``facts`` are the child's; ``creator`` called fork, vfork or clone.
+    """A new process. ``facts`` are the child's; ``creator`` called fork, vfork or clone.
 
     The creator differs from ``facts.ppid`` under CLONE_PARENT. Threads are never reported.
-    ``inherited`` says that the facts were read at the fork itself: what a child inherits of them,
-    its creator has as well.
+    ``inherited`` says that the facts were read at the fork: the creator has the inherited ones
+    too.
     """
 
     time: int
@@ -214,7 +213,7 @@ class Changed(NamedTuple):
     """A process changed its session, process group or identity; ``facts`` hold after the change.
 
     ``what`` is "session", "group" or "ids"; with "ids", ``groups`` are the supplementary ones, None
-    where the source doesn't see them.
+    if the source does not report them.
     """
 
     time: int
@@ -230,7 +229,7 @@ class CgroupSeen(NamedTuple):
     path: bytes
 
 
-# The kind of a loss that is no shortage: somebody else took the events.
+# The kind of a loss caused by another process that consumed the events.
 VANISHED = "vanished"
 
 

@@ -1,4 +1,4 @@
-"""What an audit event alone says of a process: for hosts where no tracer tells more."""
+"""Process events from audit events alone, for hosts without a tracer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CLONE_THREAD: Final = 0x10000  # include/uapi/linux/sched.h
 _TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
 
 
-# How much of an argv, in bytes, is remembered of a process.
+# Bytes of an argv that are kept of a process.
 MAX_ARGS_KEPT: Final = 32_768
 
 
 def shortened(args: list[bytes], limit: int) -> list[bytes]:
-    """The first arguments, with their NULs at most ``limit`` bytes; the last may be cut."""
+    """Return the first arguments, at most ``limit`` bytes with NULs; the last may be cut."""
     size = 0
     for index, argument in enumerate(args):
         size += len(argument) + 1
@@ -33,15 +33,15 @@ def shortened(args: list[bytes], limit: int) -> list[bytes]:
 
 
 def kept_args(args: list[bytes]) -> bytes:
-    """What is remembered of an argv, in one piece: at most ``MAX_ARGS_KEPT`` bytes."""
+    """Return the kept part of an argv, joined: at most ``MAX_ARGS_KEPT`` bytes."""
     shown = shortened(args, MAX_ARGS_KEPT)
     kept = join_args(shown)
-    # The NUL of an argument that was cut is not there.
+    # A cut argument has no NUL.
     return kept if shown is args else kept[: min(len(kept) - 1, MAX_ARGS_KEPT)]
 
 
 def terminal(name: bytes) -> tuple[int, int]:
-    """The device numbers of a tty= field, 0 and 0 for none.
+    """Return the device numbers of a tty= field, 0 and 0 for none.
 
     See Documentation/admin-guide/devices.txt: 136 to 143 are pts, 4 is tty and, from 64 on, ttyS.
     """
@@ -55,7 +55,7 @@ def terminal(name: bytes) -> tuple[int, int]:
 
 
 def working_directory(event: AuditEvent) -> bytes | None:
-    """The directory of an event's CWD record."""
+    """Return the directory of an event's CWD record."""
     for record in event.records:
         if record.type == CWD:
             return decode(record.text.partition(b"cwd=")[2])
@@ -63,18 +63,18 @@ def working_directory(event: AuditEvent) -> bytes | None:
 
 
 def contradicts(fields: Mapping[str, bytes], known: Process, time: int, *, executed: bool) -> bool:
-    """Tell whether a SYSCALL record of ``time`` can't be of ``known``, who had its pid before.
+    """Return whether a SYSCALL record of ``time`` can't belong to ``known``, a holder of its pid.
 
-    Then the pid was given to another process meanwhile. A login user and a session, once set, stay;
-    a parent changes to one further up, when it ends; a terminal is left by setsid(2) alone; a
-    program by an exec, which ``executed`` says the record is.
+    If so, another process has reused the pid. A login user and a session, once set, stay; the
+    parent changes only to an ancestor, when it ends; a terminal changes only by setsid(2); a
+    program only by an exec, which ``executed`` says the record is.
     """
     state = known.at(time)
     facts = state.facts
     for before, now in ((facts.loginuid, "auid"), (facts.audit_session, "ses")):
         if before not in (None, UNSET_ID) and now in fields and before != number(fields[now]):
             return True
-    # What was looked up after the record was made may be of a later parent or program.
+    # Facts looked up after the record may have a later parent or program.
     looked_up_later = state.observed is not None and state.observed > time
     parent = number(fields.get("ppid"))
     if parent and not looked_up_later and not _may_be_parent(parent, known, facts.ppid):
@@ -89,7 +89,7 @@ def contradicts(fields: Mapping[str, bytes], known: Process, time: int, *, execu
 
 
 def _may_be_parent(pid: int, known: Process, before: int) -> bool:
-    """Tell whether a process whose parent was ``before`` can have the parent ``pid``."""
+    """Return whether a process whose parent was ``before`` can have the parent ``pid``."""
     if pid in (before, 1):
         return True
     ancestor = known.creator
@@ -103,7 +103,7 @@ def _may_be_parent(pid: int, known: Process, before: int) -> bool:
 
 
 def forked(event: AuditEvent, time: int, creator: Process) -> Forked | None:
-    """The fork that the record of a fork, vfork or clone tells, None where it made a thread."""
+    """Return the fork of a fork, vfork or clone record, None if it created a thread."""
     fields = event.syscall
     child = number(fields.get("exit"))
     flags = fields.get("a0", b"")
@@ -119,10 +119,10 @@ def forked(event: AuditEvent, time: int, creator: Process) -> Forked | None:
 def execution(
     event: AuditEvent, time: int, known: Process | None, parent: Process | None
 ) -> Executed:
-    """The exec that an audit event tells of, at ``time`` in ns since boot.
+    """Return the exec of an audit event, at ``time`` in ns since boot.
 
-    ``known`` is who has the pid, if anyone is known to; otherwise the process is taken to have
-    started with this exec, as a child of ``parent``.
+    ``known`` is the process with the pid, if any; otherwise the process is assumed to have started
+    with this exec, as a child of ``parent``.
     """
     fields = event.syscall
     args, whole, count = arguments(event.records, MAX_ARGS_KEPT)
@@ -133,7 +133,7 @@ def execution(
         decode(fields.get("comm", b"")) or b"",
         executable.removesuffix(DELETED) if executable is not None else None,
         kept_args(args) if args else None,
-        size if whole else size + 1,  # of a part that was lost, nobody knows the size
+        size if whole else size + 1,  # the size of a lost part is unknown
         deleted,
         number(fields.get("euid")),
         args_count=count or None,

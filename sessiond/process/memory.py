@@ -1,9 +1,9 @@
-"""Bounds the memory of the process table in bytes: what is given up first is stated here.
+"""Limits the memory of the process table in bytes, and defines the order in which data is cut.
 
-Any user decides how long argument lists are, and how many programs a process executes, so a number
-of processes is no bound. The sizes are estimates of what CPython needs, checked by a test against
-what it takes. What is cut from an argv stays visible: its size is kept, so ``Program.args_cut``
-tells that it is a part, and the events say so in ``sessiond.truncated``.
+Any user controls the length of argument lists and the number of programs that a process executes,
+so a maximum number of processes is not enough. The sizes are estimates of CPython's memory usage,
+which a test checks. A cut argv stays recognisable: its size is kept, so that ``Program.args_cut``
+is true and events list it in ``sessiond.truncated``.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from sessiond.process.table import (
     State,
 )
 
-# What a process, one of its states and a program take without what they hold, in bytes.
+# Bytes of a process, a state and a program, without their contents.
 PROCESS_BYTES: Final = 600
 STATE_BYTES: Final = 500
 PROGRAM_BYTES: Final = 150
 ANCESTOR_BYTES: Final = 300
-# An argv stands in memory, and once more in the saved state.
+# An argv is in memory, and again in the saved state.
 COPIES: Final = 2
-# How many processes one check measures: some 10 ms of work.
+# Processes measured per check: about 10 ms of work.
 MEASURED_AT_ONCE: Final = 1000
-# What is left of an argv that is cut.
+# Remaining bytes of a cut argv.
 BRIEF_ARGS: Final = 128
 
 
 class MemoryLimit:
     """Keeps a table within ``max_bytes``, as far as that can be estimated.
 
-    What a living process takes without its arguments does not count: none is ever forgotten.
-    ``cuts`` counts what was given up, by the step that did: "previous" (argument lists of earlier
-    programs), "ended" (of ended processes and of earlier states), "living" (of living processes,
-    the least recently active first) and "evicted" (ended processes). The encoded JSON goes before
-    all of these: it is made anew when it is needed. ``used`` is what was last measured, in bytes.
+    Living processes without their arguments do not count: they are never forgotten. ``cuts`` counts
+    the cuts by step: "previous" (argument lists of earlier programs), "ended" (of ended processes
+    and of earlier states), "living" (of living processes, the least recently active first) and
+    "evicted" (ended processes). The cached JSON is dropped before all of these: it can be made
+    again. ``used`` is the last measured size, in bytes.
     """
 
     def __init__(self, table: ProcessTable, max_bytes: int) -> None:
@@ -54,10 +54,10 @@ class MemoryLimit:
         self._walk: _Walk | None = None
 
     def check(self, time: int) -> None:
-        """Measure when the table has grown by a quarter, and cut what is too much.
+        """Measure the table when it has grown by a quarter, and cut the excess.
 
-        A table with very many processes is measured in several calls, unless it grows by another
-        quarter meanwhile. ``time`` (ns since boot) is until when all records have been read.
+        Measuring a large table takes several calls, unless it grows by another quarter meanwhile.
+        All records up to ``time`` (ns since boot) have been read.
         """
         much = self._table.grown * 4 > self.max_bytes
         if much:
@@ -105,7 +105,7 @@ class MemoryLimit:
 
     def _cut_ended(self, processes: list[Process], _target: int) -> None:
         brief = _Brief()
-        # A living process shares its program with the children that it has forked.
+        # A living process shares its program with its children.
         kept = {id(p.states[-1].program) for p in processes if p.end is None}
         for process in processes:
             for state in process.states:
@@ -140,7 +140,7 @@ class MemoryLimit:
 
 
 class _Walk:
-    """Finds all processes and measures them, some at a time.
+    """Finds and measures all processes, in steps.
 
     ``found`` are those found by pid, least recently active first, and their relatives.
     """
@@ -149,13 +149,13 @@ class _Walk:
         self.found: list[Process] = []
         self.size = _Size()
         self._seen: set[Process] = set()
-        # A living process is found by its pid, so only those that have ended are looked for.
+        # A living process is found by its pid, so only ended ones need a search.
         self._waiting = deque(holder for process in table for holder in table.holders(process.pid))
 
     def go(self, time: int, number: int) -> bool:
-        """Go on with so many; return whether that was all of them.
+        """Continue with ``number`` processes; return whether all are done.
 
-        States that no event to come can ask for are dropped on the way.
+        States that no later event can need are dropped along the way.
         """
         waiting = self._waiting
         for _ in range(number):
@@ -178,7 +178,7 @@ class _Walk:
 
 
 class _Brief:
-    """Programs with the beginning of their argv only; one that many share stays one."""
+    """Programs with only the beginning of their argv; shared programs stay shared."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -192,7 +192,7 @@ class _Brief:
         made = self._made.get(id(program))
         if made is None:
             brief = shortened_program(program, BRIEF_ARGS)
-            # The program is kept with it: another one could get its id.
+            # The original is kept as well: otherwise another program could get its id.
             made = self._made[id(program)] = program, brief
             self.number += 1
             self.saved += (len(program.args or b"") - BRIEF_ARGS) * COPIES
@@ -210,19 +210,19 @@ def _cut(state: State, brief: _Brief) -> None:
 
 
 class _Size:
-    """Adds up what processes take; what several have in common counts once.
+    """Adds up the sizes of processes; shared objects count once.
 
-    ``total`` are all bytes, ``counted`` those that can be cut.
+    ``total`` is the size in bytes, ``counted`` the part that can be cut.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.counted = 0
-        # The objects are kept with their ids: another one could get the id.
+        # The objects are kept with their ids: otherwise another object could get the id.
         self._shared: dict[int, object] = {}
 
     def add(self, process: Process) -> None:
-        """Add a process, and what it refers to but for other processes."""
+        """Add a process with everything that it refers to, except other processes."""
         size = PROCESS_BYTES + len(process.cgroup or b"")
         if process.lineage is not None and self._is_new(process.lineage):
             for ancestor in process.lineage.ancestors:

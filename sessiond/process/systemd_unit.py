@@ -1,8 +1,8 @@
-"""Which unit of systemd a process is in, told by the path of its cgroup, as journald tells it.
+"""Identifies a process's systemd unit from the path of its cgroup, as journald does.
 
-systemd gives each unit a cgroup and writes the unit's name into the path (systemd.unit(5),
-src/basic/cgroup-util.c). What lies above and at the system's unit was made by pid 1; below
-``user@UID.service`` the user makes and names the cgroups, so ``user_unit`` is that user's word.
+systemd gives each unit a cgroup whose path contains the unit's name (systemd.unit(5),
+src/basic/cgroup-util.c). pid 1 creates the path down to the system unit; below
+``user@UID.service`` the user creates and names the cgroups, so ``user_unit`` is the user's claim.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sessiond.text import display
 
-# systemd.unit(5): the characters of a unit's name, and its types that have processes or slices.
+# systemd.unit(5): the characters of unit names, and the unit types with processes or slices.
 _UNIT: Final = re.compile(rb"[A-Za-z0-9:_.\\@-]{1,240}\.(?:service|scope|socket|mount|swap)")
 _SLICE: Final = re.compile(rb"(?:-|[A-Za-z0-9:_.\\@]+(?:-[A-Za-z0-9:_.\\@]+)*)\.slice")
 _USER_SLICE: Final = re.compile(rb"user-([0-9]{1,10})\.slice")
@@ -22,9 +22,9 @@ _SESSION: Final = re.compile(rb"session-([A-Za-z0-9]+)\.scope")
 
 
 class SystemdUnit(NamedTuple):
-    """Where in systemd's tree a cgroup lies; what the path does not tell is None.
+    """The place of a cgroup in systemd's tree; members that the path does not contain are None.
 
-    ``unit`` is the system's unit, ``user_unit`` the one below it that a user's own manager made.
+    ``unit`` is the system unit, ``user_unit`` a unit of the user's own manager below it.
     ``slice`` is the innermost slice around the unit, ``session`` the id of logind's session,
     ``owner_uid`` the user of a slice ``user-UID.slice``.
     """
@@ -36,23 +36,23 @@ class SystemdUnit(NamedTuple):
     owner_uid: int | None
 
     def fields(self) -> dict[str, Any]:
-        """Give the members of the object ``systemd``, as Filebeat has them."""
+        """Return the members of the object ``systemd``, named as in Filebeat."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 # A host has far fewer cgroups in use than processes.
 @lru_cache(maxsize=1024)
 def identify(path: bytes) -> SystemdUnit | None:
-    """Tell where a cgroup's path (from the hierarchy's root) lies; None outside of systemd's tree.
+    """Return the unit of a cgroup's path (from the hierarchy's root); None outside systemd's tree.
 
-    A name with a leading ``_`` is one that systemd escaped, as it would be an attribute's file.
+    systemd prepends ``_`` to names that would collide with a cgroup attribute file.
     """
     parts = [part.removeprefix(b"_") for part in path.split(b"/") if part]
     slices, rest = _split_slices(parts)
     unit = rest[0] if rest and _UNIT.fullmatch(rest[0]) else None
     if unit is None and not slices:
         return None
-    # Where a unit lies in no slice, that is the root slice: init.scope.
+    # A unit outside any slice is in the root slice: init.scope.
     slice_ = slices[-1] if slices else b"-.slice"
     owner = _USER_SLICE.fullmatch(slice_)
     uid = int(owner[1]) if owner else None

@@ -1,10 +1,10 @@
-"""Every process of the host, by identity: what it was, when, and who its relatives were.
+"""The process table: every process of the host, with its states over time and its relatives.
 
-A process is (pid, start), never a pid. What it is changes over time (exec, session, group, ids), so
-each process has a short history of states; an event that is read late is enriched with the state of
-its own moment. Relatives are references: a leader or a creator that has ended is kept, with all its
-fields, exactly as long as a process that is still in the table refers to it. All times are ns of
-CLOCK_BOOTTIME and arguments: nothing here reads a clock, a file or a socket.
+A process is (pid, start), never only a pid. A process changes over time (exec, session, group,
+ids), so it has a short history of states; an event that is read late is enriched with the state at
+its own time. Relatives are references: an ended leader or creator is kept, with all its fields, as
+long as a process in the table refers to it. All times are ns of CLOCK_BOOTTIME and arguments: this
+module reads no clock, file or socket.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from sessiond.process.events import (
 )
 from sessiond.units import SECOND, TICK, UNSET_ID
 
-# How long an ended process can still be found by its pid, once all audit records have been read: an
-# event without an end of its own stays open for up to two seconds.
+# How long an ended process can still be found by pid after all audit records have been read: an
+# audit event without an EOE record stays open for up to two seconds.
 GRACE: Final = 3 * SECOND
-# How long an exec that is not told yet can be found: that long a starved daemon may read nothing.
+# How long an unwritten exec can be found: a starved daemon may read nothing for that long.
 UNTOLD_GRACE: Final = 60 * SECOND
-# How many earlier programs, and how many states, one process may have at the most.
+# Maximum number of earlier programs, and of states, of a process.
 MAX_PREVIOUS: Final = 8
 MAX_STATES: Final = 256
-# How many cgroups' paths are remembered; who is in an older one still has the path it began with.
+# Maximum number of cgroup paths; processes in forgotten cgroups keep the path they started with.
 MAX_CGROUPS: Final = 65_536
 MAX_CGROUP_BYTES: Final = 8 << 20
 
 
-# What is kept of the argv of an earlier program, in bytes.
+# Bytes of an earlier program's argv that are kept.
 PREVIOUS_ARGS: Final = 512
-# How many ancestors of a process are remembered, and how much of the argv of each, in bytes.
+# Maximum number of ancestors of a process, and bytes of argv kept of each.
 MAX_ANCESTORS: Final = 20
 ANCESTOR_ARGS: Final = 256
-# By how much a state, and a byte of its argv, may make the table grow, its JSON included.
+# Estimated growth of the table per state, and per byte of argv, including JSON.
 STATE_GROWTH: Final = 4096
 ARGS_GROWTH: Final = 12
 MUCH: Final = 1 << 60
@@ -60,9 +60,9 @@ UNKNOWN: Final = Program(b"", None, None, None)
 
 
 class Itself(Enum):
-    """Stands for "the process itself" where a relative is meant.
+    """Represents "the process itself" as a relative.
 
-    A reference to oneself would be a cycle, and ended processes go by reference counting.
+    A real self-reference would be a cycle, and ended processes are freed by reference counting.
     """
 
     ITSELF = 0
@@ -92,7 +92,7 @@ class Reference(NamedTuple):
 
 
 class Ancestor:
-    """What stays of a process for its descendants: what it was when it forked one of them."""
+    """An ancestor as its descendants need it: its state when it forked the next one."""
 
     __slots__ = ("entity_id", "euid", "loginuid", "mounts", "pid", "program", "start", "uid")
 
@@ -107,7 +107,7 @@ class Ancestor:
     ) -> None:
         """Take its identity, its program, and its real, effective and login user ids.
 
-        ``mounts`` is the mount namespace in which the program's path was walked.
+        ``mounts`` is the mount namespace in which the program's path was resolved.
         """
         self.mounts = mounts
         self.pid = pid
@@ -118,7 +118,7 @@ class Ancestor:
 
 
 class Lineage:
-    """The line of descent of a process, nearest first, at most MAX_ANCESTORS.
+    """The ancestors of a process, nearest first, at most MAX_ANCESTORS.
 
     Ancestors that have ended are in it: it is made when a process forks, and shared by all that it
     forks in the same state. ``broken`` says that some are missing, for they had ended before
@@ -135,15 +135,14 @@ class Lineage:
 
 
 class State:
-    """What a process is from ``time`` until its next state; never changed once it is made.
+    """The state of a process from ``time`` until its next state; immutable once made.
 
-    ``cached`` is the encoder's: the state as JSON, which ``stale`` takes away. ``audit_time`` is
-    the stamp that the audit event of this exec bears (ms since the epoch), where known; ``claimed``
-    says that the audit event has come, ``told`` that the exec was written. ``observed`` is when
-    procfs told it, if procfs did.
-    ``doubtful`` says that an exec may have been lost, so the program isn't known. ``groups`` are
-    the supplementary ones, None where nobody told. ``descent`` is the line of descent of those
-    that the process forks in this state, None before the first one.
+    ``cached`` belongs to the encoder: the state as JSON, which ``stale`` removes. ``audit_time`` is
+    the stamp of this exec's audit event (ms since the epoch), if known; ``claimed`` says that the
+    audit event has arrived, ``told`` that the exec was written. ``observed`` is when procfs
+    provided the state, if it did. ``doubtful`` says that an exec may have been lost, so that the
+    program is unknown. ``groups`` are the supplementary ones, None if unknown. ``descent`` is the
+    lineage of the children forked in this state, None before the first one.
     """
 
     __slots__ = (
@@ -176,7 +175,7 @@ class State:
         working_directory: bytes | None,
         previous: tuple[Program, ...],
     ) -> None:
-        """Make a state without relatives: the table sets them before anyone else sees it."""
+        """Make a state without relatives: the table sets them before others see it."""
         self.time = time
         self.facts = facts
         self.program = program
@@ -198,7 +197,7 @@ class State:
         self.descent: Lineage | None = None
 
     def stale(self) -> None:
-        """Have the JSON made anew: something is known now that it does not say."""
+        """Drop the cached JSON, which lacks something that is known now."""
         self.cached = None
         self.descent = None
 
@@ -209,7 +208,7 @@ class State:
 
 
 class Verdict(NamedTuple):
-    """What a filter has decided of a process, by the filter's name; "" where none decided.
+    """A filter's decision about a process, with the filter's name; "" if no filter decided.
 
     ``action`` is "keep", "mark", "drop" or "fold".
     """
@@ -219,12 +218,12 @@ class Verdict(NamedTuple):
 
     @property
     def withholds(self) -> bool:
-        """Whether the lines of its life are not written."""
+        """Whether the lines of the process's life are withheld."""
         return self.action in ("drop", "fold")
 
 
 class Process:
-    """One process: who it is, and its states, oldest first; the last one is what it is now.
+    """One process: its identity, and its states, oldest first; the last one is the current one.
 
     ``creator`` is the process that forked it, ``lineage`` what is known of that one and of all
     before it. ``exact`` says that ``start`` is the kernel's own value and not rounded down to a
@@ -307,11 +306,11 @@ class Process:
 
     @property
     def state(self) -> State:
-        """What it is now, or was last."""
+        """The current or last state."""
         return self.states[-1]
 
     def at(self, time: int) -> State:
-        """What it was at ``time``; its first known state for a time before that."""
+        """Return the state at ``time``; the first known one for an earlier time."""
         states = self.states
         latest = states[-1]
         if latest.time <= time or len(states) == 1:
@@ -322,7 +321,7 @@ class Process:
         return states[0]
 
     def is_same(self, start: int, *, exact: bool) -> bool:
-        """Tell whether a start time that another source gives means this process."""
+        """Return whether a start time from another source means this process."""
         if self.exact and exact:
             return self.start == start
         return self.start // TICK == start // TICK
@@ -332,11 +331,11 @@ Relative = Process | Reference | Itself | None
 
 
 class ProcessView(NamedTuple):
-    """What a line is about: a process in one of its states, and what the table adds to that.
+    """The subject of a line: a process in one of its states, with attributes from the table.
 
-    ``parent_now`` is its parent of that state, None where it is the creator or not known.
-    ``foreign_mounts`` is the mount namespace in which its executable's path was walked, None where
-    that is the host's own: the path means something else there.
+    ``parent_now`` is its parent in that state, None if it is the creator or unknown.
+    ``foreign_mounts`` is the mount namespace in which its executable's path was resolved, None if
+    it is the host's.
     """
 
     process: Process
@@ -349,10 +348,10 @@ class ProcessView(NamedTuple):
 class ProcessTable:
     """The processes of the host, kept up to date by the events of a source.
 
-    ``identify`` makes the entity id of (pid, start). At most ``max_processes`` are found by pid;
-    over that the ended ones go first, then those that were taken in first (``evicted`` counts
-    both). A process that only relatives refer to isn't counted: it costs what they need. ``grown``
-    is about how many bytes were taken in; who bounds the memory sets it back.
+    ``identify`` makes the entity id of (pid, start). At most ``max_processes`` can be found by pid;
+    beyond that, ended ones are evicted first, then the oldest ones (``evicted`` counts both).
+    Processes to which only relatives refer do not count. ``grown`` estimates the growth in bytes;
+    the memory limit resets it.
     """
 
     def __init__(
@@ -378,9 +377,9 @@ class ProcessTable:
 
     @property
     def host(self) -> Facts | None:
-        """The facts of pid 1, else of the kernel's own threads: their namespaces are the host's.
+        """The facts of pid 1, else of kernel threads: their namespaces are the host's.
 
-        Of a pid 1 whose first thread has ended the kernel does not tell any.
+        The kernel hides the namespaces of a pid 1 whose first thread has ended.
         """
         for pid in (1, 2):
             process = self._by_pid.get(pid)
@@ -389,7 +388,7 @@ class ProcessTable:
         return None
 
     def knows(self, facts: Facts) -> bool:
-        """Tell whether all is known of a living process that a snapshot could tell."""
+        """Return whether a snapshot could add nothing about a living process."""
         process = self._by_pid.get(facts.pid)
         if process is None or process.end is not None or process.start != facts.start:
             return False
@@ -402,11 +401,11 @@ class ProcessTable:
         )
 
     def get(self, pid: int) -> Process | None:
-        """Who has the pid now, or had it last."""
+        """Return the process that has the pid, or had it last."""
         return self._by_pid.get(pid)
 
     def holder(self, pid: int, time: int, slack: int = 0) -> Process | None:
-        """Who had the pid at ``time``; ``slack`` is how much too early ``time`` may be."""
+        """Return the holder of the pid at ``time``, which may be up to ``slack`` too early."""
         process = self._by_pid.get(pid)
         while process is not None and process.start > time + slack:
             process = process.predecessor
@@ -415,22 +414,22 @@ class ProcessTable:
         return process
 
     def holders(self, pid: int) -> Iterator[Process]:
-        """All that are remembered of those who had the pid, the newest first."""
+        """Yield all known holders of the pid, newest first."""
         process = self._by_pid.get(pid)
         while process is not None:
             yield process
             process = process.predecessor
 
     def make(self, pid: int, start: int) -> Process:
-        """Return a process that is not in the table yet, and has no states: for ``put_back``."""
+        """Return a new process without states, not in the table, for ``put_back``."""
         return Process(pid, start, self._identify(pid, start), exact=start % TICK != 0)
 
     def refer(self, pid: int, start: int) -> Reference:
-        """Return the identity of a process that is not remembered."""
+        """Return the identity of a process that is not in the table."""
         return Reference(pid, start, self._identify(pid, start))
 
     def put_back(self, processes: Iterable[Process]) -> None:
-        """Fill an empty table with processes that an earlier run knew."""
+        """Fill an empty table with the processes of an earlier run."""
         for process in sorted(processes, key=lambda each: each.start):
             process.predecessor = self._by_pid.pop(process.pid, None)
             self._by_pid[process.pid] = process
@@ -441,7 +440,7 @@ class ProcessTable:
         self._cgroup_bytes = sum(map(len, self.cgroups.values()))
 
     def forked(self, event: Forked) -> Process:
-        """Take in a new process; it inherits what its creator is at this moment."""
+        """Add a new process, which inherits its creator's current state."""
         facts = event.facts
         creator = self._identified(event.creator_pid, event.creator_start, exact=True)
         known = self._identified(facts.pid, facts.start, exact=True)
@@ -467,10 +466,10 @@ class ProcessTable:
             event.working_directory is not None
             and event.working_directory != origin.working_directory
         ):
-            # chdir isn't traced: a fork is where it shows.
+            # chdir is not traced: a fork reveals it.
             origin = self._follow(creator, event.time, origin.facts, cwd=event.working_directory)
         if event.inherited and _moved_on(facts, origin.facts):
-            # Without tracepoints for system calls, a fork is where setsid and the like show.
+            # Without tracepoints for system calls, a fork reveals setsid and the like.
             origin = self._follow(creator, event.time, _as_creator(facts, origin.facts))
             if origin.leads_session:
                 self._enter(creator, origin)
@@ -479,7 +478,7 @@ class ProcessTable:
         facts = _filled(facts, origin.facts)
         program = origin.program
         if event.comm and event.comm != program.comm:
-            # Whoever forks may have named itself anew (prctl(2)), as runc does: told by a fork.
+            # The creator may have renamed itself (prctl(2)), as runc does: a fork reveals that.
             program = program._replace(comm=event.comm)
         process.states.append(State(event.time, facts, program, origin.working_directory, ()))
         self.grown += STATE_GROWTH
@@ -487,7 +486,7 @@ class ProcessTable:
         return process
 
     def executed(self, event: Executed) -> Process:
-        """Take in an exec: the process goes on with another program."""
+        """Apply an exec: the process continues with another program."""
         process = self._known(event.facts, event.time, event.program)
         before = process.state
         state = State(
@@ -506,7 +505,7 @@ class ProcessTable:
         return process
 
     def changed(self, event: Changed) -> Process:
-        """Take in a change of session, process group or identity."""
+        """Apply a change of session, process group or ids."""
         process = self._known(event.facts, event.time, None)
         state = self._follow(process, event.time, event.facts)
         if event.what == "session":
@@ -516,14 +515,14 @@ class ProcessTable:
         return process
 
     def exited(self, event: Exited) -> Process:
-        """Take in the end of a process; it is found for a while, and kept while referred to."""
+        """Apply the end of a process, which is found for a while, and kept while referenced."""
         process = self._known(event.facts, event.time, None)
         before = process.state.facts
         facts = event.facts
-        if facts is not before:  # most often it is the same object
+        if facts is not before:  # usually it is the same object
             facts = _filled(facts, before)
             if (before.tty_major or before.tty_minor) and facts.sid == before.sid:
-                # A connection that is cut takes the terminal away before the process ends.
+                # A hang-up removes the terminal before the process ends.
                 facts = facts._replace(tty_major=before.tty_major, tty_minor=before.tty_minor)
             if facts != before:
                 self._follow(process, event.time, facts)
@@ -531,16 +530,16 @@ class ProcessTable:
         return process
 
     def ended(self, process: Process, time: int, status: int | None = None) -> None:
-        """Note that a process is gone, told by its exit_group or by its absence.
+        """Note that a process has ended, known from its exit_group or its absence.
 
-        Where only its absence tells, the status is lost; ``presumed`` then holds the process.
+        If only its absence shows that, the status is lost; ``presumed`` then holds the process.
         """
         if process.end is None and status is None:
             self.presumed[process] = None
         self._end(process, time, status, group_exit=None)
 
     def doubt(self, process: Process, time: int) -> None:
-        """Forget from ``time`` on what a process executes: its exec may be among what was lost."""
+        """Mark the program as unknown from ``time`` on, because an exec may have been lost."""
         if process.end is not None or process.state.doubtful:
             return
         before = process.state
@@ -551,10 +550,10 @@ class ProcessTable:
         self._relate(process, state, (process, before))
 
     def audited_exec(self, event: Executed, *, session_known: bool) -> tuple[Process, State]:
-        """Take in an exec of which only the audit event tells.
+        """Apply an exec that only audit reported.
 
-        The facts may lack what an audit record doesn't say. ``session_known`` says that each
-        setsid is told as well: then a new process is in its parent's session.
+        The facts lack what audit records do not contain. ``session_known`` says that each setsid is
+        reported too: then a new process is in its parent's session.
         """
         facts = event.facts
         process = self.holder(facts.pid, event.time, TICK)
@@ -563,7 +562,7 @@ class ProcessTable:
             process.states.append(State(event.time, facts, event.program, None, ()))
             self._adopt(process)
         if event.time < process.start:
-            # An audit stamp is a coarse clock's: it can be a tick before the process was there.
+            # Audit uses a coarse clock: the stamp can be a tick before the process's start.
             event = event._replace(time=process.start)
         before = process.state
         if before.time > event.time and len(process.states) > 1:
@@ -574,13 +573,13 @@ class ProcessTable:
             and not before.executed
             and (looked_up or before.time == event.time)
         ):
-            # Seen for the first time after this exec: there is no earlier state to tell of.
+            # First observed after this exec: there is no earlier state.
             before.program = event.program
             before.working_directory = event.working_directory or before.working_directory
             before.executed = True
             before.stale()
             if session_known and before.facts.sid == process.pid:
-                # It leads a session by a setsid that was not told yet, and so came after this exec.
+                # It leads a session by an unreported setsid, which came after this exec.
                 before.facts = before.facts._replace(sid=None, pgid=None)
                 before.session_leader = before.group_leader = before.entry_leader = None
         else:
@@ -595,7 +594,7 @@ class ProcessTable:
         return process, state
 
     def _inserted_exec(self, process: Process, event: Executed) -> State:
-        """Put a late exec where it belongs: what is known of later moments stays."""
+        """Insert a late exec at its time; later states stay."""
         states = process.states
         index = sum(state.time <= event.time for state in states)
         before = states[max(0, index - 1)]
@@ -619,14 +618,14 @@ class ProcessTable:
         return state
 
     def observed(self, event: Observed) -> Process:
-        """Take in one process as procfs shows it."""
+        """Apply one process as procfs shows it."""
         (process,) = self.snapshot([event])
         return process
 
     def _take_in(self, event: Observed, same: dict[Any, Any]) -> Process:
-        """Take in a process as procfs shows it: new, or what was not known yet of a known one.
+        """Add a process as procfs shows it, or complete a known one.
 
-        ``same`` has what others have as well.
+        ``same`` holds shared values.
         """
         facts = event.facts
         process = self._by_pid.get(facts.pid)
@@ -651,17 +650,17 @@ class ProcessTable:
         return process
 
     def name_cgroup(self, cgroup_id: int, path: bytes) -> None:
-        """Learn a cgroup's path; those without a process are forgotten when there are too many."""
+        """Store a cgroup's path; forget cgroups without processes if there are too many."""
         self._cgroup_bytes += len(path) - len(self.cgroups.pop(cgroup_id, b""))
         self.cgroups[cgroup_id] = path
         if len(self.cgroups) > MAX_CGROUPS or self._cgroup_bytes > MAX_CGROUP_BYTES:
             self._forget_cgroups()
 
     def _forget_cgroups(self) -> None:
-        """Keep the cgroups that processes are in, and the newest of the others.
+        """Keep the cgroups of processes, and the newest of the others.
 
-        Users to whom systemd hands a subtree make as many as they like, with names of their choice:
-        these must not push out those of containers.
+        Users with a delegated subtree can create any number of cgroups, which must not push out
+        those of containers.
         """
         used = {process.state.facts.cgroup_id for process in self if process.end is None}
         newest = list(reversed(self.cgroups))
@@ -679,8 +678,8 @@ class ProcessTable:
         self._cgroup_bytes = sum(map(len, self.cgroups.values()))
 
     def snapshot(self, observed: Iterable[Observed]) -> list[Process]:
-        """Take in all that procfs shows, in any order; relatives are found in a second pass."""
-        # A host with very many processes has few programs: each stands in memory once.
+        """Add all processes of procfs, in any order; a second pass finds relatives."""
+        # A host with many processes runs few programs: keep each once in memory.
         same: dict[Any, Any] = {}
         taken = [(self._take_in(event, same), event) for event in observed]
         taken.sort(key=lambda each: (each[0].start, each[0].pid))
@@ -696,19 +695,18 @@ class ProcessTable:
         return [process for process, _ in taken]
 
     def reconcile(self, observed: list[Observed], time: int) -> list[Process]:
-        """Check the table against a snapshot taken at ``time``; return who is gone.
+        """Check the table against a snapshot taken at ``time``; return the missing processes.
 
-        Who isn't in the snapshot has ended at some moment; who is in it and wasn't known is
-        taken in.
+        Processes missing from the snapshot have ended; unknown ones in it are added.
         """
         gone = self.absent(observed, time, ended=time)
         self.snapshot(observed)
         return gone
 
     def absent(self, observed: Iterable[Observed], time: int, *, ended: int) -> list[Process]:
-        """End who isn't in a snapshot that was begun at ``time``; return who that is.
+        """End the processes missing from a snapshot begun at ``time``; return them.
 
-        Their end is dated ``ended``, or that of the last thing that is known of them.
+        Their end is dated ``ended``, or later if a later event of them is known.
         """
         there = {event.facts.pid: event.facts for event in observed}
         gone = []
@@ -722,15 +720,15 @@ class ProcessTable:
         return gone
 
     def forget(self, time: int) -> None:
-        """Let go of what has ended more than the grace ago, and of what exceeds the ceiling."""
+        """Drop processes that ended longer ago than the grace period, and those over the limit."""
         while self._ended and (self._ended[0].end or 0) + GRACE < time:
             self._drop(self._ended.popleft())
         self.evict(len(self._by_pid) - self._max_processes)
 
     def evict(self, number: int, *, living: bool = True) -> int:
-        """Let go of so many processes, ended ones first; return how many there were.
+        """Drop ``number`` processes, ended ones first; return how many were dropped.
 
-        Only of ended ones without ``living``.
+        Without ``living`` drop only ended ones.
         """
         number = max(0, min(number, len(self._by_pid) if living else len(self._ended)))
         for _ in range(number):
@@ -742,7 +740,7 @@ class ProcessTable:
         return number
 
     def connected(self, process: Process, connection: bytes) -> None:
-        """Take in from where an sshd's client comes; what it has let in before knows it, too."""
+        """Store the client address of an sshd process, also for the logins it has accepted."""
         process.connection = connection
         server = self._server_of(process)
         session = process.state.facts.audit_session
@@ -780,14 +778,14 @@ class ProcessTable:
                 state.stale()
 
     def cgroup_of(self, process: Process, state: State) -> bytes | None:
-        """The cgroup's path in that state, None where no source told."""
+        """Return the cgroup's path in that state, None if unknown."""
         cgroup_id = state.facts.cgroup_id
         if cgroup_id is not None and cgroup_id in self.cgroups:
             return self.cgroups[cgroup_id]
         return process.cgroup
 
     def view(self, process: Process, state: State) -> ProcessView:
-        """Return all that a line about the process in this state needs."""
+        """Return the view for a line about the process in this state."""
         creator = process.creator
         moved = creator is not None and state.facts.ppid not in (0, creator.pid)
         parent_now = self.parent_now(state) if moved else None
@@ -797,13 +795,13 @@ class ProcessTable:
         return ProcessView(process, state, self.cgroup_of(process, state), parent_now, foreign)
 
     def parent_now(self, state: State) -> Process | None:
-        """Who is the parent in that state, after any reparenting; None where not known."""
+        """Return the parent in that state, after any reparenting; None if unknown."""
         return self._identified(state.facts.ppid, state.facts.parent_start, exact=True)
 
     # Identity
 
     def _identified(self, pid: int, start: int | None, *, exact: bool) -> Process | None:
-        """The process of that identity; of that pid now, where the start isn't known."""
+        """Return the process of that identity; the pid's current holder if the start is unknown."""
         process = self._by_pid.get(pid)
         if start is None:
             return process if process is not None and process.end is None else None
@@ -814,7 +812,7 @@ class ProcessTable:
         return None
 
     def _known(self, facts: Facts, time: int, program: Program | None) -> Process:
-        """The process that an event is about: made from the event's facts if nobody told of it."""
+        """Return the process of an event; create it from the event's facts if it is unknown."""
         process = self._identified(facts.pid, facts.start, exact=_is_exact(facts))
         if process is None:
             process = self._new(facts)
@@ -826,7 +824,7 @@ class ProcessTable:
     def _new(self, facts: Facts) -> Process:
         entity_id = self._identify(facts.pid, facts.start)
         process = Process(facts.pid, facts.start, entity_id, exact=_is_exact(facts))
-        # To the end of the dict: the front is who nothing was heard of for longest.
+        # Re-insert at the end: the dict stays ordered by last activity, and eviction takes the front.
         predecessor = self._by_pid.pop(process.pid, None)
         if predecessor is not None:
             self.reused_pids += 1
@@ -839,7 +837,7 @@ class ProcessTable:
     # Relatives
 
     def descend(self, process: Process, creator: Process, state: State) -> None:
-        """Take in who forked a process, and in which state."""
+        """Set the creator of a process, and the creator's state at the fork."""
         process.creator, process.creator_observed = creator, False
         process.creator_note = None
         lineage = state.descent
@@ -856,7 +854,7 @@ class ProcessTable:
         process.lineage = lineage
 
     def _relate(self, process: Process, state: State, origin: tuple[Process, State] | None) -> None:
-        """Set what a state has of the one it came from: groups, relatives whose numbers agree."""
+        """Copy groups, and relatives with matching ids, from the state it originates from."""
         facts = state.facts
         state.group_leader = self._leader(process, facts.pgid, origin, group=True)
         state.session_leader = self._leader(process, facts.sid, origin, group=False)
@@ -888,15 +886,15 @@ class ProcessTable:
                     leader = source
                 if leader is not None and leader is not process:
                     return leader
-        # While a group or session lives, the kernel gives its number to nobody else, so the last
-        # holder of the pid who can have led it is the leader.
+        # The kernel does not reuse the id of a living group or session, so the last holder of the
+        # pid that can have led it is the leader.
         for holder in self.holders(pid):
             if holder.start <= process.state.time if process.states else True:
                 return holder
         return None
 
     def _adopt(self, process: Process) -> None:
-        """Find the relatives of a process that procfs told of, as far as they are known by now."""
+        """Find the relatives of a process from procfs, as far as they are known by now."""
         state = process.state
         if state.group_leader is None or state.session_leader is None:
             state.group_leader = self._leader(process, state.facts.pgid, None, group=True)
@@ -1048,7 +1046,7 @@ class ProcessTable:
         return entry.server_of(entry.ProcessView(state.facts, state.program), creator, self.host)
 
     def _enter(self, process: Process, state: State) -> None:
-        """Decide how the process came into the host."""
+        """Apply the entry rules to the process."""
         facts = state.facts
         if facts.sid != facts.pid and state.entry_leader is not None:
             # Only a session leader can be an entry leader; others have inherited it by now.
@@ -1120,14 +1118,14 @@ class ProcessTable:
         self.grown += STATE_GROWTH + ARGS_GROWTH * len(state.program.args or b"")
         states = process.states
         if state.time < states[-1].time:
-            # The source's clock and order are the kernel's; a procfs look-up can be ahead of it.
+            # The source has the kernel's clock and order; a procfs look-up can be ahead of it.
             state.time = states[-1].time
         states.append(state)
         while len(states) > MAX_STATES or states[1].time + _grace(states[0]) < state.time:
             del states[0]
 
     def _complete(self, process: Process, event: Observed, same: dict[Any, Any]) -> None:
-        """Fill in what procfs knows of a process and nothing else has told yet."""
+        """Fill in attributes from procfs that are not known yet."""
         state = process.state
         if state.doubtful:
             if not event.partial:
@@ -1142,7 +1140,7 @@ class ProcessTable:
         state.stale()
 
     def _settle(self, process: Process, event: Observed) -> None:
-        """End a doubt: procfs tells which program it is, be it the one of before or another."""
+        """Resolve an unknown program: procfs shows the same program as before, or another."""
         states = process.states
         doubtful = [state for state in states if state.doubtful]
         known = [state.program for state in states if not state.doubtful]
@@ -1167,7 +1165,7 @@ class ProcessTable:
             self._ended.append(process)
 
     def _drop(self, process: Process) -> None:
-        """Take a process out of the index; what others still refer to is cut to what they need."""
+        """Remove a process from the index; reduce it to the data that others need."""
         newest = self._by_pid.get(process.pid)
         if newest is process:
             del self._by_pid[process.pid]
@@ -1177,8 +1175,8 @@ class ProcessTable:
             if newest is not None:
                 newest.predecessor = process.predecessor
         process.predecessor = None
-        # An ended process is shown as a parent or leader: of its own relatives only the identity is
-        # needed then. Without this cut a chain of forks would keep its first process for ever.
+        # An ended process appears only as a parent or leader, with its own relatives by identity.
+        # Without this reduction a chain of forks would keep its first process forever.
         if isinstance(process.creator, Process):
             process.creator = process.creator.reference
         del process.states[:-1]
@@ -1198,22 +1196,22 @@ def is_torn(process: Process) -> bool:
 
 
 def _grace(state: State) -> int:
-    """How long a state that another has followed is kept, in ns."""
+    """Return how long a superseded state is kept, in ns."""
     awaited = state.executed and not state.told and state.observed is None
     return UNTOLD_GRACE if awaited else GRACE
 
 
 def _with_previous(before: State) -> tuple[Program, ...]:
-    """The earlier programs of the state after an exec: of their argv, the beginning."""
+    """Return the earlier programs of the state after an exec, with the beginning of their argv."""
     brief = shortened_program(before.program, PREVIOUS_ARGS)
     return (*before.previous, brief)[-MAX_PREVIOUS:]
 
 
 def _source_of(process: Process) -> tuple[str | None, str | None]:
-    """From where a login came: as the connection of one of its server's processes above says.
+    """Return the origin of a login, from the connection of a server process above it.
 
-    What its environment says, which its user can write, counts where nothing else is known; the
-    second value then says so.
+    Otherwise the login's environment counts, which its user can write; the second value then says
+    so.
     """
     each = process.creator
     while isinstance(each, Process) and entry.login_server(each.state.program.comm) is not None:
@@ -1226,7 +1224,7 @@ def _source_of(process: Process) -> tuple[str | None, str | None]:
 
 
 def _entry_of(relative: Relative, state: State | None) -> Relative:
-    """The entry leader that a relative has, in that state or now."""
+    """Return the entry leader of a relative, in that state or now."""
     if not isinstance(relative, Process):
         return None
     leader = (state or relative.state).entry_leader
@@ -1238,16 +1236,16 @@ def _cut(relative: Relative) -> Relative:
 
 
 def _is_exact(facts: Facts) -> bool:
-    # One exact start in ten million is a whole number of ticks; then ticks are compared, no harm.
+    # One exact start in ten million is a whole number of ticks; comparing ticks then does no harm.
     return facts.start % TICK != 0
 
 
 def _moved_on(child: Facts, creator: Facts) -> bool:
-    """Tell whether a new child has other groups, terminal or ids than its creator is known to have.
+    """Return whether a new child has other groups, terminal or ids than its creator's known ones.
 
-    With a user namespace of its own (clone(2)) it has its own capabilities there.
+    With its own user namespace (clone(2)) it has its own capabilities there.
     """
-    # Compiled, a slice of a named tuple is taken for one of its members.
+    # mypyc types a slice of a named tuple as one of its members.
     known: tuple[Any, ...] = creator
     new: tuple[Any, ...] = child
     return (
@@ -1258,7 +1256,7 @@ def _moved_on(child: Facts, creator: Facts) -> bool:
 
 
 def _as_creator(child: Facts, creator: Facts) -> Facts:
-    """The facts of a creator, with what its child has inherited at this moment."""
+    """Return the facts of a creator, updated with those that its child has just inherited."""
     known: tuple[Any, ...] = creator
     new: tuple[Any, ...] = child
     before, between = slice(None, _GROUPS.start), slice(_GROUPS.stop, _IDENTITY.start)
@@ -1268,13 +1266,13 @@ def _as_creator(child: Facts, creator: Facts) -> Facts:
     )
 
 
-# The places of pgid and sid, and of all from the terminal to the audit session, in Facts.
+# The indices in Facts of pgid and sid, and of the members from the terminal to the audit session.
 _GROUPS: Final = slice(4, 6)
 _IDENTITY: Final = slice(7, 21)
 
 
 def _filled(new: Facts, old: Facts) -> Facts:
-    """The newer facts, with the older where the newer are not known."""
+    """Return the newer facts, with older ones where the newer are None."""
     if new is old or None not in new:
         return new
     older: tuple[Any, ...] = old
