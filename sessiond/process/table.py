@@ -824,7 +824,7 @@ class ProcessTable:
     def _new(self, facts: Facts) -> Process:
         entity_id = self._identify(facts.pid, facts.start)
         process = Process(facts.pid, facts.start, entity_id, exact=_is_exact(facts))
-        # Re-insert at the end: the dict stays ordered by last activity, and eviction takes the front.
+        # Re-insert at the end: the dict stays ordered by activity, and eviction takes the front.
         predecessor = self._by_pid.pop(process.pid, None)
         if predecessor is not None:
             self.reused_pids += 1

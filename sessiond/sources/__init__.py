@@ -1,4 +1,4 @@
-"""Where process events come from: eBPF, the proc connector or procfs, behind one protocol."""
+"""Sources of process events: eBPF, the proc connector or procfs, behind one protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKENDS = ("ebpf", "proc_connector", "procfs")  # best first
 
 
 class Source(Protocol):
-    """What every source of process events can do."""
+    """The interface of every source of process events."""
 
     @property
     def name(self) -> str:
@@ -28,61 +28,61 @@ class Source(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether every fork, exec and exit is seen."""
+        """Whether the source reports every fork, exec and exit."""
         ...
 
     @property
     def degraded(self) -> tuple[str, ...]:
-        """What this source can't see on this host, in words for the user."""
+        """The source's limitations on this host, as text for the user."""
         ...
 
     @property
     def descriptors(self) -> list[int]:
-        """What another process needs to go on with this source; empty when that can't be."""
+        """The descriptors with which another process can continue; empty if it can't."""
         ...
 
     @property
     def adopted(self) -> bool:
-        """Whether it goes on with the descriptors of an earlier process: it has missed nothing."""
+        """Whether it continues with an earlier process's descriptors, without missing events."""
         ...
 
     @property
     def keeps(self) -> bool:
-        """Whether ``keep`` is given all that it reads, so that its events need not be kept."""
+        """Whether ``keep`` receives its raw input, so that its events need not be saved."""
         ...
 
     @property
     def set_aside(self) -> str:
-        """Why the descriptors that were handed on to it could not be used; "" if none were."""
+        """Why it could not use the descriptors passed to it; "" if there were none."""
         ...
 
     def fileno(self) -> int | None:
-        """Return a descriptor that is readable when there may be something to drain, or None."""
+        """Return a descriptor that is readable when events may be pending, or None."""
         ...
 
     def drain(self) -> list[ProcessEvent]:
-        """Return what has happened since the last call, in the kernel's order; never block.
+        """Return the events since the last call, in the kernel's order; never block.
 
-        The first call tells what was there before. A Lost event stands where events are missing.
+        The first call includes the existing processes. A Lost event marks missing events.
         """
         ...
 
     def resnapshot(self) -> list[ProcessEvent]:
-        """Return every process as it is now, in time with the events that came meanwhile."""
+        """Return every current process, merged by time with the events that came meanwhile."""
         ...
 
     @property
     def unread(self) -> int:
-        """How many processes of a snapshot the drains to come tell in full."""
+        """Return how many processes of a snapshot later drains will complete."""
         ...
 
     def close(self) -> None:
-        """Give back everything that the source holds."""
+        """Release all resources."""
         ...
 
 
 class Declined(NamedTuple):
-    """A better source that can't be had here: why, and what would help."""
+    """A better source that is unavailable here: the reason, and the remedy."""
 
     name: str
     reason: str
@@ -119,13 +119,13 @@ def open_source(
 ) -> tuple[Source, list[Declined]]:
     """Open the source named ``backend``; for ``auto``, the best that works.
 
-    Returns it with the reasons why better ones don't work. ``after`` names the source that died
-    while running, so that ``auto`` tries only the ones below it. eBPF's are ``ring_bytes`` (a power
-    of two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT).
-    ``handed_on`` are the descriptors of an earlier process, and ``keep`` is given what is read
-    of the ring before it is freed. ``is_known`` tells of which processes a snapshot needs no more
-    than the kernel's facts. ``helper`` is what ``prepare`` has begun. Raises SourceUnavailableError
-    when the one asked for can't be had. Blocks for about a second.
+    Returns it with the reasons why better ones are unavailable. ``after`` names a source that
+    failed while running, so that ``auto`` tries only the following ones. ``ring_bytes`` (a power of
+    two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT) are
+    for eBPF. ``handed_on`` are the descriptors of an earlier process; ``keep`` receives ring data
+    before it is freed. ``is_known`` says for which processes a snapshot needs no data of procfs.
+    ``helper`` comes from ``prepare``. Raises SourceUnavailableError if the requested source is
+    unavailable. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
         "ebpf": lambda: _open_ebpf(
@@ -146,7 +146,7 @@ def open_source(
 
 
 def _opened(name: str, opener: Callable[[], Source]) -> Source:
-    """Open a source. Raises SourceUnavailableError, also for what the host is short of."""
+    """Open a source. Raises SourceUnavailableError, also if the host is short of resources."""
     try:
         return opener()
     except OSError as error:
@@ -156,7 +156,7 @@ def _opened(name: str, opener: Callable[[], Source]) -> Source:
         raise SourceUnavailableError(name, (error.strerror or str(error)).lower(), fix) from None
 
 
-# Each is imported when it is tried: a source that isn't used costs no memory.
+# A source is imported when it is tried, so that unused ones cost no memory.
 
 
 def _open_ebpf(

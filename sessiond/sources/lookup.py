@@ -1,4 +1,4 @@
-"""The facts of procfs that complete the events of the kernel."""
+"""Completes the kernel's events with facts from procfs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sessiond.units import TICK
 
 
 class ProcessLookup(Protocol):
-    """procfs, as far as the sources need it."""
+    """The part of procfs that the sources need."""
 
     def snapshot(self) -> list[Observed]:
-        """Return every process that is there now."""
+        """Return every current process."""
         ...
 
     def look_up(self, pid: int) -> Observed | None:
@@ -25,14 +25,14 @@ class ProcessLookup(Protocol):
 
 
 def same_process(exact_start: int, start: int) -> bool:
-    """Tell whether a start in ns and one that procfs rounded down to a tick are the same."""
+    """Return whether a start in ns and one that procfs rounded down to a tick are the same."""
     return exact_start // TICK == start // TICK
 
 
 def filled_up(process: Observed, seen: Observed | None) -> Observed:
-    """Return what the kernel told with what only procfs tells: arguments, cgroup path, login.
+    """Return the kernel's process with data that only procfs has: arguments, cgroup path, login.
 
-    ``seen`` is None, or another process, where this one was gone: then it is returned unchanged.
+    It is returned unchanged if ``seen`` is None or another process, because it has ended.
     """
     if seen is None or not same_process(process.facts.start, seen.facts.start):
         return process
@@ -51,9 +51,9 @@ def filled_up(process: Observed, seen: Observed | None) -> Observed:
 
 
 def hidden_parents(told: list[Observed], seen: dict[int, Observed]) -> list[Observed]:
-    """Return parents of those ``told`` that weren't told themselves, as procfs has ``seen`` them.
+    """Return parents of ``told`` processes that are not among them, from procfs (``seen``).
 
-    Some hosts hide processes from BPF, pid 1 above all; their children know their exact start.
+    Some hosts hide processes from BPF, in particular pid 1; their children have their exact start.
     """
     pids = {process.facts.pid for process in told}
     missing = {process.facts.ppid: process.facts.parent_start for process in told}

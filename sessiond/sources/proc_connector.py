@@ -1,7 +1,7 @@
-"""The kernel's proc connector: fork, exec, exit and changes of identity with no BPF at all.
+"""The kernel's proc connector: fork, exec, exit and changes of ids, without BPF.
 
-The connector (linux/cn_proc.h) gives the pid of an event; the source reads the rest from procfs at
-once. Of a process that is gone by then it reports what fork's inheritance makes certain.
+The connector (linux/cn_proc.h) reports the pid of an event; the source reads the rest from procfs
+at once. For a process that has ended by then it reports the values inherited at the fork.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class _Message(NamedTuple):
 
 @dataclass(slots=True)
 class _Alive:
-    """A process as it was last known, and how many threads it had left when they were counted.
+    """A process as last known, with the number of its threads when they were counted.
 
-    ``announced`` says that its fork was told, or was before the subscription: until then, what is
-    told of its pid up to ``counted`` is about the process that had it before.
+    ``announced`` says that its fork was reported, or preceded the subscription: until then, events
+    of its pid up to ``counted`` belong to the previous holder of the pid.
     """
 
     seen: Observed
@@ -70,25 +70,25 @@ class _Alive:
     announced: bool = True
 
     def came_after(self, when: int) -> bool:
-        """Tell whether what happened at ``when`` happened to an earlier process of the pid."""
+        """Return whether an event at ``when`` belongs to an earlier holder of the pid."""
         return not self.announced and when <= self.counted
 
 
-# Dates have that much: two starts must differ in it.
+# The resolution of dates, in which two starts must differ.
 _MICROSECOND = 1000
-# So many ended processes are remembered, and those of the last two ticks.
+# Number of ended processes that are kept, besides those of the last two ticks.
 _MAX_ENDED = 4096
 NOT_KNOWN = 0  # process group unknown
 _UNKNOWN_PROGRAM = Program(b"", None, None, None)
 
 
 class ProcConnectorSource:
-    """Every fork, exec and exit from the proc connector, filled up from procfs.
+    """Every fork, exec and exit from the proc connector, completed from procfs.
 
-    Start times are procfs's, in ticks; who gets a pid in the tick in which another had it has a
-    start of its own all the same. The creator of a process is told as its parent, also under
-    CLONE_PARENT; changes of a process group are not told. A process that is gone before procfs can
-    be read has no program.
+    Start times come from procfs, in ticks; a process that reuses a pid within the same tick still
+    gets a different start. The connector reports the creator as the parent, also under
+    CLONE_PARENT, and does not report changes of a process group. A process that ends before procfs
+    is read has no program.
     """
 
     name = "proc_connector"
@@ -111,19 +111,19 @@ class ProcConnectorSource:
         self._socket.setblocking(False)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        except PermissionError:  # up to the limit net.core.rmem_max then
+        except PermissionError:  # then limited by net.core.rmem_max
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self.malformed = 0
         self._expected: dict[int, int] = {}  # cpu -> the next sequence number
-        self._ahead = 0  # losses that were told before the numbers showed them
+        self._ahead = 0  # losses reported before the sequence numbers showed them
         self._alive: dict[int, _Alive] = {}
-        self._ended: dict[int, int] = {}  # pid -> the start of who had it last
+        self._ended: dict[int, int] = {}  # pid -> start of its last holder
         self._subscribed = _now()
         self._pending = self.resnapshot()
 
     @property
     def descriptors(self) -> list[int]:
-        """None: a subscription is cheap to make, and its socket small."""
+        """Return none: a new subscription is cheap, and the socket's buffer small."""
         return []
 
     def fileno(self) -> int:
@@ -131,13 +131,13 @@ class ProcConnectorSource:
         return self._socket.fileno()
 
     def drain(self) -> list[ProcessEvent]:
-        """Return what has happened since the last call, in the kernel's order; never block.
+        """Return the events since the last call, in the kernel's order; never block.
 
-        Raises OSError when the socket is dead.
+        Raises OSError if the socket is unusable.
         """
         events, self._pending = self._pending, []
         messages, lost = self._receive()
-        # What procfs shows of a pid belongs to the last fork or exec in it.
+        # The procfs data of a pid belongs to its last fork or exec in this batch.
         last_exec = {
             message.numbers[3 if message.what == PROC_EVENT_FORK else 1]: index
             for index, message in enumerate(messages)
@@ -174,12 +174,12 @@ class ProcConnectorSource:
         try:
             return sum(1 for _ in (self._proc / str(pid) / "task").iterdir())
         except OSError:
-            return 1  # gone, or hidden
+            return 1  # ended, or hidden
 
     def _receive(self) -> tuple[list[_Message], int]:
         messages: list[_Message] = []
         lost = 0
-        # The connector's times are CLOCK_MONOTONIC's: they stand still while the host sleeps.
+        # The connector uses CLOCK_MONOTONIC, which stops while the host is suspended.
         ahead = _now() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         while True:
             try:
@@ -188,8 +188,8 @@ class ProcConnectorSource:
                 return messages, lost
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise  # the socket is of no use any more
-                # At least one is missing, the numbers will tell how many.
+                    raise  # the socket is unusable
+                # At least one message is lost; the sequence numbers will show how many.
                 lost, self._ahead = lost + 1, self._ahead + 1
                 continue
             if len(data) < _MESSAGE.size + _NUMBERS.size:
@@ -231,14 +231,14 @@ class ProcConnectorSource:
         return Changed(when, facts, "session" if what == PROC_EVENT_SID else "ids")
 
     def _look_up(self, pid: int, start: int) -> Observed | None:
-        """Return what procfs shows of a process, as long as it is that of the ``start``."""
+        """Return the process from procfs, if it is the one with that ``start``."""
         seen = self._procfs.look_up(pid)
         if seen is None or not same_process(start, seen.facts.start):
             return None
         return seen._replace(facts=seen.facts._replace(start=start))
 
     def _start_of(self, pid: int, start: int) -> int:
-        """Return the start of a new process: another than that of who had its pid in this tick."""
+        """Return the start of a new process, different from an earlier holder's in this tick."""
         before = self._ended.get(pid)
         if before is not None and before // TICK == start // TICK:
             return before + _MICROSECOND
@@ -251,7 +251,8 @@ class ProcConnectorSource:
                 known.threads += 1
             return None
         creator = self._alive.get(parent)
-        # The process began a moment before the message: in the same tick, but for one in some 500.
+        # The process started just before the message: in the same tick, except for one in about
+        # 500.
         seen = self._procfs.look_up(child)
         if seen is not None and seen.facts.start // TICK not in (when // TICK, when // TICK - 1):
             seen = None
@@ -272,7 +273,7 @@ class ProcConnectorSource:
         if known is None:
             seen = self._procfs.look_up(pid)
             if seen is not None and seen.facts.start > when:
-                return None  # it has its pid since then
+                return None  # the process received its pid after that
         elif known.came_after(when):
             return None
         else:
@@ -291,7 +292,7 @@ class ProcConnectorSource:
             return None
         if known is not None:
             seen = _in_session(seen, known.seen.facts.sid)
-        if not newest:  # procfs shows what was executed after this
+        if not newest:  # procfs shows a later exec
             seen = seen._replace(program=_UNKNOWN_PROGRAM)
         self._alive[pid] = _Alive(seen)
         return Executed(when, seen.facts, seen.program, seen.working_directory)
@@ -301,7 +302,7 @@ class ProcConnectorSource:
         if known is None or known.came_after(when):
             return None
         if when <= known.counted and (pid != tgid or known.threads > 1):
-            return None  # it was not among the counted ones
+            return None  # the thread was not counted
         known.threads -= 1
         if known.threads > 0:
             return None
@@ -309,7 +310,7 @@ class ProcConnectorSource:
         if len(self._ended) > _MAX_ENDED:
             self._ended = {pid: at for pid, at in self._ended.items() if at > when - 2 * TICK}
         self._ended[tgid] = known.seen.facts.start
-        # The status of the last thread is the group's: exit_group(2) and signals give it to all.
+        # The last thread has the group's status: exit_group(2) and signals set it for all threads.
         return Exited(when, known.seen.facts, status)
 
 
@@ -318,22 +319,22 @@ def _now() -> int:
 
 
 def _may_be_a_job(process: Observed) -> bool:
-    """Tell whether a shell may have moved a new process to a group: that is what terminals are for.
+    """Return whether a shell may have moved a new process to another group (it has a terminal).
 
-    Where nothing could have done that, the group is that of the process that forked it.
+    Otherwise its group is that of the process that forked it.
     """
     return bool(process.facts.tty_major or process.facts.tty_minor)
 
 
 def _in_session(seen: Observed, sid: int | None) -> Observed:
-    """Return a looked-up process as it was before a setsid that is still to be reported."""
+    """Return a looked-up process as it was before a setsid whose event is still to come."""
     if seen.facts.sid == sid or sid is None:
         return seen
     return seen._replace(facts=seen.facts._replace(sid=sid, pgid=NOT_KNOWN))
 
 
 def _inherited(creator: Observed, pid: int, when: int) -> Observed:
-    """Return a child that is gone already, with what it certainly inherited."""
+    """Return a child that has already ended, with its inherited values."""
     facts: Facts = creator.facts._replace(
         pid=pid,
         start=when // TICK * TICK,
@@ -349,8 +350,8 @@ def _inherited(creator: Observed, pid: int, when: int) -> Observed:
 
 
 def _subscription() -> socket.socket:
-    # pyroute2's sockets run an event loop of their own, which can't be inside the daemon's: hence
-    # the thread. The subscription belongs to the kernel's socket, which the copy keeps open.
+    # pyroute2's sockets run their own event loop, which can't run inside the daemon's: hence the
+    # thread. The subscription belongs to the kernel's socket, which the duplicate keeps open.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(_subscribe).result()
 

@@ -1,1 +1,1 @@
-"""The tracer: eBPF programs, how they are loaded, and the ring that they fill."""
+"""The tracer: the eBPF programs, their loader, and the ring that they fill."""

@@ -1,7 +1,7 @@
 """The running kernel's struct layouts, from its BTF, as a C header for the tracer's programs.
 
-BTF is the kernel's own description of its types (Documentation/bpf/btf.rst). libbpf, which bcc
-depends on anyway, parses it; only the few members that the programs read are looked up.
+BTF is the kernel's description of its own types (Documentation/bpf/btf.rst). libbpf, a dependency
+of bcc, parses it; this module looks up only the members that the programs read.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _KIND_TYPEDEF, _MODIFIERS = 8, frozenset({8, 9, 10, 11})  # typedef, volatile, c
 
 Paths = tuple[str, ...]
 
-# What the programs read: struct -> member's name in programs.c -> (C type, the paths it may have).
-# The first path that this kernel has is taken; a member of which none is there is an error.
+# The members that the programs read: struct -> name in programs.c -> (C type, possible paths).
+# The first path that this kernel has is used; it is an error if there is none.
 MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
-    # Members of others by value, or elements of arrays, come first.
+    # Structs that others contain by value, or in arrays, come first.
     "list_head": {
         "next": ("struct list_head *", ("next",)),
         "prev": ("struct list_head *", ("prev",)),
@@ -154,7 +154,7 @@ _FEATURES = {
     "pt_regs": "SYSCALL",
 }
 
-# Version 1 hierarchies by the likelihood that containers have a directory of their own in them.
+# Version 1 hierarchies, most likely ones first, in which containers have their own directories.
 CGROUP_CONTROLLERS = ("memory", "pids", "cpu")
 
 
@@ -171,18 +171,18 @@ class _Enumerator(ctypes.Structure):
 
 
 class Layouts(Protocol):
-    """Where the members of the kernel's structs are."""
+    """The offsets and sizes of the kernel's structs."""
 
     def offset(self, struct: str, path: str) -> int | None:
-        """Return the byte offset of ``path`` (``a.b.c``) in ``struct``, None if it isn't there."""
+        """Return the byte offset of ``path`` (``a.b.c``) in ``struct``, None if it is absent."""
         ...
 
     def size(self, struct: str) -> int | None:
-        """Return the size of ``struct`` in bytes, None if there is no such struct."""
+        """Return the size of ``struct`` in bytes, None if it is absent."""
         ...
 
     def enumerator(self, enum: str, name: str) -> int | None:
-        """Return the value of ``name`` in ``enum``, None if it isn't there."""
+        """Return the value of ``name`` in ``enum``, None if it is absent."""
         ...
 
     def parameters(self, typedef: str) -> int | None:
@@ -191,7 +191,7 @@ class Layouts(Protocol):
 
 
 class KernelBtf:
-    """The layouts of the running kernel. Close it when done: it holds some megabytes."""
+    """The layouts of the running kernel. Close it after use: it holds some megabytes."""
 
     def __init__(self) -> None:
         try:
@@ -226,7 +226,7 @@ class KernelBtf:
             self._btf = None
 
     def offset(self, struct: str, path: str) -> int | None:
-        """Return the byte offset of ``path`` (``a.b.c``) in ``struct``, None if it isn't there."""
+        """Return the byte offset of ``path`` (``a.b.c``) in ``struct``, None if it is absent."""
         type_id = self._find(struct, _KIND_STRUCT)
         if type_id is None:
             return None
@@ -240,12 +240,12 @@ class KernelBtf:
         return total // 8
 
     def size(self, struct: str) -> int | None:
-        """Return the size of ``struct`` in bytes, None if there is no such struct."""
+        """Return the size of ``struct`` in bytes, None if it is absent."""
         type_id = self._find(struct, _KIND_STRUCT)
         return None if type_id is None else int(self._type(type_id)[0].type)
 
     def enumerator(self, enum: str, name: str) -> int | None:
-        """Return the value of ``name`` in ``enum``, None if it isn't there."""
+        """Return the value of ``name`` in ``enum``, None if it is absent."""
         type_id = self._find(enum, _KIND_ENUM)
         if type_id is None:
             return None
@@ -269,7 +269,7 @@ class KernelBtf:
         return type_id if type_id > 0 else None
 
     def _type(self, type_id: int) -> tuple[_Type, int]:
-        """Return the type's head and the address of what follows it (its members)."""
+        """Return the type's header and the address of its members, which follow it."""
         address = self._lib.btf__type_by_id(self._btf, type_id)
         return _Type.from_address(address), address + ctypes.sizeof(_Type)
 
@@ -315,7 +315,7 @@ class Header(NamedTuple):
 def generate(layouts: Layouts) -> Header:
     """Return the C header that programs.c includes, for the kernel that ``layouts`` describes.
 
-    Raises SourceUnavailableError when the kernel lacks something the programs can't do without.
+    Raises SourceUnavailableError if the kernel lacks a member that the programs require.
     """
     lines = []
     missing = []
@@ -339,7 +339,7 @@ def generate(layouts: Layouts) -> Header:
 
 
 def _declare(layouts: Layouts, struct: str, body: list[str]) -> list[str]:
-    """Put all members into a union, each behind its own padding, in the size that it really has."""
+    """Declare the struct as a union of its members, each with padding, in its actual size."""
     size = f"  char sessiond_size[{layouts.size(struct)}];"
     return [f"struct {struct} {{ union {{", *body, size, "}; };"]
 
@@ -375,11 +375,11 @@ def _constants(layouts: Layouts) -> list[str]:
         value = layouts.enumerator("cgroup_subsys_id", f"{controller}_cgrp_id")
         if value is not None:
             lines.append(f"#define CONTROLLER_{controller.upper()} {value}")
-    # With it, since 5.17, also the last thread that leaves with exit(2) sets SIGNAL_GROUP_EXIT.
+    # Present since 5.17, when the last thread's exit(2) sets SIGNAL_GROUP_EXIT as well.
     if layouts.offset("signal_struct", "quick_threads") is not None:
         lines.append("#define HAVE_QUICK_THREADS 1")
-    # The tracepoint tells since 6.16 whether the thread that ends is the group's last one; the
-    # first parameter of these function types is the tracepoint's own.
+    # Since 6.16 the tracepoint says whether the thread is the last one of its group. The first
+    # parameter of these function types belongs to the tracepoint itself.
     if (layouts.parameters("btf_trace_sched_process_exit") or 0) > 2:
         lines.append("#define HAVE_GROUP_DEAD 1")
     return lines

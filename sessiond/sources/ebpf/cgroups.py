@@ -1,4 +1,4 @@
-"""Which directories of the cgroup file systems exist, by the ids that the tracer reports."""
+"""Lists the directories of the cgroup file systems, by the ids that the tracer reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sessiond.process.events import CgroupSeen
 
-VERSION_1 = 1 << 63  # set in the ids of the version 1 hierarchy: ids count up in each by itself
+VERSION_1 = 1 << 63  # set in ids of the version 1 hierarchy, which has its own numbering
 
 
 class _Mount(NamedTuple):
@@ -21,7 +21,7 @@ class _Mount(NamedTuple):
 def snapshot(mountinfo: Path, controller: str | None) -> Iterator[CgroupSeen]:
     """Yield every cgroup of version 2, and of the version 1 hierarchy of ``controller``.
 
-    ``mountinfo`` is /proc/self/mountinfo (proc(5)). What can't be read is left out.
+    ``mountinfo`` is /proc/self/mountinfo (proc(5)). Unreadable directories are skipped.
     """
     done: set[int] = set()
     for mount in _mounts(mountinfo, controller):

@@ -1,8 +1,8 @@
 """The running kernel's struct layouts, from its headers: for kernels that have no BTF.
 
-bcc finds the headers itself: in /lib/modules/RELEASE/build, or in the archive that a kernel with
-CONFIG_IKHEADERS carries. A small program is compiled against them but never loaded: each of its
-functions returns one offset, which then stands in its first instruction.
+bcc finds the headers itself: in /lib/modules/RELEASE/build, or in the archive of a kernel with
+CONFIG_IKHEADERS. A small program is compiled against them but never loaded: each of its functions
+returns one offset, which its first instruction then contains.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INCLUDES = (
     " linux/binfmts.h linux/tty.h linux/tty_driver.h"
 ).split()
 
-# The kernel keeps fs/mount.h to itself: these are the beginnings of its structs, since 3.3.
+# fs/mount.h is private to the kernel: these are the beginnings of its structs, since 3.3.
 _PRIVATE = """
 struct mount {
   struct hlist_node mnt_hash;
@@ -41,8 +41,8 @@ struct mnt_namespace {
 };
 """
 
-# What not every kernel has, and when it is there. kernel/audit.h is private and changes, and the
-# registers of a task can be asked for only where there is BTF: no layout is told of those.
+# Members that not every kernel has, with their conditions. kernel/audit.h is private and changes,
+# and a task's registers can be read only with BTF: their layouts are not available here.
 _CONDITIONS = {
     "loginuid": "defined(CONFIG_AUDITSYSCALL)",
     "sessionid": "defined(CONFIG_AUDITSYSCALL)",
@@ -60,13 +60,13 @@ _LOADS = (0xB7, 0x18)
 
 
 def available(root: Path = Path("/")) -> bool:
-    """Tell whether one may read the running kernel's headers where bcc looks for them."""
+    """Return whether the running kernel's headers are readable where bcc looks for them."""
     places = root / "lib/modules" / platform.release() / "build", root / _ARCHIVE.relative_to("/")
     return any(os.access(place, os.R_OK) for place in places)
 
 
 class KernelHeaders:
-    """The layouts that the headers of the running kernel, or of ``source``, declare.
+    """The layouts in the headers of the running kernel, or in ``source``.
 
     Raises SourceUnavailableError when they can't be compiled. Blocks for some seconds.
     """
@@ -92,15 +92,15 @@ class KernelHeaders:
         self._values = {name: _returned(instructions) for name, instructions in code.items()}
 
     def offset(self, struct: str, path: str) -> int | None:
-        """Return the byte offset of ``path`` (``a.b.c``) in ``struct``, None if it isn't there."""
+        """Return the byte offset of ``path`` (``a.b.c``) in ``struct``, None if it is absent."""
         return self._value(f"{struct}.{path}")
 
     def size(self, struct: str) -> int | None:
-        """Return the size of ``struct`` in bytes, None if there is no such struct."""
+        """Return the size of ``struct`` in bytes, None if it is absent."""
         return self._value(struct)
 
     def enumerator(self, enum: str, name: str) -> int | None:
-        """Return the value of ``name`` in ``enum``, None if it isn't there."""
+        """Return the value of ``name`` in ``enum``, None if it is absent."""
         return self._value(f"{enum} {name}")
 
     def parameters(self, typedef: str) -> int | None:
@@ -113,7 +113,7 @@ class KernelHeaders:
 
 
 def _wanted() -> Iterator[tuple[str, str]]:
-    """Yield all that ``btf.generate`` may ask for, and the expression that gives it."""
+    """Yield everything that ``btf.generate`` may request, with the expression for it."""
     members = {struct: list(each.values()) for struct, each in btf.MEMBERS.items()}
     members["task_struct"] += btf.OPTIONAL_MEMBERS["task_struct"].values()
     members["signal_struct"].append(("int", ("quick_threads",)))
@@ -139,7 +139,7 @@ def _program(wanted: dict[str, str]) -> str:
 
 
 def _returned(instructions: bytes) -> int:
-    """Return the constant that a function returns which does nothing else."""
+    """Return the constant of a function that only returns a constant."""
     if instructions[0] not in _LOADS:
         raise SourceUnavailableError(
             "ebpf",

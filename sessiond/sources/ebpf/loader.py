@@ -1,9 +1,9 @@
-"""The short-lived helper that compiles, loads and attaches the tracer's programs, and then leaves.
+"""The short-lived helper process that compiles, loads and attaches the tracer's programs.
 
-``python -m sessiond.sources.ebpf.loader SOCKET RING_BYTES ARGS_LIMIT`` is started by helper.py
-with one end of a socket pair. It compiles, waits for a message, and answers with one: a JSON object
-and, on success, the descriptors that keep the programs attached. The compiler's memory goes when
-this process ends.
+helper.py starts ``python -m sessiond.sources.ebpf.loader SOCKET RING_BYTES ARGS_LIMIT`` with one
+end of a socket pair. It compiles, waits for a message, and answers with one: a JSON object and, on
+success, the descriptors that keep the programs attached. The compiler's memory is freed when this
+process ends.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _HERE = Path(__file__).parent
 _RAW_TRACEPOINT, _TRACEPOINT, _TRACING = 17, 5, 26  # enum bpf_prog_type
 
 _RAW_TRACEPOINTS = {
-    # Attached in this order: of each fork that is seen the end is seen, too. Loading a program
-    # takes some ms, in which most that forked before have executed what they will.
+    # Attached in this order, so that each reported fork has a reported end. Loading a program takes
+    # some ms, in which most earlier forks execute their programs.
     "on_exit": "sched_process_exit",
     "on_fork": "sched_process_fork",
     "on_exec": "sched_process_exec",
@@ -56,7 +56,7 @@ _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000  # linux/sched.h, 
 
 
 def main(arguments: list[str]) -> None:
-    """Do the work and answer on the socket, whose descriptor's number is ``arguments[0]``."""
+    """Load the programs and answer on the socket, whose descriptor is ``arguments[0]``."""
     channel = socket.socket(fileno=int(arguments[0]))
 
     @functools.cache
@@ -78,11 +78,10 @@ def load(
 ) -> tuple[dict[str, Any], list[int]]:
     """Compile, ``wait``, and attach; return the answer and the descriptors that it names.
 
-    The answer has ``controller`` (the version 1 cgroup controller that is read, or None) and
-    ``degraded`` (what this kernel or this host's set-up doesn't let the tracer see, in words). The
-    first descriptors are the ring, the counters of losses and of records and, where ``iterator`` is
-    true, the snapshot iterator; the rest only have to be kept open. Raises
-    SourceUnavailableError.
+    The answer has ``controller`` (the version 1 cgroup controller in use, or None) and ``degraded``
+    (the tracer's limitations on this host, as text). The first descriptors are the ring, the
+    counters of losses and of records and, if ``iterator`` is true, the snapshot iterator; the
+    others only have to be kept open. Raises SourceUnavailableError.
     """
     _check_privileges()
     bcc = _import_bcc()
@@ -149,7 +148,7 @@ _NO_ITERATOR = "what was there before the start is told by procfs (the kernel ha
 
 
 def _header(bcc: Any) -> tuple[btf.Header, bool]:  # noqa: ANN401
-    """Return the layouts as a header, and whether they are from the kernel's BTF."""
+    """Return the layouts as a header, and whether they come from BTF."""
     try:
         layouts = btf.KernelBtf()
     except SourceUnavailableError:
@@ -196,11 +195,11 @@ def _import_bcc() -> Any:  # noqa: ANN401  # bcc has no types
 
 
 def _version_1_hierarchy(table: Path) -> tuple[str | None, int]:
-    """Return the controller whose version 1 hierarchy tells containers apart, and its number."""
+    """Return the controller whose version 1 hierarchy identifies containers, and its number."""
     try:
         rows = [line.split() for line in table.read_text().splitlines() if line[:1] != "#"]
     except OSError:
-        return None, -1  # the file is version 1's
+        return None, -1  # the file lists version 1 only
     numbers = {row[0]: int(row[1]) for row in rows if len(row) > 1}
     for controller in btf.CGROUP_CONTROLLERS:
         if numbers.get(controller, 0):
@@ -227,7 +226,7 @@ def _load_program(module: Any, function: str, kind: int) -> int:  # noqa: ANN401
     ctypes.set_errno(0)
     try:
         return int(module.load_func(function.encode(), kind).fd)
-    except Exception:  # noqa: BLE001  # bcc raises bare exceptions, the errno is the reason
+    except Exception:  # noqa: BLE001  # bcc raises bare exceptions; errno has the reason
         raise _refused(function) from None
 
 
@@ -248,7 +247,7 @@ def _refused(what: str) -> SourceUnavailableError:
 
 
 def _attach_syscalls(bcc: Any, module: Any) -> tuple[list[int], str | None]:  # noqa: ANN401
-    """Attach to what changes a session, a group or an identity; these tracepoints need tracefs."""
+    """Attach to changes of session, group or ids; these tracepoints need tracefs."""
     if not (_tracefs_is_readable() or (_mount_tracefs() and _tracefs_is_readable())):
         return [], (
             "setsid, setpgid and set*id are seen only at the next fork, exec or exit:"
@@ -272,10 +271,10 @@ def _tracefs_is_readable() -> bool:
 
 
 def _mount_tracefs() -> bool:
-    """Mount tracefs in a mount namespace of this process's own, which ends with the process.
+    """Mount tracefs in a private mount namespace, which ends with this process.
 
-    A host that has just booted without systemd has not mounted it. Returns False where that is
-    refused: without CAP_SYS_ADMIN, or where the kernel has no tracefs (mount(2), unshare(2)).
+    A host without systemd has not mounted it after a boot. Returns False if that is refused:
+    without CAP_SYS_ADMIN, or if the kernel has no tracefs (mount(2), unshare(2)).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(
@@ -287,4 +286,4 @@ def _mount_tracefs() -> bool:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    os._exit(0)  # bcc would detach what was just handed over, and take its time
+    os._exit(0)  # bcc's exit handlers would detach the programs, slowly

@@ -1,4 +1,4 @@
-"""From the bytes that programs.c writes to events. Pure: no I/O, any bytes may come."""
+"""Decodes the records of programs.c. Pure: no I/O; any bytes are handled."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _FACTS_AT = 3
 _CGROUP_ID = 25  # its place among the facts
 
 _FORK, _EXEC, _EXIT, _SESSION, _GROUP, _IDS, _CGROUP, _SNAPSHOT = range(8)
-# A reader of another version can take records apart that have the same layout.
+# A reader of another version can decode records with the same layout.
 LAYOUT = zlib.crc32(f"{_FACTS.format} {_HEAD.format} {Facts._fields}".encode())
-# Places for counters by CPU; CPUs beyond share them.
+# Slots of the per-CPU counters; further CPUs share them.
 CPUS = 1024
 # The kinds of loss, in the order of the counters.
 LOSS_KINDS = ("fork", "exec", "exit", "session", "group", "ids", "cgroup")
@@ -68,15 +68,15 @@ _new = cast("_New", tuple.__new__)  # a third faster than a named tuple's own
 
 
 class MalformedRecordError(ValueError):
-    """The bytes are not a record of ours."""
+    """The bytes are not a record of the tracer."""
 
 
 class Decoder:
-    """Makes events of records; remembers what comes again and again.
+    """Decodes records to events, and caches recurring values.
 
-    Paths are the same for many processes; the facts of a process that executes a program and ends
-    are those of its fork, most often, and are then the same object in all three events. What many
-    processes have in common stands in memory once.
+    Many processes have the same paths. The facts of a process usually stay the same from its fork
+    to its end; then they are one object in all its events. Values that many processes share are
+    kept in memory once.
     """
 
     def __init__(self) -> None:
@@ -85,9 +85,9 @@ class Decoder:
         self._common: dict[bytes, tuple[Any, ...]] = {}
 
     def decode(self, data: bytes, offset: int, limit: int) -> tuple[ProcessEvent, int]:
-        """Return the event that begins at ``offset`` and the offset behind it.
+        """Return the event that starts at ``offset`` and the offset behind it.
 
-        Raises MalformedRecordError when no whole record of a known kind is there before ``limit``.
+        Raises MalformedRecordError if there is no complete record of a known kind before ``limit``.
         """
         begin = offset + _HEAD.size
         if begin > limit:
@@ -127,7 +127,7 @@ class Decoder:
         if flags & _EXECUTABLE_KNOWN:
             executable = self._path(data[begin:end])
             if flags & _TRUNCATED:
-                executable = executable[1:]  # where it begins is unknown
+                executable = executable[1:]  # its beginning is unknown
         args_begin = cwd_end + head[_FILENAME]
         args = data[args_begin : args_begin + head[_ARGS]]
         program = _new(
@@ -178,7 +178,7 @@ class Decoder:
 
 
 def _argc(head: tuple[Any, ...]) -> int | None:
-    """The number of arguments of an exec, where the argv itself is cut."""
+    """Return the number of arguments of an exec whose argv is cut."""
     argc: int = head[_OTHER]
     return argc if argc and head[_ARGS] < head[_ARGS_SIZE] else None
 

@@ -1,9 +1,9 @@
 """The reader's side of a BPF ring buffer, directly in its memory.
 
 Documentation/bpf/ringbuf.rst: one page with the consumer's position, one with the producer's, then
-the data. Each record begins with its length, whose two highest bits say that it is still being
-written, or that it was given up. The data could be mapped twice in a row, so that no record is ever
-split; one copy of what is read does the same for half the memory.
+the data. Each record starts with its length, whose two highest bits mark it as still being written,
+or discarded. Mapping the data twice in a row would keep records contiguous; copying the data read
+achieves the same with half the memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Ring:
         self.keep: Callable[[bytes], None] = _nothing
 
     def read(self) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
-        """Yield chunks, each with where its records begin and end, up to what is there now."""
+        """Yield chunks with the bounds of their records, up to the current producer position."""
         end = self._producer[0]
         while (start := self._consumer[0]) < end:
             self._fence()
@@ -62,7 +62,7 @@ class Ring:
         return bytes(self._data[first:]) + bytes(self._data[: length - tail])
 
     def _committed(self, start: int, most: int) -> tuple[list[tuple[int, int]], int]:
-        """Return the records from ``start`` on that are whole, and how many bytes they take."""
+        """Return the complete records from ``start`` on, and their size in bytes."""
         words, mask = self._words, self._size - 1
         spans = []
         offset = 0
@@ -79,10 +79,10 @@ class Ring:
         return spans, offset
 
     def _fence(self) -> None:
-        """Order what comes before and after, as other CPUs see it.
+        """Act as a memory barrier between earlier and later accesses.
 
-        arm64 may reorder plain loads and stores. Giving a lock back orders what was before, taking
-        it again orders what follows.
+        arm64 may reorder plain loads and stores. Releasing a lock orders earlier accesses,
+        acquiring it orders later ones.
         """
         with self._order:
             pass
@@ -91,7 +91,7 @@ class Ring:
 
 
 def spans(chunk: bytes) -> Iterator[tuple[int, int]]:
-    """Return where the records of a chunk that ``Ring.read`` gave begin and end."""
+    """Yield the bounds of the records in a chunk of ``Ring.read``."""
     offset = 0
     while offset + 8 <= len(chunk):
         length = int.from_bytes(chunk[offset : offset + 4], sys.byteorder)

@@ -1,7 +1,7 @@
-"""The eBPF source inside the daemon: holds the descriptors, empties the ring, takes snapshots.
+"""The eBPF source in the daemon: holds the descriptors, drains the ring, takes snapshots.
 
-The programs are loaded by a helper process (loader.py) and stay attached for as long as their
-descriptors are open here. Nothing of bcc, LLVM or libbpf is in this process.
+A helper process (loader.py) loads the programs, which stay attached as long as their descriptors
+are open here. This process loads neither bcc nor LLVM nor libbpf.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from sessiond.units import SECOND
 _BPF_ITER_CREATE = 33
 _SNAPSHOT_READ = 1 << 18  # bytes
 _NOTE = 4096  # bytes
-# Seconds for which a snapshot reads procfs: all of an ordinary host. A drain goes on with the rest
-# so long at a time, so that live events need not wait.
+# Seconds for which a snapshot reads procfs: enough for an ordinary host. Each later drain continues
+# with the rest for that long, so that live events are not delayed.
 _READ_FIRST = 1.0
 _READ_MORE = 0.02
 _READ_AT_ONCE = 16  # processes
-# Where `submitted` of programs.c has the bytes that went into the ring, and those taken out.
+# Indices in `submitted` of programs.c: bytes written to the ring, and bytes consumed.
 _BYTES_IN, _BYTES_OUT = CPUS * 8, CPUS * 8 + 8
 
 
 class EbpfSource:
     """Every fork, exec, exit and change of identity on the host, from the kernel's tracepoints.
 
-    The ring wakes its reader when a record comes and everything before had been read. So: when
-    ``fileno()`` is readable stop watching it, gather for some milliseconds, drain, watch again.
-    That makes one wake-up per batch under load and none on an idle host.
+    The ring wakes its reader when a record arrives after everything before it was read. So when
+    ``fileno()`` becomes readable, stop watching it, wait some milliseconds, drain, and watch again:
+    that makes one wake-up per batch under load and none on an idle host.
     """
 
     name = "ebpf"
@@ -79,11 +79,11 @@ class EbpfSource:
 
         ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
         kept (at most MAX_ARGS_LIMIT). Blocks for about a second. ``handed_on`` are the
-        ``descriptors`` of an earlier process: its programs have run on, what they wrote is read
-        first. If they are of another version or configuration, ``set_aside`` says so, and they are
-        closed. ``keep`` is given the ring's bytes before they are freed, for ``decoded``.
-        ``is_known`` tells of which processes procfs need not be asked in a snapshot. ``helper`` is
-        one that was begun before, for the same ``ring_bytes`` and ``args_limit``. Raises
+        ``descriptors`` of an earlier process: its programs have continued, and their records are
+        read first. If they are of another version or configuration, they are closed and
+        ``set_aside`` says so. ``keep`` receives the ring's data before it is freed, for
+        ``decoded``. ``is_known`` says for which processes a snapshot need not read procfs.
+        ``helper`` was started earlier, for the same ``ring_bytes`` and ``args_limit``. Raises
         SourceUnavailableError.
         """
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
@@ -113,9 +113,9 @@ class EbpfSource:
                     os.close(descriptor)
                 raise
         self._answer = answer
-        # What this host doesn't let the tracer see, in words.
+        # The tracer's limitations on this host, as text.
         self.degraded: tuple[str, ...] = tuple(answer["degraded"])
-        self.malformed = 0  # records that could not be decoded; stays 0 unless something is broken
+        self.malformed = 0  # records that could not be decoded; 0 unless there is a bug
         self._procfs = procfs
         self._is_known = is_known
         self._decoder = Decoder()
@@ -129,7 +129,7 @@ class EbpfSource:
         self._counters = memoryview(self._counter_page).cast("Q")
         self._submitted_pages = mmap.mmap(submitted, CPUS * 64 + mmap.PAGESIZE)
         self._submitted = memoryview(self._submitted_pages).cast("Q")
-        # Records that went into the ring and that this process was not to get: an earlier one's.
+        # Records in the ring that an earlier process has consumed.
         self._not_ours: int | None = None if self.adopted else 0
         self._received = 0
         self._gap = 0  # records that were missing at the last check
@@ -138,7 +138,7 @@ class EbpfSource:
         self._write_note()
         self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
         self._is_new = True
-        # What the kernel has told of processes, and procfs is yet to be asked for.
+        # Processes from the kernel whose procfs data is still to be read.
         self._unread: deque[Observed] = deque()
 
     def fileno(self) -> int:
@@ -147,14 +147,14 @@ class EbpfSource:
 
     @property
     def descriptors(self) -> list[int]:
-        """What a later process needs to go on with the programs and the ring, in this order."""
+        """The descriptors with which a later process can continue, in order."""
         return [self._note, *self._descriptors]
 
     def drain(self) -> list[ProcessEvent]:
-        """Return what has happened since the last call, in the kernel's order; never block.
+        """Return the events since the last call, in the kernel's order; never block.
 
-        The first call starts with the cgroups and processes that were there before. A Lost event
-        stands where the ring was full.
+        The first call starts with the existing cgroups and processes. A Lost event marks where the
+        ring was full.
         """
         events, self._pending = self._pending, []
         if self._is_new:
@@ -180,10 +180,10 @@ class EbpfSource:
         return events
 
     def _vanished(self, in_ring: int) -> int:
-        """Count the records that went into the ring and did not come out here.
+        """Count the records that entered the ring but were not read here.
 
-        ``in_ring`` is how many had gone in before it was read. A record that is still being written
-        holds up those behind it: what is missing must have been missing a second ago, too.
+        ``in_ring`` is the number written before the read. An unfinished record delays those behind
+        it, so a record counts as missing only if it was missing a second ago too.
         """
         if self._not_ours is None:
             self._not_ours = sum(self._submitted[: CPUS * 8 : 8]) - self._received
@@ -194,12 +194,12 @@ class EbpfSource:
         return missing
 
     def resnapshot(self) -> list[ProcessEvent]:
-        """Return every process as it is now, merged in time with what the ring holds.
+        """Return every current process, merged by time with the events in the ring.
 
-        For the time after a loss: who isn't in the list and was there before it has ended. Facts
-        are the kernel's, exact; arguments and what else only procfs tells are filled up from there.
-        Blocks for some 10 us a process, and a second for what procfs is asked for; of the rest,
-        which is ``partial``, the drains to come tell. Without BTF all is procfs's.
+        After a loss, processes missing from the result have ended. Facts come from the kernel and
+        are exact; arguments and other data come from procfs. Blocks for about 10 us per process,
+        plus a second for procfs; later drains complete the remaining, ``partial`` processes.
+        Without BTF everything comes from procfs.
         """
         if self._iterator is None:
             listed = list(self._procfs.snapshot())
@@ -214,14 +214,14 @@ class EbpfSource:
 
     @property
     def unread(self) -> int:
-        """How many processes procfs is yet to be asked for: another ``drain`` has them."""
+        """Return the number of processes whose procfs data later drains will read."""
         return len(self._unread)
 
     def _read_procfs(self, seconds: float) -> tuple[list[Observed], list[ProcessEvent]]:
-        """Ask procfs, for so long, what the kernel has not told of processes.
+        """Read the pending processes from procfs for at most ``seconds``.
 
-        Returns them, without the arguments of those that executed something or ended meanwhile, and
-        what the ring has by then.
+        Returns them, without the arguments of those that executed a program or ended meanwhile, and
+        the ring's events up to then.
         """
         until = time.monotonic() + seconds
         observed: list[Observed] = []
@@ -230,7 +230,7 @@ class EbpfSource:
             seen = self._procfs.look_up_all([each.facts.pid for each in some])
             observed += map(filled_up, some, seen)
         meanwhile = self._read_ring()
-        # What procfs said may be of a later program, or of a later process with this pid.
+        # The procfs data may belong to a later program, or to a later process with this pid.
         moved_on = {
             (event.facts.pid, event.facts.start): event.time
             for event in meanwhile
@@ -248,7 +248,7 @@ class EbpfSource:
         return observed, meanwhile
 
     def _hidden_parents(self, told: list[Observed]) -> list[Observed]:
-        """Return the parents that BPF hides, as procfs has them."""
+        """Return the parents that are hidden from BPF, from procfs."""
         pids = {each.facts.ppid for each in told} - {each.facts.pid for each in told} - {0}
         seen = self._procfs.look_up_all(list(pids))
         return hidden_parents(told, {each.facts.pid: each for each in seen if each is not None})
@@ -256,8 +256,8 @@ class EbpfSource:
     def _first_snapshot(self) -> Iterable[ProcessEvent]:
         self._is_new = False
         first = _settled_first(self.resnapshot())
-        # The programs were attached one after the other: of a process that came and went meanwhile
-        # some saw the end alone.
+        # The programs were attached one after the other: of a short-lived process in that time they
+        # may have reported only the end.
         return first if self.adopted else _introduced(first)
 
     def close(self) -> None:
@@ -267,7 +267,7 @@ class EbpfSource:
         self._submitted.release()
         self._submitted_pages.close()
         self._counter_page.close()
-        # The kernel waits for a grace period at each tracepoint: at all of them at once it is one.
+        # Detaching waits for an RCU grace period per tracepoint; closing in parallel shares one.
         closers = [threading.Thread(target=os.close, args=(each,)) for each in self.descriptors]
         for closer in closers:
             closer.start()
@@ -276,9 +276,9 @@ class EbpfSource:
         self._descriptors = []
 
     def _write_note(self) -> None:
-        """Write for a later process what it can't see: which programs, and which losses are told.
+        """Write a note for a later process: the programs' version, and the losses reported so far.
 
-        It is memory of the kernel's, which outlives us with the other descriptors.
+        The note is in a memfd, which outlives this process with the other descriptors.
         """
         data = json.dumps(self._answer).encode()
         os.pwrite(self._note, data.ljust(_NOTE), 0)
@@ -340,7 +340,7 @@ def _settled_first(events: Iterable[ProcessEvent]) -> list[ProcessEvent]:
 
 
 def _introduced(events: Iterable[ProcessEvent]) -> Iterator[ProcessEvent]:
-    """Leave out the ends of processes of which no event before tells."""
+    """Skip the ends of processes that no earlier event mentions."""
     known: set[tuple[int, int]] = set()
     for event in events:
         if isinstance(event, (Observed, Forked, Executed)):
@@ -350,7 +350,7 @@ def _introduced(events: Iterable[ProcessEvent]) -> Iterator[ProcessEvent]:
 
 
 def decoded(chunks: Iterable[bytes]) -> list[ProcessEvent]:
-    """Return the events of chunks that ``keep`` was given by an earlier process."""
+    """Return the events of chunks that an earlier process passed to ``keep``."""
     decoder = Decoder()
     events: list[ProcessEvent] = []
     for chunk in chunks:
@@ -361,7 +361,7 @@ def decoded(chunks: Iterable[bytes]) -> list[ProcessEvent]:
 
 
 def _fingerprint(ring_bytes: int, args_limit: int) -> str:
-    """What must be the same for one process to go on with the programs of another."""
+    """Return a hash of everything that must match to continue with another process's programs."""
     here = Path(__file__).parent
     digest = hashlib.sha256(f"{platform.release()} {ring_bytes} {args_limit}".encode())
     for name in ("programs.c", "loader.py", "btf.py", "kernel_headers.py", "records.py"):
@@ -375,7 +375,7 @@ def _read_note(descriptor: int) -> dict[str, Any]:
 
 
 def _unfit(handed_on: Sequence[int], fingerprint: str) -> str:
-    """Say why the descriptors of an earlier process can't be used; "" when they can."""
+    """Return why the descriptors of an earlier process can't be used; "" if they can."""
     try:
         note = _read_note(handed_on[0])
         if note["fingerprint"] != fingerprint:

@@ -1,1 +1,1 @@
-"""Processes as procfs shows them."""
+"""The procfs source, and the procfs reader of the other sources."""

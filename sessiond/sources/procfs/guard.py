@@ -1,10 +1,10 @@
-"""procfs, read so that no process can hold up its reader.
+"""Reads procfs in such a way that no process can block the reader.
 
-A process decides how long a read of its memory takes: with a page of FUSE behind its arguments
-/proc/PID/cmdline and environ wait for as long as it likes, in a state that no signal ends. A helper
-process (worker.py) reads them. When it does not answer in time it is left behind and replaced, and
-of the process only what the kernel itself knows is read; of the other processes of that user, too,
-for a while: each could cost as much again.
+A process can delay reads of its memory: if its arguments are in a FUSE mapping, /proc/PID/cmdline
+and environ block as long as it likes, and no signal ends the wait. A helper process (worker.py)
+therefore reads them. If the helper does not answer in time, it is abandoned and replaced, and only
+kernel data of the process is read. The same applies to the user's other processes for a while,
+because each could cause the same delay.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ from sessiond.sources.procfs.worker import MAX_MESSAGE, READY, Answer, Request
 
 ANSWER_TIMEOUT: Final = 0.5  # seconds for one process
 START_TIMEOUT: Final = 10.0  # seconds until a helper is ready: a busy host starts slowly
-DISTRUST: Final = 60.0  # seconds for which nothing that could wait is read of a user's processes
-END_TIMEOUT: Final = 0.2  # seconds for an idle helper to end
+DISTRUST: Final = 60.0  # seconds without reads that could block, for a user's processes
+END_TIMEOUT: Final = 0.2  # seconds for an idle helper to exit
 MAX_LEFT_BEHIND: Final = 4
 _BATCH: Final = 128
 
 
 class GuardedProcfs(Procfs):
-    """The processes in a procfs mounted at ``root``; no call waits for any of them.
+    """The processes in a procfs mounted at ``root``; no process can block a call.
 
-    ``unreadable`` counts the processes that did not let themselves be read in time. ``timeout`` is
-    how many seconds one may take.
+    ``unreadable`` counts the processes that could not be read within ``timeout`` seconds.
     """
 
     def __init__(
         self, root: Path = Path("/proc"), *, args_limit: int = MAX_ARGS, timeout: float = 0
     ) -> None:
-        """Start no helper yet."""
+        """Start without a helper."""
         super().__init__(root, args_limit=args_limit)
         self._mounted_at = root
         self._light = Procfs(root, memory=False)
@@ -53,14 +52,14 @@ class GuardedProcfs(Procfs):
         self._left_behind: list[subprocess.Popen[bytes]] = []
         self._distrusted: dict[int, float] = {}  # uid -> until when, in monotonic seconds
         self.unreadable = 0
-        # To start a process may take as long as its exec waits for room in audit's backlog, which
-        # the reader has to make: while it reads, helpers are started by a thread.
+        # The exec of a helper may wait for room in audit's backlog, which this process must read.
+        # A thread therefore starts helpers while the daemon reads.
         self.waits_for_helpers = True
         self._starting: threading.Thread | None = None
 
     @property
     def left_behind(self) -> int:
-        """How many helpers still wait for a process that they were reading."""
+        """The number of abandoned helpers that are still blocked."""
         self._left_behind = [each for each in self._left_behind if each.poll() is None]
         return len(self._left_behind)
 
@@ -70,21 +69,21 @@ class GuardedProcfs(Procfs):
             self._start()
 
     def begin(self) -> None:
-        """Have a helper by now, and wait for none from now on."""
+        """Make sure that a helper runs; from now on start helpers in the background."""
         self.look_up(os.getpid())
         self.waits_for_helpers = False
 
     def snapshot(self) -> list[Observed]:
-        """Every process but zombies, whose end has been reported already."""
+        """Return every process except zombies, whose ends have been reported."""
         seen = self._observe_all(self.pids(), zombies=False)
         return [observed for observed in seen if observed is not None]
 
     def look_up(self, pid: int) -> Observed | None:
-        """The process that has the pid; None if there is none, or if it is a thread's."""
+        """Return the process with the pid; None if there is none, or for a thread's id."""
         return self._observe_all([pid], zombies=True)[0]
 
     def look_up_all(self, pids: list[int]) -> list[Observed | None]:
-        """The process that has each of the pids, as ``look_up`` finds it."""
+        """Return the process of each pid, as by ``look_up``."""
         return self._observe_all(pids, zombies=True)
 
     def close(self) -> None:
@@ -126,12 +125,12 @@ class GuardedProcfs(Procfs):
                 found.append(light)
                 continue
             if self._distrusted:
-                rest = rest[:1]  # the next one may be a distrusted user's
+                rest = rest[:1]  # the next one may belong to a distrusted user
             found += self._ask(rest, zombies=zombies)
         return found
 
     def _lightly(self, pid: int, *, zombies: bool) -> Observed | None:
-        """Read what can't wait, of a user whose processes are distrusted; else None."""
+        """Read only non-blocking data, for processes of a distrusted user; None for others."""
         if not self._distrusted and self._may_start():
             return None
         observed = self._light.observe(pid, zombies=zombies)
@@ -149,7 +148,7 @@ class GuardedProcfs(Procfs):
         return self._worker is not None or self.left_behind < MAX_LEFT_BEHIND
 
     def _ask(self, pids: list[int], *, zombies: bool) -> list[Observed | None]:
-        """Have processes read; fewer than asked for when one did not let itself be read."""
+        """Read processes by the helper; returns fewer than requested if one of them blocks."""
         if self._worker is None and self._may_start():
             self._start()
         if self._worker is None:
@@ -171,7 +170,7 @@ class GuardedProcfs(Procfs):
                 self._distrusted[observed.facts.uid] = time.monotonic() + DISTRUST
             found.append(observed)
         except (OSError, msgspec.DecodeError):
-            # Somebody has ended it.
+            # Another process has killed it.
             self.close()
             if not found and worker.answered:
                 return []
@@ -180,7 +179,7 @@ class GuardedProcfs(Procfs):
 
 
 class _Worker:
-    """A helper process, and our end of the socket pair."""
+    """A helper process, and the daemon's end of the socket pair."""
 
     def __init__(self, root: Path, args_limit: int) -> None:
         self.is_new = True
@@ -217,7 +216,7 @@ class _Worker:
         return self._decoder.decode(data)
 
     def abandon(self) -> subprocess.Popen[bytes]:
-        """Kill it without waiting: in the middle of such a read not even SIGKILL ends it."""
+        """Kill it without waiting: even SIGKILL does not end a blocked read."""
         self._channel.close()
         self._process.kill()
         return self._process

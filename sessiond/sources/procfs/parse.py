@@ -21,7 +21,7 @@ _ESTABLISHED: Final = b"01"  # TCP_ESTABLISHED of net/tcp_states.h
 class Stat(NamedTuple):
     """The members of /proc/PID/stat that are used here; ``start`` is in clock ticks since boot.
 
-    ``start_code`` and ``args_start`` change with each exec; both, and ``args_end``, are 0 where
+    ``start_code`` and ``args_start`` change with each exec; both, and ``args_end``, are 0 if
     the reader may not ptrace the process.
     """
 
@@ -42,11 +42,11 @@ class Stat(NamedTuple):
 
     @property
     def is_zombie(self) -> bool:
-        """Whether all of the process has ended, not just the thread that was its first."""
+        """Whether the whole process has ended, not only its first thread."""
         return self.state in (b"Z", b"X") and self.threads <= 1
 
     def shows_the_same(self, other: Stat) -> bool:
-        """Whether nothing has changed that is told of a process: running or waiting isn't."""
+        """Whether all reported values are equal, apart from running or waiting."""
         return self.is_zombie == other.is_zombie and self == other._replace(
             state=self.state, threads=self.threads, flags=self.flags
         )
@@ -65,9 +65,9 @@ class ProcStatus(NamedTuple):
 
 
 def parse_stat(data: bytes) -> Stat:
-    """Parse /proc/PID/stat. Raises ValueError on what isn't one.
+    """Parse /proc/PID/stat. Raises ValueError for invalid data.
 
-    comm may hold anything, also ") R 1 1" or a newline: the last parenthesis ends it.
+    comm may contain anything, also ") R 1 1" or a newline: the last parenthesis ends it.
     """
     before, found, after = data.rpartition(b") ")
     pid, opened, comm = before.partition(b" (")
@@ -103,7 +103,7 @@ def split_device(number: int) -> tuple[int, int]:
     return number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
 
 
-# The name, the one member that a process chooses, comes first, with its newlines escaped.
+# The name, the only member that a process controls, comes first, with newlines escaped.
 _STATUS: Final = re.compile(
     rb"\nTgid:\t(?P<tgid>\d+)\n"
     rb".*?\nUid:\t(?P<uids>\d+\t\d+\t\d+\t\d+)\n"
@@ -117,7 +117,7 @@ _STATUS: Final = re.compile(
 
 
 def parse_status(data: bytes) -> ProcStatus:
-    """Parse /proc/PID/status. Raises ValueError on what isn't one."""
+    """Parse /proc/PID/status. Raises ValueError for invalid data."""
     found = _STATUS.search(data)
     if found is None:
         raise ValueError("not a status of a process")
@@ -140,12 +140,12 @@ def _four(text: bytes) -> tuple[int, int, int, int]:
 
 
 def parse_args(data: bytes) -> bytes:
-    """Return the argv of /proc/PID/cmdline in one piece, each argument with its NUL.
+    """Return the argv of /proc/PID/cmdline, joined, each argument with its NUL.
 
-    The kernel shows the memory where the argv lay at exec, and a process may write there.
+    The kernel shows the memory of the argv at exec, which the process can overwrite.
     setproctitle(3) leaves one text, and NULs up to the old argv's end: a first argument with a
-    blank and nothing but empty ones after it is taken for a title. What else was rewritten can't be
-    told from an argv; with eBPF it is taken at exec, before the process can.
+    blank, followed only by empty ones, is treated as a title. Other changes look like an argv; the
+    eBPF programs read it at exec, before the process can change it.
     """
     first, nul, rest = data.partition(b"\0")
     if b" " in first and not rest.strip(b"\0"):
@@ -154,10 +154,10 @@ def parse_args(data: bytes) -> bytes:
 
 
 def parse_cgroup(data: bytes) -> bytes | None:
-    """Choose from /proc/PID/cgroup (cgroups(7)) the path that tells most; None if there is none.
+    """Return the most informative path of /proc/PID/cgroup (cgroups(7)); None without any.
 
-    With version 1, a process has a path in each hierarchy. The first that names a container is
-    taken; else the first that isn't the root, version 2's before systemd's before the others'.
+    With version 1, a process has a path in each hierarchy. The first one that names a container is
+    used; else the first one that is not the root, in the order version 2, systemd, others.
     """
     ranked: list[tuple[int, bytes]] = []
     for line in data.split(b"\n"):
@@ -165,7 +165,7 @@ def parse_cgroup(data: bytes) -> bytes | None:
         controllers, found, path = rest.partition(b":")
         if found and path.startswith(b"/"):
             rank = 0 if number == b"0" else 1 if controllers == b"name=systemd" else 2
-            # The suffix of a removed cgroup; a cgroup that is named so gains nothing by it.
+            # The suffix of a removed cgroup; a cgroup with such a name gains nothing.
             ranked.append((rank, path.removesuffix(_DELETED)))
     if not ranked:
         return None
@@ -178,7 +178,7 @@ def parse_cgroup(data: bytes) -> bytes | None:
 
 
 def parse_variable(environment: bytes, name: bytes) -> bytes | None:
-    """Find the value of a variable in /proc/PID/environ: the first, as getenv(3) does."""
+    """Return the value of a variable in /proc/PID/environ: the first one, like getenv(3)."""
     found = (b"\0" + environment).partition(b"\0%b=" % name)
     return found[2].partition(b"\0")[0] if found[1] else None
 
@@ -194,10 +194,10 @@ class TcpTable(NamedTuple):
     root_ports: frozenset[bytes]
 
     def accepted(self, inodes: Iterable[int]) -> bytes | None:
-        """Of the sockets that a server holds, in the order of its descriptors, its client's.
+        """Return the client's connection among a server's sockets, in descriptor order.
 
-        A login server also holds the connections that it makes for its users (forwards): the
-        client's came in on a port where root listens. Where none did, the first one counts.
+        A login server also holds connections that it opened for its users (forwards). The client's
+        connection uses a port on which root listens; without such a one, the first one counts.
         """
         held = [self.connections[inode] for inode in inodes if inode in self.connections]
         came_in = [ends for ends in held if ends.rpartition(b" ")[2] in self.root_ports]
@@ -205,7 +205,7 @@ class TcpTable(NamedTuple):
 
 
 def parse_tcp(*tables: bytes) -> TcpTable:
-    """Read /proc/net/tcp and tcp6 (proc_net_tcp.rst); a line that is none is left out."""
+    """Parse /proc/net/tcp and tcp6 (proc_net_tcp.rst); invalid lines are skipped."""
     connections = {}
     ports = set()
     for table in tables:
@@ -223,7 +223,7 @@ def parse_tcp(*tables: bytes) -> TcpTable:
 
 
 def _address(end: bytes) -> bytes:
-    """Read "0100007F:1F90": words of 32 bits, each in the order of this machine, and a port."""
+    """Parse "0100007F:1F90": 32-bit words, each in this machine's byte order, and a port."""
     address, _, port = end.decode("ascii").partition(":")
     words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
     packed = struct.pack(f"={len(words)}I", *words)

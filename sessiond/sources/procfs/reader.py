@@ -1,10 +1,10 @@
-"""The facts of a process in procfs (proc(5)).
+"""Reads the attributes of a process from procfs (proc(5)).
 
-Everything is read through one descriptor of the process's directory. It belongs to that process
-and to no later one with the same pid, so what comes together here was never two processes; and
-``stat`` is read first and last, so it was never two programs of one process either.
+Everything is read through one descriptor of the process's directory. It belongs to that process and
+to no later one with the same pid, so the values never mix two processes. ``stat`` is read first and
+last, so they never mix two programs of a process either.
 
-"Gone" is an answer (None), and so is "denied": what may not be read is None and counted.
+An ended process is returned as None; values that may not be read are None and counted.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from sessiond.units import TICK, UNSET_ID
 _PF_KTHREAD: Final = 0x00200000
 _INIT: Final = 1  # the parent of whoever has lost its own
 
-# A look-up reads at most so much of an argv or of an environment.
+# Maximum number of bytes read of an argv or an environment.
 MAX_ARGS: Final = 8 * 1024
 _ENVIRONMENT_LIMIT: Final = 256 * 1024
-# Bytes of an argv in which the arguments are counted: the kernel takes 2 MiB by default.
+# Bytes of an argv in which arguments are counted: the kernel's default limit is 2 MiB.
 _MAX_COUNTED: Final = 4 << 20
 
-# How often a process is read again that executes one program after the other meanwhile.
+# Maximum number of attempts for a process that keeps executing programs.
 _ATTEMPTS: Final = 3
 
 
-# Descriptors of a login server that are looked at; its user can have it open many more.
+# Maximum number of a login server's descriptors examined; its user can make it open many more.
 MAX_DESCRIPTORS: Final = 32
 
 
@@ -66,10 +66,9 @@ class _GoneError(Exception):
 class Procfs:
     """The processes in a procfs mounted at ``root``.
 
-    ``denied`` counts the reads that the system refused, ``malformed`` what could not be parsed.
-    ``args_limit`` is how many bytes of an argv are read; without ``memory`` nothing is read that
-    can have its reader wait: arguments, environment, the file behind its executable, wtmp.
-    ``logins`` is what the host has on record of logins.
+    ``denied`` counts refused reads, ``malformed`` unparsable data. ``args_limit`` is the maximum
+    number of bytes read of an argv; without ``memory`` nothing is read that can block the reader:
+    arguments, environment, the executable's file, wtmp. ``logins`` are the host's login records.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Procfs:
         memory: bool = True,
         logins: LoginRecords | None = None,
     ) -> None:
-        """Open nothing yet."""
+        """Take the options; nothing is opened yet."""
         self._root = os.fsencode(root)
         self._logins = logins or LoginRecords()
         self._args_limit = args_limit
@@ -89,7 +88,7 @@ class Procfs:
         self.malformed = 0
 
     def pids(self) -> list[int]:
-        """The pids of all processes, zombies too; threads have no entry in the listing."""
+        """Return the pids of all processes, also zombies; the listing has no threads."""
         return [int(entry) for entry in os.listdir(self._root) if entry.isdigit()]  # noqa: PTH208
 
     def snapshot(self) -> list[Observed]:
@@ -98,21 +97,21 @@ class Procfs:
         return [observed for observed in seen if observed is not None]
 
     def look_up(self, pid: int) -> Observed | None:
-        """The process that has the pid; None if there is none, or if it is a thread's.
+        """Return the process with the pid; None if there is none, or for a thread's id.
 
-        A zombie is found: of its program nothing but comm is left.
+        A zombie is found too; only comm remains of its program.
         """
         return self.observe(pid, zombies=True)
 
     def look_up_all(self, pids: list[int]) -> list[Observed | None]:
-        """The process that has each of the pids, as ``look_up`` finds it."""
+        """Return the process of each pid, as by ``look_up``."""
         return [self.observe(pid, zombies=True) for pid in pids]
 
     def connections(self, pids: Iterable[int]) -> dict[int, bytes]:
-        """The client of each of these login servers' processes; not of those that have none.
+        """Return the client of each of these login server processes that has one.
 
-        As in SSH_CONNECTION, see ``TcpTable``. A process that is gone has none. Of its descriptors
-        the first are looked at: a server has its client's socket among them.
+        The format is that of SSH_CONNECTION, see ``TcpTable``. Only the first descriptors are
+        examined: a server has its client's socket among them.
         """
         tables: dict[Path, TcpTable] = {}  # by network namespace
         found = {}
@@ -135,7 +134,7 @@ class Procfs:
         return found
 
     def observe(self, pid: int, *, zombies: bool) -> Observed | None:
-        """The process that has the pid, if it is none of the ``zombies`` or these are wanted."""
+        """Return the process with the pid, unless it is a zombie and ``zombies`` is False."""
         try:
             directory = os.open(
                 b"%b/%d" % (self._root, pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -156,7 +155,7 @@ class Procfs:
                 if settled and not _is_in_exec(before, observed):
                     return observed
                 before = after
-            # It changes faster than it can be read: the last reading, with the newest stat.
+            # It changes faster than it can be read: use the last reading, with the newest stat.
             return None if before is None else self._read(directory, before)
         except _GoneError:
             return None
@@ -176,7 +175,7 @@ class Procfs:
             return None
         status = parse_status(text)
         if status.tgid != stat.pid:
-            return None  # a thread: it has a directory, but isn't listed
+            return None  # a thread: it has a directory, but is not listed
         kernel_thread = bool(stat.flags & _PF_KTHREAD)
         executable: bytes | None = None
         deleted = False
@@ -224,7 +223,7 @@ class Procfs:
                 mount_namespace=self._namespace(directory, b"ns/mnt"),
                 user_namespace=self._namespace(directory, b"ns/user"),
                 network_namespace=self._namespace(directory, b"ns/net"),
-                # Which hierarchy's id a source tells, is its own affair: here the path is known.
+                # The id is source-specific; here the path itself is known.
                 cgroup_id=None,
                 kernel_thread=kernel_thread,
             ),
@@ -277,7 +276,7 @@ class Procfs:
         return self._file(directory, b"environ", _ENVIRONMENT_LIMIT)
 
     def _parent(self, stat: Stat) -> Stat | None:
-        """The parent. It is the right one if the process still has this ppid afterwards."""
+        """Return the parent, which is valid if the process still has this ppid afterwards."""
         if stat.ppid == 0:
             return None
         try:
@@ -297,7 +296,7 @@ class Procfs:
             os.close(descriptor)
 
     def _args(self, directory: int, stat: Stat) -> tuple[bytes | None, int | None, int | None]:
-        """The arguments, how many bytes they are in all, and how many arguments."""
+        """Return the arguments, their total size in bytes, and their number."""
         if not self._memory:
             return None, None, None
         data = self._file(directory, b"cmdline", self._args_limit + 1)
@@ -308,7 +307,7 @@ class Procfs:
                 None,
                 None,
                 None,
-            )  # its first thread has ended, and with it its view of the memory
+            )  # its first thread has ended, so that its memory is inaccessible
         if len(data) <= self._args_limit:
             args = parse_args(data)
             return args, len(args), None
@@ -318,13 +317,13 @@ class Procfs:
         return data[: self._args_limit], max(size, len(data)), count
 
     def _path(self, directory: int, link: bytes) -> tuple[bytes | None, bool]:
-        """Where a link of the process leads, without the kernel's " (deleted)", and if it is."""
+        """Return the target of a link without the kernel's " (deleted)", and if it is deleted."""
         path = self._link(directory, link)
         if path is None or not path.endswith(_DELETED):
             return path, False
         if not self._memory:
             return path.removesuffix(_DELETED), True
-        # A file can be called so. If it is, it is there by this name, in the process's own root.
+        # A file name can end like that. Then the file exists by this name in the process's root.
         try:
             its_own = os.stat(link, dir_fd=directory)
             if its_own.st_nlink and os.path.samestat(
@@ -334,13 +333,13 @@ class Procfs:
         except PermissionError:
             self.denied += 1
         except OSError:
-            pass  # by this name, nothing is there
+            pass  # no file of this name
         return path.removesuffix(_DELETED), True
 
     def _owner(self, directory: int) -> int | None:
-        """Whose file the program is, as in ``Program.owner``.
+        """Return the owner of the program's file, as in ``Program.owner``.
 
-        A file on a disk that hangs holds up its reader.
+        A file on a hanging disk blocks the reader.
         """
         if not self._memory:
             return None
@@ -350,7 +349,7 @@ class Procfs:
             self.denied += 1
             return None
         except OSError:
-            return None  # gone, which the last look at stat will find out
+            return None  # ended; the final read of stat will show that
         shared = file.st_mode & S_IWOTH or (file.st_mode & S_IWGRP and file.st_gid)
         return UNSET_ID if shared else file.st_uid
 
@@ -368,13 +367,13 @@ class Procfs:
         except PermissionError:
             self.denied += 1
         except OSError:
-            # Gone, which the last look at stat will find out, or a process without it: a zombie, a
-            # kernel without that namespace, a path longer than a page.
+            # Ended (the final read of stat will show that), or absent: a zombie, a kernel without
+            # that namespace, a path longer than a page.
             pass
         return None
 
     def _file(self, directory: int, name: bytes, limit: int | None = None) -> bytes | None:
-        """The content; None where it is denied, or where the kernel hasn't got such a file."""
+        """Return the content; None if it is denied, or if the kernel has no such file."""
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
             try:
@@ -393,12 +392,12 @@ class Procfs:
 
 
 def _is_in_exec(stat: Stat, observed: Observed | None) -> bool:
-    """Tell whether a process is between two programs: it has the new one, and no argv yet."""
+    """Return whether a process is in the middle of an exec: the new program has no argv yet."""
     return observed is not None and observed.program.executable is not None and stat.args_end == 0
 
 
 def _sockets(directory: Path) -> Iterator[int]:
-    """The inodes of the sockets among a process's first descriptors, in their order."""
+    """Yield the inodes of the sockets among a process's first descriptors, in order."""
     for number in range(MAX_DESCRIPTORS):
         link = directory / str(number)
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
@@ -412,7 +411,7 @@ def _whole(descriptor: int, limit: int | None) -> bytes:
     """Read up to the end, or to the limit."""
     size = 8192 if limit is None else limit
     data = os.read(descriptor, size)
-    # procfs gives short reads only at the end, but for memory, page by page.
+    # procfs returns short reads only at the end, except for memory, which comes page by page.
     if len(data) < size and limit is None:
         return data
     parts = [data]

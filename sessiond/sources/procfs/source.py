@@ -1,4 +1,4 @@
-"""The source of last resort: one snapshot; further processes are looked up one at a time."""
+"""The last-resort source: one snapshot; further processes are looked up individually."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sessiond.sources.lookup import ProcessLookup
 
 
 class ProcfsSource:
-    """What procfs shows at the start. Forks, execs and exits after that are not seen."""
+    """The processes in procfs at the start. It reports no later forks, execs and exits."""
 
     name = "procfs"
     exact = False
@@ -24,11 +24,11 @@ class ProcfsSource:
 
     @property
     def descriptors(self) -> list[int]:
-        """There are none."""
+        """Return none."""
         return []
 
     def fileno(self) -> None:
-        """Return None: there is nothing to wait for."""
+        """Return None: there are no events to wait for."""
 
     def drain(self) -> list[ProcessEvent]:
         """Return the snapshot, once."""
@@ -41,4 +41,4 @@ class ProcfsSource:
         return list(self._procfs.snapshot())
 
     def close(self) -> None:
-        """Hold nothing, so nothing is given back."""
+        """Do nothing: the source holds no resources."""

@@ -1,8 +1,8 @@
-"""The helper process that reads what a process could keep its reader waiting for.
+"""The helper process for reads that a process could block.
 
-``python -m sessiond.sources.procfs.worker SOCKET ROOT ARGS_LIMIT`` is started by guard.py with one
-end of a socket pair. A request is (zombies too, pids); for each pid, in their order, there is one
-answer: an Observed, or None. It ends when the other side is gone.
+guard.py starts ``python -m sessiond.sources.procfs.worker SOCKET ROOT ARGS_LIMIT`` with one end of
+a socket pair. A request is (zombies too, pids); each pid, in order, gets one answer: an Observed,
+or None. The helper exits when the other end closes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_MESSAGE: Final = 1 << 20  # bytes
 
 
 class Request(msgspec.Struct, array_like=True):
-    """What is asked for."""
+    """A request for processes."""
 
     zombies: bool
     pids: list[int]
 
 
 class Answer(msgspec.Struct, array_like=True):
-    """What procfs shows of one process, and how many reads were refused or not understood."""
+    """One process from procfs, with the numbers of refused and malformed reads."""
 
     observed: Observed | None
     denied: int
@@ -37,7 +37,7 @@ class Answer(msgspec.Struct, array_like=True):
 
 
 def serve(channel: socket.socket, procfs: Procfs) -> None:
-    """Answer until the other side is gone."""
+    """Answer requests until the other end closes."""
     requests = msgspec.msgpack.Decoder(Request)
     encode = msgspec.msgpack.Encoder().encode
     try:
