@@ -1,8 +1,8 @@
-"""Where the lines go: files, sockets, HTTP servers and the console.
+"""Outputs: files, sockets, HTTP servers and the console.
 
 A sink (``FileOutput``, ``StreamOutput``, ``DatagramOutput``, ``HttpOutput``, ``ConsoleOutput``)
-takes what it can; ``Delivery`` puts a ``Spool`` and a small queue before it and keeps the account;
-``OutputThread`` runs that in a thread of its own.
+accepts as many lines as it can; ``Delivery`` adds a ``Spool``, a small queue and counters;
+``OutputThread`` runs the delivery in its own thread.
 """
 
 from __future__ import annotations

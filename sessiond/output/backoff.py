@@ -1,4 +1,4 @@
-"""When to try again: delays that grow while something fails."""
+"""Retry delays that grow with each failure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import random
 class Backoff:
     """Delays that double from ``first`` to ``limit`` seconds.
 
-    Each is shortened at random by up to a half, so that many daemons that lost the same reader
-    don't come back to it in one moment.
+    Each is shortened at random by up to a half, so that many daemons with the same reader do not
+    reconnect at the same moment.
     """
 
     def __init__(self, first: float, limit: float) -> None:
@@ -25,5 +25,5 @@ class Backoff:
         return delay * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, keeps no secret)
 
     def reset(self) -> None:
-        """Begin with the first delay again, because something has succeeded."""
+        """Start with the first delay again, after a success."""
         self._next = self._first

@@ -8,8 +8,8 @@ import re
 import stat
 from typing import Any
 
-# JSON leaves these as they are, but a terminal takes them for commands or reorders the line by
-# them: DEL, the C1 controls (U+0080 to U+009F), and the bidirectional overrides and isolates.
+# JSON does not escape these, but a terminal executes them or reorders text by them: DEL, the C1
+# controls (U+0080 to U+009F), and the bidirectional overrides and isolates.
 _UNSAFE = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
@@ -20,9 +20,9 @@ def _escape(match: re.Match[bytes]) -> bytes:
 class ConsoleOutput:
     """Standard output. A reader that has stopped (^S, a full pipe) never blocks the program.
 
-    ``gone`` becomes True when the reader is gone for good (EPIPE, a closed terminal): then the
-    program may as well end. On a terminal, characters that it would take for commands are shown
-    as JSON escapes, which mean the same.
+    ``gone`` becomes True when the reader has exited (EPIPE, a closed terminal): then the program
+    may as well exit. On a terminal, characters that it would interpret are written as equivalent
+    JSON escapes.
     """
 
     def __init__(self, descriptor: int = 1) -> None:
@@ -36,26 +36,26 @@ class ConsoleOutput:
         self._output = -1
         self._was_blocking = False
         self._terminal = False
-        self._rest = b""  # of a line that a part of is written
+        self._rest = b""  # of a partially written line
 
     @property
     def unconfirmed(self) -> int:
-        """How many lines are taken but not written as a whole."""
+        """The number of accepted lines that are not completely written."""
         return int(bool(self._rest))
 
     def in_flight(self) -> list[bytes]:
-        """Return nothing: half of a line is of no use elsewhere."""
+        """Return nothing: half a line is useless elsewhere."""
         return []
 
     def open(self) -> None:
-        """Find out how the descriptor can be written to without blocking."""
+        """Prepare non-blocking writes to the descriptor."""
         mode = os.fstat(self._given).st_mode
         self._terminal = os.isatty(self._given)
         if stat.S_ISREG(mode):  # never blocks, and has its own offset
             self._output = os.dup(self._given)
             return
         try:
-            # A description of our own: O_NONBLOCK on the given one would hold for the shell, too.
+            # A separate file description: O_NONBLOCK on the given one would affect the shell too.
             self._output = os.open(
                 f"/proc/self/fd/{self._given}",
                 os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
@@ -66,7 +66,7 @@ class ConsoleOutput:
             os.set_blocking(self._given, False)
 
     def write(self, lines: list[bytes]) -> int:
-        """Write what can be written now; return how many lines were taken."""
+        """Write as much as possible now; return the number of accepted lines."""
         if self.gone or not self._write_rest():
             return 0
         if self._terminal:
@@ -82,21 +82,21 @@ class ConsoleOutput:
         return len(lines)
 
     def tick(self, now: float) -> float | None:  # noqa: ARG002 (a file descriptor has no clock)
-        """Go on with a line that was written in part; nothing is ever due by itself."""
+        """Continue a partially written line; nothing is due by time."""
         self._write_rest()
         return None
 
     def flush(self) -> None:
-        """Do nothing: no line waits for others."""
+        """Do nothing: lines do not wait for others."""
 
     def reopen(self) -> None:
-        """Do nothing: there is no other standard output."""
+        """Do nothing: standard output can't be reopened."""
 
     def sync(self) -> None:
-        """Do nothing: what reads it has it."""
+        """Do nothing: there is no disk."""
 
     def close(self) -> None:
-        """Leave the descriptor as it was."""
+        """Restore the descriptor."""
         if self._output >= 0:
             os.close(self._output)
             self._output = -1
@@ -105,7 +105,7 @@ class ConsoleOutput:
                     os.set_blocking(self._given, True)
 
     def status(self) -> dict[str, Any]:
-        """Return whether it is a terminal, and whether its reader is gone."""
+        """Return whether it is a terminal, and whether its reader has exited."""
         return {"terminal": self._terminal, "gone": self.gone}
 
     def _write_rest(self) -> bool:
@@ -121,7 +121,7 @@ class ConsoleOutput:
         except BlockingIOError:
             return 0
         except OSError as error:
-            # EPIPE: the reader has gone; EIO: the terminal has. A full disk may get better.
+            # EPIPE: the reader has exited; EIO: the terminal is closed. A full disk may recover.
             self.gone = isinstance(error, BrokenPipeError) or self._terminal
             self.trouble = f"can't write to standard output: {error.strerror}"
             return 0

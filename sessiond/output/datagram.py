@@ -1,4 +1,4 @@
-"""Lines as datagrams on a unix socket."""
+"""Sends lines as datagrams over a unix socket."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sessiond.output.stream import BACKOFF, BUSY
 class DatagramOutput:
     """A unix datagram socket: each line, with its newline, is one datagram.
 
-    The kernel doesn't say which datagrams have been read: those in the queue of a reader that dies
-    (at most net.unix.max_dgram_qlen) are lost. A line that is too long for a datagram can't be
-    sent and is counted in ``rejected``.
+    The kernel does not report which datagrams were read: if the reader dies, those in its queue (at
+    most net.unix.max_dgram_qlen) are lost. A line that is too long for a datagram is counted in
+    ``rejected``.
     """
 
     _BUFFER = 4 * 1024 * 1024  # bytes; the kernel takes less when net.core.wmem_max is less
@@ -31,14 +31,14 @@ class DatagramOutput:
     ) -> None:
         """Take the reader's socket.
 
-        ``backoff`` is the first and the longest wait for it, in seconds; ``clock`` tells monotonic
-        seconds.
+        ``backoff`` is the first and the longest wait for it, in seconds; ``clock`` returns
+        monotonic seconds.
         """
         self.name = f"unix-datagram:{path}"
         self.trouble: str | None = None
         self.rejected = 0
         self.volatile = 0
-        self.gone = False  # another reader may come
+        self.gone = False  # another reader may start
         self.unconfirmed = 0
         self._path = path
         self._clock = clock
@@ -48,15 +48,15 @@ class DatagramOutput:
         self._connections = 0
 
     def in_flight(self) -> list[bytes]:
-        """Return nothing: what is sent is out of sight."""
+        """Return nothing: sent datagrams can't be tracked."""
         return []
 
     def open(self) -> None:
-        """Look for the reader; one that isn't there yet is no error."""
+        """Connect to the reader; a missing reader is not an error."""
         self.tick(self._clock())
 
     def write(self, lines: list[bytes]) -> int:
-        """Send what the reader's queue takes now; return how many lines were taken."""
+        """Send as much as the reader's queue accepts; return the number of accepted lines."""
         now = self._clock()
         self.tick(now)
         if self._socket is None:
@@ -75,7 +75,7 @@ class DatagramOutput:
         return len(lines)
 
     def tick(self, now: float) -> float | None:
-        """Look for the reader again if it is time; return when it is (monotonic seconds)."""
+        """Reconnect if it is due; return when that is due (monotonic seconds)."""
         if self._socket is None and now >= self._retry:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
@@ -90,10 +90,10 @@ class DatagramOutput:
         return self._retry if self._socket is None else None
 
     def flush(self) -> None:
-        """Do nothing: no line waits for others."""
+        """Do nothing: lines do not wait for others."""
 
     def reopen(self) -> None:
-        """Look for the reader anew."""
+        """Reconnect."""
         self._disconnect()
         self._retry = 0.0
         self.tick(self._clock())
@@ -107,7 +107,7 @@ class DatagramOutput:
         self._retry = float("inf")
 
     def status(self) -> dict[str, Any]:
-        """Return whether there is a reader and how often one was found."""
+        """Return whether it is connected, and the number of connections."""
         return {
             "address": self.name,
             "connected": self._socket is not None,

@@ -1,9 +1,9 @@
-"""One output, sick or well: lines that can't be delivered now are kept and counted.
+"""Delivery to one output: lines that it does not accept now are kept and counted.
 
-Lines go one way: into the sink if they can, else into the spool, and into memory only if there is
-no spool or it can't be written either. Whatever waits goes first, so the order is always kept::
+Lines go into the sink if it accepts them, else into the spool, and into memory only if there is no
+spool or it can't be written either. Waiting lines go first, so that the order is always kept::
 
-    write ─▶ memory queue ─▶ spool ─▶ sink          (each of the two is passed by while it is empty)
+    write ─▶ memory queue ─▶ spool ─▶ sink          (queue and spool are skipped while empty)
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sessiond.units import WallTime
 
 
 class Delivery:
-    """A sink, its spool, a bounded queue in memory, and the account of it all.
+    """A sink, its spool, a bounded queue in memory, and their counters.
 
     At every moment: accepted = delivered + queued + spooled + dropped, in lines. ``accepted``
-    includes the lines that an earlier run has left in the spool; ``queued`` are those in memory
-    and those that the sink has taken without knowing that they arrived.
+    includes the lines that an earlier run left in the spool; ``queued`` are those in memory and
+    those that the sink has accepted without confirmation.
     """
 
     DRAIN = 256 * 1024  # bytes handed to the sink at once
-    DRAIN_PER_TICK = 1024 * 1024  # bytes after which others have their turn
-    POLL_FIRST, POLL_LAST = 0.02, 0.25  # seconds between looks at a sink that is busy
+    DRAIN_PER_TICK = 1024 * 1024  # bytes per tick
+    POLL_FIRST, POLL_LAST = 0.02, 0.25  # seconds between attempts while a sink is busy
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Take the sink and, if there is one, its spool (not open yet, neither of them).
+        """Take the sink and its spool, if any; both are not open yet.
 
-        ``queue_size`` bounds the memory queue, in bytes; ``drop`` says what goes when it is full;
-        with a spool, the spool's own choice holds for both.
-        Lines that wait for longer than ``grace`` seconds make the output count as sick. ``clock``
-        and ``wall`` give seconds, monotonic and since the epoch.
+        ``queue_size`` bounds the memory queue, in bytes; ``drop`` says which lines to drop when it
+        is full; a spool's own setting overrides it. If lines wait longer than ``grace`` seconds,
+        the output is unhealthy. ``clock`` and ``wall`` return seconds, monotonic and since the
+        epoch.
         """
         self.name = sink.name
         self._sink = sink
@@ -63,29 +63,29 @@ class Delivery:
 
         self._accepted = 0
         self._taken = 0  # by the sink
-        self._past_spool = 0  # of these, since the last one that is in the spool as well
+        self._past_spool = 0  # of these, since the last one that is also in the spool
         self._queue_dropped = 0
-        self._given_up = 0  # taken by the sink, and neither confirmed nor in the spool at the end
-        self._kept = 0  # lines that had to wait since nothing waited and all was well
+        self._given_up = 0  # accepted by the sink, neither confirmed nor spooled at the end
+        self._kept = 0  # lines that had to wait during the current problem
 
-        self._behind_since: float | None = None  # something waits since then
+        self._behind_since: float | None = None  # since when lines have been waiting
         self._poll = self.POLL_FIRST
         self._poll_due = 0.0
         self._sink_due: float | None = None
 
-        self._reason: str | None = None  # why it is sick
+        self._reason: str | None = None  # why it is unhealthy
         self._sick_since = WallTime(0.0)
         self._dropped_when_well = 0
         self._changes: list[HealthChange] = []
         self._losses: dict[str, LineLoss] = {}
-        self._counted: dict[str, int] = {}  # losses that are in _losses, or were
-        self._no_room = False  # the newest lines are being dropped now
+        self._counted: dict[str, int] = {}  # losses already added to _losses
+        self._no_room = False  # the newest lines are currently dropped
 
     def open(self) -> None:
         """Open spool and sink.
 
-        Raises OutputError when the sink refuses, when the spool can't be used, or when the sink
-        can't be opened now and there is no spool for what would have to wait.
+        Raises OutputError if the sink refuses, if the spool is unusable, or if the sink can't be
+        opened now and there is no spool for waiting lines.
         """
         if self._spool is not None:
             self._spool.open()
@@ -102,10 +102,10 @@ class Delivery:
         self.tick(self._clock())
 
     def write(self, lines: list[bytes]) -> None:
-        """Take ``lines``, each with its newline. Never raises for a sick sink.
+        """Take ``lines``, each with its newline. Never raises for a failing sink.
 
-        When it returns, every line survives the death of this process, but for the ``volatile``
-        ones: it is in the file, in the socket or in the spool. ``secure`` has it so for these, too.
+        On return every line would survive the death of this process, except the ``volatile`` ones:
+        it is in the file, in the socket or in the spool. ``secure`` does the same for these.
         """
         if not lines:
             return
@@ -128,7 +128,7 @@ class Delivery:
         self._judge(now)
 
     def tick(self, now: float) -> float | None:
-        """Deliver what waits and do what is due; return the same as ``deadline``."""
+        """Deliver waiting lines and do due work; return the same as ``deadline``."""
         unconfirmed = self._sink.unconfirmed
         self._sink_due = self._sink.tick(now)
         drained, more = self._drain()
@@ -149,12 +149,12 @@ class Delivery:
         return self.deadline()
 
     def deadline(self) -> float | None:
-        """Return when ``tick`` is due, in monotonic seconds; None while there is nothing to do.
+        """Return when ``tick`` is due, in monotonic seconds; None if there is nothing to do.
 
-        To be asked again after each ``write``.
+        Call it again after each ``write``.
         """
         waiting = self._behind_since is not None or self._sink.unconfirmed > 0
-        # A sink in trouble knows itself when it will try again.
+        # A failing sink determines itself when it retries.
         polled = waiting and (self._sink_due is None or self._sink.trouble is None)
         times = [
             self._sink_due,
@@ -164,14 +164,14 @@ class Delivery:
         return min((due for due in times if due is not None), default=None)
 
     def reopen(self) -> None:
-        """Open file or connection anew, as logrotate's SIGHUP asks for."""
+        """Reopen the file or connection, as after logrotate's SIGHUP."""
         self._sink.reopen()
         self.tick(self._clock())
 
     def flush(self, timeout: float) -> bool:
-        """Deliver all that waits; return whether it has arrived. Blocks up to ``timeout`` seconds.
+        """Deliver all waiting lines; return whether they arrived. Blocks up to ``timeout`` seconds.
 
-        Returns early when the sink is sick and everything is safe in the spool.
+        Returns early if the sink is failing and all lines are in the spool.
         """
         end = self._clock() + timeout
         while True:
@@ -186,22 +186,22 @@ class Delivery:
             time.sleep(max(0.0, min((due or now) - now, self.POLL_FIRST)))
 
     def secure(self) -> None:
-        """Put what is in the memory of this process alone into the spool, where there is one."""
+        """Copy lines that are only in this process's memory to the spool, if any."""
         if self._spool is not None:
             self._copy_in_flight()
             self._move_queue()
 
     def sync(self) -> None:
-        """Have everything that this process holds on the disk. May block."""
+        """Write everything to the disk. May block."""
         self._sink.sync()
         self.secure()
         if self._spool is not None:
             self._spool.sync()
 
     def close(self) -> None:
-        """Put what has not arrived into the spool, and let go of everything.
+        """Spool undelivered lines, and release all resources.
 
-        What is neither known to be delivered nor in a spool is counted as dropped.
+        Lines that are neither confirmed nor spooled count as dropped.
         """
         self.sync()
         safe = 0 if self._spool is None else self._spool.in_flight
@@ -216,17 +216,17 @@ class Delivery:
 
     @property
     def gone(self) -> bool:
-        """Whether the reader is gone for good."""
+        """Whether the reader has exited for good."""
         return self._sink.gone
 
     @property
     def volatile(self) -> int:
-        """How many lines are in the memory of this process alone."""
+        """The number of lines that are only in this process's memory."""
         return len(self._queue) + self._taken_in_memory
 
     @property
     def securable(self) -> bool:
-        """Whether ``secure`` would make fewer of them, as far as one can tell."""
+        """Whether ``secure`` would probably reduce that number."""
         return self._spool is not None and self._taken_in_memory > 0
 
     @property
@@ -234,14 +234,14 @@ class Delivery:
         return min(self._sink.volatile, self._past_spool)
 
     def take_events(self) -> list[HealthChange]:
-        """Return how its health has changed since the last call, in order."""
+        """Return the changes of health since the last call, in order."""
         changes, self._changes = self._changes, []
         return changes
 
     def take_losses(self) -> list[LineLoss]:
-        """Return what was lost since the last call, added up by reason.
+        """Return the losses since the last call, summed by reason.
 
-        Nothing while the newest lines are dropped: a line about the loss would be dropped, too.
+        Empty while the newest lines are dropped: a line about the loss would be dropped too.
         """
         self._note_losses()
         if self._no_room:
@@ -273,14 +273,14 @@ class Delivery:
             "spool": None if self._spool is None else self._spool.status(),
         }
 
-    # What waits
+    # Waiting lines
 
     @property
     def _waiting(self) -> bool:
         return bool(self._queue) or (self._spool is not None and self._spool.pending > 0)
 
     def _keep(self, lines: list[bytes]) -> None:
-        """Put ``lines`` where they wait, behind all that waits already."""
+        """Append ``lines`` to the waiting lines."""
         self._kept += len(lines)
         dropped = sum(self._dropped().values())
         if self._spool is not None:
@@ -293,9 +293,9 @@ class Delivery:
             self._no_room = True
 
     def _copy_in_flight(self) -> None:
-        """Put what the sink has taken, and may have to take again, into the spool as well.
+        """Copy unconfirmed lines of the sink to the spool.
 
-        It is older than anything that waits, so this comes first.
+        They are older than all waiting lines, so this must happen first.
         """
         direct = min(self._sink.unconfirmed, self._past_spool)
         if direct and self._spool is not None and not self._spool.pending and not self._queue:
@@ -327,7 +327,7 @@ class Delivery:
             self._queue_bytes -= len(self._queue.popleft())
 
     def _drain(self) -> tuple[int, bool]:
-        """Give the sink what waits; return how many lines it took and whether it can take more."""
+        """Pass waiting lines to the sink; return how many it accepted, and if it accepts more."""
         drained = size = 0
         self._move_queue()
         while self._waiting and size < self.DRAIN_PER_TICK:
@@ -337,7 +337,7 @@ class Delivery:
                 if not lines:
                     if self._spool.pending:
                         return drained, False
-                    continue  # what was left in it could not be read
+                    continue  # the rest of it was unreadable
             else:
                 lines = list(itertools.islice(self._queue, 256))
             taken = self._sink.write(lines)
@@ -348,21 +348,21 @@ class Delivery:
                 self._spool.advance(taken)
                 self._past_spool = 0 if taken else self._past_spool
             else:
-                self._past_spool += taken  # first: another thread may ask what is volatile
+                self._past_spool += taken  # first: another thread may read ``volatile``
                 self._leave_queue(taken)
             if taken < len(lines):
                 return drained, False
         return drained, self._waiting
 
-    # How it is
+    # Health
 
     def _judge(self, now: float) -> None:
-        """See whether it is sick, and note it when that has changed."""
+        """Determine the health, and record a change."""
         reason = self._sink.trouble
         if reason is None and self._spool is not None:
             reason = self._spool.trouble
         if reason is None and self._behind_since is not None:
-            if self._reason is not None:  # well again only when nothing waits any more
+            if self._reason is not None:  # healthy again only when no lines wait
                 reason = self._reason
             elif now - self._behind_since > self._grace:
                 reason = f"{self.name} takes lines more slowly than they come"

@@ -1,4 +1,4 @@
-"""Appends lines to a file: whole lines, whatever happens to the disk, the file or this process."""
+"""Appends lines to a file, and keeps lines whole despite full disks, crashes and other writers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from sessiond.output.backoff import Backoff
 from sessiond.output.rotation import Compression, Rotation
 from sessiond.system.files import open_directory, open_file, trusted_users
 
-# A full disk leaves a usable file behind; after any other error the file is opened anew.
+# After a full disk the file is still usable; after any other error it is reopened.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_MAX_WRITE = 0x7FFFF000  # what one write(2) takes at most
+_MAX_WRITE = 0x7FFFF000  # limit of one write(2), in bytes
 
 
 class FileOutput:
     """A file of lines, with one write(2) for each batch.
 
-    *Half lines.* Where only a part of a batch fits, the line that was cut is finished before
-    anything else is written. What a kill or a power cut leaves of a line is cut off when the file
-    is opened next. Lines are in the kernel's cache when ``write`` returns: they survive the death
-    of this process; after a power cut the last seconds may be missing.
+    *Half lines.* If only part of a batch fits, the cut line is completed before anything else is
+    written. A partial line left by a kill or a power cut is removed when the file is opened next.
+    Lines are in the page cache when ``write`` returns: they survive the death of this process, but
+    after a power cut the last seconds may be missing.
 
-    *Changes by others.* Once a second the file is compared with what has its name. A renamed
-    file (logrotate) is left for a new one; what was written into a deleted one since the last look
-    is written again into the new one.
+    *Changes by others.* Once a second the open file is compared with the file of its name. After a
+    rename (logrotate) the sink switches to a new file; lines written to a deleted file since the
+    last check are written again to the new one.
 
     *Rotation.* By size before the batch that would exceed it, and by time when a multiple of the
     interval since 1970 (UTC) has passed since the file was last written: never into empty files.
     """
 
-    CHECK_EVERY = 1.0  # seconds between looks at whether the file is still the one with its name
-    ROTATION_RETRY = 30.0  # seconds after a rotation that failed
+    CHECK_EVERY = 1.0  # seconds between checks whether the path still names the open file
+    ROTATION_RETRY = 30.0  # seconds after a failed rotation
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class FileOutput:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Take the absolute path, and mode, uid and gid of a file that the sink makes.
+        """Take the absolute path, and mode, uid and gid for a new file.
 
-        ``rotate_size`` is in bytes, ``rotate_interval`` in seconds, ``keep`` counts rotated
-        files, of which those younger than ``min_age`` seconds stay in any case; ``compress`` says
-        how all but the newest of them are compressed.
-        ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
+        ``rotate_size`` is in bytes, ``rotate_interval`` in seconds, ``keep`` counts rotated files,
+        of which those younger than ``min_age`` seconds are always kept; ``compress`` says how all
+        but the newest of them are compressed. ``clock`` and ``wall`` return seconds, monotonic and
+        since the epoch.
         """
         self.name = f"file:{path}"
         self._path = path
@@ -85,13 +85,13 @@ class FileOutput:
         self._file = -1
         self._directory = -1
         self._ready = False
-        self._due = 0.0  # the next look at the file, or the next attempt to open or write it
+        self._due = 0.0  # the next check of the file, or the next attempt to open or write it
         self._rotate_due = 0.0
         self._size = 0
-        self._size_seen = 0  # at the last look
+        self._size_seen = 0  # at the last check
         self._period = 0
-        self._cut_line = b""  # the line that only a part of is in the file,
-        self._cut_at = 0  # and how much of it
+        self._cut_line = b""  # the partially written line
+        self._cut_at = 0  # the number of its bytes in the file
         self._salvaged: list[bytes] = []  # from a deleted file, to be written again
         self._rotations = 0
         self._truncated = 0  # by others, like the next one
@@ -101,26 +101,26 @@ class FileOutput:
 
     @property
     def compression(self) -> Compression:
-        """How old files are compressed; gzip where zstd was asked for and there is no library."""
+        """How rotated files are compressed; gzip if zstd is configured but has no library."""
         return self._rotation.compression
 
     @property
     def unconfirmed(self) -> int:
-        """How many lines were taken but are in no file now."""
+        """The number of accepted lines that are currently in no file."""
         return len(self._salvaged)
 
     def in_flight(self) -> list[bytes]:
-        """Return those lines, the oldest first."""
+        """Return those lines, oldest first."""
         return list(self._salvaged)
 
     def open(self) -> None:
-        """Open the file. Raises OutputError when that is refused, OSError when it fails now."""
+        """Open the file. Raises OutputError if it is refused, OSError for a temporary failure."""
         self._open()
         self._ready = True
         self._due = self._clock() + self.CHECK_EVERY
 
     def write(self, lines: list[bytes]) -> int:
-        """Write ``lines`` (each with its newline) and return how many are in the file whole."""
+        """Write ``lines`` (each with its newline); return how many are completely in the file."""
         now = self._clock()
         if now >= self._due:
             self._prepare(now)
@@ -149,7 +149,7 @@ class FileOutput:
         return self._cut(lines, already + written)
 
     def tick(self, now: float) -> float | None:
-        """Try again what failed; return when (monotonic seconds) that is due, None for never."""
+        """Retry failed work; return when (monotonic seconds) that is due, None for never."""
         if self._ready and not self._salvaged:
             return None
         if now >= self._due:
@@ -157,24 +157,24 @@ class FileOutput:
         return None if self._ready else self._due
 
     def flush(self) -> None:
-        """Do nothing: no line waits for others."""
+        """Do nothing: lines do not wait for others."""
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now, as logrotate's postrotate script asks for."""
+        """Continue in the file that now has the name, as after logrotate."""
         self._leave()
         self._ready = False
         self._prepare(self._clock())
         self._reopened += 1
 
     def sync(self) -> None:
-        """Look whether the file is still there, and have it written to the disk. May block."""
+        """Check that the file still exists, and sync it to the disk. May block."""
         self._prepare(self._clock())
         if self._file >= 0:
             with contextlib.suppress(OSError):
                 os.fsync(self._file)
 
     def close(self) -> None:
-        """Close the file; a cut line is removed from it first, its writer still has it."""
+        """Close the file, after removing a partial line, which the caller still has."""
         self._leave()
         self._ready = False
         self._due = float("inf")
@@ -183,7 +183,7 @@ class FileOutput:
     def status(self) -> dict[str, Any]:
         """Return the counters: bytes in the file, rotations, reopened, repaired, ...
 
-        ``truncated`` and ``deleted`` are how often others did that to the file.
+        ``truncated`` and ``deleted`` count how often other processes did that to the file.
         """
         return {
             "path": self._path,
@@ -198,7 +198,7 @@ class FileOutput:
         }
 
     def _prepare(self, now: float) -> None:
-        """Make the file ready for a write: open, the one with its name, of this period."""
+        """Prepare for a write: reopen a replaced file, rotate if the interval has passed."""
         try:
             if self._file < 0:
                 self._open()
@@ -244,7 +244,7 @@ class FileOutput:
         self._cut_at = 0
         self._period = self._period_of(status.st_mtime) if status.st_size else self._period_now()
         with contextlib.suppress(OSError):
-            self._rotation.compress(directory)  # what an earlier run has left
+            self._rotation.compress(directory)  # files of an earlier run
 
     def _give_away(self, file: int) -> None:
         if self._owner is None and self._group is None:
@@ -254,16 +254,14 @@ class FileOutput:
         try:
             os.fchown(file, owner, group)
         except PermissionError:
-            Path(
-                self._path
-            ).unlink()  # else the next start would take it for one of the right owner
+            Path(self._path).unlink()  # otherwise the next start would accept its owner
             raise OutputError(
                 f"{self._path}: can't be given to uid {owner}, gid {group} (-1: unchanged); "
                 "that takes CAP_CHOWN, or a group that this user is in"
             ) from None
 
     def _repair(self, file: int) -> None:
-        """Cut off what a kill or a power cut has left after the last newline."""
+        """Remove a partial line after a kill or a power cut."""
         size = os.fstat(file).st_size
         if not size or os.pread(file, 1, size - 1) == b"\n":
             return
@@ -275,7 +273,7 @@ class FileOutput:
                 whole = start + newline + 1
                 break
             whole = start
-        # Zeros: a power cut after the size was written and before the data.
+        # Zeros: a power cut between writing the size and the data.
         if os.pread(file, 1, whole) not in {b"{", b"\0"}:
             raise OutputError(
                 f"{self._path}: ends in the middle of a line that isn't JSON; "
@@ -289,18 +287,18 @@ class FileOutput:
         try:
             os.ftruncate(file, size)
         except PermissionError:
-            # A file that may only be appended to (chattr +a): then the half line gets an end.
+            # An append-only file (chattr +a): complete the partial line with a newline.
             os.write(file, b"\n")
 
     def _look(self) -> None:
-        """See whether the file that is open is still the one that has its name."""
+        """Check whether the path still names the open file."""
         ours = os.fstat(self._file)
         there: os.stat_result | None = None
         try:
             there = Path(self._path).lstat()
         except (FileNotFoundError, NotADirectoryError):
             pass
-        except OSError:  # the way there can't be seen any more, but the file is open: go on
+        except OSError:  # the path is no longer accessible, but the file is open: continue
             return
         if there and (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
             if ours.st_size < self._size:  # truncated (logrotate's copytruncate)
@@ -316,7 +314,7 @@ class FileOutput:
         self._reopened += 1
 
     def _salvage(self) -> None:
-        """Keep the lines that were written into the file since it was last seen to be there."""
+        """Save the lines written to the file since the last successful check."""
         whole = self._size - self._cut_at
         wanted = whole - self._size_seen
         if wanted > 0:
@@ -335,17 +333,17 @@ class FileOutput:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _resume(self, first: bytes) -> int:
-        """Return how much of the line ``first`` is in the file already; it is to be finished."""
+        """Return how many bytes of the line ``first`` are already in the file."""
         if first == self._cut_line:
             return self._cut_at
-        # The cut line was given up: it was the oldest, and what waits for the disk is bounded.
+        # The partial line was dropped: it was the oldest, and the queue is bounded.
         self._truncate(self._file, self._size - self._cut_at)
         self._size = os.fstat(self._file).st_size
         self._cut_at = 0
         return 0
 
     def _cut(self, lines: list[bytes], written: int) -> int:
-        """Note where a short write has ended; return how many lines are whole."""
+        """Note where a short write ended; return the number of complete lines."""
         whole = 0
         for line in lines:
             if written < len(line):
@@ -362,7 +360,7 @@ class FileOutput:
         return self._period_of(self._wall())
 
     def _rotate(self, now: float) -> None:
-        """Begin a new file. If that fails, the sink reports it and goes on with the old one."""
+        """Rotate. If that fails, report it and continue with the old file."""
         if now < self._rotate_due:
             return
         try:
@@ -379,7 +377,7 @@ class FileOutput:
         self._open()
 
     def _leave(self) -> None:
-        """Close the file, without the part of a line that it may end with."""
+        """Close the file, after removing a partial line."""
         if self._file < 0:
             return
         if self._cut_at:

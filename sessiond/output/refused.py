@@ -1,4 +1,4 @@
-"""Keeps the lines that a server refuses for good, with the reason, in a file of bounded size."""
+"""Keeps lines that a server rejects for good, with the reasons, in a file of bounded size."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sessiond.system.files import open_directory, open_file, trusted_users
 
 
 class RefusedLines:
-    """A file with a line of JSON for each refused one, and the file before it, named ``.1``.
+    """A file with a line of JSON for each rejected line, and its predecessor, named ``.1``.
 
-    ``event.original`` holds the refused line as it was, ``error`` why it was refused.
+    ``event.original`` holds the rejected line, ``error`` the reason.
     """
 
     def __init__(self, path: Path, max_size: int) -> None:
-        """Take the file's absolute path, and how many bytes it may take with its predecessor.
+        """Take the file's absolute path, and the maximum size in bytes including its predecessor.
 
         With a ``max_size`` of 0 nothing is kept.
         """
@@ -34,7 +34,7 @@ class RefusedLines:
     def add(self, refused: list[tuple[bytes, Refusal]], time: float) -> None:
         """Keep lines with the reasons, as refused at ``time`` (seconds since the epoch).
 
-        Never raises: what can't be kept is told by ``status``.
+        Never raises: ``status`` reports failures.
         """
         if not self._max_size:
             return

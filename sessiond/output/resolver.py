@@ -1,4 +1,4 @@
-"""Resolves the name of a host without blocking."""
+"""Resolves a host name without blocking."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Address = tuple[Any, Any, int, str, Any]  # as getaddrinfo returns it
 
 
 class Resolver:
-    """Finds a host's addresses, and hands them out one by one; names are looked up in a thread."""
+    """Returns a host's addresses one by one; a thread resolves names."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -20,12 +20,12 @@ class Resolver:
         self._thread: threading.Thread | None = None
 
     def next(self) -> Address | None:
-        """Return the next address, None while it is looked up. Raises OSError if there is none."""
+        """Return the next address, None during the look-up. Raises OSError if there is none."""
         if not self._found:
             if self._thread is None:
                 try:
                     self._look_up(socket.AI_NUMERICHOST)
-                except OSError:  # a name: asking for it may take long
+                except OSError:  # a name: resolving it may take long
                     self._thread = threading.Thread(target=self._ask, name="resolve", daemon=True)
                     self._thread.start()
                     return None

@@ -1,7 +1,7 @@
-"""The names of rotated files, as logrotate gives them: events.ndjson.1, events.ndjson.2.zst, ...
+"""Rotates files, with names like logrotate's: events.ndjson.1, events.ndjson.2.zst, ...
 
-The newest rotated file stays as it is for one more round, because a reader may still be at its
-end; older ones are compressed, by a thread of low priority.
+The newest rotated file stays uncompressed, because a reader may not have finished it; a
+low-priority thread compresses older ones.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sessiond.system import zstd
 
 Compression = Literal["zstd", "gzip", "none"]
 
-# What is said where zstd is wanted and gzip is used.
+# The warning if zstd is configured and gzip is used instead.
 NO_ZSTD: Final = "this Python has no library for zstd: old files are compressed with gzip"
 NO_ZSTD_FIX: Final = "install python3-zstandard, or set output.file.rotate.compress: gzip"
 
 
 class _Rotated(NamedTuple):
     number: int
-    suffix: str  # "" where it is not compressed
+    suffix: str  # "" if it is not compressed
     name: str
 
 
@@ -42,7 +42,7 @@ _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS  # zlib's way to ask for gzip's header
 
 
 def _format(compression: Compression) -> _Format | None:
-    """Return how files are compressed, None for not at all; with gzip where there is no zstd."""
+    """Return the format of compression, None for none; gzip if zstd is not available."""
     if compression == "none":
         return None
     library = zstd.library() if compression == "zstd" else None
@@ -52,10 +52,10 @@ def _format(compression: Compression) -> _Format | None:
 
 
 class Rotation:
-    """Moves a file out of the way and keeps the last ``keep`` of those moved.
+    """Rotates a file and keeps the last ``keep`` rotated ones.
 
-    Those whose last line is younger than ``min_age`` seconds are kept in any case: who writes many
-    lines must not push out the lines of others.
+    Files whose last line is younger than ``min_age`` seconds are always kept, so that a flood of
+    lines does not push out older ones.
     """
 
     _CHUNK = 256 * 1024
@@ -80,15 +80,15 @@ class Rotation:
         self._pattern = re.compile(rf"{re.escape(name)}\.([1-9][0-9]{{0,8}})({suffixes})?")
         self._temporaries = {suffix: f"{name}{suffix}.tmp" for suffix in _SUFFIXES}
         self._background = Background("compress")
-        # Held while names are read or changed, never while a file is compressed. Two listings at
-        # once would each miss what the other has read: they share the directory's offset.
+        # Held while names are read or changed, never during compression. Simultaneous listings
+        # would miss entries, because they share the directory's offset.
         self._names = threading.RLock()
         self._stopping = threading.Event()
 
     def shift(self, directory: int) -> None:
-        """Move the current file to .1, .1 to .2 and so on; remove what is not kept any longer.
+        """Move the current file to .1, .1 to .2 and so on; remove files beyond the limit.
 
-        A crash on the way leaves a number unused, never two files on one. Raises OSError.
+        A crash meanwhile leaves a gap in the numbers, never two files for one. Raises OSError.
         """
         with self._names:
             for rotated in self._rotated(directory):
@@ -112,7 +112,7 @@ class Rotation:
         return "none" if self._format is None else self._format.name
 
     def compress(self, directory: int) -> None:
-        """Begin to compress what waits for it, and clear up after a run that was killed.
+        """Start to compress pending files, and clean up after a killed run.
 
         Returns at once.
         """
@@ -126,12 +126,12 @@ class Rotation:
             self._remove_temporaries(directory)
 
     def close(self) -> None:
-        """Give up what is being compressed: the next start begins it anew."""
+        """Abort the current compression: the next start repeats it."""
         self._stopping.set()
         self._background.close(timeout=2.0)
 
     def _rotated(self, directory: int) -> list[_Rotated]:
-        """Return the rotated files, the oldest first; each is there once."""
+        """Return the rotated files, oldest first, without duplicates."""
         with self._names:
             names = os.listdir(directory)
             found = [
@@ -148,7 +148,7 @@ class Rotation:
 
     @staticmethod
     def _is_twin(packed: _Rotated, plain: _Rotated, directory: int) -> bool:
-        """Tell whether a kill came after the one had its name and before the other was removed."""
+        """Return whether a kill came between naming the compressed file and removing its source."""
         one, other = (os.stat(each.name, dir_fd=directory) for each in (packed, plain))
         return one.st_mtime_ns == other.st_mtime_ns
 
@@ -169,7 +169,7 @@ class Rotation:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             source = os.open(rotated.name, flags, dir_fd=directory)
-        except FileNotFoundError:  # moved on by a rotation meanwhile, which asks for it again
+        except FileNotFoundError:  # renamed by a rotation, which requests compression again
             return
         try:
             status = os.fstat(source)
@@ -184,7 +184,7 @@ class Rotation:
     def _write_compressed(
         self, used: _Format, source: int, status: os.stat_result, directory: int
     ) -> bool:
-        """Write the temporary file; return False where that was given up."""
+        """Write the temporary file; return False if that was aborted."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target = os.open(self._temporaries[used.suffix], flags, 0o600, dir_fd=directory)
         with os.fdopen(target, "wb") as file:
@@ -200,11 +200,11 @@ class Rotation:
             file.flush()
             os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
             os.fsync(target)  # before the only other copy is removed
-        # Whoever comes after close may have begun a file of the same name.
+        # After close another process may have created a file of the same name.
         return not self._stopping.is_set()
 
     def _replace(self, used: _Format, source: os.stat_result, directory: int) -> None:
-        """Put the compressed file in the place of its source, wherever that has moved to."""
+        """Replace the source, under its current name, by the compressed file."""
         with self._names:
             for rotated in self._rotated(directory):
                 there = os.stat(rotated.name, dir_fd=directory, follow_symlinks=False)
@@ -217,7 +217,7 @@ class Rotation:
                     )
                     os.unlink(rotated.name, dir_fd=directory)
                     return
-            self._remove_temporaries(directory)  # too old to keep by now
+            self._remove_temporaries(directory)  # the source was removed meanwhile
 
     def _remove_temporaries(self, directory: int) -> None:
         for name in self._temporaries.values():

@@ -1,4 +1,4 @@
-"""The protocol of a sink, and what an output reports about itself."""
+"""The sink protocol, and the reports of an output about itself."""
 
 from __future__ import annotations
 
@@ -8,71 +8,71 @@ from sessiond.units import WallTime
 
 
 class Sink(Protocol):
-    """Something that lines can be put into, and that may be sick.
+    """A destination of lines, which may fail.
 
-    No method waits for a reader. A file's may take as long as its disk does.
+    No method waits for a reader. Methods of a file can take as long as its disk does.
     """
 
     name: str
-    trouble: str | None  # why it isn't well, in words; lines may be taken nevertheless
-    rejected: int  # lines taken that it can never deliver, such as one too long for a datagram
-    gone: bool  # its reader is gone for good
+    trouble: str | None  # the current problem, as text; it may accept lines nevertheless
+    rejected: int  # accepted lines that can never be delivered, such as ones that are too long
+    gone: bool  # its reader has exited for good
 
     @property
     def unconfirmed(self) -> int:
-        """How many of the lines taken last are not known to have arrived."""
+        """The number of last accepted lines whose arrival is not confirmed."""
         ...
 
     @property
     def volatile(self) -> int:
-        """How many of these are in the memory of this process alone."""
+        """The number of these that are only in this process's memory."""
         ...
 
     def in_flight(self) -> list[bytes]:
-        """Return those lines. They are delivered again by the sink itself if need be."""
+        """Return the unconfirmed lines. The sink itself delivers them again if necessary."""
         ...
 
     def open(self) -> None:
-        """Begin. Raises OutputError when it never can, OSError when it can't now."""
+        """Open it. Raises OutputError for a permanent failure, OSError for a temporary one."""
         ...
 
     def write(self, lines: list[bytes]) -> int:
-        """Take lines, whole ones, from the first on; return how many. Doesn't raise."""
+        """Accept lines from the first on; return how many. Does not raise."""
         ...
 
     def tick(self, now: float) -> float | None:
-        """Do what is due at ``now`` (monotonic seconds); return when to be called again."""
+        """Do the work due at ``now`` (monotonic seconds); return when to call again."""
         ...
 
     def flush(self) -> None:
-        """Let the lines that were taken wait for others no longer."""
+        """Stop batching the accepted lines."""
         ...
 
     def reopen(self) -> None:
-        """Let go of what is open and open it anew."""
+        """Close and reopen it."""
         ...
 
     def sync(self) -> None:
-        """Have what was written on the disk, where there is one. May block."""
+        """Sync written lines to the disk, if any. May block."""
         ...
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         ...
 
     def status(self) -> dict[str, Any]:
-        """Return what is particular to this kind of sink."""
+        """Return the details of this kind of sink."""
         ...
 
 
 class HealthChange(NamedTuple):
-    """An output has become sick, or well again. Times are seconds since the epoch."""
+    """An output has become unhealthy, or healthy again. Times are seconds since the epoch."""
 
     output: str
     healthy: bool
-    reason: str  # why it is, or was, sick
-    since: WallTime  # when it became sick
-    until: WallTime | None  # when it became well; None while it is sick
+    reason: str  # why it is, or was, unhealthy
+    since: WallTime  # when it became unhealthy
+    until: WallTime | None  # when it recovered; None while it is unhealthy
     kept: int  # lines that had to wait
     dropped: int  # lines lost meanwhile
 

@@ -1,24 +1,23 @@
-"""Keeps lines on disk, in order and within a bound, while an output can't take them.
+"""Keeps lines on disk, in order and within a size limit, while an output does not accept them.
 
 A directory holds segments, files named after the number of their first line; lines are numbered
-without end. A segment is a row of frames::
+consecutively. A segment is a sequence of frames::
 
     FF 53 50 4C | length u32 | number u64 | crc32 u32 | the line
 
-(little endian; the checksum is over length, number and line). A byte FF is in no valid UTF-8, so
-the next frame can be found after a damaged one, and the numbers say how many are missing between.
-A file named ``position`` says which line is the next to be delivered. There is no index: every
-state that a kill can leave is one that reading copes with.
+(little endian; the checksum covers length, number and line). The byte FF does not occur in UTF-8,
+so the reader can find the next frame after a damaged one, and the numbers show how many are missing
+in between. A file named ``position`` has the number of the next line to deliver. There is no index:
+the reader handles every state that a kill can leave.
 
-What is guaranteed, and what is not:
+Guarantees:
 
 * Lines are in the kernel's cache when ``append`` returns: they survive the death of this process,
   and of the machine after the next fsync (``sync_interval``, by a thread of its own).
-* A line is removed or passed over only after its delivery was confirmed. ``position`` is written
-  at most every half second, so a crash repeats what was delivered in that time. It leaves nothing
-  out.
-* A frame that is damaged or torn is skipped and counted (``damaged``); so is what the bound
-  leaves no room for (``dropped``).
+* A line is removed or skipped only after its delivery was confirmed. ``position`` is written at
+  most every half second, so a crash repeats the lines delivered in that time, but loses none.
+* A damaged or torn frame is skipped and counted (``damaged``); lines beyond the limit are counted
+  too (``dropped``).
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ Policy = Literal["oldest", "newest"]
 
 _MAGIC = b"\xffSPL"
 _HEADER = struct.Struct("<4sIQI")
-_CHECKED = struct.Struct("<IQ")  # what the checksum covers of the header
+_CHECKED = struct.Struct("<IQ")  # the part of the header that the checksum covers
 _SEGMENT_NAME = re.compile(r"([0-9]{20})\.spool")
 _POSITION = struct.Struct("<QI")
 
@@ -67,7 +66,7 @@ def encode(number: int, line: bytes) -> bytes:
 
 
 def decode(segment: bytes) -> Iterator[Frame]:
-    """Yield every whole frame in ``segment``, whatever is between them."""
+    """Yield every complete frame in ``segment``, skipping damaged data."""
     at = segment.find(_MAGIC)
     while 0 <= at <= len(segment) - _HEADER.size:
         _, length, number, checksum = _HEADER.unpack_from(segment, at)
@@ -94,9 +93,9 @@ class _Segment:
 class Spool:
     """A queue of lines on disk, with at most ``max_size`` bytes.
 
-    ``append`` puts lines in; ``peek`` and ``advance`` take them out; ``confirm`` says that they
-    have been delivered. Always: lines appended + inherited = advanced over + ``pending`` +
-    ``dropped`` + ``damaged``.
+    ``append`` adds lines; ``peek`` and ``advance`` remove them; ``confirm`` marks them as
+    delivered. Always: lines appended + inherited = advanced over + ``pending`` + ``dropped`` +
+    ``damaged``.
     """
 
     SAVE_EVERY = 0.5  # seconds between writes of the position
@@ -112,13 +111,13 @@ class Spool:
     ) -> None:
         """Take the directory's absolute path and its bound in bytes.
 
-        ``drop`` says what goes when the bound is reached. ``sync_interval`` is in seconds; None
-        leaves it to the kernel when the data reach the disk. ``clock`` gives monotonic seconds.
+        ``drop`` says which lines to drop at the limit. ``sync_interval`` is in seconds; None leaves
+        syncing to the kernel. ``clock`` returns monotonic seconds.
         """
         self.trouble: str | None = None
-        self.dropped = 0  # lines, for want of room
-        self.damaged = 0  # lines that could not be read back
-        self.inherited = 0  # lines that were here when it was opened
+        self.dropped = 0  # lines beyond the limit
+        self.damaged = 0  # unreadable lines
+        self.inherited = 0  # lines of an earlier run
         self._path = directory
         self._max_size = max_size
         self._segment_size = min(max_size // 8, 4 * 1024 * 1024)
@@ -134,21 +133,21 @@ class Spool:
         self._segments: deque[_Segment] = deque()
         self._size = 0  # of all segments, in bytes
         self._next_in = 1  # the number of the next line to be appended
-        self._next_out = 1  # the number of the next line to be handed out
+        self._next_out = 1  # the number of the next line to be returned
         self._writing: _Segment | None = None
         self._unsynced: dict[int, int] = {}  # first number -> descriptor; with the one written to
         self._reading: Iterator[Frame] = iter(())
         self._read_from = 1  # segments whose first number is below have been read
-        self._ahead: deque[Frame] = deque()  # read, and not yet handed out
-        self._in_flight: deque[int] = deque()  # numbers handed out and not confirmed
-        self._confirmed = 1  # the number behind the last line that was confirmed
+        self._ahead: deque[Frame] = deque()  # read, and not yet returned
+        self._in_flight: deque[int] = deque()  # numbers returned and not confirmed
+        self._confirmed = 1  # the number after the last confirmed line
         self._position = -1
         self._saved = 0
         self._save_due: float | None = None
         self._sync_due: float | None = None
 
     def open(self) -> None:
-        """Find what an earlier run has left. Raises OutputError when that can't be done."""
+        """Find the lines of an earlier run. Raises OutputError if the spool is unusable."""
         try:
             with contextlib.suppress(FileExistsError):
                 Path(self._path).mkdir(mode=0o700)
@@ -166,19 +165,19 @@ class Spool:
 
     @property
     def pending(self) -> int:
-        """How many lines wait to be handed out."""
+        """The number of lines to be returned."""
         return self._next_in - self._next_out
 
     @property
     def in_flight(self) -> int:
-        """How many lines that were handed out and not confirmed are still on the disk."""
+        """The number of returned, unconfirmed lines that are still on the disk."""
         first = self._segments[0].first if self._segments else self._next_in
         return sum(number >= first for number in self._in_flight)
 
     def append(self, lines: list[bytes]) -> int:
-        """Put ``lines`` in and return how many were seen to: kept, or dropped and counted.
+        """Append ``lines``; return how many were handled: kept, or dropped and counted.
 
-        The rest could not be written now; ``trouble`` says why.
+        The rest could not be written; ``trouble`` says why.
         """
         if self.trouble is not None and self._clock() < self._retry:
             return 0
@@ -205,9 +204,9 @@ class Spool:
         return done
 
     def append_in_flight(self, lines: list[bytes]) -> int:
-        """Keep copies of lines that an output has taken but not confirmed; return how many.
+        """Append copies of lines that an output has not confirmed; return how many.
 
-        To be called while nothing is pending: they count as handed out.
+        Call this while nothing is pending: the copies count as returned.
         """
         before, dropped = self._next_in, self.dropped
         self.append(lines)
@@ -217,7 +216,7 @@ class Spool:
         return self._next_in - before
 
     def peek(self, limit: int) -> list[bytes]:
-        """Return the next lines, about ``limit`` bytes of them, without taking them out."""
+        """Return the next lines, about ``limit`` bytes of them, without removing them."""
         size = sum(len(frame.line) for frame in self._ahead)
         expected = self._ahead[-1].number + 1 if self._ahead else self._next_out
         try:
@@ -233,13 +232,13 @@ class Spool:
         except OSError as error:
             self._fail(error)
         else:
-            if not self._ahead:  # all is read, and what is still missing isn't there
+            if not self._ahead:  # everything is read; missing lines are lost
                 self.damaged += self.pending
                 self._next_out = self._next_in
         return [frame.line for frame in self._ahead]
 
     def advance(self, count: int) -> None:
-        """Take out the first ``count`` lines that ``peek`` has returned."""
+        """Remove the first ``count`` lines that ``peek`` returned."""
         for _ in range(count):
             number = self._ahead.popleft().number
             self.damaged += number - self._next_out
@@ -247,7 +246,7 @@ class Spool:
             self._in_flight.append(number)
 
     def confirm(self, unconfirmed: int) -> None:
-        """Forget the lines taken out, but for the last ``unconfirmed`` ones."""
+        """Confirm the removed lines, except the last ``unconfirmed`` ones."""
         while len(self._in_flight) > unconfirmed:
             self._confirmed = self._in_flight.popleft() + 1
         self._remove_delivered()
@@ -258,7 +257,7 @@ class Spool:
         return min((t for t in (self._save_due, self._sync_due) if t is not None), default=None)
 
     def tick(self, now: float) -> None:
-        """Save the position and have the data synchronised, when it is time."""
+        """Save the position and sync the data, when due."""
         if self._save_due is not None and now >= self._save_due:
             self._save_position(self._delivered())
         if self._sync_due is not None and now >= self._sync_due:
@@ -266,12 +265,12 @@ class Spool:
             self._background.submit(lambda: self._sync(descriptors))
 
     def sync(self) -> None:
-        """Have everything on the disk when this returns."""
+        """Sync everything to the disk before returning."""
         self._save_position(self._delivered())
         self._sync(self._to_sync())
 
     def close(self) -> None:
-        """Save what is to be saved and give the directory free."""
+        """Save the position and release the directory."""
         if self._directory < 0:
             return
         self._writing = None
@@ -306,7 +305,7 @@ class Spool:
         if segment is None or segment.size >= self._segment_size:
             segment = self._begin_segment()
         room = self._max_size - self._size
-        wanted = max(self._segment_size - segment.size, 1)  # the last line may go beyond it
+        wanted = max(self._segment_size - segment.size, 1)  # the last line may exceed it
         size = count = 0
         for line in lines[start:]:
             size += _HEADER.size + len(line)
@@ -333,7 +332,7 @@ class Spool:
         return segment
 
     def _write(self, lines: list[bytes]) -> int:
-        """Write ``lines`` into the current segment, whole frames only; return how many."""
+        """Write ``lines`` to the current segment, complete frames only; return how many."""
         segment = self._segments[-1]
         descriptor = self._unsynced[segment.first]
         frames = [encode(number, line) for number, line in enumerate(lines, self._next_in)]
@@ -350,7 +349,7 @@ class Spool:
             self._size += len(frame)
         self._next_in += whole
         if whole < len(frames):
-            with contextlib.suppress(OSError):  # reading finds its way past half a frame
+            with contextlib.suppress(OSError):  # the reader skips half a frame
                 os.ftruncate(descriptor, segment.size)
             actual = os.fstat(descriptor).st_size
             self._size += actual - segment.size
@@ -377,11 +376,11 @@ class Spool:
                 return
 
     def _end_of_first(self) -> int:
-        """Return the number behind the last line of the first segment."""
+        """Return the number after the last line of the first segment."""
         return self._segments[1].first if len(self._segments) > 1 else self._next_in
 
     def _remove_first(self) -> int:
-        """Remove the first segment; return the number of the line behind it."""
+        """Remove the first segment; return the number of the line after it."""
         # So that the next start can distinguish delivered lines from dropped ones.
         self._save_position(self._confirmed)
         end = self._end_of_first()
@@ -410,13 +409,13 @@ class Spool:
     # Reading
 
     def _read_segment(self) -> bool:
-        """Go on with the next segment; False when there is none."""
+        """Continue with the next segment; return False if there is none."""
         for segment in self._segments:
             if segment.first >= self._read_from and segment.size:
                 break
         else:
             return False
-        if segment is self._writing:  # what is read is not written to any more
+        if segment is self._writing:  # a segment being read is no longer written
             self._writing = None
         self._reading = decode(self._load(segment))
         self._read_from = segment.first + 1
@@ -430,8 +429,8 @@ class Spool:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
                     return file.read(max(segment.size, 0))
         except OSError as error:
-            # Removed, replaced or unreadable: its lines are counted as damaged. Anything else
-            # (EMFILE, ENOMEM) may go better next time.
+            # Removed, replaced or unreadable: its lines count as damaged. Other errors (EMFILE,
+            # ENOMEM) may be temporary.
             if error.errno not in {errno.ENOENT, errno.ELOOP, errno.EIO}:
                 raise
         return b""
@@ -454,12 +453,12 @@ class Spool:
             for frame in decode(self._load(last)):
                 self._next_in, end = frame.number + 1, frame.end
             if end < last.size:
-                self._next_in += 1  # the frame that is torn at the end was a line as well
+                self._next_in += 1  # the torn frame at the end was a line too
         self._next_in = max(self._next_in, position)
         first = self._segments[0].first if self._segments else self._next_in
         self._next_out = max(first, position)
         self.inherited = self.pending
-        if saved is not None and first > saved:  # dropped by the last run, which may not have said
+        if saved is not None and first > saved:  # dropped by the last run, perhaps unreported
             self.dropped += first - saved
             self.inherited += first - saved
         self._read_from = self._segments[0].first if self._segments else 1
@@ -467,8 +466,8 @@ class Spool:
         self._remove_delivered()
         self._save_position(self._next_out)
 
-    # The position: twelve bytes in one page, which a kill can't tear; written in place, so that it
-    # needs no room on a full disk. One that is lost or damaged makes lines come again.
+    # The position: twelve bytes in one page, which a kill can't tear, written in place, so that it
+    # needs no space on a full disk. A lost or damaged position repeats lines.
 
     def _load_position(self) -> int | None:
         try:
@@ -506,13 +505,13 @@ class Spool:
             checksum = zlib.crc32(number.to_bytes(8, "little"))
             os.pwrite(self._position, _POSITION.pack(number, checksum), 0)
             self._saved = number
-        except (OSError, OutputError):  # tried again; till then a crash would repeat more lines
+        except (OSError, OutputError):  # retried; until then a crash would repeat more lines
             self._save_due = self._clock() + self.SAVE_EVERY
 
     # Synchronising
 
     def _to_sync(self) -> list[int]:
-        """Return new descriptors of what was written since the last time."""
+        """Return new descriptors of the files written since the last time."""
         self._sync_due = None
         # The directory holds the names of new segments.
         descriptors = [os.dup(fd) for fd in (*self._unsynced.values(), self._directory)]
@@ -529,7 +528,7 @@ class Spool:
                 os.close(descriptor)
 
     def _close_written(self) -> None:
-        """Close the descriptors of segments that aren't written to any more."""
+        """Close the descriptors of segments that are no longer written."""
         for first in list(self._unsynced):
             if self._writing is None or first != self._writing.first:
                 os.close(self._unsynced.pop(first))

@@ -1,4 +1,4 @@
-"""Sends lines to a reader that listens: over a unix socket (stream or datagram) or TCP."""
+"""Sends lines to a listening reader over a unix stream socket or TCP."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from sessiond.output.tls import TlsConnection
 
 BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 _CONNECT_TIMEOUT = 10.0  # seconds
-_CONNECT_POLL = 0.05  # seconds between looks at a connection that is being made
+_CONNECT_POLL = 0.05  # seconds between checks of a pending connection
 BACKOFF = (0.1, 10.0)  # seconds: the first and the longest wait for a reader
 
 
 class StreamOutput:
-    """A unix stream or TCP connection to a reader that comes and goes.
+    """A unix stream or TCP connection to a reader that may come and go.
 
-    The kernel says how much of what was sent has not been read yet (unix) or not arrived at the
-    other host (TCP). Those lines are kept; when the connection breaks they are sent again to the
-    next reader, from the beginning of the first line that may be missing. So each line arrives at
-    least once and whole, in order within a connection. Beyond that sight is what a TCP reader's
-    host has acknowledged and the reader has not read when it dies, and what a reader has read and
-    not dealt with.
+    The kernel reports how much of the sent data is unread (unix) or unacknowledged by the other
+    host (TCP). These lines are kept; when the connection breaks they are sent again to the next
+    reader, from the beginning of the first line that may be missing. So each line arrives
+    completely at least once, in order within a connection. Not covered are data that a TCP reader's
+    host has acknowledged but the reader has not read when it dies, and lines that a reader has read
+    but not processed.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class StreamOutput:
 
         A TCP peer that acknowledges nothing for ``user_timeout`` seconds counts as dead.
         ``tls`` is a client's context and the name that the server's certificate must have.
-        ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` tells
+        ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` returns
         monotonic seconds.
         """
         if (path is None) == (host is None):
@@ -61,7 +61,7 @@ class StreamOutput:
         self.trouble: str | None = None
         self.rejected = 0
         self.volatile = 0
-        self.gone = False  # another reader may come
+        self.gone = False  # another reader may start
         self._path = path
         self._resolver = None if host is None else Resolver(host, port)
         self._user_timeout = user_timeout
@@ -75,14 +75,14 @@ class StreamOutput:
         self._connecting_until = 0.0
         self._hangup = select.poll()
         self._connections = 0
-        # The lines taken and not confirmed, each with the offset of its end in the connection.
+        # The accepted, unconfirmed lines, each with the offset of its end in the connection.
         self._window: deque[tuple[int, bytes]] = deque()
-        self._sent = 0  # bytes the kernel has taken on this connection
-        self._rest = memoryview(b"")  # what the kernel has not taken of the window
+        self._sent = 0  # bytes that the kernel has accepted on this connection
+        self._rest = memoryview(b"")  # the part of the window that the kernel has not accepted
 
     @property
     def unconfirmed(self) -> int:
-        """How many lines were taken and may not have been read."""
+        """The number of accepted lines that may not have been read."""
         return len(self._window)
 
     def in_flight(self) -> list[bytes]:
@@ -90,11 +90,11 @@ class StreamOutput:
         return [line for _, line in self._window]
 
     def open(self) -> None:
-        """Begin to connect; a reader that isn't there yet is no error."""
+        """Start to connect; a missing reader is not an error."""
         self.tick(self._clock())
 
     def write(self, lines: list[bytes]) -> int:
-        """Send what the connection takes now; return how many lines were taken."""
+        """Send as much as the connection accepts; return the number of accepted lines."""
         now = self._clock()
         if not self._ready(now) or not self._send_rest(now):
             return 0
@@ -112,17 +112,17 @@ class StreamOutput:
         return taken
 
     def tick(self, now: float) -> float | None:
-        """Connect, and see what was read; return when to look again (monotonic seconds)."""
+        """Connect, and check which lines were read; return when to check again (monotonic)."""
         if self._ready(now):
             self._confirm(now)
             self._send_rest(now)
         return None if self._connection is not None else max(self._retry, now + _CONNECT_POLL)
 
     def flush(self) -> None:
-        """Do nothing: no line waits for others."""
+        """Do nothing: lines do not wait for others."""
 
     def reopen(self) -> None:
-        """Connect anew."""
+        """Reconnect."""
         self._disconnect()
         self._retry = 0.0
         self.tick(self._clock())
@@ -131,12 +131,12 @@ class StreamOutput:
         """Do nothing: there is no disk."""
 
     def close(self) -> None:
-        """Close the connection. What the kernel has taken can still be read by a unix reader."""
+        """Close the connection. A unix reader can still read data that the kernel has accepted."""
         self._disconnect()
         self._retry = float("inf")
 
     def status(self) -> dict[str, Any]:
-        """Return whether it is connected and how often it was."""
+        """Return whether it is connected, and the number of connections."""
         return {
             "address": self.name,
             "connected": self._connection is not None,
@@ -162,7 +162,7 @@ class StreamOutput:
             else:
                 self._connect_tcp(now)
         connecting = self._connecting
-        if connecting is None:  # the address is still being looked up
+        if connecting is None:  # the address is still being resolved
             return
         poll = select.poll()
         poll.register(connecting, select.POLLOUT)
@@ -233,7 +233,7 @@ class StreamOutput:
         return sent
 
     def _send_rest(self, now: float) -> bool:
-        """Send what is left of the lines taken; return whether none is left."""
+        """Send the rest of the accepted lines; return whether all are sent."""
         while self._rest:
             sent = self._send(self._rest, now)
             if not sent:
@@ -252,12 +252,12 @@ class StreamOutput:
         self._rest = memoryview(b"".join(line for _, line in window))
 
     def _confirm(self, now: float) -> None:
-        """Forget the lines that have been read, or notice that the reader has gone."""
+        """Drop the lines that have been read, or detect that the reader has exited."""
         if self._connection is None:
             return
         # SIOCOUTQ: unread bytes with the kernel's own overhead (unix), unacknowledged ones (TCP).
-        # Never less than what is unread, except once the reader has gone, because then its queue
-        # is thrown away: so look at that afterwards.
+        # Never less than the unread data, except after the reader has exited, because its queue is
+        # then discarded: so check for that afterwards.
         if isinstance(self._connection, TlsConnection):
             try:
                 self._connection.flush()

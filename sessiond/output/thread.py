@@ -1,7 +1,7 @@
-"""A thread for each output: a disk that doesn't answer holds up that output, and nothing else.
+"""A thread for each output, so that a hanging disk blocks only that output.
 
-A write to a file may hang for as long as its disk or its server does, and nothing can end it. So
-the loop only hands lines over, through a queue in memory that is bounded::
+A write to a file may hang as long as its disk or file server does, and can't be interrupted. So the
+event loop only passes lines to the thread, through a bounded queue in memory::
 
     the loop ─▶ waiting lines ─▶ the thread: Delivery (spool, file or socket)
 """
@@ -22,9 +22,9 @@ from sessiond.output.spool import Policy
 from sessiond.units import WallTime
 
 _FULL = "queue full"
-# How long, in seconds, the loop waits for the thread to come out of a call, to look inside.
+# Seconds for which the loop waits for the thread to leave a call, to inspect the delivery.
 _LOCK_TIMEOUT = 0.02
-# How long it waits for lines to be put into the spool, and how soon it asks again, in seconds.
+# Seconds for which it waits for lines to be spooled, and until it asks again.
 _SECURE_TIMEOUT, _SECURE_PAUSE = 0.1, 1.0
 
 
@@ -34,11 +34,11 @@ class _Batch(NamedTuple):
 
 
 class OutputThread:
-    """A ``Delivery`` in a thread of its own, with the same account.
+    """A ``Delivery`` in its own thread, with the same counters.
 
-    Each counter is written by one side alone, the loop's or the thread's. The thread holds the lock
-    while it is inside the delivery; another holder of the lock may look inside. The thread never
-    keeps the process from ending.
+    Each counter is written by only one side, the loop or the thread. The thread holds the lock
+    while it is inside the delivery; another holder of the lock may inspect the delivery. The thread
+    does not keep the process alive.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class OutputThread:
     ) -> None:
         """Take the delivery, not open yet.
 
-        ``queue_size`` bounds, in bytes, what waits for the thread; ``drop`` says what goes when
-        that is full. The output counts as sick while a call takes longer than ``stall_timeout``
-        seconds. ``clock`` and ``wall`` give seconds, monotonic and since the epoch.
+        ``queue_size`` bounds the queue in bytes; ``drop`` says which lines to drop when it is full.
+        The output is unhealthy while a call takes longer than ``stall_timeout`` seconds. ``clock``
+        and ``wall`` return seconds, monotonic and since the epoch.
         """
         self.name = delivery.name
         self._delivery = delivery
@@ -70,8 +70,8 @@ class OutputThread:
 
         # Of the thread.
         self._taken_bytes = 0  # out of the queue
-        self._done = 0  # lines that the delivery has seen to
-        self._busy_since: float | None = None  # it is inside a call since then
+        self._done = 0  # lines that the delivery has handled
+        self._busy_since: float | None = None  # the start of the current call
         self._opened = False
         self._failure: Exception | None = None
 
@@ -79,17 +79,17 @@ class OutputThread:
         self._given = 0  # lines
         self._given_bytes = 0
         self._inherited = 0  # lines of an earlier run
-        self._details: dict[str, Any] = {}  # what the delivery said of itself last
+        self._details: dict[str, Any] = {}  # the delivery's last details
         self._dropped = 0
         self._loss: LineLoss | None = None
         self._secure_again = 0.0
-        self._hanging: str | None = None  # why it counts as sick
+        self._hanging: str | None = None  # why it is unhealthy
         self._sick_since = WallTime(0.0)
         self._dropped_when_well = 0
         self._changes: list[HealthChange] = []
 
     def open(self, timeout: float = 10.0) -> None:
-        """Open the delivery and begin. Raises OutputError as it does, or when it doesn't answer."""
+        """Open the delivery and start. Raises its OutputError, or one if it does not answer."""
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
         self._thread.start()
         problems: list[OutputError] = []
@@ -112,7 +112,7 @@ class OutputThread:
     def write(self, lines: list[bytes]) -> None:
         """Take ``lines``, each with its newline. Never blocks.
 
-        Raises what has ended the thread: an error in this program.
+        Raises the exception that ended the thread: a bug.
         """
         if self._failure is not None:
             raise self._failure
@@ -129,7 +129,7 @@ class OutputThread:
         self._queue.put(_Batch(lines, size))
 
     def flush(self, timeout: float) -> bool:
-        """Deliver what waits; return whether it has arrived within ``timeout`` seconds."""
+        """Deliver waiting lines; return whether they arrived within ``timeout`` seconds."""
         end = self._clock() + timeout
         arrived: list[bool] = []
 
@@ -139,11 +139,11 @@ class OutputThread:
         return self._ask(flush, timeout) and arrived[0]
 
     def reopen(self, timeout: float = 3.0) -> None:
-        """Open file or connection anew; wait for that no longer than ``timeout`` seconds."""
+        """Reopen the file or connection; wait at most ``timeout`` seconds for that."""
         self._ask(self._delivery.reopen, timeout)
 
     def close(self, timeout: float = 3.0) -> None:
-        """Keep what has not arrived and let go of everything, or of all that can be let go of."""
+        """Save undelivered lines and release all resources, as far as possible."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(timeout)
@@ -156,14 +156,14 @@ class OutputThread:
 
     @property
     def volatile(self) -> int:
-        """How many lines are in the memory of this process alone."""
+        """The number of lines that are only in this process's memory."""
         return self._given - self._done + self._delivery.volatile
 
     def secure(self) -> bool:
-        """Have every line survive the end of this process; return whether it is so.
+        """Make every line survive the end of this process; return whether that succeeded.
 
-        What a server has not confirmed yet goes into the spool as well. Waits for that a moment at
-        the most, and not again and again.
+        Lines that a server has not confirmed are spooled as well. Waits only briefly, and not
+        repeatedly.
         """
         now = self._clock()
         if (
@@ -176,17 +176,17 @@ class OutputThread:
         return not self.volatile
 
     def take_events(self) -> list[HealthChange]:
-        """Return how its health has changed since the last call, in order."""
+        """Return the changes of health since the last call, in order."""
         self._judge()
         changes, self._changes = self._changes, []
         with self._outside() as outside:
             return changes + (self._delivery.take_events() if outside else [])
 
     def take_losses(self) -> list[LineLoss]:
-        """Return what was lost since the last call, added up by reason."""
+        """Return the losses since the last call, summed by reason."""
         with self._outside() as outside:
             losses = self._delivery.take_losses() if outside else []
-        # While it hangs and the newest lines are dropped, a line about it would be dropped, too.
+        # While it hangs and the newest lines are dropped, a line about it would be dropped too.
         if self._loss is not None and not (self._hanging and self._drop == "newest"):
             losses.append(self._loss)
             self._loss = None
@@ -202,7 +202,7 @@ class OutputThread:
             dropped = dict(account.dropped)
             dropped[_FULL] = dropped.get(_FULL, 0) + self._dropped
             accepted = self._inherited + self._given + self._dropped
-            # What a call that has not returned is about is on its way, however far it has come.
+            # The lines of a call that has not returned count as in flight.
             there = account.delivered + account.spooled + sum(dropped.values())
             queued = account.queued + self._given - self._done if outside else accepted - there
         reason = self._hanging or self._details.get("reason")
@@ -221,7 +221,7 @@ class OutputThread:
 
     @contextmanager
     def _outside(self) -> Iterator[bool]:
-        """Keep the thread outside of the delivery; give False while it hangs inside."""
+        """Keep the thread outside of the delivery; yields False while it hangs inside."""
         outside = self._lock.acquire(timeout=_LOCK_TIMEOUT)
         try:
             yield outside
@@ -230,7 +230,7 @@ class OutputThread:
                 self._lock.release()
 
     def _make_room(self, size: int) -> None:
-        """Drop the oldest lines that wait, if that is how it shall be, until ``size`` bytes fit."""
+        """Drop the oldest waiting lines, if so configured, until ``size`` bytes fit."""
         jobs: list[Callable[[], None] | None] = []
         while (
             self._drop == "oldest"
@@ -256,7 +256,7 @@ class OutputThread:
         self._loss = loss._replace(lines=loss.lines + lines, until=now)
 
     def _judge(self) -> None:
-        """See whether the thread hangs in a call, and note it when that has changed."""
+        """Determine whether the thread hangs in a call, and record a change."""
         since, now = self._busy_since, self._clock()
         if since is not None and now - since > self._stall_timeout:
             if self._hanging is None:
@@ -280,7 +280,7 @@ class OutputThread:
         )
 
     def _ask(self, job: Callable[[], None], timeout: float) -> bool:
-        """Let the thread do ``job`` after all earlier ones; False if it is not done in time."""
+        """Let the thread run ``job`` after earlier ones; return False if it is not done in time."""
         done = threading.Event()
 
         def do() -> None:
@@ -300,11 +300,11 @@ class OutputThread:
                 pass
             if self._opened:
                 self._delivery.close()
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the loop must hear of it
+        except Exception as error:  # noqa: BLE001 -- passed on to the loop
             self._failure = error
 
     def _step(self) -> bool:
-        """Wait for something to do and do it; return False when that was the last."""
+        """Wait for work and do it; return False after the last."""
         due = self._delivery.deadline()
         item: _Batch | Callable[[], None] | None
         try:

@@ -1,4 +1,4 @@
-"""TLS for clients, and over a TCP connection that never blocks, by the standard library."""
+"""TLS for clients, also over a non-blocking TCP connection, with the standard library."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _READ: Final = 1 << 14
 def client_context(
     *, ca: Path | None, certificate: Path | None, key: Path | None, setting: str
 ) -> ssl.SSLContext:
-    """Make a context that checks the server, against ``ca`` or the host's authorities.
+    """Return a context that verifies the server against ``ca`` or the host's CA certificates.
 
-    ``certificate`` and ``key`` are the client's own. TLS 1.2 is the least. Raises OutputError,
+    ``certificate`` and ``key`` are the client's own. The minimum is TLS 1.2. Raises OutputError,
     which names the ``setting``.
     """
     try:
         context = ssl.create_default_context(cafile=ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Python 3.13 and later would refuse authorities that many organisations made for themselves
-        # (no key usage in the certificate); what is accepted must not depend on that.
+        # Python 3.13 and later refuse CA certificates without key usage, which many organisations
+        # have; acceptance must not depend on the Python version.
         context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
         if certificate is not None:
             context.load_cert_chain(certificate, key)
@@ -41,12 +41,12 @@ def client_context(
 class TlsConnection:
     """The client's side of TLS on a connected, non-blocking socket.
 
-    It has what a connection's user needs of a socket. What is encrypted and not yet taken by the
-    kernel is ``pending`` bytes.
+    It has the socket methods that a connection needs. ``pending`` is the number of encrypted bytes
+    that the kernel has not accepted yet.
     """
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext, name: str) -> None:
-        """Take the socket; ``name`` is what the server's certificate must be for."""
+        """Take the socket; ``name`` is the required name in the server's certificate."""
         self._socket = connection
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
@@ -54,11 +54,11 @@ class TlsConnection:
 
     @property
     def pending(self) -> int:
-        """How many encrypted bytes wait here."""
+        """The number of waiting encrypted bytes."""
         return len(self._unsent) + self._outgoing.pending
 
     def handshake(self) -> bool:
-        """Go on with the handshake; return whether it is over. Raises OSError when it fails."""
+        """Continue the handshake; return whether it is complete. Raises OSError if it fails."""
         self._receive()
         try:
             self._tls.do_handshake()
@@ -66,12 +66,12 @@ class TlsConnection:
             self._flush()
             return False
         except ssl.SSLError:
-            self._flush()  # the other side learns why
+            self._flush()  # sends the alert with the reason
             raise
         return self._flush()
 
     def send(self, data: bytes | memoryview) -> int:
-        """Encrypt and send; return how much of ``data`` was taken. Raises OSError, as a socket."""
+        """Encrypt and send; return how many bytes were accepted. Raises OSError, like a socket."""
         self._receive()
         if not self._flush():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -80,7 +80,7 @@ class TlsConnection:
         return taken
 
     def flush(self) -> None:
-        """Send what is pending, as far as the kernel takes it. Raises OSError."""
+        """Send pending bytes, as far as the kernel accepts them. Raises OSError."""
         self._receive()
         self._flush()
 
@@ -89,7 +89,7 @@ class TlsConnection:
         return self._socket.fileno()
 
     def getsockopt(self, level: int, option: int) -> int:
-        """Ask the socket."""
+        """Call getsockopt of the socket."""
         return self._socket.getsockopt(level, option)
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class TlsConnection:
         return True
 
     def _receive(self) -> None:
-        """Take in what the server says: of its handshake, new session tickets, its end."""
+        """Process the server's messages: handshake, new session tickets, close."""
         try:
             while data := self._socket.recv(_READ):
                 self._incoming.write(data)
