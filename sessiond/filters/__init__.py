@@ -1,1 +1,1 @@
-"""What of the events is left out, folded or labelled, and the account of it."""
+"""Filters, which drop, fold or label events, and count what they leave out."""

@@ -1,4 +1,4 @@
-"""How many lines each filter took away: since the start, and since the stream was told. Pure."""
+"""Counts the lines that each filter removed: since the start, and since the last report. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 from sessiond.process.table import Verdict
 from sessiond.units import SECOND
 
-# How often the stream is told, in ns.
+# Interval of the reports in the stream, in ns.
 PERIOD: Final = 3600 * SECOND
 
 
 class Taken(NamedTuple):
-    """What a filter took away in a window: lines, and about how many bytes; times in ns."""
+    """The lines that a filter removed in a window, and their approximate bytes; times in ns."""
 
     verdict: Verdict
     lines: int
@@ -25,12 +25,12 @@ class Taken(NamedTuple):
 class FilterAccount:
     """Counts lines by filter and action.
 
-    A line that is written after all, because another one needs it, is subtracted again.
-    ``seen`` are all lines that filters were asked about, ``written`` those that they let pass.
+    A line that is written later, because another one needs it, is subtracted again. ``seen`` are
+    all lines that went through the filters, ``written`` those that passed.
     """
 
     def __init__(self) -> None:
-        """Begin to count; the first window begins with the first call of ``due``."""
+        """Start counting; the first window starts with the first call of ``due``."""
         self.seen = 0
         self.written = 0
         self._since: int | None = None
@@ -41,7 +41,7 @@ class FilterAccount:
         self._untold: dict[Verdict, tuple[int, int]] = {}
 
     def take(self, verdict: Verdict, size: int, lines: int = 1) -> None:
-        """Count a line of about ``size`` bytes that is not written; -1 line: after all it is."""
+        """Count a removed line of about ``size`` bytes; -1 line: it is written later."""
         self._lines[verdict] = self._lines.get(verdict, 0) + lines
         if lines < 0:
             self._released[verdict] = self._released.get(verdict, 0) - lines
@@ -50,18 +50,18 @@ class FilterAccount:
         self._untold[verdict] = untold + lines, bytes_ + size * lines
 
     def mark(self, name: str) -> None:
-        """Count a line that is written with what a filter adds to it."""
+        """Count a line that is written with a filter's labels or omissions."""
         self._marked[name] = self._marked.get(name, 0) + 1
 
     @property
     def deadline(self) -> int | None:
-        """When the stream is to be told, in ns since boot."""
+        """The time of the next report, in ns since boot."""
         return None if self._since is None or not self._untold else self._since + PERIOD
 
     def due(self, now: int, *, all_: bool = False) -> list[Taken]:
-        """Return what the stream is to be told by now, and begin a new window; ``all_``: at once.
+        """Return the due reports and start a new window; ``all_``: do not wait.
 
-        A window in which nothing was taken away is not told.
+        Filters that removed nothing in the window are not reported.
         """
         since = now if self._since is None else self._since
         if now < since + PERIOD and not all_:
@@ -76,19 +76,19 @@ class FilterAccount:
         ]
 
     def state(self) -> tuple[int | None, list[tuple[Verdict, int, int]]]:
-        """Return what the stream was not told yet, and since when, for ``restore``."""
+        """Return the unreported counts and the start of the window, for ``restore``."""
         return self._since, [(verdict, *told) for verdict, told in self._untold.items()]
 
     def restore(self, since: int | None, untold: list[tuple[Verdict, int, int]]) -> None:
-        """Go on with what an earlier run has not told."""
+        """Continue with the unreported counts of an earlier run."""
         self._since = since
         self._untold = {verdict: (lines, size) for verdict, lines, size in untold}
 
     def status(self, filters: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Give the counts as ``sessiond status`` shows them; seen = written + dropped + folded.
+        """Return the counts for ``sessiond status``; seen = written + dropped + folded.
 
-        ``released`` are the lines that were written after all, no longer among ``lines``.
-        ``filters`` are those of now, with their actions: each has its counts, be they zero.
+        ``released`` are the lines that were written later, no longer among ``lines``. ``filters``
+        are the current filters with their actions: each has counts, even if they are zero.
         """
         none = {"lines": 0, "bytes": 0, "released": 0}
         now = {

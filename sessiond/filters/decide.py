@@ -1,9 +1,9 @@
-"""Which filter decides of a process and of a line: the first whose conditions hold.
+"""Evaluates filters for processes and lines: the first filter whose conditions hold decides.
 
-A process is judged when it executes a program, and what is decided holds for all that is told of
-its life, until it executes another. Conditions on what many processes share (program, users, unit,
-line of descent) are asked once for each combination; only what is left of a filter then is asked
-of the single process. Pure.
+A process is evaluated when it executes a program; the decision holds for the lines of its life
+until it executes another. Conditions on values that many processes share (program, users, unit,
+ancestors) are evaluated once per combination; only the other conditions are evaluated for each
+process. Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CAP_SETUID: Final = 1 << 7
 _CAP_SETGID: Final = 1 << 6
 _EARLY: Final = ("event.action", "tags")
 
-# What many processes have in common, by the fields that show it.
+# Values that many processes share, by the fields that have them.
 _SHARED: Final[Mapping[str, tuple[str, ...]]] = {
     "program": ("process.executable", "process.name"),
     "users": (
@@ -53,12 +53,12 @@ def _shared_by(field: str) -> str | None:
 
 
 class CompiledRule:
-    """A filter in the parts in which it is asked.
+    """A filter, split into the parts that are evaluated separately.
 
-    ``common`` are the conditions on what many processes share, ``own`` the other ones, None where
-    there are none. ``of_event`` says that it asks for what the process as such does not have, and
-    ``late`` for what only the whole line shows. ``actions`` are those that it names. One of
-    ``needles`` is part of the arguments of each process that it takes; () where that is not known.
+    ``common`` are the conditions on shared values, ``own`` the other ones; None if there are none.
+    ``of_event`` says that it uses fields that a process as such does not have, ``late`` that it
+    uses fields of the finished line. ``actions`` are those that it names. The arguments of each
+    matching process contain one of ``needles``; () if there are no such texts.
     """
 
     __slots__ = (
@@ -101,7 +101,7 @@ class CompiledRule:
 
 
 def _needles(condition: Condition) -> tuple[str, ...]:
-    """Return texts of which one is in the arguments where a condition holds; () for none."""
+    """Return texts, one of which the arguments contain if a condition holds; () for none."""
     if not isinstance(condition, Leaf) or condition.name != "process.args":
         return ()
     found: list[str] = []
@@ -125,43 +125,43 @@ def _has_any(text: str, needles: tuple[str, ...]) -> bool:
 
 
 class _EventSubject(Subject):
-    """A line of a process before it is made: what is known of the event, and the process."""
+    """A line before it is made: the known fields of the event, and the process."""
 
     def __init__(self, of_process: Subject, known: Mapping[str, Sequence[object]]) -> None:
         self._of_process = of_process
         self._known = known
 
     def values(self, name: str) -> Sequence[object]:
-        """Those of the event where it has them, else the process's."""
+        """Return the event's values, or the process's."""
         found = self._known.get(name)
         return self._of_process.values(name) if found is None else found
 
     def ancestors(self) -> Sequence[Subject]:
-        """Those of the process."""
+        """Return the process's ancestors."""
         return self._of_process.ancestors()
 
 
 class DocumentSubject(Subject):
-    """A line that is made, with its process where the table knows it."""
+    """A finished line, with its process if it is in the table."""
 
     def __init__(self, document: Mapping[str, Any], of_process: Subject | None) -> None:
-        """Take the document; what a process has as such is asked of ``of_process``."""
+        """Take the document; fields of the process itself come from ``of_process``."""
         self._document = document
         self._of_process = of_process
 
     def values(self, name: str) -> Sequence[object]:
-        """The values of a field."""
+        """Return the values of a field."""
         if self._of_process is not None and is_of_process(name):
             return self._of_process.values(name)
         return path_values(self._document, name)
 
     def ancestors(self) -> Sequence[Subject]:
-        """Those of the process, none where it is not known."""
+        """Return the process's ancestors, none if it is unknown."""
         return () if self._of_process is None else self._of_process.ancestors()
 
 
 class Decider:
-    """Asks filters in their order.
+    """Evaluates the filters in order.
 
     ``encoder`` and ``context`` are those of the lines.
     """
@@ -190,13 +190,13 @@ class Decider:
         self._lines: dict[Lineage, tuple[object, ...]] = {}
 
     def look_from(self, host_mounts: int | None) -> None:
-        """Take the mount namespace of the host, which may become known late."""
+        """Set the mount namespace of the host, which may become known late."""
         if host_mounts != self._around.host_mounts:
             self._around.host_mounts = host_mounts
             self._remembered.clear()
 
     def encode_with(self, encoder: ProcessEncoder) -> None:
-        """Ask another encoder for names."""
+        """Use another encoder for names."""
         self._around.encoder = encoder
         self._remembered.clear()
 
@@ -205,7 +205,7 @@ class Decider:
     def judge(
         self, process: Process, state: State, cgroup: bytes | None, *, executed: bool
     ) -> Verdict:
-        """Decide of a process in a state; ``executed``: which an exec has led to."""
+        """Decide about a process in a state; ``executed``: the state follows an exec."""
         earlier = process.verdict
         verdict = self._verdict(process, state, cgroup)
         if not verdict.withholds:
@@ -213,7 +213,7 @@ class Decider:
         if process.gained:
             return TOLD
         if not executed:
-            # What a line has told of already is not left without an end.
+            # A process with a written line also gets a written end.
             return TOLD if process.introduced else verdict
         index = process.states.index(state)
         if index > 0:
@@ -248,7 +248,7 @@ class Decider:
     def _candidates(
         self, process: Process, state: State, cgroup: bytes | None
     ) -> tuple[CompiledRule, ...]:
-        """The filters that can hold, as far as what many processes share tells."""
+        """Return the filters that can match, according to their conditions on shared values."""
         key = self._key(process, state, cgroup)
         found = self._remembered.get(key)
         if found is None:
@@ -290,7 +290,7 @@ class Decider:
         return tuple(key)
 
     def _line_of(self, lineage: Lineage | None) -> tuple[object, ...]:
-        """What conditions on ancestors depend on."""
+        """Return the values that conditions on ancestors depend on."""
         if lineage is None:
             return ()
         found = self._lines.get(lineage)
@@ -302,7 +302,7 @@ class Decider:
         return found
 
     def _named(self, state: State) -> bool:
-        """Tell whether the names of its users are known: what is remembered would stay without."""
+        """Return whether its users' names are known: without them the result is not cached."""
         facts, user = state.facts, self._around.encoder.user
         return all("name" in user(uid) for uid in {facts.uid, facts.euid, facts.suid})
 
@@ -316,10 +316,10 @@ class Decider:
         verdict: Verdict,
         known: Mapping[str, Sequence[object]],
     ) -> CompiledRule | None:
-        """Return the filter of events that decides of a line of a life before its process's does.
+        """Return the event filter that takes precedence over the process's own for a line.
 
         ``known`` are the fields of the event that are known before the line is made. A filter that
-        asks for the line is returned where the rest of it holds: ``late`` decides then.
+        needs the finished line is returned if its other conditions hold: ``late`` then decides.
         """
         end = self._order.get(verdict.filter, len(self.rules))
         for each in self.of_events:
@@ -339,10 +339,10 @@ class Decider:
         *,
         life: bool,
     ) -> CompiledRule | None:
-        """Return the filter that decides of a line, that of the process included.
+        """Return the filter that decides about a line, including the process's own filter.
 
-        ``life`` says that the line is about the life of the process: no other is withheld because
-        of the process alone.
+        ``life`` says that the line is part of the process's life: other lines are not withheld
+        because of the process alone.
         """
         verdict = None if process is None else process.verdict
         for each in self.rules:
@@ -366,14 +366,14 @@ def _of_ancestor(each: Ancestor) -> tuple[object, ...]:
 
 
 def _gained_file(before: State, after: State) -> bool:
-    """Tell whether a process executes a file of others, after one of root's."""
+    """Return whether a process executes a file of another user, after one of root."""
     return after.program.owner not in (None, 0) and before.program.owner in (None, 0)
 
 
 def gained_by_exec(before: State, after: State) -> bool:
-    """Tell whether a change of state gave a process other ids or capabilities.
+    """Return whether a change of state gave a process other ids or capabilities.
 
-    As does a set-user-id or set-group-id file; who may take any id gains nothing.
+    A set-user-id or set-group-id file does; a process that may take any id gains nothing.
     """
     old, new = before.facts, after.facts
     same = old.euid == new.euid and old.suid == new.suid and old.egid == new.egid
@@ -398,14 +398,14 @@ def _gained_login(before: State, after: State) -> bool:
 def gained(
     before: State, after: State, cgroup_before: bytes | None, cgroup_after: bytes | None
 ) -> bool:
-    """Tell whether a dropped process has gained something from one state to the next."""
+    """Return whether a dropped process has gained privileges from one state to the next."""
     if gained_by_exec(before, after) or _gained_login(before, after):
         return True
     return cgroup_before != cgroup_after and _place(cgroup_before) != _place(cgroup_after)
 
 
 def _place(cgroup: bytes | None) -> tuple[object, object]:
-    """The unit and the container of a cgroup."""
+    """Return the unit and the container of a cgroup."""
     if cgroup is None:
         return None, None
     return systemd_unit.identify(cgroup), container.identify(cgroup)

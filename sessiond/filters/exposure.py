@@ -1,9 +1,9 @@
-"""Who can hide behind a filter: whether an ordinary user can fulfil its conditions by himself.
+"""Exposure of filters: whether an ordinary user can fulfil a filter's conditions.
 
-A user chooses arguments, names, directories, and every program that he executes: with LD_PRELOAD a
-program of root's does what he wants. He doesn't choose another user's id, the login user, a unit of
-the system, or an entry that a program of root's vouches for. A filter is safe where it has a
-condition of the second kind that none of the values that ordinary users have fulfils. Pure.
+A user controls arguments, names, directories and the programs that run: with LD_PRELOAD even a
+program of root does what the user wants. A user does not control another user's id, the login user,
+a system unit, or an entry established by a program of root. A filter is safe if it has a condition
+of the second kind that the values of ordinary users do not fulfil. Pure.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sessiond.ecs.normalizations import RECORD_TYPES, SYSCALLS
 from sessiond.filters.stage import LIFE
 from sessiond.system.ordinary_users import OrdinaryUser
 
-# Units in which an ordinary user's programs run: sessions, the user's own manager, and services
-# that start what users have asked for, or let them in.
+# Units in which programs of ordinary users run: sessions, the user's own manager, and services that
+# run jobs of users or accept logins.
 _UNITS_OF_USERS: Final = (
     "session-1.scope", "session-c1.scope", "user@{uid}.service", "cron.service", "crond.service",
     "cronie.service", "atd.service", "ssh.service", "sshd.service", "dropbear.service",
@@ -28,7 +28,7 @@ _UNITS_OF_USERS: Final = (
     "postfix.service", "sendmail.service", "slurmd.service",
 )  # fmt: skip
 _SLICES_OF_USERS: Final = ("user.slice", "user-{uid}.slice", "system.slice", "system-getty.slice")
-# A container's or kubelet's entry counts only where root's runtime vouches for it.
+# A container's or kubelet's entry counts only if a runtime of root established it.
 _ENTRIES_OF_USERS: Final = ("sshd", "terminal", "console", "init", "unknown", "ssm", "teleport")
 _IDS: Final = ("user", "real_user", "saved_user", "group", "real_group", "saved_group")
 
@@ -37,13 +37,13 @@ _PROTECTED: Final = frozenset(
 )
 
 
-# Stands for the users of whom nothing is known: those of a directory service, and future ones.
+# Represents unknown users: those of a directory service, and future ones.
 SOMEBODY: Final = OrdinaryUser(54_321, "an ordinary user", ((54_321, "ordinary users"),))
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What is to be said of a filter; ``safe``: no ordinary user fulfils its conditions."""
+    """The result for a filter; ``safe``: no ordinary user fulfils its conditions."""
 
     name: str
     safe: bool
@@ -52,7 +52,7 @@ class Exposure:
 
 
 def exposures(rules: Sequence[FilterRule], users: Sequence[OrdinaryUser]) -> list[Exposure]:
-    """Judge each filter that drops or folds; ``users`` are the ordinary ones of the host."""
+    """Check each filter that drops or folds; ``users`` are the host's ordinary users."""
     found: list[Exposure] = []
     for rule in rules:
         if not rule.withholds:
@@ -133,13 +133,13 @@ def _can_fail(condition: Condition, user: OrdinaryUser) -> bool:
         if values is None:
             return True
         return any(not any(test.holds(each) for test in condition.tests) for each in values)
-    return True  # he has few ancestors, and can do without most
+    return True  # users have few ancestors, and can avoid most
 
 
 def _values(field: str, user: OrdinaryUser) -> list[list[object]] | None:
-    """The values that a field can have for a user's processes, each a list; None: any.
+    """Return the possible values of a field for a user's processes, each a list; None: any.
 
-    Set-user-id programs are not among them: what gains by an exec is told whatever filters say.
+    Set-user-id programs are ignored: processes that gain privileges are written despite filters.
     """
     own, _, rest = field.removeprefix("process.").partition(".")
     if field.startswith(("user.audit.", "ancestor.user.audit.")):
@@ -150,7 +150,7 @@ def _values(field: str, user: OrdinaryUser) -> list[list[object]] | None:
         if rest.startswith("entry_meta.type"):
             return _one_by_one(_ENTRIES_OF_USERS, user)
         if rest.partition(".")[0] in _IDS:
-            # pid 1 and the servers that let him in are root's.
+            # pid 1 and the login servers belong to root.
             return [*_ids(field, user), *_one_by_one(("0", "root"), user)]
     if field == "systemd.unit":
         return [*_one_by_one(_UNITS_OF_USERS, user), []]
@@ -166,7 +166,7 @@ def _one_by_one(values: Sequence[str], user: OrdinaryUser) -> list[list[object]]
 
 
 def _ids(field: str, user: OrdinaryUser) -> list[list[object]]:
-    """The ids or names of a user, or of the groups he is in."""
+    """Return the ids or names of a user, or of the user's groups."""
     if "group." in field:
         return [[str(gid) if field.endswith(".id") else name] for gid, name in user.groups]
     return [[str(user.uid) if field.endswith(".id") else user.name]]

@@ -1,18 +1,18 @@
-"""Events of one kind that are told as one line a window. Pure: time is an argument, in ns."""
+"""Folds events of one kind into one line per window. Pure: time is an argument, in ns."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-# How many kinds are kept apart; beyond it the oldest window is closed early.
+# Maximum number of open windows; beyond it the oldest one is closed early.
 MAX_KINDS: Final = 4096
 
 
 class Kind(NamedTuple):
-    """What makes events the same for a filter: another value is another line.
+    """The values that distinguish the lines of a folding filter.
 
-    ``what`` is "process" for the life of one, else the action of the event; ``code`` is the exit
-    code of a process, the outcome of another event.
+    ``what`` is "process" for a process's life, else the action of the event; ``code`` is the exit
+    code of a process, or the outcome of another event.
     """
 
     filter: str
@@ -27,14 +27,14 @@ class Kind(NamedTuple):
 class Window:
     """The events of a kind in one window; ``example`` is the JSON of the first one's process.
 
-    ``count`` is how many there were, ``first`` and ``last`` when; ``until`` is when it is closed.
+    ``count`` is their number, ``first`` and ``last`` their times; ``until`` is when it closes.
     ``name`` makes the id of its line.
     """
 
     __slots__ = ("count", "example", "first", "last", "length", "name", "until")
 
     def __init__(self, until: int, length: int) -> None:
-        """Begin an empty window."""
+        """Start an empty window."""
         self.until = until
         self.length = length
         self.count = 0
@@ -51,17 +51,17 @@ class Window:
 
 
 class Folds:
-    """The open windows by kind, in the order in which they were begun."""
+    """The open windows by kind, in the order of their start."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start empty."""
         self._windows: dict[Kind, Window] = {}
 
     def add(self, kind: Kind, time: int, length: int) -> Window | None:
-        """Count an event at ``time``; None: its kind is new, so it is to be told at once.
+        """Count an event at ``time``; None: its kind is new, so write it at once.
 
-        A window lasts ``length`` from the first event of a new kind on, and then again as long as
-        there are any.
+        A window lasts ``length`` from the first event of a new kind on, and is renewed while events
+        occur.
         """
         window = self._windows.get(kind)
         if window is None:
@@ -72,11 +72,11 @@ class Folds:
 
     @property
     def deadline(self) -> int | None:
-        """When the next window is to be closed."""
+        """The time at which the next window closes."""
         return min((each.until for each in self._windows.values()), default=None)
 
     def due(self, now: int, *, all_: bool = False) -> list[tuple[Kind, Window]]:
-        """Close the windows that are over by ``now``, or all; return those with events."""
+        """Close the windows that end by ``now``, or all; return those with events."""
         excess = len(self._windows) - MAX_KINDS
         closed = [
             (kind, window)
@@ -99,7 +99,7 @@ class Folds:
     def restore(
         self, windows: list[tuple[Kind, tuple[int, int, int, int, int, bytes | None, str]]]
     ) -> None:
-        """Go on with the windows of an earlier run."""
+        """Continue the windows of an earlier run."""
         for kind, (until, length, count, first, last, example, name) in windows:
             window = self._windows[kind] = Window(until, length)
             window.count, window.first, window.last = count, first, last

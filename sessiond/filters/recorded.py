@@ -1,7 +1,7 @@
-"""Filters over events that are written already: what each would have taken away.
+"""Applies filters to existing events, to show what each would have removed.
 
-A line tells less than the table knew: whose file a program is, and what was forked and never told.
-So this is what filters would about do, for trials before they are put to work. Pure.
+Lines lack some data of the process table: the owner of a program's file, and unwritten forks. The
+result is therefore an approximation, for testing filters before use. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sessiond.filters.fold import Folds, Kind
 from sessiond.filters.stage import LIFE
 from sessiond.filters.subject import Trust, is_of_process, path_values
 
-# Auditbeat's names of what the life of a process is made of.
+# Auditbeat's actions of a process's life.
 _NAMES: Final = {"executed": "exec", "process_started": "exec", "process_stopped": "end"}
 _MAX_ANCESTORS: Final = 20
 _PATHS: Final = (".executable", ".name")
@@ -24,12 +24,12 @@ MAX_EXAMPLES: Final = 3
 
 
 class Known:
-    """What the lines so far tell of a process."""
+    """The data of a process from the lines so far."""
 
     __slots__ = ("gained", "kept_back", "line", "parent", "rule", "told")
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Start empty."""
         self.line: Mapping[str, Any] = {}
         self.parent: str | None = None
         self.rule: CompiledRule | None = None
@@ -39,10 +39,10 @@ class Known:
 
 
 class Tally:
-    """What one filter did: lines and bytes, and some command lines as examples."""
+    """The result of one filter: lines and bytes, and some command lines as examples."""
 
     def __init__(self, rule: FilterRule) -> None:
-        """Begin with nothing."""
+        """Start with zero."""
         self.rule = rule
         self.lines = 0
         self.bytes = 0
@@ -60,7 +60,7 @@ class Tally:
 
 
 class _Line(Subject):
-    """A line as the subject of conditions; ``family`` knows the processes above it."""
+    """A line as the subject of conditions; ``family`` has its ancestors."""
 
     def __init__(self, document: Mapping[str, Any], family: Family) -> None:
         self._document = document
@@ -68,7 +68,7 @@ class _Line(Subject):
         self.trust = Trust.ANY
 
     def values(self, name: str) -> Sequence[object]:
-        """Those that the line has, and that count where something would be taken away."""
+        """Return the line's values that count for a filter that removes lines."""
         if self.trust is not Trust.ANY:
             remarks = self._document.get("sessiond", {})
             own_path = name in ("process.executable", "process.name")
@@ -81,7 +81,7 @@ class _Line(Subject):
         return path_values(self._document, name)
 
     def ancestors(self) -> Sequence[Subject]:
-        """The processes above it."""
+        """Return the ancestors."""
         return [_Ancestor(each) for each in self._family.above(self._document)]
 
 
@@ -92,7 +92,7 @@ class _Ancestor(Subject):
         self._document = document
 
     def values(self, name: str) -> Sequence[object]:
-        """Those of ``ancestor.NAME``."""
+        """Return the values of ``ancestor.NAME``."""
         name = name.removeprefix("ancestor.")
         if name.startswith("user.audit."):
             return path_values(self._document, name)
@@ -107,11 +107,11 @@ class Family:
     """The processes of the lines so far, by entity id."""
 
     def __init__(self) -> None:
-        """Know nobody."""
+        """Start empty."""
         self.known: dict[str, Known] = {}
 
     def learn(self, document: Mapping[str, Any], *, image: bool) -> Known | None:
-        """Take in a line; ``image``: it tells what its process executes from now on."""
+        """Take a line; ``image``: it shows a new program of its process."""
         process = document.get("process")
         if not isinstance(process, dict):
             return None
@@ -131,9 +131,9 @@ class Family:
         return known
 
     def above(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """The lines of the processes above that of a line, nearest first, as far as they are known.
+        """Yield the lines of a line's ancestors, nearest first, as far as they are known.
 
-        Beyond that it is what the line itself says of its ancestors.
+        For the others yield the data in the line itself.
         """
         process = document.get("process", {})
         own = self.known.get(process.get("entity_id", ""))
@@ -153,10 +153,10 @@ class Family:
 
 
 class Recorded:
-    """Takes events in their order and tells of each what the filters would have done.
+    """Takes events in order and determines what the filters would have done.
 
-    ``lines`` and ``bytes`` are of all, ``written`` of those that would have been written; each
-    filter has a tally.
+    ``lines`` and ``bytes`` count all, ``written`` those that would have been written; each filter
+    has a tally.
     """
 
     def __init__(self, rules: Sequence[FilterRule]) -> None:
@@ -169,7 +169,7 @@ class Recorded:
         self._folds = Folds()
 
     def take(self, document: Mapping[str, Any], size: int, time: int) -> FilterRule | None:
-        """Count an event of ``size`` bytes, at ``time`` in ns; return the filter that took it."""
+        """Count an event of ``size`` bytes, at ``time`` in ns; return the matching filter."""
         self.lines += 1
         self.bytes += size
         event = document.get("event", {})
@@ -221,7 +221,7 @@ class Recorded:
 
     @staticmethod
     def _may_drop(rule: CompiledRule, document: Mapping[str, Any], action: str) -> bool:
-        """Tell whether a filter may take an event: others than system calls only by their name."""
+        """Return whether a filter may drop an event; other than system calls only by action."""
         by_syscall = "syscall" in document.get("auditd", {}).get("data", {})
         return not rule.rule.withholds or by_syscall or action in rule.actions
 
@@ -235,7 +235,7 @@ class Recorded:
         self._bring_back(document, known)
 
     def _bring_back(self, document: Mapping[str, Any], known: Known | None) -> None:
-        """Count those that a written line needs, and that were left out, as written after all."""
+        """Count dropped processes that a written line needs as written."""
         process = document.get("process", {})
         names = ("parent", "group_leader", "session_leader", "entry_leader")
         needed = [known] if known is not None else []
@@ -272,19 +272,19 @@ class Recorded:
             self.folded_lines += 1
 
     def finish(self) -> None:
-        """Close the windows that are open."""
+        """Close the open windows."""
         self.folded_lines += len(self._folds.due(0, all_=True))
 
 
 def _gained(document: Mapping[str, Any]) -> bool:
-    """Tell whether a set-user-id program is executed, as far as a line shows it."""
+    """Return whether a set-user-id program is executed, as far as a line shows it."""
     process = document.get("process", {})
     real, now = process.get("real_user", {}).get("id"), process.get("user", {}).get("id")
     return real is not None and now is not None and real != now and real != "0"
 
 
 def asks_for_paths(rule: FilterRule) -> bool:
-    """Tell whether a filter names programs, so that it matters whose files they are."""
+    """Return whether a filter names programs, so that the owners of their files matter."""
     return any(
         leaf.name.endswith(_PATHS) and (is_of_process(leaf.name) or leaf.name.startswith("ancest"))
         for leaf in rule.when.leaves()

@@ -1,8 +1,8 @@
-"""The filters at work: asked before a line is made, and once more of the line, and kept account of.
+"""The filter stage of the pipeline: filters are evaluated before a line is made, and on the line.
 
-What is told of a process's life (fork, exec, setsid, end, already_running) goes by what was decided
-of the process. Any other line goes by the filters that ask for the event. Pure: time is an
-argument, in ns since boot.
+Lines of a process's life (fork, exec, setsid, end, already_running) follow the decision about the
+process. Other lines follow the filters with conditions on the event. Pure: time is an argument, in
+ns since boot.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from sessiond.units import SECOND
 
 LIFE: Final = frozenset(("fork", "exec", "setsid", "end", "already_running"))
 _INTRODUCTIONS: Final = frozenset(("fork", "exec", "already_running"))
-# About how long a line is, before there is one.
+# Assumed length of a line before the first one.
 _FIRST_SIZE: Final = 4096
 _WINDOW: Final = 600 * SECOND
 
 
 class SavedFilters(NamedTuple):
-    """What a restart needs: what the stream was not told yet, and the open windows."""
+    """The state for a restart: the unreported counts, and the open windows."""
 
     since: int | None
     untold: list[tuple[Verdict, int, int]]
@@ -40,7 +40,7 @@ class SavedFilters(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What ``FilterStage.due`` gives to be told."""
+    """The reports that ``FilterStage.due`` returns."""
 
     taken: list[Taken]
     folds: list[tuple[Kind, Window]]
@@ -49,8 +49,8 @@ class Told(NamedTuple):
 class FilterStage:
     """Decides which lines are written, and how; ``account`` counts the others.
 
-    ``overdue`` are the processes that a filter folds and that outlive its window: they are to be
-    introduced. ``renamed`` gives another name of an action, where lines have that.
+    ``overdue`` are folded processes that outlive the window and must be introduced. ``renamed``
+    maps actions to the names in lines.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class FilterStage:
         *,
         renamed: Mapping[str, str] | None = None,
     ) -> None:
-        """Go on with other filters; what was decided of processes stays."""
+        """Use other filters; the decisions about processes stay."""
         self._decider = Decider(rules, encoder, self._context)
         self._renamed = renamed or {}
 
     def look_from(self, host_mounts: int | None) -> None:
-        """Take the host's mount namespace."""
+        """Set the host's mount namespace."""
         self._decider.look_from(host_mounts)
 
     # Before a line is made
@@ -94,7 +94,7 @@ class FilterStage:
         action: str,
         event: AuditEvent | None = None,
     ) -> bool:
-        """Tell whether a line of a process's life is not to be written, and count it then."""
+        """Return whether to withhold a line of a process's life; if so, count it."""
         executed = action == "exec"
         verdict = process.verdict
         if verdict is None or executed:
@@ -106,7 +106,7 @@ class FilterStage:
             )
             if decider is not None:
                 if decider.late or decider.verdict.action != "drop":
-                    return False  # the line is asked again
+                    return False  # decided later, on the line
                 verdict = decider.verdict
         if not verdict.withholds:
             return False
@@ -127,7 +127,7 @@ class FilterStage:
         return _WINDOW if compiled is None else int(compiled.rule.window * SECOND)
 
     def release(self, process: Process) -> None:
-        """Let a process be told from now on: its introduction, which was withheld, is written."""
+        """Write a process from now on, because its withheld introduction is being written."""
         verdict = process.verdict
         if verdict is not None and verdict.withholds:
             self.account.take(verdict, self._size, -1)
@@ -136,7 +136,7 @@ class FilterStage:
         process.withheld = False
 
     def has_gained(self, process: Process, before: bytes | None, after: bytes | None) -> bool:
-        """Tell whether a process that is withheld has gained something by its last change.
+        """Return whether a withheld process gained privileges by its last change.
 
         ``before`` and ``after`` are its cgroups.
         """
@@ -147,7 +147,7 @@ class FilterStage:
 
     @staticmethod
     def executed(process: Process) -> None:
-        """Note what a process gains by an exec, before anything that it does then."""
+        """Note privileges that a process gains by an exec, before its further events."""
         states = process.states
         if len(states) > 1 and gained_by_exec(states[-2], states[-1]):
             process.gained = True
@@ -155,8 +155,8 @@ class FilterStage:
     def fold_end(self, view: ProcessView, example: Callable[[], bytes]) -> tuple[Kind, bool] | None:
         """Count the end of a process that a filter folds.
 
-        ``example`` gives the JSON of the process. Returns its kind, and whether that is new and so
-        to be told at once; None for a process that is not folded.
+        ``example`` returns the JSON of the process. Returns its kind, and whether the kind is new
+        and so must be written at once; None for a process that is not folded.
         """
         process, state = view.process, view.state
         verdict = process.verdict
@@ -197,7 +197,7 @@ class FilterStage:
         view: ProcessView | None,
         event: AuditEvent | None,
     ) -> bytes | None:
-        """Return the line as filters want it, None where one withholds it."""
+        """Return the line as the filters change it, None if one withholds it."""
         self.account.seen += 1
         written = self._filtered(line, action, view, event)
         if written is not None:
@@ -242,7 +242,7 @@ class FilterStage:
         action: str,
         view: ProcessView | None,
     ) -> bool:
-        """Count a line that a filter folds; False: its kind is new, so it is written."""
+        """Count a folded line; return False if its kind is new, so that it is written."""
         outcome = str(document["event"].get("outcome", ""))
         kind = Kind(found.rule.name, action, None, None, None, None, outcome)
         if view is not None:
@@ -260,7 +260,7 @@ class FilterStage:
 
     @property
     def deadline(self) -> int | None:
-        """When ``due`` has something to give."""
+        """The time of the next ``due``."""
         times = (
             self.folds.deadline,
             self.account.deadline,
@@ -269,7 +269,7 @@ class FilterStage:
         return min((time for time in times if time is not None), default=None)
 
     def due(self, now: int, *, all_: bool = False) -> Told:
-        """Return what the stream is to be told by ``now``; ``all_``: all that there is."""
+        """Return the reports due by ``now``; ``all_``: all of them."""
         return Told(self.account.due(now, all_=all_), self.folds.due(now, all_=all_))
 
     def overdue(self, now: int) -> list[Process]:
@@ -282,17 +282,17 @@ class FilterStage:
         return found
 
     def status(self) -> dict[str, Any]:
-        """Give the account as ``sessiond status`` shows it."""
+        """Return the counts for ``sessiond status``."""
         return self.account.status(
             {each.rule.name: each.rule.action for each in self._decider.rules}
         )
 
     def save(self) -> SavedFilters:
-        """Return what a restart needs; what was decided of processes is the table's."""
+        """Return the state for a restart; the table has the decisions about processes."""
         return SavedFilters(*self.account.state(), self.folds.state())
 
     def restore(self, saved: SavedFilters, processes: Sequence[Process]) -> None:
-        """Go on where ``save`` was called."""
+        """Restore the state of ``save``."""
         self.account.restore(saved.since, saved.untold)
         self.folds.restore(saved.folds)
         waiting = [
@@ -305,16 +305,16 @@ class FilterStage:
 
 
 def _keys(event: AuditEvent) -> list[str]:
-    """The keys of the audit rules that brought an event."""
+    """Return the keys of the audit rules that recorded an event."""
     key = event.syscall.get("key")
     return [display(each) for each in (decode(key) or b"").split(b"\x01") if each] if key else []
 
 
 def _is_protected(action: str, event: AuditEvent | None) -> bool:
-    """Tell whether an event is dropped only by its name.
+    """Return whether an event can be dropped only by its action.
 
-    That are all but the lives of processes and system calls: logins, accounts, the configuration of
-    audit, what security modules refuse, and what sessiond says of itself.
+    This applies to everything but process lives and system calls: logins, accounts, audit's
+    configuration, denials of security modules, and events about sessiond itself.
     """
     if action in LIFE:
         return False

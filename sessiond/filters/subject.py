@@ -1,9 +1,8 @@
-"""What conditions ask: the values of a process's fields, from the table, without making its line.
+"""The values of a process's fields for conditions, from the table, without making a line.
 
-The values are those that a line would have. Where a condition would take something away, a value
-that its user may have made is not one (``Trust``): a path counts where the host's mount namespace
-has it, for a drop also only of a file of root's; an entry, where root's program vouches for it.
-Pure.
+They are the values that a line would have. For filters that remove lines, values that a user could
+have forged do not count (``Trust``): a path counts only in the host's mount namespace, and for a
+drop only for a file of root; an entry counts only if a program of root established it. Pure.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ _NONE: Final[Values] = ()
 
 
 class Trust(IntEnum):
-    """Whose word counts as the value of a field."""
+    """Which values of a field are trusted."""
 
-    ANY = 0  # for what adds to lines
-    HOST = 1  # a path as the host has it, an entry that root vouches for
-    ROOT = 2  # and only a file of root's
+    ANY = 0  # for filters that only add to lines
+    HOST = 1  # paths in the host's mount namespace, entries established by root
+    ROOT = 2  # and only files of root
 
 
 class Surroundings:
-    """What the values of fields depend on besides the process.
+    """Data besides the process that the values of fields depend on.
 
-    ``encoder`` knows the names of users; ``context`` gives the fields that a cgroup stands for;
-    ``host_mounts`` is the host's mount namespace, None where it is not known.
+    ``encoder`` has the names of users; ``context`` returns the fields of a cgroup; ``host_mounts``
+    is the host's mount namespace, None if unknown.
     """
 
     def __init__(
@@ -44,13 +43,13 @@ class Surroundings:
         context: Callable[[bytes], Mapping[str, Any]],
         host_mounts: int | None,
     ) -> None:
-        """Take them."""
+        """Take the data."""
         self.encoder = encoder
         self.context = context
         self.host_mounts = host_mounts
 
     def trusts(self, program: Program, mounts: int | None, trust: Trust) -> bool:
-        """Tell whether the path of a program's file counts; ``mounts`` is where it was walked."""
+        """Return whether a program's path counts; it was resolved in the namespace ``mounts``."""
         if trust is Trust.ANY:
             return True
         if self.host_mounts is not None and mounts != self.host_mounts:
@@ -58,13 +57,13 @@ class Surroundings:
         return trust is not Trust.ROOT or program.owner == 0
 
     def users(self, uid: int | None, member: str) -> Values:
-        """The id or the name of a user."""
+        """Return the id or the name of a user."""
         if uid is None or uid == UNSET_ID:
             return _NONE
         return _member(self.encoder.user(uid), member)
 
     def groups(self, gid: int, member: str) -> Values:
-        """The id or the name of a group."""
+        """Return the id or the name of a group."""
         return _member(self.encoder.group(gid), member)
 
 
@@ -85,7 +84,7 @@ def _name_of(program: Program) -> Values:
 
 
 class AncestorSubject(Subject):
-    """One of the processes above another, as it was when it forked."""
+    """An ancestor, as it was when it forked the next process."""
 
     def __init__(self, ancestor: Ancestor, around: Surroundings, trust: Trust) -> None:
         """Take the ancestor; ``trust`` says which of its values count."""
@@ -94,11 +93,11 @@ class AncestorSubject(Subject):
         self._trust = trust
 
     def ancestors(self) -> Sequence[Subject]:
-        """None: conditions ask for one of the whole line."""
+        """Return none: conditions select an ancestor from the process's own list."""
         return ()
 
     def values(self, name: str) -> Values:
-        """The values of ``ancestor.NAME``."""
+        """Return the values of ``ancestor.NAME``."""
         name = name.removeprefix("ancestor.")
         each, around = self._ancestor, self._around
         if name in ("executable", "name"):
@@ -133,7 +132,7 @@ class ProcessSubject(Subject):
         around: Surroundings,
         trust: Trust,
     ) -> None:
-        """Take what it is about."""
+        """Take the process and its state."""
         self._process = process
         self._state = state
         self._cgroup = cgroup
@@ -142,17 +141,17 @@ class ProcessSubject(Subject):
         self._arguments: dict[str, Values] = {}
 
     def ancestors(self) -> Sequence[Subject]:
-        """The line of descent, nearest first."""
+        """Return the ancestors, nearest first."""
         lineage = self._process.lineage
         if lineage is None:
             return ()
         return [AncestorSubject(each, self._around, self.trust) for each in lineage.ancestors]
 
     def values(self, name: str) -> Values:
-        """The values of a field that ``is_of_process`` says a process has."""
+        """Return the values of a field for which ``is_of_process`` is true."""
         state, around = self._state, self._around
         if name in ("process.args", "process.command_line"):
-            # Several filters ask for them, and they are long.
+            # Several filters use them, and they are long.
             found = self._arguments.get(name)
             if found is None:
                 member = name.removeprefix("process.")
@@ -217,7 +216,7 @@ class ProcessSubject(Subject):
         return _NONE if value is None else (value,)
 
     def _own(self, member: str) -> Values:
-        """What only the process of an event has, then what its relatives have as well."""
+        """Return a member that only the event's process has, or one that relatives have too."""
         state, around = self._state, self._around
         facts = state.facts
         if member.startswith("saved_user."):
@@ -243,7 +242,7 @@ class ProcessSubject(Subject):
         return self._shared(self._process, state, member)
 
     def _shared(self, process: Process, state: State, member: str) -> Values:
-        """What a process and its relatives have in a line."""
+        """Return a member that a process and its relatives have in a line."""
         program, facts, around = state.program, state.facts, self._around
         if member in ("executable", "name"):
             mounts = program.mount_namespace or facts.mount_namespace
@@ -305,7 +304,7 @@ def _arguments(program: Program, member: str) -> Values:
 
 
 def path_values(document: Any, name: str) -> Values:  # noqa: ANN401 - JSON
-    """The values at a dotted path of a document; members of lists count each."""
+    """Return the values at a dotted path of a document; each member of a list counts."""
     found: list[Any] = [document]
     for step in name.split("."):
         below: list[Any] = []
@@ -321,12 +320,12 @@ def path_values(document: Any, name: str) -> Values:  # noqa: ANN401 - JSON
 
 
 _OF_PROCESS: Final = ("systemd.", "container.", "orchestrator.", "user.audit.", "ancestor.")
-# What a process does not have before its end, or what only an audit record says.
+# Fields that a process does not have before its end, or that only audit records contain.
 _OF_EVENT: Final = ("process.title", "process.Ext.ancestry", "process.end", "process.exit_code")
 
 
 def is_of_process(field: str) -> bool:
-    """Tell whether a field is known of a process as such, whatever the event is."""
+    """Return whether a field belongs to the process itself, independent of the event."""
     if field.startswith("process."):
         ends = field.endswith((".exit_code", ".end", ".group_leader.start"))
         return field not in _OF_EVENT and not ends and not field.startswith("process.parent.group")

@@ -1,4 +1,4 @@
-"""Who makes the lines, and which filters would take the most of them away. Pure."""
+"""Counts lines by their cause, and finds the filters that would save the most. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sessiond.filters.recorded import Family
 from sessiond.filters.subject import path_values
 from sessiond.system.ordinary_users import OrdinaryUser
 
-# By what lines can be counted, and where a line says it.
+# The fields by which lines can be counted, and their places in a line.
 FIELDS: Final[Mapping[str, str]] = {
     "executable": "process.executable",
     "parent": "process.parent.executable",
@@ -23,22 +23,22 @@ FIELDS: Final[Mapping[str, str]] = {
     "action": "event.action",
     "filter": "sessiond.filter.name",
 }
-# A suggestion takes at least this share of all lines, and there are at most so many.
+# Minimum share of all lines per suggestion, and maximum number of suggestions.
 MIN_SHARE: Final = 0.01
 MAX_SUGGESTIONS: Final = 10
 _LIFE: Final = ("fork", "exec", "executed", "setsid", "end", "already_running")
-# Entries by which people come in.
+# Entry types of people.
 _PEOPLE: Final = ("sshd", "terminal", "console", "ssm", "teleport")
-# What everybody has among the ancestors says nothing.
+# Common ancestors say nothing.
 _COMMON: Final = ("systemd", "init", "sshd", "sshd-session", "login", "sudo", "su", "runuser")
-# Of what runs scripts the script says what it is.
+# For interpreters the script identifies the program.
 _INTERPRETERS: Final = re.compile(r"(ba|da|z|k|c|tc|fi|a)?sh|busybox|env|(python|perl|ruby)[0-9.]*")
 
 Condition = tuple[tuple[str, str], ...]
 
 
 class Traffic:
-    """Counts lines and their bytes by what makes them.
+    """Counts lines and their bytes by cause.
 
     ``first`` and ``last`` are the dates of the lines.
     """
@@ -70,17 +70,17 @@ def _one(document: Mapping[str, Any], field: str) -> str:
 
 
 class Suggestions:
-    """Finds filters that would take many lines away, and nothing of what people do."""
+    """Finds filters that would save many lines without affecting people's sessions."""
 
     def __init__(self) -> None:
-        """Begin without a line."""
+        """Start without lines."""
         self._family = Family()
         self._lines: list[frozenset[Condition]] = []
         self._of_people: set[Condition] = set()
         self.total = 0
 
     def take(self, document: Mapping[str, Any]) -> None:
-        """Take in a line."""
+        """Take a line."""
         self.total += 1
         action = _one(document, "event.action")
         image = action in ("exec", "executed", "fork", "already_running")
@@ -95,7 +95,7 @@ class Suggestions:
             self._lines.append(conditions)
 
     def _conditions(self, document: Mapping[str, Any]) -> frozenset[Condition]:
-        """What filters could ask of a line, each a pair or two of field and value."""
+        """Return possible conditions for a line, each one or two pairs of field and value."""
         found: set[Condition] = set()
         unit = _one(document, "systemd.unit")
         if unit != "-":
@@ -125,9 +125,9 @@ class Suggestions:
         return frozenset(found)
 
     def best(self, users: Sequence[OrdinaryUser]) -> list[tuple[dict[str, str], int]]:
-        """Return conditions and the number of lines that they take which those before leave.
+        """Return conditions, with the number of lines that each adds to those before.
 
-        The greatest first; only such as no ordinary user fulfils.
+        The largest come first; only conditions that no ordinary user fulfils.
         """
         chosen: list[tuple[dict[str, str], int]] = []
         remaining: Iterable[frozenset[Condition]] = self._lines
@@ -137,7 +137,7 @@ class Suggestions:
             counts = Counter(each for line in remaining for each in line if each not in refused)
             if not counts:
                 break
-            # Of those that take as many, the one that says least is the most general.
+            # Among equal counts, the shortest condition is the most general.
             best, lines = max(counts.items(), key=lambda item: (item[1], -len(item[0]), item[0]))
             if lines < max(2, self.total * MIN_SHARE):
                 break

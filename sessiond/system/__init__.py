@@ -1,1 +1,1 @@
-"""The host, for every other folder: files, clocks, accounts, the service manager, the log."""
+"""Access to the host for all other folders: files, clocks, accounts, service manager, log."""

@@ -1,11 +1,11 @@
-"""Names of users and groups, without ever waiting for them.
+"""Names of users and groups, looked up without blocking.
 
-/etc/passwd and /etc/group are parsed here. What isn't in them may be known elsewhere (LDAP, sssd,
-systemd): the name service is asked by a thread of its own, because it can take a second, or hang.
-Until it has answered, the name is None, and the output shows the number alone.
+This module parses /etc/passwd and /etc/group. Other names may come from the name service (LDAP,
+sssd, systemd), which a separate thread queries, because it can take a second, or hang. Until it has
+answered, the name is None, and the output has only the number.
 
-Only the thread that calls ``user``, ``group`` and ``refresh`` changes what is known; questions and
-answers cross over in queues.
+Only the thread that calls ``user``, ``group`` and ``refresh`` changes the cache; queries and
+answers go through queues.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Final
 from sessiond.text import display
 from sessiond.units import UNSET_ID
 
-# For how many seconds an answer of the name service is valid, "no such account" included.
+# Seconds for which an answer of the name service is valid, also "no such account".
 _ANSWER_LIFETIME: Final = 60.0
-# How many questions may wait: with an uid of its own for every process, more would make no sense.
+# Maximum number of waiting queries: a uid per process would otherwise queue without limit.
 _MAX_PENDING: Final = 256
-# How many answers are remembered, of users and of groups each.
+# Maximum number of cached answers, each for users and for groups.
 _MAX_ANSWERS: Final = 16_384
 
 
@@ -35,9 +35,9 @@ Resolver = Callable[[int], str]
 
 
 def parse(data: bytes) -> dict[int, str]:
-    """Parse passwd(5) or group(5) into names by number; lines that aren't entries are left out.
+    """Parse passwd(5) or group(5) into names by number; invalid lines are skipped.
 
-    Of several names for a number the first counts, as for getpwuid(3).
+    The first of several names for a number counts, as in getpwuid(3).
     """
     names: dict[int, str] = {}
     for line in data.split(b"\n"):
@@ -50,12 +50,11 @@ def parse(data: bytes) -> dict[int, str]:
 
 
 class AccountNames:
-    """Names by uid and gid; ``root`` is where passwd and group lie.
+    """Names by uid and gid; ``root`` is the directory of passwd and group.
 
-    ``resolve_user`` and ``resolve_group`` ask the name service, and raise KeyError where it knows
-    nobody. ``unknown`` counts the times a name was None because nobody had answered yet,
-    ``refused`` the questions not asked because too many waited already, ``failed`` the answers that
-    were errors.
+    ``resolve_user`` and ``resolve_group`` query the name service, and raise KeyError for an unknown
+    account. ``unknown`` counts look-ups without an answer yet, ``refused`` the queries dropped
+    because too many were waiting, ``failed`` the answers that were errors.
     """
 
     def __init__(
@@ -66,10 +65,10 @@ class AccountNames:
         resolve_group: Resolver = lambda gid: grp.getgrgid(gid).gr_name,
         now: float = 0.0,
     ) -> None:
-        """Read the files; ``now`` is in seconds, of the clock that ``refresh`` is called with."""
+        """Read the files; ``now`` is in seconds, of the same clock as for ``refresh``."""
         self._users = _Known(root / "passwd")
         self._groups = _Known(root / "group")
-        # The hot path is one look-up in these, which never are replaced.
+        # The hot path is one look-up in these dicts, which are never replaced.
         self._user_names = self._users.names
         self._group_names = self._groups.names
         self._worker = _Worker({False: resolve_user, True: resolve_group})
@@ -79,29 +78,29 @@ class AccountNames:
 
     @property
     def failed(self) -> int:
-        """How often the name service failed; an unknown number is no failure."""
+        """The number of failures of the name service; an unknown number is not a failure."""
         return self._worker.failed
 
     def user(self, uid: int) -> str | None:
-        """The user's name; None for an unknown number, or before an answer has come."""
+        """Return the user's name; None for an unknown number, or before the answer arrives."""
         try:
             return self._user_names[uid]
         except KeyError:
             return self._ask(self._users, uid, group=False)
 
     def group(self, gid: int) -> str | None:
-        """The group's name; None for an unknown number, or before an answer has come."""
+        """Return the group's name; None for an unknown number, or before the answer arrives."""
         try:
             return self._group_names[gid]
         except KeyError:
             return self._ask(self._groups, gid, group=True)
 
     def user_id(self, name: str) -> int | None:
-        """The uid of a user in passwd; the name service is not asked."""
+        """Return the uid of a user in passwd; the name service is not queried."""
         return self._users.number(name)
 
     def refresh(self, now: float) -> None:
-        """Read files that have changed, and let old answers go; to be called about every second.
+        """Reread changed files and expire old answers; call this about every second.
 
         ``now`` is in seconds. A call within a second of the last one does nothing.
         """
@@ -113,7 +112,7 @@ class AccountNames:
         self._groups.refresh(now)
 
     def close(self) -> None:
-        """Let the thread end; don't wait for one that hangs in the name service."""
+        """Stop the thread, without waiting for one that hangs in the name service."""
         self._worker.stop()
 
     def _ask(self, known: _Known, number: int, *, group: bool) -> str | None:
@@ -140,33 +139,33 @@ class AccountNames:
 
 
 class NoAccountNames:
-    """Knows no name: ``resolve_ids: false``."""
+    """Returns no names: ``resolve_ids: false``."""
 
     unknown = 0
     refused = 0
     failed = 0
 
     def user(self, uid: int) -> str | None:
-        """No name."""
+        """Return None."""
 
     def group(self, gid: int) -> str | None:
-        """No name."""
+        """Return None."""
 
     def user_id(self, name: str) -> int | None:
-        """No id."""
+        """Return None."""
 
     def refresh(self, now: float) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class _Known:
-    """What is known of users, or of groups: ``names`` by number, None where there is none.
+    """The cache of users, or of groups: ``names`` by number, None for unknown numbers.
 
-    An answer that is too old is ``outdated``: it is still given, for as long again, while the
-    question is asked anew, so that a name doesn't come and go.
+    An expired answer is ``outdated``: it is still returned, for the same time again, while a new
+    query runs, so that a name does not disappear temporarily.
     """
 
     def __init__(self, file: Path) -> None:
@@ -174,7 +173,7 @@ class _Known:
         self._seen: tuple[int, int, int] | None = None
         self._in_file: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
-        self._answers: dict[int, float] = {}  # when they are outdated, the oldest first
+        self._answers: dict[int, float] = {}  # expiry by number, oldest first
         self.names: dict[int, str | None] = {}
         self.outdated: dict[int, tuple[str | None, float]] = {}
         self.asked: set[int] = set()
@@ -235,7 +234,7 @@ def _version(status: os.stat_result) -> tuple[int, int, int]:
 
 
 class _Worker:
-    """The thread that asks the name service, one question after the other."""
+    """The thread that queries the name service, one query at a time."""
 
     def __init__(self, resolvers: dict[bool, Resolver]) -> None:
         self._resolvers = resolvers
@@ -246,7 +245,7 @@ class _Worker:
 
     def ask(self, number: int, *, group: bool) -> None:
         if self._thread is None:
-            # Started on need: most hosts have no other names than those in the files.
+            # Started on demand: most hosts have only names from the files.
             self._thread = Thread(target=self._run, name="names", daemon=True)
             self._thread.start()
         self._questions.put((group, number))

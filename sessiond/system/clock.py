@@ -17,28 +17,28 @@ from sessiond.units import BootTime
 
 _log = structlog.get_logger(__name__)
 
-# Bytes of the file that are read: a thousand settings are a tenth of it.
+# Maximum number of bytes read: a thousand settings need a tenth of it.
 _MAX_SIZE: Final = 1 << 20
 
 
 class ClockFile:
-    """Keeps what the wall clock was set to in this boot, for the next start.
+    """Saves the wall clock's offsets in this boot for the next start.
 
-    It is what turns times since boot into dates: the start of a process must not change with a
-    restart of the daemon. ``path`` lies in a directory that only the daemon's user and root can
-    write; a file of anyone else's is not believed. ``boot`` is the boot's id.
+    The offsets convert times since boot to dates: the start of a process must not change with a
+    restart of the daemon. ``path`` is in a directory that only the daemon's user and root can
+    write; files of other owners are ignored. ``boot`` is the boot's id.
     """
 
     def __init__(self, path: Path, boot: str) -> None:
-        """Take where the file is; nothing is touched yet."""
+        """Take the file's path; ``read`` and ``write`` open it."""
         self._path = path
         self._boot = boot
 
     def read(self) -> list[tuple[int, int, int]]:
-        """Return the settings that were saved in this boot; none without a file to trust.
+        """Return the settings saved in this boot; none without a trusted file.
 
-        Each is since when it holds and when it was noticed (ns since boot), and what
-        CLOCK_REALTIME was ahead of CLOCK_BOOTTIME then (ns).
+        Each has the time since when it is valid and when it was detected (ns since boot), and
+        CLOCK_REALTIME minus CLOCK_BOOTTIME (ns).
         """
         saved = _read_json(self._path)
         if not isinstance(saved, dict) or saved.get("boot_id") != self._boot:
@@ -58,7 +58,7 @@ class ClockFile:
         return settings
 
     def write(self, settings: Sequence[tuple[int, int, int]]) -> None:
-        """Save the settings; where that can't be, a warning says so and the next start measures."""
+        """Save the settings; on failure log a warning, and the next start measures again."""
         (_, _, first), *steps = settings
         data = json.dumps({"boot_id": self._boot, "boot_time": first, "steps": steps}).encode()
         try:
@@ -69,7 +69,7 @@ class ClockFile:
 
 
 def measure_offset(attempts: int = 32) -> int:
-    """CLOCK_REALTIME minus CLOCK_BOOTTIME, in ns, by the quickest of some readings."""
+    """Return CLOCK_REALTIME minus CLOCK_BOOTTIME in ns, from the fastest of several readings."""
     best: tuple[int, int] | None = None
     for _ in range(attempts):
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -82,7 +82,7 @@ def measure_offset(attempts: int = 32) -> int:
 
 
 def _read_json(path: Path) -> object:
-    """Read a file of root's or our own; None where it is anything else."""
+    """Read a file owned by root or this user; None for any other."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
@@ -100,7 +100,7 @@ def _read_json(path: Path) -> object:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all, whatever stands where it goes."""
+    """Replace a file atomically."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -112,12 +112,12 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
-# How long, in ns, two clock readings take without a pause between them.
+# Nanoseconds that two clock readings take without an interruption.
 _AT_ONCE: Final = 5_000
 
 
 def wall_offset() -> int:
-    """CLOCK_REALTIME minus CLOCK_BOOTTIME now, in ns, to some microseconds."""
+    """Return the current CLOCK_REALTIME minus CLOCK_BOOTTIME in ns, to some microseconds."""
     measured = []
     for _ in range(3):
         before = now()
@@ -126,15 +126,15 @@ def wall_offset() -> int:
         measured.append((took, wall - before - took // 2))
         if took < _AT_ONCE:
             break
-    # The scheduler may have paused us between two readings: the fastest pair is the best.
+    # The process may be preempted between two readings: the fastest pair is the most accurate.
     return min(measured)[1]
 
 
 def now() -> BootTime:
-    """The time since boot, suspended or not, in ns: the clock of all process events."""
+    """Return the time since boot including suspend, in ns: the clock of all process events."""
     return BootTime(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
 def boot_id(root: Path = Path("/proc")) -> str:
-    """The random id of this boot (random(4)). Raises OSError where /proc/sys isn't there."""
+    """Return the random id of this boot (random(4)). Raises OSError without /proc/sys."""
     return (root / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,7 +1,7 @@
-"""Opens directories and files that other users can't swap for their own.
+"""Opens directories and files that other users can't replace by their own.
 
-A user who can write into a directory can put a symbolic link, a hard link or a FIFO where a daemon
-expects its file, and so make it write elsewhere. So every directory on the way is checked, and
+A user who can write to a directory can put a symbolic link, a hard link or a FIFO in the place of a
+daemon's file, and so redirect its writes. Therefore every directory of the path is checked and
 opened by descriptor: the object that was checked is the object that is used.
 """
 
@@ -21,14 +21,14 @@ _MAXSYMLINKS = 40  # as the kernel: MAXSYMLINKS in include/linux/namei.h
 
 
 def trusted_users(owner: int | None = None) -> frozenset[int]:
-    """Return the uids whose files are trusted: root, our own and ``owner``."""
+    """Return the uids whose files are trusted: root, this process's user and ``owner``."""
     return frozenset({0, os.geteuid()} | ({owner} if owner is not None else set()))
 
 
 def may_read(path: Path, uid: int, groups: Collection[int]) -> bool:
-    """Tell whether the permission bits let a user read a file; False if it can't be found.
+    """Return whether the permission bits let a user read a file; False if it does not exist.
 
-    ``groups`` are all gids of the user. Every directory on the way must let it through.
+    ``groups`` are all gids of the user. Every directory of the path must be accessible.
     """
     path = path.resolve()
     try:
@@ -53,14 +53,13 @@ def _permits(path: Path, bit: int, uid: int, groups: Collection[int]) -> bool:
 def open_directory(path: str, *, trusted: Collection[int]) -> int:
     """Open the directory at the absolute ``path`` and return its descriptor.
 
-    Every directory on the way, and the owner of every symbolic link, must be one of ``trusted``
-    (uids). Other users may not write into any of them; a sticky directory like /tmp may be on the
-    way, because users can't rename or remove files of others in it. Groups may write only into
-    directories above the last one that belong to root, which is how some distributions have
-    /var/log.
+    The owners of every directory and symbolic link of the path must be ``trusted`` (uids). Other
+    users may not have write permission for any of them; a sticky directory like /tmp is allowed
+    above the last one, because users can't rename or remove files of others in it. Groups may
+    write only to directories of root above the last one, as some distributions have /var/log.
 
-    Raises OutputError when another user could swap the target of the path, OSError when it can't
-    be opened.
+    Raises OutputError if another user could replace the target of the path, OSError if it can't be
+    opened.
     """
     if not path.startswith("/"):
         raise OutputError(f"{path}: the path must be absolute")
@@ -102,27 +101,27 @@ def _check_directory(directory: int, path: str, *, last: bool) -> None:
         return
     by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in {0, os.getegid()}
     if status.st_mode & stat.S_IWOTH or (by_group and (last or status.st_uid != 0)):
-        where = "the directory" if last else "a directory on the way"
+        where = "the directory" if last else "a directory above it"
         raise OutputError(f"{path}: others can write into {where}; chmod it to 0755 or less")
 
 
 def open_file(
     name: str, flags: int, *, directory: int, path: str, mode: int, trusted: Collection[int]
 ) -> tuple[int, bool]:
-    """Open ``name`` in ``directory`` with os.open's ``flags``; make it with ``mode`` if missing.
+    """Open ``name`` in ``directory`` with os.open's ``flags``; create it with ``mode`` if missing.
 
     ``path`` is its name in messages. Returns the descriptor and whether the file is new. Raises
-    OutputError when what is there isn't a regular file of one of ``trusted`` (uids) with a
-    single name and writable by its owner alone; OSError when it can't be opened.
+    OutputError unless it is a regular file that belongs to one of ``trusted`` (uids), has a single
+    name and is writable only by its owner; OSError if it can't be opened.
     """
-    # O_NONBLOCK: opening a FIFO would wait for its other end.
+    # O_NONBLOCK: opening a FIFO would otherwise wait for its other end.
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, mode, dir_fd=directory)
     except FileExistsError:
         pass
     else:
-        os.fchmod(descriptor, mode)  # the umask has no say in a mode that is configured
+        os.fchmod(descriptor, mode)  # the umask must not change a configured mode
         return descriptor, True
     try:
         descriptor = os.open(name, flags, dir_fd=directory)
@@ -141,9 +140,9 @@ def open_file(
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """Read a small file that this program has written, ``limit`` bytes of it at the most.
+    """Read at most ``limit`` bytes of a small file that this program has written.
 
-    Raises OutputError when another user could have written it, OSError when it can't be read.
+    Raises OutputError if another user could have written it, OSError if it can't be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -152,9 +151,9 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a small file as a whole or not at all, whatever stands in its place.
+    """Write a small file atomically, replacing whatever has its name.
 
-    Raises OutputError when another user could swap the file, OSError when it can't be written.
+    Raises OutputError if another user could replace the file, OSError if it can't be written.
     """
     directory = open_directory(str(path.parent), trusted=trusted_users())
     try:
@@ -173,10 +172,10 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
 
 
 def publish_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file as a whole or not at all; everyone may read it, unless ``mode`` says otherwise.
+    """Write a file atomically, readable by everyone unless ``mode`` says otherwise.
 
-    The caller says that the directory is the right one: it may belong to the user of the program
-    that reads there. Raises OSError when the file can't be written.
+    The caller vouches for the directory, which may belong to the user of the reading program.
+    Raises OSError if the file can't be written.
     """
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -184,7 +183,7 @@ def publish_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            os.fchmod(descriptor, mode)  # whatever the umask says
+            os.fchmod(descriptor, mode)  # independent of the umask
         new.replace(path)
     except OSError:
         new.unlink()
@@ -207,7 +206,7 @@ def _check_file(status: os.stat_result, path: str, trusted: Collection[int]) -> 
 
 @contextlib.contextmanager
 def opened_directory(path: Path) -> Iterator[int]:
-    """Hold the directory of a path open."""
+    """Keep the directory of a path open."""
     descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -216,7 +215,7 @@ def opened_directory(path: Path) -> Iterator[int]:
 
 
 def through(directory: int, path: Path) -> str:
-    """Name a file in a held directory; this is short, where sun_path ends at 107 bytes."""
+    """Return a short path to a file in an open directory: sun_path is limited to 107 bytes."""
     return f"/proc/self/fd/{directory}/{path.name}"
 
 
@@ -226,8 +225,8 @@ MAX_FILE_SIZE = 1 << 20  # bytes of a configuration, rule or pattern file
 def read_trusted(path: Path) -> str:
     """Read a file that decides what is audited: UTF-8, bounded, and not writable by others.
 
-    Its owner must be root or the own user, and its group, if it may write, root's or the own one.
-    Raises ConfigError.
+    Its owner must be root or this process's user; a group with write permission must be root's or
+    this process's. Raises ConfigError.
     """
     try:
         with path.open("rb") as file:

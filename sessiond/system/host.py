@@ -1,4 +1,4 @@
-"""The facts of this host for ECS's ``host``, read once at the start."""
+"""The facts of this host for the ECS object ``host``, read once at the start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Level = Literal["minimal", "session_view", "full"]
 
 _RT_SCOPE_UNIVERSE: Final = 0  # include/uapi/linux/rtnetlink.h: neither loopback nor link-local
 
-# An Ethernet address or a longer one; those of tunnels, which are IP addresses, don't fit.
+# An Ethernet address or a longer one; the addresses of tunnels are IP addresses and don't match.
 _MAC: Final = re.compile(r"(?!00(?::00)*\Z)[0-9a-f]{2}(?::[0-9a-f]{2}){5,}")
 
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -55,14 +55,14 @@ _FAMILIES: Final = {
 
 
 class Interface(NamedTuple):
-    """A network interface: its hardware address, None for none, and its addresses of all hosts."""
+    """A network interface: its hardware address, None without one, and its global addresses."""
 
     mac: str | None
     addresses: tuple[str, ...]
 
 
 class HostFacts(NamedTuple):
-    """The host. What isn't known is None or empty; ``id`` and ``boot_id`` always are known."""
+    """The host. Unknown facts are None or empty; ``id`` and ``boot_id`` are always known."""
 
     hostname: str
     id: str
@@ -79,10 +79,10 @@ class HostFacts(NamedTuple):
     pid_namespace: int | None
 
     def block(self, level: Level) -> dict[str, Any]:
-        """Give the ECS ``host`` object for every line.
+        """Return the ECS ``host`` object for every line.
 
-        "minimal" is name, id and the type of system, which rules ask for; "session_view" what
-        Kibana's Session View shows of a host; "full" all there is.
+        "minimal" is name, id and os.type, which detection rules use; "session_view" the fields
+        that Kibana's Session View shows; "full" all fields.
         """
         if level == "minimal":
             return {"name": self.hostname, "id": self.id, "os": {"type": "linux"}}
@@ -113,14 +113,14 @@ class HostFacts(NamedTuple):
 
 
 def read_interfaces() -> list[Interface]:
-    """Ask the kernel for the interfaces (rtnetlink(7)); none where it doesn't answer."""
+    """Return the network interfaces (rtnetlink(7)); none if the kernel does not answer."""
     try:
         with NetlinkSocket(family=NETLINK_ROUTE) as route:
             route.marshal.msg_map = {RTM_NEWADDR: ifaddrmsg, RTM_NEWLINK: ifinfmsg}
             addresses: dict[int, list[str]] = {}
             for message in route.nlm_request(ifaddrmsg(), RTM_GETADDR):
                 if message["scope"] == _RT_SCOPE_UNIVERSE:
-                    # Of a point-to-point link IFA_ADDRESS is the other side's.
+                    # On a point-to-point link IFA_ADDRESS is the peer's.
                     address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
                     if address:
                         addresses.setdefault(message["index"], []).append(address)
@@ -138,10 +138,10 @@ def facts(
 ) -> HostFacts:
     """Read the facts of the host from the files below ``root``; call again for new addresses.
 
-    Raises OSError where /proc isn't there.
+    Raises OSError without /proc.
 
-    The id is /etc/machine-id; else that of D-Bus; else the firmware's UUID, which root can read;
-    and where there is none of them the boot id, which at least no other host has.
+    The id is /etc/machine-id; else that of D-Bus; else the firmware's UUID, which only root can
+    read; else the boot id, which is at least unique to the host.
     """
     kernel = root / "proc/sys/kernel"
     boot_id = clock.boot_id(root / "proc")
@@ -169,20 +169,20 @@ def facts(
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """Parse os-release(5): assignments, quoted as in a shell. A line that isn't one is left out."""
+    """Parse os-release(5): assignments, quoted as in a shell. Invalid lines are skipped."""
     values: dict[str, str] = {}
     for line in text.splitlines():
         name, found, value = line.strip().partition("=")
         if not found or name.startswith("#"):
             continue
-        # ValueError: a quotation that doesn't end
+        # ValueError: an unterminated quotation
         with contextlib.suppress(ValueError):
             values[name] = "".join(shlex.split(value))
     return values
 
 
 def _text(path: Path) -> str | None:
-    """The content of a small file; None if it is empty or can't be read."""
+    """Return the content of a small file; None if it is empty or can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="backslashreplace").strip() or None
     except OSError:
@@ -192,7 +192,7 @@ def _text(path: Path) -> str | None:
 def _machine_id(root: Path) -> str | None:
     for place in ("etc/machine-id", "var/lib/dbus/machine-id", "sys/class/dmi/id/product_uuid"):
         found = (_text(root / place) or "").lower().replace("-", "")
-        # The file says "uninitialized" in a first boot; the UUID of some firmware is all zeros.
+        # During a first boot the file contains "uninitialized"; some firmware has a UUID of zeros.
         if _MACHINE_ID.fullmatch(found) and found.strip("0f"):
             return found
     return None
@@ -210,9 +210,9 @@ def _family(release: Mapping[str, str]) -> str | None:
 
 
 def _addresses(interfaces: Iterable[Interface]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """All ip, and the mac of the interfaces that have one; ECS writes a mac as RFC 7042 does.
+    """Return all ip, and the mac of interfaces with an address, formatted as in RFC 7042.
 
-    A host of containers has an interface for each, without an address: they are left out.
+    The host's interfaces of containers have no address and are left out.
     """
     ip: dict[str, None] = {}
     mac: dict[str, None] = {}

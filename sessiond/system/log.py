@@ -1,9 +1,9 @@
 """The daemon's own log: constant event names with fields, to the journal or to standard error.
 
-``structlog.get_logger(__name__).warning("ring_lost", number=3)`` is how everything logs. Under
-systemd it goes to the journal with a field for each name; elsewhere one readable line goes to
-standard error. Names and paths that a local user chose are escaped, so that no value can forge a
-line or drive a terminal.
+All modules log like ``structlog.get_logger(__name__).warning("ring_lost", number=3)``. Under
+systemd the event goes to the journal with a field for each name; elsewhere a readable line goes to
+standard error. Names and paths chosen by local users are escaped, so that no value can forge a line
+or send control sequences to a terminal.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ Fields = MutableMapping[str, Any]
 
 
 def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
-    """Tell whether ``stream`` is connected to the journal: JOURNAL_STREAM names its inode.
+    """Return whether ``stream`` is connected to the journal: JOURNAL_STREAM has its inode.
 
-    See systemd.exec(5); the variable alone is inherited by programs with other streams too.
+    See systemd.exec(5); programs with other streams inherit the variable too.
     """
     try:
         facts = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # closed, or no file at all
+    except (OSError, ValueError):  # closed, or not a file
         return False
     return environ.get("JOURNAL_STREAM") == f"{facts.st_dev}:{facts.st_ino}"
 
 
 def configure(level: str = "info", style: str = "auto") -> None:
-    """Set logging up for the whole process; may be called again, for another level.
+    """Set up logging for the whole process; may be called again, for another level.
 
-    ``level`` and ``style`` are the settings logging.level and logging.format. Messages of libraries
-    (from warning on) take the same way.
+    ``level`` and ``style`` are the settings logging.level and logging.format. Warnings of libraries
+    are logged in the same way.
     """
     if style == "auto":
         style = "journal" if under_journal(os.environ, sys.stderr) else "console"
@@ -52,7 +52,7 @@ def configure(level: str = "info", style: str = "auto") -> None:
         processors=[structlog.stdlib.add_log_level, _add_exception, write],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=_Sink,
-        cache_logger_on_first_use=False,  # so that a reload can change the level
+        cache_logger_on_first_use=False,  # a reload can change the level
     )
     root = logging.getLogger()
     root.handlers = [_Forward()]
@@ -60,7 +60,7 @@ def configure(level: str = "info", style: str = "auto") -> None:
 
 
 class _Sink:
-    """The end of structlog's chain: the last processor has written the line already."""
+    """The end of structlog's chain: the last processor has already written the line."""
 
     def __init__(self, *_names: object) -> None:
         pass
@@ -72,7 +72,7 @@ class _Sink:
 
 
 class _Forward(logging.Handler):
-    """Hands the messages of libraries that use the standard library's logging to structlog."""
+    """Forwards messages of libraries that use the standard library's logging to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record as the event ``library``."""
@@ -87,19 +87,19 @@ class _Forward(logging.Handler):
 
 
 def text(fields: Mapping[str, Any]) -> str:
-    """Write fields as one line: the event, then key=value, quoted where a value needs it."""
+    """Return fields as one line: the event, then key=value, quoted if necessary."""
     rest = (f"{key}={_value(value)}" for key, value in fields.items() if key != "event")
     return " ".join([str(fields["event"]), *rest])
 
 
 def _value(value: object) -> str:
     plain = value if isinstance(value, str) else str(value)
-    # repr escapes all that is not printable: newlines, escapes, bidirectional controls.
+    # repr escapes unprintable characters: newlines, escapes, bidirectional controls.
     return plain if _PLAIN.fullmatch(plain) else repr(plain)
 
 
 def _add_exception(_logger: object, _method: str, fields: Fields) -> Fields:
-    """Turn exc_info, if the event has one, into text by structlog's own processor."""
+    """Convert the event's exc_info, if any, to text with structlog's own processor."""
     if "exc_info" in fields:
         return structlog.processors.format_exc_info(None, "", fields)
     return fields
@@ -124,8 +124,8 @@ def _to_json(_logger: object, _method: str, fields: Fields) -> Fields:
 
 
 def _to_journal(_logger: object, _method: str, fields: Fields) -> Fields:
-    """Send with fields; SESSIOND_ before each name keeps clear of the journal's own."""
-    from systemd import journal  # late: only where it is used
+    """Send with fields; the prefix SESSIOND_ avoids the journal's own names."""
+    from systemd import journal  # imported only where it is used
 
     level, trace = fields.pop("level"), fields.pop("exception", None)
     entry = {
@@ -143,7 +143,7 @@ def _to_journal(_logger: object, _method: str, fields: Fields) -> Fields:
 
 
 def _print(line: str) -> None:
-    """Write a line to standard error; a closed standard error is no reason to stop."""
+    """Write a line to standard error; ignore a closed standard error."""
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -158,8 +158,8 @@ class _Log(Protocol):
 class Throttle:
     """Logs the same event at most once per ``interval`` seconds, with the number of repetitions.
 
-    ``clock`` gives seconds and never goes back. A warning is an event name with fields; events
-    of the same name and ``key`` count as the same thing.
+    ``clock`` returns monotonic seconds. A warning is an event name with fields; events of the same
+    name and ``key`` count as repetitions.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""The parts of pyroute2 that are used here, without the rest of it.
+"""Imports only the parts of pyroute2 that sessiond uses.
 
-Importing the package imports all of it, from traffic control to its database: 11 MB of memory,
-where its netlink core takes 3 MB.
+Importing the whole package, from traffic control to its database, needs 11 MB of memory; its
+netlink core needs 3 MB.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _PARTS: Final = (
 
 
 def import_parts(parts: Iterable[str]) -> None:
-    """Import modules of the package, but not what the package itself imports.
+    """Import modules of the package, without the package's own imports.
 
-    Where that fails, nothing is imported here, and the importer gets the whole package.
+    If that fails, nothing is imported here, and the caller imports the whole package.
     """
     spec = importlib.util.find_spec("pyroute2")
     if spec is None or "pyroute2" in sys.modules:
@@ -33,7 +33,7 @@ def import_parts(parts: Iterable[str]) -> None:
         for part in parts:
             importlib.import_module(part)
     except ImportError:
-        # The parts of this version need the whole package.
+        # In this version the parts need the whole package.
         for name in [each for each in sys.modules if each.partition(".")[0] == "pyroute2"]:
             del sys.modules[name]
 

@@ -1,4 +1,4 @@
-"""The users of this host whom nobody has to trust: people, as far as passwd(5) tells."""
+"""The ordinary users of this host: accounts of people, according to passwd(5)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final, NamedTuple
 
 from sessiond.text import display
 
-# login.defs(5): from this uid on, accounts are people's; nobody has the highest one.
+# login.defs(5): accounts of people have this uid or a higher one; 65534 is nobody.
 _UID_MIN: Final = 1000
 _NOBODY: Final = 65_534
 _MAX_USERS: Final = 10_000
 
 
 class OrdinaryUser(NamedTuple):
-    """A user: uid, name, and the groups (gid, name) that the user is in."""
+    """A user: uid, name, and the user's groups (gid, name)."""
 
     uid: int
     name: str
@@ -25,8 +25,7 @@ class OrdinaryUser(NamedTuple):
 def ordinary_users(root: Path = Path("/etc")) -> list[OrdinaryUser]:
     """Read the ordinary users from passwd, group and login.defs below ``root``.
 
-    Those whom only a directory service knows are not among them. Files that can't be read are
-    taken for empty.
+    It does not include users from a directory service. Unreadable files count as empty.
     """
     least = _least_uid(_read(root / "login.defs"))
     groups: dict[int, str] = {}
@@ -48,7 +47,7 @@ def ordinary_users(root: Path = Path("/etc")) -> list[OrdinaryUser]:
 
 
 def _entries(path: Path, fields: int) -> list[list[bytes]]:
-    """The lines of passwd(5) or group(5), in so many fields, with a number as the third."""
+    """Return the lines of passwd(5) or group(5) with that many fields and a number as the third."""
     lines = [line.split(b":") for line in _read(path).split(b"\n")]
     return [each for each in lines if len(each) == fields and each[2].isdigit()]
 

@@ -1,4 +1,4 @@
-"""Reads files by lines, those packed with gzip, xz, bzip2 or zstd too, whatever their names."""
+"""Reads the lines of plain and of compressed files: gzip, xz, bzip2, zstd."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from sessiond.errors import SessiondError
 from sessiond.system import zstd
 
 STANDARD_INPUT: Final = "-"
-# Longer than any record or event: a line is refused in pieces of it, not taken into memory whole.
+# Longer than any record or event: a longer line is returned in pieces, to bound memory.
 MAX_LINE: Final = 64 << 20
 
 DAMAGES: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
-# What packed files begin with: gzip, xz, bzip2, zstd.
+# Magic bytes of gzip, xz, bzip2, zstd.
 MAGICS: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")
 _Item = TypeVar("_Item")
 
 
 class UnreadableFileError(SessiondError):
-    """A file can't be read; the message says why, and what to run instead where that helps."""
+    """A file can't be read; the message says why, and may name an alternative command."""
 
 
 @contextmanager
 def opened(name: str, command: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-    """Open a file, unpacked; the second value tells how many bytes of the file were read.
+    """Open a file, decompressed; the second value returns the number of bytes read of the file.
 
-    ``name`` is a path, or - for standard input; ``command`` is what can be fed by a pipe instead.
+    ``name`` is a path, or - for standard input; ``command`` is the command for a pipe, in messages.
     Raises UnreadableFileError.
     """
     with ExitStack() as stack:
@@ -53,7 +53,7 @@ def opened(name: str, command: str) -> Iterator[tuple[BinaryIO, Callable[[], int
 
 
 def peek(raw: BinaryIO, size: int) -> bytes:
-    """Return the first bytes of a stream that was just opened, and leave them in it."""
+    """Return the first bytes of a newly opened stream without consuming them."""
     look = getattr(raw, "peek", None)
     if look is not None:
         return bytes(look(size))[:size]
@@ -63,7 +63,7 @@ def peek(raw: BinaryIO, size: int) -> bytes:
 
 
 def guarded(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
-    """Yield what is read of a file; raise UnreadableFileError where it can't be read further."""
+    """Yield the items of a file; raises UnreadableFileError where reading fails."""
     try:
         yield from items
     except DAMAGES as error:
@@ -71,9 +71,9 @@ def guarded(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
 
 
 def lines(name: str, source: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file without a byte order mark; one beyond MAX_LINE comes in pieces.
+    """Yield the lines of a file without a byte order mark; lines over MAX_LINE come in pieces.
 
-    Raises UnreadableFileError where the file can't be read further.
+    Raises UnreadableFileError where reading fails.
     """
     return guarded(name, _lines(source))
 
@@ -86,7 +86,7 @@ def _lines(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _unpacked(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> BinaryIO:
-    """Return a stream of what a stream holds packed, or the stream itself."""
+    """Return a decompressing stream, or the stream itself if it is not compressed."""
     head = peek(raw, 6)
     if head.startswith(MAGICS[0]):
         return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
@@ -100,7 +100,7 @@ def _unpacked(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> Binar
 
 
 def _unpack_zstd(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> BinaryIO:
-    """Unpack with a library of this Python, else with the program, which reads the file itself."""
+    """Decompress with a library of this Python, else with the program zstd."""
     library = zstd.library()
     if library is not None:
         return cast("BinaryIO", io.BufferedReader(zstd.Reader(raw, library), 1 << 18))
@@ -113,13 +113,13 @@ def _unpack_zstd(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> Bi
         )
     running = subprocess.Popen([program, "-dcq", "--", name], stdout=subprocess.PIPE)
     stack.enter_context(running)
-    stack.callback(running.terminate)  # what is not wanted of it to the end
+    stack.callback(running.terminate)  # if the caller does not read to the end
     assert running.stdout is not None  # noqa: S101 -- a pipe was asked for
     return cast("BinaryIO", _Checked(name, running))
 
 
 class _Checked(io.BufferedReader):
-    """What a program writes; where it ends with an error, so does the reading."""
+    """The output of a program; reading raises EOFError if the program fails."""
 
     def __init__(self, name: str, running: subprocess.Popen[bytes]) -> None:
         assert running.stdout is not None  # noqa: S101 -- a pipe was asked for
@@ -128,7 +128,7 @@ class _Checked(io.BufferedReader):
         self._running = running
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Read a line; raises EOFError at the end of what was damaged."""
+        """Read a line; raises EOFError at the end of damaged data."""
         line = super().readline(size)
         if not line and self._running.wait():
             raise EOFError

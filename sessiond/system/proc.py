@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 PROC: Final = Path("/proc")
 
-# Numbers of linux/capability.h, only those that something here uses.
+# Numbers of linux/capability.h, as far as they are used.
 CAPABILITIES: Final = {
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_ADMIN": 12,
@@ -20,8 +20,8 @@ CAPABILITIES: Final = {
     "CAP_BPF": 39,
 }
 
-# Inode numbers that the kernel gives its initial namespaces (linux/proc_ns.h); the network
-# namespace has a fixed one only since Linux 6.18, so it is compared with kthreadd's instead.
+# Inode numbers of the kernel's initial namespaces (linux/proc_ns.h); the network namespace has a
+# fixed number only since Linux 6.18, so it is compared with kthreadd's instead.
 _INITIAL: Final = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 
 
@@ -48,7 +48,7 @@ def effective_capabilities(proc: Path = PROC) -> int | None:
 
 
 def has_capability(capability: str, proc: Path = PROC) -> bool:
-    """Tell whether this process has ``capability`` (a name in CAPABILITIES) in effect."""
+    """Return whether ``capability`` (a name in CAPABILITIES) is effective in this process."""
     return bool((effective_capabilities(proc) or 0) >> CAPABILITIES[capability] & 1)
 
 
@@ -61,10 +61,10 @@ def resident_bytes(proc: Path = PROC) -> int | None:
 
 
 def namespaces(proc: Path = PROC) -> Namespaces:
-    """Tell which of the host's initial namespaces this process is in.
+    """Return which of the host's initial namespaces this process is in.
 
-    The network namespace is known by a kernel thread, kthreadd, which never leaves the initial
-    one: seeing it takes the initial pid namespace, and reading its link takes CAP_SYS_PTRACE.
+    The initial network namespace is that of the kernel thread kthreadd, which never leaves it:
+    seeing kthreadd requires the initial pid namespace, reading its link CAP_SYS_PTRACE.
     """
     return Namespaces(_initial(proc, "pid"), _initial(proc, "user"), _initial_network(proc))
 
@@ -85,7 +85,7 @@ def _initial_network(proc: Path) -> bool | None:
 
 
 def _inode(link: Path) -> int | None:
-    """Read the number out of a link such as "pid:[4026531836]"."""
+    """Return the number in a link such as "pid:[4026531836]"."""
     try:
         return int(str(link.readlink()).rpartition("[")[2].rstrip("]"))
     except (OSError, ValueError):
@@ -103,6 +103,6 @@ def process_name(pid: int, proc: Path = PROC) -> str | None:
 
 
 def parse_namespace(link: bytes) -> int | None:
-    """Take the inode number from a link like "pid:[4026531836]"; None if it isn't one."""
+    """Return the inode number in a link like "pid:[4026531836]"; None for an invalid one."""
     number = link[link.find(b"[") + 1 : -1]
     return int(number) if number.isdigit() else None

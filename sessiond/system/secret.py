@@ -1,4 +1,4 @@
-"""Keys in files: of systemd's credentials, or readable by their owner alone."""
+"""Keys and secrets in systemd credentials, or in files that only their owner can read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_secret(setting: str, source: str) -> str:
 
 
 def _read_private(setting: str, path: Path, fix: str) -> bytes:
-    """Read a file that its owner alone may read, or that systemd keeps for us."""
+    """Read a file that only its owner can read, or a systemd credential."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
@@ -63,7 +63,7 @@ def _read_private(setting: str, path: Path, fix: str) -> bytes:
         raise ConfigError(f"{setting}: {path}: no such file; {fix}") from None
     except OSError as error:
         raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
-    # systemd lets the service's user read a credential by an ACL, which shows as the group's bits.
+    # systemd grants the service's user access to a credential by an ACL, shown as group bits.
     open_to = 0o007 if _is_credential(path) else 0o077
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & open_to:
         raise ConfigError(
@@ -78,7 +78,7 @@ def _is_credential(path: Path) -> bool:
 
 
 def make_key(path: Path, size: int) -> None:
-    """Write a new random key, for its owner alone. Raises FileExistsError, OSError."""
+    """Write a new random key, readable only by its owner. Raises FileExistsError, OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(size))

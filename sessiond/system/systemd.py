@@ -15,45 +15,45 @@ import time
 
 from systemd import daemon
 
-# How long, in seconds, the manager may take to answer, so that a stop still ends in time.
+# Seconds to wait for an answer of the manager, so that a stop is still in time.
 _ANSWER_TIMEOUT = 5.0
-# How long, in seconds, a message may wait until the manager has read earlier ones.
+# Seconds for which a message may wait for the manager to read earlier ones.
 _SEND_TIMEOUT = 0.2
 
 
 def ready(status: str) -> None:
-    """Say that start-up, or a reload, is complete."""
+    """Notify the manager that start-up, or a reload, is complete."""
     _send(f"READY=1\nSTATUS={_one_line(status)}")
 
 
 def reloading() -> None:
-    """Say that a reload begins; ``ready`` ends it."""
+    """Notify the manager that a reload starts; ``ready`` ends it."""
     microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     _send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
 
 
 def stopping(reason: str) -> None:
-    """Say that the service goes down."""
+    """Notify the manager that the service is stopping."""
     _send(f"STOPPING=1\nSTATUS={_one_line(reason)}")
 
 
 def watchdog() -> None:
-    """Say that the daemon is alive."""
+    """Notify the manager's watchdog."""
     _send("WATCHDOG=1")
 
 
 def watchdog_interval() -> float | None:
-    """How often, in seconds, to call ``watchdog``; None without a watchdog."""
+    """Return how often, in seconds, to call ``watchdog``; None without a watchdog."""
     pid = os.environ.get("WATCHDOG_PID")
     interval = os.environ.get("WATCHDOG_USEC", "")
     if not interval.isdigit() or (pid is not None and pid != str(os.getpid())):
         return None
-    # Half of it, as sd_watchdog_enabled(3) advises.
+    # Half the timeout, as sd_watchdog_enabled(3) recommends.
     return int(interval) / 2e6
 
 
 def store(name: str, descriptor: int) -> bool:
-    """Give a descriptor to the manager's store; it comes back to the next start under ``name``."""
+    """Put a descriptor into the manager's store; the next start receives it under ``name``."""
     return _send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", descriptor)
 
 
@@ -79,11 +79,11 @@ def barrier() -> None:
 
 
 def will_start_again() -> bool:
-    """Tell whether the manager restarts this service after its end and keeps the store until then.
+    """Return whether the manager will restart this service and keeps the descriptor store.
 
-    It does unless a stop job is queued: ``systemctl restart`` is a job of its own, an automatic
-    restart has none. The unit asks for this by telling its name in $SESSIOND_UNIT. Where the
-    manager does not answer, the service stops for good: a gap is better than rules left behind.
+    It does unless a stop job is queued: ``systemctl restart`` has a restart job, an automatic
+    restart has none. The unit passes its name in $SESSIOND_UNIT. If the manager does not answer,
+    assume a permanent stop: a gap is better than rules left behind.
     """
     unit, address = os.environ.get("SESSIOND_UNIT"), os.environ.get("NOTIFY_SOCKET", "")
     if not unit or not address:
@@ -99,7 +99,7 @@ def will_start_again() -> bool:
 
 
 def stored() -> dict[str, list[int]]:
-    """The descriptors that the manager kept from an earlier run, by name."""
+    """Return the stored descriptors of an earlier run, by name."""
     found: dict[str, list[int]] = {}
     for descriptor, name in daemon.listen_fds_with_names().items():
         found.setdefault(name, []).append(descriptor)
@@ -107,14 +107,14 @@ def stored() -> dict[str, list[int]]:
 
 
 def _send(message: str, *descriptors: int) -> bool:
-    # A manager that is gone or doesn't read must not stop or delay the daemon.
+    # A manager that has exited or does not read must not stop or delay the daemon.
     with contextlib.suppress(OSError):
         return _reads() and bool(daemon.notify(message, fds=list(descriptors)))
     return False
 
 
 def _reads() -> bool:
-    """Tell whether the manager's socket has room: sending waits for it (unix(7))."""
+    """Return whether the manager's socket has room: otherwise sending would block (unix(7))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return bool(address)

@@ -1,4 +1,4 @@
-"""zstd, by a library that this Python has: its own from 3.14 on, before that zstandard."""
+"""zstd compression, with Python's own library from 3.14 on, else zstandard."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# Level 2 packs lines twice as well as gzip in an eighth of the time. Level 3 would take a half
-# longer for 1% less.
+# Level 2 makes half the size of gzip in an eighth of the time. Level 3 would take half as long
+# again for 1% less.
 LEVEL: Final = 2
-# What a frame may ask for to be unpacked; the libraries' own bound, and that of the program zstd.
+# Maximum window size of a frame, as in the libraries and the program zstd.
 MAX_WINDOW: Final = 128 << 20
-# Bytes that are unpacked at once: the most that comes of them is 128 KiB for every four.
+# Bytes decompressed at once: four bytes expand to at most 128 KiB.
 _PIECE: Final = 1024
 
 
 class Packer(Protocol):
-    """Packs one frame; zlib's compressobj is one as well."""
+    """Compresses one frame; zlib's compressobj has the same methods."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Take data in; return what is packed of it by now."""
+        """Take data; return the output so far."""
         ...
 
     def flush(self) -> bytes:
-        """Return the rest."""
+        """Return the remaining output."""
         ...
 
 
 class Unpacker(Protocol):
-    """Unpacks one frame."""
+    """Decompresses one frame."""
 
     @property
     def eof(self) -> bool:
-        """Whether the frame is over."""
+        """Whether the frame is complete."""
         ...
 
     @property
     def unused_data(self) -> bytes:
-        """What came behind the frame."""
+        """The data after the frame."""
         ...
 
     def decompress(self, data: bytes, /) -> bytes:
-        """Take packed data; return what came of it. Raises the library's error."""
+        """Take compressed data; return the output. Raises the library's error."""
         ...
 
 
 class Library(NamedTuple):
-    """What is used of a library."""
+    """The functions of a library."""
 
     packer: Callable[[], Packer]
     unpacker: Callable[[], Unpacker]
@@ -59,7 +59,7 @@ class Library(NamedTuple):
 
 
 def library() -> Library | None:
-    """Return what this Python has; None where it has nothing."""
+    """Return the available library; None if there is none."""
     for name, make in _KNOWN.items():
         try:
             return make(importlib.import_module(name))
@@ -95,9 +95,9 @@ _KNOWN: Final[dict[str, Callable[[ModuleType], Library]]] = {
 
 
 class Reader(io.RawIOBase):
-    """What frames of zstd hold, one after the other, in bounded memory whoever packed them.
+    """Reads consecutive zstd frames in bounded memory, whatever their origin.
 
-    A read raises EOFError where the file ends within a frame, OSError where it is damaged.
+    A read raises EOFError if the file ends within a frame, OSError if it is damaged.
     """
 
     def __init__(self, packed: BinaryIO, using: Library) -> None:
@@ -113,7 +113,7 @@ class Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill the buffer as far as that goes without another read; 0 is the end."""
+        """Fill the buffer from at most one read of the file; 0 is the end."""
         while not self._unpacked:
             piece = self._behind or self._packed.read(_PIECE)
             self._behind = b""

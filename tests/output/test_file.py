@@ -147,7 +147,7 @@ def test_a_directory_on_the_way_that_others_can_write_is_refused(tmp_path: Path)
     inner = tmp_path / "open" / "inner"
     inner.mkdir(parents=True)
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(OutputError, match="a directory on the way"):
+    with pytest.raises(OutputError, match="a directory above it"):
         FileOutput(str(inner / "out")).open()
 
 
