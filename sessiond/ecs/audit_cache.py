@@ -1,7 +1,7 @@
-"""What an audit event says, as pieces of JSON that a line is put together from.
+"""The audit part of lines as pieces of JSON, cached for recurring events.
 
-A host runs the same programs as the same users over and over: but for a few numbers, what the audit
-records say of an exec or an end has been said before. Those pieces are remembered as bytes.
+A host runs the same programs as the same users again and again, so that the audit records of execs
+and ends differ only in a few numbers. The encoded pieces are cached as bytes.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from sessiond.ecs.redaction import Redactor
 
 AUDITBEAT_ACTIONS: Final = {"exec": "executed", "exec-failed": "executed", "setsid": ""}
 
-# How many descriptions are remembered, and for how long (ms): names may change.
+# Maximum number of cached descriptions, and their lifetime (ms): names may change.
 _MAX_REMEMBERED: Final = 1024
 _VALID: Final = 5_000
 _NUMBERS: Final = ("a0", "a1", "a2", "a3")
 
 
 class AuditEventEncoder(Protocol):
-    """Turns an audit event into the audit side of its document."""
+    """Converts an audit event to the audit part of its document."""
 
     def describe(
         self, event: AuditEvent, *, enriched: bool = False
     ) -> tuple[dict[str, Any], list[str]]:
-        """The document and its warnings; ``enriched``: the process object comes from the table."""
+        """Return the document and warnings; ``enriched``: the process object is from the table."""
         ...
 
     def forget_names(self) -> None:
-        """Ask for names anew."""
+        """Forget names."""
         ...
 
 
@@ -42,8 +42,7 @@ class EncodedAuditEvent:
     """A document in pieces, each the JSON of an object's members without the braces.
 
     ``event`` and ``auditd`` are those objects; ``rest`` are the other members, each with a comma
-    before it. ``title`` is process.title, ``directory`` a directory that a message tells of its
-    sender.
+    before it. ``title`` is process.title, ``directory`` the sender's directory in a message.
     """
 
     __slots__ = ("action", "auditd", "directory", "event", "rest", "title", "warnings")
@@ -69,7 +68,7 @@ class EncodedAuditEvent:
 
 
 class _Remembered:
-    """A description without the numbers that differ from event to event."""
+    """A cached description without the numbers that differ between events."""
 
     __slots__ = ("action", "auditd", "data", "event", "rest", "time")
 
@@ -85,7 +84,7 @@ class _Remembered:
 
 
 class AuditEventCache:
-    """Makes descriptions of events, and remembers those of execs and ends."""
+    """Encodes events, and caches those of execs and ends."""
 
     def __init__(
         self,
@@ -97,8 +96,8 @@ class AuditEventCache:
     ) -> None:
         """Take the encoder of events; ``auditbeat_actions``: Auditbeat's names of actions.
 
-        ``redact`` takes the secrets out of the records' texts; None: they stay. ``tags`` are added
-        to those of every event.
+        ``redact`` replaces secrets in the records' texts, None for no redaction. ``tags`` are added
+        to every event.
         """
         self._tags = tuple(dict.fromkeys(tags))
         self._describer = describer
@@ -107,12 +106,12 @@ class AuditEventCache:
         self._remembered: dict[tuple[bytes, ...], _Remembered] = {}
 
     def forget_names(self) -> None:
-        """Ask for names of users and groups anew: an id has another one now."""
+        """Forget the names of users and groups, because an id has a new name."""
         self._remembered.clear()
         self._describer.forget_names()
 
     def describe(self, event: AuditEvent, *, enriched: bool) -> EncodedAuditEvent:
-        """Describe any event; ``enriched``: of the process only the title is wanted."""
+        """Encode any event; ``enriched``: only the title of the process is needed."""
         document, warnings = self._describe(event, enriched=enriched)
         return self.encode(document, warnings, enriched=enriched)
 
@@ -131,7 +130,7 @@ class AuditEventCache:
     def encode(
         self, document: dict[str, Any], warnings: list[str], *, enriched: bool
     ) -> EncodedAuditEvent:
-        """Make a description of a document, which is taken apart."""
+        """Encode a document, which is consumed."""
         action, described = self._event(document)
         auditd = orjson.dumps(document.pop("auditd", {}))[1:-1]
         process = document.get("process", {}) if enriched else {}
@@ -147,17 +146,17 @@ class AuditEventCache:
         )
 
     def recall(self, event: AuditEvent) -> EncodedAuditEvent:
-        """Describe an execve or exit_group whose process object comes from the table."""
+        """Encode an execve or exit_group whose process object comes from the table."""
         call = event.call
         if not (call.a0 + call.a1 + call.a2 + call.a3).isalnum() or event.serial > MAX_SEQUENCE:
-            # No kernel writes that, but a log that is replayed may hold anything.
+            # No kernel writes that, but a replayed log may contain anything.
             return self.describe(event, enriched=True)
         key = _key(event)
         remembered = self._remembered.get(key)
         if remembered is None or not 0 <= event.time - remembered.time < _VALID:
             document, warnings = self._describe(event, enriched=True)
             auditd = document["auditd"]
-            # The texts of the records are each event's own.
+            # The records' texts differ for each event.
             if warnings or "messages" in auditd or "a0" not in auditd.get("data", {}):
                 return self.encode(document, warnings, enriched=True)
             remembered = self._remember(key, event.time, document)
@@ -214,7 +213,7 @@ class AuditEventCache:
 
 
 def _key(event: AuditEvent) -> tuple[bytes, ...]:
-    """What the description depends on: the records, but for argv and the numbers."""
+    """Return the cache key: the records, without argv and the numbers."""
     key: list[bytes] = []
     for record in event.records:
         text = record.text

@@ -1,6 +1,6 @@
-"""The audit side of a document: what the records of an event say, in ECS and ``auditd.*``.
+"""The audit part of a document: the records of an event in ECS and ``auditd.*``.
 
-A field that isn't known is left out; one that can't be read as well, and a warning says so.
+Unknown fields are omitted; unparsable fields too, with a warning.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from sessiond.ecs.process import NameLookup
 from sessiond.ecs.users import Users, selinux
 from sessiond.text import display
 
-# What of a SYSCALL record has its own place in the document.
+# Fields of a SYSCALL record that have their own place in the document.
 _SYSCALL_PLACED: Final = frozenset(
     "arch syscall success exit a0 a1 a2 a3 items ppid pid auid uid gid euid suid fsuid egid sgid "
     "fsgid tty ses comm exe key".split()
 )
-# These things aren't files, though the event may have paths.
+# Object types that are not files, although the event may have paths.
 _WITHOUT_FILE: Final = frozenset(("socket", "audit-config", "firewall"))
 
 _RESULTS: Final = {
@@ -73,7 +73,7 @@ _INTERPRETERS: Final = re.compile(r"(?:python|perl|ruby|node|php|lua|java|bash|d
 
 
 class Tables(Protocol):
-    """The names behind the kernel's numbers; ``sessiond.audit.kernel_names`` is one such."""
+    """Names for the kernel's numbers, such as ``sessiond.audit.kernel_names``."""
 
     def arch_name(self, value: int, /) -> str | None:
         """The machine's name of an AUDIT_ARCH_* value."""
@@ -90,7 +90,7 @@ class Tables(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the configuration says: Auditbeat's options of the same names."""
+    """Options of the configuration, named as in Auditbeat."""
 
     resolve_ids: bool = True
     include_raw_message: bool = False
@@ -98,18 +98,18 @@ class Options:
 
 
 class _Call(NamedTuple):
-    """What arch= and syscall= of a SYSCALL record name."""
+    """The names for arch= and syscall= of a SYSCALL record."""
 
     arch: str
     name: str
     meaning: Normalization
 
 
-# What these tell of was asked for by writing to a file of procfs, to audit's socket or to a ring:
-# that says nothing of its own.
+# These records report actions requested by a write to procfs, audit's socket or an io_uring: the
+# system call itself has no meaning.
 _BY_ANY_CALL: Final = frozenset((LOGIN, CONFIG_CHANGE, URINGOP))
-# These machines number errors, signals, flags and kinds of sockets in their own way; but for the
-# errors that all have from Unix (include/uapi/asm-generic/errno-base.h).
+# These machines have their own numbers of errors, signals, flags and socket types, except for the
+# common Unix errors (include/uapi/asm-generic/errno-base.h).
 _NUMBERS_OF_THEIR_OWN: Final = ("alpha", "mips", "parisc", "sparc")
 _LAST_OF_UNIX: Final = 34
 _IDENTITY: Final = ("id", "name")
@@ -118,10 +118,10 @@ _EXEC_FAILED: Final = SYSCALLS["execve"]._replace(action="exec-failed", types=["
 
 
 class AuditEventEncoder:
-    """Turns audit events into the audit side of their documents.
+    """Converts audit events to the audit part of their documents.
 
-    ``describe`` never raises for what stands in a record. All that is kept from one event to the
-    next are names that were looked up.
+    ``describe`` never raises for the content of a record. Only looked-up names are kept between
+    events.
     """
 
     def __init__(self, names: NameLookup, tables: Tables, options: Options | None = None) -> None:
@@ -133,17 +133,17 @@ class AuditEventEncoder:
         self._calls: dict[tuple[bytes | None, bytes | None], _Call] = {}
 
     def forget_names(self) -> None:
-        """Ask for names of users and groups anew: an id has another one now."""
+        """Forget the names of users and groups, because an id has a new name."""
         self._accounts.forget()
 
     def describe(
         self, event: AuditEvent, *, enriched: bool = False
     ) -> tuple[dict[str, Any], list[str]]:
-        """Return what an event's records say as nested ECS fields, and what couldn't be read.
+        """Return an event's records as nested ECS fields, and warnings for unparsable parts.
 
-        ``enriched`` says that the caller knows the process better: of ``process`` only ``pid`` and
-        ``title`` are told then. What all documents share (``@timestamp``, ``event.id``, ``host``)
-        is the caller's. Members may be shared with other documents: replace, don't change them.
+        ``enriched`` says that the caller has the process: ``process`` then has only ``pid`` and
+        ``title``. The caller adds the common fields (``@timestamp``, ``event.id``, ``host``).
+        Members may be shared with other documents: replace them, do not modify them.
         """
         self._accounts.at(event.time)
         syscall = event.syscall
@@ -174,7 +174,7 @@ class AuditEventEncoder:
             document["tags"] = tags
         process = _process(parts, enriched=enriched)
         if meaning.effective and not enriched:
-            # The user that the sender of a message runs as has no other place.
+            # The user of a message's sender has no other place.
             sender = self._accounts.account(parts.main.get("uid"), parts)
             if sender:
                 process["real_user"] = sender
@@ -198,7 +198,7 @@ class AuditEventEncoder:
         return document, parts.warnings
 
     def _texts(self, event: AuditEvent, document: dict[str, Any], parts: EventFields) -> None:
-        """Tell the records as they are and what was odd, under our names and Auditbeat's."""
+        """Add the raw records and the warnings, under sessiond's names and Auditbeat's."""
         auditd = document["auditd"]
         if self._options.include_raw_message and event.records:
             raw = [self._raw(event, record) for record in event.records]
@@ -208,7 +208,7 @@ class AuditEventEncoder:
             document["error"] = {**document.get("error", {}), "message": parts.warnings}
 
     def _read(self, event: AuditEvent, *, enriched: bool) -> tuple[EventFields, _Call]:
-        """Read the records, and the call if it is one."""
+        """Parse the records, and the system call if there is one."""
         syscall = event.syscall
         arch = syscall.get("arch", b"") if syscall else None
         parts = self._reader.read(event.records, enriched=enriched, arch=arch)
@@ -217,14 +217,14 @@ class AuditEventEncoder:
             return parts, _Call("", "", unknown_record(self._first_type(event)))
         call = self._call(syscall, parts)
         if call.meaning.action == "exec":
-            # Security modules and integrity checks speak of an exec, too: it stays what it is.
+            # Records of security modules and integrity checks do not change an exec's action.
             parts.subject = None
         return parts, call
 
     def _head(
         self, event: AuditEvent, result: str, auditd: dict[str, Any], parts: EventFields
     ) -> None:
-        """Fill what stands above all in auditd."""
+        """Fill the general members of ``auditd``."""
         subject = parts.subject
         if subject is not None:
             auditd["message_type"] = self._type_name(subject.type).lower()
@@ -316,7 +316,7 @@ class AuditEventEncoder:
             meaning = self._meaning_of(subject, parts)
             if not call.name or _from_user_space(subject.type) or subject.type in _BY_ANY_CALL:
                 return meaning
-            # What the kernel tells of a call is about both.
+            # A kernel record about a call has the categories of both.
             return meaning._replace(
                 category=[*dict.fromkeys(meaning.category + call.meaning.category)],
                 types=[*dict.fromkeys(meaning.types + call.meaning.types)],
@@ -330,7 +330,7 @@ class AuditEventEncoder:
 
     def _meaning_of(self, subject: Record, parts: EventFields) -> Normalization:
         if subject.type == URINGOP:
-            # What io_uring does is what the call of that name does.
+            # An io_uring operation counts as the system call of the same name.
             operation = parts.data.get("uring_op", "").removesuffix("_zc")
             return _created(SYSCALLS.get(operation) or RECORD_TYPES[URINGOP], parts)
         for field, value, meaning in VARIANTS.get(subject.type, ()):
@@ -344,7 +344,7 @@ class AuditEventEncoder:
     def _users(
         self, meaning: Normalization, document: dict[str, Any], parts: EventFields
     ) -> dict[str, str]:
-        """Fill user, group and related; return who did it, and as whom."""
+        """Fill user, group and related; return the actor and the user it acts as."""
         user = self._accounts.user(parts)
         if "selinux" in user:
             parts.data.pop("subj", None)
@@ -375,9 +375,9 @@ class AuditEventEncoder:
         }
 
     def _named(self, names: Iterable[str], parts: EventFields) -> dict[str, Any]:
-        """Return the account that the first of these fields names which is there.
+        """Return the account in the first of these fields that is present.
 
-        A message about an account may say by uid= which one it is; alone, ``uid`` is the sender's.
+        A message about an account may identify it by uid=; otherwise ``uid`` is the sender's.
         """
         for name in names:
             claim = parts.claims.get(name) if names != _SENDER else None
@@ -406,7 +406,7 @@ class AuditEventEncoder:
         return whole | rest
 
     def _target(self, kind: str, parts: EventFields) -> dict[str, Any]:
-        """Return the account that a message is about."""
+        """Return the account that is the subject of a message."""
         if not kind:
             return {}
         number = parts.data.get("id")
@@ -415,7 +415,7 @@ class AuditEventEncoder:
         account = (
             self._accounts.account(number.encode(), parts, group=kind == "group") if number else {}
         )
-        # sshd's "(unknown user)" and "(invalid user)" are no names.
+        # sshd's "(unknown user)" and "(invalid user)" are not names.
         if name and name[:1] != "(":
             account["name"] = name
         return account
@@ -447,7 +447,7 @@ class AuditEventEncoder:
     def _object(
         self, meaning: Normalization, call: _Call, document: dict[str, Any], parts: EventFields
     ) -> tuple[str | None, str | None]:
-        """Fill file, source, destination and network; return the names of what was acted on."""
+        """Fill file, source, destination and network; return the names of the objects."""
         name: str | None = None
         other: str | None = None
         if parts.paths and meaning.object not in _WITHOUT_FILE:
@@ -482,7 +482,7 @@ class AuditEventEncoder:
         return name or f"unknown-{number}"
 
     def _first_type(self, event: AuditEvent) -> str:
-        """Name the first record of an event that lacks its own record."""
+        """Return the type of the first record of an event without a subject."""
         if not event.records:
             return "unknown"
         record = event.records[0]
@@ -496,14 +496,14 @@ class AuditEventEncoder:
 
 
 def _from_user_space(record_type: int) -> bool:
-    """Tell whether user space wrote it: include/uapi/linux/audit.h has the ranges."""
+    """Return whether user space wrote it: include/uapi/linux/audit.h has the ranges."""
     return record_type == 1005 or 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
 
 
 def _result(syscall: Mapping[str, bytes], parts: EventFields) -> tuple[str, str]:
-    """Return auditd.result and event.outcome: the subject's own word, the call's, a verdict's.
+    """Return auditd.result and event.outcome: from the subject, the call, or a verdict.
 
-    A denial that is not enforced does not make a call fail.
+    A denial in permissive mode does not make a call fail.
     """
     if parts.subject is not None:
         for fields_of in (parts.own, parts.claims):
@@ -519,7 +519,7 @@ def _result(syscall: Mapping[str, bytes], parts: EventFields) -> tuple[str, str]
 
 
 def _created(meaning: Normalization, parts: EventFields) -> Normalization:
-    """Return the meaning of a call, which is a creation where it made the file that it opened."""
+    """Return the meaning of a call: a creation, if it created the file that it opened."""
     if meaning.action == "opened-file" and any(
         path.get("nametype") == "CREATE" for path in parts.paths
     ):
@@ -528,13 +528,13 @@ def _created(meaning: Normalization, parts: EventFields) -> Normalization:
 
 
 def _tags(syscall: Mapping[str, bytes], parts: EventFields) -> list[str]:
-    """Return the keys of the rules: of the one that brought the event, and of those it is about."""
+    """Return the rules' keys: of the rule that recorded the event, and of rules it is about."""
     tags: dict[str, None] = {}
     for key in (syscall.get("key"), *parts.keys):
-        # (null) comes with a name behind it where an ENRICHED log has lost its separator.
+        # (null) is followed by a name if an ENRICHED log has lost its separator.
         if key and not key.startswith(b"(null)"):
             for tag in (decode(key) or b"").split(b"\x01"):
-                # Some versions of auditctl wrote the field's name into the key itself.
+                # Some versions of auditctl included the field's name in the key.
                 tags[display(tag.removeprefix(b"key="))] = None
     tags.pop("", None)
     return list(tags)
@@ -608,10 +608,10 @@ def _how(meaning: Normalization, call: _Call, parts: EventFields) -> str | None:
 def _choose(
     action: str, paths: list[dict[str, str]]
 ) -> tuple[dict[str, str], dict[str, str] | None]:
-    """Choose the path that an event is about, and the second one that it has.
+    """Choose the main path of an event, and its second path.
 
-    The parent directories are context. A rename is about the old name, then the new one; a link
-    about what it leads to, then its own name; a symbolic link about itself, then its target.
+    Parent directories are context. For a rename these are the old and the new name; for a link its
+    target and its own name; for a symbolic link its own name and its target.
     """
     named = [path for path in paths if path.get("nametype") != "PARENT"]
     own = [path for path in named if path.get("nametype") != "UNKNOWN"] or named or paths
@@ -620,7 +620,7 @@ def _choose(
     if action == "symlinked":
         made = [path for path in own if path.get("nametype") == "CREATE"]
         first = made[0] if made else first
-        # What it leads to need not exist, and so is of an unknown type.
+        # The target may not exist, so that its type is unknown.
         others = [path for path in named if path is not first]
     if action in ("renamed", "linked", "symlinked"):
         return first, others[-1] if others else None
@@ -628,7 +628,7 @@ def _choose(
 
 
 def _shown(path: dict[str, str]) -> dict[str, str]:
-    """Return a PATH record as auditd.paths has it, with the parts of the SELinux label."""
+    """Return a PATH record for auditd.paths, with the parts of the SELinux label."""
     label = selinux(path["obj"].encode()) if "obj" in path else {}
     if not label:
         return path
@@ -637,7 +637,7 @@ def _shown(path: dict[str, str]) -> dict[str, str]:
 
 
 def _names_of(name: str, syscall: str, kind: str | None, parts: EventFields) -> dict[str, str]:
-    """Return path, name and extension of a file; relative to what isn't known there is no path."""
+    """Return path, name and extension of a file; no path if its base directory is unknown."""
     file: dict[str, str] = {}
     whole = _absolute(name, syscall, parts)
     if whole:
@@ -652,7 +652,7 @@ def _names_of(name: str, syscall: str, kind: str | None, parts: EventFields) -> 
 
 
 def _absolute(name: str, syscall: str, parts: EventFields) -> str | None:
-    """Complete a relative path; None if the records lack the directory it is relative to."""
+    """Make a relative path absolute; None if the records lack the base directory."""
     if name[:1] == "/":
         return name
     for position in decoders.DIRECTORY_ARGUMENTS.get(syscall, ()):
@@ -679,7 +679,7 @@ def _peer(
 
 
 def _parties(document: dict[str, Any], parts: EventFields) -> None:
-    """Fill the ends of the connection that a message tells of; it came in from ``addr``."""
+    """Fill the ends of the connection in a message, which came from ``addr``."""
     data = parts.data
     peer, here = data.get("addr"), data.get("laddr")
     source = _endpoint(peer or data.get("saddr"), data.get("rport"))
@@ -693,12 +693,12 @@ def _parties(document: dict[str, Any], parts: EventFields) -> None:
 
 
 def _endpoint(address: str | None, port: str | None) -> dict[str, Any]:
-    """Build source or destination from what user space calls an address."""
+    """Build source or destination from a user-space address."""
     if not address:
         return {}
     end: dict[str, Any] = {"address": address}
     with contextlib.suppress(ValueError):
-        # A zone ("fe80::1%eth0") is no part of what an index takes for an address.
+        # The ECS type ip does not allow a zone ("fe80::1%eth0").
         end["ip"] = str(ipaddress.ip_address(address.partition("%")[0]))
     number = integer(port.encode("utf-8", "replace")) if port else None
     if number is not None and not number >> 16:

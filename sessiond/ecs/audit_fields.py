@@ -1,6 +1,6 @@
 """The fields of the records of one event, as text for a document.
 
-Whatever stands in a record becomes data: nothing in it can pass for a field that the kernel wrote.
+The content of a record is only data: it can't imitate a field that the kernel wrote.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OBJ_PID: Final = 1318
 CONFIG_CHANGE: Final = 1305
 URINGOP: Final = 1336
 USER_CMD: Final = 1123
-# Records whose key= is that of an audit rule, as it is in SYSCALL.
+# Records whose key= is the key of an audit rule, as in SYSCALL.
 _KEYED: Final = frozenset((CONFIG_CHANGE, URINGOP))
 
 # Fields whose values the kernel and libaudit encode: quoted, or hex digits if they hold a blank,
@@ -45,12 +45,12 @@ ENCODED: Final = frozenset(
     "invalid_context".split()
 )
 
-# What has its own place in the document, and isn't repeated in auditd.data.
+# Fields with their own place in the document, not repeated in auditd.data.
 _RECORD_PLACED: Final = frozenset(
     "pid ppid uid auid ses msg res result success exe comm gid euid suid fsuid egid sgid "
     "fsgid".split()
 )
-# What a message can say about its sender; the kernel says all else about the sender.
+# Fields that a message can have about its sender; the others come from the kernel.
 _PLACED_CLAIMS: Final = frozenset(("exe", "comm", "res", "result", "success"))
 
 _NOTHING: Final = frozenset((b"", b"?", b"(null)"))
@@ -59,34 +59,33 @@ _UNSET_FIELDS: Final = frozenset(
 )
 UNSET: Final = frozenset((b"4294967295", b"-1", b"unset", b"?", b"", b"(null)"))
 
-# In a user message a value that isn't quoted may hold blanks ("op=adding user id=1000"), and ends
-# where the next name begins.
+# In a user message an unquoted value may contain blanks ("op=adding user id=1000"); it ends where
+# the next name starts.
 _MESSAGE_FIELD: Final = re.compile(
     rb"(?:^|(?<=[ ,]))([A-Za-z0-9_][A-Za-z0-9_\-]*)="
     rb"(\"[^\"]*\"|(?:(?! [A-Za-z0-9_][A-Za-z0-9_\-]*=)[^\n])*)"
 )
 _AVC: Final = re.compile(rb"avc: +(denied|granted) +\{ ([^}]*) \}")
 
-# MAX_PROCTITLE_AUDIT_LEN of kernel/audit.h, with the NUL behind it: what is longer is cut there.
+# MAX_PROCTITLE_AUDIT_LEN of kernel/audit.h, including the NUL: the kernel cuts longer titles.
 _MAX_TITLE: Final = 127
 
-# What an index takes for a long. The kernel's serial has 32 bits.
+# The maximum of the type long. The kernel's serial has 32 bits.
 MAX_SEQUENCE: Final = (1 << 63) - 1
 
-# A bound on the fields that one event can bring to auditd.data: an index has a limit for all.
+# Maximum number of fields of an event in auditd.data: an index limits its total.
 DATA_LIMIT: Final = 128
 CACHE_LIMIT: Final = 1024
 _CACHED_SIZE: Final = 512
 
 
 class EventFields:
-    """What the records of one event have brought so far.
+    """The fields of the records of one event so far.
 
-    ``subject`` is the record that says what the event is about, None when the syscall itself does;
-    ``main`` has the fields of the acting process, and comes from the kernel alone; ``claims`` are
-    what user space says in its message. ``more`` are the values of the second and further records
-    of a kind, by name; ``socket`` is what a SOCKADDR record says, ``keys`` are those of the rules
-    that the event is about.
+    ``subject`` is the record that defines the event, None if it is the syscall itself; ``main`` has
+    the fields of the acting process, only from the kernel; ``claims`` are the fields of a
+    user-space message. ``more`` are the values of further records of a kind, by name; ``socket`` is
+    the decoded SOCKADDR record, ``keys`` are those of the rules that the event is about.
     """
 
     __slots__ = (
@@ -125,7 +124,7 @@ class EventFields:
         self.target: dict[str, str] | None = None
 
     def add(self, name: str, value: str | None) -> None:
-        """Put a value in auditd.data: the first of its name counts."""
+        """Add a value to auditd.data: the first one of a name counts."""
         if not value or name in self.data:
             return
         if len(self.data) < DATA_LIMIT:
@@ -135,7 +134,7 @@ class EventFields:
             self.data["truncated"] = "yes"
 
     def merge(self, found: Mapping[str, str]) -> None:
-        """Put a whole record in auditd.data."""
+        """Add a whole record to auditd.data."""
         if self.data or len(found) > DATA_LIMIT:
             for name, value in found.items():
                 self.add(name, value)
@@ -143,7 +142,7 @@ class EventFields:
             self.data.update(found)
 
     def repeat(self, found: Mapping[str, str]) -> None:
-        """Put a further record of a kind beside the ones before: its values follow theirs."""
+        """Add a further record of a kind: its values are appended to the earlier ones."""
         for name, value in found.items():
             if name not in self.data:
                 self.add(name, value)
@@ -151,10 +150,10 @@ class EventFields:
                 self.more.setdefault(name, []).append(value)
 
     def all_data(self) -> dict[str, str | list[str] | dict[str, str]]:
-        """Return auditd.data: a value, or a list where several records of a kind have one.
+        """Return auditd.data: a value, or a list if several records of a kind have one.
 
-        ``socket`` alone is an object: a field that happens to have this name is told as
-        ``socket_``, for an index takes one kind of value only.
+        Only ``socket`` is an object: a field with this name becomes ``socket_``, because an index
+        allows only one type per field.
         """
         data: dict[str, str | list[str] | dict[str, str]] = {**self.data}
         for name, values in self.more.items():
@@ -166,7 +165,7 @@ class EventFields:
         return data
 
     def field(self, name: str) -> str | None:
-        """Look a field up wherever the records have it."""
+        """Return a field from any of the records."""
         found = self.data.get(name)
         if found is None:
             raw = self.own.get(name) or self.claims.get(name) or self.main.get(name)
@@ -174,7 +173,7 @@ class EventFields:
         return found
 
     def first(self, names: Iterable[str]) -> str | None:
-        """Return the first of these fields that is there."""
+        """Return the first of these fields that is present."""
         for name in names:
             found = self.field(name)
             if found:
@@ -183,20 +182,20 @@ class EventFields:
 
 
 class FieldReader:
-    """Reads records; what it has read it knows again, for records repeat."""
+    """Parses records, with a cache for recurring ones."""
 
     def __init__(self) -> None:
-        """Start with nothing read."""
+        """Start with an empty cache."""
         self._texts: dict[bytes, dict[str, str]] = {}
 
     def read(
         self, records: Iterable[Record], *, enriched: bool, arch: bytes | None = None
     ) -> EventFields:
-        """Return what the records of an event bring.
+        """Return the fields of an event's records.
 
-        ``enriched`` leaves the argument list out: the caller has it. ``arch`` is that of its
-        SYSCALL record, None without one: with it, a record of a type that has no meaning here is
-        beside the call, and not what the event is about.
+        ``enriched`` omits the argument list, which the caller has. ``arch`` is that of its SYSCALL
+        record, None without one: with it, a record of an unknown type accompanies the call, and is
+        not the subject of the event.
         """
         parts = EventFields()
         kinds: set[int] = set()
@@ -224,7 +223,7 @@ class FieldReader:
             elif kind in kinds:
                 parts.repeat(self._values(record))
             elif kind == OBJ_PID:
-                # Of several (a signal to a process group) the first is the object.
+                # The first of several (a signal to a process group) is the object.
                 parts.target = self._fields(record.text)
                 parts.merge(parts.target)
             elif parts.subject is None and _can_be_subject(kind, arch):
@@ -236,7 +235,7 @@ class FieldReader:
         return parts
 
     def _values(self, record: Record) -> dict[str, str]:
-        """Return what a record says that stands beside another one, in auditd.data's words."""
+        """Return the fields of an accompanying record for auditd.data."""
         found = self._fields(record.text)
         if record.type in AUXILIARY:
             return found
@@ -255,7 +254,7 @@ class FieldReader:
         return found
 
     def _fields(self, text: bytes) -> dict[str, str]:
-        """Return a record's fields as text, without those that say that there is none."""
+        """Return a record's fields as text, without those whose value means "none"."""
         found = self._texts.get(text)
         if found is None:
             found = {
@@ -264,7 +263,7 @@ class FieldReader:
                 if (value := text_of(name, raw)) is not None
             }
             if "objtype" in found:
-                # As RHEL 7 calls it in PATH.
+                # The name in PATH records of RHEL 7.
                 found.setdefault("nametype", found["objtype"])
             if len(self._texts) >= CACHE_LIMIT:
                 self._texts.clear()
@@ -312,7 +311,7 @@ class FieldReader:
         parts.claims = claims
         posing = claims.keys() & parts.own.keys()
         if posing or len(claims) < len(pairs) or b" " in inside.partition(b"=")[0] or not claims:
-            # Nothing of it is lost: there is text beside the fields, or fields that don't count.
+            # Keep the whole text, because it has more than the fields, or fields that don't count.
             parts.add("msg", display(inside))
         for name, raw in claims.items():
             if name not in posing and name not in _PLACED_CLAIMS:
@@ -324,7 +323,7 @@ def _permissions(avc: re.Match[bytes]) -> str:
 
 
 def _without_punctuation(message: bytes) -> bytes:
-    """Return a message of PAM as it is written today.
+    """Convert an old message of PAM to the current format.
 
     Before 2007 it was ``PAM: setcred acct=root : exe="x" (hostname=?, addr=?, terminal=t res=y)``.
     """
@@ -342,7 +341,7 @@ def _can_be_subject(kind: int, arch: bytes | None) -> bool:
 
 
 def integer(raw: bytes | None, base: int = 10) -> int | None:
-    """Read a number that is only digits; None when it isn't one or is absurdly long."""
+    """Parse a number of only digits; None if it is invalid or too long."""
     if not raw or len(raw) > 20 or not raw.isalnum():
         return None
     try:
@@ -352,7 +351,7 @@ def integer(raw: bytes | None, base: int = 10) -> int | None:
 
 
 def text_of(name: str, raw: bytes) -> str | None:
-    """Return a field's value as text; None when it says that there is none."""
+    """Return a field's value as text; None if it means "none"."""
     if raw[:1] in b"\"'" or name in ENCODED:
         found = decode(raw)
         return display(found) if found and found != b"?" else None
@@ -361,7 +360,7 @@ def text_of(name: str, raw: bytes) -> str | None:
     return display(raw)
 
 
-# The end of a process has the same title as its exec.
+# Cached: the end of a process has the same title as its exec.
 @lru_cache(maxsize=CACHE_LIMIT)
 def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
     """Return the command line of a PROCTITLE record, with spaces between the arguments."""
@@ -374,12 +373,12 @@ def title_of(text: bytes, redact: Redactor | None = None) -> str | None:
     return shown.replace("\0", " ") or None
 
 
-# linux/audit.h: this bit of arch= is set where the machine is little-endian.
+# linux/audit.h: this bit of arch= is set for little-endian machines.
 _LITTLE_ENDIAN: Final = 0x40000000
 
 
 def _byte_order(arch: bytes | None) -> Literal["little", "big"]:
-    """Return the byte order of the machine that wrote a record; this host's where it is unknown."""
+    """Return the byte order of a record's machine; this host's if it is unknown."""
     number = integer(arch, 16)
     if number is None:
         return sys.byteorder
@@ -387,7 +386,7 @@ def _byte_order(arch: bytes | None) -> Literal["little", "big"]:
 
 
 def _socket(text: bytes, parts: EventFields, arch: bytes | None) -> None:
-    """Read a SOCKADDR record; of a family without addresses of a known form, its bytes are told."""
+    """Parse a SOCKADDR record; for unknown families keep the raw bytes."""
     raw = fields(text).get("saddr", b"")
     try:
         found = bytes.fromhex(raw.decode("ascii"))
@@ -426,7 +425,7 @@ def _in_decimal(decoder: Callable[[int], str]) -> Callable[[bytes], str]:
     return decoded
 
 
-# Fields whose numbers have a name in one record type only.
+# Fields whose numbers have names only in one record type.
 _SPECIAL: Final[dict[tuple[int, str], Callable[[bytes], str]]] = {
     (1305, "list"): _in_decimal(decoders.rule_list),
     (1326, "code"): _in_hex(decoders.seccomp_action),

@@ -1,7 +1,7 @@
-"""Lines that vouch for each other: each has an HMAC over itself and the HMAC of the line before.
+"""Sealed lines: each has an HMAC over itself and the HMAC of the line before.
 
-With the key one can tell a line that was changed, taken out or put in; without it nobody can make a
-line that fits. What is taken off the end of the last file can't be told by what is left of it.
+The key reveals lines that were changed, removed or inserted; without it nobody can forge a line.
+The remaining lines do not show whether lines were removed from the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from sessiond.ecs.line import identity
 
 MIN_KEY: Final = 32  # bytes
-# What sealing adds to a line, in bytes: SHA-256 in base64, without the padding.
+# The size of a seal in a line, in bytes: SHA-256 in base64, without padding.
 SEAL_SIZE: Final = len(b',"sessiond.chain":""') + 43
 
 _SEAL: Final = re.compile(rb',"sessiond\.chain":"([A-Za-z0-9_-]{43})"\}\s*\Z')
@@ -24,7 +24,7 @@ class LineChain:
     """Seals lines, one after the other. ``previous`` is the seal of the last one."""
 
     def __init__(self, key: bytes, previous: bytes = b"") -> None:
-        """Take a secret key, and the seal of the line that the chain goes on from, if there is one.
+        """Take a secret key, and the seal of the line from which the chain continues, if any.
 
         Raises ValueError for a key that is too short.
         """
@@ -34,20 +34,20 @@ class LineChain:
         self.previous = previous
 
     def seal(self, line: bytes) -> bytes:
-        """Return the line (an object of JSON and a newline) with its seal as the last member."""
+        """Return the line (a JSON object and a newline) with its seal as the last member."""
         body = line.rstrip()[:-1]
         self.previous = _mac(self._key, self.previous, body)
         return b'%b,"sessiond.chain":"%b"}\n' % (body, self.previous)
 
 
 def sequence_of(line: bytes) -> int | None:
-    """Return the event.sequence of a line, None where it has none."""
+    """Return the event.sequence of a line, None without one."""
     found = identity(line)
     return found[1] if found is not None else None
 
 
 def seal_of(line: bytes) -> bytes:
-    """Return the seal of a line; b"" where it has none."""
+    """Return the seal of a line; b"" without one."""
     found = _SEAL.search(line[-128:])
     return found[1] if found else b""
 
@@ -55,7 +55,7 @@ def seal_of(line: bytes) -> bytes:
 class ChainCheck:
     """Checks sealed lines in the order in which they were written.
 
-    ``lines`` are those that were checked, ``first`` and ``last`` their numbers (event.sequence).
+    ``lines`` is the number of checked lines, ``first`` and ``last`` are event.sequence values.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -68,10 +68,10 @@ class ChainCheck:
         self.last: int | None = None
 
     def take(self, line: bytes) -> str | None:
-        """Check the next line; return what is wrong with it or just before it, None if nothing is.
+        """Check the next line; return a problem with it or just before it, None if there is none.
 
-        Of the first line only its seal can be known to be the one that the second goes on from,
-        unless the chain began with it.
+        The first line is verified only by the second one, which continues its seal, unless the
+        chain starts with it.
         """
         number = sequence_of(line)
         seal = seal_of(line)
@@ -88,7 +88,7 @@ class ChainCheck:
         if previous is not None and hmac.compare_digest(seal, _mac(self._key, previous, body)):
             return None
         if hmac.compare_digest(seal, _mac(self._key, b"", body)):
-            # A chain begins: as the first line, or anew.
+            # A chain starts here.
             return None if previous is None else f"a new chain begins with {_named(number)}"
         if previous is None:
             return None

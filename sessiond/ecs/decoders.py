@@ -1,4 +1,4 @@
-"""What the numbers in audit records mean: signals, modes, flags, socket addresses.
+"""Decodes the numbers in audit records: signals, modes, flags, socket addresses.
 
 Numbers are Linux' own (include/uapi), those of the generic ABI that most machines share.
 """
@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from sessiond.text import display
 
-# Numbers that never reach user space, but do stand in exit=: include/linux/errno.h
+# Numbers that never reach user space, but occur in exit=: include/linux/errno.h
 KERNEL_ERRORS: Final = {
     512: "ERESTARTSYS",
     513: "ERESTARTNOINTR",
@@ -28,8 +28,8 @@ KERNEL_ERRORS: Final = {
 
 # include/linux/socket.h
 UNIX, IPV4, IPV6, NETLINK, VSOCK = 1, 2, 10, 16, 40
-# What an argument of socket(2) means, and the fewer families that auditd.data.socket.family names:
-# Elastic's rules know the others by their numbers there.
+# Names of an argument of socket(2), and the fewer families that auditd.data.socket.family names:
+# Elastic's rules use numbers for the others.
 FAMILIES: Final = {
     0: "unspecified",
     UNIX: "unix",
@@ -62,7 +62,7 @@ _FILE_TYPES: Final = {
 
 
 class Address(NamedTuple):
-    """A socket address; what its family doesn't have is None."""
+    """A socket address; members that its family lacks are None."""
 
     family: str
     ip: str | None = None
@@ -100,7 +100,7 @@ def socket_address(saddr: bytes, order: Literal["little", "big"] = sys.byteorder
 
 
 def signal_name(number: int) -> str:
-    """Name a signal: "SIGTERM" for 15, "SIGRTMIN+2" for 36; its number where there is no name."""
+    """Return a signal's name: "SIGTERM" for 15, "SIGRTMIN+2" for 36; else its number."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -111,12 +111,12 @@ def signal_name(number: int) -> str:
 
 
 def file_type(mode: int) -> str | None:
-    """Name the type in an inode's mode; None when it has none."""
+    """Return the name of the type in an inode's mode; None if it has none."""
     return _FILE_TYPES.get(mode & 0o170000)
 
 
 def octal_mode(mode: int) -> str:
-    """Write the permission bits of a mode as four octal digits: "0755", "4755"."""
+    """Return the permission bits of a mode as four octal digits: "0755", "4755"."""
     return f"{mode & 0o7777:04o}"
 
 

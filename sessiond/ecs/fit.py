@@ -1,8 +1,8 @@
-"""Cuts a line that is longer than its readers take, where that hurts least, and says so.
+"""Shortens lines to the maximum length, with the least loss of information.
 
-Log shippers and indexes cut or refuse long lines: Fluent Bit at 32 KiB, Lucene's terms at 32,766
-bytes. What is cut here is cut at a known place: the longest values first, of the relatives before
-those of the event, and the argv of the process itself last. ``sessiond.truncated`` names each.
+Log shippers and indexes cut or reject long lines: Fluent Bit at 32 KiB, Lucene's terms at 32,766
+bytes. This module cuts in a defined order: the longest values first, those of relatives before
+those of the event, and the process's own argv last. ``sessiond.truncated`` names each cut value.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-# What is left of a value that is cut, in bytes of JSON, but for the argv of the process itself.
+# Remaining bytes of JSON of a cut value, except the process's own argv.
 BRIEF: Final = 128
-# The argv of the process itself is cut last.
+# The process's own argv is cut last.
 OWN: Final = 2
-# Room for what sessiond.truncated says.
+# Space for sessiond.truncated.
 _MARKS: Final = 1024
 
 _RELATIVES: Final = ("parent", "group_leader", "session_leader", "entry_leader", "previous")
@@ -25,7 +25,7 @@ _KEPT: Final = ("@timestamp", "event", "ecs", "agent", "host", "service", "sessi
 
 
 class _Value(NamedTuple):
-    """A string, or a list of strings, and where it is; ``rank`` 0 is cut first."""
+    """A string or a list of strings, and its place; ``rank`` 0 is cut first."""
 
     rank: int
     size: int  # in bytes of JSON
@@ -37,7 +37,7 @@ class _Value(NamedTuple):
 def fitted(line: bytes, limit: int) -> bytes:
     """Return the line, a JSON object and a newline, with at most ``limit`` bytes.
 
-    A limit of less than some 8 KiB can be less than what every line has.
+    Below about 8 KiB the limit can be less than the minimum length of a line.
     """
     document: dict[str, Any] = orjson.loads(line)
     excess = len(line) + _MARKS - limit
@@ -51,7 +51,7 @@ def fitted(line: bytes, limit: int) -> bytes:
             continue
         room = BRIEF
         if value.rank == OWN:
-            # args and command_line are the same bytes: both give up as much of what they have.
+            # args and command_line have the same content: both are cut equally.
             room = max(room, value.size - excess * value.size // own)
             own -= value.size
         shorter = _shortened(value.holder[value.key], room)
@@ -59,7 +59,7 @@ def fitted(line: bytes, limit: int) -> bytes:
         excess -= value.size - _size(shorter)
         cut.append(value.path)
     for name in ("auditd", "file"):
-        # A record can have more parts than fit, each of them short.
+        # A record can have too many parts, each of them short.
         if excess > 0 and name in document:
             excess -= _size(document.pop(name))
             cut.append(name)

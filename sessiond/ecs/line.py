@@ -1,6 +1,6 @@
-"""The lines: an audit event, a process and ourselves as one ECS document, one line of JSON each.
+"""Composes lines: audit event, process and constant fields as one ECS document in JSON.
 
-What is the same on every line (agent, host, versions) is serialised once.
+The constant fields of every line (agent, host, versions) are serialised once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sessiond.units import AuditStamp
 
 ECS_VERSION: Final = "9.4.0"
 
-# What happened -> (event.category, event.type), for the events of the process table.
+# Action -> (event.category, event.type), for the events of the process table.
 PROCESS_EVENTS: Final[Mapping[str, tuple[list[str], list[str]]]] = {
     "fork": (["process"], ["start"]),
     "exec": (["process"], ["start"]),
@@ -27,25 +27,25 @@ PROCESS_EVENTS: Final[Mapping[str, tuple[list[str], list[str]]]] = {
     "already_running": (["process"], ["info"]),
 }
 
-# What stands before the id in "event" are texts, some of them of others' making (event.original),
-# and lists of texts: they are passed over whole.
+# The members before the id in "event" are texts, some of them from users (event.original), and
+# lists of texts: they are skipped as a whole.
 _IDENTITY: Final = re.compile(
     rb'"event":\{(?:"(?:[^"\\]++|\\.)*+"|[^"{}])*?"id":"([^"\\]+)","sequence":([0-9]+)'
 )
 
 
 def identity(line: bytes) -> tuple[bytes, int] | None:
-    """Return event.id and event.sequence of a line made here; None where it has none."""
+    """Return event.id and event.sequence of a line of sessiond; None if it has none."""
     found = _IDENTITY.search(line)
     return (found[1], int(found[2])) if found is not None else None
 
 
 class DocumentEncoder:
-    """Makes lines, and numbers them.
+    """Makes and numbers lines.
 
-    ``host`` and ``labels`` are those ECS objects for every line. ``sequence`` is the number of the
-    last line written (``event.sequence`` rises by one a line). ``identity`` (machine and boot)
-    makes event ids unique.
+    ``host`` and ``labels`` are those ECS objects of every line. ``sequence`` is the number of the
+    last line (``event.sequence`` increases by one per line). ``identity`` (machine and boot) makes
+    event ids unique.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DocumentEncoder:
         sequence: int = 0,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Serialise what is constant."""
+        """Serialise the constant fields."""
         self.sequence = sequence
         self._prefix = blake2b(identity.encode(), digest_size=8).hexdigest()
         constant = {
@@ -67,16 +67,16 @@ class DocumentEncoder:
             "labels": dict(labels or {}),
         }
         self._tail = _tail(constant)
-        # What identifies the host; the other lines have the rest.
+        # The fields that identify the host; other lines have the rest.
         short = {name: host[name] for name in ("name", "id", "boot") if name in host}
         self._brief_tail = _tail(constant | {"host": short})
 
     def audit_id(self, time: AuditStamp, serial: int) -> str:
-        """The ``event.id`` of an audit event: the same whenever it is written again."""
+        """Return the ``event.id`` of an audit event, which is the same if it is written again."""
         return f"{self._prefix}-{time:x}-{serial:x}"
 
     def own_id(self, name: str) -> str:
-        """The ``event.id`` of an event about ourselves, which ``name`` tells from all others."""
+        """Return the ``event.id`` of an event about sessiond, which ``name`` makes unique."""
         return f"{self._prefix}-self-{name}"
 
     def line(
@@ -90,14 +90,13 @@ class DocumentEncoder:
         process: bytes | None = None,
         brief: bool = False,
     ) -> bytes:
-        """Put a line together.
+        """Compose a line.
 
-        ``providers`` is the JSON list of the sources it was made from; ``more`` are further members
-        of the document; ``process`` is the ``process`` object as JSON; ``brief`` repeats little of
-        the host.
+        ``providers`` is the JSON list of its sources; ``more`` are further members of the document;
+        ``process`` is the ``process`` object as JSON; ``brief`` includes only part of the host.
         """
         self.sequence += 1
-        # The date first: it is what a person looks for. No id holds what JSON would escape.
+        # The date comes first, for human readers. Ids need no JSON escapes.
         parts = [
             b'{"@timestamp":"%b","event":{%b,"id":"%b","sequence":%d,"module":"auditd","provider":%b}'
             % (

@@ -25,16 +25,16 @@ CONSOLE_MAJOR: Final = 5
 UNIX98_PTY_MAJORS: Final = range(136, 144)
 
 
-# Of the arguments of a process in an inventory, in bytes.
+# Bytes of a process's arguments in an inventory event.
 MAX_BRIEF_ARGS: Final = 256
 _MAX_REMEMBERED: Final = 1024
 _MAX_FAMILIES: Final = 256
-# What a reference to a process (parent, leaders) shows of its argv, in bytes.
+# Bytes of argv in a reference to a process (parent, leaders).
 RELATIVE_ARGS: Final = 2048
 
 
 class NameLookup(Protocol):
-    """Names of users and groups: None for an unknown one, or before an answer. Never blocks."""
+    """Names of users and groups: None if unknown, or before the answer. Never blocks."""
 
     def user(self, uid: int) -> str | None:
         """The name of a user id."""
@@ -60,7 +60,7 @@ CAPABILITIES: Final = (
 
 @lru_cache(maxsize=1024)
 def capability_names(bits: int) -> list[str]:
-    """Name the capabilities in a set; one the table doesn't know is its number."""
+    """Return the names of the capabilities in a set; an unknown one is its number."""
     known = len(CAPABILITIES)
     return [
         CAPABILITIES[number] if number < known else str(number)
@@ -70,7 +70,7 @@ def capability_names(bits: int) -> list[str]:
 
 
 def tty_is_terminal(major: int, minor: int) -> bool:
-    """Tell whether a controlling terminal is one a person sits at: pts, tty, serial or console."""
+    """Return whether a controlling terminal is interactive: pts, tty, serial or console."""
     return major in UNIX98_PTY_MAJORS or major == TTY_MAJOR or (major, minor) == (CONSOLE_MAJOR, 1)
 
 
@@ -95,7 +95,7 @@ class ProcessEncoder:
         ancestors: int = 0,
         identify: Callable[[int, int], str],
     ) -> None:
-        """Take what the documents depend on."""
+        """Take the options of the documents."""
         self._ancestors = ancestors
         self._identify = identify
         self._names = names
@@ -107,33 +107,33 @@ class ProcessEncoder:
         self._terminals_and_users: dict[tuple[int, ...], bytes] = {}
         self._owns: dict[tuple[object, ...], bytes] = {}
         self._families: dict[tuple[object, ...], bytes] = {}
-        self._unnamed = False  # a name was asked for that isn't known
+        self._unnamed = False  # a requested name is not known yet
 
     def forget_names(self) -> None:
-        """Ask for names anew: an id has another one now. What a process was told with stays."""
+        """Forget names, because an id has a new one. Encoded processes keep their names."""
         self._terminals_and_users.clear()
         self._owns.clear()
 
     def date(self, time: int) -> str:
-        """Write a time in ns since boot as ECS has it."""
+        """Format a time in ns since boot as an ECS date."""
         return self.clock.date(time)
 
     def user(self, uid: int) -> dict[str, str]:
-        """Give ``{"id": ..., "name": ...}`` of a user; the name where it is known."""
+        """Return ``{"id": ..., "name": ...}`` of a user; the name if it is known."""
         name = self._names.user(uid)
         if name is None:
             self._unnamed = True
         return _named(self._users, uid, name)
 
     def group(self, gid: int) -> dict[str, str]:
-        """Give ``{"id": ..., "name": ...}`` of a group; the name where it is known."""
+        """Return ``{"id": ..., "name": ...}`` of a group; the name if it is known."""
         name = self._names.group(gid)
         if name is None:
             self._unnamed = True
         return _named(self._groups, gid, name)
 
     def program(self, program: Program, own: dict[str, Any]) -> None:
-        """Add what a program is: name, executable, args, args_count, command_line."""
+        """Add the members of a program: name, executable, args, args_count, command_line."""
         if program.executable is not None:
             executable = display(program.executable)
             own["name"] = executable.rpartition("/")[2] or display(program.comm) or executable
@@ -162,30 +162,30 @@ class ProcessEncoder:
         count = number if cut else len(shown)
         if count is not None:
             result["args_count"] = count
-        # An argv of nothing but empty strings has a list, but no line to show.
+        # An argv of only empty strings has a list, but no command line.
         line = " ".join(shown)
         if line:
             result["command_line"] = line
         return result
 
-    # What is encoded once per state. Every piece begins with a comma, so that pieces can be put
-    # together in any number; the first member of the object comes before them.
+    # Pieces that are encoded once per state. Each starts with a comma, so that any number of them
+    # can be joined after the first member of the object.
 
     def _encoded(self, process: Process, state: State) -> _Encoded:
         cached = state.cached
-        # Another encoder's pieces say what other settings wanted.
+        # Pieces of another encoder were made with other settings.
         if isinstance(cached, _Encoded) and cached.by is self:
             return cached
         self._unnamed = False
         brief = shortened_program(state.program, RELATIVE_ARGS)
         encoded = _Encoded(self, self._shared(process, state, brief))
         if not self._unnamed:
-            # With a name that isn't known yet it is encoded anew the next time.
+            # If a name is not known yet, it is encoded again next time.
             state.cached = encoded
         return encoded
 
     def _shared(self, process: Process, state: State, program: Program, **better: object) -> bytes:
-        """The members that every reference to a process has; ``better`` are known better."""
+        """Return the members of every reference to a process; ``better`` override the facts."""
         facts = state.facts
         own: dict[str, Any] = {}
         self.program(program, own)
@@ -296,7 +296,7 @@ class ProcessEncoder:
             override = self.arguments(shown, cut=True, number=state.program.argc)
         shared = self._shared(process, state, state.program, **override)
         if (facts.uid, facts.gid) == (facts.euid, facts.egid):
-            # They are the last members, as _terminal_and_users writes them.
+            # They are the last members, in the order of _terminal_and_users.
             shared = shared[: shared.rindex(b',"real_user":')]
         parts = [b"{", shared]
         own = self._own(state)
@@ -335,7 +335,7 @@ class ProcessEncoder:
         return b'%b,"name":%b' % (self._identity(relative), orjson.dumps(own["name"]))
 
     def _remembered_own(self, state: State) -> bytes:
-        # Whatever a shell starts has the same ids, capabilities and earlier programs.
+        # All children of a shell have the same ids, capabilities and earlier programs.
         facts = state.facts
         key = (
             facts.suid,
@@ -356,7 +356,7 @@ class ProcessEncoder:
         return own
 
     def _own(self, state: State) -> dict[str, Any]:
-        """The members that only the process of an event has, not a reference to it."""
+        """Return the members that only the event's process has, not a reference."""
         facts = state.facts
         own: dict[str, Any] = {
             "saved_user": self.user(facts.suid),
@@ -403,7 +403,7 @@ class ProcessEncoder:
         made_of = _made_of(creator, parent_pid, over, state, time)
         if encoded.made_of == made_of:
             return encoded.relatives
-        # Whatever a shell starts has the same relatives, unless it leads something itself.
+        # All children of a shell have the same relatives, unless they lead a group or session.
         relatives = self._families.get(made_of)
         if relatives is not None:
             encoded.made_of, encoded.relatives = made_of, relatives
@@ -445,7 +445,7 @@ class ProcessEncoder:
         """The members that the tree of processes needs, without braces."""
         if isinstance(relative, Reference) and relative.gone:
             return b'"entity_id":"%b","pid":%d' % (relative.entity_id.encode(), relative.pid)
-        # Neither of the two strings can hold what JSON would escape.
+        # Neither string needs JSON escapes.
         return b'"entity_id":"%b","pid":%d,"start":"%b"' % (
             relative.entity_id.encode(),
             relative.pid,
@@ -517,12 +517,12 @@ class ProcessEncoder:
 
 
 class _Encoded:
-    """The JSON of one state, piece by piece as it is asked for."""
+    """The JSON of one state, encoded piece by piece on demand."""
 
     __slots__ = ("as_leader", "by", "made_of", "own", "relatives", "shared")
 
     def __init__(self, by: ProcessEncoder, shared: bytes) -> None:
-        """Take the encoder, and the members that every reference to the process has."""
+        """Take the encoder, and the members of every reference to the process."""
         self.by = by
         self.shared = shared
         self.own: bytes | None = None
@@ -531,13 +531,13 @@ class _Encoded:
         self.relatives = b""
 
     def __len__(self) -> int:
-        """How many bytes of JSON there are; what others may share is counted, too."""
+        """Return the size of the JSON in bytes, including shared pieces."""
         size = len(self.shared) + len(self.own or b"") + len(self.relatives)
         return size + sum([len(leader) for leader in self.as_leader.values()])
 
 
 class _EncodedLineage:
-    """The JSON of a line of descent: ``process.Ext`` and the list of ``sessiond.ancestors``."""
+    """The JSON of a lineage: ``process.Ext`` and the list of ``sessiond.ancestors``."""
 
     __slots__ = ("by", "ids", "listed")
 
@@ -552,7 +552,7 @@ _NOBODY: Final = b""
 
 
 def _parent_pid(process: Process) -> int | None:
-    """The pid of a parent of which no more is known than what a record of the process says."""
+    """Return the pid of a parent that is known only from a record of the process."""
     first = process.states[0].facts
     return first.ppid if process.creator is None and first.parent_start is None else None
 
@@ -584,12 +584,12 @@ def _encoded_at(relative: Relative, time: int, pid: int | None = None) -> object
 
 
 def is_brief_cut(program: Program) -> bool:
-    """Tell whether an inventory leaves out a part of a program's arguments."""
+    """Return whether an inventory event cuts a program's arguments."""
     return len(program.args or b"") > MAX_BRIEF_ARGS
 
 
 def exit_code(status: int) -> int:
-    """The code a shell would show for a wait(2) status: 128 + n when signal n ended it."""
+    """Return a shell's exit code for a wait(2) status: 128 + n if signal n ended it."""
     signal = status & 0x7F
     return 128 + signal if signal else status >> 8 & 0xFF
 

@@ -1,4 +1,4 @@
-r"""Secrets on command lines: found by patterns, replaced by a marker.
+r"""Redacts secrets on command lines: replaces text that matches patterns by a marker.
 
 The arguments of a command line are searched as one text in which they are parted by NUL, so that a
 pattern can distinguish an option from the value in the next argument. The number of arguments never
@@ -14,18 +14,18 @@ from typing import Any, Final
 
 MARK: Final = "[REDACTED]"
 
-# How much of one command line is searched, in characters: the time for it is bounded by this. One
-# argument may have twice as much (MAX_ARG_STRLEN of include/uapi/linux/binfmts.h).
+# Characters of a command line that are searched, to bound the time. One argument may have twice as
+# many (MAX_ARG_STRLEN of include/uapi/linux/binfmts.h).
 SEARCHED: Final = 65_536
 
 _HEX: Final = re.compile(r"=([0-9A-Fa-f]{8,})(?![^\s'\"\x1d])")
 _WORD_ENDS: Final = " \t\n\0"
-# Records that hold nothing but a command line, in pieces that no pattern fits.
+# Records that only contain a command line, in pieces that no pattern can match.
 _COMMAND_LINES: Final = ("type=EXECVE ", "type=PROCTITLE ")
 
 
 def read_patterns(text: str) -> list[tuple[int, str]]:
-    """Return the (line number, pattern) pairs of a pattern file: one a line, # begins a comment."""
+    """Return the (line number, pattern) pairs of a pattern file: one per line, # for comments."""
     return [
         (number, line.strip())
         for number, line in enumerate(text.split("\n"), 1)
@@ -34,10 +34,10 @@ def read_patterns(text: str) -> list[tuple[int, str]]:
 
 
 class Redactor:
-    """Replaces what patterns find; of a pattern with groups, what these matched."""
+    """Replaces matches of patterns, or of their groups."""
 
     def __init__(self, patterns: Iterable[re.Pattern[str]]) -> None:
-        """Take the patterns, which are searched one after the other."""
+        """Take the patterns, which are applied in order."""
         self._patterns = list(patterns)
 
     def arguments(self, args: list[str], *, cut: bool = False) -> list[str]:
@@ -51,12 +51,12 @@ class Redactor:
         shown = self.text("\0".join(args), cut=cut).split("\0")
         if len(shown) == len(args):
             return shown
-        # An argument with a NUL in it is in no argv, but a log may say anything.
+        # No argv has an argument with a NUL, but a log may contain anything.
         pieces = iter(shown)
         return ["\0".join(islice(pieces, each.count("\0") + 1)) for each in args]
 
     def text(self, text: str, *, cut: bool = False) -> str:
-        r"""Return a command line without secrets; its arguments are parted by \0 or by blanks."""
+        r"""Return a command line without secrets; arguments are separated by \0 or blanks."""
         rest = ""
         if len(text) > SEARCHED:
             rest, cut = _marked(text[SEARCHED:]), True
@@ -64,14 +64,14 @@ class Redactor:
         if cut:
             end = max(map(text.rfind, _WORD_ENDS)) + 1
             if end < len(text):
-                # What is replaced is one with the rest where that goes on with the same word.
+                # Extend the replacement if the rest continues the same word.
                 text = text[:end] + (MARK if not rest else "")
         for pattern in self._patterns:
             text = pattern.sub(_replaced, text)
         return text + rest
 
     def document(self, document: dict[str, Any]) -> None:
-        """Replace the secrets in what records left in a document, but for ``process``."""
+        """Replace secrets in a document's fields from records, except ``process``."""
         auditd = document.get("auditd")
         if auditd:
             document["auditd"] = {name: self._value(name, value) for name, value in auditd.items()}
@@ -97,7 +97,7 @@ class Redactor:
         return value
 
     def _named(self, name: str, value: str) -> str:
-        """Search a field together with its name, which may be the sign of a secret."""
+        """Search a field together with its name, which may indicate a secret."""
         head = f"{name}="
         found = self.text(head + _HEX.sub(self._in_hex, value))
         return found[len(head) :] if found.startswith(head) else MARK
@@ -118,14 +118,14 @@ class Redactor:
 
 
 def _replaced(match: re.Match[str]) -> str:
-    """Put the marker where the groups matched, or everywhere."""
+    """Replace the groups' matches, or the whole match, by the marker."""
     spans = [match.span(n) for n in range(1, match.re.groups + 1) if match.start(n) >= 0]
     if not match.re.groups:
         return _marked(match[0])
     text, begin = match.string, match.start()
     pieces: list[str] = []
     for start, end in sorted(spans):
-        if start >= begin and end > start:  # a group in a group is replaced with it
+        if start >= begin and end > start:  # the outer group includes inner ones
             pieces += text[begin:start], _marked(text[start:end])
             begin = end
     pieces.append(text[begin : match.end()])
@@ -133,5 +133,5 @@ def _replaced(match: re.Match[str]) -> str:
 
 
 def _marked(secret: str) -> str:
-    """Replace all but the NULs, so that arguments stay as many as they were."""
+    """Replace everything except NULs, so that the number of arguments stays the same."""
     return "\0".join(MARK if each else "" for each in secret.split("\0"))

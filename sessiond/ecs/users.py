@@ -18,31 +18,31 @@ _INODE: Final = ("inode", "mode", "ouid", "ogid", "rdev", "obj")
 
 
 class Users:
-    """Builds ``user`` and the owner's side of ``file``, with names where they resolve."""
+    """Builds ``user`` and the owner members of ``file``, with names if they resolve."""
 
     def __init__(self, names: NameLookup | None) -> None:
-        """Take the source of names; None leaves them out."""
+        """Take the source of names; None omits names."""
         self._names = names
-        # What has names in it is built anew every second of the events: names change.
+        # Objects with names are rebuilt for every second of the events, because names change.
         self._second = -1
         self._users: dict[tuple[bytes | None, ...], dict[str, Any]] = {}
         self._files: dict[tuple[str | None, ...], dict[str, Any]] = {}
 
     def at(self, time: int) -> None:
-        """Forget what was built for another second than that of ``time``, in ms."""
+        """Drop objects built for another second than that of ``time``, in ms."""
         if time // 1000 != self._second:
             self._second = time // 1000
             self.forget()
 
     def forget(self) -> None:
-        """Forget what was built: names may have changed."""
+        """Drop all built objects, because names may have changed."""
         self._users.clear()
         self._files.clear()
 
     def account(
         self, raw: bytes | None, parts: EventFields, *, group: bool = False
     ) -> dict[str, Any]:
-        """Give ``id`` and ``name`` of a user or a group; {} when it is unset or no number."""
+        """Return ``id`` and ``name`` of a user or a group; {} if it is unset or not a number."""
         if raw is None or raw in UNSET:
             return {}
         number = integer(raw)
@@ -71,7 +71,7 @@ class Users:
         return {**account, "name": name}
 
     def user(self, parts: EventFields) -> dict[str, Any]:
-        """Give ``user``; one for all events of the same ids in the same second."""
+        """Return ``user``, shared by all events with the same ids in the same second."""
         key = tuple(map(parts.main.get, _IDS))
         user = self._users.get(key)
         if user is None:
@@ -107,7 +107,7 @@ class Users:
         return user
 
     def inode(self, path: Mapping[str, str], parts: EventFields) -> dict[str, Any]:
-        """Give the inode's members of ``file``; one for all events of the same second."""
+        """Return the inode's members of ``file``, shared by all events of the same second."""
         key = tuple(map(path.get, _INODE))
         file = self._files.get(key)
         if file is None:
@@ -142,12 +142,12 @@ class Users:
 
 
 def _is_id(text: str) -> bool:
-    """Tell whether a text is a uid, not a name that is made of digits of any kind."""
+    """Return whether a text is a uid in ASCII digits."""
     return text.isascii() and text.isdigit() and len(text) <= 10 and not int(text) >> 32
 
 
 def selinux(label: bytes | None) -> dict[str, str]:
-    """Split a label user:role:domain:level:category; {} when it is none of SELinux."""
+    """Split a label user:role:domain:level:category; {} if it is not SELinux's."""
     words = display(label).split(":", 4) if label else []
     if len(words) < 3 or not all(words):
         return {}

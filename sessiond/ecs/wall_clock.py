@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 from sessiond.ecs.dates import timestamp
 from sessiond.units import TICK
 
-# Smaller differences, in ns, are within what a measurement can be wrong by.
+# Differences below this, in ns, are within the error of a measurement.
 MIN_STEP: Final = 1_000_000
-# So many steps are remembered; then the earliest but the first is forgotten.
+# Maximum number of steps kept; beyond it the second one is dropped.
 _MAX_STEPS: Final = 1024
-# So many steps back an audit stamp can be: events wait for seconds, not longer.
+# Number of recent steps tried for an audit stamp: events wait only for seconds.
 _RECENT: Final = 4
 
 
@@ -34,27 +34,27 @@ class Step(NamedTuple):
 
 
 class WallClock:
-    """The settings of the wall clock in this boot, the first one as if it had been there always."""
+    """The settings of the wall clock in this boot; the first one is valid since the boot."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
-        """Take the settings that are known, by time; at least one."""
+        """Take the known settings, by time; at least one."""
         self._steps = list(steps)
         self._since = [step.since for step in self._steps]
         self._measured = self._steps[-1].noticed
 
     @classmethod
     def constant(cls, offset: int) -> WallClock:
-        """Make a clock that was always ``offset`` ns ahead."""
+        """Return a clock that was always ``offset`` ns ahead."""
         return cls([Step(0, 0, offset)])
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All settings that are remembered."""
+        """The known settings."""
         return tuple(self._steps)
 
     @property
     def offset(self) -> int:
-        """What CLOCK_REALTIME is ahead of CLOCK_BOOTTIME now, in ns."""
+        """CLOCK_REALTIME minus CLOCK_BOOTTIME now, in ns."""
         return self._steps[-1].offset
 
     def follow(self, now: int, offset: int) -> Step | None:
@@ -70,7 +70,7 @@ class WallClock:
         return step
 
     def date(self, time: int) -> str:
-        """Write a time in ns since boot as ECS has it, by what the clock showed then."""
+        """Format a time in ns since boot as an ECS date, by the clock's setting at that time."""
         if time >= self._since[-1]:
             return timestamp(time + self._steps[-1].offset)
         place = max(bisect_right(self._since, time) - 1, 0)

@@ -1,1 +1,1 @@
-"""Prepares engines for the events of sessiond; no part of the daemon."""
+"""Prepares search engines for the events; not part of the daemon."""

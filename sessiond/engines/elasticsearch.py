@@ -1,7 +1,7 @@
 """Installs templates, lifecycle policy, data stream and aliases in Elasticsearch or OpenSearch.
 
-What is there already and as it should be stays; what an administrator makes for himself (the
-component template sessiond@custom, a policy that exists) is never changed.
+Objects that are up to date stay; objects of the administrator (the component template
+sessiond@custom, an existing policy) are never changed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Credentials go to the server that was named, and to no other."""
+    """Refuses redirects, so that credentials go only to the named server."""
 
     def redirect_request(
         self,
@@ -40,18 +40,18 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> None:
-        """Follow none: it becomes an error with the status 3xx."""
+        """Follow no redirect: it becomes an error with the status 3xx."""
 
 
 class Engine:
-    """An Elasticsearch or OpenSearch server, asked by HTTP.
+    """An Elasticsearch or OpenSearch server, accessed over HTTP.
 
     ``url`` is its address, ``authorization`` the value of the header of that name, ``ca`` a file of
     certificates in place of the system's. Proxies are those of the environment (HTTPS_PROXY).
     """
 
     def __init__(self, url: str, authorization: str | None = None, ca: str | None = None) -> None:
-        """Check the arguments; ask nothing yet. Raises ConfigError."""
+        """Check the arguments; send no request yet. Raises ConfigError."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"--url: {printable(url)!r} is no URL such as https://es:9200")
@@ -72,9 +72,9 @@ class Engine:
         )
 
     def ask(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
-        """Send a request and return status and answer; 404 is an answer as well.
+        """Send a request and return status and answer; 404 is a valid answer.
 
-        Raises OutputError where the server can't be reached, refuses, or answers no JSON.
+        Raises OutputError if the server can't be reached, refuses, or does not answer in JSON.
         """
         request = urllib.request.Request(  # noqa: S310 -- __init__ has checked the scheme
             f"{self.url}/{path}",
@@ -133,7 +133,7 @@ def basic(user: str, password: str) -> str:
 
 
 def install(engine: Engine, *, keep_days: int, dry_run: bool = False) -> Iterator[str]:
-    """Install all, and yield a line for each thing done; with ``dry_run`` for each that would be.
+    """Install everything, and yield a line for each step; ``dry_run`` only reports the steps.
 
     ``keep_days`` is the age at which events are deleted. Raises OutputError.
     """
@@ -194,7 +194,7 @@ class _Installation:
         return f"{label}: {self._said(what)}, events are kept for {self._keep_days} days"
 
     def _template(self, kind: str, name: str, wanted: Json | None) -> str:
-        """Install a template; None is one that the administrator may fill."""
+        """Install a template; None is an empty one for the administrator."""
         status, answer = self._engine.ask("GET", f"{kind}/{quote(name)}")
         if status == _MISSING:
             return self._put(

@@ -1,4 +1,4 @@
-"""The templates of Elasticsearch and OpenSearch, made of the list of fields. Pure.
+"""The templates of Elasticsearch and OpenSearch, generated from the list of fields. Pure.
 
 ``python -m sessiond.engines.templates DIRECTORY`` writes those in integrations/elastic/. Sources:
 the reference of Elasticsearch on mappings, index templates, data streams and lifecycle policies;
@@ -17,7 +17,7 @@ from sessiond.config.fields import FIELDS
 
 DATA_STREAM: Final = "logs-sessiond.process-default"
 PATTERN: Final = "logs-sessiond.process-*"
-# Under these names Elastic's prebuilt rules and Session View look for events.
+# Names under which Elastic's prebuilt rules and Session View search events.
 ALIASES: Final = ("auditbeat-sessiond", "logs-endpoint.events.process-sessiond")
 POLICY: Final = "sessiond"
 MAPPINGS: Final = "sessiond@mappings"
@@ -25,13 +25,13 @@ SETTINGS: Final = "sessiond@settings"
 CUSTOM: Final = "sessiond@custom"
 TEMPLATE: Final = "logs-sessiond.process"
 
-# Lucene takes no term of more than 32,766 bytes, and a character of UTF-8 has up to four.
+# Lucene's terms have at most 32,766 bytes, and a character in UTF-8 up to four.
 _LONGEST_TERM: Final = 32766 // 4
 _TYPES: Final[dict[str, dict[str, Any]]] = {
     "keyword": {"type": "keyword", "ignore_above": 1024},
     "wildcard": {"type": "wildcard", "ignore_above": _LONGEST_TERM},
     "match_only_text": {"type": "match_only_text"},
-    # Kibana pages by the date in milliseconds, so none is date_nanos; the text keeps all digits.
+    # Kibana pages by milliseconds, so no field is date_nanos; the text keeps all digits.
     "date": {"type": "date"},
     "long": {"type": "long"},
     "double": {"type": "double"},
@@ -45,8 +45,8 @@ Json = dict[str, Any]
 def mappings(*, opensearch: bool) -> Json:
     """Return the mapping of every field of docs/output.md.
 
-    An object with members of any name is one flattened field, so that nobody's names become fields
-    of the index. What no line can have is kept in the document and not indexed.
+    An object with arbitrary member names is a flattened field, so that users' names do not become
+    fields of the index. Unknown fields are kept in the document but not indexed.
     """
     flat = {"type": "flat_object"} if opensearch else {"type": "flattened", "ignore_above": 1024}
     opened = sorted(name.removesuffix(".*") for name in FIELDS if name.endswith(".*"))
@@ -76,7 +76,7 @@ def component_settings(*, opensearch: bool) -> Json:
     index: Json = {
         "codec": "best_compression",
         "auto_expand_replicas": "0-1",
-        # A value that does not fit its field costs that field, and not the document.
+        # An invalid value is ignored without rejecting the document.
         "mapping": {"ignore_malformed": "true"},
     }
     if not opensearch:
@@ -128,7 +128,7 @@ def state_policy(keep_days: int) -> Json:
 
 
 def checksum(template: Json) -> str | None:
-    """Return the checksum that a template of ours carries, None for one of others."""
+    """Return the checksum in a template of sessiond, None for other templates."""
     meta = template.get("_meta")
     found = meta.get("checksum") if isinstance(meta, dict) else None
     return found if isinstance(found, str) else None

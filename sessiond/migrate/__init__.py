@@ -1,1 +1,1 @@
-"""From the configuration of another audit daemon to ours."""
+"""Migration: converts configurations of Auditbeat."""

@@ -1,8 +1,8 @@
-"""``sessiond migrate``: the configuration of Auditbeat's auditd module as one of ours.
+"""``sessiond migrate``: converts the configuration of Auditbeat's auditd module.
 
-Settings that both have keep their names. Each setting is put into the new configuration one by one
-and must load; what does not, and what has no counterpart, becomes a note with its line. Pure: files
-and the environment come as arguments.
+Common settings keep their names. Settings are added to the new configuration one by one, and each
+result must load; settings that do not load, or have no counterpart, become notes with their lines.
+Pure: files and the environment are arguments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RuleFiles = Callable[[str], list[tuple[str, str]]]
 
 
 class Note(NamedTuple):
-    """What people should know about a setting: its line in the file, its name, and what is so."""
+    """A note about a setting: its line in the file, its name, and the text."""
 
     line: int
     setting: str
@@ -41,14 +41,14 @@ class Migration(NamedTuple):
 
 
 class Host(NamedTuple):
-    """What the translation asks of the host."""
+    """The data of the host that the conversion needs."""
 
     environment: Mapping[str, str]
     rule_files: RuleFiles
     path_mode: PathMode
 
 
-# Why what is left has no counterpart, by the beginning of its path without indices.
+# Reasons for settings without a counterpart, by the start of their path without indices.
 _REASONS: Final = {
     "setup": "see sessiond setup elasticsearch",
     "monitoring": "see sessiond status --prometheus",
@@ -80,7 +80,7 @@ _PROCESSOR_REASONS: Final = {
     "truncate_fields": "event.max_args_bytes and event.max_line_bytes bound a line",
     "add_cloud_metadata": "labels take what should be told of the machine",
 }
-# What can be done to some of the events: the processor, and where it says what.
+# Processors that change events, and the setting with their values.
 _MARKS: Final = {"add_tags": "tags", "add_labels": "labels", "add_fields": "fields"}
 _ALWAYS: Final = {"event.kind": "exists"}
 _AUDITD_SAME: Final = (
@@ -107,7 +107,7 @@ _LEVELS: Final = {"critical": "error", "warn": "warning"}
 
 
 def migrate(text: str, source: str, host: Host) -> Migration:
-    """Translate the configuration in ``text``, the file ``source``.
+    """Convert the configuration in ``text``, the file ``source``.
 
     Raises ConfigError when it is no YAML.
     """
@@ -126,7 +126,7 @@ class _Translation:
             "path.logs": "/var/log/auditbeat",
             **host.environment,
         }
-        # The file itself may say where its directories are.
+        # The file itself may set its directories.
         named = tree.read(text, source, variables)
         for name in ("config", "home", "data", "logs"):
             value = named.take(f"path.{name}")
@@ -158,7 +158,7 @@ class _Translation:
     # --- what is written
 
     def _put(self, path: str, value: Any, line: int, setting: str) -> bool:  # noqa: ANN401
-        """Put a value into the new configuration; note it, and leave it out, if it can't be."""
+        """Add a value to the new configuration; if it is invalid, omit it with a note."""
         if path != "auditd.audit_rules" and (unknown := re.search(r"\$\{[^}]*\}", str(value))):
             self._note(line, setting, f"left out: the environment here has no {unknown[0]}")
             return False
@@ -180,7 +180,7 @@ class _Translation:
         self._notes.append(Note(line, setting, text))
 
     def _same(self, section: Setting, prefix: str, name: str, path: str) -> None:
-        """Take over a setting that means the same in both."""
+        """Copy a setting that has the same meaning in both."""
         found = section.at(name)
         if found is None or found.used:
             return
@@ -283,7 +283,7 @@ class _Translation:
             )
 
     def _rules(self, module: Setting, prefix: str) -> bool:
-        """Take over the rules; tell whether there are any."""
+        """Copy the rules; return whether there are any."""
         inline, files = module.at("audit_rules"), module.at("audit_rule_files")
         text = ""
         if inline is not None:
@@ -344,7 +344,7 @@ class _Translation:
     def _processors(
         self, processors: Setting | None, prefix: str, when: tuple[dict[str, Any], ...] = ()
     ) -> None:
-        """Take over processors; ``when`` are the conditions under which they are reached."""
+        """Convert processors; ``when`` are the conditions under which they apply."""
         for index, item in enumerate(processors.items if processors is not None else []):
             if item.at("if") is not None:
                 self._branches(item, f"{prefix}[{index}]", when)
@@ -409,7 +409,7 @@ class _Translation:
     def _filter(
         self, name: str, processor: Setting, setting: str, when: tuple[dict[str, Any], ...]
     ) -> None:
-        """Make a filter of a processor that drops events, or changes some of them."""
+        """Convert a processor that drops or changes events to a filter."""
         then: Any = "drop"
         if name == "drop_event" and not when:
             self._note(processor.line, setting, "left out: without a condition it drops all events")
@@ -425,8 +425,8 @@ class _Translation:
             if name == "add_fields":
                 self._note(processor.line, setting, "told as labels")
         made = {"name": setting, "when": both(*when) if when else _ALWAYS, "then": then}
-        # The first filter that fits decides. An event that is dropped is dropped, whatever stands
-        # before; and what fits all events leaves nothing to those behind it.
+        # The first matching filter decides. So drops come first, and filters that match all events
+        # last.
         wanted = [*self._settings.get("filters", []), made]
         wanted.sort(key=lambda each: (each["then"] != "drop", each["when"] is _ALWAYS))
         if not self._put("filters", wanted, processor.line, setting):
@@ -475,7 +475,7 @@ class _Translation:
     def _file(self, output: Setting) -> None:
         name = str(output.take("filename") or "auditbeat")
         directory = str(output.take("path") or "/var/log/sessiond")
-        # A date in the name: files are rotated by size and age, their names need none.
+        # A date in the name: files are rotated by size and age and need no date.
         plain = PurePosixPath(re.sub(r"-?%\{\+[^}]*\}", "", f"{directory}/{name}.ndjson"))
         path = str(plain if plain.is_absolute() else PurePosixPath("/") / plain)
         self._put("output.file.path", path, output.line, "output.file.path")
@@ -608,7 +608,7 @@ def _leaves(setting: Setting, path: str = "") -> Iterator[tuple[str, Setting]]:
 
 
 def _as_list(setting: Setting | None) -> Setting | None:
-    """Return processors as a list: one alone stands without one."""
+    """Return processors as a list: a single one may be written without a list."""
     if setting is None or setting.items:
         return setting
     alone = Setting(setting.line)
@@ -625,20 +625,20 @@ def _has_rule(text: str) -> bool:
 
 
 def _plain_text(value: str) -> Any:  # noqa: ANN401 - what the text says
-    """Read what an environment variable, or quotes, made a text: true, 8192."""
+    """Parse a text from an environment variable or quotes: true, 8192."""
     if re.fullmatch(r"\d+", value):
         return int(value)
     return {"true": True, "false": False}.get(value.lower(), value)
 
 
 def _size(value: Any) -> Any:  # noqa: ANN401
-    """Write a size of libbeat's (10GB: 10 * 2**30 bytes) as one of ours."""
+    """Convert a size of libbeat (10GB: 10 * 2**30 bytes)."""
     match = re.fullmatch(r"(\d+) ?([KMGT])i?B?", str(value), re.IGNORECASE)
     return f"{match[1]}{match[2].upper()}iB" if match else value
 
 
 def _reason(error: ConfigError, path: str) -> str:
-    """Shorten a message of our loader, which names a file that nobody knows yet."""
+    """Remove the file name, which does not exist yet, from a message of the loader."""
     return re.sub(r"^x(:\d+)*: ", "", str(error)).removeprefix(f"{path}: ")
 
 
@@ -649,10 +649,10 @@ def _copy(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as a block, and what stands twice twice."""
+    """Writes multi-line text as a block, and repeated values without aliases."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 -- of PyYAML
-        """Tell that nothing is written as a reference."""
+        """Return True: no aliases."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""Conditions of Beats' processors as conditions of filters.
+"""Converts conditions of Beats' processors to conditions of filters.
 
 The conditions are those of
 https://www.elastic.co/guide/en/beats/auditbeat/current/defining-processors.html; all that a
@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from sessiond.migrate.tree import Setting
 
-# What stands before a value, or in it, has a meaning in filters.
+# Prefixes and characters of values that are special in filters.
 _SPECIAL: Final = re.compile(r"[*?\[]|^(re:|not:|[<>])|^exists$")
 _COMPARISONS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-# The names of networks that libbeat knows, as far as they are a few networks.
+# Names of networks in libbeat that consist of a few networks.
 _NETWORKS: Final = {
     "loopback": ["127.0.0.0/8", "::1/128"],
     "private": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
@@ -26,11 +26,11 @@ _NETWORKS: Final = {
 
 
 class UnknownConditionError(Exception):
-    """A condition that filters do not have; the message names it."""
+    """A condition that filters do not support; the message names it."""
 
 
 def condition(section: Setting) -> dict[str, Any]:
-    """Return the ``when`` of a filter that means what a processor's condition does.
+    """Return the ``when`` of a filter that is equivalent to a processor's condition.
 
     Raises UnknownConditionError.
     """
@@ -41,20 +41,20 @@ def condition(section: Setting) -> dict[str, Any]:
 
 
 def both(*parts: dict[str, Any]) -> dict[str, Any]:
-    """Return a condition that holds where all of the parts do."""
+    """Return a condition that holds if all parts do."""
     if len(parts) == 1:
         return parts[0]
     together: dict[str, Any] = {}
     for part in parts:
         if together.keys() & part.keys() or any(name.startswith("ancestor.") for name in part):
-            # One mapping has a name once: what is left must not fail to hold.
+            # A mapping can't repeat a name: the other conditions are added as double negations.
             return {"not": {"any": [negated(each) for each in parts]}}
         together |= part
     return together
 
 
 def negated(part: dict[str, Any]) -> dict[str, Any]:
-    """Return a condition that holds where the part does not."""
+    """Return a condition that holds if the part does not."""
     return part["not"] if list(part) == ["not"] else {"not": part}
 
 
@@ -84,7 +84,7 @@ def _parts(name: str, value: Setting) -> Iterator[dict[str, Any]]:
 
 
 def _fields(section: Setting, path: str = "") -> Iterator[tuple[str, Setting]]:
-    """Yield the fields that a condition names, with dots, and what they must be."""
+    """Yield the dotted fields of a condition with their values."""
     for name, member in section.members.items():
         full = f"{path}.{name}" if path else name
         if member.members:

@@ -1,7 +1,7 @@
-"""Audit rules as go-libaudit reads them, rewritten where auditctl's language is stricter. Pure.
+"""Rewrites go-libaudit's audit rules where auditctl's syntax is stricter. Pure.
 
-go-libaudit takes options in any order, quotes, tabs and whatever follows the last option;
-auditctl, and so sessiond, wants a list first, the arch before system calls, and a key last.
+go-libaudit accepts options in any order, quotes, tabs and extra words at the end; auditctl, and so
+sessiond, requires the list first, the arch before system calls, and the key last.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sessiond.errors import RuleError
 
 
 class RewrittenRules(NamedTuple):
-    """Rules that sessiond can read, and what was done to get there: (line, text) each.
+    """Rules in auditctl's syntax, and the changes: (line, text) each.
 
-    ``skipped`` are rules that this host would refuse now: their path or user is missing here.
+    ``skipped`` are rules that this host would refuse because their path or user is missing.
     """
 
     text: str
@@ -27,9 +27,9 @@ class RewrittenRules(NamedTuple):
 
 
 def rewrite(text: str, path_mode: PathMode) -> RewrittenRules:
-    """Rewrite the rules in ``text``; what can't be understood becomes a comment.
+    """Rewrite the rules in ``text``; invalid lines become comments.
 
-    ``path_mode`` gives the st_mode of a path on this host, or raises OSError.
+    ``path_mode`` returns the st_mode of a path on this host, or raises OSError.
     """
 
     def anywhere(path: bytes) -> int:
@@ -62,7 +62,7 @@ def _is_of_this_host(error: RuleError) -> bool:
 
 
 def _rewritten(line: str, path_mode: PathMode) -> tuple[str, str]:
-    """Return the line as auditctl takes it, and what was done to it: "" for nothing."""
+    """Return the line in auditctl's syntax, and the change: "" for none."""
     stripped = line.strip()
     if not stripped or stripped.startswith("#"):
         return stripped, ""
@@ -80,7 +80,7 @@ def _rewritten(line: str, path_mode: PathMode) -> tuple[str, str]:
 
 
 def _options(words: list[str]) -> list[tuple[str, str]]:
-    """Read options as Go's flag package does: -k v, -k=v, --k=v; the first other word ends them."""
+    """Parse options like Go's flag package: -k v, -k=v, --k=v; the first other word ends them."""
     found: list[tuple[str, str]] = []
     rest = iter(words)
     for word in rest:
@@ -99,7 +99,7 @@ def _options(words: list[str]) -> list[tuple[str, str]]:
 
 
 def _in_order(options: list[tuple[str, str]]) -> str:
-    """Put options into the order that auditctl wants; keys given with commas are several."""
+    """Sort options into auditctl's order; keys with commas are several keys."""
 
     def rank(option: tuple[str, str]) -> int:
         name, value = option

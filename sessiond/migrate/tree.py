@@ -1,4 +1,4 @@
-"""A YAML configuration as Beats read it: dotted keys are sections, and each setting has its line.
+"""Parses YAML like Beats do: dotted keys are sections, and each setting has its line.
 
 Names in ``${...}`` are replaced as libbeat does. Pure.
 """
@@ -14,15 +14,15 @@ import yaml
 from sessiond.errors import ConfigError
 from sessiond.text import printable
 
-MAX_SETTINGS: Final = 100_000  # a file that refers to itself is endless
+MAX_SETTINGS: Final = 100_000  # a bound for files with self-references
 _REFERENCE: Final = re.compile(r"\$\{([^{}:]+)(?::([^{}]*))?\}")
 
 
 class Setting:
     """A part of the file: a value, a list (``items``) or a section (``members``).
 
-    ``used`` is set by whoever has taken its value: what is left then has no counterpart.
-    ``first_line`` is the line of the first line of a text over several lines.
+    ``used`` is set when its value is taken: unused settings have no counterpart. ``first_line`` is
+    the number of the first line of a multi-line text.
     """
 
     def __init__(self, line: int) -> None:
@@ -34,14 +34,14 @@ class Setting:
         self.used = False
 
     def at(self, path: str) -> Setting | None:
-        """Return the setting below this one at a dotted path; None when there is none."""
+        """Return the setting at a dotted path below this one; None if there is none."""
         found: Setting | None = self
         for name in path.split("."):
             found = found.members.get(name) if found is not None else None
         return found
 
     def take(self, path: str = "") -> Any:  # noqa: ANN401 - whatever YAML holds
-        """Return the value at a dotted path, and mark it as used; None when there is none."""
+        """Return the value at a dotted path, and mark it as used; None if there is none."""
         found = self.at(path) if path else self
         if found is None:
             return None
@@ -49,13 +49,13 @@ class Setting:
         return found.plain()
 
     def use(self) -> None:
-        """Mark this setting and all below it as used."""
+        """Mark this setting and everything below it as used."""
         self.used = True
         for below in self._below():
             below.use()
 
     def plain(self) -> Any:  # noqa: ANN401 - whatever YAML holds
-        """Return the value as Python's own: text, number, list, dict."""
+        """Return the value as a Python object: text, number, list, dict."""
         if self.members:
             return {name: member.plain() for name, member in self.members.items()}
         if self.items:
@@ -63,7 +63,7 @@ class Setting:
         return self.value
 
     def unused(self, path: str = "") -> Iterator[tuple[str, int]]:
-        """Give path and line of what nobody used: a section as a whole where all of it is."""
+        """Yield path and line of unused settings; a completely unused section as a whole."""
         if self.used:
             return
         if not any(below.touched() for below in self._below()):
@@ -75,7 +75,7 @@ class Setting:
             yield from item.unused(f"{path}[{index}]")
 
     def touched(self) -> bool:
-        """Tell whether anything in it was used."""
+        """Return whether anything in it was used."""
         return self.used or any(below.touched() for below in self._below())
 
     def _below(self) -> list[Setting]:
@@ -83,9 +83,9 @@ class Setting:
 
 
 def read(text: str, source: str, variables: Mapping[str, str]) -> Setting:
-    """Read a configuration; ``source`` names it in messages, ``variables`` are for ``${...}``.
+    """Parse a configuration; ``source`` names it in messages, ``variables`` are for ``${...}``.
 
-    Raises ConfigError, one line, when the text is no YAML or no section.
+    Raises ConfigError, one line, if the text is not YAML or not a section.
     """
     try:
         loader = yaml.SafeLoader(text)

@@ -1,1 +1,1 @@
-"""Logs that others wrote, offline, as the lines that the daemon would have written."""
+"""Replay: converts audit logs offline to the lines that the daemon would have written."""

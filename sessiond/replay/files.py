@@ -1,4 +1,4 @@
-"""The logs that are named on the command line: found, put in order, opened where they are logs."""
+"""Finds, sorts and opens the logs named on the command line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _JOURNAL_TIME: Final = re.compile(rb'__REALTIME_TIMESTAMP(?:"\s*:\s*")?=?(\d{10}
 
 
 def expand(names: list[str]) -> list[str]:
-    """Return the files that names, patterns and directories stand for, each once, oldest first.
+    """Return the files of names, patterns and directories, each once, oldest first.
 
-    Of a directory it takes what looks like audit's logs (``audit.log``, ``audit.log.3.gz``), or all
-    regular files where none does. The age is that of the first record, for logs that are rotated
-    are touched later; a file without one stays where it was named. Raises UnreadableFileError.
+    In a directory it selects files named like audit's logs (``audit.log``, ``audit.log.3.gz``), or
+    all regular files if there are none. The age is that of the first record, because rotation
+    changes the files' times; a file without records keeps its place. Raises UnreadableFileError.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -53,14 +53,14 @@ def _expanded(name: str) -> list[str]:
 
 
 def _first_stamp(name: str) -> float | None:
-    """The time of the first record, in s since the epoch; None where the beginning has none."""
+    """Return the time of the first record, in s since the epoch; None if it is not found."""
     if name == STANDARD_INPUT:
         return None
     try:
         with opened(name) as (source, _):
             head = source.read(1 << 16)
     except (*DAMAGES, SessiondError):
-        return None  # what is wrong with it is told when its turn comes
+        return None  # the error is reported when the file is read
     match = _STAMP.search(head)
     if match is not None:
         return float(match[1] or match[2])

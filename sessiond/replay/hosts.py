@@ -1,7 +1,7 @@
-"""The hosts in a log: a pipeline for each boot of each, so that nothing of two meets.
+"""The hosts in a log, with a separate pipeline for each boot of each host.
 
-A boot begins with SYSTEM_BOOT, with DAEMON_START of another kernel, or where serials fall while
-time goes on; journald tells it itself. What a boot knew is no relative of what comes after.
+A boot starts with SYSTEM_BOOT, with DAEMON_START of another kernel, or where serials decrease while
+time increases; journald records the boot itself. Processes of different boots are unrelated.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from sessiond.units import MILLISECOND, AuditStamp
 
 SYSTEM_BOOT: Final = 1127
 DAEMON_START: Final = 1200
-# The daemon's own records have serials of their own.
+# The daemon's own records have separate serials.
 _DAEMON_TYPES: Final = range(1200, 1300)
 _SIGNS: Final = frozenset((SYSTEM_BOOT, *_DAEMON_TYPES))
-# Records of different processors change places within this time, in ms of their stamps.
+# Records of different processors can be reordered within this time, in ms of their stamps.
 _REORDERED: Final = 2000
-# How far a serial must fall to be another boot's at once, and from where on it may start anew.
+# The decrease of a serial that proves a new boot, and the maximum serial at its start.
 _FAR: Final = 1000
 _HALF: Final = 1 << 31
-# How long, in ms, the records of a boot may come before its SYSTEM_BOOT.
+# Maximum time, in ms, by which records of a boot precede its SYSTEM_BOOT.
 _BOOTING: Final = 600_000
 _KERNEL: Final = re.compile(rb"kernel=(\S+)")
 
 
 class Identity(NamedTuple):
-    """Which host and boot a pipeline is for; "" where the log does not say."""
+    """The host and boot of a pipeline; "" if the log does not contain them."""
 
     node: str
     machine: str
@@ -42,7 +42,7 @@ MakePipeline = Callable[[Identity, EnrichedNames], Pipeline]
 
 
 class Boot:
-    """One boot of a host, and the records of it that were read and not yet fed."""
+    """One boot of a host, and its records that are not yet fed to the pipeline."""
 
     def __init__(self, identity: Identity, make: MakePipeline) -> None:
         """Make its pipeline."""
@@ -57,7 +57,7 @@ class Boot:
         self.begun_by_sign = False  # and so its SYSTEM_BOOT is yet to come
 
     def take(self, record: LogRecord) -> None:
-        """Take a further record of the event that the last one was of."""
+        """Take a further record of the last record's event."""
         self.records.append((record.type, record.payload))
         if record.names:
             self.names.note(record.payload, record.names)
@@ -72,7 +72,7 @@ class Boot:
             self.highest = max(self.highest, serial)
 
     def is_over(self, record: LogRecord, time: AuditStamp, serial: int, kernel: bytes) -> bool:
-        """Tell whether a record is of a later boot; ``kernel`` is what ran so far, if known."""
+        """Return whether a record is of a later boot; ``kernel`` is the current one, if known."""
         if record.type == SYSTEM_BOOT:
             return not (self.begun_by_sign and time - self.first <= _BOOTING)
         if record.type == DAEMON_START:
@@ -85,7 +85,7 @@ class Boot:
 
 
 class Host:
-    """One host of a log, and its boot of now."""
+    """One host of a log, and its current boot."""
 
     def __init__(self, node: str, machine: str, make: MakePipeline) -> None:
         """Start before the first record."""
@@ -99,7 +99,7 @@ class Host:
         self._stamp = b""  # of the last record
 
     def boot_of(self, record: LogRecord) -> tuple[Boot, Boot | None]:
-        """Return the boot that a record is of, and the boot that it ends, if it does.
+        """Return the boot of a record, and the boot that it ends, if any.
 
         Raises RecordError when the record has no stamp.
         """
@@ -136,7 +136,7 @@ class Host:
         return Boot(Identity(self._node, self._machine, boot), self._make)
 
     def living(self) -> Iterator[Boot]:
-        """Yield the boots whose pipelines still go on."""
+        """Yield the boots whose pipelines are open."""
         if self._now is not None:
             yield self._now
         yield from self._by_id.values()
@@ -146,7 +146,7 @@ class Hosts:
     """All hosts of the logs that are replayed."""
 
     def __init__(self, make: MakePipeline) -> None:
-        """Start with none; ``make`` makes the pipeline of a boot."""
+        """Start empty; ``make`` makes the pipeline of a boot."""
         self._make = make
         self._hosts: dict[str, Host] = {}
 
@@ -155,7 +155,7 @@ class Hosts:
 
     @property
     def boots(self) -> int:
-        """How many boots there were so far."""
+        """The number of boots so far."""
         return sum(host.boots for host in self._hosts.values())
 
     def of(self, record: LogRecord) -> Host:

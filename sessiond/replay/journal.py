@@ -1,7 +1,7 @@
-"""Audit records in what journalctl writes with ``-o json`` and ``-o export``.
+"""Parses audit records in the output of journalctl ``-o json`` and ``-o export``.
 
-Journald puts a record's type, serial and time in fields of their own; those whose names begin with
-an underscore it fills itself, so that no program can forge them.
+journald stores a record's type, serial and time in separate fields; it sets fields whose names
+start with an underscore itself, so that no program can forge them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def journal_record(entry: Mapping[str, Any], type_number: TypeNumber) -> LogReco
         raise RecordError("a journal entry without the type, the serial or the time of its record")
     if entry.get("MESSAGE") is None:
         raise RecordError("a journal entry without its message; run journalctl with --all")
-    # Before the text journald puts the name of the type, which the record itself does not have.
+    # journald prepends the name of the type, which is not part of the record.
     _, _, text = message.partition(b" ")
     seconds, rest = divmod(int(time), 1_000_000)
     payload = b"audit(%d.%03d:%s): %b" % (seconds, rest // 1000, serial.encode(), text)
@@ -46,7 +46,7 @@ def journal_record(entry: Mapping[str, Any], type_number: TypeNumber) -> LogReco
 def _text(entry: Mapping[str, Any], name: str) -> str:
     value = entry.get(name, "")
     if isinstance(value, list) and value and isinstance(value[0], str):
-        value = value[0]  # a field that stands twice
+        value = value[0]  # a repeated field
     return value if isinstance(value, str) else display(_bytes(value))
 
 

@@ -1,4 +1,4 @@
-"""Audit events as LAUREL writes them: an object a line, turned back into their records."""
+"""Converts audit events of LAUREL, one JSON object per line, back to records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sessiond.audit.auditd_log import LogRecord, TypeNumber
 from sessiond.errors import RecordError
 
 _ID: Final = re.compile(r"\d{1,10}\.\d{1,3}:\d{1,19}$")
-# What LAUREL adds to the event by itself, and no record says.
+# Members that LAUREL adds, which are in no record.
 _PREFIXED: Final = {"0x": 2, "0o": 2}
 # Numbers in decimal and octal that the kernel writes with a leading 0.
 _OCTAL: Final = frozenset(("mode",))
@@ -19,12 +19,12 @@ _PLAIN: Final = re.compile(rb"[!#-~]*$")
 
 
 def is_laurel(event: Mapping[str, Any]) -> bool:
-    """Tell whether a JSON object is such an event."""
+    """Return whether a JSON object is an event of LAUREL."""
     return isinstance(event.get("ID"), str) and _ID.match(event["ID"]) is not None
 
 
 def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[LogRecord]:
-    """Return the records of an event; what LAUREL itself adds to it is left out.
+    """Return the records of an event, without LAUREL's additions.
 
     Raises RecordError for an object that is none of its events.
     """
@@ -44,7 +44,7 @@ def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[Lo
                 records.append(LogRecord(host, number, payload, names))
     if not records:
         raise RecordError("an event of LAUREL's without a record that is known")
-    # A system call comes first, as the kernel writes it.
+    # The SYSCALL record comes first, as from the kernel.
     return sorted(records, key=lambda record: record.type != 1300)
 
 
@@ -78,7 +78,7 @@ def _text(kind: str, members: Mapping[str, Any]) -> tuple[bytes, bytes]:
 
 
 def _is_message(members: Mapping[str, Any]) -> bool:
-    """Tell whether these are the fields of a message of user space, which all have res=."""
+    """Return whether these are the fields of a user-space message, which always has res=."""
     return "res" in members and "exe" in members and "syscall" not in members
 
 
@@ -112,7 +112,7 @@ _QUOTED: Final = frozenset(
 
 
 def _encoded(raw: bytes) -> bytes:
-    """Write a value as the kernel does: quoted, or in hex where that would not be safe."""
+    """Encode a value as the kernel does: quoted, or in hex if quoting would be unsafe."""
     if raw and all(0x21 <= byte < 0x7F and byte != 0x22 for byte in raw):
         return b'"%b"' % raw
     return raw.hex().upper().encode() if raw else b'""'

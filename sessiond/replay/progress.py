@@ -1,4 +1,4 @@
-"""What a person is told while logs are read, and when they have been."""
+"""The progress line and the summary of a replay."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final, TextIO
 from sessiond.replay.replay import Outcome
 from sessiond.text import printable
 
-# How often the line is drawn anew, and after how many lines of a log the clock is looked at.
+# Refresh interval of the line, and number of log lines between checks of the clock.
 _INTERVAL: Final = 0.2
 _LINES: Final = 2000
 
 
 class Progress:
-    """A line on a terminal that says how far the reading is; nothing elsewhere."""
+    """A progress line on a terminal; nothing elsewhere."""
 
     def __init__(self, terminal: TextIO, names: list[str]) -> None:
-        """Take the terminal, and the logs that will be read."""
+        """Take the terminal and the logs."""
         self._terminal = terminal if terminal.isatty() else None
         self._sizes = {name: _size(name) for name in names}
         self._done = 0
@@ -51,7 +51,7 @@ class Progress:
         self._terminal.flush()
 
     def clear(self) -> None:
-        """Take the line away: another one follows."""
+        """Clear the progress line."""
         if self._terminal is not None:
             self._terminal.write("\r\x1b[K")
             self._terminal.flush()
@@ -65,7 +65,7 @@ def _size(name: str) -> int:
 
 
 def summary(outcome: Outcome, *, hosts: int, boots: int) -> str:
-    """Say in one line what was read and written, and what was not understood, by kind."""
+    """Return a one-line summary of the lines read, written and not understood."""
     parts = [
         _count(outcome.records, "record"),
         _count(outcome.events, "event"),

@@ -1,7 +1,7 @@
 """Reads logs and writes the daemon's lines for them.
 
-Offline there is no tracer and no /proc: the table is moved by the log alone, and the event's own
-time stamps are the clock, so the same log gives the same lines every time.
+Offline there is no tracer and no /proc: only the log updates the process table, and the events'
+stamps are the clock, so that the same log always yields the same lines.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from sessiond.replay.journal import export_entries, journal_record
 from sessiond.replay.laurel import laurel_records
 from sessiond.system.packed import guarded
 
-# Lines that are handled at once; memory doesn't depend on the log's size.
+# Lines handled at once, so that memory does not depend on the log's size.
 _BATCH: Final = 512
 _MAX_NAMED: Final = 5
 
 
 @dataclass
 class Outcome:
-    """What a replay did.
+    """The result of a replay.
 
-    ``read`` lines, ``records`` of audit among them, ``others`` that belong to other programs.
-    ``refused`` are those that are no records, by what is wrong with them; ``first_refused`` are the
-    first few of a file, with their numbers, and ``lost`` are those in a form that has lost a part.
+    ``read`` counts lines, ``records`` the audit records among them, ``others`` lines of other
+    programs. ``refused`` are invalid lines, by problem; ``first_refused`` are the first few of a
+    file, with their numbers; ``lost`` are records in a form that has lost a part.
     """
 
     read: int = 0
@@ -55,10 +55,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which lines are written. All are made all the same, for later ones tell of their processes.
+    """Selects the lines to write. All lines are made, because later ones refer to their processes.
 
-    ``since`` and ``until`` are dates as ``@timestamp`` has them, ``session`` is the number of an
-    audit session or the entity id of a session leader or an entry leader.
+    ``since`` and ``until`` are dates in the format of ``@timestamp``, ``session`` is the number of
+    an audit session or the entity id of a session leader or an entry leader.
     """
 
     since: str = ""
@@ -66,7 +66,7 @@ class Filter:
     session: str = ""
 
     def takes(self, line: bytes) -> bool:
-        """Tell whether a line is to be written."""
+        """Return whether to write a line."""
         # {"@timestamp":"2026-05-01T10:00:10.002000Z", ...
         date = line[15:42].decode("ascii", "replace")
         if date < self.since or (self.until and date >= self.until):
@@ -82,9 +82,9 @@ def _sessions(line: bytes) -> Iterator[str]:
 
 
 class Replay:
-    """Feeds logs, one after the other, to the pipelines of their hosts, and writes what comes out.
+    """Feeds logs sequentially to the pipelines of their hosts, and writes the lines.
 
-    ``make`` makes the pipeline of a boot of a host, ``write`` takes lines, ``type_number`` gives
+    ``make`` makes the pipeline of a boot of a host, ``write`` takes lines, ``type_number`` returns
     the number of a record type's name. ``node`` is the only host wanted, "" for all.
     """
 
@@ -110,8 +110,8 @@ class Replay:
     def read(self, lines: Iterable[bytes], source: BinaryIO | None = None, name: str = "") -> None:
         """Read a log to its end.
 
-        ``source`` is where the lines come from, which an export of the journal must be read from.
-        Raises UnreadableFileError where ``name`` can't be read further.
+        ``source`` is the file of the lines, needed for an export of the journal.
+        Raises UnreadableFileError if reading ``name`` fails.
         """
         self._line = 0
         self.outcome.first_refused.clear()
@@ -137,7 +137,7 @@ class Replay:
         self._poll()
 
     def finish(self) -> Outcome:
-        """Write what is in flight: nothing more will come."""
+        """Write the events in flight, at the end of the input."""
         self._poll()
         for boot in self.hosts.living():
             self._end(boot)
