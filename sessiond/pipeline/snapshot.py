@@ -19,8 +19,7 @@ from sessiond.audit.record import Record
 from sessiond.errors import SavedStateError
 from sessiond.filters.fold import Kind
 from sessiond.filters.stage import SavedFilters
-from sessiond.process.entry import Entry
-from sessiond.process.events import OWN_FACTS, Facts, Program
+from sessiond.process.events import OWN_FACTS, Entry, Facts, Program
 from sessiond.process.table import (
     ITSELF,
     Ancestor,

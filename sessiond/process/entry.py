@@ -15,7 +15,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from sessiond.process import container, systemd_unit
-from sessiond.process.events import Facts, Login, Program
+from sessiond.process.events import Entry, Facts, Login, Program
 from sessiond.units import UNSET_ID
 
 
@@ -81,20 +81,6 @@ BY_ENVIRONMENT: Final = (
 )
 ROOTLESS: Final = "process.entry_leader.entry_meta.type: the container's runtime is the user's own"
 ITS_WORD: Final = "process.entry_leader.entry_meta: from what its user may have written"
-
-
-class Entry(NamedTuple):
-    """How a process came in whose own way in is gone, by what the host still shows.
-
-    ``inferred`` says what shows it, and is None where the kernel does; ``note`` is as in Decision.
-    ``start`` is when the login began, in ns since boot, where that is on record.
-    """
-
-    type: str
-    source: str | None = None
-    note: str | None = None
-    inferred: str | None = None
-    start: int | None = None
 
 
 _INFERRED: Final = "process.entry_leader: from "

@@ -146,6 +146,20 @@ class Login(NamedTuple):
     start: int | None
 
 
+class Entry(NamedTuple):
+    """How a process came in whose ancestors had ended, by what the host still shows.
+
+    ``inferred`` names the source, None if it is the kernel; ``note`` says what a user could have
+    forged. ``start`` is when the login began, in ns since boot, if that is on record.
+    """
+
+    type: str
+    source: str | None = None
+    note: str | None = None
+    inferred: str | None = None
+    start: int | None = None
+
+
 class Observed(NamedTuple):
     """A process as procfs shows it at ``time``: from the snapshot, or looked up on demand.
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from sessiond.process import entry
 from sessiond.process.events import (
     Changed,
+    Entry,
     Executed,
     Exited,
     Facts,
@@ -82,7 +83,7 @@ class Reference(NamedTuple):
     pid: int
     start: int
     entity_id: str
-    entry: entry.Entry | None = None
+    entry: Entry | None = None
     dated: bool = False
 
     @property
@@ -746,7 +747,7 @@ class ProcessTable:
         session = process.state.facts.audit_session
         of_session = None
         if server is not None and session not in (None, UNSET_ID):
-            of_session = entry.Entry(
+            of_session = Entry(
                 server.type, entry.source_address(connection), inferred=entry.BY_SESSION
             )
         for each in self:
@@ -761,7 +762,7 @@ class ProcessTable:
                 for state in each.states:
                     state.stale()
 
-    def _came_by(self, process: Process, found: entry.Entry) -> None:
+    def _came_by(self, process: Process, found: Entry) -> None:
         """Take in how a process came in, where that was a guess so far."""
         for state in process.states:
             leader = state.entry_leader
@@ -1006,9 +1007,9 @@ class ProcessTable:
                     self._adopt(process)
                     process.state.stale()
 
-    def _known_sessions(self) -> tuple[dict[int | None, entry.Entry], dict[int, Reference]]:
+    def _known_sessions(self) -> tuple[dict[int | None, Entry], dict[int, Reference]]:
         """How the audit sessions came in by what lives of them, and the gone entry leaders."""
-        sessions: dict[int | None, entry.Entry] = {}
+        sessions: dict[int | None, Entry] = {}
         gone: dict[int, Reference] = {}
         for process in self:
             if process.end is not None:
@@ -1022,7 +1023,7 @@ class ProcessTable:
             server = self._server_of(process) if process.connection is not None else None
             if server is not None and process.connection is not None:
                 source = entry.source_address(process.connection)
-                sessions[session] = entry.Entry(server.type, source, inferred=entry.BY_SESSION)
+                sessions[session] = Entry(server.type, source, inferred=entry.BY_SESSION)
             elif (
                 isinstance(leader, Process)
                 and leader.entry_type in entry.SESSION_TYPES
@@ -1031,7 +1032,7 @@ class ProcessTable:
             ):
                 sessions.setdefault(
                     session,
-                    entry.Entry(
+                    Entry(
                         leader.entry_type, leader.entry_source, leader.entry_note, entry.BY_SESSION
                     ),
                 )

@@ -17,7 +17,6 @@ from sessiond.process.entry import (
     LOGIN_GONE,
     ROOTLESS,
     Decision,
-    Entry,
     EntryCandidate,
     Origin,
     ProcessView,
@@ -26,7 +25,7 @@ from sessiond.process.entry import (
     name,
     source_address,
 )
-from sessiond.process.events import Facts, Login, Program
+from sessiond.process.events import Entry, Facts, Login, Program
 
 HOST_PIDS, HOST_MOUNTS, HOST_USERS = 4026531836, 4026531841, 4026531837
 UNSET = 4294967295

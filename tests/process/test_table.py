@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessiond.process.entry import BY_INIT, BY_LOGIND, BY_SESSION, LOGIN_GONE, Entry
+from sessiond.process.entry import BY_INIT, BY_LOGIND, BY_SESSION, LOGIN_GONE
 from sessiond.process.events import (
     Changed,
+    Entry,
     Executed,
     Exited,
     Facts,
