@@ -1,4 +1,4 @@
-"""Lines of logs with audit records: what stands before a record, and the names behind it."""
+"""Parses log lines with audit records: the prefix of a record, and the names behind it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sessiond.text import display
 # type=SYSCALL msg=audit(...): auditd. type=1400 audit(...): the kernel's own log.
 LOG_LINE: Final = re.compile(rb"(?:node=(\S+) )?type=(\S+) (?:msg=)?(?=audit\(\d+\.)")
 UNKNOWN_TYPE: Final = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
-# What ausearch writes between events.
+# Separator lines of ausearch.
 SEPARATOR: Final = re.compile(rb"(?:----|time->.*)\s*$")
 
 ENRICHMENT: Final = b"\x1d"
-# As rsyslog writes control characters. Nothing that the kernel wrote can end like this.
+# rsyslog's escape of control characters. No text of the kernel can end like this.
 _ESCAPED_ENRICHMENT: Final = re.compile(rb'#035((?:[A-Z]+=(?:"[^"]*"|[^ "]*) ?)+)$')
 
-# RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, what it said.
+# RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, message.
 _SYSLOG: Final = re.compile(
     rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\S+) (\S+) "
     rb"([^ :\[]+)(?:\[[^\]]*\])?: ?(.*)",
@@ -30,22 +30,22 @@ _SYSLOG_5424: Final = re.compile(
     rb"(?:<\d{1,3}>)?1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+) \S+ \S+ (?:-|(?:\[[^\]]*\])+) ?(.*)",
     re.DOTALL,
 )
-# Programs that pass audit records on. What others say may look like one, by a user's will.
+# Programs that forward audit records. Users can make other programs imitate records.
 _RELAY: Final = re.compile(rb"kernel|[\w./-]*audi[\w./-]*")
 _KERNEL_LOG: Final = re.compile(
     rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?(?:\[[^\]]{1,40}\] )?(?:audit: )?(?=type=\d+ audit\()"
 )
 _KERNEL_WORD: Final = re.compile(rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?\[ *\d+\.\d+\] ")
-# The records as journald shows them to people: without time and serial.
+# Records in journalctl's short output, without time and serial.
 _SHORT: Final = re.compile(rb"[A-Z][A-Z_]+(?:\[\d+\])? [\w-]+=")
 _INTERPRETED: Final = re.compile(rb"(?:node=\S+ )?type=\S+ msg=audit\([^)]*[/ ][^)]*\) ?:")
 
 
 class LogRecord(NamedTuple):
-    """A record in a log: ``node`` is the host that wrote it, "" where the log does not say.
+    """A record in a log: ``node`` is the host that wrote it, "" if the log does not contain it.
 
-    ``payload`` is the record as of netlink, ``names`` what auditd's ENRICHED format adds to it.
-    ``boot`` and ``machine`` are ids that journald knows, "" elsewhere.
+    ``payload`` is the record as from netlink, ``names`` the additions of auditd's ENRICHED format.
+    ``boot`` and ``machine`` are ids from journald, "" in other logs.
     """
 
     node: str
@@ -66,11 +66,11 @@ _new_record = cast("_NewRecord", tuple.__new__)  # a named tuple's own is Python
 
 
 class OtherLineError(RecordError):
-    """A line of a log that holds more than audit records: nothing is wrong with it."""
+    """A line of another program in a mixed log, which is not an error."""
 
 
 class LostFormError(RecordError):
-    """A record in a form that has lost a part of it; the message says what to run instead."""
+    """A record in a format that has lost a part; the message names the command to use instead."""
 
 
 INTERPRETED: Final = "interpreted for people, as ausearch -i writes it; run ausearch --raw instead"
@@ -82,11 +82,11 @@ TypeNumber = Callable[[str], int | None]
 
 
 def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
-    """Read a line of any log that auditd, ausearch, syslog or the kernel's own log writes.
+    """Parse a line of a log of auditd, ausearch, syslog or the kernel.
 
-    ``type_number`` gives the number of a record type's name, None for a name it doesn't know.
-    Raises RecordError when the line isn't a record or its type is unknown, OtherLineError when it
-    is another program's, LostFormError when it can't be read any more.
+    ``type_number`` returns the number of a record type's name, None for an unknown name. Raises
+    RecordError if the line is not a record or its type is unknown, OtherLineError for a line of
+    another program, LostFormError if the format has lost a part.
     """
     match = LOG_LINE.match(line)
     if match is not None:
@@ -137,7 +137,7 @@ def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNum
 
 
 def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:
-    """Split a line of auditd's log, raw or ENRICHED, into (record type, payload as of netlink).
+    """Split a line of auditd's log, raw or ENRICHED, into (record type, payload as from netlink).
 
     Raises RecordError as ``parse_line`` does.
     """
@@ -146,10 +146,10 @@ def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:
 
 
 class EnrichedNames:
-    """Users and groups by what an ENRICHED log says of them: the host that wrote it knew.
+    """Names of users and groups from an ENRICHED log.
 
-    A name counts from the event on that has it, and until another event names the id differently.
-    ``note`` takes the names of a record as it is read, ``learn`` those of an event as it is told.
+    A name is valid from its event on, until another event names the id differently. ``note`` takes
+    the names of a record when it is read, ``learn`` those of an event when it is written.
     """
 
     _USERS = ("auid", "uid", "euid", "suid", "fsuid", "ouid", "old-auid", "oauid", "id", "sauid")
@@ -166,35 +166,35 @@ class EnrichedNames:
 
     @property
     def waiting(self) -> bool:
-        """Whether an event that is yet to be told has names."""
+        """Whether an unwritten event has names."""
         return bool(self._noted)
 
     def user(self, uid: int) -> str | None:
-        """The name of a user id, if an event so far has given it."""
+        """Return the name of a user id, if known from an event so far."""
         return self._users.get(uid)
 
     def group(self, gid: int) -> str | None:
-        """The name of a group id, if an event so far has given it."""
+        """Return the name of a group id, if known from an event so far."""
         return self._groups.get(gid)
 
     def user_id(self, name: str) -> int | None:
-        """The id that a name of a user was given for by an event so far."""
+        """Return the id of a user name, if known from an event so far."""
         return self._ids.get(name)
 
     def note(self, payload: bytes, names: bytes) -> None:
-        """Keep the names behind a record, ``UID="ann" GID="users"``, until its event is told."""
+        """Keep the names behind a record, ``UID="ann" GID="users"``, until its event is written."""
         if len(self._noted) >= self._MAX_SEEN:
-            self._noted.clear()  # of stamps that no event has: the log is broken
+            self._noted.clear()  # stamps without events: the log is broken
         self._noted.setdefault(payload[: payload.find(b")") + 1], []).append((payload, names))
 
     def learn(self, stamp: bytes) -> bool:
-        """Take the names of the event with that stamp; return whether an id has another name now.
+        """Take the names of the event with that stamp; return whether an id's name changed.
 
         ``stamp`` is the beginning of its records, up to the bracket.
         """
         changed = False
         for payload, names in self._noted.pop(stamp, ()):
-            # The same names come with the same ids again and again.
+            # The same names and ids recur.
             if names not in self._seen:
                 changed = self._take(payload, names) or changed
                 if changed or len(self._seen) >= self._MAX_SEEN:
@@ -216,7 +216,7 @@ class EnrichedNames:
                     continue
                 number = int(value)
                 before = known.get(number)
-                # auditd writes unset and unknown(1000) where there is no name.
+                # auditd writes unset and unknown(1000) for missing names.
                 if shown == b"unset" or b"(" in shown:
                     known.pop(number, None)
                 else:

@@ -1,7 +1,7 @@
-"""The names behind the kernel's numbers, whatever machine and kernel wrote the record.
+"""Names for the kernel's numbers, for records of any machine and kernel.
 
-libaudit knows the machines that distributions of its time were made for, up to the system calls of
-its time. Tables of ours have the others, and what all machines number alike since Linux 5.1.
+libaudit knows the machines and system calls of its time. sessiond's own tables have the other
+machines, and the system calls that all machines number alike since Linux 5.1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ X86_64: Final = 0xC000003E
 _X32_BIT: Final = 1 << 30
 _X32_OWN: Final = 512
 
-# AUDIT_ARCH_* of include/uapi/linux/audit.h: its name, the table, and the first number in it.
+# AUDIT_ARCH_* of include/uapi/linux/audit.h: the name, the table, and its first number.
 _MACHINES: Final = {
     0x00000002: ("sparc", "sparc", 0),
     0x00000004: ("m68k", "m68k", 0),
@@ -59,7 +59,7 @@ _MACHINES: Final = {
 }
 _NO_MACHINE: Final = ("", "", 0)
 
-# scripts/syscall.tbl: what a machine with the generic table has of its own
+# scripts/syscall.tbl: additions of machines with the generic table
 _OWN: Final = {
     "aarch64": {38: "renameat"},
     "riscv32": {258: "riscv_hwprobe", 259: "riscv_flush_icache"},
@@ -71,7 +71,7 @@ _OWN: Final = {
     "openrisc": {244: "or1k_atomic"},
 }
 
-# Since Linux 5.1 a new system call has one number on all machines (alpha's is 110 higher).
+# Since Linux 5.1 new system calls have the same number on all machines (alpha: 110 higher).
 _COMMON_FIRST: Final = 424
 _ALPHA_MORE: Final = 110
 _COMMON: Final = (
@@ -87,7 +87,7 @@ _COMMON: Final = (
 
 
 def arch_name(value: int, /) -> str | None:
-    """Return the name of the machine that an AUDIT_ARCH_* value means; None for an unknown one."""
+    """Return the machine's name of an AUDIT_ARCH_* value; None for an unknown one."""
     return _MACHINES.get(value, _NO_MACHINE)[0] or libaudit.arch_name(value)
 
 

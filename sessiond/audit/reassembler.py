@@ -1,8 +1,8 @@
-"""Records to events: those with one stamp and serial belong together.
+"""Reassembles records to events: records with the same stamp and serial belong together.
 
-The kernel queues the records of one event in order, but those of different CPUs interleave, and a
-record can be lost. An event is complete with its end-of-event record (EOE); a user message stands
-alone; whatever has neither is closed by a deadline.
+The kernel queues the records of one event in order, but those of different CPUs interleave, and
+records can be lost. An event is complete with its end-of-event record (EOE); a user message is an
+event by itself; other events are closed by a deadline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ANOM_ABEND: Final = 1701
 
 
 class AuditEvent:
-    """All records of one event, in the order they came.
+    """All records of one event, in the order of arrival.
 
     ``time`` is the stamp in ms since the epoch, ``serial`` the kernel's number, ``complete`` says
     that the end was seen or none is due. ``opened`` is when the first record was read (the
@@ -48,7 +48,7 @@ class AuditEvent:
 
     @property
     def call(self) -> Call:
-        """The head of its SYSCALL record, read once; NO_CALL where it has none."""
+        """The head of its SYSCALL record, parsed once; NO_CALL without one."""
         if self._call is None:
             self._call = NO_CALL
             for record in self.records:
@@ -59,7 +59,7 @@ class AuditEvent:
 
     @property
     def syscall(self) -> dict[str, bytes]:
-        """The fields of its SYSCALL record, parsed once; empty where it has none."""
+        """The fields of its SYSCALL record, parsed once; empty without one."""
         if self._syscall is None:
             texts = (record.text for record in self.records if record.type == SYSCALL)
             self._syscall = syscall_fields(next(texts, b""))
@@ -70,11 +70,11 @@ class AuditEvent:
         return f"AuditEvent({self.time}:{self.serial}, [{types}], complete={self.complete})"
 
 
-# How long an event in a log takes records, in ms of the stamps: what auparse(3) waits.
+# How long an event in a log accepts records, in ms of the stamps: as long as auparse(3) waits.
 LOG_WINDOW: Final = 2000
-# How many stamps of events are remembered that a deadline closed.
+# Maximum number of remembered stamps of events closed by a deadline.
 _MAX_CLOSED: Final = 4096
-# Of an event in a log, with how many of its last records a further one is compared.
+# Number of an event's last records with which a further one in a log is compared.
 _MAX_COMPARED: Final = 64
 
 
@@ -86,7 +86,7 @@ _new_record = cast("_NewRecord", tuple.__new__)  # a third faster than a named t
 
 
 def stands_alone(record_type: int) -> bool:
-    """Tell whether a record of this type is an event by itself: no EOE will follow.
+    """Return whether a record of this type is an event by itself: no EOE follows.
 
     See the ranges in include/uapi/linux/audit.h: 1100 to 1299 and 2100 to 2999 come from user
     space. ANOM_ABEND is written when a signal is delivered, outside of any system call.
@@ -95,7 +95,7 @@ def stands_alone(record_type: int) -> bool:
 
 
 class Reassembler:
-    """Takes records as they come, gives events as they are complete.
+    """Takes records and returns events as they become complete.
 
     Time is an argument in any unit, as long as ``timeout`` has the same. An event that is open
     longer than ``timeout`` is closed as it is, and so is the oldest when more than
@@ -127,15 +127,15 @@ class Reassembler:
 
     @property
     def in_flight(self) -> int:
-        """How many events are open."""
+        """The number of open events."""
         return len(self._open)
 
     @property
     def unseen(self) -> int:
-        """How many serials are missing among those that came: a hint, never the count of losses.
+        """The number of missing serials: a hint, not the count of losses.
 
-        An event that the kernel could not begin has no serial at all; one that it dropped later,
-        without counting it (kernel/audit.c, kauditd_hold_skb), has one and never comes.
+        An event that the kernel could not create has no serial; one that it dropped later without
+        counting it (kernel/audit.c, kauditd_hold_skb) has one.
         """
         return max(0, self._highest - self._lowest + 1 - self._opened) if self._opened else 0
 
@@ -211,26 +211,26 @@ class Reassembler:
         return expired
 
     def close(self, wanted: Callable[[AuditEvent], bool]) -> list[AuditEvent]:
-        """Return the open events that are ``wanted`` as they are: nothing more will come."""
+        """Close and return the open events that are ``wanted``."""
         keys = [key for key, event in self._open.items() if wanted(event)]
         return [self._close(key) for key in keys]
 
     def flush(self) -> list[AuditEvent]:
-        """Return all that is open: nothing more will come."""
+        """Close and return all open events, at the end of the input."""
         return [self._close(key) for key in list(self._open)]
 
     def open_events(self) -> list[AuditEvent]:
-        """Return all that is open, and leave it open."""
+        """Return all open events, and leave them open."""
         return list(self._open.values())
 
     def reopen(self, events: Iterable[AuditEvent]) -> None:
-        """Go on with events that were open in an earlier run."""
+        """Continue with the open events of an earlier run."""
         for event in events:
             seconds, milliseconds = divmod(event.time, 1000)
             self._open[b"audit(%d.%03d:%d)" % (seconds, milliseconds, event.serial)] = event
 
     def deadline(self) -> int | None:
-        """Return when the oldest open event is due, None when nothing is open."""
+        """Return when the oldest open event is due, None without open events."""
         for event in self._open.values():
             return event.opened + self._timeout
         return None
@@ -243,7 +243,7 @@ class Reassembler:
                 del self._closed[next(iter(self._closed))]
         # Only a syscall's event ends with EOE: a lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
         # whole as it is, one just can't tell before the deadline.
-        # In a log nothing tells whether a record is missing.
+        # A log does not show whether a record is missing.
         event.complete = self._of_log or all(record.type != SYSCALL for record in event.records)
         if not event.complete:
             self.unfinished += 1

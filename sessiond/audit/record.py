@@ -1,4 +1,4 @@
-"""One audit record: from the kernel's bytes, or a line of auditd's log, to its parts.
+"""Parses audit records from the kernel or from auditd's log.
 
 A record is ``audit(SECONDS.MILLISECONDS:SERIAL): name=value name=value ...``. The kernel quotes a
 value that a user controls when it is printable and writes it as hex digits otherwise
@@ -25,14 +25,14 @@ EXECVE = 1309
 EOE = 1320
 PROCTITLE = 1327
 
-# Seconds up to the year 2255: in ns since the epoch they have 63 bits.
+# Seconds up to the year 2255, which fit into 63 bits as ns since the epoch.
 _STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\):[ ]?")
-# A user message comes whole in msg='...', from user space and so with anything inside: it is one
-# value, up to the record's last quote, or up to its end where a limit has cut the quote off.
+# A user message is in msg='...', with arbitrary content from user space: it is one value, up to the
+# record's last quote, or to its end if a limit has cut the quote off.
 _FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|'.*|\"[^\"]*\"|[^ \n]*)", re.DOTALL)
 _ARGUMENT = re.compile(rb"(?:^| )a(\d{1,9})(?:\[(\d{1,9})\])?=(\"[^\"]*\"|[^ \n]*)")
 _WHOLE_ARGUMENT = re.compile(rb" a\d+=(\"[^\"]*\"|[^ \n]*)")
-# What an argument counts beside its bytes when a limit is kept.
+# Overhead of an argument, in bytes, when a limit applies.
 ARGUMENT_COST: Final = 8
 
 _ARGC = re.compile(rb"^argc=(\d{1,9})")
@@ -40,10 +40,10 @@ _ABSENT = frozenset((b"", b"?", b"(null)", b"(none)"))
 
 
 class Record(NamedTuple):
-    """One record of an event: its type, and its text behind the stamp.
+    """One record of an event: its type, and its text after the stamp.
 
-    Names that auditd's ENRICHED format adds behind 0x1D are not part of ``text``: they can be
-    resolved again, and would pass for fields.
+    Names that auditd's ENRICHED format adds after 0x1D are not part of ``text``: they would look
+    like fields.
     """
 
     type: int
@@ -51,10 +51,10 @@ class Record(NamedTuple):
 
 
 def parse_stamp(payload: bytes) -> tuple[AuditStamp, int, int]:
-    """Return (time in ms since the epoch, serial, where the text begins).
+    """Return (time in ms since the epoch, serial, offset of the text).
 
-    The time is a coarse clock's value at the syscall's entry; it and the serial are the same in all
-    records of one event. Raises RecordError when the payload doesn't begin with a stamp.
+    The time is a coarse clock's value at the syscall's entry; all records of one event have the
+    same time and serial. Raises RecordError if the payload does not start with a stamp.
     """
     match = _STAMP.match(payload)
     if match is None:
@@ -67,7 +67,7 @@ def parse_stamp(payload: bytes) -> tuple[AuditStamp, int, int]:
 def fields(text: bytes) -> dict[str, bytes]:
     """Return the fields of a record's text, in order, with their values as written.
 
-    Of a name that stands twice the first counts: the kernel writes its own fields first.
+    The first one of a repeated name counts: the kernel writes its own fields first.
     """
     pairs: list[tuple[bytes, bytes]] = _FIELD.findall(text)
     found = {name.decode("ascii"): value for name, value in pairs}
@@ -77,9 +77,9 @@ def fields(text: bytes) -> dict[str, bytes]:
     return found
 
 
-# audit_log_exit and audit_log_task_info in kernel/auditsc.c write SYSCALL in this order; what one
-# pattern takes at once is three times as cheap as field by field, and this is the record that
-# every event has. LSMs put their own fields before key=.
+# audit_log_exit and audit_log_task_info in kernel/auditsc.c write SYSCALL in this order. Matching
+# it with one pattern costs a third of parsing field by field, and nearly every event has this
+# record. LSMs insert their own fields before key=.
 _SYSCALL_NAMES: Final = (
     "arch syscall success exit a0 a1 a2 a3 items ppid pid auid uid gid euid suid fsuid egid sgid "
     "fsgid tty ses comm exe subj key"
@@ -94,7 +94,7 @@ _SYSCALL: Final = re.compile(
 
 
 class Call(NamedTuple):
-    """The head of a SYSCALL record: the call and its caller. Values as written; b"" for none."""
+    """The head of a SYSCALL record: the call and its caller. Raw values; b"" for none."""
 
     arch: bytes
     syscall: bytes
@@ -124,7 +124,7 @@ _CALL: Final = re.compile(
 
 
 def call(text: bytes) -> Call:
-    """Return the head of a SYSCALL record's text; of most events nothing else is read."""
+    """Return the head of a SYSCALL record's text; most events need nothing else."""
     match = _CALL.match(text)
     if match is not None:
         return _new_call(Call, match.groups(b""))
@@ -133,12 +133,12 @@ def call(text: bytes) -> Call:
 
 
 def syscall_fields(text: bytes) -> dict[str, bytes]:
-    """Return the fields of a SYSCALL record: what ``fields`` returns, sooner."""
+    """Return the fields of a SYSCALL record, like ``fields`` but faster."""
     match = _SYSCALL.match(text)
     if match is None:
         return _unquoted(fields(text))
     found: dict[str, Any] = dict(zip(_SYSCALL_NAMES, match.groups(), strict=True))
-    # What not every record has.
+    # Optional fields.
     for name in ("success", "exit", "subj"):
         if found[name] is None:
             del found[name]
@@ -158,7 +158,7 @@ def login_fields(text: bytes) -> dict[str, bytes]:
 
 
 def _unquoted(found: dict[str, bytes]) -> dict[str, bytes]:
-    """Take the quotes away in which some kernels put success=."""
+    """Remove the quotes that some kernels put around success=."""
     success = found.get("success")
     if success is not None and success[:1] == b'"':
         found["success"] = success.strip(b'"')
@@ -166,11 +166,11 @@ def _unquoted(found: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def decode(value: bytes) -> bytes | None:
-    """Return what the kernel encoded in a value that a user controls.
+    """Decode a value that the kernel encodes because a user controls it.
 
-    Quoted text is itself, an even number of hex digits the bytes they spell; the words for "no
-    value" give None. Anything else is returned as it is. Only for fields that are encoded: an inode
-    of 3005 is not the bytes 30 05.
+    Quoted text is unquoted, an even number of hex digits is decoded; the words for "no value" give
+    None. Anything else is returned unchanged. Only for encoded fields: an inode of 3005 is not the
+    bytes 30 05.
     """
     if value[:1] in (b'"', b"'"):
         return value[1:-1] if len(value) > 1 and value[-1:] == value[:1] else value[1:]
@@ -184,12 +184,12 @@ def decode(value: bytes) -> bytes | None:
 
 
 def number(value: bytes | None) -> int:
-    """A decimal field's value; 0 where it is absent, no number, or none that has 64 bits."""
+    """Return a decimal field's value; 0 if it is absent, invalid, or exceeds 64 bits."""
     return int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
 
 
 class Arguments(NamedTuple):
-    """An argv, or its beginning: ``whole`` says which; ``number`` is how many arguments it has."""
+    """An argv, or its beginning if not ``whole``; ``number`` is the number of arguments."""
 
     values: list[bytes]
     whole: bool
@@ -200,11 +200,11 @@ NO_ARGUMENTS: Final = Arguments([], whole=False, number=0)
 
 
 def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
-    """Join the argv that an event's EXECVE records tell, up to about ``limit`` bytes of it.
+    """Join the argv of an event's EXECVE records, up to about ``limit`` bytes.
 
     A long argv comes in several records, a long argument in pieces (``a1_len=9000 a1[0]=...
-    a1[1]=...``); see audit_log_execve_info in kernel/auditsc.c. An argument counts as its bytes and
-    ARGUMENT_COST more: a hundred thousand short ones take long to read, too.
+    a1[1]=...``); see audit_log_execve_info in kernel/auditsc.c. An argument counts as its bytes
+    plus ARGUMENT_COST, because many short ones also take long to parse.
     """
     texts = [record.text for record in records if record.type == EXECVE]
     if not texts:
@@ -216,7 +216,7 @@ def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
     return _joined_arguments(texts, int(argc[1]) if argc else -1, limit)
 
 
-# The same record is asked for what is kept of it and for what is written.
+# Cached: the same record is parsed for the table and for the line.
 @lru_cache(maxsize=64)
 def _whole_arguments(text: bytes) -> tuple[tuple[bytes, ...], int]:
     argc = _ARGC.match(text)

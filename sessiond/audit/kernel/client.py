@@ -1,12 +1,12 @@
 """The kernel's audit subsystem over netlink: control, registration and the stream of records.
 
-Two sockets. The *data* socket is the one that is registered as the audit daemon's (unicast) or
-joins the kernel's multicast group; it is what survives a restart, so nothing but registration is
-ever asked on it. Everything else goes over a *control* socket of its own, where answers can't be
-mixed up with records, or lost because records filled the buffer.
+The client uses two sockets. The *data* socket is registered as the audit daemon's (unicast) or
+joins the kernel's multicast group; it survives a restart, so it is used only for registration and
+records. All other requests use a *control* socket, whose answers can't be confused with records, or
+lost because records filled the buffer.
 
 All calls return at once or within TIMEOUT: the kernel handles a request inside sendmsg(2), and
-queues its acknowledgement before that returns; only statuses and lists come a moment later, from a
+queues its acknowledgement before that returns; only statuses and lists come slightly later, from a
 kernel thread. Facts about the kernel are from kernel/audit.c and kernel/auditfilter.c.
 """
 
@@ -53,7 +53,7 @@ __all__ = [
 # linux/audit.h
 _GET: Final = 1000
 _SET: Final = 1001
-_USER: Final = 1005  # the oldest record type; what is below it on the data socket is control
+_USER: Final = 1005  # the lowest record type; lower types on the data socket are control messages
 _ADD_RULE: Final = 1011
 _DEL_RULE: Final = 1012
 _LIST_RULES: Final = 1013
@@ -98,14 +98,14 @@ _EQUAL: Final = 0x40000000
 
 
 class KernelAuditStatus(msgspec.Struct, frozen=True):
-    """The kernel's audit status (struct audit_status). Old kernels leave the last ones None."""
+    """The kernel's audit status (struct audit_status). On old kernels the last members are None."""
 
     enabled: int  # 0 off, 1 on, 2 on and locked until reboot
-    failure: int  # when a record can't be kept: 0 silent, 1 printk, 2 panic
-    pid: int  # of the process that registered, which may have ended; 0 for none
+    failure: int  # when a record is lost: 0 silent, 1 printk, 2 panic
+    pid: int  # of the registered process, which may have ended; 0 for none
     rate_limit: int  # records a second; 0 for no limit
     backlog_limit: int  # records
-    lost: int  # records, since boot or since it was reset
+    lost: int  # records, since the boot or a reset
     backlog: int  # records waiting now
     features: int  # AUDIT_FEATURE_BITMAP_*
     backlog_wait_time: int | None = None  # in clock ticks of the kernel (CONFIG_HZ)
@@ -113,14 +113,14 @@ class KernelAuditStatus(msgspec.Struct, frozen=True):
 
 
 class Counters(msgspec.Struct):
-    """What the data socket went through since this process has it."""
+    """Counters of the data socket in this process."""
 
-    received: int = 0  # records handed out
-    congested: int = 0  # times of ENOBUFS: multicast lost records, unicast only waited
-    truncated: int = 0  # records longer than the longest that audit makes
-    forged: int = 0  # datagrams that did not come from the kernel; never handed out
+    received: int = 0  # records returned
+    congested: int = 0  # ENOBUFS errors: multicast lost records, unicast only waited
+    truncated: int = 0  # records longer than audit's maximum
+    forged: int = 0  # datagrams that are not from the kernel; never returned
     pings: int = 0  # another process tried to register
-    config_changes: int = 0  # CONFIG_CHANGE records, those of our own changes included
+    config_changes: int = 0  # CONFIG_CHANGE records, including those of sessiond's changes
 
 
 class _Message(nlmsg):  # type: ignore[misc]
@@ -130,9 +130,9 @@ class _Message(nlmsg):  # type: ignore[misc]
 
 
 class AuditClient:
-    """One connection to the kernel's audit subsystem; make it with ``open``.
+    """A connection to the kernel's audit subsystem; create it with ``open``.
 
-    ``multicast`` says which of the two ways it reads; ``receive_buffer`` is the size reached, in
+    ``multicast`` says how it reads; ``receive_buffer`` is the actual size, in
     bytes as the kernel counts them (a record takes about 1 to 2 KiB of it).
     """
 
@@ -144,13 +144,13 @@ class AuditClient:
         multicast: bool,
         memory: mmap.mmap | None = None,
     ) -> None:
-        """Take sockets that are open and, for multicast, bound to the group; see ``open``."""
+        """Take open sockets, for multicast bound to the group; see ``open``."""
         self.multicast = multicast
         self.counters = Counters()
         self._data = data
         self._control = control
         self._reader = BatchReader(data.fileno(), _NLGRP_READLOG if multicast else 0, memory)
-        # Called with all records as soon as they are read.
+        # Called with all records immediately after reading.
         self.keep: Callable[[list[tuple[int, bytes]]], None] = _nothing
         self._kept: list[tuple[int, bytes]] = []
         self._sequence = 0
@@ -185,7 +185,7 @@ class AuditClient:
             raise
 
     def fileno(self) -> int:
-        """Return the data socket's descriptor: to wait on, or to hand over."""
+        """Return the data socket's descriptor, to wait on or to hand over."""
         return self._data.fileno()
 
     def close(self) -> None:
@@ -210,26 +210,26 @@ class AuditClient:
 
     @property
     def pinged_by(self) -> str:
-        """The process that last tried to register as the audit daemon, in words."""
+        """The process that last tried to register as the audit daemon, as text."""
         name = process_name(self._pinged_by) or "a process that has ended"
         return f"{name} (pid {self._pinged_by})"
 
     @property
     def kept(self) -> int:
-        """Records that have been read and wait for ``receive``."""
+        """The number of records that are read and wait for ``receive``."""
         return len(self._kept)
 
     @property
     def buffered(self) -> int:
-        """Bytes of the receive buffer in use now."""
+        """The number of bytes of the receive buffer in use."""
         return self._memory()[_MEMINFO_RMEM_ALLOC]
 
     @property
     def dropped(self) -> int:
-        """Datagrams the socket could not take, in its whole life, earlier holders included.
+        """The number of datagrams that the socket dropped in its whole life.
 
-        By multicast each is a lost record, which the kernel counts nowhere else. By unicast the
-        kernel keeps the record and tries again: real loss is ``Status.lost``.
+        With multicast each is a lost record, which the kernel counts nowhere else. With unicast the
+        kernel keeps the record and retries: real loss is ``Status.lost``.
         """
         return self._memory()[_MEMINFO_DROPS]
 
@@ -244,14 +244,14 @@ class AuditClient:
         return messages or self._read_records()
 
     def gather(self) -> None:
-        """Keep what has arrived for ``receive``: for use while something else takes long."""
+        """Read records for a later ``receive``, during other long operations."""
         while records := self._read_records():
             self._kept += records
             if len(records) < BATCH:
                 return
 
     def take_over(self, other: AuditClient) -> None:
-        """Keep what another client has received, or still holds, for this one's ``receive``."""
+        """Keep the records of another client, also unread ones, for this one's ``receive``."""
         other.gather()
         self._kept += other._kept
         other._kept = []
@@ -260,9 +260,9 @@ class AuditClient:
         self._reader.forged = other._reader.forged
 
     def settle(self, timeout: float = 1.0) -> None:
-        """Wait, at most ``timeout`` seconds, until the kernel has sent all that it has queued.
+        """Wait at most ``timeout`` seconds until the kernel has sent all queued records.
 
-        What arrives is kept for ``receive``. For use when auditing was stopped.
+        They are kept for ``receive``. Call this after auditing was stopped.
         """
         deadline = time.monotonic() + timeout
         quiet = 0
@@ -271,11 +271,11 @@ class AuditClient:
             self._kept += records
             quiet = 0 if records or self.status().backlog else quiet + 1
             if not records:
-                time.sleep(0.001)  # kauditd is a thread: give it the time to send
+                time.sleep(0.001)  # lets the kernel thread kauditd send
 
     def _read_records(self) -> list[tuple[int, bytes]]:
         messages = self._read_messages()
-        # The usual batch holds records only, and finding that out costs next to nothing.
+        # The usual batch contains only records, and this check is cheap.
         kinds = self._reader.types
         if messages and (min(kinds) < _USER or _REPLACE in kinds):
             messages = [message for message in messages if self._is_record(message)]
@@ -288,13 +288,13 @@ class AuditClient:
 
     def _read_messages(self) -> list[tuple[int, bytes]]:
         if self._data.fileno() < 0:
-            return []  # closed by ``unregister``; what it held is kept
+            return []  # closed by ``unregister``, which kept its records
         while True:
             try:
                 messages = self._reader.read()
                 break
             except OSError as error:
-                # Comes once each time that the buffer was full; its content can still be read.
+                # Reported once each time the buffer was full; its content is still readable.
                 if error.errno != errno.ENOBUFS:
                     raise
                 self.counters.congested += 1
@@ -315,12 +315,12 @@ class AuditClient:
     # Registration
 
     def register(self) -> Literal["registered", "adopted"]:
-        """Make the data socket the audit daemon's; ``receive`` must be called from then on.
+        """Register the data socket as the audit daemon's; ``receive`` must be called from then on.
 
-        Returns "adopted" when it already is, registered by an earlier process: the kernel keeps
-        that process's pid in its status, and the registration works as before.
-        May take 100 ms when another socket is registered and doesn't read (the kernel pings it).
-        Raises AuditRequestError: EEXIST names the owner, EPERM says what is missing.
+        Returns "adopted" if an earlier process has already registered it: the kernel keeps that
+        process's pid in its status, and the registration works as before. May take 100 ms if
+        another socket is registered and does not read (the kernel pings it). Raises
+        AuditRequestError: EEXIST names the owner, EPERM the missing permission.
         """
         for _ in range(3):
             self._pinged_by = 0
@@ -335,18 +335,18 @@ class AuditClient:
                 return "registered"
             # The kernel pings the registered socket: a ping that arrives here proves it is ours.
             if answer == -errno.EEXIST and self._pinged_by == os.getpid():
-                self.counters.pings -= 1  # it was ours
+                self.counters.pings -= 1  # this process caused it
                 return "adopted"
             if answer not in (None, -errno.EEXIST):
                 raise refused("register as the audit daemon", -answer)
             if not self._kept:
-                break  # the buffer wasn't full: neither answer nor ping can have been crowded out
+                break  # the buffer was not full: neither answer nor ping can be lost
         raise AuditRequestError(errno.EEXIST, owner_message(self.status().pid))
 
     def _registration_answer(self) -> int | None:
-        """Read the data socket until it is empty: the answer among the records, None if lost.
+        """Drain the data socket and return the answer among the records, None if it is lost.
 
-        The answer was queued before send returned, so there is nothing to wait for.
+        The kernel queued the answer before send returned, so no waiting is needed.
         """
         answer = None
         while messages := self._read_messages():
@@ -360,16 +360,16 @@ class AuditClient:
         return answer
 
     def unregister(self) -> None:
-        """Give the registration back; the records that have arrived can still be received.
+        """Unregister; records that have arrived can still be received.
 
-        A registration made by an earlier process only ends with its socket, which is closed here.
+        A registration by an earlier process ends only with its socket, which is closed here.
         """
         if self.multicast:
             return
         if self.status().pid != os.getpid():
             self.settle()
             self._data.close()
-        # Also makes the kernel notice a closed socket, which it does only when it sends.
+        # The kernel notices a closed socket only when it sends, which this triggers.
         self._request(_SET, _status_bytes(_STATUS_PID, {3: 0}), "unregister")
 
     # Control
@@ -395,11 +395,11 @@ class AuditClient:
         self._request(_SET_FEATURE, payload, "set loginuid_immutable")
 
     def reset_lost(self) -> int:
-        """Set the kernel's count of lost records to 0 and return what it was."""
+        """Reset the kernel's count of lost records and return the old value."""
         return self._request(_SET, _status_bytes(_STATUS_LOST, {}), "reset the lost counter")
 
     def reset_backlog_wait_time_actual(self) -> int:
-        """Set the count of the time that processes waited to 0 and return what it was."""
+        """Reset the count of processes' waiting time and return the old value."""
         return self._request(
             _SET, _status_bytes(_STATUS_BACKLOG_WAIT_TIME_ACTUAL, {}), "reset the wait counter"
         )
@@ -409,14 +409,14 @@ class AuditClient:
         return list(self._replies(_LIST_RULES, b"", "list the audit rules"))
 
     def add_rule(self, rule: bytes) -> None:
-        """Load one rule (struct audit_rule_data). AuditRequestError; EEXIST: it is loaded."""
+        """Load one rule (struct audit_rule_data). Raises AuditRequestError; EEXIST: loaded."""
         self._request(_ADD_RULE, rule, "add an audit rule")
 
     def delete_rule(self, rule: bytes) -> None:
-        """Delete one rule (struct audit_rule_data). AuditRequestError; ENOENT: it isn't loaded.
+        """Delete one rule (struct audit_rule_data). Raises AuditRequestError; ENOENT: not loaded.
 
-        Takes 10 to 25 ms, for the kernel waits until no CPU uses the rule any more: read records
-        between two of them.
+        Takes 10 to 25 ms, because the kernel waits until no CPU uses the rule: read records between
+        two calls.
         """
         self._request(_DEL_RULE, as_listed(rule), "delete an audit rule")
 
@@ -427,7 +427,7 @@ class AuditClient:
         raise refused(what, errno.ENODATA)
 
     def _request(self, kind: int, payload: bytes, what: str) -> int:
-        """Send a request and return what its acknowledgement says: 0, or an old value."""
+        """Send a request and return the value of its acknowledgement: 0, or an old value."""
         sequence = self._send(kind, NLM_F_REQUEST | NLM_F_ACK, payload, what)
         for reply_kind, reply in self._answers(sequence, what):
             if reply_kind == NLMSG_ERROR:
@@ -469,15 +469,15 @@ class AuditClient:
 
 
 def never_audit(pid: int, uid: int, executable: bytes, rules: Iterable[bytes]) -> bytes | None:
-    """Make the rule that keeps the system calls of a process out of what ``rules`` audit.
+    """Return the rule that excludes the system calls of a process from the exit ``rules``.
 
-    The kernel itself leaves out the process that is registered; this is for a reader by multicast
-    or of an adopted socket, whose writing would else be audited, read, and written again. It is
-    ``-A never,exit -S ... -F pid=... -F uid=... -F exe=...``, for the system calls of the exit
-    rules only, so that no other system call of the host pays for it; child processes are not
-    covered. After a crash the rule stays until the next start: another process that gets the pid is
-    audited all the same, unless it is the same program of the same user. None if none of ``rules``
-    (struct audit_rule_data) is an exit rule.
+    The kernel itself excludes the registered process; this rule is for a multicast reader or an
+    adopted socket, whose writes would otherwise be audited, read, and written again. It is ``-A
+    never,exit -S ... -F pid=... -F uid=... -F exe=...``, only for the system calls of the exit
+    rules, so that other system calls do not pay for it; child processes are not covered. After a
+    crash the rule stays until the next start: another process that reuses the pid is still audited,
+    unless it is the same program of the same user. None if none of ``rules`` (struct
+    audit_rule_data) is an exit rule.
     """
     mask = [0] * 64
     for rule in rules:
@@ -498,9 +498,9 @@ def never_audit(pid: int, uid: int, executable: bytes, rules: Iterable[bytes]) -
 
 
 def as_listed(rule: bytes) -> bytes:
-    """Return the bytes by which the kernel lists a rule, and knows it when it is to be deleted.
+    """Return the bytes under which the kernel lists a rule and identifies it for deletion.
 
-    They leave out that the rule was put before the others (-A): the flag only says how to add.
+    They lack the flag that puts a rule before the others (-A), which only affects adding.
     """
     (flags,) = struct.unpack_from("=I", rule)
     return struct.pack("=I", flags & ~_FILTER_PREPEND) + rule[4:]
@@ -511,10 +511,10 @@ def _nothing(_: list[tuple[int, bytes]]) -> None:
 
 
 def _socket(adopted_fd: int | None) -> socket.socket:
-    # pyroute2's sockets do their requests in an event loop: its own, which can't run inside ours,
-    # or ours, where it would read this descriptor into a queue of its own and take the socket as
-    # failed for good at the first ENOBUFS. So it opens the socket and encodes and decodes the
-    # messages; sending and receiving is plain, which works with and without a running loop.
+    # pyroute2's sockets need an event loop: either their own, which can't run inside the daemon's,
+    # or the daemon's, in which pyroute2 would read this descriptor into its own queue and give up
+    # at the first ENOBUFS. So pyroute2 only opens the socket and encodes and decodes messages;
+    # plain send and receive calls work with and without a running loop.
     try:
         opened: socket.socket = AsyncNetlinkSocket(
             family=NETLINK_AUDIT, fileno=adopted_fd
@@ -559,7 +559,7 @@ def _encode(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
     message["payload"] = payload
     message.encode()
     data = bytes(message.data)
-    message.chain.clear()  # it refers to itself, and would wait for the collector
+    message.chain.clear()  # breaks a reference cycle
     return data
 
 
@@ -575,7 +575,7 @@ def _acknowledged(message: bytes, what: str) -> int:
 
 
 def _sequence_of(acknowledgement: bytes) -> int:
-    """Return which request an NLMSG_ERROR payload answers: the request's header follows errno."""
+    """Return the request that an NLMSG_ERROR payload answers: its header follows errno."""
     (sequence,) = struct.unpack_from("=I", acknowledgement, 12)
     return int(sequence)
 

@@ -1,7 +1,7 @@
-"""The kernel's audit subsystem while sessiond uses it: claimed, changed, and given back.
+"""Controls the kernel's audit subsystem while sessiond uses it: claims, changes and releases it.
 
-Every change is written down before it is made (``audit.json`` in the runtime directory), so
-that a start after a crash knows which rules are ours and what the settings were before us.
+Every change is saved before it is made (``audit.json`` in the runtime directory), so that a start
+after a crash knows sessiond's rules and the original settings.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from sessiond.system.files import read_file, replace_file
 from sessiond.system.proc import process_name
 
 _LOCKED: Final = 2
-# Of the saved state, in bytes: room for thousands of rules of 1 to 10 KiB each.
+# Maximum size of the saved state in bytes: enough for thousands of rules of 1 to 10 KiB.
 _MAX_STATE: Final = 64 << 20
 
 
 class AuditController:
-    """The audit subsystem while it is ours; make it with ``claim``, end it with ``release``.
+    """The claimed audit subsystem; create it with ``claim``, end it with ``release``.
 
-    ``role`` is "unicast" (we are the audit daemon) or "multicast" (we listen beside it).
-    ``refused`` is what of the rules the kernel would not take, and why. ``owner`` is the pid under
-    which the kernel knows us (unicast): of an earlier process where the socket was ``adopted``.
-    ``expected`` is what we made of its settings. Changing many rules takes a while: ``meanwhile``
-    is called between any two, to read what comes in.
+    ``role`` is "unicast" (sessiond is the audit daemon) or "multicast" (it listens beside one).
+    ``refused`` are rules that the kernel refused, with the reasons. ``owner`` is the registered pid
+    (unicast), that of an earlier process if the socket was ``adopted``. ``expected`` are the
+    settings that sessiond set. Changing many rules takes a while: ``meanwhile`` is called between
+    any two changes, to read records.
     """
 
     def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
@@ -60,12 +60,12 @@ class AuditController:
 
     @property
     def role(self) -> Literal["unicast", "multicast", "off"]:
-        """How records are read: "unicast" or "multicast"; "off" where they are not."""
+        """How records are read: "unicast", "multicast" or "off"."""
         return "multicast" if self.client.multicast else "unicast"
 
     @property
     def loaded(self) -> list[LoadedRule]:
-        """All rules in the kernel; none without the permission to list them."""
+        """Return all rules in the kernel; none without the permission to list them."""
         try:
             return [LoadedRule(data) for data in self.client.list_rules()]
         except AuditRequestError:
@@ -84,12 +84,12 @@ class AuditController:
         memory: mmap.mmap | None = None,
         keep: Callable[[list[tuple[int, bytes]]], None] | None = None,
     ) -> Self:
-        """Open the socket and become the audit daemon, or a listener where there is one already.
+        """Open the socket and become the audit daemon, or a listener if there is one already.
 
-        Unicast registers first, so that the records of our own rules have a reader from the first
-        on; rules come last. ``adopted_fd`` is the registered socket of an earlier process,
-        ``adopted_listener`` its multicast socket. Records are read into ``memory``, and ``keep`` is
-        called with them at once. Raises AuditUnavailableError.
+        Unicast registers first and loads rules last, so that all records have a reader.
+        ``adopted_fd`` is the registered socket of an earlier process, ``adopted_listener`` its
+        multicast socket. Records are read into ``memory`` and passed to ``keep`` at once. Raises
+        AuditUnavailableError.
         """
         if settings.socket_type == "multicast":
             adopted_fd = adopted_listener
@@ -126,7 +126,7 @@ class AuditController:
         return session
 
     def _resume(self) -> None:
-        """Take over what an earlier run of this boot left undone."""
+        """Take over the changes of an earlier run of this boot."""
         try:
             earlier = msgspec.json.decode(read_file(self._ledger, _MAX_STATE), type=SavedAuditState)
         except FileNotFoundError:
@@ -179,7 +179,7 @@ class AuditController:
 
     def _limit(self, settings: AuditdSettings, wanted: RuleSet) -> None:
         values = limits(settings, wanted)
-        # What an old kernel doesn't have can't be set.
+        # Settings that an old kernel lacks can't be set.
         if self.client.status().backlog_wait_time is None:
             del values["backlog_wait_time"]
         self._state.apply(self.client, **values)
@@ -187,7 +187,7 @@ class AuditController:
         self.expected.update(values)
 
     def _gather(self) -> None:
-        """Keep what has come in for the next ``receive``."""
+        """Read records for the next ``receive``."""
         self.client.gather()
 
     def reconfigure(self, settings: AuditdSettings, wanted: RuleSet) -> None:
@@ -199,22 +199,22 @@ class AuditController:
         self.load(wanted)
 
     def give_way(self, settings: AuditdSettings) -> None:
-        """Continue as a listener beside the daemon that replaced this one; our own state is kept.
+        """Continue as a listener beside the daemon that replaced this one; the state is kept.
 
-        What the old socket still holds is kept for ``receive``. Raises AuditUnavailableError.
+        Records in the old socket are kept for ``receive``. Raises AuditUnavailableError.
         """
         listener = AuditClient.open(multicast=True, receive_buffer=settings.receive_buffer)
         self._replace(listener)
 
     def take_over(self, settings: AuditdSettings) -> None:
-        """Become the audit daemon, now that there is none. Raises AuditUnavailableError."""
+        """Become the audit daemon after the other one has exited. Raises AuditUnavailableError."""
         wanted = self._wanted
         assert wanted is not None  # noqa: S101 -- only socket_type multicast has no rules
-        # Between the last reading of the old socket and the registration of the new one lies the
-        # gap: with both at once every record would come twice.
+        # A short gap between the last read of the old socket and the registration of the new one is
+        # unavoidable: with both at once every record would arrive twice.
         self._replace(AuditClient.open(receive_buffer=settings.receive_buffer))
         try:
-            # A daemon that was the audit daemon before restores at the end what it found at first.
+            # A previous audit daemon restores the original settings when it exits.
             if not self._state.ours:
                 self._state = AuditState.capture(self.client)
             self._claim_unicast(settings, wanted)
@@ -229,9 +229,9 @@ class AuditController:
         old.close()
 
     def _controls(self, wanted: RuleSet) -> int:
-        """Do what the rule files' control lines ask for; return what they want ``enabled`` to be.
+        """Apply the rule files' control lines; return the requested value of ``enabled``.
 
-        The limits among them are set before the rules are loaded, see ``limits``.
+        Limits are set before the rules are loaded, see ``limits``.
         """
         enabled = 1
         for control in wanted.controls:
@@ -253,13 +253,13 @@ class AuditController:
         return enabled
 
     def load(self, wanted: RuleSet) -> None:
-        """Make the kernel's rules those wanted: add missing ones, delete our own unwanted ones.
+        """Load the wanted rules: add missing ones, delete sessiond's unwanted ones.
 
-        Rules of others stay. Rules that the kernel refuses are in ``refused``; the rest is loaded.
-        Raises AuditRequestError when the rules can't even be listed.
+        Rules of other programs stay. Refused rules are in ``refused``; the others are loaded.
+        Raises AuditRequestError if the rules can't be listed.
         """
-        # The rule about ourselves is not part of the plan: where it goes first, all others would
-        # have to be loaded anew.
+        # The rule that excludes sessiond is not part of the plan: as the first rule it would
+        # require reloading all others.
         about_us, self._about_us = self._about_us, []
         loaded = [data for data in self.client.list_rules() if not _among(data, about_us)]
         ours = [data for data in self.ours if not _among(data, about_us)]
@@ -268,7 +268,7 @@ class AuditController:
         for data in changes.remove:
             self._delete(data)
             self.meanwhile()
-        # Written down first: a rule that is listed and not loaded does no harm, the reverse would.
+        # Saved first: a saved rule that is not loaded does no harm, the reverse would.
         self.ours = [*changes.ours, *(rule.data for rule in changes.add), *about_us]
         self._about_us = about_us
         self._remember()
@@ -284,9 +284,9 @@ class AuditController:
         self._remember()
 
     def _leave_us_out(self, before: list[bytes]) -> None:
-        """Load the rule that the kernel needs to leave out a process that did not register.
+        """Load the rule that excludes this process if it is not the registered one.
 
-        ``before`` are those for an earlier process, or for other rules: they go.
+        ``before`` are those of an earlier process, or for other rules, which are deleted.
         """
         listing = [data for data in self.client.list_rules() if not _among(data, before)]
         executable = os.path.realpath("/proc/self/exe").encode()
@@ -312,17 +312,17 @@ class AuditController:
         try:
             self.client.delete_rule(data)
         except AuditRequestError as error:
-            # Another program has deleted it already.
+            # Another program has already deleted it.
             if error.code != errno.ENOENT:
                 raise
 
     def missing(self, listing: list[bytes]) -> list[bytes]:
-        """Our rules that are not among those the kernel lists."""
+        """Return sessiond's rules that the kernel does not list."""
         there = {binary.canonical(data) for data in listing}
         return [data for data in self.ours if binary.canonical(data) not in there]
 
     def add_missing(self) -> int:
-        """Load again what is missing of our rules, in their order; return how many.
+        """Reload sessiond's missing rules, in order; return their number.
 
         Raises AuditRequestError.
         """
@@ -337,9 +337,9 @@ class AuditController:
         return len(missing)
 
     def release(self, *, keep_rules: bool) -> list[str]:
-        """Delete our rules and restore the settings; return what had to stay.
+        """Delete sessiond's rules and restore the settings; return what could not be undone.
 
-        Records that were on their way can still be received from the client afterwards.
+        Records in flight can still be received from the client afterwards.
         """
         left: list[str] = []
         try:
@@ -360,10 +360,10 @@ class AuditController:
 
 
 def clear_away(ledger: Path, boot_id: str, adopted_fd: int | None = None) -> list[str]:
-    """Undo what a crashed run left when this one can't start; return in words what was done.
+    """Undo a crashed run's changes when this run can't start; return the actions as text.
 
-    Its rules would make records without a reader. While the audit daemon is a process that lives,
-    nothing is touched: the rules may be in use. ``adopted_fd`` is that run's audit socket, if the
+    Its rules would cause records without a reader. If the registered audit daemon is alive, nothing
+    is changed, because the rules may be in use. ``adopted_fd`` is that run's audit socket, if the
     service manager kept it. Raises AuditUnavailableError.
     """
     if not ledger.exists():

@@ -1,6 +1,6 @@
-"""The kernel's audit subsystem where it is left alone (``auditd.enabled: false``): nothing comes.
+"""The disabled audit subsystem (``auditd.enabled: false``).
 
-No netlink socket of audit is opened, nothing is asked and nothing is changed.
+It opens no audit socket, queries nothing and changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNASKED: Final = KernelAuditStatus(
 
 
 class DisabledAuditClient(AuditClient):
-    """A connection that is none: no record ever comes."""
+    """A client without a connection, which never receives a record."""
 
     receive_buffer = 0
     pinged_by = ""
@@ -35,7 +35,7 @@ class DisabledAuditClient(AuditClient):
     dropped = 0
 
     def __init__(self) -> None:
-        """Make something to wait on that is never readable."""
+        """Create a descriptor that is never readable."""
         self.multicast = False
         self.counters = Counters()
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -56,11 +56,11 @@ class DisabledAuditClient(AuditClient):
         """Keep nothing."""
 
     def status(self) -> KernelAuditStatus:
-        """Return zeros: the kernel is not asked."""
+        """Return zeros: the kernel is not queried."""
         return _UNASKED
 
     def list_rules(self) -> list[bytes]:
-        """Return nothing: the kernel is not asked."""
+        """Return nothing: the kernel is not queried."""
         return []
 
 
@@ -68,7 +68,7 @@ class DisabledAudit(AuditController):
     """Audit that is neither read nor changed."""
 
     def __init__(self) -> None:
-        """Touch nothing."""
+        """Do nothing."""
         self.client = DisabledAuditClient()
         self.refused = []
         self.notes = []
@@ -85,12 +85,12 @@ class DisabledAudit(AuditController):
 
     @property
     def loaded(self) -> list[LoadedRule]:
-        """No rule brings anything."""
+        """Return no rules."""
         return []
 
     def reconfigure(self, settings: AuditdSettings, wanted: RuleSet) -> None:
         """Change nothing."""
 
     def release(self, *, keep_rules: bool) -> list[str]:  # noqa: ARG002 -- there are none
-        """Leave nothing."""
+        """Do nothing."""
         return []

@@ -1,4 +1,4 @@
-"""The reasons why the kernel refuses an audit request, in words, and what helps."""
+"""Explains why the kernel refuses an audit request, with remedies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AuditRequestError(AuditUnavailableError):
 
 
 def owner_message(pid: int) -> str:
-    """Say which process is the audit daemon, and what can be done about it."""
+    """Return which process is the audit daemon, and the remedy."""
     name = process_name(pid)
     if name is None:
         return (
@@ -36,7 +36,7 @@ def owner_message(pid: int) -> str:
 
 
 def refused(what: str, code: int) -> AuditRequestError:
-    """Say what the kernel's error number means for a request, and what to do."""
+    """Return the error for a request and the kernel's error number, with the remedy."""
     return AuditRequestError(code, f"can't {what}: {_reason(what, code)}")
 
 
@@ -47,8 +47,8 @@ def _reason(what: str, code: int) -> str:
         case errno.EACCES:
             return "another process is registered as the audit daemon, and only it can do that"
         case errno.ECONNREFUSED:
-            # audit_netlink_ok answers so outside the initial user namespace, and sendmsg does
-            # when nothing in the kernel listens: booted with audit=0 doesn't, not built in does.
+            # audit_netlink_ok returns this outside the initial user namespace, and sendmsg if the
+            # kernel has no listener: a kernel without audit, but not one booted with audit=0.
             if namespaces().user is False:
                 return "this is not the host's user namespace; run sessiond outside the container"
             return "the kernel's audit subsystem doesn't answer"

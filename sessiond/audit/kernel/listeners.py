@@ -1,4 +1,4 @@
-"""The processes that listen to audit records by multicast."""
+"""Lists the processes that read audit records by multicast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READLOG_MASK: Final = 0x1
 
 
 class Listener(NamedTuple):
-    """A socket in the audit multicast group, and the processes that visibly hold it."""
+    """A socket in the audit multicast group, and the visible processes that hold it."""
 
     inode: int
     drops: int  # records it lost because it read too slowly
@@ -53,7 +53,7 @@ def _holders(inodes: set[int], proc: Path) -> dict[int, list[tuple[int, str]]]:
 
 
 def _descriptors(process: Path) -> Iterator[str]:
-    """Yield what the descriptors of a process point to, leaving out what may not be seen."""
+    """Yield the targets of a process's descriptors, as far as they are readable."""
     try:
         descriptors = list((process / "fd").iterdir())
     except OSError:

@@ -1,7 +1,7 @@
-"""Compares the kernel's audit state with what sessiond made of it, and repairs it.
+"""Compares the kernel's audit state with the state that sessiond set, and repairs differences.
 
-Everything is compared with what the kernel lists, and only what differs is put back: nothing is
-added blindly. CONFIG_CHANGE records don't flood, and a program that insists is not fought.
+Only actual differences are repaired, so that CONFIG_CHANGE records do not flood, and sessiond does
+not fight a program that insists on its change.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from sessiond.audit.rules import binary
 from sessiond.config.schema import AuditdSettings
 from sessiond.system.proc import process_name
 
-# One thing is put back at most REPAIRS times in WINDOW seconds.
+# The same setting is restored at most REPAIRS times in WINDOW seconds.
 REPAIRS: Final = 5
 WINDOW: Final = 60.0
-# How often, in seconds, the rules are listed although no record says that they were changed: a
-# thousand of them cost 7 ms.
+# Seconds between listings of the rules without a record of a change: a thousand rules cost 7 ms.
 LISTING: Final = 30.0
 
 _MEANING: Final = {
@@ -36,7 +35,7 @@ _MEANING: Final = {
 class AuditDrift(NamedTuple):
     """A difference from the expected state: ``what`` names it briefly, ``reason`` describes it.
 
-    ``repairable`` says whether ``repair`` can put it back.
+    ``repairable`` says whether ``repair`` can restore it.
     """
 
     what: str
@@ -45,10 +44,10 @@ class AuditDrift(NamedTuple):
 
 
 class AuditMonitor:
-    """Finds changes that other programs made, and puts them back when asked to."""
+    """Finds changes by other programs, and reverts them on request."""
 
     def __init__(self, session: AuditController, settings: AuditdSettings) -> None:
-        """Take a claimed session and the settings it was claimed with."""
+        """Take the controller and the settings with which it was claimed."""
         self._session = session
         self._settings = settings
         self._repairs: defaultdict[str, deque[float]] = defaultdict(deque)
@@ -61,10 +60,10 @@ class AuditMonitor:
         self._had_owner = session.client.multicast and session.client.status().pid != 0
 
     def find(self, status: KernelAuditStatus, now: float, *, lost: bool) -> list[AuditDrift]:
-        """Return what differs, by the kernel's ``status``, at ``now`` (monotonic seconds).
+        """Return the differences, given the kernel's ``status``, at ``now`` (monotonic seconds).
 
-        ``lost`` says that records were lost since the last time: a change of the rules may have
-        been among them. Raises AuditRequestError when the kernel doesn't answer.
+        ``lost`` says that records were lost since the last check: they may include a change of the
+        rules. Raises AuditRequestError if the kernel does not answer.
         """
         if self._session.client.multicast:
             return self._beside(status)
@@ -94,9 +93,9 @@ class AuditMonitor:
         return findings
 
     def repair(self, finding: AuditDrift, now: float) -> str | None:
-        """Put back what ``find`` found; return in words what was done, None when nothing was.
+        """Revert a difference found by ``find``; return the action as text, None for none.
 
-        ``now`` is in monotonic seconds. Raises AuditUnavailableError when it is refused.
+        ``now`` is in monotonic seconds. Raises AuditUnavailableError if it is refused.
         """
         times = self._repairs[finding.what]
         while times and times[0] < now - WINDOW:
@@ -136,7 +135,7 @@ class AuditMonitor:
         return AuditDrift("audit owner", reason, self._settings.socket_type == "auto")
 
     def _beside(self, status: KernelAuditStatus) -> list[AuditDrift]:
-        """Check the audit daemon that this process listens beside."""
+        """Check the audit daemon beside which this process listens."""
         findings = []
         if status.enabled == 0:
             reason = "auditing is switched off; it is another daemon's to switch on"

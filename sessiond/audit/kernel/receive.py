@@ -1,4 +1,4 @@
-"""Reading many datagrams of a netlink socket in one system call: recvmmsg(2)."""
+"""Reads many datagrams of a netlink socket with one system call: recvmmsg(2)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import struct
 import sys
 from typing import Final
 
-# Most datagrams taken at once.
+# Maximum number of datagrams per read.
 BATCH: Final = 256
 # linux/netlink.h: struct nlmsghdr before each message.
 NLMSGHDR: Final = 16
 # libaudit.h: MAX_AUDIT_MESSAGE_LENGTH is 8970; rounded up.
 DATAGRAM: Final = 9216
-# Each datagram's first bytes, which is nearly always all of it, go side by side with those of the
-# others, the rest elsewhere: a batch of short records touches a few pages, not one for each.
+# The first bytes of the datagrams, usually all of them, are stored next to each other, the rest
+# elsewhere: a batch of short records touches a few pages, not one per record.
 _HEAD: Final = 512
 _TAIL: Final = DATAGRAM - _HEAD
 
@@ -71,7 +71,7 @@ _NO_LENGTHS: Final = memoryview(bytes(BATCH * _WORD)).cast("I")
 
 
 def _payload(memory: mmap.mmap, number: int, length: int) -> bytes:
-    """Return what is behind the header of datagram ``number`` of a batch, ``length`` bytes long."""
+    """Return the payload of datagram ``number`` of a batch, which is ``length`` bytes long."""
     start = number * _HEAD
     head = memory[start + NLMSGHDR : start + min(length, _HEAD)]
     if length <= _HEAD:
@@ -81,7 +81,7 @@ def _payload(memory: mmap.mmap, number: int, length: int) -> bytes:
 
 
 def last_batch(memory: mmap.mmap) -> list[tuple[int, bytes]]:
-    """Return the messages of the last batch that a reader with this memory has read."""
+    """Return the messages of the last batch in this reader memory."""
     messages = []
     for number in range(BATCH):
         at = _HEADERS_AT + number * _HEADER + _Mmsghdr.len.offset
@@ -95,7 +95,7 @@ def last_batch(memory: mmap.mmap) -> list[tuple[int, bytes]]:
 
 
 def forget_batch(memory: mmap.mmap) -> None:
-    """Let ``last_batch`` find nothing until the next batch is read."""
+    """Make ``last_batch`` return nothing until the next batch is read."""
     at = _HEADERS_AT + _Mmsghdr.len.offset
     memory[at : at + _WORD] = bytes(_WORD)
 
@@ -103,16 +103,16 @@ def forget_batch(memory: mmap.mmap) -> None:
 class BatchReader:
     """Preallocated buffers for one netlink socket, read in batches and never blocking.
 
-    ``truncated`` counts datagrams longer than DATAGRAM (their head is handed out); ``forged``
-    counts datagrams that did not come from the kernel (they are dropped). ``types`` are the
-    nlmsg_types of the last batch, dropped ones included.
+    ``truncated`` counts datagrams longer than DATAGRAM (their head is returned); ``forged`` counts
+    datagrams that are not from the kernel (they are dropped). ``types`` are the nlmsg_types of the
+    last batch, including dropped ones.
     """
 
     def __init__(self, fd: int, group_mask: int, memory: mmap.mmap | None = None) -> None:
         """Take the socket's descriptor and the group bits its datagrams carry (0 for unicast).
 
-        ``memory`` of MEMORY bytes, if given, holds the last batch: where it is a file's, a batch
-        that SIGKILL leaves unread is there for ``last_batch``.
+        ``memory`` of MEMORY bytes, if given, holds the last batch: if it is mapped from a file,
+        ``last_batch`` can recover a batch after SIGKILL.
         """
         self.truncated = 0
         self.forged = 0
@@ -137,7 +137,7 @@ class BatchReader:
             header.head.iov, header.head.iovlen = iovecs + 2 * i * ctypes.sizeof(_Iovec), 2
         self._headers_at = ctypes.addressof(self._headers)
 
-        # One strided view per column, so that a batch is taken apart without a Python loop.
+        # One strided view per column, so that a batch is split without a Python loop.
         words = raw_headers.cast("I")
         per_header = _HEADER // _WORD
         self._lengths = words[_Mmsghdr.len.offset // _WORD :: per_header]
@@ -145,17 +145,17 @@ class BatchReader:
         self._types = shared[:_HEADERS_AT].cast("H")[2 :: _HEAD // 2]
         self._starts = range(0, BATCH * _HEAD, _HEAD)
         self._payloads = range(NLMSGHDR, BATCH * _HEAD, _HEAD)
-        self._filled = BATCH  # how many lengths the memory has; what is left there is another's
+        self._filled = BATCH  # the number of lengths in the memory; initially another reader's
 
     def read(self) -> list[tuple[int, bytes]]:
-        """Return what has arrived, at most BATCH messages, as (nlmsg_type, payload); [] for none.
+        """Return at most BATCH messages as (nlmsg_type, payload); [] for none.
 
         The payload ends where the datagram ends: audit's nlmsg_len leaves out the header in some
         messages and counts it in others (kernel/audit.c, kauditd_send_multicast_skb).
         Raises OSError, in particular ENOBUFS when the receive buffer was full meanwhile: that is
         reported once, and the content of the buffer can still be read.
         """
-        # Of what is in the memory then, only a batch of now counts.
+        # From now on only a new batch in the memory counts.
         self._lengths[: self._filled] = _NO_LENGTHS[: self._filled]
         self._filled = 0
         number = _recvmmsg(self._fd, self._headers_at, BATCH, socket.MSG_DONTWAIT, None)
@@ -194,7 +194,7 @@ class BatchReader:
         return messages
 
     def _genuine(self, messages: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        """Leave out what other processes sent."""
+        """Drop messages of other processes."""
         genuine = [
             message
             for i, message in enumerate(messages)

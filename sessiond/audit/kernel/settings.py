@@ -1,4 +1,4 @@
-"""The kernel's audit settings: which sessiond changes, and what it restores."""
+"""The kernel's audit settings that sessiond changes and restores."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sessiond.config.schema import AuditdSettings
 
 
 class AuditState(msgspec.Struct):
-    """The kernel's audit settings as found, and the values that sessiond set.
+    """The kernel's original audit settings, and the values that sessiond set.
 
-    It can be kept in a file: a start after a crash then restores what the first start found.
+    It can be saved to a file, so that a start after a crash restores the original settings.
     """
 
     found: KernelAuditStatus
@@ -22,11 +22,11 @@ class AuditState(msgspec.Struct):
 
     @classmethod
     def capture(cls, client: AuditClient) -> Self:
-        """Remember the status as it is now. Raises AuditRequestError."""
+        """Save the current status. Raises AuditRequestError."""
         return cls(client.status())
 
     def apply(self, client: AuditClient, **settings: int) -> None:
-        """Set those settings that differ and remember them; names as in AuditClient.set."""
+        """Set those settings that differ and save them; names as in AuditClient.set."""
         now = client.status()
         for name, value in settings.items():
             if getattr(now, name) != value:
@@ -35,11 +35,11 @@ class AuditState(msgspec.Struct):
                 self.ours[name] = value
 
     def restore(self, client: AuditClient) -> list[str]:
-        """Put back what was found, then let the kernel send the rest and give up the registration.
+        """Restore the original settings, then let the kernel send the rest and unregister.
 
         A setting that another program has changed since stays as it is; the returned lines say so.
-        Auditing is switched off first: enabled without a registered daemon, the kernel writes
-        every record to its log instead. Call ``receive`` until it is empty afterwards.
+        Auditing is switched off first: without a registered daemon the kernel would write every
+        record to its log. Call ``receive`` until it is empty afterwards.
         """
         now = client.status()
         left: list[str] = []
@@ -74,7 +74,7 @@ class SavedAuditState(msgspec.Struct):
 
 
 def limits(settings: AuditdSettings, wanted: RuleSet) -> dict[str, int]:
-    """The kernel's settings by name: the configuration's, over them those of the rule files."""
+    """Return the kernel's settings by name: the configuration's, overridden by rule files."""
     wait = settings.backlog_wait_time
     if settings.backpressure_strategy in ("kernel", "both", "auto"):
         wait = 0  # the host's processes never wait for sessiond

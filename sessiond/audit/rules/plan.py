@@ -15,11 +15,11 @@ from sessiond.errors import RuleError
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps that load the wanted rules, and whose the kernel's rules are.
+    """The steps that load the wanted rules, and the owners of the kernel's rules.
 
-    ``remove`` comes first (a rule that is in the wrong place is in both), as canonical bytes for
-    AUDIT_DEL_RULE; then ``add``, in order. ``ours`` are our rules that stay, ``foreign`` all rules
-    of others, also those that are wanted as well: they are never in ``add``.
+    ``remove`` comes first (a misplaced rule is in both), as canonical bytes for AUDIT_DEL_RULE;
+    then ``add``, in order. ``ours`` are sessiond's rules that stay, ``foreign`` all rules of other
+    programs, including wanted ones, which are never in ``add``.
     """
 
     remove: tuple[bytes, ...] = ()
@@ -29,13 +29,13 @@ class Plan:
 
 
 def plan(wanted: Iterable[Rule], loaded: Iterable[bytes], ours: Collection[bytes] = ()) -> Plan:
-    """Compare what is wanted with what is loaded.
+    """Compare the wanted rules with the loaded ones.
 
-    ``loaded`` are the kernel's rules in its order; ``ours`` those that we added, this run or one
-    that did not end well, as sent or as listed. Nothing of others is ever removed; a rule of ours
-    that is no longer wanted is, so no ``wanted`` at all gives what to remove at the end. Before
-    adding, write down ``ours`` and ``add``; a rule that the kernel then refuses with EEXIST is not
-    ours. Raises ValueError when the bytes of ``loaded`` or ``ours`` are no rules.
+    ``loaded`` are the kernel's rules in its order; ``ours`` those that sessiond added, in this run
+    or a crashed one, as sent or as listed. Rules of other programs are never removed; sessiond's
+    unwanted ones are, so an empty ``wanted`` gives the removals for the end. Before adding, save
+    ``ours`` and ``add``; a rule that the kernel then refuses with EEXIST is not sessiond's. Raises
+    ValueError for invalid bytes in ``loaded`` or ``ours``.
     """
     owned = {binary.canonical(data) for data in ours}
     there = [binary.canonical(data) for data in loaded]
@@ -71,12 +71,12 @@ def _loading_order(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def _common_start(have: Sequence[bytes], want: Sequence[Rule]) -> int:
-    """Return how many rules can stay: the first fitting rule decides, so order matters."""
+    """Return how many rules can stay: the first matching rule decides, so order matters."""
     order = _loading_order(want)
     same = 0
     while same < min(len(have), len(order)) and have[same] == order[same].canonical:
         same += 1
-    # A rule that goes first can only be put before rules that are kept by loading those again.
+    # A prepended rule can precede kept rules only if these are reloaded.
     return 0 if any(rule.prepend for rule in order[same:]) else same
 
 
@@ -97,11 +97,11 @@ def refused(rule: Rule, code: int) -> RuleError:
 def silencers(
     rules: Iterable[Rule | LoadedRule], syscall: str, ours: Collection[bytes] = ()
 ) -> list[str]:
-    """Return the rules of others that may keep the events of ``syscall`` from coming, and how.
+    """Return other programs' rules that may suppress the events of ``syscall``, and how.
 
-    ``rules`` as for ``audits``; ``ours`` are the ones that we have loaded. What others can do it
-    with: the task list's ``never`` (kernel/auditsc.c, audit_filter_task), the exclude list, and a
-    ``never`` on exit ahead of the first rule that brings the events of every process.
+    ``rules`` as for ``audits``; ``ours`` are those loaded by sessiond. Rules that suppress events
+    are the task list's ``never`` (kernel/auditsc.c, audit_filter_task), the exclude list, and a
+    ``never`` on exit before the first rule that records the events of every process.
     """
     found = []
     ahead = True
@@ -130,7 +130,7 @@ def _in_kernel_order(rules: Iterable[Rule | LoadedRule]) -> list[Rule | LoadedRu
 
 
 def _decides(rule: binary.RuleData, syscall: str, arch: str) -> bool:
-    """Tell whether a rule on the exit list is about a system call."""
+    """Return whether a rule on the exit list covers a system call."""
     value = libaudit.arch(arch)
     number = None if value is None else libaudit.syscall_number(syscall, value)
     if value is None or number is None or rule.list != binary.EXIT:
@@ -139,10 +139,10 @@ def _decides(rule: binary.RuleData, syscall: str, arch: str) -> bool:
 
 
 def always_audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = "b64") -> bool:
-    """Return whether the rules bring an event of every successful ``syscall`` of a process.
+    """Return whether the rules record every successful ``syscall`` of every process.
 
-    ``rules`` as for ``audits``. A rule with conditions does not count, and any rule before that
-    may leave the event out, but for one about a single process: such as we load for ourselves.
+    ``rules`` as for ``audits``. A rule with conditions does not count, nor one after a rule that
+    may suppress the event, unless that is about a single process, such as sessiond's own.
     """
     unpacked = [binary.unpack(rule.data) for rule in _in_kernel_order(rules)]
     if any(rule.list == binary.TASK and rule.action == binary.NEVER for rule in unpacked):
@@ -159,10 +159,10 @@ def always_audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = 
 
 
 def audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = "b64") -> bool:
-    """Return whether the rules can bring events of ``syscall`` at all.
+    """Return whether the rules can record ``syscall`` at all.
 
     ``rules`` in loading order, or as the kernel lists them. A rule with conditions counts; one
-    about files counts for exec alone.
+    about files counts only for exec.
     """
     value = libaudit.arch(arch)
     number = None if value is None else libaudit.syscall_number(syscall, value)

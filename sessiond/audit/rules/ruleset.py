@@ -1,13 +1,13 @@
-r"""Audit rules in auditctl's language: from text to the kernel's bytes, and what to load of them.
+r"""Audit rules in auditctl's syntax, compiled to the kernel's format.
 
-The language is that of auditctl(8) and audit.rules(7), read as ``auditctl -R`` reads a file: a
-rule a line, words separated by blanks, ``\ `` for a blank within a word, no quotes, no line
-continuation, comments on lines of their own. libaudit compiles each field. A rule that auditctl or
-the kernel would refuse raises RuleError, with a reason that names the way out.
+The syntax is that of auditctl(8) and audit.rules(7), as read by ``auditctl -R``: one rule per line,
+words separated by blanks, ``\ `` for a blank within a word, no quotes, no line continuation,
+comments on separate lines. libaudit compiles each field. A rule that auditctl or the kernel would
+refuse raises RuleError, with a reason that names the remedy.
 
-It differs from auditctl where that guards the host: ``-d``, ``-W`` and ``-D`` work on what this
-text adds, never on rules that other programs loaded; and options that ask auditctl for something to
-be done at once (``-m``, ``--signal``) are refused.
+It differs from auditctl to protect the host: ``-d``, ``-W`` and ``-D`` affect only rules that this
+text adds, never those of other programs; and options for immediate actions of auditctl (``-m``,
+``--signal``) are refused.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Rule:
 
     @property
     def canonical(self) -> bytes:
-        """The rule as the kernel will list it."""
+        """The rule in the form in which the kernel lists it."""
         return binary.canonical(self.data)
 
     @property
     def prepend(self) -> bool:
-        """Whether it goes before the rules that are there (-A)."""
+        """Whether it goes before the loaded rules (-A)."""
         return bool(binary.unpack(self.data).flags & binary.PREPEND)
 
     def describe(self) -> str:
@@ -45,7 +45,7 @@ class Rule:
 
 
 class LoadedRule(NamedTuple):
-    """A rule of the kernel's, in its canonical form."""
+    """A loaded rule, in its canonical form."""
 
     data: bytes
 
@@ -55,7 +55,7 @@ class LoadedRule(NamedTuple):
 
 
 class Control(NamedTuple):
-    """A line that sets something of the audit subsystem.
+    """A line that changes a setting of the audit subsystem.
 
     ``name`` is backlog_limit (records), failure (0 to 2), rate_limit (records a second), enabled
     (0 to 2), backlog_wait_time (kernel ticks), loginuid_immutable (1), or to be done once:
@@ -70,7 +70,7 @@ class Control(NamedTuple):
 
 
 class RuleWarning(NamedTuple):
-    """Something that is accepted and probably not meant."""
+    """A warning about a valid rule that is probably a mistake."""
 
     source: str
     line: int
@@ -83,9 +83,9 @@ class RuleWarning(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """What rule texts ask for. ``rules`` in the order to load, after -d, -W and -D; no rule twice.
+    """The result of rule texts. ``rules`` in loading order, after -d, -W and -D; no duplicates.
 
-    ``errors`` are those that were passed over: by ``keep_going``, or by -i or -c in the text.
+    ``errors`` are those skipped by ``keep_going``, or by -i or -c in the text.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -94,7 +94,7 @@ class RuleSet:
     warnings: tuple[RuleWarning, ...] = ()
 
     def __iter__(self) -> Iterator[Rule]:
-        """Give the rules."""
+        """Iterate over the rules."""
         return iter(self.rules)
 
     def __len__(self) -> int:
