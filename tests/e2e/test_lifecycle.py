@@ -49,6 +49,16 @@ def test_a_stop_leaves_audit_as_it_was(
     assert AuditState.read().rules == (foreign_rule,)
 
 
+def test_ctrl_c_is_no_mishap_of_a_helper(make_daemon: MakeDaemon) -> None:
+    """A terminal sends it to the whole process group: the daemon ends, and nothing complains."""
+    daemon = make_daemon()
+    daemon.prefix = ["setsid"]
+    daemon.start()
+    os.killpg(daemon.pid, signal.SIGINT)
+    assert daemon.stop(signal.SIGINT) == 0
+    assert "Traceback" not in daemon.log.read_text()
+
+
 def test_a_restart_after_a_crash_cleans_up(make_daemon: MakeDaemon, foreign_rule: str) -> None:
     """After SIGKILL our rules stay until the next start, which knows them; its stop undoes all."""
     found = AuditState.read()

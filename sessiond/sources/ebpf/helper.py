@@ -48,6 +48,7 @@ class Helper:
                 stdin=subprocess.DEVNULL,
                 stdout=self._messages,
                 stderr=self._messages,
+                process_group=0,  # Ctrl-C is for the daemon, which ends when it has started
             )
 
     def load(self) -> tuple[dict[str, Any], list[int]]:

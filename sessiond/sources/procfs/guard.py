@@ -194,6 +194,7 @@ class _Worker:
                 env={**os.environ, "PYTHONPATH": str(Path(sessiond.__file__).parent.parent)},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the daemon, which then ends it
             )
 
     def wait_until_ready(self) -> None:
