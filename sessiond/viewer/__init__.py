@@ -1,1 +1,1 @@
-"""Reads events and shows them: sessions, trees, processes; offline, and no part of the daemon."""
+"""Reads events and shows sessions, trees and processes; offline, not part of the daemon."""

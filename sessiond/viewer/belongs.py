@@ -1,4 +1,4 @@
-"""Tells which lines of a daemon are of one command: of its process and of all below it; pure."""
+"""Selects the lines of one command, its process and all descendants; pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import orjson
 
 
 class Belongs:
-    """Takes the lines in their order; keeps those of a process and of what it forked.
+    """Takes lines in order; keeps those of a process and its descendants.
 
-    The process is the one that had ``pid`` and started no earlier than ``since``, a date as events
-    have it. Lines about losses are kept as well. What is kept is numbered anew: a gap in
-    ``event.sequence`` stands for lines that are lost, and none is.
+    The process is the one with ``pid`` that started no earlier than ``since``, a date in the format
+    of events. Lines about losses are kept as well. Kept lines are renumbered, because a gap in
+    ``event.sequence`` would mean lost lines.
     """
 
     def __init__(self, pid: int, since: str) -> None:
-        """Begin with nothing kept."""
+        """Start empty."""
         self._pid = pid
         self._since = since
         self._known: set[str] = set()
@@ -25,7 +25,7 @@ class Belongs:
         self.ended = False
 
     def take(self, line: bytes) -> bytes | None:
-        """Return a line as it is kept, None for one of others."""
+        """Return the renumbered line, None for a line of another process."""
         document = orjson.loads(line)
         if not self._is_ours(document):
             return None

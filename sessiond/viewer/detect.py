@@ -1,9 +1,9 @@
-"""Sigma rules over events: each rule becomes a predicate over the fields of one event; pure.
+"""Matches Sigma rules: each rule becomes a predicate over the fields of one event; pure.
 
-pySigma reads the rules; what they ask is answered here, from sessiond's fields. Rules about
-processes, network connections and files on Linux are understood, and those about auditd's records.
-Comparisons are as Sigma has them: case does not count unless a rule says so, ``*`` and ``?`` are
-wildcards, and of a field with several values one is enough.
+pySigma parses the rules; this module evaluates them on sessiond's fields. It supports rules for
+processes, network connections and files on Linux, and for auditd's records. Comparisons follow
+Sigma: they ignore case unless a rule says otherwise, ``*`` and ``?`` are wildcards, and one
+matching value of a field is enough.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sessiond.errors import ConfigError
 
 Document = Mapping[str, Any]
 
-# Rules about what sessiond alone sees; they are part of the package.
+# sessiond's own rules, which are part of the package.
 OWN_RULES: Final = Path(__file__).with_name("rules")
 
 LEVELS: Final = ("informational", "low", "medium", "high", "critical")
-# As Elastic's rules have them.
+# As in Elastic's rules.
 _SEVERITIES: Final = {"informational": 10, "low": 21, "medium": 47, "high": 73, "critical": 99}
 _COPIED: Final = ("host", "process", "user", "container", "file", "destination", "tags", "agent")
 
@@ -58,13 +58,13 @@ _AUDIT_FIELDS: Final = {
     "SYSCALL": "auditd.data.syscall",
     "syscall": "auditd.data.syscall",
 }
-# Fields that have the same few values in most events: what was asked of one is remembered.
+# Fields with few distinct values: results for them are cached.
 _REPEATED: Final = frozenset({"Image", "ParentImage", "User", "CurrentDirectory"})
 _INITIATED: Final = {"egress": "true", "ingress": "false"}
 
 
 class Fields:
-    """The values of one event by the names that Sigma rules use; each is looked up once."""
+    """The values of one event by Sigma's field names; each is looked up once."""
 
     __slots__ = ("_document", "_lower", "_raw")
 
@@ -75,7 +75,7 @@ class Fields:
         self._lower: dict[str, list[str]] = {}
 
     def raw(self, name: str) -> list[str]:
-        """Return the values of a field, none where it is absent."""
+        """Return the values of a field, none if it is absent."""
         found = self._raw.get(name)
         if found is None:
             found = self._raw[name] = [_shown(value) for value in self._values(name)]
@@ -106,13 +106,13 @@ class Fields:
         return found
 
     def _argument(self, name: str) -> list[Any]:
-        """An argument: of the program where one was executed, else of the system call."""
+        """Return an argument: of the executed program, else of the system call."""
         if self._at("event.action") in (["exec"], ["executed"]):
             return self._at("process.args")[int(name[1:]) : int(name[1:]) + 1]
         return self._at(f"auditd.data.{name}")
 
     def _record_types(self) -> list[str]:
-        """The types of the records that audit's event is made of, as far as they show in it."""
+        """Return the record types of the audit event, as far as the line shows them."""
         kind = self._at("auditd.message_type")
         types = [str(each).upper() for each in kind]
         if self._at("event.action") in (["exec"], ["executed"]):
@@ -122,7 +122,7 @@ class Fields:
         return types
 
     def _at(self, path: str) -> list[Any]:
-        """The values that a dotted path leads to, through lists as well."""
+        """Return the values at a dotted path, also through lists."""
         found: list[Any] = [self._document]
         for part in path.split("."):
             found = [each[part] for each in found if isinstance(each, dict) and part in each]
@@ -138,7 +138,7 @@ Predicate = Callable[[Fields], bool]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A Sigma rule: what it says of itself, the events it is about, and what it asks of them."""
+    """A Sigma rule: its metadata, the events that it applies to, and its predicate."""
 
     title: str
     id: str
@@ -153,15 +153,15 @@ class Rule:
 
 @dataclass(slots=True)
 class Ruleset:
-    """The rules that can be asked, and why the others can't."""
+    """The usable rules, and the problems of the others."""
 
     rules: list[Rule] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    # Rules about logs and systems that these events do not come from.
+    # Number of rules for other logs and systems.
     others: int = 0
 
     def matching(self, document: Document) -> list[Rule]:
-        """Return the rules that an event fits."""
+        """Return the rules that match an event."""
         kinds = _kinds(document)
         if not kinds:
             return []
@@ -170,9 +170,9 @@ class Ruleset:
 
 
 def load(paths: Sequence[Path], level: str = "informational") -> Ruleset:
-    """Read the rules in files and directories, of this level or a higher one.
+    """Load the rules in files and directories, of this level or higher.
 
-    Raises ConfigError where pySigma is missing, or a path is.
+    Raises ConfigError if pySigma or a path is missing.
     """
     try:
         from sigma.collection import SigmaCollection
@@ -182,7 +182,7 @@ def load(paths: Sequence[Path], level: str = "informational") -> Ruleset:
         ) from None
     ruleset = Ruleset()
     for path in _files(paths):
-        # Whatever is wrong with one file, the rules of others are asked.
+        # A problem of one file does not affect the rules of others.
         try:
             collection = SigmaCollection.from_yaml(path.read_text("utf-8"), collect_errors=True)
             for error in collection.errors:
@@ -204,7 +204,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _add(ruleset: Ruleset, rule: Any, level: str) -> None:  # noqa: ANN401 -- a type of pySigma's
-    """Make what can be asked of a rule. Raises whatever pySigma raises for a wrong one."""
+    """Compile a rule. Raises pySigma's exceptions for an invalid one."""
     from sigma.rule import SigmaRule
 
     if not isinstance(rule, SigmaRule):
@@ -234,7 +234,7 @@ def _add(ruleset: Ruleset, rule: Any, level: str) -> None:  # noqa: ANN401 -- a 
 
 
 def finding(document: Document, rule: Rule) -> dict[str, Any]:
-    """Make the alert about an event that fits a rule: in ECS, with the event's process and host."""
+    """Make the ECS alert for an event and its rule, with the event's process and host."""
     event = document["event"]
     threat = {}
     if rule.techniques or rule.tactics:
@@ -272,7 +272,7 @@ def finding(document: Document, rule: Rule) -> dict[str, Any]:
 
 
 def _kinds(document: Document) -> set[str]:
-    """What an event is about, by the names of Sigma's log sources."""
+    """Return the names of Sigma's log sources that an event belongs to."""
     event = document.get("event")
     if not isinstance(event, dict) or event.get("kind") == "alert":
         return set()
@@ -308,7 +308,7 @@ def _any(predicates: Sequence[Predicate]) -> Predicate:
         return predicates[0]
 
     def ask(fields: Fields) -> bool:
-        for each in predicates:  # noqa: SIM110 -- this is asked millions of times
+        for each in predicates:  # noqa: SIM110 -- this runs millions of times
             if each(fields):
                 return True
         return False
@@ -318,7 +318,7 @@ def _any(predicates: Sequence[Predicate]) -> Predicate:
 
 def _all(predicates: Sequence[Predicate]) -> Predicate:
     def ask(fields: Fields) -> bool:
-        for each in predicates:  # noqa: SIM110 -- this is asked millions of times
+        for each in predicates:  # noqa: SIM110 -- this runs millions of times
             if not each(fields):
                 return False
         return True
@@ -327,7 +327,7 @@ def _all(predicates: Sequence[Predicate]) -> Predicate:
 
 
 def _repeats(node: Any) -> bool:  # noqa: ANN401 -- a type of pySigma's
-    """Tell whether a condition is about fields alone that have the same few values."""
+    """Return whether a condition only uses fields with few distinct values."""
     args = getattr(node, "args", None)
     if args is None:
         return getattr(node, "field", None) in _REPEATED
@@ -335,7 +335,7 @@ def _repeats(node: Any) -> bool:  # noqa: ANN401 -- a type of pySigma's
 
 
 def _alternatives(nodes: Iterable[Any]) -> Iterator[Predicate]:
-    """Make the predicates of an OR; texts that are asked of one field are asked at once."""
+    """Make the predicates of an OR; texts for the same field share a test."""
     from sigma.conditions import ConditionFieldEqualsValueExpression
     from sigma.types import SigmaCasedString, SigmaString
 
@@ -354,7 +354,7 @@ def _alternatives(nodes: Iterable[Any]) -> Iterator[Predicate]:
 
 
 def _one_of(name: str, values: Iterable[Sequence[Any]]) -> Predicate:
-    """Ask whether a field has one of several texts, by the cheapest test for each kind of text."""
+    """Test whether a field has one of several texts, with the cheapest test for each kind."""
     whole: set[str] = set()
     begins: list[str] = []
     ends: list[str] = []
@@ -383,7 +383,7 @@ def _one_of(name: str, values: Iterable[Sequence[Any]]) -> Predicate:
         fits = lru_cache(maxsize=4096)(fits)
 
     def ask(fields: Fields) -> bool:
-        for text in fields.lower(name):  # noqa: SIM110 -- this is asked millions of times
+        for text in fields.lower(name):  # noqa: SIM110 -- this runs millions of times
             if fits(text):
                 return True
         return False
@@ -392,7 +392,7 @@ def _one_of(name: str, values: Iterable[Sequence[Any]]) -> Predicate:
 
 
 def _shape(parts: Sequence[Any]) -> tuple[str, str]:
-    """Tell what kind of text with wildcards it is, and the text where there is one alone."""
+    """Return the kind of a text with wildcards, and its literal text if there is only one."""
     from sigma.types import SpecialChars
 
     many = SpecialChars.WILDCARD_MULTI
@@ -424,7 +424,7 @@ def _predicate(node: Any) -> Predicate:  # noqa: ANN401 -- a type of pySigma's
         inner = _predicate(node.args[0])
         return lambda fields: not inner(fields)
     if isinstance(node, ConditionAND):
-        # What is known of the same few programs is asked first: it rules most events out.
+        # Cached conditions come first, because they exclude most events.
         ordered = sorted(node.args, key=lambda each: not _repeats(each))
         return _all([_predicate(each) for each in ordered])
     if isinstance(node, ConditionOR):
@@ -433,7 +433,7 @@ def _predicate(node: Any) -> Predicate:  # noqa: ANN401 -- a type of pySigma's
 
 
 def _field(name: str, value: Any) -> Predicate:  # noqa: ANN401 -- a type of pySigma's
-    """What a rule asks of one field."""
+    """Return the predicate for one field."""
     from sigma import types
 
     if isinstance(value, types.SigmaExpansion):
@@ -456,7 +456,7 @@ def _field(name: str, value: Any) -> Predicate:  # noqa: ANN401 -- a type of pyS
 
 
 def _test(value: Any) -> Callable[[str], bool]:  # noqa: ANN401 -- a type of pySigma's
-    """What a rule asks of one value that is no text."""
+    """Return the test for one value that is not a text."""
     from sigma import types
 
     if isinstance(value, types.SigmaNumber | types.SigmaBool):

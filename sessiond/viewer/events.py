@@ -1,6 +1,6 @@
-"""The part of an event's line that the viewer reads, decoded by its types; pure.
+"""The types of the parts of an event that the viewer reads; pure.
 
-The fields are those of docs/output.md. What a line leaves out has the value that is empty.
+docs/output.md describes the fields. Absent fields have empty values.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Reference(msgspec.Struct, gc=False):
 
 
 class Relative(msgspec.Struct, gc=False):
-    """A process, as its own events and those of its relatives have it."""
+    """A process in its own events and in those of its relatives."""
 
     entity_id: str = ""
     pid: int = 0
@@ -81,13 +81,13 @@ class Relative(msgspec.Struct, gc=False):
 
 
 class Capabilities(msgspec.Struct, gc=False):
-    """A list of names of capabilities, as it is in the line: most processes have the same."""
+    """Names of capabilities as raw JSON: most processes have the same."""
 
     effective: msgspec.Raw = msgspec.Raw()
 
 
 class Thread(msgspec.Struct, gc=False):
-    """What belongs to threads."""
+    """The object ``process.thread``."""
 
     capabilities: Capabilities | None = None
 
@@ -95,7 +95,7 @@ class Thread(msgspec.Struct, gc=False):
 class Own(msgspec.Struct, gc=False):
     """The process of an event, with its relatives.
 
-    The relatives stay as they are in the line: most of them are known already. See ``relative``.
+    The relatives stay raw JSON, because most of them are known already. See ``relative``.
     """
 
     entity_id: str = ""
@@ -152,7 +152,7 @@ class HostBlock(msgspec.Struct, gc=False):
 
 
 class UserBlock(msgspec.Struct, gc=False):
-    """The object ``user``: the login user is what the viewer wants of it."""
+    """The object ``user``, of which the viewer uses the login user."""
 
     audit: Named | None = None
 
@@ -165,7 +165,7 @@ class File(msgspec.Struct, gc=False):
 
 
 class Object(msgspec.Struct, gc=False):
-    """On what something was done."""
+    """The object of an action."""
 
     primary: str = ""
 
@@ -204,7 +204,7 @@ class Error(msgspec.Struct, gc=False):
 
 
 class Loss(msgspec.Struct, gc=False):
-    """What was lost: where, how much, of what, why."""
+    """A loss: hop, count, unit and reason."""
 
     hop: str = ""
     count: int = 0
@@ -232,13 +232,13 @@ class Remarks(msgspec.Struct, gc=False):
 
 
 class Rule(msgspec.Struct, gc=False):
-    """The rule that an alert is about."""
+    """The rule of an alert."""
 
     name: str = ""
 
 
 class Log(msgspec.Struct, gc=False):
-    """How bad an alert is."""
+    """The level of an alert."""
 
     level: str = ""
 
@@ -250,7 +250,7 @@ class Technique(msgspec.Struct, gc=False):
 
 
 class Threat(msgspec.Struct, gc=False):
-    """What an alert is of ATT&CK."""
+    """The ATT&CK part of an alert."""
 
     technique: Technique = msgspec.field(default_factory=Technique)
 
@@ -288,24 +288,24 @@ _MAX_BEGIN: Final = 64
 
 
 def decode(line: bytes | str) -> Event:
-    """Decode a line; raises msgspec.DecodeError for what is no event of sessiond's."""
+    """Decode a line; raises msgspec.DecodeError if it is not an event of sessiond."""
     return _DECODER.decode(line)
 
 
 def relative(block: bytes) -> Relative:
-    """Decode a relative; raises msgspec.DecodeError for what is none."""
+    """Decode a relative; raises msgspec.DecodeError for invalid data."""
     return _RELATIVE.decode(block)
 
 
 def names(block: bytes) -> list[str]:
-    """Decode a list of names; raises msgspec.DecodeError for what is none."""
+    """Decode a list of names; raises msgspec.DecodeError for invalid data."""
     return _NAMES.decode(block)
 
 
 def identity(block: msgspec.Raw | bytes) -> str:
-    """Return the entity id of a relative, empty where it has none, without decoding the rest.
+    """Return the entity id of a relative, empty without one, without decoding the rest.
 
-    Raises msgspec.DecodeError for what is no object.
+    Raises msgspec.DecodeError for invalid data.
     """
     head = bytes(memoryview(block)[:_MAX_BEGIN])
     if head.startswith(_BEGIN):

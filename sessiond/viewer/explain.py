@@ -1,4 +1,4 @@
-"""All that is known of one process, in words: each fact with where it came from; pure."""
+"""Explains one process in words, with the source of each fact; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_SHOWN = 4096
 def explain(
     process: Process, recording: Recording, session: Session | None, now: datetime
 ) -> Iterator[str]:
-    """Write lines about a process, and its ancestors up to the one through which it came."""
+    """Yield lines about a process, and its ancestors up to the entry leader."""
     yield f"{_cut(process.command)}"
     yield f"  pid {process.pid or '?'} on {printable(process.host)}, entity id {process.id}"
     if not process.seen:
@@ -30,7 +30,7 @@ def explain(
 
 
 def _section(name: str, facts: list[tuple[str, str, str]]) -> Iterator[str]:
-    """Write facts below each other: name, value, and where it came from."""
+    """Yield facts below each other: name, value and source."""
     if not facts:
         return
     yield ""

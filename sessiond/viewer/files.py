@@ -1,4 +1,4 @@
-"""The files of events that are named: found, put in order, read, followed through rotations."""
+"""Finds, sorts, reads and follows event files, through rotations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 from sessiond.system import packed
 from sessiond.system.packed import DAMAGES, STANDARD_INPUT, UnreadableFileError
 
-# Seconds between two looks at a file that is followed.
+# Seconds between two reads of a followed file.
 INTERVAL: Final = 0.5
 
 _STAMP: Final = re.compile(rb'"@timestamp":\s*"([^"]{10,40})"')
@@ -21,9 +21,9 @@ _ROTATED: Final = re.compile(r"\.[1-9][0-9]{0,8}(\.\w{1,5})?|-\d{8}(-\d+)?(\.\w{
 
 
 def with_rotated(path: Path) -> list[str]:
-    """Return a file and those that were rotated out of it: events.ndjson.1, events.ndjson.2.gz.
+    """Return a file and its rotated predecessors: events.ndjson.1, events.ndjson.2.gz.
 
-    Raises UnreadableFileError where neither is there.
+    Raises UnreadableFileError if none of them exists.
     """
     try:
         beside = [
@@ -42,7 +42,7 @@ def with_rotated(path: Path) -> list[str]:
 
 
 def expand(names: list[str]) -> list[str]:
-    """Return the files that names, patterns and directories stand for, each once, oldest first.
+    """Return the files of names, patterns and directories, each once, oldest first.
 
     The age is that of the first event. Raises UnreadableFileError.
     """
@@ -66,9 +66,9 @@ def expand(names: list[str]) -> list[str]:
 
 
 def _each_once(names: list[str]) -> list[str]:
-    """Leave out what a compression that was killed has left beside the file that it read.
+    """Skip files that a killed compression left beside their source.
 
-    That is a file that is not whole, or one that is and has the time of its source.
+    These are incomplete files, and complete ones with the modification time of their source.
     """
     kept = []
     for name in names:
@@ -80,7 +80,7 @@ def _each_once(names: list[str]) -> list[str]:
 
 
 def _written(name: str) -> int | None:
-    """When a file was written, in ns since the epoch; None where it is not there any more."""
+    """Return a file's modification time in ns since the epoch; None if it no longer exists."""
     try:
         return Path(name).stat().st_mtime_ns
     except OSError:
@@ -94,7 +94,7 @@ def _by_age(names: list[str]) -> list[str]:
 
 
 def _first_stamp(name: str) -> bytes:
-    """The time of the first event; of what has none, nothing: it is told when its turn comes."""
+    """Return the time of the first event; empty without one: reading reports the error."""
     if name == STANDARD_INPUT:
         return b""
     try:
@@ -106,9 +106,9 @@ def _first_stamp(name: str) -> bytes:
 
 
 def read(name: str) -> Iterator[bytes]:
-    """Yield the lines of a file, unpacked; without the last one where it is not whole yet.
+    """Yield the lines of a file, decompressed, without an incomplete last one.
 
-    Raises UnreadableFileError where it can't be read, or not further.
+    Raises UnreadableFileError if reading fails.
     """
     with packed.opened(name, "sessiond sessions -") as (source, _):
         for line in packed.lines(name, source):
@@ -120,20 +120,20 @@ class Follower:
     """Reads a file as it grows, through its rotations."""
 
     def __init__(self, path: Path) -> None:
-        """Take the file's path; it need not be there yet."""
+        """Take the file's path; it need not exist yet."""
         self._path = path
         self._file: BinaryIO | None = None
         self._rest = b""
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the whole lines that have come since the last call."""
+        """Yield the complete lines added since the last call."""
         if self._file is None and not self._open():
             return
         while True:
             yield from self._read()
             if not self._is_replaced():
                 return
-            yield from self._read()  # what came between the last read and the rotation
+            yield from self._read()  # lines between the last read and the rotation
             self.close()
             if not self._open():
                 return
@@ -175,7 +175,7 @@ class Follower:
 
 
 def grows(name: str) -> bool:
-    """Tell whether a file can grow: one that is packed, or a stream, is read once."""
+    """Return whether a file can grow: a compressed file, or a stream, is read only once."""
     if name == STANDARD_INPUT:
         return False
     path = Path(name)
@@ -191,7 +191,7 @@ def grows(name: str) -> bool:
 
 
 def followed(path: Path, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
-    """Yield what comes into a file, look by look, for ever; an empty list where nothing came."""
+    """Yield the new lines of a file at each read, forever; an empty list without new lines."""
     follower = Follower(path)
     try:
         while True:

@@ -1,4 +1,4 @@
-"""Events as they happen, a line for each: when, as whom, what was run, how it ended; pure."""
+"""Formats live events, one line each: time, user, command, result; pure."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from sessiond.viewer.words import Colours, cut, local, pad, short, span, width_o
 
 _MAX_INDENT: Final = 20
 _MAX_COMMAND: Final = 4096
-# In fewer columns less is told of the entry.
+# With fewer columns the entry is shortened.
 _NARROW: Final = 120
 _COLOUR: Final = re.compile(r"\x1b\[[\d;]*m")
-# Processes whose depth is remembered; when there are more, the oldest are forgotten.
+# Maximum number of processes with a known depth; beyond it the oldest are dropped.
 _MAX_KNOWN: Final = 100_000
 
 
 class LiveLines:
-    """Writes events for a person; indented by depth, as far as the processes above were seen."""
+    """Formats events for a person, indented by depth, as far as the ancestors are known."""
 
     def __init__(self, colours: Colours) -> None:
-        """Begin with no process known."""
+        """Start empty."""
         self._colours = colours
         self._depths: dict[str, int] = {}
 
     def line(self, line: bytes, *, width: int | None, now: datetime) -> str | None:
-        """Return what is shown of a line; None for one that needs none, itself for no event."""
+        """Return the text for a line; None for a hidden line, the line itself if it is invalid."""
         try:
             event = decode(line)
         except msgspec.DecodeError:
@@ -100,7 +100,7 @@ class LiveLines:
         return "  ".join(part for part in parts if part)
 
     def _depth(self, process: Own) -> int:
-        """How many processes that were seen are above one."""
+        """Return the number of known ancestors."""
         known = self._depths.get(process.entity_id)
         if known is not None:
             return known
@@ -124,6 +124,6 @@ class LiveLines:
 
 
 def _noted(text: str, width: int | None) -> str:
-    """Write what is noted of an event; on a terminal it leaves room for the command."""
+    """Format the notes of an event; on a terminal, leave space for the command."""
     shown = printable(text[:_MAX_COMMAND])
     return shown if width is None else cut(shown, width // 4)

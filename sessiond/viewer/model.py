@@ -1,7 +1,7 @@
-"""Events into hosts, sessions, processes and losses: what the files tell, put together; pure.
+"""Builds hosts, sessions, processes and losses from events; pure.
 
-A recording takes one event after another, in any order and from several hosts, and each event only
-once. Times are texts as events have them: comparing them orders them.
+A recording takes events in any order and from several hosts, and each event only once. Times are
+texts in the format of events, which sort correctly as text.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import msgspec
 
 from sessiond.viewer.events import Event, Own, Relative, decode, identity, names, relative
 
-# Other events, and failed execs, that are kept for each process; further ones are counted.
+# Maximum number of other events, and of failed execs, kept per process; further ones are counted.
 MAX_ACTIVITY: Final = 100
 MAX_FAILED_EXECS: Final = 100
-# Missing lines closer together than this, in seconds, are one gap.
+# Missing lines within this time, in seconds, form one gap.
 GAP_WINDOW: Final = 2.0
-# An ssh client and the login that it makes on another host lie at most this far apart, in seconds.
+# Maximum time, in seconds, between an ssh client's start and its login on another host.
 LOGIN_WINDOW: Final = 30.0
 
 _EXECS: Final = frozenset({"exec", "executed"})
@@ -29,7 +29,7 @@ _OTHER_LIFE: Final = frozenset({"fork", "already_running", "setsid", ""})
 
 
 class Image(msgspec.Struct, gc=False):
-    """A program that a process executed: when, what, as which user, and which sources told it."""
+    """A program that a process executed: time, program, user and sources."""
 
     time: str
     executable: str
@@ -39,7 +39,7 @@ class Image(msgspec.Struct, gc=False):
 
 
 class FailedExec(msgspec.Struct, gc=False):
-    """An execve that failed: when, of what, and the name of the error."""
+    """A failed execve: time, path, and the name of the error."""
 
     time: str
     executable: str
@@ -47,7 +47,7 @@ class FailedExec(msgspec.Struct, gc=False):
 
 
 class Activity(msgspec.Struct, gc=False):
-    """Another event of a process (a file, a connection, a login): what was done to what."""
+    """Another event of a process (a file, a connection, a login): action and object."""
 
     time: str
     action: str
@@ -56,10 +56,10 @@ class Activity(msgspec.Struct, gc=False):
 
 
 class Process(msgspec.Struct, gc=False):
-    """One process, as its last event has it; empty text, 0 and None mean unknown.
+    """One process, as of its last event; empty text, 0 and None mean unknown.
 
-    ``seen`` tells whether any event is its own: otherwise it is known as a relative of others.
-    ``gone`` tells that it ended while nobody watched. ``last`` is the time of its last event.
+    ``seen`` says whether it has an event of its own: otherwise it is known only as a relative.
+    ``gone`` says that it ended while no daemon ran. ``last`` is the time of its last event.
     """
 
     id: str
@@ -113,31 +113,31 @@ class Process(msgspec.Struct, gc=False):
 
     @property
     def command(self) -> str:
-        """What was executed, as a command line; the name alone where there are no arguments."""
+        """The command line; only the name if there are no arguments."""
         return " ".join(self.args) if self.args else self.executable or self.name or "?"
 
     @property
     def first_command(self) -> str:
-        """What it executed first, as a command line."""
+        """The command line of its first program."""
         if self.images and self.images[0].args:
             return " ".join(self.images[0].args)
         return self.command
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended with another exit code than 0."""
+        """Whether it ended with an exit code other than 0."""
         return bool(self.exit_code)
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended, as far as the events go."""
+        """Whether it has not ended, according to the events."""
         return self.seen and not self.end and not self.gone
 
     @property
     def typed(self) -> bool:
-        """Whether a person entered it: a job of its own of the shell that leads the session.
+        """Whether a person typed it: a separate job of the session's shell.
 
-        This is Session View's rule: a terminal, a group of its own, forked by the session's leader.
+        This is Session View's rule: a terminal, its own group, forked by the session leader.
         """
         return (
             self.interactive
@@ -149,42 +149,42 @@ class Process(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Session:
-    """All processes that came into a host through one entry leader."""
+    """All processes with the same entry leader."""
 
     id: str
     host: str
     kind: str = ""
     source: str = ""
-    # The processes by start, the leader first where it is known.
+    # The processes by start, with the leader first if it is known.
     processes: list[Process] = field(default_factory=list)
-    # Those whose parent is in no session or in another one.
+    # Processes whose parent is in no session or in another one.
     roots: list[Process] = field(default_factory=list)
     leader: Process | None = None
-    # The ssh process, on this host or another, through which it came.
+    # The ssh client process of the login, on this host or another.
     origin: Process | None = None
 
     @property
     def start(self) -> str:
-        """When its leader, or the first process that is known, started."""
+        """The start of its leader, or of the first known process."""
         if self.leader and self.leader.start:
             return self.leader.start
         return min((each.start for each in self.processes if each.start), default="")
 
     @property
     def running(self) -> bool:
-        """Whether any of its processes has not ended, as far as the events go."""
+        """Whether any of its processes has not ended, according to the events."""
         return any(each.running for each in self.processes)
 
     @property
     def end(self) -> str:
-        """When the last of its processes ended; empty while one is still there."""
+        """The end of the last of its processes; empty while one is running."""
         if self.running:
             return ""
         return max((each.end or each.last for each in self.processes), default="")
 
     @property
     def user(self) -> str:
-        """Who came: the login user, or the user of the leader where there is none."""
+        """The login user, or the leader's user without one."""
         for process in self.processes:
             if process.login_user:
                 return process.login_user
@@ -193,25 +193,25 @@ class Session:
 
     @property
     def users(self) -> list[str]:
-        """As whom its processes ran: first the one that came, then the others in order of time."""
+        """The users of its processes: first the login user, then the others by time."""
         users = (each.user for each in self.processes if each.user)
         return [user for user in dict.fromkeys((self.user, *users)) if user]
 
     @property
     def became_root(self) -> bool:
-        """Whether somebody else came, and a process of theirs ran as root."""
+        """Whether the login user was not root, but a process ran as root."""
         return self.user != "root" and any(
             each.user_id == "0" and each is not self.leader for each in self.processes
         )
 
     @property
     def failures(self) -> int:
-        """How many processes ended with another exit code than 0."""
+        """The number of processes with an exit code other than 0."""
         return sum(each.has_failed for each in self.processes)
 
     @property
     def count(self) -> int:
-        """How many processes have an event of their own."""
+        """The number of processes with their own events."""
         return sum(each.seen for each in self.processes)
 
     @property

@@ -1,4 +1,4 @@
-"""Serves the page and its data, to holders of a token: on the loopback interface, else with TLS."""
+"""Serves the page and its data to clients with a token, on loopback, or elsewhere with TLS."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Answer = tuple[HTTPStatus, dict[str, str], bytes]  # status, headers, body
 
 
 class PageServer:
-    """Answers / with the page and /data with what it shows now; both want the token.
+    """Answers / with the page and /data with its current data; both require the token.
 
-    ``data`` gives a version and the data of it, and may be called by any thread.
+    ``data`` returns a version and its data, and may be called by any thread.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class PageServer:
         certificate: Path | None = None,
         key: Path | None = None,
     ) -> None:
-        """Listen. Raises ConfigError for another address without TLS, OutputError where it can't.
+        """Listen. Raises ConfigError for another address without TLS, OutputError on failure.
 
-        Port 0 takes one that is free.
+        Port 0 selects a free port.
         """
         if not _is_loopback(host) and certificate is None:
             raise ConfigError(f"--listen {host}: others may listen on the way; give --certificate")
@@ -75,11 +75,11 @@ class PageServer:
         self._secure = certificate is not None
 
     def start(self) -> None:
-        """Serve in a thread of its own."""
+        """Serve in a separate thread."""
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -88,7 +88,7 @@ class PageServer:
     ) -> tuple[HTTPStatus, dict[str, str], bytes]:
         """Answer a request for ``target``; ``known`` is the version that the page has."""
         url = urlsplit(target)
-        # Another name for this address may be another site's, that a browser was led to.
+        # A request for another host name may come from another site (DNS rebinding).
         if not self._secure and urlsplit(f"//{host}").hostname not in self._names:
             return HTTPStatus.MISDIRECTED_REQUEST, {}, b"another host was asked for\n"
         given = parse_qs(url.query).get("token", [""])[0]
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 -- its name there
-        """Say nothing: the token stands in each request."""
+        """Log nothing, because each request contains the token."""
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Sessions as a list: which are wanted, a table for people, objects for programs; pure."""
+"""Lists sessions: selection, a table for people, objects for programs; pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sessiond.viewer.words import Colours, cut, day_and_time, pad, short, span, 
 
 _HEAD: Final = ("PID", "USER", "FROM", "HOST", "START", "END", "PROCS", "FAIL", "COMMANDS")
 _RIGHT: Final = frozenset({"PID", "PROCS", "FAIL"})
-# Columns are cut to so many characters on a terminal.
+# Maximum widths of columns on a terminal.
 _MAX_WIDTHS: Final = (7, 16, 28, 16, 12, 20, 7, 5)
-# So much is shown of a command; --json has all of it.
+# Maximum length of a command; --json has all of it.
 _MAX_COMMAND: Final = 200
-# In fewer columns the commands would have no room beside the widest of others: these are narrower,
-# and the host has a column where there are several.
+# On a narrow terminal the other columns are narrower, so that commands have space; the host has a
+# column if there are several.
 _NARROW: Final = 120
 _NARROW_WIDTHS: Final = (7, 10, 18, 0, 12, 7, 7, 4)
 _NARROW_WITH_HOST: Final = (7, 10, 9, 7, 12, 7, 7, 4)
@@ -29,10 +29,10 @@ _NARROW_WITH_HOST: Final = (7, 10, 9, 7, 12, 7, 7, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which sessions are wanted; what is empty or None asks for nothing.
+    """Selects sessions; empty or None members select all.
 
-    ``since`` and ``until`` are dates as events have them. ``user`` is one of those whom processes
-    ran as, ``source`` an address, ``kind`` a type of entry.
+    ``since`` and ``until`` are dates in the format of events. ``user`` is any user of its
+    processes, ``source`` an address, ``kind`` an entry type.
     """
 
     user: str = ""
@@ -47,7 +47,7 @@ class Filter:
     command: re.Pattern[str] | None = None
 
     def fits(self, session: Session) -> bool:
-        """Tell whether a session is wanted."""
+        """Return whether a session is selected."""
         end = session.end
         return (
             self._fits_origin(session)
@@ -84,7 +84,7 @@ def _executed(session: Session, pattern: re.Pattern[str]) -> bool:
 
 
 class SessionObject(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A session as ``--json`` prints it; what is unknown or none is left out."""
+    """A session for ``--json``; unknown members are omitted."""
 
     session: str
     pid: int = 0
@@ -139,7 +139,7 @@ def described(session: Session, losses: Iterable[Loss]) -> SessionObject:
 
 
 def origin(session: Session) -> str:
-    """Say in one or two words how a session came: the type, and what tells it from others."""
+    """Return the origin of a session: the type, with an address, container, unit or terminal."""
     kind = session.kind or "unknown"
     leader = session.leader
     if session.source:
@@ -158,7 +158,7 @@ def origin(session: Session) -> str:
 def table(
     sessions: Iterable[Session], *, width: int | None, now: datetime, colours: Colours
 ) -> Iterator[str]:
-    """Write sessions as a table; ``width`` is that of the terminal, None for no terminal.
+    """Yield sessions as a table; ``width`` is that of the terminal, None without one.
 
     On a terminal a line fits the width. Times are in the time zone of ``now``.
     """
@@ -174,18 +174,18 @@ def table(
 
 
 def row(session: Session, *, width: int | None, now: datetime, colours: Colours) -> str:
-    """Write one session as a line of its own, in the columns that a terminal has."""
+    """Format one session as a line that fits the terminal."""
     narrow = width is not None and width < _NARROW
     return _line(_row(session, now, narrow=narrow), _widths(width), width, colours)
 
 
 def head(width: int | None) -> str:
-    """Write the names of the columns of ``row``."""
+    """Return the column names of ``row``."""
     return _line(_HEAD, _widths(width), width)
 
 
 def _widths(width: int | None, hosts: int = 2) -> Sequence[int]:
-    """How wide columns are at most; 0 is none."""
+    """Return the maximum widths of columns; 0 omits a column."""
     if width is None or width >= _NARROW:
         return _MAX_WIDTHS
     return _NARROW_WIDTHS if hosts < 2 else _NARROW_WITH_HOST

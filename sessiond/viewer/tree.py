@@ -1,7 +1,7 @@
-"""A session as a tree in text: what was typed, as whom, how it ended, what is lost; pure.
+"""Draws a session as a text tree: typed commands, users, results, losses; pure.
 
-A line stands below the process that forked its process. Siblings that repeat each other are one
-line, and so are failed execs of one process.
+Each process is below the one that forked it. Identical siblings share a line, and so do the failed
+execs of a process.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sessiond.viewer.model import FailedExec, Finding, Loss, Process, Recording,
 from sessiond.viewer.sessions import origin
 from sessiond.viewer.words import Colours, cut, day_and_time, local, pad, short, span
 
-# Deeper levels are drawn at this one, with their number: a chain can be as long as there are pids.
+# Deeper levels are drawn at this indent, with their number: chains can be very long.
 MAX_DEPTH: Final = 32
-# So much of a command is shown off a terminal; a line is no place for a million characters.
+# Maximum length of a command without a terminal.
 MAX_COMMAND: Final = 4096
-# Of the failed execs of a process, so many paths are named.
+# Maximum number of paths shown for the failed execs of a process.
 _MAX_NAMED: Final = 3
 
 Only = Literal["", "typed", "failed", "root"]
@@ -29,10 +29,10 @@ Only = Literal["", "typed", "failed", "root"]
 
 @dataclass(slots=True)
 class Row:
-    """A line of a tree: a process, what its failed execs were, or a loss.
+    """A line of a tree: a process, its failed execs, or a loss.
 
-    ``alike`` are the siblings that it stands for, itself included; ``hidden`` is how many processes
-    below it are not shown. ``directory`` and ``user`` are set where they change.
+    ``alike`` is the number of identical siblings, including itself; ``hidden`` the number of hidden
+    processes below it. ``directory`` and ``user`` are set where they change.
     """
 
     kind: Literal["process", "failed", "loss"]
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass
 class _Waiting:
-    """What is still to be drawn below a process."""
+    """The rows still to be drawn below a process."""
 
     row: Row
     below: str
@@ -61,7 +61,7 @@ class _Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How a tree is drawn: down to which level, folded or not, with which processes alone."""
+    """Options of a tree: depth, folding, selection of processes."""
 
     level: int | None = None
     fold: bool = True
@@ -70,17 +70,17 @@ class Shape:
 
 @dataclass
 class Tree:
-    """The rows of a session, or of a process and those below it."""
+    """The rows of a session, or of a process and its descendants."""
 
     recording: Recording
     shape: Shape = field(default_factory=Shape)
 
     def __post_init__(self) -> None:
-        """Look up once what each tree needs."""
+        """Prepare data that each tree needs."""
         self._children = self.recording.children()
 
     def rows(self, of: Session | Process) -> Iterator[Row]:
-        """Give the rows of a session, or of a process, from the top."""
+        """Yield the rows of a session, or of a process, from the top."""
         if isinstance(of, Session):
             roots = of.roots
             inside = {each.id for each in of.processes} - {each.id for each in roots}
@@ -97,7 +97,7 @@ class Tree:
             _Waiting(Row("process", 0, process=root, alike=times), "", None, None)
             for root, times in reversed(self._groups(roots))
         ]
-        # Without recursion, for the same reason as MAX_DEPTH.
+        # No recursion, for the same reason as MAX_DEPTH.
         while waiting:
             each = waiting.pop()
             row = each.row
@@ -124,7 +124,7 @@ class Tree:
         below: list[Process],
         losses: Sequence[Loss],
     ) -> list[Row]:
-        """The rows directly below one: failed execs, children, and losses in order of time."""
+        """Return the rows directly below one: failed execs, children, and losses by time."""
         assert row.process is not None  # noqa: S101 -- narrows the type
         depth = row.depth + 1
         rows = []
@@ -145,7 +145,7 @@ class Tree:
         wanted: set[str] | None,
         losses: Mapping[str, Sequence[Loss]],
     ) -> None:
-        """Give the same number to processes that repeat each other with all that is below them."""
+        """Return the same number for processes that are identical including their descendants."""
         order = []
         waiting = list(roots)
         while waiting:
@@ -165,7 +165,7 @@ class Tree:
             self._signatures[each.id] = numbers.setdefault(key, len(numbers))
 
     def _groups(self, siblings: list[Process]) -> list[tuple[Process, int]]:
-        """Count siblings that repeat each other; the first stands for them."""
+        """Group identical siblings; return the first of each group and the count."""
         if not self.shape.fold:
             return [(each, 1) for each in siblings]
         groups: dict[int, list[Process]] = {}
@@ -174,7 +174,7 @@ class Tree:
         return [(group[0], len(group)) for group in groups.values()]
 
     def _descendants(self, process: Process) -> set[str]:
-        """The ids of all below a process; it is not among them, whatever an event says."""
+        """Return the ids of all descendants; never the process itself, even in a cycle."""
         found: set[str] = set()
         waiting = [process]
         while waiting:
@@ -185,7 +185,7 @@ class Tree:
         return found
 
     def _count(self, process: Process, inside: set[str]) -> int:
-        """How many processes are below one."""
+        """Return the number of descendants."""
         count, waiting = 0, [process]
         while waiting:
             below = self._below(waiting.pop(), inside, None)
@@ -194,7 +194,7 @@ class Tree:
         return count
 
     def _wanted(self, roots: list[Process], inside: set[str]) -> set[str] | None:
-        """The processes that are asked for, with all above them; None for all."""
+        """Return the selected processes with their ancestors; None for all."""
         if not self.shape.only:
             return None
         wanted: set[str] = {root.id for root in roots}
@@ -213,7 +213,7 @@ class Tree:
 
 
 def _searched(process: Process) -> bool:
-    """Tell whether its failed execs are a search along PATH that found the program in the end."""
+    """Return whether its failed execs are a successful search along PATH."""
     return bool(process.images) and all(
         each.error == "ENOENT" and each.time <= process.images[-1].time for each in process.failed
     )
@@ -240,7 +240,7 @@ def _alike(process: Process) -> tuple[object, ...]:
 
 
 def _drawn(rows: list[Row], above: _Waiting) -> Iterator[_Waiting]:
-    """Draw the branches to the rows below one."""
+    """Draw the branches to the rows below a row."""
     before: Process | None = None
     for number, row in enumerate(rows):
         last = number == len(rows) - 1
@@ -254,7 +254,7 @@ def _drawn(rows: list[Row], above: _Waiting) -> Iterator[_Waiting]:
 
 
 def _note_changes(row: Row, above: Process | None, before: Process | None) -> None:
-    """Note where user, directory and container differ from what is drawn above."""
+    """Set user, directory and container if they differ from the row above."""
     process = row.process
     assert process is not None  # noqa: S101 -- narrows the type
     users = [image.user for image in process.images] + [process.user]
@@ -269,9 +269,9 @@ def _note_changes(row: Row, above: Process | None, before: Process | None) -> No
 
 
 def _placed(session: Session, losses: Iterable[Loss]) -> dict[str, list[Loss]]:
-    """Put each loss below the process that was there when it began and had started last.
+    """Assign each loss to the last process that started before it and was running.
 
-    What is lost most likely are its descendants. Empty text stands for no process.
+    The lost events most likely concern its descendants. Empty text means no process.
     """
     placed: dict[str, list[Loss]] = {}
     for loss in loss_in(session, losses):
@@ -289,7 +289,7 @@ def _placed(session: Session, losses: Iterable[Loss]) -> dict[str, list[Loss]]:
 
 
 def heading(session: Session, losses: Iterable[Loss], now: datetime) -> str:
-    """Write who came, how, when, and what came of it, in one line."""
+    """Return the heading: user, origin, time and results in one line."""
     parts = [f"{session.user or 'somebody'} by {origin(session)} on {session.host}"]
     start = local(session.start, now)
     if start is not None:
@@ -314,9 +314,9 @@ def heading(session: Session, losses: Iterable[Loss], now: datetime) -> str:
 def text(
     rows: Iterable[Row], *, width: int | None, now: datetime, day: str, colours: Colours
 ) -> Iterator[str]:
-    """Write rows as lines: time, how long it lasted, tree. ``day`` is a date of the tree's day.
+    """Yield rows as lines: time, duration, tree. ``day`` is a date of the tree's day.
 
-    ``width`` is that of the terminal, None for no terminal: then nothing is cut to it.
+    ``width`` is that of the terminal, None without one: lines are then not cut.
     """
     today = local(day, now)
     for row in rows:
@@ -332,7 +332,7 @@ def text(
 
 
 def _failed(row: Row) -> str:
-    """Fold the failed execs of a process into one line."""
+    """Return the failed execs of a process as one line."""
     count = len(row.failed) + row.hidden
     paths = list(dict.fromkeys(each.executable for each in row.failed))
     named = ", ".join(paths[:_MAX_NAMED]) + (", …" if len(paths) > _MAX_NAMED else "")
@@ -364,7 +364,7 @@ def _process_line(
 
 
 def _command(process: Process) -> str:
-    """The command, after the ones that the same process executed before it."""
+    """Return the command, after earlier commands of the same process."""
     shown = process.command[:MAX_COMMAND]
     if len(process.command) > MAX_COMMAND:
         shown += f"… ({len(process.command)} characters)"
@@ -414,7 +414,7 @@ def _fitted(
     colours: Colours,
     style: object,
 ) -> str:
-    """Put a line together; on a terminal the command gives way to what is noted of it."""
+    """Compose a line; on a terminal the command is cut to leave space for the notes."""
     room = None if width is None else width - 12 - 9 - len(stem) - _visible(notes) - 3
     shown = command if room is None else cut(command, max(room, 12))
     styled = style(shown) if callable(style) else shown
@@ -423,7 +423,7 @@ def _fitted(
 
 
 def _visible(text: str) -> int:
-    """The columns of a text, without its colours."""
+    """Return the width of a text, without colours."""
     width, rest = 0, text
     while rest:
         plain, found, rest = rest.partition("\x1b[")

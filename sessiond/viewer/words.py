@@ -1,4 +1,4 @@
-"""Text for people: columns of a terminal, dates, colours; pure."""
+"""Text formatting for people: terminal columns, dates, colours; pure."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from datetime import UTC, datetime, timedelta
 
 @dataclass(frozen=True)
 class Colours:
-    """A few colours with one meaning each; off, every text stays as it is."""
+    """A few colours with one meaning each; if off, texts stay plain."""
 
     on: bool = False
 
     def dim(self, text: str) -> str:
-        """What is always there: heads, times."""
+        """Style headings and times."""
         return self._in("2", text)
 
     def bold(self, text: str) -> str:
-        """What a person typed."""
+        """Style typed commands."""
         return self._in("1", text)
 
     def bad(self, text: str) -> str:
@@ -26,15 +26,15 @@ class Colours:
         return self._in("31", text)
 
     def lost(self, text: str) -> str:
-        """Losses and gaps."""
+        """Style losses and gaps."""
         return self._in("1;31", text)
 
     def root(self, text: str) -> str:
-        """A change of the user."""
+        """Style changes of the user."""
         return self._in("33", text)
 
     def good(self, text: str) -> str:
-        """What still runs."""
+        """Style running processes."""
         return self._in("32", text)
 
     def _in(self, code: str, text: str) -> str:
@@ -42,7 +42,7 @@ class Colours:
 
 
 def width_of(text: str) -> int:
-    """Return the columns that a text takes on a terminal: East Asian characters take two."""
+    """Return the width of a text on a terminal: East Asian characters take two columns."""
     if text.isascii():
         return len(text)
     return sum(_columns(char) for char in text)
@@ -55,7 +55,7 @@ def _columns(char: str) -> int:
 
 
 def cut(text: str, room: int) -> str:
-    """Return as much of a text as has room in so many columns."""
+    """Cut a text to a number of columns."""
     if len(text) <= room and width_of(text) <= room:
         return text
     taken, used = [], 0
@@ -68,13 +68,13 @@ def cut(text: str, room: int) -> str:
 
 
 def pad(text: str, room: int, *, right: bool = False) -> str:
-    """Fill a text with blanks to so many columns."""
+    """Pad a text with blanks to a number of columns."""
     blanks = " " * (room - width_of(text))
     return blanks + text if right else text + blanks
 
 
 def local(date: str, now: datetime) -> datetime | None:
-    """Return a date of an event in the time zone of ``now``; None when it is none."""
+    """Return an event's date in the time zone of ``now``; None for an invalid date."""
     try:
         then = datetime.fromisoformat(date)
     except ValueError:
@@ -83,7 +83,7 @@ def local(date: str, now: datetime) -> datetime | None:
 
 
 def day_and_time(date: str, now: datetime) -> str:
-    """Show a date as ps(1) does: the time of today, else the day too; empty for none."""
+    """Format a date like ps(1): the time if today, else with the day; empty for none."""
     then = local(date, now)
     if then is None:
         return ""
@@ -93,7 +93,7 @@ def day_and_time(date: str, now: datetime) -> str:
 
 
 def span(start: str, end: str) -> timedelta | None:
-    """Return the time between two dates of events; None when one is none."""
+    """Return the time between two dates of events; None if one is invalid."""
     try:
         return datetime.fromisoformat(end) - datetime.fromisoformat(start)
     except (ValueError, TypeError):
@@ -101,7 +101,7 @@ def span(start: str, end: str) -> timedelta | None:
 
 
 def short(lasted: timedelta) -> str:
-    """Write a span of time as last(1) does, in the two greatest units."""
+    """Format a duration like last(1), in the two largest units."""
     seconds = lasted.total_seconds()
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
