@@ -49,7 +49,7 @@ CLOCK_CHANGED: Final = "sessiond-clock-changed"
 # A title of this length may be cut: the kernel keeps 128 bytes.
 MIN_CUT_TITLE: Final = 32
 _UNFINISHED: Final = "audit: the end of the event was lost"
-_NO_HISTORY: Final = "process.previous: what it executed before it was first seen"
+_NO_HISTORY: Final = "process.previous: programs executed before sessiond saw the process"
 _SHOWN: Final = (
     "process",
     "process.parent",
@@ -59,9 +59,9 @@ _SHOWN: Final = (
 )
 # The relatives that are told with the parent that they had.
 _WITH_PARENT: Final = ("process.session_leader", "process.entry_leader")
-_REWRITTEN: Final = "from its memory, where it seems to have changed them"
-_TORN: Final = "sessiond.ancestors: some had ended before they were looked for"
-_NOT_DATED: Final = "process.entry_leader.start: it had ended, and began no later than this"
+_REWRITTEN: Final = "read from memory that the process seems to have overwritten"
+_TORN: Final = "sessiond.ancestors: incomplete; some had ended unseen"
+_NOT_DATED: Final = "process.entry_leader.start: the latest possible; the leader had ended unseen"
 
 
 @dataclass

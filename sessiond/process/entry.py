@@ -80,7 +80,7 @@ BY_ENVIRONMENT: Final = (
     " can write"
 )
 ROOTLESS: Final = "process.entry_leader.entry_meta.type: the container's runtime is the user's own"
-ITS_WORD: Final = "process.entry_leader.entry_meta: from what its user may have written"
+ITS_WORD: Final = "process.entry_leader.entry_meta: from data that the user can write"
 
 
 _INFERRED: Final = "process.entry_leader: from "
@@ -90,7 +90,7 @@ BY_WTMP: Final = _INFERRED + "wtmp"
 BY_OWN_ENVIRONMENT: Final = _INFERRED + "the environment"
 BY_CGROUP: Final = _INFERRED + "the control group"
 BY_INIT: Final = _INFERRED + "its parent, init"
-LOGIN_GONE: Final = "process.entry_leader: its login had ended, and nothing is left that tells more"
+LOGIN_GONE: Final = "process.entry_leader: the login has ended, and the host has no record of it"
 
 
 # include/uapi/linux/major.h, Documentation/admin-guide/devices.txt
@@ -389,7 +389,7 @@ def is_of_a_login(facts: Facts, cgroup: bytes | None) -> bool:
     return facts.audit_session not in (None, UNSET_ID) and b".service" not in path
 
 
-# Who has lost its way in
+# Processes whose way in has ended
 
 
 def server_of(
@@ -409,12 +409,11 @@ def infer(
     login: Login | None,
     connection: bytes | None,
 ) -> Entry:
-    """Tell how a process came in that init has adopted, or has made.
+    """Return how a process came in that is a child of init, by adoption or by birth.
 
-    Best first: its container; ``session``, the entry of another process of its audit session;
-    ``login``, what is on record; ``connection``, what its environment says. Nothing that a user can
-    write counts against what only root can: a unit of the system's came by init, whatever its
-    environment is.
+    The sources, best first: its container; ``session``, the entry of another process of its audit
+    session; ``login``, which is on record; ``connection`` of its environment. What only root can
+    write wins over what a user can write: a system unit came in by init, whatever its environment.
     """
     found = container.identify(cgroup) if cgroup is not None else None
     if found is not None and not found.rootless and _is_apart(facts, host):

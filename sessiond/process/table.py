@@ -53,9 +53,7 @@ ARGS_GROWTH: Final = 12
 MUCH: Final = 1 << 60
 INIT: Final = 1  # the pid of who adopts those whose parent has ended
 MAY_HAVE_ADOPTED: Final = "process.parent: its parent in /proc, which may have adopted it"
-STANDS_IN: Final = (
-    "process.parent: ended before it was looked for; the session leader, an ancestor, stands for it"
-)
+STANDS_IN: Final = "process.parent: ended unseen; the session leader, an ancestor, takes its place"
 # What a process executes, when nobody knows.
 UNKNOWN: Final = Program(b"", None, None, None)
 
@@ -941,7 +939,7 @@ class ProcessTable:
                 process.creator_note = MAY_HAVE_ADOPTED
         process.creator_observed = True
 
-    # Who has lost its way in
+    # Processes whose way in has ended
 
     def _has_lost_its_way(self, process: Process) -> bool:
         """Tell whether the host must be asked how a process came in: nobody above it lives.
