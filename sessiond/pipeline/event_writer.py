@@ -800,7 +800,11 @@ def _args_cut(relative: Relative, state: State) -> bool:
         program = state.program
     else:
         return False
-    return program.args_cut or len(program.args or b"") > RELATIVE_ARGS
+    # Program.args_cut, asked for five times a line.
+    args, size = program.args, program.args_size
+    return args is not None and (
+        len(args) > RELATIVE_ARGS or (size is not None and len(args) < size)
+    )
 
 
 def _signal(status: int) -> dict[str, Any]:

@@ -329,7 +329,7 @@ class Process:
 Relative = Process | Reference | Itself | None
 
 
-class ProcessView(NamedTuple):
+class ProcessView:
     """The subject of a line: a process in one of its states, with attributes from the table.
 
     ``parent_now`` is its parent in that state, None if it is the creator or unknown.
@@ -337,11 +337,22 @@ class ProcessView(NamedTuple):
     it is the host's.
     """
 
-    process: Process
-    state: State
-    cgroup: bytes | None
-    parent_now: Process | None
-    foreign_mounts: int | None
+    __slots__ = ("cgroup", "foreign_mounts", "parent_now", "process", "state")
+
+    def __init__(
+        self,
+        process: Process,
+        state: State,
+        cgroup: bytes | None,
+        parent_now: Process | None,
+        foreign_mounts: int | None,
+    ) -> None:
+        """Take the process, its state, and what the table adds."""
+        self.process = process
+        self.state = state
+        self.cgroup = cgroup
+        self.parent_now = parent_now
+        self.foreign_mounts = foreign_mounts
 
 
 class ProcessTable:
