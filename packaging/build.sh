@@ -1,19 +1,18 @@
 #!/bin/sh
 # Build a package of this checkout in dist/, with its checksum.
 #
-#   sh packaging/build.sh deb     for Debian 12 and 13, Ubuntu 24.04 and their relatives
-#   sh packaging/build.sh rpm     for Fedora and its relatives
-#   sh packaging/build.sh sbom    what the service is made of, as CycloneDX, in dist/
+#   sh packaging/build.sh deb     for Debian 12 and 13, Ubuntu 24.04 and their derivatives
+#   sh packaging/build.sh rpm     for Fedora and its derivatives
+#   sh packaging/build.sh sbom    the software bill of materials, as CycloneDX, in dist/
 #
 # Needs python3 (3.11 or newer, with venv), and PyPI; it changes nothing outside of build/ and dist/.
-# The checkout's last commit is what is built, and dates everything: the same commit gives the same
-# bytes.
+# It builds the last commit, whose date all files get, so that the same commit yields the same bytes.
 #
-# A package serves Python 3.11 to 3.14: the libraries that it carries, and the hot modules, lie side
-# by side for each of them. Hot modules are compiled where a C compiler and Python's headers are
-# (SESSIOND_COMPILE=0 leaves that out): for this host's Python, and for that of each root directory
-# that SESSIOND_ROOTS names (a chroot with gcc, python3-dev and python3-venv; needs root). For other
-# Pythons they run as they are written, and an event costs a half more.
+# A package supports Python 3.11 to 3.14: it contains the libraries and the hot modules for each of
+# them. Hot modules are compiled if a C compiler and Python's headers are installed
+# (SESSIOND_COMPILE=0 disables that): for this host's Python, and for that of each root directory in
+# SESSIOND_ROOTS (a chroot with gcc, python3-dev and python3-venv; needs root). Other Pythons run the
+# plain modules, which makes an event half as expensive again.
 set -eu
 cd "$(dirname "$0")/.."
 umask 022

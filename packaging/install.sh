@@ -1,11 +1,11 @@
 #!/bin/sh
-# Install sessiond as a service from this checkout, or take it away again; as root, on Debian 12.
+# Install or uninstall sessiond as a service from this checkout; as root, on Debian 12.
 #
-#   sh packaging/install.sh           install, or upgrade what is installed
-#   sh packaging/install.sh remove    take it away; configuration, events and user stay
+#   sh packaging/install.sh           install or upgrade
+#   sh packaging/install.sh remove    uninstall; configuration, events and user stay
 #
 # A virtual environment in /opt/sessiond, `sessiond` in /usr/local/bin, the unit and the user's
-# declaration below /usr/local/lib, and /etc/sessiond.yml, which is kept if it is there.
+# declaration below /usr/local/lib, and /etc/sessiond.yml, unless it exists.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
-# systemctl knows what to do only where systemd is pid 1; in a container being built it isn't.
+# systemctl works only if systemd is pid 1, which is not the case in a container build.
 manager() {
     if [ -d /run/systemd/system ]; then
         systemctl "$@"
@@ -59,7 +59,7 @@ build() {
     "$work/venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps \
         --no-build-isolation --wheel-dir "$work" .
 }
-# Compiled, an event costs a third less; it takes a minute. SESSIOND_COMPILE=0 leaves it out.
+# Compiling takes a minute and saves a third per event. SESSIOND_COMPILE=0 disables it.
 headers=$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')
 if [ -z "${SESSIOND_COMPILE:-}" ] && command -v cc >/dev/null && [ -e "$headers/Python.h" ]; then
     SESSIOND_COMPILE=1
@@ -86,7 +86,7 @@ install -m 644 docs/*.md "$home/share/doc/sessiond/docs"
 
 install -D -m 644 packaging/systemd/sessiond.sysusers "$user"
 systemd-sysusers "$user"
-# The daemon reads its configuration, and refuses one that anybody but root may write.
+# The daemon refuses a configuration that users other than root can write.
 if ! [ -e /etc/sessiond.yml ]; then
     install -m 640 -o root -g sessiond etc/sessiond.yml /etc/sessiond.yml
 fi

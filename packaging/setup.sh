@@ -1,35 +1,35 @@
 #!/bin/sh
-# Make this checkout ready to use, on Debian 12 or a relative of it.
+# Prepare this checkout for use, on Debian 12 or a derivative.
 #
-#   sh packaging/setup.sh run        what running sessiond needs
-#   sh packaging/setup.sh test       that, and what its tests need
-#   sh packaging/setup.sh bench      that, and the programs that bench/run compares with
-#   sh packaging/setup.sh packages   only the Debian packages that running sessiond needs
+#   sh packaging/setup.sh run        install the dependencies of sessiond
+#   sh packaging/setup.sh test       also those of its tests
+#   sh packaging/setup.sh bench      also the programs that bench/run compares with
+#   sh packaging/setup.sh packages   only the Debian packages of sessiond's dependencies
 #
-# Installs the missing Debian packages (as root) and makes .venv for the system's Python, which
-# alone sees bcc. Done again it finds nothing to do and is quick. Speaks on standard error only, so
-# that the standard output of what follows it stays clean.
+# Installs missing Debian packages (as root) and creates .venv for the system's Python, because only
+# that one can import bcc. A repeated run finishes quickly. Writes only to standard error, so that
+# the standard output of a following command stays clean.
 set -eu
 exec >&2
 cd "$(dirname "$0")/.."
 
-# bcc and libbpf for the eBPF source; libaudit compiles rules; notify, watchdog and the journal by
-# systemd's own binding, whose package spares a compiler. Everything else comes from PyPI.
+# bcc and libbpf for the eBPF source; libaudit to compile rules; systemd's Python binding for notify,
+# watchdog and journal, as a package so that no compiler is needed. The rest comes from PyPI.
 packages="ca-certificates libaudit1 python3 python3-bpfcc python3-systemd python3-venv"
 extra=""
 case "${1:-}" in
     run | packages) ;;
     test | bench)
         extra="[dev]"
-        # The reference for rules, records and ownership of the audit socket.
+        # The reference implementation of rules, records and the audit socket.
         packages="$packages auditd python3-audit"
-        # Logins, terminals, services and containers as they really are.
+        # For real logins, terminals, services and containers.
         packages="$packages cron openssh-server runc busybox-static screen sudo systemd tmux"
-        # promtool, which checks metrics and alert rules.
+        # promtool checks metrics and alert rules.
         packages="$packages prometheus"
-        # The browser in which the page of sessions is tried, with a typeface.
+        # A browser for tests of the page, with a font.
         packages="$packages chromium fonts-dejavu-core openssl zstd"
-        # The programs whose processes the tests count, and what looks at them.
+        # Programs that the tests start, and tools that inspect them.
         packages="$packages e2fsprogs gcc groff-base libc6-dev iproute2 kmod openssl procps strace util-linux"
         ;;
     *)
@@ -60,8 +60,8 @@ if [ -n "$missing" ]; then
         exit 1
     fi
     echo "setup: installing$missing"
-    # Debian starts a service as soon as it is installed. An audit daemon, sshd or cron that nobody
-    # asked for must not run: policy-rc.d keeps them down now, disabling them after the next boot.
+    # Debian starts services when it installs them. Unwanted audit daemons, sshd and cron must not
+    # run: policy-rc.d prevents that now, disabling them prevents it after the next boot.
     if [ ! -e /usr/sbin/policy-rc.d ]; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
         trap 'exit 130' INT TERM
@@ -88,7 +88,7 @@ if [ "$1" = packages ]; then
     exit 0
 fi
 
-# The same state of the project needs no second pip run; a moved checkout needs a new environment.
+# An unchanged project needs no second pip run; a moved checkout needs a new environment.
 state="$PWD $(cat pyproject.toml packaging/setup.sh | cksum)"
 if [ "$(cat ".venv/setup-state$extra" 2>/dev/null)" != "$state" ]; then
     echo "setup: preparing .venv"
