@@ -32,6 +32,8 @@ _STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\):[ ]?")
 _FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|'.*|\"[^\"]*\"|[^ \n]*)", re.DOTALL)
 _ARGUMENT = re.compile(rb"(?:^| )a(\d{1,9})(?:\[(\d{1,9})\])?=(\"[^\"]*\"|[^ \n]*)")
 _WHOLE_ARGUMENT = re.compile(rb" a\d+=(\"[^\"]*\"|[^ \n]*)")
+# What the kernel quotes (audit_string_contains_control in kernel/audit.c); NULs end arguments.
+_UNENCODED = re.compile(rb"[!#-~\0]*")
 # Overhead of an argument, in bytes, when a limit applies.
 ARGUMENT_COST: Final = 8
 
@@ -194,6 +196,23 @@ class Arguments(NamedTuple):
     values: list[bytes]
     whole: bool
     number: int
+
+
+def execve_text(args: bytes) -> bytes:
+    """Return the text of the kernel's EXECVE record of an argv, each argument with its NUL.
+
+    Comparing it is cheaper than parsing the record. A long argv is written in another way.
+    """
+    values = args.split(b"\0")[:-1]
+    if _UNENCODED.fullmatch(args):
+        values = [b'"%b"' % value for value in values]
+    else:
+        values = [
+            b'"%b"' % value if _UNENCODED.fullmatch(value) else value.hex().upper().encode()
+            for value in values
+        ]
+    argv = b"".join([b" a%d=%b" % numbered for numbered in enumerate(values)])
+    return b"argc=%d%b" % (len(values), argv)
 
 
 NO_ARGUMENTS: Final = Arguments([], whole=False, number=0)

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final
 
 from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import Arguments, arguments, number
+from sessiond.audit.record import EXECVE, Arguments, arguments, execve_text, number
 from sessiond.process.events import Program, join_args
 from sessiond.process.table import Process, State
 from sessiond.units import MILLISECOND, SECOND, TICK
@@ -99,7 +99,7 @@ class ExecJoin:
         can be lost, so the argv must match as well, unless ``any_args``. A state matches once.
         """
         found: tuple[Process, State] | None = None
-        argv = None if any_args else arguments(event.records, COMPARED_ARGS)
+        argv: Arguments | None = None
         for process in holders:
             # The oldest match: audit events arrive in the order of the execs.
             for state in reversed(process.states):
@@ -108,9 +108,11 @@ class ExecJoin:
                 if state.audit_time is None:
                     if state.time >= begin:
                         found = process, state
-                elif state.audit_time == event.time and (
-                    argv is None or _may_have(state.program, argv)
-                ):
+                elif state.audit_time == event.time:
+                    if not any_args and not _is_argv_of(event, state.program):
+                        argv = argv or arguments(event.records, COMPARED_ARGS)
+                        if not _may_have(state.program, argv):
+                            continue
                     found = process, state
         if found is not None:
             found[1].claimed = True
@@ -184,6 +186,14 @@ class ExecJoin:
         if not self._events:
             return first
         return self._events[0].due if first is None else min(first, self._events[0].due)
+
+
+def _is_argv_of(event: AuditEvent, program: Program) -> bool:
+    """Return whether the records have exactly a program's argv, as the tracer read it."""
+    if not program.args:
+        return False
+    texts = [record.text for record in event.records if record.type == EXECVE]
+    return texts == [execve_text(program.args)]
 
 
 def _may_have(program: Program, argv: Arguments) -> bool:

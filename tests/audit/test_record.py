@@ -1,6 +1,8 @@
 """Records: what the kernel writes is read back exactly, whatever a user put into it."""
 
 import contextlib
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from sessiond import text
 from sessiond.audit import record
 from sessiond.audit.record import EXECVE, Record
 from sessiond.errors import RecordError
+from sessiond.process.events import join_args
 
 EXEC = (
     b"audit(1777630272.123:8972): arch=c000003e syscall=59 success=yes exit=0 ppid=10027 pid=10043"
@@ -81,6 +84,24 @@ def test_a_user_message_is_one_value() -> None:
     fields = record.fields(text)
     assert fields["pid"] == b"7"
     assert list(fields) == ["pid", "uid", "msg"]
+
+
+def test_the_text_of_an_argv_is_the_kernels() -> None:
+    """For each record that a kernel wrote of a whole argv, made again of what is read of it."""
+    log = Path(__file__).parents[1] / "data" / "debian-12-linux-6.18-stig-raw.log"
+    found = re.findall(rb"^type=EXECVE msg=audit\(.*\): (argc=.*)$", log.read_bytes(), re.MULTILINE)
+    read = [(written, record.arguments([execve(written)])) for written in found]
+    whole = [(written, argv.values) for written, argv in read if argv.whole]
+    assert len(whole) > 30
+    for written, argv in whole:
+        assert record.execve_text(join_args(argv)) == written
+
+
+@given(st.lists(st.binary().filter(lambda value: b"\0" not in value), min_size=1))
+def test_the_text_of_any_argv_says_that_argv(argv: list[bytes]) -> None:
+    """So that no other one is taken for it."""
+    text = record.execve_text(join_args(argv))
+    assert record.arguments([execve(text)]) == (argv, True, len(argv))
 
 
 def test_arguments_of_one_record() -> None:
