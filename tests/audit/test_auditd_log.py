@@ -55,7 +55,7 @@ def test_who_passed_a_record_on_changes_nothing_of_it(line: bytes, node: str) ->
 
 
 def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
-    """They are told apart from lines that no log has."""
+    """They are distinguished from invalid lines."""
     with pytest.raises(OtherLineError):
         parse_line(b"Apr  5 19:33:20 web7 cron[7]: (root) CMD (true)", TYPES.get)
     with pytest.raises(OtherLineError):
@@ -76,7 +76,7 @@ def test_any_line_is_a_record_or_refused(line: bytes) -> None:
 
 
 def test_names_are_those_of_their_event() -> None:
-    """They count when the event is told, and tell when an id has another name than before."""
+    """Names take effect when their event is written, and learn() reports changed names."""
     names = EnrichedNames()
     names.note(STAMP + b": auid=7 uid=0", b'AUID="eve" UID="root"')
     assert names.user(7) is None

@@ -35,7 +35,7 @@ X86_64, AARCH64 = 0xC000003E, 0xC00000B7
 def test_every_machine_has_its_numbers(
     arch: int, machine: str, execve: int, exit_group: int, connect: int
 ) -> None:
-    """Those of Linux' own headers."""
+    """The names are those of Linux' headers."""
     assert kernel_names.arch_name(arch) == machine
     numbers = (execve, exit_group, connect)
     names = [kernel_names.syscall_name(number, arch) for number in numbers]

@@ -58,7 +58,7 @@ def test_records_that_come_after_the_deadline_make_no_second_event() -> None:
 
 
 def test_a_lone_kernel_record_is_whole_at_the_deadline() -> None:
-    """A record outside any syscall has no end to wait for; only time tells."""
+    """A record outside any syscall has no EOE; a deadline closes its event."""
     waiting = assembler()
     waiting.feed(of(1, LOGIN), now=0)
     (event,) = waiting.expire(now=2)

@@ -401,7 +401,7 @@ def _values(field: Field) -> set[str]:
 
 
 def _told_as(document: dict[str, Any], record: Reference, name: str) -> set[str] | None:
-    """Return what a document has for a field; None for what is compared elsewhere or not told."""
+    """Return a document's value of a field; None if it is compared elsewhere or absent."""
     auditd, process = document["auditd"], document.get("process", {})
     data = auditd.get("data", {})
     if name in _COMPARED_ELSEWHERE or record.type == SOCKADDR:

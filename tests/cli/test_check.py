@@ -94,7 +94,7 @@ def troubles(host: Host) -> dict[str, HostFinding]:
 
 
 def test_good_host_has_nothing_to_tell(host: Host) -> None:
-    """Every topic is reported, each is ok, and the exit code is 0 even when strict."""
+    """Every topic is reported as ok, and the exit code is 0 even with --strict."""
     findings = check.report(host)
     assert {finding.name for finding in findings} == set(check.TOPICS)
     assert troubles(host) == {}
@@ -171,7 +171,7 @@ def test_reading_without_control_is_half_of_the_job(host: Host) -> None:
 
 
 def test_locked_configuration_is_told(host: Host) -> None:
-    """Enabled 2 is told as what it is, with what would help."""
+    """enabled 2 is reported with the remedy."""
     found = troubles(host._replace(audit_status=status_with(enabled=2)))["audit-locked"]
     assert found.level == "warn"
     assert "reboot" in found.fix
@@ -189,7 +189,7 @@ def test_owner_is_named(host: Host) -> None:
 
 
 def test_kernel_that_refuses_is_quoted(host: Host) -> None:
-    """What the audit socket says is the finding."""
+    """The error of the audit socket is the finding."""
 
     def refuse() -> KernelAuditStatus:
         raise AuditRequestError(111, "can't read the audit status: nobody is there")
@@ -218,7 +218,7 @@ def test_listeners_are_found_by_their_sockets(host: Host) -> None:
 
 
 def test_receive_buffer_is_limited_without_net_admin(host: Host) -> None:
-    """The limit that the host sets is told with the value that would be enough."""
+    """The host's limit is reported with a sufficient value."""
     set_capabilities(host, without("CAP_NET_ADMIN"))
     found = troubles(host)
     assert "416 KiB at most" in found["receive-buffer"].text
@@ -230,7 +230,7 @@ def test_receive_buffer_is_limited_without_net_admin(host: Host) -> None:
 
 @pytest.mark.parametrize(("option", "hidden"), [("hidepid=2", True), ("hidepid=0", False)])
 def test_hidepid_matters_without_ptrace(host: Host, option: str, hidden: bool) -> None:
-    """A /proc that hides processes is told to those it hides them from."""
+    """A /proc that hides processes is reported if it affects this process."""
     write(host.proc / "self/mounts", f"proc /proc proc rw,{option} 0 0\n")
     assert troubles(host) == {}
     set_capabilities(host, without("CAP_SYS_PTRACE"))
@@ -269,7 +269,7 @@ def test_a_finding_is_one_line() -> None:
 
 
 def test_an_output_that_can_not_be_a_file(tmp_path: Path) -> None:
-    """What the start would refuse is said before it, and nothing is made."""
+    """Paths that the start would refuse are reported, and nothing is created."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
     for path, problem in {
@@ -287,7 +287,7 @@ def test_an_output_that_can_not_be_a_file(tmp_path: Path) -> None:
 
 
 def test_gzip_in_the_place_of_zstd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to do about it; who asked for gzip gets what was asked for."""
+    """The finding has a remedy; configured gzip is not a finding."""
     monkeypatch.setattr("sessiond.system.zstd.library", lambda: None)
     finding = check.report()[-2]
     assert (finding.level, finding.name, finding.exit_code) == ("warn", "compression", 32)

@@ -69,7 +69,7 @@ def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixtur
 
 
 def test_every_error_has_its_own_exit_code_in_the_table() -> None:
-    """No kind of error shares its code with another, and none is missing in the help."""
+    """Each kind of error has its own code, and the help lists all."""
     kinds = [kind for kind in errors.SessiondError.__subclasses__() if "exit_code" in vars(kind)]
     codes = [kind.exit_code for kind in kinds]
     assert len(set(codes)) == len(codes) == 7
@@ -203,7 +203,7 @@ def test_a_reader_that_went_away_ends_it_quietly() -> None:
 
 @pytest.mark.parametrize("arguments", [("check",), ("check", "--settings"), ("replay", LOG)])
 def test_a_full_disk_under_the_output_is_one_line(arguments: tuple[str | Path, ...]) -> None:
-    """It is no bug of ours, and nothing more fails at the interpreter's end."""
+    """It is not reported as a bug, and the interpreter exits cleanly."""
     with Path("/dev/full").open("w") as full:
         done = sessiond(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1

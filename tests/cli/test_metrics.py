@@ -150,12 +150,12 @@ def test_each_metric_has_help_and_type_before_its_samples() -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_down() -> None:
-    """That is the one thing that is known of it."""
+    """sessiond_up is the only sample."""
     assert samples(metrics.render(None)) == {"sessiond_up": "0"}
 
 
 def test_a_document_of_another_version_gives_what_it_has() -> None:
-    """A part that is missing leaves its metrics out, and no zero in their place."""
+    """Metrics of a missing part are omitted, not zero."""
     assert samples(metrics.render({"rules": 3})) == {"sessiond_up": "1", "sessiond_rules": "3"}
 
 

@@ -153,7 +153,7 @@ def test_a_refused_client_is_told_what_to_do(directory: Path) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"[]\n", b"hello", b'{"health":'])
 def test_nonsense_is_no_answer(directory: Path, answer: bytes) -> None:
-    """Something else that listens there is an error, not a traceback."""
+    """Another program on the socket causes an error, not a traceback."""
     with (
         answering(directory / "s", answer) as path,
         pytest.raises(StatusError, match="not an answer of sessiond, or incomplete"),
@@ -216,7 +216,7 @@ def test_whatever_is_in_the_way_stays(directory: Path) -> None:
 
 
 def test_a_directory_that_others_can_write_is_refused(directory: Path) -> None:
-    """A user who can write the directory could put another socket in it."""
+    """A directory that other users can write is refused."""
     directory.chmod(0o777)
     with pytest.raises(StatusError, match="others can write it; chmod o-w"):
         serve(StatusServer(directory / "s", lambda: DOCUMENT), nothing)
@@ -277,7 +277,7 @@ def test_slow_and_many_clients_do_not_hurt(
 
 
 def test_the_text_begins_with_health() -> None:
-    """People see what is wrong first, then numbers with aligned names, then the sections."""
+    """The text shows problems first, then numbers with aligned names, then sections."""
     document = {
         "audit": {"records": {"received": 1234567, "lost": 0}, "role": "unicast"},
         "uptime": 12.5,

@@ -1,4 +1,4 @@
-"""Problems are told once when they come and once when they go."""
+"""Each problem is reported once when it starts and once when it ends."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_a_quiet_loop_is_read_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_due_at_the_start_is_done_though_nothing_comes(pipe: tuple[int, int]) -> None:
-    """The first snapshot leaves an inventory: turn follows turn until all of it is told."""
+    """The first snapshot leaves an inventory: turns continue until it is written."""
     parts = _Parts(pipe[0])
     parts.left = 5
 

@@ -118,7 +118,7 @@ def test_losses_and_troubles_are_told_in_the_stream(pipeline: Pipeline) -> None:
 
 
 def test_a_file_that_others_delete_is_told_once(pipeline: Pipeline) -> None:
-    """And over a look later; the next time it is told again."""
+    """The problem ends a check later; a repetition is reported again."""
     outputs, health, output = OutputSet(), Health(pipeline), _Troubled()
     outputs._outputs.append(output)  # type: ignore[arg-type]
     for second, deleted in enumerate((0, 1, 1, 2), 1):

@@ -66,7 +66,7 @@ def test_one_that_the_tracer_does_not_see_is_a_failure(
 
 
 def test_audit_must_see_what_it_could_see_before(keeper: SelfTest, pipeline: Pipeline) -> None:
-    """The first canary tells whether the rules are about us; the next ones hold audit to that."""
+    """The first canary determines whether audit reports canaries; later ones are judged by that."""
     first = started(keeper, pipeline, 30)
     first.audited = first.traced = True
     keeper.look(31, audit_well=True)
@@ -105,7 +105,7 @@ def test_rules_may_leave_us_out(keeper: SelfTest, pipeline: Pipeline) -> None:
 
 
 def test_a_known_trouble_of_audit_is_not_the_canarys(keeper: SelfTest, pipeline: Pipeline) -> None:
-    """While somebody has switched auditing off, only the tracer is asked."""
+    """While auditing is switched off, only the tracer must report the canary."""
     first = started(keeper, pipeline, 30)
     first.audited = first.traced = True
     keeper.look(31, audit_well=True)

@@ -22,7 +22,7 @@ from sessiond.units import SECOND
 
 
 class _Source:
-    """A source that tells what it was given, and fails when it has nothing left."""
+    """A source that returns given events, and fails after the last one."""
 
     degraded = ()
     set_aside = ""
@@ -156,7 +156,7 @@ def test_a_loss_is_followed_by_a_look_at_every_process(
 def test_unknown_processes_are_looked_up_with_their_relatives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A source that is not exact has not told of them: procfs has."""
+    """Without an exact source, procfs provides unknown processes."""
     source = _Source("procfs", exact=False)
     scene = _Scene(monkeypatch, source)
     asked = [[os.getpid()], [os.getppid()], []]

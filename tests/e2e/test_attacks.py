@@ -1,4 +1,4 @@
-"""An ordinary user attacks: the daemon stays up, and tells the truth of all others."""
+"""Attacks of an ordinary user: the daemon stays up and reports other processes correctly."""
 
 from __future__ import annotations
 

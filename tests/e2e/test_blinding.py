@@ -47,7 +47,7 @@ def told(daemon: Daemon, mark: str) -> Counter[str]:
     ids=["no audit context", "a rule ahead of ours"],
 )
 def test_a_rule_that_silences_audit_hides_no_process(daemon: Daemon, rule: str) -> None:
-    """Each exec and each end is told once, by the tracer."""
+    """The tracer reports each exec and each end once."""
     auditctl(*rule.split())
     try:
         mark = run_named()
@@ -95,7 +95,7 @@ def problems(daemon: Daemon, what: str) -> list[str]:
 def test_what_the_rules_leave_out_is_told_by_the_tracer(
     make_daemon: MakeDaemon, rules: str, reason: str
 ) -> None:
-    """``event.processes: all`` is the default; status says why audit told nothing."""
+    """``event.processes: all`` is the default; the status says why audit reported nothing."""
     daemon = make_daemon({"auditd": {"audit_rules": rules}}).start()
     assert told(daemon, run_named()) == {"exec": PROCESSES, "end": PROCESSES}
     assert daemon.status()["pipeline"]["execs_unaudited"][reason] >= PROCESSES

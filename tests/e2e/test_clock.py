@@ -56,7 +56,7 @@ def restored() -> Iterator[None]:
 
 
 def changes(documents: list[Document]) -> list[int]:
-    """The seconds by which the clock was set, as the stream tells them."""
+    """Return the seconds by which the clock was set, from the stream."""
     return [
         round(value(each, "sessiond.clock.step"))
         for each in documents
@@ -70,7 +70,7 @@ def late(line: Document) -> float:
 
 
 def test_dates_follow_the_clock(daemon: Daemon) -> None:
-    """Forward and back: told within a second; what was told of a living process stays."""
+    """A step forward and back is reported within a second; written dates of a process stay."""
     with restored(), subprocess.Popen(["/bin/sleep", "60"]) as sleeper:
         started = daemon.await_one(event__action="exec", process__pid=sleeper.pid)
         for by, seen in ((STEP, [3]), (-STEP, [3, -3])):

@@ -53,7 +53,7 @@ def test_status_without_a_daemon(make_daemon: MakeDaemon) -> None:
 
 
 def test_rules_compares_wanted_and_loaded(make_daemon: MakeDaemon) -> None:
-    """All are loaded; when somebody deletes one, and it stays so, it is shown as missing."""
+    """All rules are loaded; a rule that another program deletes is shown as missing."""
     daemon = make_daemon({"auditd": {"reconcile": False}}).start()
     asked = daemon.command("rules")
     assert asked.returncode == 0
@@ -75,7 +75,7 @@ def test_check_says_what_would_be_done(make_daemon: MakeDaemon, audit_state: Aud
 
 
 def test_check_sees_the_daemon_that_runs(daemon: Daemon) -> None:
-    """That the audit socket is taken is said, with whom by."""
+    """A message names the process that owns the audit socket."""
     asked = daemon.command("check")
     assert str(daemon.pid) in asked.stdout
 

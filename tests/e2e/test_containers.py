@@ -48,7 +48,7 @@ def _command(name: str) -> list[str]:
 
 
 def test_the_host_is_no_container(daemon: Daemon, runc: Runc, truth: Truth) -> None:
-    """Who runs beside containers has no container.id and no vpid."""
+    """Processes outside containers have no container.id and no vpid."""
     runc.run("/bin/true")
     file = truth.file()
     truth.run_into(file, "spawn", 3)

@@ -142,7 +142,7 @@ def test_a_killed_process_is_told_by_the_kernels_record(daemon: Daemon) -> None:
 def test_without_tracepoints_a_fork_tells_what_its_creator_has_become(
     make_daemon: MakeDaemon,
 ) -> None:
-    """Where tracefs can't be had, no setsid, setpgid or setuid is told by itself."""
+    """Without tracefs, no setsid, setpgid or setuid is reported by itself."""
     daemon = make_daemon({"auditd": {"audit_rules": ""}})
     hide = (
         "umount -l /sys/kernel/tracing /sys/kernel/debug 2>/dev/null;"

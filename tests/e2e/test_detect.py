@@ -49,7 +49,7 @@ def test_a_program_in_memory_and_rules_that_are_taken_away(make_daemon: MakeDaem
 
 
 def test_a_login_user_that_is_set_anew(make_daemon: MakeDaemon, sshd: Sshd) -> None:
-    """What a login does afterwards would be put down to somebody else."""
+    """Otherwise later actions of a login would be attributed to another user."""
     daemon = make_daemon().start()
     sshd.login("/bin/true before; :")
     sshd.login("echo 4711 >/proc/self/loginuid; /bin/true after; :")

@@ -42,7 +42,7 @@ def run(script: Path, token: str = "") -> None:
 
 
 def await_end_of(daemon: Daemon, token: str) -> None:
-    """Wait until the end of the program with the token is told."""
+    """Wait until the end of the program with the token is written."""
 
     def told() -> bool:
         lines = daemon.find(event__action="end")
@@ -65,7 +65,7 @@ def named(daemon: Daemon, name: str) -> list[str]:
 def test_what_a_script_starts_is_left_out_and_told_as_a_number(
     make_daemon: Callable[..., Daemon], script: Path
 ) -> None:
-    """The script itself is told; seen = written + dropped; the stream says so at the end."""
+    """The script itself is written; seen = written + dropped; the stream reports it at the end."""
     daemon = make_daemon({"filters": checks(script)}).start()
     run(script, "token")
     await_end_of(daemon, "token")

@@ -155,7 +155,7 @@ def test_an_argument_of_128_kib(make_daemon: MakeDaemon) -> None:
 
 
 def test_a_huge_environment_is_nobodys_argument(daemon: Daemon) -> None:
-    """What stands behind the arguments in memory is not told."""
+    """Memory behind the arguments is never written."""
     huge = {f"NAME{number}": "secret-canary" * 5_000 for number in range(10)}
     subprocess.run(["/bin/true", "huge-environment"], env=huge, check=True)
     assert told(daemon, "huge-environment")["process"]["args_count"] == 2
@@ -165,7 +165,7 @@ def test_a_huge_environment_is_nobodys_argument(daemon: Daemon) -> None:
 
 
 def test_a_process_that_calls_itself_sshd_is_no_entry(daemon: Daemon, tmp_path: Path) -> None:
-    """A name makes nobody's session one that came by ssh or from a container's runtime."""
+    """A name alone does not make a session an ssh login or a container."""
     for name in ("sshd", "runc", "containerd-shim"):
         fake = tmp_path / name
         shutil.copy("/bin/busybox", fake)
@@ -178,7 +178,7 @@ def test_a_process_that_calls_itself_sshd_is_no_entry(daemon: Daemon, tmp_path: 
 
 
 def test_a_title_that_was_set_changes_no_argument(daemon: Daemon) -> None:
-    """Who writes over its own argv after the exec (setproctitle) is told as it was executed."""
+    """A process that overwrites its argv after the exec is written with the original argv."""
     script = (
         "import ctypes, os\n"
         "stat = open('/proc/self/stat').read().rpartition(') ')[2].split()\n"
@@ -222,7 +222,7 @@ def test_a_message_that_poses_as_a_kernel_record_is_marked(daemon: Daemon) -> No
 
 
 def test_a_storm_of_changing_names(daemon: Daemon) -> None:
-    """Nothing that is remembered of names grows without a bound, and nobody is missed."""
+    """Caches of names stay bounded, and no process is missed."""
     before = _resident(daemon.pid)
     script = 'i=0; while [ $i -lt 1500 ]; do /bin/true "$i" "storm-$i"; i=$((i+1)); done'
     subprocess.run(["sh", "-c", script], check=True)

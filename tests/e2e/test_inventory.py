@@ -1,4 +1,4 @@
-"""The inventory on the real kernel: what ran before the daemon came is told once, and first."""
+"""The inventory on the real kernel: older processes are written once, and first."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(daemon: Daemon) -> list[Document]:
 
 
 def pids(documents: list[Document]) -> set[int]:
-    """Of their processes; none is told twice."""
+    """The inventory has their processes; none is written twice."""
     found = [each["process"]["entity_id"] for each in documents]
     assert len(set(found)) == len(found)
     return {each["process"]["pid"] for each in documents}
@@ -74,7 +74,7 @@ def test_each_older_process_is_told_once(make_daemon: Callable[..., Daemon]) -> 
 def test_a_restart_tells_only_of_those_that_came_meanwhile(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """A crash keeps the state: what was told is not told again."""
+    """A crash keeps the state: written processes are not written again."""
     daemon = make_daemon().start()
     until(lambda: len(told(daemon)) > 5, 10, "the inventory")
     time.sleep(1)
@@ -102,7 +102,7 @@ RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")
 def test_a_start_in_a_storm_introduces_each_process_first(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """Exactly once, before any other line speaks of it, be it as a relative; nobody is missed."""
+    """Each process is written exactly once, before any line that mentions it."""
     script = "i=0; while :; do i=$((i+1)); /bin/true $0 $i; (/bin/true; /bin/true); done"
     spawners = [
         subprocess.Popen(["/bin/sh", "-c", script, f"spawner-{number}"]) for number in range(2)

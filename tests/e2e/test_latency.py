@@ -1,4 +1,4 @@
-"""The host comes first: no process waits for us, whatever becomes of us."""
+"""No process of the host waits for sessiond, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STALL = 50_000.0
 
 
 def least(measure: Callable[[], Took]) -> Took:
-    """Measure, and again where it took long: a stall of ours comes again, one of others doesn't."""
+    """Repeat slow measurements: stalls caused by sessiond recur, others do not."""
     took = measure()
     for _ in range(2):
         if took.max < STALL:
@@ -47,7 +47,7 @@ def many_rules() -> str:
 def test_no_spawn_is_stalled(
     make_daemon: MakeDaemon, spawns: Spawns, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
-    """Thousands of spawns: with us, us stopped, nobody reading us, and while 200 rules load."""
+    """Thousands of spawns: with sessiond running, stopped, unread, and while 200 rules load."""
     bare = least(lambda: spawns.run(COUNT))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(tmp_path / "reader"))

@@ -141,7 +141,7 @@ def test_what_a_full_socket_costs(make_daemon: MakeDaemon, spawns: Spawns) -> No
 def test_after_a_loss_of_the_tracer_nothing_false_is_said(
     make_daemon: MakeDaemon, truth: Truth
 ) -> None:
-    """The loss is told with its window; the table is checked; what isn't known is left out."""
+    """The loss is reported with its window; the table is checked; unknown fields are absent."""
     daemon = make_daemon({"session_metadata": {"ring_buffer": "64KiB"}}).start()
     stream = Stream(daemon)
     before = time.time_ns()
@@ -193,7 +193,7 @@ def _shown(argv: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def _endless(documents: list[Document]) -> list[str]:
-    """Say who is told to have started, is gone, and has no end."""
+    """Return started processes that are gone and have no end event."""
     started: dict[str, int] = {}
     for document in documents:
         identity = value(document, "process.entity_id")

@@ -26,7 +26,7 @@ MKDIR = "-a always,exit -F arch=b64 -S mkdir,mkdirat -k directories"
 
 @pytest.fixture
 def foreign_rule(audit_state: AuditState) -> Iterator[str]:
-    """A rule that somebody else loaded, as auditctl -l prints it."""
+    """A rule loaded by another program, as auditctl -l prints it."""
     auditctl(*FOREIGN)
     (rule,) = AuditState.read().rules
     yield rule
@@ -83,7 +83,7 @@ def test_a_restart_after_a_crash_cleans_up(make_daemon: MakeDaemon, foreign_rule
 def test_a_start_that_fails_for_good_after_a_crash_cleans_up(
     make_daemon: MakeDaemon, foreign_rule: str, settings: dict[str, object], code: int
 ) -> None:
-    """What the crashed run left is taken away when nobody starts us again."""
+    """A crashed run's changes are undone if the service is not restarted."""
     found = AuditState.read()
     daemon = make_daemon()
     daemon = make_daemon(RUNTIME_DIRECTORY=str(daemon.directory.with_name("daemon-1") / "run"))
@@ -108,7 +108,7 @@ def test_a_bad_start_leaves_a_running_daemon_alone(make_daemon: MakeDaemon) -> N
 
 @pytest.mark.parametrize("fallback", [True, False])
 def test_a_source_that_can_not_be_had(make_daemon: MakeDaemon, fallback: bool) -> None:
-    """The next one is used, and it is told; without session_metadata.fallback the start fails."""
+    """The next source is used and reported; without session_metadata.fallback the start fails."""
     # No room for its descriptors: the kernel's programs can't be handed over.
     settings = {"session_metadata": {"backend": "ebpf", "fallback": fallback}}
     daemon = make_daemon(settings, BCC_KERNEL_SOURCE="/nowhere")
@@ -138,7 +138,7 @@ def test_a_restart_with_other_rules_after_a_crash(
 
 
 def test_a_second_daemon_listens_beside_the_first(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """One can be the audit daemon; the other one, by default, listens, and tells the same."""
+    """One instance is the audit daemon; the other one listens, and writes the same events."""
     first, second = make_daemon().start(), make_daemon().start()
     assert first.status()["role"] == "unicast"
     assert second.status()["role"] == "multicast"

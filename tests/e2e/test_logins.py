@@ -99,7 +99,7 @@ def test_what_a_login_leaves_behind(daemon: Daemon, sshd: Sshd, token: str) -> N
     ids=["su", "sudo"],
 )
 def test_another_user_by(daemon: Daemon, sshd: Sshd, token: str, command: str) -> None:
-    """Another identity, the same entry: who logged in is told with what they run."""
+    """After su the entry is the same, and events keep the login user."""
     become = f"echo {SOMEBODY} >/proc/self/loginuid && {command}"
     sshd.login(become.format(token=token), terminal=True)
     document = executed(daemon, token)
@@ -112,7 +112,7 @@ def test_another_user_by(daemon: Daemon, sshd: Sshd, token: str, command: str) -
 
 
 def test_a_set_uid_program(daemon: Daemon, sshd: Sshd, token: str) -> None:
-    """Who it acts as and who runs it are two."""
+    """The effective and the real user differ."""
     sshd.login(f"su -s /bin/sh nobody -c '/bin/mount --version {token}'")
     document = daemon.await_one(
         event__action="exec", process__args=["/bin/mount", "--version", token]
@@ -163,7 +163,7 @@ def opened(terminal: Path) -> Iterator[int]:
 
 
 def test_a_console_login(daemon: Daemon, token: str) -> None:
-    """What is typed at a shell there came in by login, and PAM says as whom."""
+    """Commands of a console shell have the entry login, with the login user from PAM."""
     with opened(CONSOLE) as console:
         login = subprocess.Popen(
             ["setsid", "-c", "login", "-f", "root"], stdin=console, stdout=console, stderr=console

@@ -53,7 +53,7 @@ def test_both_hear_everything(auditd: Auditd, make_daemon: MakeDaemon, truth: Tr
 
 
 def test_its_rules_are_not_ours(auditd: Auditd, make_daemon: MakeDaemon) -> None:
-    """Rules that are configured but can't be loaded beside another daemon are told of."""
+    """Configured rules that can't be loaded beside another daemon are reported."""
     daemon = make_daemon(
         {"auditd": {"audit_rules": "-a always,exit -F arch=b64 -S mkdir -k mine"}}
     ).start()

@@ -1,4 +1,4 @@
-"""Least privilege: a user of its own, the unit's capabilities, and nobody else's files.
+"""Least privilege: a separate user, the unit's capabilities, and only its own files.
 
 The daemon runs here as an unprivileged user with the capabilities that the shipped unit lists; the
 test of each capability takes it away, and sees what the documentation says of that.
@@ -58,7 +58,7 @@ class Confined(Daemon):
 
 @pytest.fixture
 def make_confined(audit_state: AuditState, place: Path) -> Iterator[Callable[..., Daemon]]:
-    """A function that makes a daemon which runs as nobody with these capabilities alone.
+    """Return a function that starts a daemon as nobody with only these capabilities.
 
     It does by hand what the service manager does for the shipped unit.
     """
@@ -91,7 +91,7 @@ def without(*names: str) -> list[str]:
 def test_main_job_with_the_units_capabilities_alone(
     make_confined: MakeDaemon, truth: Truth
 ) -> None:
-    """As nobody: rules are loaded, the tracer works, other users' processes are told truly."""
+    """As nobody: rules are loaded, the tracer works, other users' processes are correct."""
     daemon = make_confined(*GRANTED, settings={"session_metadata": {"backend": "ebpf"}}).start()
     status = daemon.status()
     assert (status["source"], status["role"]) == ("ebpf", "unicast")
@@ -195,7 +195,7 @@ def test_output_is_written_nowhere_else(make_daemon: MakeDaemon, victim: Path, t
 def test_state_is_written_nowhere_else(
     make_daemon: MakeDaemon, victim: Path, name: str, trick: str
 ) -> None:
-    """A link in the place of a file of ours is replaced or refused; what it led to stays."""
+    """A link in the place of sessiond's file is replaced or refused; its target stays unchanged."""
     daemon = make_daemon()
     run = daemon.directory / "run"
     run.mkdir()

@@ -219,7 +219,7 @@ UID = str(USER)
 
 
 def assert_all_known(documents: list[dict[str, Any]]) -> None:
-    """The tracer has seen every process that audit tells of."""
+    """The tracer has reported every process in audit events."""
     lives = (each for each in documents if each["event"]["action"] in ("fork", "exec", "end"))
     assert [each for each in lives if not entity_id(each)] == []
 
@@ -242,7 +242,7 @@ def assert_each_once(documents: list[dict[str, Any]]) -> None:
 def test_without_a_descriptor_store_only_gaps_are_missing(
     service: Service, spawns: Spawns, backend: str
 ) -> None:
-    """Nobody listens from a kill to the next start: that is told, and no event comes twice."""
+    """The gap between a kill and the next start is reported, and no event is repeated."""
     service.stop()
     service.output.unlink()
     service.configure(session_metadata={"backend": backend, "fallback": False})
@@ -304,7 +304,7 @@ os.execv("/bin/true", ["true", "last"])
 
 
 def test_an_ended_leader_is_known_after_restarts(service: Service) -> None:
-    """What ended long before is told as before it: after a restart, a crash, and both."""
+    """Processes that ended long before are known after a restart, a crash, and both."""
     flag = service.directory / "flag"
     command = [sys.executable, "-c", SCRIPT.format(flag=str(flag))]
     subprocess.run(command, check=True)

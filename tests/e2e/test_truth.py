@@ -83,7 +83,7 @@ def test_relatives_that_ended_long_ago_are_told_in_full(daemon: Daemon, truth: T
 
 
 def test_parent_that_ended_is_told_with_its_end(daemon: Daemon, truth: Truth) -> None:
-    """Who was forked by a process that has ended has it as parent, end and exit code included."""
+    """A process forked by an ended process has it as parent, with end and exit code."""
     told = truth.run("orphan", 5)
     daemon.settle()
     forkers = [one for one in told if one.event == "fork"]
@@ -112,7 +112,7 @@ def test_a_script_is_its_interpreter(daemon: Daemon, tmp_path: Path) -> None:
 
 
 def test_a_deleted_executable_keeps_its_path(daemon: Daemon, tmp_path: Path) -> None:
-    """A program that was deleted while it ran is told by the path it had."""
+    """A program that was deleted while running keeps its path."""
     program = tmp_path / "short-lived"
     shutil.copy2("/bin/sleep", program)
     process = subprocess.Popen([program, "0.3"])
@@ -132,7 +132,7 @@ def test_a_failed_exec_is_told_as_such(daemon: Daemon) -> None:
 
 
 def test_other_users(daemon: Daemon, truth: Truth) -> None:
-    """Who runs as another user is told as that user."""
+    """A process that runs as another user is written with that user."""
     file = truth.file()
     run(*truth.command(file, "spawn", 3), user=65534, group=65534, extra_groups=[])
     daemon.settle()
@@ -163,7 +163,7 @@ def test_supplementary_groups(daemon: Daemon) -> None:
 
 
 def test_other_namespaces_and_roots(daemon: Daemon, truth: Truth, tmp_path: Path) -> None:
-    """In a pid namespace the host's numbers count, vpid tells the inner one; roots don't hide."""
+    """In a pid namespace, pid is the host's and vpid the inner one; chroots hide nothing."""
     root = tmp_path / "root"
     (root / "proc").mkdir(parents=True)
     (root / "tmp").mkdir()
@@ -199,7 +199,7 @@ def test_other_namespaces_and_roots(daemon: Daemon, truth: Truth, tmp_path: Path
 
 
 def test_a_core_dump_is_told(daemon: Daemon, tmp_path: Path) -> None:
-    """A signal that dumps core is told with its name, and that a core was written."""
+    """A signal that dumps core is written with its name and core_dumped."""
     pattern = Path("/proc/sys/kernel/core_pattern")
     found = pattern.read_text()
     pattern.write_text(f"{tmp_path}/core")
@@ -313,7 +313,7 @@ def test_a_storm_is_told_without_loss(daemon: Daemon, truth: Truth) -> None:
 def test_what_overflowed_is_told_and_nothing_false_is(
     make_daemon: MakeDaemon, truth: Truth
 ) -> None:
-    """Stopped for a whole storm: the losses are told per kind, and what follows is right."""
+    """After a stop under load, losses are reported per kind, and later events are correct."""
     daemon = make_daemon(
         {
             "session_metadata": {"ring_buffer": "256KiB"},

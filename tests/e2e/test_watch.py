@@ -94,7 +94,7 @@ def recovered(daemon: Daemon, what: str, seconds: float = 10) -> Document:
 def test_what_others_change_is_told_and_put_back(
     make_daemon: MakeDaemon, truth: Truth, change: list[str], what: str
 ) -> None:
-    """The event says what, when and who it was; the state is ours again; nothing stays wrong."""
+    """The event names change, time and author; the state is restored."""
     daemon = make_daemon().start()
     ours = AuditState.read()
     auditctl(*change)
@@ -123,7 +123,7 @@ def test_what_others_change_is_told_and_put_back(
 def test_rules_that_go_without_a_record_are_missed(
     make_daemon: MakeDaemon, hide: list[str], show: list[str]
 ) -> None:
-    """No record tells that the rules were changed; within two seconds we do, and load them."""
+    """A change of rules without a record is reported and repaired within two seconds."""
     daemon = make_daemon().start()
     ours = AuditState.read()
     auditctl(*hide)
@@ -137,7 +137,7 @@ def test_rules_that_go_without_a_record_are_missed(
 
 
 def test_without_reconcile_it_is_only_told(make_daemon: MakeDaemon) -> None:
-    """With auditd.reconcile: false what somebody changed stays, and so does the problem."""
+    """With auditd.reconcile: false a foreign change stays, and so does the problem."""
     daemon = make_daemon({"auditd": {"reconcile": False}}).start()
     auditctl("-r", "5000")
     degraded(daemon, "audit rate_limit")
@@ -186,7 +186,7 @@ def test_another_audit_daemon_beside_us_is_told(
 def test_we_take_over_when_the_audit_daemon_leaves(
     make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]], truth: Truth
 ) -> None:
-    """A listener beside auditd becomes the audit daemon when that goes, and tells the gap."""
+    """A listener beside auditd becomes the audit daemon after its exit, and reports the gap."""
     owner = auditd()
     until(lambda: AuditState.read().owner == owner.pid, 10, "auditd's registration")
     daemon = make_daemon().start()
@@ -277,7 +277,7 @@ def test_a_canary_proves_the_way(make_daemon: MakeDaemon) -> None:
 
 
 def test_a_canary_that_a_rule_hides_costs_no_restart(make_daemon: MakeDaemon) -> None:
-    """The rule is told by name; a start anew would change nothing, so the watchdog is fed on."""
+    """The rule is named; a restart would not help, so the watchdog is still notified."""
     settings = {"canary": {"interval": "1s", "timeout": "2s"}}
     daemon = make_daemon(settings, WATCHDOG_USEC="1000000").start()
     until(lambda: daemon.status()["canary"]["seen"] >= 1, 10, "a canary that came back")

@@ -60,7 +60,7 @@ def test_every_process_is_told_and_audit_is_left_alone(
 
 
 def test_what_a_crash_left_of_audit_goes(make_daemon: MakeDaemon) -> None:
-    """The run before had rules; nobody would read their records."""
+    """The last run's rules are removed, since their records would have no reader."""
     daemon = make_daemon().start()
     daemon.stop(signal.SIGKILL)
     assert AuditState.read().rules

@@ -290,7 +290,7 @@ def test_an_ipv6_peer_is_a_destination() -> None:
 
 
 def test_a_family_without_a_usual_name_is_told_by_its_number() -> None:
-    """Elastic's rules ask for AF_ALG as 38; the bytes of the address are told as they are."""
+    """Elastic's rules use 38 for AF_ALG; the address is written as raw bytes."""
     saddr = b"saddr=2600686173680000"
     assert describe(syscall(42), (SOCKADDR, saddr))["auditd"]["data"]["socket"] == {
         "family": "38",
@@ -425,7 +425,7 @@ def test_a_login_has_its_users_as_auditbeat_writes_them() -> None:
 
 
 def test_another_account_than_the_login_user_is_the_effective_one() -> None:
-    """As su and sudo have it: who sits there, and as whom."""
+    """As for su and sudo: the login user, and the user it acts as."""
     document = login(1000, 'acct="ann"')
     assert document["user"]["id"] == "1000"
     assert document["user"]["effective"] == {"id": "4242", "name": "ann"}
@@ -465,7 +465,7 @@ def test_the_old_text_of_pam_says_the_same() -> None:
 
 
 def test_a_session_is_a_session() -> None:
-    """USER_START and USER_END authenticate nobody."""
+    """USER_START and USER_END are not authentications."""
     assert login(4242, 'acct="ann"', 1105)["event"]["category"] == ["session"]
     assert login(4242, 'acct="ann"', 1106)["event"]["type"] == ["end"]
 
@@ -515,7 +515,7 @@ def test_raw_messages_are_an_option() -> None:
 
 
 def test_warnings_are_counted_and_an_option() -> None:
-    """What can't be read is left out, and told."""
+    """Unparsable fields are omitted, with a warning."""
     describer = AuditEventEncoder(FixedNames(), SmallTables(), Options(include_warnings=True))
     document, warnings = describer.describe(event(syscall(112, uid="root")))
     assert warnings == ["root is no uid"]

@@ -71,7 +71,7 @@ def test_a_message_can_claim_nothing_about_its_sender() -> None:
 
 
 def test_the_fields_of_an_honest_message_are_enough() -> None:
-    """Nothing is told twice."""
+    """No value is repeated."""
     parts = read((1100, b'pid=7 uid=0 msg=\'op=PAM:x acct="ann" exe="/y" res=success\''))
     assert parts.data == {"op": "PAM:x", "acct": "ann"}
 

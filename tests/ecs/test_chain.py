@@ -29,7 +29,7 @@ def problems(lines: list[bytes], key: bytes = KEY) -> list[str]:
 
 
 def test_a_sealed_line_is_the_line_and_its_seal() -> None:
-    """One member more, the last one; the line grows by what is told."""
+    """The seal is an additional last member, of the stated size."""
     made = sealed(1)[0]
     assert len(made) == len(line(1)) + SEAL_SIZE
     document = json.loads(made)
@@ -68,7 +68,7 @@ def test_what_was_done_to_them_is_said(forge: object, said: str) -> None:
 
 
 def test_another_key_fits_nothing() -> None:
-    """Who has no key, or the wrong one, can't tell lines from forged ones."""
+    """Without the right key, valid and forged lines can't be distinguished."""
     assert problems(sealed(), b"o" * 32)
 
 

@@ -160,7 +160,7 @@ def test_an_exit_code_is_the_shells(status: int, code: int) -> None:
 
 
 def test_capabilities_have_names() -> None:
-    """Those of a newer kernel their number."""
+    """Values of a newer kernel are shown as numbers."""
     assert capability_names(1 << 0 | 1 << 39 | 1 << 60) == ["CAP_CHOWN", "CAP_BPF", "60"]
 
 

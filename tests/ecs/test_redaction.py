@@ -74,7 +74,7 @@ def test_a_secret_is_replaced_whether_arguments_or_a_shell_hold_it(line: str) ->
     ],
 )  # fmt: skip
 def test_only_the_secret_is_replaced(args: list[str], shown: list[str]) -> None:
-    """What tells which command it was stays: the option, the user, the host."""
+    """The option, the user and the host of the command stay."""
     assert shipped().arguments(args) == shown
 
 

@@ -25,7 +25,7 @@ def stepped(by: int) -> WallClock:
 
 @pytest.mark.parametrize("by", [3600 * SECOND, -3600 * SECOND, 2 * MILLISECOND])
 def test_a_moment_keeps_the_date_that_the_clock_showed_then(by: int) -> None:
-    """What was told before the step stays true; what comes after it has the new time."""
+    """Dates before the step stay; later ones use the new time."""
     clock = stepped(by)
     assert clock.date(BEFORE - 1) == timestamp(BOOT + BEFORE - 1)
     assert clock.date(NOTICED + 1) == timestamp(BOOT + by + NOTICED + 1)

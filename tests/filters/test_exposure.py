@@ -1,4 +1,4 @@
-"""Who can hide behind a filter, by what an ordinary user chooses and what not."""
+"""Exposure of filters, by which values an ordinary user controls."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_other_events_are_taken_by_filters_that_ask_for_them() -> None:
     [("process.name: x", True), ("ancestor.executable: /x", True), ("process.user.name: x", False)],
 )
 def test_who_names_a_program_asks_whose_it_is(when: str, asks: bool) -> None:
-    """Which no line tells."""
+    """Lines do not contain that."""
     (rule,) = Filters.parse(yaml.safe_load(f"[{{when: {{{when}}}, then: drop}}]"))
     assert asks_for_paths(rule) is asks
 

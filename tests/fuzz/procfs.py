@@ -1,4 +1,4 @@
-"""Files of /proc are read or refused with ValueError; nobody's name passes for a number."""
+"""Files of /proc are parsed or refused with ValueError; a name is never taken for a number."""
 
 from __future__ import annotations
 

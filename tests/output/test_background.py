@@ -27,7 +27,7 @@ def test_jobs_run_one_after_the_other_elsewhere() -> None:
 
 
 def test_submitting_does_not_wait() -> None:
-    """Nor does closing, longer than it is told."""
+    """close() waits no longer than its timeout."""
     background = Background("test-slow")
     release = threading.Event()
     began = time.monotonic()

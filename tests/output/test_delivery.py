@@ -196,7 +196,7 @@ def test_a_disk_with_errors_is_survived(tmp_path: Path, fault: str) -> None:
 
 @pytest.mark.kernel
 def test_disk_and_spool_full_together(tmp_path: Path) -> None:
-    """Then memory takes a bounded number; the loss is counted, told, and no order is lost."""
+    """Memory takes a bounded number; the loss is counted and reported, and order is kept."""
     with tmpfs(tmp_path / "disk") as disk:
         delivery = make(FileOutput(str(disk / "out")), disk / "spool", queue_size=50_000)
         filler = fill(disk)
@@ -269,7 +269,7 @@ class Reader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read until told to stop."""
+        """Read until stopped."""
         while not self._stopping.is_set():
             try:
                 connection, _ = self._listener.accept()
@@ -329,7 +329,7 @@ def test_readers_come_and_go(tmp_path: Path) -> None:
 
 
 def test_a_stopped_reader_makes_the_output_sick(tmp_path: Path) -> None:
-    """A process under SIGSTOP: the rest goes to the spool, and it is told after a while."""
+    """With a reader under SIGSTOP, lines go to the spool, and a problem is reported."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "socket"))
     listener.listen()
@@ -400,7 +400,7 @@ def test_datagrams_that_have_to_wait(tmp_path: Path) -> None:
 
 
 def test_without_a_spool_memory_is_bounded(tmp_path: Path) -> None:
-    """The oldest lines go, are counted and told; what is left comes in order."""
+    """The oldest lines are dropped, counted and reported; the others arrive in order."""
     delivery = make(StreamOutput(path=str(tmp_path / "socket")), None, queue_size=10_000)
     for number in range(0, 1000, 10):
         delivery.write(lines(number, 10, 100))
@@ -420,7 +420,7 @@ def test_without_a_spool_memory_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_loss_of_the_newest_lines_is_told_when_there_is_room(tmp_path: Path) -> None:
-    """Before that, the line that tells of it would be the next one to be dropped."""
+    """Earlier, the line about the loss would be dropped too."""
     delivery = make(
         StreamOutput(path=str(tmp_path / "socket")), None, queue_size=1000, drop="newest"
     )

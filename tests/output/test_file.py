@@ -626,7 +626,7 @@ def as_nobody(work: Callable[[], None]) -> None:
 
 @pytest.mark.kernel
 def test_a_directory_that_becomes_unwritable_stops_rotation_only() -> None:
-    """Lines still go into the file that is open; the trouble is told, and over with its cause."""
+    """Lines still go to the open file; the problem is reported until its cause is gone."""
     directory = Path(tempfile.mkdtemp(dir="/tmp"))
     os.chown(directory, 65534, 65534)
     directory.chmod(0o755)

@@ -268,7 +268,7 @@ def test_a_server_that_is_away_is_told(web: Web, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_full_for_long(web: Web, tmp_path: Path) -> None:
-    """The spool takes what it may and no more; what goes is counted and told."""
+    """The spool stays within its limit; dropped lines are counted and reported."""
     web.take = status(503)
     delivery = make(web, tmp_path, max_spool=100_000, max_size=5000)
     for number in range(0, 2000, 20):
@@ -337,7 +337,7 @@ ALL_BAD = dict.fromkeys(names(0, 1000), (400, "strict_dynamic_mapping_exception"
 def test_a_server_that_refuses_everything_is_not_given_everything(
     web: Web, tmp_path: Path, preset: Preset, answer: Behaviour
 ) -> None:
-    """It is set up wrongly: in ten minutes no more than some lines go, and it is told."""
+    """With a misconfigured server, few lines are lost in ten minutes, and a problem is reported."""
     web.take = answer
     clock = Clock()
     output = make_output(web, tmp_path, preset, clock=clock, backoff=(1.0, 60.0))

@@ -100,7 +100,7 @@ def test_keys_are_read_for_each_connection(web: Web) -> None:
 
 
 def test_a_key_that_can_not_be_read_is_a_failure(web: Web) -> None:
-    """It is told as any other, and nothing is sent."""
+    """It is reported like any other error, and nothing is sent."""
 
     def secrets() -> dict[str, str]:
         raise ConfigError("output.http.secret_headers.Authorization: /key: no such file")

@@ -167,7 +167,7 @@ def test_a_line_that_is_larger_than_the_bound_is_dropped(make: Callable[..., Spo
 def test_lines_dropped_just_before_a_kill_are_counted_by_the_next_run(
     make: Callable[..., Spool],
 ) -> None:
-    """The killed run may not have told of them; the numbers show that they are missing."""
+    """The killed run may not have reported them; the numbers show the loss."""
     first = make(max_size=16_384)
     first.append(lines(0, 1000, 100))
     dropped = first.dropped
@@ -230,7 +230,7 @@ def test_a_segment_that_was_removed_is_counted(path: Path, make: Callable[..., S
 def test_a_link_in_the_place_of_a_segment_is_not_read(
     path: Path, make: Callable[..., Spool]
 ) -> None:
-    """What it points to isn't sent as if it were ours."""
+    """The target of a link is not sent."""
     first = make()
     first.append(lines(1, 3))
     kill(first)
@@ -263,7 +263,7 @@ def test_the_directory_and_its_files_are_for_their_owner_alone(
 
 
 def test_two_processes_cannot_share_it(make: Callable[..., Spool]) -> None:
-    """The second is told so."""
+    """The second process gets an error."""
     make()
     with pytest.raises(OutputError, match="in use by another process"):
         make()

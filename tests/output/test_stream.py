@@ -241,7 +241,7 @@ def test_a_name_is_looked_up_beside_the_loop() -> None:
 
 
 def test_a_name_that_does_not_exist_is_a_trouble() -> None:
-    """It is told, and asked for again later."""
+    """The failure is reported, and the name is resolved again later."""
     output = StreamOutput(host="no-such-host.invalid", port=1)
     output.open()
     until(output, lambda: output.trouble is not None)

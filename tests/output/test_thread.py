@@ -122,7 +122,7 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("drop", ["oldest", "newest"])
 def test_what_waits_for_a_disk_is_bounded(tmp_path: Path, drop: Any) -> None:
-    """What goes is as configured, is counted and told; what stays comes in order."""
+    """Lines are dropped as configured, counted and reported; the others arrive in order."""
     disk = Stuck(tmp_path / "out")
     with opened(disk, queue_size=10_000, drop=drop) as writer:
         with disk.hanging():

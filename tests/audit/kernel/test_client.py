@@ -345,7 +345,7 @@ def test_registration_without_a_socket_is_taken_over(kernel: AuditClient) -> Non
 
 
 def test_descriptor_that_is_no_audit_socket_is_refused(kernel: AuditClient) -> None:
-    """A store that hands over something else is told, and the descriptor left alone."""
+    """A stored descriptor that is not an audit socket is reported and left alone."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         with pytest.raises(AuditUnavailableError, match="isn't an audit socket"):
             AuditClient.open(adopted_fd=other.fileno())
@@ -373,7 +373,7 @@ def test_everything_is_left_as_found(kernel: AuditClient) -> None:
 
 
 def test_setting_that_someone_changed_meanwhile_stays(kernel: AuditClient) -> None:
-    """A value that is no longer ours is not put back, and the report says so."""
+    """A setting that another program has changed is not restored, and the report says so."""
     client, state = listening()
     with client:
         subprocess.run(["auditctl", "-b", "320"], check=True, capture_output=True)
@@ -429,7 +429,7 @@ def test_loginuid_can_be_made_immutable_and_not(kernel: AuditClient) -> None:
 
 
 def test_refusals_say_why(kernel: AuditClient) -> None:
-    """A rule that is there, one that isn't and one that makes no sense are told apart."""
+    """Deleting a loaded, a missing and an invalid rule gives different results."""
     (execve,) = compiled(kernel, EXECUTIONS)
     kernel.add_rule(execve)
     with pytest.raises(AuditRequestError, match="loaded already"):

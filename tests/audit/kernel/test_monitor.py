@@ -82,7 +82,7 @@ def found(guard: AuditMonitor, kernel: Kernel, now: float, *, lost: bool = False
 
 
 def test_rules_are_listed_only_now_and_then(guard: AuditMonitor, kernel: Kernel) -> None:
-    """While no record tells of a change the list is asked for once in LISTING seconds."""
+    """Without a record of a change, the rules are listed once in LISTING seconds."""
     kernel.loaded.pop()
     assert found(guard, kernel, LISTING - 1) == []
     assert kernel.lists == 1
@@ -121,7 +121,7 @@ def test_what_happens_while_we_are_blind_is_found(
 def test_where_a_rule_hides_changes_they_are_listed_always(
     guard: AuditMonitor, kernel: Kernel
 ) -> None:
-    """A rule that excludes CONFIG_CHANGE is the last change that a record tells of."""
+    """A rule that excludes CONFIG_CHANGE suppresses the records of later changes."""
     kernel.loaded.append(rule("-a always,exclude -F msgtype=CONFIG_CHANGE"))
     kernel.counters.config_changes += 1
     assert found(guard, kernel, 1) == []
@@ -143,7 +143,7 @@ def test_a_repair_is_looked_at(
 
 
 def test_a_lock_is_told_and_nothing_is_tried(guard: AuditMonitor, kernel: Kernel) -> None:
-    """After -e 2 what differs can't be put back before the next boot: it is only told."""
+    """After -e 2 differences can't be repaired before the next boot, only reported."""
     kernel.now = replace(STATUS, enabled=2, backlog_limit=64)
     findings = guard.find(kernel.now, 1, lost=False)
     assert [each.what for each in findings] == ["audit backlog_limit", "audit lock"]

@@ -141,5 +141,5 @@ def test_any_fields_are_described(
     ],
 )
 def test_rules_that_may_hide_a_record(line: str, hidden: bool) -> None:
-    """Those of the exclude list, unless they are for another type for certain."""
+    """Rules of the exclude list count, unless they are certainly for another type."""
     assert binary.hides(compiled(line), 1305) == hidden

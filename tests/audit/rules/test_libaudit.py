@@ -84,7 +84,7 @@ def test_a_number_that_the_mask_has_no_bit_for_is_refused(number: int) -> None:
 
 
 def test_errors_are_codes_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    """libaudit writes some errors to standard error unless told not to."""
+    """libaudit's own messages on standard error are suppressed."""
     with RuleCompiler() as compiler:
         assert compiler.field(b"uid=no-such-user", binary.EXIT) < 0
         assert compiler.field(b"nonsense=1", binary.EXIT) < 0

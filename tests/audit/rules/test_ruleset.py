@@ -1,4 +1,4 @@
-"""The rule language, and what of a rule set is loaded, kept and removed."""
+"""The rule syntax, and which rules of a set are loaded, kept and removed."""
 
 from __future__ import annotations
 
@@ -429,7 +429,7 @@ def test_everything_is_added_to_an_empty_kernel() -> None:
 
 
 def test_rules_of_others_stay() -> None:
-    """Also one that we want too: it was there before us, so it isn't ours to remove."""
+    """A wanted rule that was loaded before stays foreign, and is never removed."""
     changes = plan(parse(TWO), kernel(FOREIGN + "-w /etc/passwd"))
     assert lines(changes.add) == [2]
     assert [rule.describe() for rule in changes.foreign] == [
@@ -488,7 +488,7 @@ SOME = ["-w /etc/a", "-w /etc/b", "-A exit,never -F pid=1", "-a task,never -F pi
 def test_a_plan_carried_out_is_what_was_wanted(
     before: list[str], after: list[str], had: int, wants: int
 ) -> None:
-    """Whatever was loaded of ours: each list has then our rules in the wanted order."""
+    """After loading, each list has sessiond's rules in the wanted order."""
     loaded, wanted = kernel("\n".join(before[:had])), parse("\n".join(after[:wants]))
     changes = plan(wanted, loaded, loaded)
     there = [data for data in loaded if data not in changes.remove]
