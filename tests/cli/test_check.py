@@ -1,4 +1,4 @@
-"""What `sessiond check` finds, on hosts made of files and on this one."""
+"""The findings of `sessiond check`, on simulated hosts and on this one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(path: Path, text: str) -> None:
 
 
 def link(path: Path, target: str) -> None:
-    """Make, or make anew, a symbolic link and the directories above it."""
+    """Create or replace a symbolic link and the directories above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(target)

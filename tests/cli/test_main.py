@@ -249,7 +249,7 @@ def test_check_knows_the_users_of_this_host(tmp_path: Path) -> None:
 
 
 def test_check_reads_the_keys_of_servers(tmp_path: Path) -> None:
-    """Those in files; a credential is there for the service alone."""
+    """Secrets in files are checked; a credential is available only to the service."""
     settings, key = tmp_path / "sessiond.yml", tmp_path / "key"
     settings.write_text(
         "output: {http: {url: 'https://es', secret_headers: "
@@ -284,7 +284,7 @@ def test_rules_shows_wanted_against_loaded(tmp_path: Path, audit_state: AuditSta
 
 
 def test_status_asks_the_daemon() -> None:
-    """Text for people, JSON for machines, and an exit code that tells sick from dead."""
+    """Text, JSON, and different exit codes for an unhealthy and a dead daemon."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "status.sock"
         health: dict[str, Any] = {"state": "ok", "problems": []}
@@ -309,7 +309,7 @@ def test_status_asks_the_daemon() -> None:
 
 
 def test_status_puts_metrics_where_node_exporter_reads_them(tmp_path: Path) -> None:
-    """The file is whole at every moment; a daemon that does not answer is told in it as well."""
+    """The file is replaced atomically; it also reports a daemon that does not answer."""
     socket, file = tmp_path / "status.sock", tmp_path / "sessiond.prom"
     server = StatusServer(socket, lambda: {"health": {"problems": []}, "rules": 8})
     write = ("status", "--socket", socket, "--prometheus", "-o", file)
@@ -357,7 +357,7 @@ def test_replay_writes_events_of_a_log(settings: Path, tmp_path: Path) -> None:
 
 
 def test_replay_names_lines_that_are_no_records(settings: Path, tmp_path: Path) -> None:
-    """They are passed over and told; the rest is written; the exit code is 1."""
+    """Invalid lines are skipped and reported; the rest is written; the exit code is 1."""
     log = tmp_path / "audit.log"
     log.write_bytes(b"hello\n" + LOG.read_bytes()[:100_000].rpartition(b"\n")[0] + b"\n")
     done = sessiond("replay", log, "-c", settings)

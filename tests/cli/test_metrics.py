@@ -83,7 +83,7 @@ def samples(text: str) -> dict[str, str]:
 
 
 def test_the_document_as_metrics() -> None:
-    """Each number has its metric; what the document repeats or only tells people has none."""
+    """Each number has a metric, except repeated ones and texts."""
     assert samples(metrics.render(DOCUMENT)) == {
         "sessiond_up": "1",
         'sessiond_info{version="1.2.3",role="unicast",source="proc_connector"}': "1",

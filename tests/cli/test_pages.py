@@ -57,7 +57,7 @@ def test_no_text_is_taken_for_a_request() -> None:
 
 
 def completed(tmp_path: Path, *words: str) -> set[str]:
-    """What bash offers for the last word."""
+    """Return bash's completions of the last word."""
     script = tmp_path / "completion"
     script.write_text(pages.bash())
     line = " ".join(f"'{word}'" for word in words)

@@ -1,4 +1,4 @@
-"""What commands write: plain off a terminal; paged and coloured on one."""
+"""Output of commands: plain without a terminal; paged and coloured on one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ terminal.say(f"colours {terminal.coloured()}")
 
 
 def shown(count: int, **environment: str) -> str:
-    """What a terminal of 24 rows shows of a command that writes so many lines."""
+    """Return the screen of a terminal of 24 rows for a command that writes ``count`` lines."""
     controller, side = pty.openpty()
     running = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT.replace("{count}", str(count))],

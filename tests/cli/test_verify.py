@@ -75,7 +75,7 @@ def test_it_says_where_something_is_wrong(
 def test_lines_without_a_seal_are_no_proof(
     tmp_path: Path, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """That is no "all is well"."""
+    """The result is not a success."""
     path = tmp_path / "events.ndjson"
     path.write_bytes(b'{"event":{"id":"e","sequence":1}}\n')
     assert run("--key", str(key), str(path)) == 8

@@ -55,7 +55,7 @@ def test_the_configured_file_is_read_with_those_rotated_out_of_it(
 
 
 def test_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """The exit code tells whether any session fits."""
+    """The exit code says whether a session matches."""
     assert main.run(["sessions", str(LOGIN), "--root", "--type", "sshd"]) == 0
     assert "ann→root→nobody" in capsys.readouterr().out
     assert main.run(["sessions", str(LOGIN), "--user", "bob"]) == 1
@@ -85,7 +85,7 @@ def test_what_can_not_be_read_is_one_line(
 
 
 def test_a_torn_line_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And the others are read."""
+    """The other lines are read."""
     path = tmp_path / "file"
     path.write_bytes(b"{\x1b}\n" + b"".join(login_lines()))
     assert main.run(["sessions", str(path)]) == 0
@@ -131,7 +131,7 @@ LOGIN_ID = "lOcVr6UYKV_j9tnoaonUD00F"
 
 
 def test_a_tree_is_asked_by_pid_or_id(capsys: pytest.CaptureFixture[str]) -> None:
-    """Files and ids may be named in any order; what fits nothing is told."""
+    """Files and ids may be given in any order; unknown ids are reported."""
     assert main.run(["tree", "12278", str(LOGIN)]) == 0
     by_pid = lines(capsys)
     assert main.run(["tree", str(LOGIN), LOGIN_ID[:6]]) == 0

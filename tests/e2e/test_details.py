@@ -1,4 +1,4 @@
-"""What a line says of a process is true at its moment: terminal, title, arguments, program."""
+"""Terminal, title, arguments and program in a line are those at the time of the event."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def test_an_ordinary_user_cannot_hide_behind_a_safe_filter(
 def test_check_names_the_filter_that_an_ordinary_user_can_hide_behind(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """And behind it he can, indeed; the log says it as well."""
+    """A user can really hide behind it; the log says so too."""
     daemon = make_daemon({"filters": probes()}).start()
     checked = daemon.command("check", "-c", str(daemon.config)).stdout
     assert "warn  probes: unsafe: " in checked
@@ -206,7 +206,7 @@ def test_check_names_the_filter_that_an_ordinary_user_can_hide_behind(
 def test_a_set_user_id_program_below_a_dropped_one_is_told_with_it(
     make_daemon: Callable[..., Daemon], own_program: Path, script: Path
 ) -> None:
-    """And so is what that one starts, with all that is above it."""
+    """So are its children, with all ancestors."""
     own_program.write_bytes(Path("/bin/dash").read_bytes())
     os.chown(own_program, 0, 0)
     own_program.chmod(0o4755)

@@ -1,4 +1,4 @@
-"""What a configuration adds to lines, on the real kernel, also by a reload."""
+"""Configured additions to lines, on the real kernel, also after a reload."""
 
 from __future__ import annotations
 

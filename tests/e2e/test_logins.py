@@ -150,7 +150,7 @@ def test_screen_inside_ssh(daemon: Daemon, sshd: Sshd, token: str, tmp_path: Pat
 
 @contextmanager
 def opened(terminal: Path) -> Iterator[int]:
-    """A terminal, opened without becoming ours; skips where there is none."""
+    """Open a terminal without making it the controlling one; skip without one."""
     try:
         descriptor = os.open(terminal, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:

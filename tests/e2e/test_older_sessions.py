@@ -1,4 +1,4 @@
-"""Cold is warm: sessions that are older than the daemon are told as if it had been there.
+"""Sessions older than the daemon are written as if it had been running.
 
 Sessions of all kinds run a program while a daemon watches that was there before them, and once more
 under one that came later. What the second tells is what the first one told, but for what it says
@@ -147,7 +147,7 @@ def test_cold_is_warm(watched: Watched, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_older_session_has_leaders_and_an_entry(watched: Watched, kind: str) -> None:
-    """Of the type, with the address and by the login user that the earlier daemon told."""
+    """Entry type, address and login user equal those of the earlier daemon."""
     if kind in watched.missing:
         pytest.skip(watched.missing[kind])
     for warm, cold in zip(watched.warm[kind], watched.cold[kind], strict=True):

@@ -246,7 +246,7 @@ def test_directories_that_others_can_write_are_refused(make_daemon: MakeDaemon, 
 def test_a_runtime_directory_that_is_a_link_of_somebody_else_is_refused(
     make_daemon: MakeDaemon, tmp_path: Path
 ) -> None:
-    """What a stranger's link leads to is the stranger's choice."""
+    """Another user's link may lead anywhere, so it is refused."""
     daemon = make_daemon()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -64,7 +64,7 @@ class Service:
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
     def executed(self, token: str) -> dict[str, Any]:
-        """Execute a program with this argument, and wait for the line that tells of it."""
+        """Execute a program with this argument, and wait for its line."""
         # In a session of its own: whoever runs the tests may be in session 0, which nobody leads.
         subprocess.run(["/bin/true", token], check=True, start_new_session=True)
         found: list[dict[str, Any]] = []

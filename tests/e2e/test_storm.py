@@ -49,7 +49,7 @@ class Spawner(threading.Thread):
 
 
 def storm(truth: Truth, attacks: Attacks) -> list[Path]:
-    """Let two spawners and the flood run at once; return what the processes told."""
+    """Run two spawners and the flood; return the processes' own records."""
     end = time.monotonic() + SECONDS
     directories = [truth.directory / name for name in ("one", "two")]
     for directory in directories:
@@ -64,7 +64,7 @@ def storm(truth: Truth, attacks: Attacks) -> list[Path]:
 
 
 def hold(daemon: Daemon, files: list[Path]) -> Counter[str]:
-    """Hold the stream against what the processes told; return how many lines there are of each."""
+    """Compare the stream with the processes' own records; return the number of lines of each."""
     documents = daemon.settle(60)
     stream = Stream(daemon)
     agree(stream.untrue(told for file in files for told in read(file)))

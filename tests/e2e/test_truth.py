@@ -263,7 +263,7 @@ class Storm:
         ]
 
     def stop(self, after: float) -> None:
-        """Stop the spawners after some seconds; what they spawned last tells its own truth."""
+        """Stop the spawners after some seconds; their last processes still record themselves."""
         time.sleep(after)
         for spawner in self._spawners:
             spawner.terminate()

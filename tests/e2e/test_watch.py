@@ -1,4 +1,4 @@
-"""The kernel's side: whatever somebody else changes is told within two seconds, and put back."""
+"""Changes of the kernel's audit state are reported within two seconds, and reverted."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def auditd(audit_state: AuditState) -> Iterator[Callable[[], subprocess.Popen[by
 def test_another_audit_daemon_beside_us_is_told(
     make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
-    """The kernel refuses it, and we say that it tried."""
+    """The kernel refuses the attempt, and it is reported."""
     daemon = make_daemon().start()
     rival = auditd()
     told = degraded(daemon, "audit rival")
@@ -219,7 +219,7 @@ def test_a_listener_tells_that_the_audit_daemon_left(
 
 
 def test_a_lost_registration_is_made_again(make_daemon: MakeDaemon, tmp_path: Path) -> None:
-    """The kernel no longer sends us anything: we register anew, and tell the gap."""
+    """The kernel no longer sends records: sessiond registers again, and reports the gap."""
     (tmp_path / "sitecustomize.py").write_text(UNREGISTERED)
     daemon = make_daemon(PYTHONPATH=str(tmp_path)).start()
     daemon.send(signal.SIGUSR1)

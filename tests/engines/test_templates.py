@@ -29,7 +29,7 @@ def mapped(properties: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def misfits(properties: dict[str, Any], document: dict[str, Any], prefix: str = "") -> list[str]:
-    """Give what of a document the mapping does not have, or what is of another type."""
+    """Yield fields of a document that the mapping lacks, or with another type."""
     found = []
     for name, value in document.items():
         where, mapping = f"{prefix}{name}", properties.get(name, {})
@@ -91,7 +91,7 @@ def test_files_are_written(tmp_path: Path) -> None:
 
 
 def test_a_changed_template_has_another_checksum() -> None:
-    """So that an installed one is known to be out of date, and one of others as not ours."""
+    """The checksum reveals outdated templates, and templates of other origin."""
     sums = {templates.checksum(content) for content in templates.files().values()} - {None}
     assert len(sums) == 5
     assert templates.checksum({}) is None

@@ -1,4 +1,4 @@
-"""Auditbeat's configuration as ours: it loads, and what has no counterpart is told."""
+"""A converted Auditbeat configuration loads, and settings without a counterpart are noted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def notes(text: str, where: Host | None = None) -> list[str]:
 
 
 def test_a_whole_file() -> None:
-    """What a host had, and what became of it."""
+    """A host's state before and after."""
     done = migrated((DATA / "auditbeat.yml").read_text("utf-8"))
     told = "".join(f"{line}: {name}: {text}\n" for line, name, text in done.notes)
     assert done.text == (DATA / "sessiond.yml").read_text("utf-8")
@@ -104,7 +104,7 @@ def test_dotted_and_nested_keys(text: str) -> None:
     ],
 )
 def test_backends_of_session_metadata(name: str, backend: str) -> None:
-    """Each of Auditbeat's names is one of ours as well, written by hand or migrated."""
+    """Each of Auditbeat's field names works, written by hand or migrated."""
     processors = f"processors: [add_session_metadata: {{backend: {name}}}]"
     assert module(processors).session_metadata.backend == backend
     assert config(f"{processors}\n{_MODULE}").session_metadata.backend == backend
@@ -212,7 +212,7 @@ def test_a_file_elsewhere_needs_a_drop_in() -> None:
     ],
 )
 def test_the_logstash_output(hosts: str, address: str) -> None:
-    """Lines go by TCP; the other end takes another input, and that is told."""
+    """Lines go over TCP; a note names the different input of Logstash."""
     done = migrated(f"{_MODULE}\noutput.logstash: {{hosts: {hosts}}}")
     socket = load.loads(done.text, "x").output.socket
     assert socket is not None
@@ -294,7 +294,7 @@ def test_a_condition_is_not_left_away() -> None:
 
 
 def test_what_drops_events_becomes_filters() -> None:
-    """Those that drop come first: the first filter that fits an event decides."""
+    """Drop filters come first, because the first matching filter decides."""
     text = (
         f"{_MODULE}\nprocessors:\n"
         "- drop_fields: {fields: [process.title]}\n"

@@ -1,4 +1,4 @@
-"""Rules that go-libaudit takes and auditctl does not: rewritten, or told."""
+"""Rules that go-libaudit accepts and auditctl does not are rewritten or noted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_auditctl_takes_stays(line: str) -> None:
     ],
 )
 def test_what_only_go_libaudit_takes_is_rewritten(line: str, rewritten_line: str) -> None:
-    """The meaning stays; what was done is told."""
+    """The meaning stays; the change is noted."""
     done = rewritten(line)
     assert done.text == rewritten_line + "\n"
     assert done.changes == [(1, f"written as {rewritten_line}")]

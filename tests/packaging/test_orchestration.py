@@ -33,7 +33,7 @@ def pod(objects: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_the_container_has_the_capabilities_of_the_service(pod: dict[str, Any]) -> None:
-    """Those of the unit; nothing is privileged."""
+    """The capabilities are those of the unit; nothing is privileged."""
     (container,) = pod["containers"]
     wanted = set(re.findall(r"^AmbientCapabilities=(.*)$", UNIT.read_text(), re.MULTILINE))
     unit = {name.removeprefix("CAP_") for line in wanted for name in line.split()}

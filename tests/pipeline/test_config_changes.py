@@ -1,4 +1,4 @@
-"""A change of the audit configuration is told with its author."""
+"""A change of the audit configuration is reported with its author."""
 
 from __future__ import annotations
 

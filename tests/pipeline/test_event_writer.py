@@ -1,4 +1,4 @@
-"""Lines: what we have to say besides what happened."""
+"""Lines: the fields that sessiond adds to an event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sessiond.units import SECOND
 
 @pytest.fixture
 def bench() -> Bench:
-    """An exact source: every fork, exec and exit is told."""
+    """An exact source reports every fork, exec and exit."""
     return Bench(include_namespaces=True)
 
 
@@ -77,7 +77,7 @@ def test_namespaces_are_told_where_wanted(bench: Bench) -> None:
 
 
 def test_lines_are_handed_out_once(bench: Bench) -> None:
-    """And counted by what happened."""
+    """Lines are counted by action."""
     lines = bench.pipeline.lines
     lines.own("sessiond-recovered", T, {"health": {"what": "x"}}, "x is well")
     assert lines.waiting == 1

@@ -1,4 +1,4 @@
-"""Filters in the pipeline: what is left out, what is told all the same, and that it adds up."""
+"""Filters in the pipeline: dropped lines, lines written despite them, and counters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Filtered(Bench):
     """A bench whose programs are files of root's, with a monitoring agent below the shell."""
 
     def __init__(self, text: str, **options: Any) -> None:
-        """Start the agent, which is told."""
+        """Start the agent, which is written."""
         super().__init__(filters=filters(text), **{"fork_events": "needed", **options})
         self.agent = self.run(self.host.shell, 61, "agent")
 
@@ -58,7 +58,7 @@ class Filtered(Bench):
         self.tell(event, audit=records)
 
     def told(self) -> list[tuple[str, str]]:
-        """Action and name of each line so far, but for those of what was there before us."""
+        """Return action and name of each line so far, without older processes."""
         found = []
         for each in self.settle():
             process = each.get("process", {})
@@ -77,7 +77,7 @@ class Filtered(Bench):
 
 
 def test_a_dropped_process_is_told_nowhere() -> None:
-    """Its exec, its end and all that it starts; the agent itself is told."""
+    """Exec, end and children of checks are dropped; the agent itself is written."""
     bench = Filtered(DROP_CHECKS)
     check = bench.run(bench.agent, 62, "check")
     bench.end(bench.run(check, 63, "df"))
@@ -109,7 +109,7 @@ def test_the_first_filter_wins() -> None:
 
 
 def test_a_branch_with_leaves_is_drawn() -> None:
-    """A dropped parent is told before its child, with its exec; and its end is told then, too."""
+    """A dropped parent is written before its child, with its exec; its end is written too."""
     bench = Filtered("- {name: scripts, when: {process.name: script}, then: drop}")
     script = bench.run(bench.agent, 62, "script")
     inner = bench.run(script, 63, "script", "inner")
@@ -135,7 +135,7 @@ def test_a_branch_with_leaves_is_drawn() -> None:
 
 
 def test_another_event_is_written_and_introduces_its_process() -> None:
-    """A watched file that a dropped process opens is told, with the process."""
+    """A dropped process's open of a watched file is written, with the process."""
     bench = Filtered(DROP_CHECKS)
     check = bench.run(bench.agent, 62, "check")
     bench.now += SECOND
@@ -157,7 +157,7 @@ def test_an_event_is_dropped_by_a_filter_that_asks_for_it() -> None:
 
 
 def test_what_sessiond_says_of_itself_is_dropped_by_name_alone() -> None:
-    """A loss is told whatever a glob matches."""
+    """A glob never drops a loss."""
     for action, told in (("sessiond-*", 1), ("sessiond-lost", 0)):
         bench = Filtered(f"- {{name: quiet, when: {{event.action: '{action}'}}, then: drop}}")
         bench.pipeline.lost(bench.now, "tracer", 3, "full")
@@ -198,7 +198,7 @@ def test_decisions_and_account_survive_a_restart() -> None:
 
 
 def test_set_user_id_is_told_with_its_ancestors() -> None:
-    """And so is all that it starts, whatever filters say."""
+    """So is everything that it starts, despite filters."""
     bench = Filtered(DROP_CHECKS)
     user = dict.fromkeys(("uid", "euid", "suid"), 1000)
     bench.execute(bench.agent, "agent", **user)
@@ -263,7 +263,7 @@ def test_a_folded_process_that_stays_is_told_after_a_window() -> None:
 
 
 def test_labels_and_tags_are_on_all_lines_of_a_process() -> None:
-    """And what is omitted is on none."""
+    """Omitted fields are on no line."""
     bench = Filtered(
         "- {name: l, when: {process.name: df}, then: {labels: {job: mon}, tags: [t],"
         " fields: {omit: [process.parent, process.args]}}}"
@@ -306,7 +306,7 @@ def test_all_forks_and_sessions_go_by_the_process() -> None:
 
 
 def test_an_inventory_leaves_out_what_is_dropped() -> None:
-    """Until somebody else needs it."""
+    """Until another line needs it."""
     bench = Bench(
         filters=filters("- {name: bash, when: {process.args: bash}, then: drop}"), inventory=True
     )

@@ -1,4 +1,4 @@
-"""The inventory: older processes are told once, before any other line speaks of them."""
+"""The inventory: older processes are written once, before any line that mentions them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_threads_of_the_kernel_are_left_out() -> None:
 def test_a_process_is_introduced_before_a_line_speaks_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So are its relatives, the oldest first; those that nobody spoke of come later, once."""
+    """So are its relatives, oldest first; the others are written later, once."""
     monkeypatch.setattr(inventory, "BATCH", 0)
     bench = Bench(inventory=True)
     bench.tell(stranger(bench, 100), stranger(bench, 101))
@@ -90,7 +90,7 @@ def test_a_process_is_introduced_before_a_line_speaks_of_it(
 
 
 def test_a_process_of_which_more_will_be_known_is_told_then() -> None:
-    """Unless another line speaks of it; twice it is not told."""
+    """Unless another line mentions it; it is not written twice."""
     bench = Bench(inventory=True)
     bench.settle()
     one, two = stranger(bench, 100), stranger(bench, 101)
@@ -138,7 +138,7 @@ def test_a_few_are_told_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_fork_or_exec_introduced_is_not_told_again() -> None:
-    """A snapshot after a loss tells only of those that came meanwhile."""
+    """After a loss, the inventory has only processes that started meanwhile."""
     bench = Bench(inventory=True)
     child = bench.child(61)
     executed, records = child.execute("ls", T + 3)

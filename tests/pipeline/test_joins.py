@@ -22,7 +22,7 @@ def process() -> Process:
 
 
 def test_audit_is_done_when_the_socket_was_empty_afterwards() -> None:
-    """And when the usual hold is over: a record may still be on its way into the socket."""
+    """It also waits after the usual hold: a record may still be on its way to the socket."""
     hearing = Hearing()
     assert not hearing.is_done(T, T + HOLD)
     hearing.drained = T
@@ -128,7 +128,7 @@ def test_an_exec_that_no_rule_covers_waits_for_nothing() -> None:
 
 
 def test_an_exec_is_written_before_the_end_of_its_process() -> None:
-    """Also when its exit_group is all that audit tells."""
+    """Also if its exit_group is the only audit event."""
     bench = Bench()
     child = bench.child()
     event, _ = child.execute("short", T + MILLISECOND)

@@ -1,4 +1,4 @@
-"""Lists of the process table: whom they hold, in which form, and how each fact is known."""
+"""Lists of the process table: selection, form, and the source of each fact."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_objects_are_those_of_events(bench: Bench) -> None:
 
 
 def test_a_list_leaves_nothing_in_memory(bench: Bench) -> None:
-    """The JSON of a hundred thousand processes is not kept because somebody asked once."""
+    """The JSON of a list of many processes is not cached."""
     for process in bench.pipeline.table:
         process.state.stale()
     assert answer(bench, ListRequest(form="objects"))

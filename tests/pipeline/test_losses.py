@@ -19,7 +19,7 @@ def test_a_loss_is_told_once_with_its_window() -> None:
 
 
 def test_a_hop_tells_once_an_interval_and_then_all_of_it() -> None:
-    """What comes within the interval waits, and is told as one loss with the joint window."""
+    """Losses within the interval wait, and are reported as one loss with the combined window."""
     losses = Losses()
     losses.note("tracer", 1, "full", since=0, until=10, kind="fork")
     assert len(losses.due(10)) == 1
@@ -32,7 +32,7 @@ def test_a_hop_tells_once_an_interval_and_then_all_of_it() -> None:
 
 
 def test_hops_do_not_wait_for_each_other() -> None:
-    """A hop that has just told of a loss keeps no other from telling of its own."""
+    """The report interval of one hop does not delay other hops."""
     losses = Losses()
     losses.note("kernel", 1, "full", since=0, until=1)
     losses.due(1)
@@ -50,7 +50,7 @@ def test_hops_do_not_wait_for_each_other() -> None:
     )
 )
 def test_what_is_told_adds_up_to_what_was_lost(noted: list[tuple[str, int, int]]) -> None:
-    """However losses come, the told ones and the totals are the same, and few."""
+    """For any sequence of losses, reports and totals agree, and reports are few."""
     losses = Losses()
     told: list[Loss] = []
     now = 0
@@ -66,7 +66,7 @@ def test_what_is_told_adds_up_to_what_was_lost(noted: list[tuple[str, int, int]]
 
 
 def test_an_account_is_balanced_when_everything_is_somewhere() -> None:
-    """What came in is in exactly one place each."""
+    """Each received event is in exactly one place."""
     assert account(5, written=3, in_flight=2)["balanced"] is True
     assert account(5, written=3, in_flight=1)["balanced"] is False
 

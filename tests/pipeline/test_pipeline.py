@@ -24,12 +24,12 @@ def only(written: list[dict[str, Any]], action: str) -> dict[str, Any]:
 
 @pytest.fixture
 def bench() -> Bench:
-    """An exact source: every fork, exec and exit is told."""
+    """An exact source reports every fork, exec and exit."""
     return Bench()
 
 
 def test_an_exec_is_joined_and_enriched(bench: Bench) -> None:
-    """What audit says and what the tracer says is one line, with the relatives of the moment."""
+    """An event of audit and the tracer is one line, with the relatives at its time."""
     event, records = bench.child().execute("ls", T + 2_000_000, "-l")
     bench.tell(event, audit=records)
     line = only(bench.settle(), "exec")
@@ -100,7 +100,7 @@ def test_an_end_is_one_line_whoever_tells_first(bench: Bench, audit_first: bool)
 
 
 def test_a_signal_is_an_end_too(bench: Bench) -> None:
-    """No audit record tells of it; the line says which signal."""
+    """There is no audit record; the line has the signal."""
     bench.tell(bench.child().die(9, T + 5_000_000))
     line = only(bench.settle(), "end")
     assert line["event"]["provider"] == ["ebpf"]
@@ -109,7 +109,7 @@ def test_a_signal_is_an_end_too(bench: Bench) -> None:
 
 
 def test_nothing_is_written_of_a_process_after_its_end(bench: Bench) -> None:
-    """An exec that is told late still comes before the end."""
+    """A late exec is still written before the end."""
     child = bench.child()
     event, records = child.execute("ls", T + 1_000_000)
     bench.tell(event, child.die(15, T + 2_000_000))
@@ -127,7 +127,7 @@ def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
 
 
 def test_an_event_whose_last_record_was_lost_is_told_before_the_end(bench: Bench) -> None:
-    """Nothing more can come of it, and nothing is told of a process after its end."""
+    """No more records can follow, and no event of a process is written after its end."""
     child = bench.child()
     failed = child.fail_to_execute(T + 1_000_000)
     end, records = child.exit(0, T + 2_000_000)
@@ -149,7 +149,7 @@ def test_a_setsid_that_waits_for_audit_is_told_before_the_end(bench: Bench) -> N
 
 
 def test_who_had_one_pid_in_one_tick_are_told_apart(bench: Bench) -> None:
-    """Sessions and ends of three processes: to each what audit tells of it, nothing of the next."""
+    """Sessions and ends of three processes get their own audit events, not each other's."""
     bench.child()  # and its pid, again and again
     told: list[ProcessEvent] = []
     records: Records = []
@@ -244,7 +244,7 @@ def test_a_record_that_is_lost_is_told(bench: Bench) -> None:
 
 
 def test_a_loss_of_the_tracer_is_an_event_in_the_stream(bench: Bench) -> None:
-    """It names the hop and the number, so that an analyst knows where we were blind."""
+    """A loss event has the hop and the number, so that an analyst knows where data is missing."""
     bench.tell(Lost(T, "exec", 812))
     line = only(bench.settle(), "sessiond-lost")
     assert line["event"]["kind"] == "pipeline_error"
@@ -272,7 +272,7 @@ def test_after_lost_execs_no_program_is_guessed(bench: Bench) -> None:
 
 
 def test_lines_are_numbered_without_a_gap(bench: Bench) -> None:
-    """A gap in event.sequence means that something was lost after us."""
+    """A gap in event.sequence means a loss after sessiond."""
     for pid in range(61, 71):
         child = bench.child(pid, T + pid)
         event, records = child.execute("true", T + pid * 1_000_000)
@@ -334,7 +334,7 @@ def test_a_process_that_is_older_has_its_fork_when_a_child_executes() -> None:
 
 
 def test_a_session_leader_that_never_executes_has_its_fork_first() -> None:
-    """Such as the server that tmux forks; it comes once, however much is told of it."""
+    """Such as the server that tmux forks; its fork is written once."""
     bench = Bench(fork_events="needed")
     child = bench.child()
     event, records = child.set_session(T + 2_000_000)
@@ -364,7 +364,7 @@ def test_at_the_end_nothing_stays_behind(bench: Bench) -> None:
 
 
 def test_without_a_tracer_audit_moves_the_table_and_look_ups_help() -> None:
-    """The pipeline says whom it doesn't know; a process that is gone keeps what audit tells."""
+    """The pipeline returns unknown pids; an ended process is written with audit's data."""
     bench = Bench(source="procfs", exact=False)
     child, _ = bench.host.shell.fork(61, T + 1)
     _, records = child.execute("ls", T + 1_000_000)
@@ -454,7 +454,7 @@ def test_the_end_has_the_terminal_that_the_process_had(bench: Bench) -> None:
 
 
 def test_a_process_that_left_its_terminal_for_a_session_has_none(bench: Bench) -> None:
-    """That was its own doing, and is told."""
+    """The program's own action is written."""
     child = bench.child()
     child.facts = child.facts._replace(tty_major=0, tty_minor=0)
     changed, records = child.set_session(T + 5)
@@ -504,7 +504,7 @@ def test_a_title_that_a_server_gave_itself_before_the_exec_is_left_out(bench: Be
 
 
 def test_a_title_of_its_own_is_told() -> None:
-    """Its arguments; or what it calls itself, where audit told of nothing before."""
+    """The title has the arguments, or the process's own title without earlier audit events."""
     bench = Bench()
     child = bench.child()
     executed, records = child.execute("ls", T + 5, "-l")
@@ -540,7 +540,7 @@ def test_cut_arguments_are_counted_as_they_were(bench: Bench) -> None:
 
 
 def test_a_lone_record_has_the_program_and_the_time_of_its_stamp(bench: Bench) -> None:
-    """It is told when nothing else can come, and the process is another program by then."""
+    """It is written when no other record can follow; by then the process runs another program."""
     child = bench.child()
     for name, time in (("env", T + 20_000_000), ("ls", T + 200_000_000)):
         executed, records = child.execute(name, time)

@@ -95,7 +95,7 @@ def test_lines_of_descent_are_known_after_a_restart() -> None:
 
 
 def test_a_gone_entry_leader_is_known_after_a_restart() -> None:
-    """Nothing in /proc tells of it any more by then: the login's record may be gone as well."""
+    """By then /proc has no trace of it, and the login's record may be gone as well."""
     bench = Bench()
     shell = bench.host.shell
     facts = shell.facts._replace(pid=61, start=T, ppid=1, sid=50, pgid=50, audit_session=7)

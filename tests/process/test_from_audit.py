@@ -1,4 +1,4 @@
-"""What an audit event alone says of a process."""
+"""Process data from an audit event alone."""
 
 from __future__ import annotations
 

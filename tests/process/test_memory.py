@@ -1,4 +1,4 @@
-"""The memory of the process table: any user chooses arguments, nobody the daemon's size."""
+"""The memory of the process table: users control arguments, but not the daemon's size."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_states_of_the_past_are_dropped(table: ProcessTable) -> None:
 
 
 def test_ended_processes_are_cut_before_living_ones(table: ProcessTable) -> None:
-    """And of these the least recently active first; what is cut is counted, and says so."""
+    """The least recently active are cut first; cuts are counted and visible."""
     made = children(table, 300)
     for process in made[:50]:
         table.ended(process, process.state.time + 1, 0)

@@ -72,7 +72,7 @@ def test_what_systemd_did_not_make_is_in_no_unit(path: str) -> None:
 
 
 def test_a_user_cannot_name_a_system_unit() -> None:
-    """What a user makes below the own manager is a user unit, whatever its name is."""
+    """A cgroup below the user's manager is a user unit, whatever its name is."""
     made = identify(b"/user.slice/user-7.slice/user@7.service/system.slice/backup.service")
     assert made is not None
     assert (made.unit, made.user_unit) == ("user@7.service", "backup.service")

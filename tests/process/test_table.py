@@ -193,7 +193,7 @@ def line(process: Process) -> list[tuple[int, bytes]]:
 
 
 def test_a_line_of_descent_outlives_its_processes(table: ProcessTable) -> None:
-    """What each executed when it forked the next one, long after all of them have ended."""
+    """Each ancestor has its program at the fork, long after all have ended."""
     shell = at(table, 60)
     script = table.forked(fork(61, 10 * SECOND + 1, shell))
     table.executed(execute(script, 10 * SECOND + 2, "script"))
@@ -244,7 +244,7 @@ def test_a_missed_end_is_told_when_the_pid_comes_back(table: ProcessTable) -> No
 
 
 def test_the_creator_stays_the_parent_after_reparenting(table: ProcessTable) -> None:
-    """A double fork: who started it and who is its parent now can be told apart."""
+    """A double fork: creator and current parent are distinguished."""
     middle = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     daemon = table.forked(fork(62, 10 * SECOND + 2, middle))
     table.exited(leave(middle, 10 * SECOND + 3))
@@ -320,7 +320,7 @@ def test_the_ceiling_is_kept_and_counted() -> None:
 
 
 def test_after_a_lost_exec_nobody_says_what_a_process_executes(table: ProcessTable) -> None:
-    """Neither the program of before nor a guess: unknown, until procfs tells."""
+    """The program is unknown until procfs provides it: neither the old one nor a guess."""
     shell = at(table, 60)
     table.doubt(shell, 10 * SECOND)
     assert name_of(shell, 9 * SECOND) == b"bash"
@@ -391,7 +391,7 @@ def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
 def test_cgroups_are_forgotten_when_there_are_too_many(
     table: ProcessTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those learned first go first; what is learned anew is young again."""
+    """The oldest answers are dropped first; a repeated answer counts as new."""
     monkeypatch.setattr("sessiond.process.table.MAX_CGROUPS", 4)
     for number in (1, 2, 3, 4, 1, 5):
         table.name_cgroup(number, b"/%d" % number)
@@ -430,7 +430,7 @@ def test_a_process_without_groups_is_seen_to_have_none(table: ProcessTable) -> N
 
 
 def test_execs_stamped_before_the_start_keep_their_order(table: ProcessTable) -> None:
-    """The audit stamp is of a coarse clock, a tick behind the start that procfs tells."""
+    """The audit stamp is from a coarse clock, a tick before the start in procfs."""
     table.observed(observed(61, 10 * SECOND, "bash", ppid=60))
     child = at(table, 61)
     for name in ("one", "two", "three", "four"):
@@ -538,7 +538,7 @@ def test_the_server_of_a_login_tells_for_the_whole_audit_session(table: ProcessT
 
 
 def test_another_login_process_of_the_audit_session_tells_as_well(table: ProcessTable) -> None:
-    """The console's own: nobody asks what the environment says."""
+    """The console's terminal is sufficient: the environment is not used."""
     console = observed(
         85, 10 * SECOND + 1, "login", pgid=85, sid=85, tty_major=4, tty_minor=1, **LOGGED_IN
     )
@@ -574,7 +574,7 @@ def test_a_parent_that_may_have_adopted_it_is_not_vouched_for(
 
 
 def test_a_session_leader_that_lives_stands_for_the_parent(table: ProcessTable) -> None:
-    """What an open login has left to init descends from its shell."""
+    """Orphans of an open login keep its shell as ancestor."""
     table.snapshot([observed(80, 20 * SECOND + 1, "make", pgid=80, sid=60)])
     process = at(table, 80)
     assert process.creator is at(table, 60)
@@ -595,7 +595,7 @@ def test_a_fork_that_is_told_late_puts_a_guess_right(table: ProcessTable) -> Non
 
 
 def test_what_is_read_in_parts_has_its_entry_in_the_end(table: ProcessTable) -> None:
-    """First the kernel's facts of all, then, in any order, what procfs alone tells of each."""
+    """First the kernel's facts of all processes, then the procfs data of each, in any order."""
     job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
     make = observed(81, 21 * SECOND + 1, "make", ppid=80, pgid=70, sid=70, **LOGGED_IN)
     server = observed(82, 22 * SECOND + 1, "tmux", ppid=81, **LOGGED_IN)

@@ -1,4 +1,4 @@
-"""Logs are found, put in order and unpacked; what is no log is told in one line."""
+"""Logs are found, sorted and decompressed; other files cause a one-line error."""
 
 import bz2
 import gzip
@@ -58,7 +58,7 @@ def test_what_a_file_is_packed_with_shows_in_it(
 
 
 def test_a_packed_file_that_is_cut_is_told(tmp_path: Path) -> None:
-    """One line tells."""
+    """One line is logged."""
     path = tmp_path / "audit.log.gz"
     path.write_bytes(gzip.compress(b"one\n" * 1000)[:-9])
     with pytest.raises(UnreadableFileError, match="damaged"):

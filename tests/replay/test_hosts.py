@@ -31,7 +31,7 @@ def test_serials_that_fall_while_time_goes_on_are_another_boots() -> None:
 
 @pytest.mark.parametrize("serial", [8999, 8950])
 def test_records_that_changed_places_are_of_one_boot(serial: int) -> None:
-    """Those of different processors come in any order, within a moment."""
+    """Records of different processors arrive in any order, within a short time."""
     assert boots(record(100, 9000), record(100.004, serial), record(100.01, 9001)) == 1
 
 

@@ -45,7 +45,7 @@ def test_the_kernels_own_log_has_records_too() -> None:
 
 
 def test_only_journald_itself_can_say_that_it_is_a_record() -> None:
-    """What a program sends with a field of that name has another transport."""
+    """A program's own message with such a field has another transport."""
     with pytest.raises(OtherLineError):
         read(_TRANSPORT="journal")
 

@@ -46,7 +46,7 @@ END = (
 
 
 def test_an_end_alone_says_what_is_not_known() -> None:
-    """A log that begins with it: what the record has is told, and what the log has not."""
+    """A log that starts with it: the record's data is written, and missing data is named."""
     (document,) = documents(END)
     assert document["event"]["action"] == "end"
     process = document["process"]
@@ -205,7 +205,7 @@ def test_another_parent_means_another_process() -> None:
 
 
 def test_another_user_and_program_mean_another_process() -> None:
-    """Nothing of the process that had the pid before is told of the one that has it now."""
+    """Data of an earlier holder of the pid never appears for the current one."""
     documents = of_log("pid-reused-by-a-daemon")
     (opened,) = (each for each in documents if each["event"]["action"] == "opened-file")
     assert opened["process"]["executable"] == "/srv/implant"
@@ -294,7 +294,7 @@ def test_a_name_counts_from_its_event_on() -> None:
 
 
 def test_nobody_of_an_earlier_boot_is_a_relative() -> None:
-    """Its pids are given away anew; ids differ although pid and second could be the same."""
+    """Its pids are reused; ids differ although pid and second could be equal."""
     executed = [each for each in of_log("reboots") if each["event"]["action"] == "exec"]
     assert [each["process"]["name"] for each in executed] == ["shell", "one", "two", "three"]
     assert all(each["process"]["parent"] == {"pid": 700} for each in executed[1:])
@@ -305,7 +305,7 @@ def test_nobody_of_an_earlier_boot_is_a_relative() -> None:
 
 
 def test_only_a_span_of_time_can_be_written() -> None:
-    """What came before is read all the same: its processes are the parents of later ones."""
+    """Earlier records are still read: their processes are parents of later ones."""
     log = (DATA / "replay" / "without-titles.log").read_bytes()
     since = Filter(since="2024-04-05T19:33:20.300000Z")
     (line,) = replayed(log, wanted=since)[0]

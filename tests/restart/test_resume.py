@@ -19,7 +19,7 @@ from sessiond.units import SECOND
 
 
 class _Source:
-    """A source that tells of the living processes."""
+    """A source that reports living processes."""
 
     keeps = True
 
@@ -63,7 +63,7 @@ def test_records_that_were_read_are_worked_on_by_the_next_run(tmp_path: Path) ->
 
 
 def test_a_saved_state_needs_no_record_again(tmp_path: Path, shell: Observed) -> None:
-    """After ``save`` the log begins anew, and the next run knows the same processes."""
+    """After ``save`` the log is empty, and the next run has the same processes."""
     first, pipeline = Restart(tmp_path, "boot"), scripted_pipeline()
     resume(first, pipeline, shell)
     first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
@@ -104,7 +104,7 @@ def test_a_state_is_due_after_its_period_when_all_is_written(tmp_path: Path) -> 
 
 
 def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
-    """The next start begins with what the kernel tells."""
+    """The next start begins with the kernel's data."""
     first = Restart(tmp_path, "boot")
     first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
     first.clear()
@@ -179,7 +179,7 @@ def test_records_that_the_kernel_lost_meanwhile_are_told_first(
 
 
 def test_lines_are_numbered_on_from_those_of_the_file(tmp_path: Path) -> None:
-    """Also after a stop for good: a reader tells by a gap that lines are missing."""
+    """Also after a permanent stop: readers detect missing lines by gaps."""
     (tmp_path / "events").write_bytes(b'{"event":{"id":"a","sequence":41}}\n')
     pipeline = scripted_pipeline()
     restart = Restart(tmp_path, "boot")

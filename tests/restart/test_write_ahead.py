@@ -187,7 +187,7 @@ def test_another_version_takes_the_log_alone(tmp_path: Path) -> None:
 
 
 def test_others_cannot_read_it(tmp_path: Path) -> None:
-    """Only the owner may read what audit told."""
+    """Only the owner can read the file."""
     journal(tmp_path).begin(b"known", 0.0, 1.0)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 

@@ -1,4 +1,4 @@
-"""What a start finds in the output: where its numbers end, and which events it has."""
+"""The data of the output at a start: the last number, and the ids of events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_last_line_says_how_many_there_are(tmp_path: Path) -> None:
 
 
 def test_only_lines_after_the_number_are_read(tmp_path: Path) -> None:
-    """What came before the saved state is not made again."""
+    """Lines before the saved state are not made again."""
     found = WrittenLines(write(tmp_path / "events", lines(1, 2, 3)), after=1, max_tail=1000)
     assert (found.sequence, found.ids) == (3, {"2", "3"})
     assert found.tail == [lines(2), lines(3)]

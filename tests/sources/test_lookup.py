@@ -40,7 +40,7 @@ def test_hidden_parent_has_the_start_that_its_child_knows() -> None:
 
 
 def test_parents_that_were_told_or_are_others_are_left_alone() -> None:
-    """No parent is told twice, and none that isn't the one the child means."""
+    """No parent is written twice, and each is the one that the child refers to."""
     parent = seen(FACTS._replace(pid=1, start=3 * TICK))
     told = [TOLD, TOLD._replace(facts=FACTS._replace(pid=1, ppid=0, parent_start=None))]
     assert hidden_parents(told, {1: parent}) == []

@@ -149,7 +149,7 @@ def test_threads_are_not_processes(connector: Source) -> None:
 
 
 def test_overrun_is_counted(truth: Truth, kernel_lock: None) -> None:
-    """What didn't fit into the socket is counted by the gaps in the kernel's numbers."""
+    """Messages lost at the socket are counted from gaps in the kernel's sequence numbers."""
     source: Any = open_source("proc_connector", Procfs())[0]
     source.drain()
     source._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -126,7 +126,7 @@ class Daemon:
         os.kill(self.pid, number)
 
     def reload(self) -> None:
-        """Let it read its configuration anew, and wait until it says that it has."""
+        """Reload the daemon, and wait until it reports completion."""
         self._receive_notifications()
         self.notified.clear()
         self.send(signal.SIGHUP)

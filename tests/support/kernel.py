@@ -80,7 +80,7 @@ def send_user_message(kind: int, text: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AuditState:
-    """What a program that leaves must leave as it was: status and rules, as auditctl has them."""
+    """The audit state that a program must restore: status and rules, by auditctl."""
 
     status: dict[str, str]
     rules: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Sessions of all kinds that wait: each runs a program whenever it is told to.
+"""Waiting sessions of all kinds, each of which runs a program on request.
 
 They are started once, and can be watched by a daemon that was there before them and by one that
 came later.
@@ -243,7 +243,7 @@ def _file(kind: str) -> str:
 
 
 def _opened(fifo: Path) -> int | None:
-    """A descriptor to write to whoever waits for what comes; None while nobody does."""
+    """A descriptor to wake a waiting reader; None without one."""
     try:
         return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:

@@ -125,7 +125,7 @@ class Actor:
         return event, self.host.records(self, time, "231", a0=code)
 
     def die(self, signal: int, time: int) -> Exited:
-        """Be ended by a signal, which no audit record tells."""
+        """End by a signal, which audit does not record."""
         return Exited(time, self.facts, signal, group_exit=True)
 
     def set_session(self, time: int) -> tuple[Changed, Records]:
@@ -137,7 +137,7 @@ class Actor:
 
 @dataclass
 class Host:
-    """Numbers the audit events; ``shell`` is a session leader that was there before us."""
+    """Numbers the audit events; ``shell`` is a session leader older than the daemon."""
 
     serial: int = 100
     shell: Actor = field(init=False)

@@ -42,7 +42,7 @@ class Bench:
         return [each["event"]["action"] for each in self.settle()]
 
     def child(self, pid: int = 61, time: int = T + 1) -> Actor:
-        """Fork a child of the shell, told already."""
+        """Fork a child of the shell, already written."""
         child, forked = self.host.shell.fork(pid, time)
         self.tell(forked)
         return child

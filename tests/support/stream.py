@@ -152,7 +152,7 @@ class Stream:
         return range(since_boot // TICK, (since_boot + 999) // TICK + 1)
 
     def false(self, told: Iterable[Told]) -> list[str]:
-        """Say where the documents contradict what the processes told; they may lack anything."""
+        """Yield contradictions between documents and records; fields may be missing."""
         written = self._written()
         problems: list[str] = []
         for life in _lives(told):
@@ -176,7 +176,7 @@ class Stream:
         return problems
 
     def untrue(self, told: Iterable[Told], run: Path | None = None) -> list[str]:
-        """Say where the documents differ from what the processes told, one line each.
+        """Yield differences between documents and the processes' records, one line each.
 
         Each image is in one exec, each setsid in one setsid, each process that told anything ends
         once. ``run`` is the truth's file: then no other exec may claim to be of that run.
@@ -281,7 +281,7 @@ class Stream:
 
 
 def _lives(told: Iterable[Told]) -> list[list[Told]]:
-    """Sort what was told by process; a pid may be used twice in one tick."""
+    """Group records by process; a pid may be reused within one tick."""
     open_: dict[tuple[int, int], list[Told]] = {}
     lives: list[list[Told]] = []
     for one in told:
@@ -314,7 +314,7 @@ def _differences(
 
 
 def _shown(one: Told) -> dict[str, Any]:
-    """What an exec and an end tell of an image."""
+    """The host data in an exec and an end of an image."""
     executable = display(one.exe.removesuffix(b" (deleted)"))
     tty = one.tty or 0
     minor = tty & 0xFF | tty >> 12 & 0xFFF00  # new_encode_dev of linux/kdev_t.h
@@ -357,7 +357,7 @@ def _outcome(life: list[Told], document: Document, *, lacking: bool = False) -> 
 
 
 def losses(documents: Iterable[Document]) -> list[Document]:
-    """Keep what the daemon tells of its own losses and troubles."""
+    """Keep the daemon's events about losses and problems."""
     return [document for document in documents if document["event"]["action"] in _OWN]
 
 

@@ -1,4 +1,4 @@
-"""The generator of processes tells the truth: held against what the shell and procfs say."""
+"""The process generator's records agree with the shell and procfs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.truth import WAYS, Truth, ends, images, read
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_leaves_its_traces(truth: Truth, way: str) -> None:
-    """Each way tells of processes that began, under the run's token where they have arguments."""
+    """Each kind of spawn reports its processes, with the run's token in their arguments."""
     told = truth.run(way, 2)
     assert told
     assert all(one.token.startswith(f"{way}-") for one in told if one.event == "exec" and one.argv)
@@ -55,7 +55,7 @@ def test_exec_in_a_thread_keeps_the_pid(truth: Truth) -> None:
 
 
 def test_exit_codes_and_signals(truth: Truth) -> None:
-    """Wait statuses are told as they are, and as a shell shows them."""
+    """Wait statuses are written as exit codes like a shell's."""
     assert [one.exit_code for one in ends(truth.run("code", 3))] == [0, 1, 2]
     killed = ends(truth.run("signal", 2))
     assert [one.status for one in killed] == [signal.SIGKILL, signal.SIGTERM]
@@ -96,7 +96,7 @@ def test_a_session_and_a_group_are_led(truth: Truth) -> None:
 
 
 def test_arguments_of_any_bytes(truth: Truth) -> None:
-    """Arguments are told byte by byte, the empty ones and the invalid ones too."""
+    """Arguments are exact to the byte, also empty and invalid ones."""
     (odd,) = images(truth.run("arguments"))
     assert odd.argv[3] == b""
     assert {b"3005", b"\x80\xff", b"line\nbreak", b"\xed\xa0\x80"} < set(odd.argv)
@@ -106,7 +106,7 @@ def test_arguments_of_any_bytes(truth: Truth) -> None:
 
 
 def test_a_failed_exec_leaves_no_image(truth: Truth) -> None:
-    """What could not be executed is not there; the process ends with a status of its own."""
+    """A failed exec leaves no program; the process exits with its own status."""
     told = truth.run("failed")
     assert not images(told)
     assert [one.exit_code for one in ends(told)] == [127]

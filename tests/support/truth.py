@@ -93,7 +93,7 @@ class Truth:
         return [str(self.program), str(file), way, str(count), str(rate)]
 
     def run(self, way: str, count: int = 1, rate: float = 0) -> list[Told]:
-        """Make ``count`` times ``way`` and return what was told, in the order it was told."""
+        """Spawn ``count`` times by ``way`` and return the records, in order."""
         file = self.file()
         self.run_into(file, way, count, rate)
         return read(file)

@@ -1,4 +1,4 @@
-"""HTTP servers for tests, real ones: they keep what they take, and misbehave as they are told."""
+"""Real HTTP servers for tests: they keep received lines, and misbehave on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of users and groups: told at once or not yet, never waited for."""
+"""Names of users and groups: returned at once or later, without blocking."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_the_questions_that_wait_are_bounded(names: AccountNames, service: Servi
 
 
 def test_an_answer_holds_a_minute(names: AccountNames, service: Service) -> None:
-    """Then it is asked anew, and the old name is told meanwhile."""
+    """The name is queried again, and the old one is returned meanwhile."""
     service.names[5000] = "adele"
     settle(lambda: names.user(5000) == "adele")
     names.refresh(59)
@@ -198,7 +198,7 @@ def test_a_file_knows_better_than_an_earlier_answer(
 
 
 def test_a_missing_file_is_an_empty_one(tmp_path: Path, service: Service) -> None:
-    """And is read when it comes."""
+    """A file that appears later is read."""
     names = AccountNames(tmp_path, resolve_user=service, resolve_group=service)
     assert names.user(0) is None
     (tmp_path / "passwd").write_text(PASSWD)

@@ -124,7 +124,7 @@ def test_a_file_of_another_user_is_not_believed(path: Path) -> None:
 
 
 def test_where_it_cannot_be_saved_the_log_says_so(tmp_path: Path) -> None:
-    """The daemon runs on; a restart will measure anew."""
+    """The daemon continues; a restart will measure again."""
     (tmp_path / "file").touch()
     with capture_logs() as logs:
         ClockFile(tmp_path / "file/boot_time", BOOT).write(SETTINGS)

@@ -72,7 +72,7 @@ def test_the_whole_block(root: Path) -> None:
 
 
 def test_session_view_shows_all_but_the_namespace(root: Path) -> None:
-    """What Kibana asks for: the default."""
+    """The default has the fields that Kibana uses."""
     host_facts = facts(root, interfaces=lambda: INTERFACES)
     full = host_facts.block("full")
     del full["pid_ns_ino"]

@@ -69,7 +69,7 @@ def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_journal_gets_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each name becomes a field of ours, the message stays readable, the level is syslog's."""
+    """Each name becomes a journal field with the prefix; message and level are readable."""
     sent: list[str] = []
     monkeypatch.setattr(journal, "sendv", lambda *entry: sent.extend(entry))
     log.configure("info", "journal")
@@ -117,7 +117,7 @@ def test_the_level_can_be_changed_while_loggers_exist(capsys: pytest.CaptureFixt
 
 
 def test_libraries_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a library warns of takes the same way, with its name."""
+    """Warnings of libraries are logged in the same way, with their names."""
     log.configure("info", "console")
     logging.getLogger("pyroute2").warning("socket %d", 3)
     logging.getLogger("pyroute2").info("chatter")
@@ -135,7 +135,7 @@ class Clock:
 
 
 def test_a_throttle_tells_once_a_minute_and_how_often() -> None:
-    """DuplicateFilter within the interval are counted and told with the next."""
+    """Repetitions within the interval are counted and logged with the next one."""
     clock = Clock()
     with structlog.testing.capture_logs() as logs:
         throttle = log.Throttle(structlog.get_logger(), clock=clock)
@@ -148,7 +148,7 @@ def test_a_throttle_tells_once_a_minute_and_how_often() -> None:
 
 
 def test_a_throttle_flushes_what_did_not_come_again() -> None:
-    """The last ones of a burst are told too, once their interval is over."""
+    """The last repetitions of a burst are logged after their interval."""
     clock = Clock()
     with structlog.testing.capture_logs() as logs:
         throttle = log.Throttle(structlog.get_logger(), clock=clock)

@@ -34,5 +34,5 @@ def test_the_rest_is_not_imported() -> None:
 
 
 def test_a_version_that_does_not_come_apart_is_used_as_a_whole() -> None:
-    """What can't be imported by itself costs memory, not the start."""
+    """If parts can't be imported separately, the whole package is imported."""
     assert printed(WHOLE) == "IPRoute"

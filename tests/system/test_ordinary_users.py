@@ -8,7 +8,7 @@ from sessiond.system.ordinary_users import OrdinaryUser, ordinary_users
 
 
 def test_people_are_told_from_accounts_of_services(tmp_path: Path) -> None:
-    """By login.defs, with their groups; nobody is none."""
+    """Ordinary users follow login.defs, with their groups; the user nobody does not count."""
     (tmp_path / "passwd").write_text(
         "root:x:0:0::/:/bin/sh\nzabbix:x:110:110::/:/bin/false\nalice:x:1000:1000::/:/bin/sh\n"
         "bob:x:500:100::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nbad\n"
@@ -23,5 +23,5 @@ def test_people_are_told_from_accounts_of_services(tmp_path: Path) -> None:
 
 
 def test_without_files_nobody_is_known(tmp_path: Path) -> None:
-    """And nothing fails."""
+    """No error occurs."""
     assert ordinary_users(tmp_path) == []

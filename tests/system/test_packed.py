@@ -1,4 +1,4 @@
-"""Files are read by lines, whatever they are packed with; damage is told in one line."""
+"""Files are read by lines, also compressed; damage is reported in one line."""
 
 import gzip
 import shutil

@@ -40,7 +40,7 @@ def test_what_cannot_be_read_is_no_capability(tmp_path: Path, text: str) -> None
 
 
 def test_the_initial_namespaces_are_known_by_their_numbers(tmp_path: Path) -> None:
-    """That of the network by a thread that never leaves it."""
+    """The network namespace is identified by a kernel thread that never leaves it."""
     here = make_proc(
         tmp_path, "0", pid="pid:[4026531836]", user="user:[4026531837]", net="net:[4026531840]"
     )

@@ -1,4 +1,4 @@
-"""Keys in files, which nobody but their owner may read or change."""
+"""Keys in files that only their owner can read or change."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_secret_among_the_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its name; one that is not there is told with the fix."""
+    """A credential is found by name; a missing one is an error with a remedy."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "elastic").write_text("secret\n")
     (tmp_path / "elastic").chmod(0o440)

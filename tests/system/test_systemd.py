@@ -92,7 +92,7 @@ def test_a_barrier_waits_until_the_manager_has_read(manager: Manager) -> None:
 def test_the_watchdog_wants_half_its_time(
     monkeypatch: pytest.MonkeyPatch, usec: str, pid: str | None, interval: float | None
 ) -> None:
-    """And only of the process that it names."""
+    """The rule covers only the named process."""
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     if pid is not None:

@@ -16,7 +16,7 @@ def kept(belongs: Belongs, *documents: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_a_command_and_all_below_it() -> None:
-    """Also what is below one that has ended; losses too; numbered anew."""
+    """Descendants of ended processes and losses are kept; lines are renumbered."""
     story = Story()
     root = story.event(2, "exec", "make", parent="bash", start=2)
     belongs = Belongs(root["process"]["pid"], at(1))

@@ -84,7 +84,7 @@ def document(**more: Any) -> dict[str, Any]:
     ],
 )
 def test_a_selection_asks_as_sigma_says(tmp_path: Path, selection: str, fits: bool) -> None:
-    """Each modifier on a field of ours."""
+    """Each Sigma modifier works on a field of sessiond."""
     rules = ruleset(tmp_path, f"selection:\n    {selection}\ncondition: selection")
     assert rules.problems == []
     assert bool(rules.matching(document())) is fits

@@ -1,4 +1,4 @@
-"""All that is known of a process is told in words."""
+"""A process is explained in words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_process_of_a_real_login() -> None:
 
 
 def test_what_is_not_known_is_told() -> None:
-    """And what was lost while it ran."""
+    """Losses during the process are included."""
     story = Story()
     recording = recorded(
         story.event(1, "exec", "ls", sessiond={"incomplete": ["user: the record was lost"]}),

@@ -92,7 +92,7 @@ def test_a_file_is_followed_through_rotation_and_truncation(tmp_path: Path) -> N
 
 
 def test_a_look_gives_what_has_come(tmp_path: Path) -> None:
-    """And waits between two."""
+    """The loop waits between two turns."""
     path = tmp_path / "events.ndjson"
     path.write_bytes(b"1\n")
     waited: list[float] = []

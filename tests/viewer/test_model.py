@@ -55,7 +55,7 @@ def test_order_and_repetition_change_nothing(login: Recording) -> None:
 
 
 def test_a_repeated_line_is_no_gap() -> None:
-    """And a line that is missing is one."""
+    """A missing line is detected too."""
     story = Story()
     one, two = story.event(1, "exec", "bash"), story.event(2, "exec", "ls", parent="bash")
     story.skip(7)
@@ -76,7 +76,7 @@ def test_a_process_known_by_others_alone_is_there() -> None:
 
 
 def test_what_an_inventory_misses_is_gone() -> None:
-    """A process that ended while nobody listened does not run for ever."""
+    """A process that ended while no daemon ran does not count as running."""
     story = Story()
     recording = recorded(
         story.event(1, "exec", "stays"),
@@ -132,7 +132,7 @@ def test_what_a_person_means(wanted: str, found: list[str]) -> None:
 
 
 def test_a_pid_may_have_been_of_several() -> None:
-    """All of them are told."""
+    """All are written."""
     story = Story()
     one, two = story.event(1, "exec", "ab"), story.event(2, "exec", "ba")
     recording = recorded(one, two)

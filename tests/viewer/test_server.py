@@ -1,4 +1,4 @@
-"""The page is served to holders of its token, and to nobody who could listen on the way."""
+"""The page is served only with its token, and only over loopback or TLS."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_another_name_of_the_address_is_refused(server: PageServer) -> None:
 
 
 def test_other_addresses_want_tls(tmp_path: Path) -> None:
-    """The setting and the remedy are told."""
+    """The message has the setting and the remedy."""
     with pytest.raises(ConfigError, match="--certificate"):
         PageServer(lambda: (1, DATA), host="0.0.0.0")
     with pytest.raises(ConfigError, match="no such file"):

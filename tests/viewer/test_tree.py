@@ -1,4 +1,4 @@
-"""A session is drawn as a tree that tells what happened."""
+"""A session is drawn as a tree."""
 
 from __future__ import annotations
 

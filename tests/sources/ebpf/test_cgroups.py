@@ -58,7 +58,7 @@ def test_path_of_a_mount_inside_the_hierarchy(tmp_path: Path) -> None:
 
 
 def test_mount_that_is_gone(tmp_path: Path) -> None:
-    """A mount that can't be read tells nothing."""
+    """An unreadable mount is skipped."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 1 0:1 / {tmp_path / 'gone'} rw - cgroup2 none rw\n")
     assert list(snapshot(mountinfo, None)) == []

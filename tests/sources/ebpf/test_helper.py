@@ -39,7 +39,7 @@ def test_a_helper_that_is_not_needed_is_gone() -> None:
 
 @pytest.mark.kernel
 def test_a_helper_whose_daemon_is_gone_ends(kernel_lock: None) -> None:
-    """It has compiled by then, and attaches nothing for nobody."""
+    """The helper has compiled by then, and attaches nothing without a request."""
     begun = subprocess.run(
         [sys.executable, "-c", BEGIN_AND_LEAVE], capture_output=True, text=True, check=True
     )

@@ -75,13 +75,13 @@ def test_offsets_are_those_of_the_headers(bcc: Any, source: Path) -> None:
 
 
 def test_all_that_the_programs_need_is_found(bcc: Any, source: Path) -> None:
-    """The header can be made; what only BTF or a configured kernel tells is named as missing."""
+    """The header is generated; features that need BTF or kernel options are listed as missing."""
     missing = {"LOGIN", "AUDIT_STAMP", "SYSCALL", "MOUNT_NAMESPACE"}
     assert set(generate(KernelHeaders(bcc, source)).missing) == missing
 
 
 def test_headers_that_do_not_compile_are_an_error(bcc: Any, tmp_path: Path) -> None:
-    """It is told, and the compiler finds the programs' own headers again afterwards."""
+    """The error is reported, and later compilations find the programs' headers again."""
     shutil.copytree(OURS, tmp_path / "kernel")
     with pytest.raises(SourceUnavailableError, match="could not compile the kernel's headers"):
         KernelHeaders(bcc, tmp_path / "kernel")

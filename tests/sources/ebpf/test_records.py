@@ -128,7 +128,7 @@ def test_zeros_that_mean_unknown() -> None:
 
 
 def test_unknown_kind_is_malformed() -> None:
-    """A kind that no program of ours writes is an error."""
+    """An unknown kind of record is an error."""
     data = record(SNAPSHOT + 1)
     with pytest.raises(MalformedRecordError):
         Decoder().decode(data, 0, len(data))

@@ -84,7 +84,7 @@ def in_child(act: Callable[[], int]) -> int:
 
 
 def key(one: Told) -> tuple[int, int]:
-    """What a process is by its own words: pid, and start in ticks."""
+    """A process's own identity: pid, and start in ticks."""
     return one.pid, one.start
 
 
@@ -383,7 +383,7 @@ def test_set_ids_are_changes(ebpf: EbpfSource) -> None:
 
 
 def test_failed_changes_are_none(ebpf: EbpfSource) -> None:
-    """A setsid or setuid that the kernel refused changes nothing and tells nothing."""
+    """A refused setsid or setuid changes nothing and causes no event."""
 
     def fail_twice() -> int:
         os.setsid()
@@ -409,7 +409,7 @@ def test_ids_of_another_thread_are_the_process_s(ebpf: EbpfSource) -> None:
 
 
 def test_arguments_are_cut_at_the_limit(open_ebpf: Callable[..., Source], truth: Truth) -> None:
-    """An argv beyond the limit is cut, and its size tells how long the whole is."""
+    """An argv over the limit is cut, and its size is that of the whole."""
     source = open_ebpf(args_limit=256)
     source.drain()
     (image,) = images(truth.run("long", 1))
@@ -422,7 +422,7 @@ def test_arguments_are_cut_at_the_limit(open_ebpf: Callable[..., Source], truth:
 
 
 def test_new_cgroup_is_seen_before_who_runs_in_it(ebpf: EbpfSource) -> None:
-    """A cgroup that is made tells its path, under the id that its processes have."""
+    """A new cgroup is reported with its path, under the id of its processes."""
     path = Path("/sys/fs/cgroup/memory/sessiond-test")
     if not path.parent.is_dir():
         path = Path("/sys/fs/cgroup/sessiond-test")
@@ -551,7 +551,7 @@ def test_start_in_a_storm_misses_none(
 def test_overflow_is_counted_exactly(
     ebpf: EbpfSource, open_ebpf: Callable[..., Source], kernel_lock: None
 ) -> None:
-    """What doesn't fit into the ring while nobody reads is counted, each kind by itself."""
+    """Records lost while the ring is full are counted by kind."""
     upper = Counter[str]()
     lower = Counter[str]()
     ebpf.drain()
@@ -575,7 +575,7 @@ def test_overflow_is_counted_exactly(
 def test_snapshot_after_a_loss_has_who_is_left(
     open_ebpf: Callable[..., Source], kernel_lock: None
 ) -> None:
-    """What came and executed while events were lost is in the next snapshot, as it is now."""
+    """Processes that started and executed during a loss are in the next snapshot."""
     small = open_ebpf(ring_bytes=1 << 16)
     small.drain()
     for _ in range(300):
@@ -767,7 +767,7 @@ def test_without_capabilities_says_which() -> None:
 def test_helper_that_cannot_run_is_an_error(
     monkeypatch: pytest.MonkeyPatch, procfs: Procfs
 ) -> None:
-    """A loader that ends without an answer is told in one line."""
+    """A loader that exits without an answer causes a one-line error."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(SourceUnavailableError, match="ended with 1") as caught:
         open_source("ebpf", procfs)
@@ -775,7 +775,7 @@ def test_helper_that_cannot_run_is_an_error(
 
 
 def test_ring_that_the_kernel_refuses_is_an_error(procfs: Procfs) -> None:
-    """A ring whose size isn't a power of two is told as what it is."""
+    """A ring size that is not a power of two is an error."""
     with pytest.raises(SourceUnavailableError, match="EINVAL") as caught:
         open_source("ebpf", procfs, ring_bytes=3 * resource.getpagesize())
     assert "\n" not in str(caught.value)

@@ -39,7 +39,7 @@ def hang(tree: Tree, pid: int, uid: int = 4242) -> None:
 
 
 def test_a_helper_reads_what_the_reader_itself_would() -> None:
-    """This host's processes, and nobody for who is gone."""
+    """A look-up finds this host's processes, and None for ended ones."""
     with closing(GuardedProcfs()) as procfs:
         own = procfs.look_up(os.getpid())
         assert own is not None
@@ -52,7 +52,7 @@ def test_a_helper_reads_what_the_reader_itself_would() -> None:
 
 
 def test_a_helper_that_was_prepared_is_the_one_that_reads() -> None:
-    """It is started once, and is nobody's when it is not needed after all."""
+    """The helper is started once, and ended if it is not needed."""
     with closing(GuardedProcfs()) as procfs:
         procfs.prepare()
         worker = procfs._worker
@@ -103,7 +103,7 @@ def test_a_user_is_trusted_again(
 def test_helpers_that_can_not_be_ended_are_few(
     tree: Tree, procfs: GuardedProcfs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL does not end a read of such memory; then nobody's is read any more."""
+    """SIGKILL does not end a blocked read; with too many, no process's memory is read."""
     monkeypatch.setattr("subprocess.Popen.kill", lambda _self: None)
     for number in range(8):
         hang(tree, 501 + number, uid=5000 + number)

@@ -64,7 +64,7 @@ def test_a_session_is_read() -> None:
     ],
 )
 def test_a_member_in_another_form(text: bytes, member: str, value: object) -> None:
-    """What can't be meant is left out, and the end of the file needs no newline."""
+    """Invalid lines are skipped, and the last line needs no newline."""
     assert getattr(parse_session(text), member) == value
 
 

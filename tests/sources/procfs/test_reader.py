@@ -185,7 +185,7 @@ def test_a_process_is_told_with_all_that_procfs_knows(tree: Tree) -> None:
 
 
 def test_a_snapshot_has_every_process_and_nothing_else(tree: Tree) -> None:
-    """What else lies in /proc isn't a process."""
+    """Other entries of /proc are not processes."""
     tree.add(1, ppid=0)
     tree.add(500)
     (tree.root / "sys").mkdir()
@@ -205,7 +205,7 @@ def test_who_is_gone_is_none(tree: Tree) -> None:
 
 
 def test_rubbish_is_counted_and_left_out(tree: Tree) -> None:
-    """A stat that isn't one hurts nobody else."""
+    """An invalid stat affects no other process."""
     tree.add(499, {"stat": b"nonsense"})
     tree.add(500)
     source = Procfs(tree.root)
@@ -245,7 +245,7 @@ def test_a_kernel_thread_is_known_by_the_kernels_flag(tree: Tree) -> None:
 
 
 def test_a_zombie_is_found_by_its_pid_and_is_in_no_snapshot(tree: Tree) -> None:
-    """Its end has been told; but who has the pid is still known, though not what it executed."""
+    """Its end is written; the pid's holder is still known, but not its program."""
     tree.add(500, {"cmdline": b""}, state=b"Z", args_end=0)
     source = Procfs(tree.root)
     assert source.snapshot() == []
@@ -800,7 +800,7 @@ TCP6 = b"""\
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the samples are of a little-endian machine")
 def test_connections_are_those_that_are_established() -> None:
-    """The other side first, as in SSH_CONNECTION; who listens is connected to nobody."""
+    """The peer comes first, as in SSH_CONNECTION; listening sockets are not connections."""
     table = parse_tcp(TCP, TCP6)
     assert table.connections == {
         12: b"192.0.2.7 51234 127.0.0.1 22",

@@ -255,7 +255,7 @@ def test_loops_and_circles(opened: Open) -> None:
 
 
 def test_a_process_has_a_link(opened: Open, login: Recording) -> None:
-    """It leads to the same process when the page is opened anew."""
+    """The link leads to the same process when the page is reopened."""
     tab = ann(opened(login, TALL))
     tab.locator("#tree .row", has_text="sleep 30").click()
     address = tab.url
