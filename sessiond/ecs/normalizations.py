@@ -327,7 +327,7 @@ PEER: Final = {
 
 
 def unknown_syscall(name: str) -> Normalization:
-    """Give the meaning of a syscall that no table names."""
+    """Return the meaning of a syscall that is in no table."""
     return Normalization(name, ["process"], ["info"])
 
 
@@ -1054,7 +1054,7 @@ def record_type(number: int, text: bytes) -> int:
 
 
 def unknown_record(name: str) -> Normalization:
-    """Give the meaning of a record type that no table names."""
+    """Return the meaning of a record type that is in no table."""
     return Normalization(name.lower().replace("_", "-"), ["process"], ["info"])
 
 

@@ -151,7 +151,7 @@ class ProcessEncoder:
         cut: bool = False,
         number: int | None = None,
     ) -> dict[str, Any]:
-        """Give ``args``, ``args_count`` and ``command_line`` of an argv.
+        """Return ``args``, ``args_count`` and ``command_line`` of an argv.
 
         ``cut``: of a part, whose whole has ``number`` arguments, None where that is not known.
         """
@@ -231,7 +231,7 @@ class ProcessEncoder:
         title: str | None = None,
         override: dict[str, Any] | None = None,
     ) -> bytes:
-        """Give the whole ``process`` object of an event at ``time`` (ns since boot).
+        """Return the whole ``process`` object of an event at ``time`` (ns since boot).
 
         ``ended`` adds the end and the exit code; ``title`` is what the audit record adds;
         ``override`` are members that it knows better than the table (its own, whole argv), so that
@@ -252,7 +252,7 @@ class ProcessEncoder:
         return b"".join(parts)
 
     def ancestors(self, process: Process) -> orjson.Fragment | None:
-        """Give the list of ``sessiond.ancestors``: executable and pid of each, the nearest first.
+        """Return the list of ``sessiond.ancestors``: executable and pid of each, nearest first.
 
         None where no ancestor is known or wanted.
         """
@@ -284,7 +284,7 @@ class ProcessEncoder:
         return encoded
 
     def brief(self, process: Process, state: State) -> bytes:
-        """Give the ``process`` object of an inventory: relatives by id, pid, start and name alone.
+        """Return the ``process`` object of an inventory: relatives only by id, pid, start and name.
 
         Left out are capabilities of root, real and saved ids that are the effective ones, and what
         of the arguments is beyond MAX_BRIEF_ARGS bytes. Nothing of it is kept.

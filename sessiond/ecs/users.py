@@ -57,7 +57,7 @@ class Users:
         return account
 
     def named(self, name: str, number: str | None, parts: EventFields) -> dict[str, Any]:
-        """Give ``id`` and ``name`` of the user that a message calls ``name``, or by its number.
+        """Return ``id`` and ``name`` of the user ``name`` in a message, or of its number.
 
         ``number`` is the id that the same message has for it, if it has one.
         """

@@ -1,7 +1,7 @@
-"""Sends lines to a server by POST: many in a request, each of them until the server has it.
+"""Sends lines to a server in POST requests of many lines, until the server has acknowledged them.
 
-A thread of its own makes the requests, one after the other, and may wait as long as the server
-does; the methods of the sink never do::
+A separate thread makes the requests sequentially and may wait for the server; the methods of the
+sink never wait::
 
     write ─▶ next ─▶ current ─▶ the thread: encode, compress, POST ─▶ answer ─▶ tick
 """
@@ -20,14 +20,14 @@ from sessiond.output.http_client import Compressor, HttpClient, HttpError
 from sessiond.output.http_formats import Answer, Format, Verdict
 from sessiond.output.refused import RefusedLines
 
-MAX_RETRY_AFTER: Final = 300.0  # seconds that a server may have us wait at the most
+MAX_RETRY_AFTER: Final = 300.0  # maximum wait requested by a server, in seconds
 # Between looks at a request: a share of the time it has taken, and the least and most of it.
 _LOOK_SHARE, _LOOK_FIRST, _LOOK_LAST = 0.25, 0.005, 0.25
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for the thread to come out of a request that was aborted
 
 
 class _Done(NamedTuple):
-    """What has become of a request: an answer, none (and why), or an error in this program."""
+    """The result of a request: an answer, a failure with its reason, or a bug."""
 
     answer: Answer | None = None
     problem: str = ""
@@ -36,7 +36,7 @@ class _Done(NamedTuple):
 
 
 class _Batch:
-    """Lines that are on their way: ``lines`` all of them, ``left`` those not yet dealt with."""
+    """Lines in flight: ``lines`` are all of them, ``left`` those without a result yet."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self.lines = lines
@@ -45,10 +45,10 @@ class _Batch:
 
 
 class HttpOutput:
-    """A server that takes lines by HTTP.
+    """A server that accepts lines over HTTP.
 
-    A line counts as delivered once an answer says so; 2xx does, or what the server says of the
-    line. One that it refuses for good is put into ``refused`` and counted. All others are sent
+    A line counts as delivered once an answer acknowledges it, by 2xx or by a result for the line. A
+    line that the server rejects for good is stored in ``refused`` and counted. All others are sent
     again. So each arrives at least once, and a repeated one has the same ``event.id``.
     """
 
@@ -98,13 +98,13 @@ class HttpOutput:
         self._next: list[bytes] = []
         self._next_size = 0
         self._next_due = 0.0
-        self._full = False  # no more fit into the next batch
+        self._full = False  # the next batch is full
         self._batch: _Batch | None = None
         self._most: int | None = None  # lines in a request, after one was refused as a whole
         self._retry = 0.0
         self._problem: str | None = None  # why the last request has failed
         self._problem_since = 0.0
-        self._refused_in_row = False  # the last thing that the server did was to refuse a line
+        self._refused_in_row = False  # the server's last action was to reject a line
 
         self._jobs: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[_Done] = queue.SimpleQueue()
@@ -119,12 +119,12 @@ class HttpOutput:
 
     @property
     def unconfirmed(self) -> int:
-        """How many lines were taken and not dealt with."""
+        """The number of accepted lines without a result."""
         return len(self._next) + (len(self._batch.lines) if self._batch is not None else 0)
 
     @property
     def volatile(self) -> int:
-        """How many of the lines taken last are in the memory of this process alone: all those."""
+        """The number of lines that are only in this process's memory: all unconfirmed ones."""
         return self.unconfirmed
 
     def in_flight(self) -> list[bytes]:
@@ -132,10 +132,10 @@ class HttpOutput:
         return [*(self._batch.lines if self._batch is not None else ()), *self._next]
 
     def open(self) -> None:
-        """Do nothing: a connection is made for the first request."""
+        """Do nothing: the first request connects."""
 
     def write(self, lines: list[bytes]) -> int:
-        """Take lines until the next request is full; return how many were taken."""
+        """Accept lines until the next request is full; return how many."""
         now = self._clock()
         self._advance(now)
         if self._problem is not None and (self.unconfirmed or now < self._retry):
@@ -155,7 +155,7 @@ class HttpOutput:
         return taken
 
     def tick(self, now: float) -> float | None:
-        """See what was answered, and send what is due; return when to look again."""
+        """Handle an answer, and send due lines; return when to call again."""
         self._advance(now)
         if self._asked is not None:
             took = now - self._asked_at
@@ -175,7 +175,7 @@ class HttpOutput:
         self._next_due = min(self._next_due, self._clock())
 
     def reopen(self) -> None:
-        """Connect anew, at once, with keys that are read anew."""
+        """Reconnect at once, with keys that are read again."""
         self._reconnect = True
         self._retry = 0.0
         self._size_limit = self._max_size
@@ -185,7 +185,7 @@ class HttpOutput:
         """Do nothing: there is no disk."""
 
     def close(self) -> None:
-        """Give up the request that is under way, and end."""
+        """Abort the current request, and stop the thread."""
         self._retry = float("inf")
         if self._thread is not None:
             self._client.abort()
@@ -207,7 +207,7 @@ class HttpOutput:
     # Requests
 
     def _advance(self, now: float) -> None:
-        """Take the answer that has come, and make the next request if it is time for one."""
+        """Handle an answer, and make the next request if it is due."""
         with contextlib.suppress(queue.Empty):
             done = self._results.get_nowait()
             asked, self._asked = self._asked, None
@@ -283,19 +283,19 @@ class HttpOutput:
             self._refused.add(refused, self._wall())
 
     def _grow(self, left: int) -> None:
-        """Send twice as much the next time, where it was less than everything."""
+        """Double the size of the next request, if it was limited."""
         if self._most is not None:
             self._most = self._most * 2 if self._most * 2 < left else None
 
     def _shrink(self, answer: Answer, lines: list[bytes]) -> None:
-        """Send half as much the next time; from now on, if it was too large."""
+        """Halve the size of the next request, or of all further ones if it was too large."""
         self._most = max(1, len(lines) // 2)
         if answer.status == 413:
             sizes = [len(line) for line in lines]
             self._size_limit = min(self._size_limit, max(sum(sizes) // 2, *sizes))
 
     def _wait(self, problem: str, now: float, retry_after: float | None = None) -> None:
-        """Note why the request has failed, and when to try again."""
+        """Note why the request failed, and when to retry."""
         if self._problem is None:
             self._problem_since = now
         self._problem = f"{self.name}: {problem}"
@@ -324,5 +324,5 @@ class HttpOutput:
             return _Done(answer=self._client.post(body, self._fields), size=size)
         except HttpError as error:
             return _Done(problem=str(error), size=size)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the loop must hear of it
+        except Exception as error:  # noqa: BLE001 -- passed on to the loop
             return _Done(bug=error, size=size)

@@ -1,7 +1,7 @@
-"""POST over HTTP/1.1 and TLS by the standard library: one connection, bounded in time and size.
+"""POST over HTTP/1.1 and TLS with the standard library: one connection, bounded in time and size.
 
-http.client is enough: one server, one method, no redirects, cookies or pools, and nothing new in a
-process that has capabilities.
+http.client is sufficient: one server, one method, no redirects, cookies or pools, and no further
+library in a process with capabilities.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ Compression = Literal["gzip", "zstd", "none"]
 MAX_ANSWER: Final = 8 << 20  # bytes of an answer's body
 _CONNECT_TIMEOUT: Final = 10.0  # seconds, for each of the server's addresses
 _PROXY_FIELD: Final = "proxy-authorization"
-# A server may close a connection that was idle at the moment in which we use it again.
+# A server may close an idle connection at the moment of its reuse.
 _WENT_AWAY: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
 class Compressor(NamedTuple):
-    """What compresses a body, and the name of its content encoding."""
+    """A compression function, and the name of its content encoding."""
 
     encoding: str
     compress: Callable[[bytes], bytes]
 
 
 class HttpError(Exception):
-    """There is no answer; the message says why, in words that have no secret."""
+    """A request without an answer; the message has the reason, without secrets."""
 
 
 class Server(NamedTuple):
-    """Where requests go. ``tls`` is a client's context and the name in the server's certificate."""
+    """The server of requests. ``tls`` is a context and the name in the server's certificate."""
 
     host: str
     port: int
@@ -55,16 +55,16 @@ class Server(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The URL without what may be secret in it: the query."""
+        """The URL without the query, which may be secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         path = self.target.partition("?")[0]
         return f"{'https' if self.tls is not None else 'http'}://{host}:{self.port}{path}"
 
 
 class HttpClient:
-    """A connection to one server, made when it is needed and used again.
+    """A connection to one server, opened on demand and reused.
 
-    ``post`` blocks, and is for one thread alone; ``abort`` is for any other.
+    ``post`` blocks, and is for a single thread; any other thread may ``abort``.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class HttpClient:
         self._connection: http.client.HTTPConnection | None = None
         self._fields: dict[str, str] = {}
         self._aborted = False
-        self._lock = threading.Lock()  # whoever closes or aborts the connection has it
+        self._lock = threading.Lock()  # held while closing or aborting the connection
 
     def post(self, body: bytes, fields: Mapping[str, str]) -> Answer:
         """Send a request with further header ``fields``; return the answer. Raises HttpError."""
@@ -138,7 +138,7 @@ class HttpClient:
                 "POST", self._target(), body, {**self._headers, **self._fields, **fields}
             )
         except BrokenPipeError:
-            # It may have answered before it had read everything: that the request is too large.
+            # The server may answer before it has read everything, such as 413.
             with contextlib.suppress(OSError, http.client.HTTPException):
                 answer = self._answer(connection)
                 self.close()
@@ -175,10 +175,10 @@ class HttpClient:
         response = connection.getresponse()
         body = response.read(MAX_ANSWER + 1)
         cut = len(body) > MAX_ANSWER
-        if not cut and response.length:  # so many bytes were promised and did not come
+        if not cut and response.length:  # the answer is shorter than Content-Length
             raise http.client.IncompleteRead(body, response.length)
         if not cut and response.length is None and not response.chunked:
-            # It ends where the connection does: one that was broken off would look the same.
+            # The answer ends with the connection: a truncated one would look the same.
             raise HttpError("the server's answer does not say where it ends (Content-Length)")
         answer = Answer(
             response.status,
@@ -187,14 +187,14 @@ class HttpClient:
             _seconds(response.getheader("retry-after")),
             response.getheader("location", ""),
         )
-        # After an error the next server behind a balancer, and keys read anew, may do better.
+        # After an error another server behind a load balancer, or new keys, may succeed.
         if cut or connection.sock is None or not 200 <= response.status <= 299:
             self.close()
         return answer
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection, with TLS on it once it is made; a proxy's tunnel is made before that."""
+    """A connection with TLS, over a proxy's tunnel if there is one."""
 
     tls: tuple[ssl.SSLContext, str] | None = None
     answer_timeout = 0.0
@@ -242,7 +242,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _reason(error: OSError | http.client.HTTPException) -> str:
-    """Say why there is no answer."""
+    """Return why there is no answer."""
     if isinstance(error, http.client.RemoteDisconnected):
         return "the server closed the connection without an answer"
     if isinstance(error, http.client.IncompleteRead):

@@ -1,6 +1,6 @@
-"""What each kind of HTTP server takes and answers: lines to a request's body, answers to verdicts.
+"""The formats of HTTP servers: lines to request bodies, answers to verdicts.
 
-Pure: nothing is sent here.
+Pure: this module sends nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sessiond.text import printable
 Preset = Literal["elasticsearch", "ndjson", "splunk_hec", "loki", "otlp"]
 
 _DATE: Final = re.compile(rb'\{"@timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{6})Z"')
-# What of Elasticsearch's answer is of use: it is long otherwise.
+# The useful part of Elasticsearch's answer, which is long otherwise.
 _FILTER_PATH: Final = "filter_path=items.*.status,items.*.error.type,items.*.error.reason"
 _PATHS: Final[Mapping[Preset, str]] = {
     "ndjson": "/",
@@ -29,9 +29,9 @@ _PATHS: Final[Mapping[Preset, str]] = {
     "loki": "/loki/api/v1/push",
     "otlp": "/v1/logs",
 }
-# The answers that say that something is wrong with the lines, not with the server or its setup.
+# Statuses for invalid lines, as opposed to problems of the server or its configuration.
 _ABOUT_THE_LINES: Final = frozenset({400, 413, 422})
-_TEXT_LIMIT: Final = 200  # characters of a server's words that are told
+_TEXT_LIMIT: Final = 200  # characters of a server's message that are reported
 
 
 class Answer(NamedTuple):
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why a server refuses a line for good."""
+    """Why a server rejects a line for good."""
 
     status: int
     kind: str
@@ -53,11 +53,11 @@ class Refusal(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of the lines of a request, by their places in it.
+    """The results of the lines of a request, by their index.
 
-    A line in neither of ``again`` and ``refused`` has been taken, but for ``unnamed`` ones: of
-    these only the number is known. ``smaller`` says that a request with fewer lines may fare
-    better. ``problem`` says why not all lines have been taken.
+    A line in neither ``again`` nor ``refused`` was accepted, except ``unnamed`` ones, of which only
+    the number is known. ``smaller`` says that a request with fewer lines may succeed. ``problem``
+    says why not all lines were accepted.
     """
 
     again: list[int]
@@ -68,7 +68,7 @@ class Verdict(NamedTuple):
 
 
 class Format:
-    """The preset's way to make requests and to read answers."""
+    """The preset's format of requests and answers."""
 
     def __init__(self, preset: Preset) -> None:
         """Take the preset, as in output.http.preset."""
@@ -81,11 +81,11 @@ class Format:
         )
 
     def encode(self, lines: list[bytes]) -> bytes:
-        """Make the body of a request for ``lines``, each with its newline."""
+        """Return the body of a request for ``lines``, each with its newline."""
         return self._encode(lines)
 
     def judge(self, answer: Answer, count: int) -> Verdict:
-        """Say what became of the ``count`` lines of the request that was answered so."""
+        """Return the results of the ``count`` lines of a request from its answer."""
         everything = list(range(count))
         if not 200 <= answer.status <= 299:
             return _judge_failure(answer, count)
@@ -99,7 +99,7 @@ class Format:
 
 
 def target(preset: Preset, url: SplitResult, index: str) -> str:
-    """Return what a request asks for: the URL's path and query, or those of the preset."""
+    """Return the target of a request: the URL's path and query, or those of the preset."""
     path, query = url.path, url.query
     if path in ("", "/"):
         path = f"/{index}/_bulk" if preset == "elasticsearch" else _PATHS[preset]
@@ -141,7 +141,7 @@ _BULK: Final = msgspec.json.Decoder(_Bulk)
 
 
 def _judge_bulk(body: bytes, count: int) -> Verdict:
-    """Read Elasticsearch's answer to _bulk, which has an item for each line, in their order."""
+    """Parse Elasticsearch's answer to _bulk, which has an item for each line, in order."""
     everything = list(range(count))
     try:
         items = [next(iter(item.values())) for item in _BULK.decode(body).items]
@@ -170,7 +170,7 @@ def _judge_bulk(body: bytes, count: int) -> Verdict:
 
 
 def _judge_otlp(body: bytes, count: int) -> Verdict:
-    """Read a collector's answer: of what it refuses it has the number alone, not to be repeated."""
+    """Parse a collector's answer, which has only the number of rejected lines."""
     try:
         partial = orjson.loads(body)["partialSuccess"]
         number = max(0, min(count, int(partial["rejectedLogRecords"])))
@@ -180,7 +180,7 @@ def _judge_otlp(body: bytes, count: int) -> Verdict:
 
 
 def _words(body: bytes) -> str:
-    """Return what a server says, as a person can read it."""
+    """Return a server's message as readable text."""
     try:
         document = orjson.loads(body)
         error = document.get("error", document)
@@ -201,7 +201,7 @@ def _cut(text: str) -> str:
 
 
 def _bulk(lines: list[bytes]) -> bytes:
-    """Have each line created under its event's id: what is there already is not there twice."""
+    """Create each line under its event's id, so that no event is indexed twice."""
     parts: list[bytes] = []
     for line in lines:
         found = identity(line)

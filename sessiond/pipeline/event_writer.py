@@ -57,7 +57,7 @@ _SHOWN: Final = (
     "process.session_leader",
     "process.entry_leader",
 )
-# The relatives that are told with the parent that they had.
+# The relatives that are written with their parent.
 _WITH_PARENT: Final = ("process.session_leader", "process.entry_leader")
 _REWRITTEN: Final = "read from memory that the process seems to have overwritten"
 _TORN: Final = "sessiond.ancestors: incomplete; some had ended unseen"

@@ -590,7 +590,7 @@ def apart(earlier: str, later: str) -> float:
 
 
 def loss_in(session: Session, losses: Iterable[Loss]) -> Iterator[Loss]:
-    """Give the losses on the session's host while it lasted."""
+    """Return the losses on the session's host during the session."""
     end = session.end
     for loss in losses:
         if (

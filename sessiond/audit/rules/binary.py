@@ -1,8 +1,8 @@
-"""The kernel's form of an audit rule, struct audit_rule_data (linux/audit.h), as a value.
+"""The kernel's binary format of an audit rule, struct audit_rule_data (linux/audit.h).
 
-Taken apart, compared, described as ``auditctl -l`` does, and checked against what the kernel
-accepts (audit_data_to_entry and audit_field_valid in kernel/auditfilter.c), so that a rule that
-the kernel would answer with a bare EINVAL is refused with a reason.
+This module parses, compares and describes rules like ``auditctl -l``, and validates them like the
+kernel (audit_data_to_entry and audit_field_valid in kernel/auditfilter.c), so that a rule for which
+the kernel would only return EINVAL is refused with a reason.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ class Field(NamedTuple):
 
     @property
     def text(self) -> str:
-        r"""The string for people, with bytes that are not UTF-8 as \\xNN."""
+        r"""The string as text, with bytes that are not UTF-8 as \\xNN."""
         return self.string.decode("utf-8", "backslashreplace")
 
 
 class RuleData(NamedTuple):
-    """A rule taken apart. ``mask`` has 64 words of 32 system calls."""
+    """A parsed rule. ``mask`` has 64 words of 32 system calls."""
 
     flags: int
     action: int
@@ -130,11 +130,11 @@ class RuleData(NamedTuple):
 
     @property
     def all_syscalls(self) -> bool:
-        """Whether the rule is for every system call."""
+        """Whether the rule covers every system call."""
         return all(word == 0xFFFFFFFF for word in self.mask[:-1])
 
     def syscalls(self) -> Iterator[int]:
-        """Give the numbers of the system calls that the rule is for."""
+        """Yield the numbers of the system calls that the rule covers."""
         for number in range(_WORDS * 32):
             if self.has_syscall(number):
                 yield number
@@ -145,7 +145,7 @@ class RuleData(NamedTuple):
 
     @property
     def is_watch(self) -> bool:
-        """Whether it is what -w makes."""
+        """Whether it is a watch (-w)."""
         types = [field.type for field in self.fields]
         return (
             self.list == EXIT
@@ -157,17 +157,17 @@ class RuleData(NamedTuple):
 
     @property
     def is_about_files(self) -> bool:
-        """Whether it can only fit a system call that names a file."""
+        """Whether it can only match system calls that name a file."""
         return any(field.type in _FILES for field in self.fields)
 
     @property
     def is_unconditional(self) -> bool:
-        """Whether it fits every call of its system calls and architecture."""
+        """Whether it matches every call of its system calls and architecture."""
         return all(field.type in (ARCH, FILTERKEY) for field in self.fields)
 
     @property
     def is_about_failure(self) -> bool:
-        """Whether it fits failed system calls only."""
+        """Whether it matches only failed system calls."""
         return any(
             field.operator == _EQUAL
             and (
@@ -179,11 +179,11 @@ class RuleData(NamedTuple):
 
     @property
     def is_about_one_process(self) -> bool:
-        """Whether it fits the system calls of one pid only."""
+        """Whether it matches only the system calls of one pid."""
         return any(field.type == PID and field.operator == _EQUAL for field in self.fields)
 
     def fits_arch(self, arch: int) -> bool:
-        """Whether it fits system calls of that AUDIT_ARCH_* value."""
+        """Return whether it matches system calls of that AUDIT_ARCH_* value."""
         return all(
             (field.value == arch) == (field.operator == _EQUAL)
             for field in self.fields
@@ -192,7 +192,7 @@ class RuleData(NamedTuple):
 
 
 def unpack(data: bytes) -> RuleData:
-    """Take a struct audit_rule_data apart; raises ValueError when ``data`` isn't one."""
+    """Parse a struct audit_rule_data; raises ValueError for invalid data."""
     if len(data) < _HEAD.size:
         raise ValueError(f"an audit rule has at least {_HEAD.size} bytes, this has {len(data)}")
     words = _HEAD.unpack_from(data)
@@ -212,7 +212,7 @@ def unpack(data: bytes) -> RuleData:
 
 
 def canonical(data: bytes) -> bytes:
-    """Return the rule as the kernel lists it, by which rules can be compared and deleted.
+    """Return the rule as the kernel lists it, for comparison and deletion.
 
     Sent and listed rules differ in the flag that puts a rule first, in the class bits of the mask,
     and in netlink's padding at the end. Raises ValueError when ``data`` isn't a rule.
@@ -229,7 +229,7 @@ def canonical(data: bytes) -> bytes:
 
 
 def hides(data: bytes, record_type: int) -> bool:
-    """Tell whether a rule may suppress all records of a type, its other fields aside.
+    """Return whether a rule may suppress all records of a type, ignoring its other fields.
 
     It is one of the exclude list; which records its ``msgtype`` leaves alone is certain only where
     that is compared for equality.

@@ -1,8 +1,8 @@
-r"""One line of the rule language: its words, its options, and the rule that they make.
+r"""Parses one line of a rule file: its words, its options, and the resulting rule.
 
-Follows setopt() of auditctl, option by option, because the order decides what is allowed: a list
-before fields, an arch before system calls, something to stand for before a key. Lines are text with
-one character for each byte, so that lengths are those of the kernel's limits.
+It follows setopt() of auditctl, option by option, because the order matters: a list before fields,
+an arch before system calls, and the key last. Lines are text with one character per byte, so that
+lengths match the kernel's limits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PERMISSIONS: Final = {
 
 
 class RefusedError(Exception):
-    """The line is wrong; the message says why."""
+    """The line is invalid; the message says why."""
 
 
 class IgnoredError(Exception):
@@ -58,7 +58,7 @@ class IgnoredError(Exception):
 
 
 class Command:
-    """One line that adds or deletes a rule, in the making; options are applied in their order."""
+    """A line that adds or deletes a rule; its options are applied in order."""
 
     def __init__(self, compiler: libaudit.RuleCompiler, path_mode: PathMode) -> None:
         self.controls: list[tuple[str, int]] = []
@@ -301,7 +301,7 @@ _OPTIONS: Final[dict[str, Callable[[Command, str], None]]] = {
 
 
 def encode(text: str) -> bytes:
-    """Return the bytes of a text, whatever is in it."""
+    """Return the bytes of a text."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -309,12 +309,12 @@ def encode(text: str) -> bytes:
 
 
 def show(word: str) -> str:
-    r"""Return a word for people, with bytes that are not UTF-8 as \xNN."""
+    r"""Return a word as text, with bytes that are not UTF-8 as \xNN."""
     return word.encode("latin-1").decode("utf-8", "backslashreplace")
 
 
 def quote(word: str) -> str:
-    """Return a word for people, in quotes."""
+    """Return a word as text, in quotes."""
     return repr(show(word))
 
 
