@@ -109,7 +109,7 @@ class HttpOutput:
         self._jobs: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._asked: list[bytes] | None = None  # the lines of the request that is under way
+        self._asked: list[bytes] | None = None  # the lines of the current request
         self._asked_at = 0.0
         self._aborted = False
         self._reconnect = False

@@ -112,7 +112,7 @@ class HttpClient:
             raise HttpError(_reason(error)) from None
 
     def abort(self) -> None:
-        """Let the request that is under way fail, whatever it waits for.
+        """Make the current request fail, whatever it waits for.
 
         Where it waits for a connection to be made, another call is needed once it is.
         """

@@ -389,13 +389,13 @@ def is_of_a_login(facts: Facts, cgroup: bytes | None) -> bool:
     return facts.audit_session not in (None, UNSET_ID) and b".service" not in path
 
 
-# Processes whose way in has ended
+# Processes whose entry has ended
 
 
 def server_of(
     process: ProcessView, creator: ProcessView | None, host: Facts | None
 ) -> LoginServer | None:
-    """Give the login server that a process belongs to, None if it is none of root's."""
+    """Return the login server that a process belongs to, None if it is not root's."""
     server = _SERVER_OF.get(name(process.program))
     return server if server is not None and _is_roots(process, creator, host) else None
 
@@ -444,7 +444,7 @@ def _is_apart(facts: Facts, host: Facts | None) -> bool:
 
 
 def is_of_a_unit(cgroup: bytes | None) -> bool:
-    """Tell whether init started the unit that it is in: a service, also a user's manager."""
+    """Return whether init started its unit: a service, also a user's manager."""
     unit = systemd_unit.identify(cgroup) if cgroup is not None else None
     return unit is not None and unit.unit is not None and unit.unit.endswith(".service")
 

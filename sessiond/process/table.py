@@ -231,7 +231,7 @@ class Process:
     ``status``. ``creator_note`` says what is not sure of the creator, ``entry_inferred`` from what
     the entry was inferred, ``entry_note`` what of it nobody vouches for. ``verdict`` is what the
     filters decided, ``withheld`` says that they kept back the line that would have introduced it,
-    ``gained`` that it, or one above it, has gained what it did not have, so that it is told.
+    ``gained`` that it or an ancestor has gained privileges since, so that it is written.
     """
 
     __slots__ = (
@@ -950,10 +950,10 @@ class ProcessTable:
                 process.creator_note = MAY_HAVE_ADOPTED
         process.creator_observed = True
 
-    # Processes whose way in has ended
+    # Processes whose entry has ended
 
     def _has_lost_its_way(self, process: Process) -> bool:
-        """Tell whether the host must be asked how a process came in: nobody above it lives.
+        """Return whether to look up the entry of a process, because all its ancestors have ended.
 
         Init's own children are judged as well, for it may have adopted them.
         """
@@ -968,11 +968,11 @@ class ProcessTable:
             return False
         if state.entry_leader is ITSELF:
             return process.entry_type in ("unknown", "init")
-        # The leader of session 0 is the kernel, that of another is known or gone.
+        # Session 0 is the kernel's; the leader of another session is known or has ended.
         return state.entry_leader is None and state.session_leader is None and bool(facts.sid)
 
     def _infer_entries(self, lost: list[tuple[Process, Login | None]]) -> None:
-        """Find out how processes came in that have lost their way in."""
+        """Determine the entries of processes whose ancestors have ended."""
         sessions, gone = self._known_sessions()
         host = self.host
         for process, login in lost:
@@ -1000,7 +1000,7 @@ class ProcessTable:
             state.stale()
 
     def _hand_down(self, taken: list[Process]) -> None:
-        """Give the entries that were found to what had been forked below them before.
+        """Apply the found entries to earlier descendants.
 
         ``taken`` are the processes of a snapshot; those of one that was taken in parts are the
         table's, too.
@@ -1017,7 +1017,7 @@ class ProcessTable:
                     process.state.stale()
 
     def _known_sessions(self) -> tuple[dict[int | None, Entry], dict[int, Reference]]:
-        """How the audit sessions came in by what lives of them, and the gone entry leaders."""
+        """Return the entries of audit sessions with living processes, and ended entry leaders."""
         sessions: dict[int | None, Entry] = {}
         gone: dict[int, Reference] = {}
         for process in self:
@@ -1197,7 +1197,7 @@ class ProcessTable:
 
 
 def is_torn(process: Process) -> bool:
-    """Tell whether ancestors of a process are missing, for they had ended before anybody looked."""
+    """Return whether ancestors of a process are unknown: they ended before the daemon started."""
     if process.lineage is not None and process.lineage.broken:
         return True
     return process.found and (

@@ -20,15 +20,15 @@ _MAX_DESCRIPTORS: Final = 64
 
 
 class Helper:
-    """Compiles from the start on, and loads when it is asked to: nothing is attached before.
+    """Compiles at once, and loads and attaches the programs on request.
 
-    It ends by itself, also when nobody asks any more.
+    The process exits by itself, also if no request comes.
     """
 
     def __init__(self, ring_bytes: int, args_limit: int) -> None:
         """Start it, for a ring of ``ring_bytes`` and ``args_limit`` bytes of each argv.
 
-        Raises SourceUnavailableError where there is no tracer for this processor.
+        Raises SourceUnavailableError if there is no tracer for this processor.
         """
         if platform.machine() not in BPF_SYSCALL:
             raise SourceUnavailableError(
@@ -36,7 +36,7 @@ class Helper:
             )
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._messages = os.memfd_create("sessiond-loader-messages")
-        # The helper is this very code, whatever the working directory and the search path hold.
+        # Run exactly this code, independently of working directory and search path.
         package_root = str(Path(sessiond.__file__).parent.parent)
         command = [sys.executable, "-P", "-m", "sessiond.sources.ebpf.loader"]
         command += [str(theirs.fileno()), str(ring_bytes), str(args_limit)]
@@ -52,7 +52,7 @@ class Helper:
             )
 
     def load(self) -> tuple[dict[str, Any], list[int]]:
-        """Have the programs attached; return the answer of loader.py and the descriptors.
+        """Attach the programs; return the answer of loader.py and the descriptors.
 
         Raises SourceUnavailableError.
         """
@@ -82,12 +82,12 @@ class Helper:
         return answer, descriptors
 
     def close(self) -> None:
-        """Let it end: it is not needed after all."""
+        """Stop the helper, which is not needed."""
         self._process.kill()
         self._end()
 
     def _end(self) -> tuple[int, str]:
-        """Wait for its end; return its status, and the last of what it said."""
+        """Wait for its end; return its status, and its last message."""
         self._channel.close()
         status = self._process.wait()
         try:
@@ -97,7 +97,7 @@ class Helper:
 
 
 def _last_words(messages: int) -> str:
-    """Return the last line of what compiler and verifier said that is about the matter itself."""
+    """Return the last relevant line of the messages of compiler and verifier."""
     text = os.pread(messages, 1 << 20, 0).decode(errors="replace")
     lines = [line.strip() for line in text.splitlines()]
     matter = [line for line in lines if line and not line.startswith(("processed ", "bpf: Failed"))]

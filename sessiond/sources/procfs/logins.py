@@ -1,8 +1,8 @@
-"""What the host has on record of the logins: logind's sessions, and wtmp.
+"""The host's login records: logind's sessions, and wtmp.
 
-A process whose login is over has nobody left in /proc who let it in. logind keeps a file for each
-session as long as a process of it lives; only root can write it. wtmp(5) keeps the logins that had
-a terminal; the group utmp can write it, and its helpers write there for any user.
+When a login has ended, /proc no longer has the process that accepted it. logind keeps a file for
+each session as long as one of its processes lives; only root can write it. wtmp(5) has the logins
+with a terminal; the group utmp can write it, and its helpers write to it for any user.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SESSIONS: Final = Path("/run/systemd/sessions")
 WTMP: Final = (Path("/var/log/wtmp"), Path("/run/utmp"))
 
 _MAX_SESSION: Final = 16 * 1024  # bytes of a session's file
-# Bytes that are read of the end of wtmp: some 2,700 logins.
+# Bytes read from the end of wtmp: about 2,700 logins.
 _MAX_WTMP: Final = 1 << 20
 
 _SCOPE: Final = re.compile(rb"/session-([A-Za-z0-9]+)\.scope(?:/|\Z)")
@@ -36,12 +36,12 @@ _SHARED: Final = ("x86_64", "i686", "ppc64", "ppc64le")
 _SHORT: Final = struct.Struct("=hxxi32s4s32s256shhiii16s20x")
 _LONG: Final = struct.Struct("=hxxi32s4s32s256shhqqq16s20x4x")
 _USER_PROCESS: Final = 7
-# A login is written down after its process was made, in whole seconds of a clock that is set.
+# A login is recorded after its process was created, in whole seconds of the wall clock.
 _SLACK: Final = 2 * SECOND
 
 
 class Session(NamedTuple):
-    """The members of logind's file of a session that are used here; None where it lacks one.
+    """The used members of logind's session file; None if it lacks one.
 
     ``started`` is CLOCK_MONOTONIC in us, ``audit`` the id of the audit session.
     """
@@ -63,7 +63,7 @@ class Utmp(NamedTuple):
 
 
 def parse_session(data: bytes) -> Session:
-    """Read the assignments of a session's file; what is none, or has another form, is left out."""
+    """Parse the assignments of a session's file; invalid ones are skipped."""
     found: dict[bytes, bytes] = {}
     for line in data.split(b"\n"):
         key, equals, value = line.partition(b"=")
@@ -85,9 +85,9 @@ def _number(text: bytes | None) -> int | None:
 
 
 def parse_utmp(data: bytes, machine: str = "") -> Iterator[Utmp]:
-    """Give the logins of a file, oldest first; ``machine`` (this one) says how it is laid out.
+    """Yield the logins of a file, oldest first; ``machine`` (this one) determines its layout.
 
-    A record that is cut off at the end is left out.
+    An incomplete record at the end is skipped.
     """
     layout = _SHORT if (machine or platform.machine()) in _SHARED else _LONG
     whole = len(data) - len(data) % layout.size
@@ -110,8 +110,8 @@ def login_of(
 ) -> Utmp | None:
     """Choose the last login by one of the processes, or else on the terminal ``line``.
 
-    ``since`` and ``until`` are ns since the epoch: the host's boot, and when the process began that
-    came by that login.
+    ``since`` and ``until`` are ns since the epoch: the host's boot, and the start of the process
+    that came from the login.
     """
     owners = frozenset(pids)
     by_pid = by_line = None
@@ -125,22 +125,22 @@ def login_of(
 
 
 class LoginRecords:
-    """The records of this host; ``owner`` is whose files are believed."""
+    """The records of this host; only files of ``owner`` are trusted."""
 
     def __init__(
         self, sessions: Path = SESSIONS, wtmp: Iterable[Path] = WTMP, *, owner: int = 0
     ) -> None:
-        """Open nothing yet."""
+        """Take the options; nothing is opened yet."""
         self._sessions = sessions
         self._wtmp = tuple(wtmp)
         self._owner = owner
-        self._read_of: list[tuple[int, int]] = []  # size and time of the files that are remembered
+        self._read_of: list[tuple[int, int]] = []  # size and time of the cached files
         self._logins: list[Utmp] = []
 
     def of_session(self, audit_session: int | None, cgroup: bytes | None) -> Login | None:
-        """The login that logind has on record for an audit session, else for a session's scope.
+        """Return logind's login of an audit session, else of a session's scope.
 
-        Reading doesn't wait for anybody: the files are in memory, and root's.
+        Reading does not block: the files are in memory, and belong to root.
         """
         if audit_session not in (None, UNSET_ID):
             session = self._session(b"%d" % audit_session)
@@ -155,10 +155,10 @@ class LoginRecords:
         return None if data is None else parse_session(data)
 
     def of_terminal(self, pids: Iterable[int], line: bytes | None, start: int) -> Login | None:
-        """The login that wtmp has of one of the processes, or else of the terminal ``line``.
+        """Return wtmp's login of one of the processes, else of the terminal ``line``.
 
-        ``start`` is when the process began that came by it, in ns since boot. A disk that hangs
-        holds up its reader.
+        ``start`` is the start of the process that came from it, in ns since boot. A hanging disk
+        blocks the reader.
         """
         offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(
             time.CLOCK_BOOTTIME
@@ -169,7 +169,7 @@ class LoginRecords:
         return Login("wtmp", None, found.host or None, found.line or None, found.time - offset)
 
     def _all_logins(self) -> list[Utmp]:
-        """The logins of all files by time; read anew when a file has changed."""
+        """Return the logins of all files by time; reread after a change of a file."""
         found: list[tuple[int, int]] = []
         for path in self._wtmp:
             with contextlib.suppress(OSError):
@@ -183,7 +183,7 @@ class LoginRecords:
         return self._logins
 
     def _read(self, path: Path, limit: int, *, trusted: bool) -> bytes | None:
-        """The last ``limit`` bytes, or a few less; ``trusted``: if none but the owner writes it."""
+        """Return the last ``limit`` bytes; ``trusted``: only if nobody but the owner can write."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -194,7 +194,7 @@ class LoginRecords:
                 return None
             if trusted and (file.st_uid != self._owner or file.st_mode & 0o022):
                 return None
-            # A part of wtmp begins with a whole record.
+            # A part of wtmp must start with a complete record.
             record = _SHORT.size if platform.machine() in _SHARED else _LONG.size
             begin = max(0, file.st_size - limit)
             return os.pread(descriptor, limit, 0 if trusted else begin + -begin % record)
@@ -207,7 +207,7 @@ class LoginRecords:
 def _by_logind(session: Session) -> Login:
     start = None
     if session.started is not None:
-        # If the host has been suspended since, it is too late, never too early.
+        # After a suspend the time is too late, never too early.
         monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - monotonic
         start = session.started * 1000 + suspended
