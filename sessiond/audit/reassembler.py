@@ -17,6 +17,7 @@ from sessiond.audit.record import (
     Call,
     Record,
     call,
+    number,
     parse_stamp,
     syscall_fields,
 )
@@ -121,6 +122,7 @@ class Reassembler:
         self.unfinished = 0
         self.late = 0
         self._closed: dict[bytes, None] = {}
+        self._by_pid: dict[int, list[bytes]] | None = None
         self._opened = 0
         self._lowest = 0
         self._highest = 0
@@ -150,9 +152,9 @@ class Reassembler:
         # Most records follow another one of their event: then its stamp is compared, not looked up.
         event: AuditEvent | None = None
         stamp = b""
-        number = 0
+        read = 0
         for record_type, payload in batch:
-            number += 1
+            read += 1
             if event is None or not payload.startswith(stamp):
                 stamp = payload[: payload.find(b")") + 1]
                 event = opened.get(stamp)
@@ -190,7 +192,8 @@ class Reassembler:
                 del opened[stamp]
                 events.append(event)
                 event = None
-        self.records += number
+        self.records += read
+        self._by_pid = None
         if self._of_log:
             events += self._expired(self._latest - 1, LOG_WINDOW)
         while len(opened) > self._max_in_flight:
@@ -210,10 +213,20 @@ class Reassembler:
             expired.append(self._close(key))
         return expired
 
-    def close(self, wanted: Callable[[AuditEvent], bool]) -> list[AuditEvent]:
-        """Close and return the open events that are ``wanted``."""
-        keys = [key for key, event in self._open.items() if wanted(event)]
-        return [self._close(key) for key in keys]
+    def close_of(self, pid: int, wanted: Callable[[AuditEvent], bool]) -> list[AuditEvent]:
+        """Close and return the open events of a process's system calls that are ``wanted``."""
+        if self._by_pid is None:
+            # Thousands are open when the kernel has lost as many records: none is searched twice.
+            self._by_pid = {}
+            for key, event in self._open.items():
+                # Before its SYSCALL record has come, an event must not be asked for its call.
+                if any(record.type == SYSCALL for record in event.records):
+                    self._by_pid.setdefault(number(event.call.pid), []).append(key)
+        keys = self._by_pid.get(pid)
+        if keys is None:
+            return []
+        chosen = [key for key in keys if key in self._open and wanted(self._open[key])]
+        return [self._close(key) for key in chosen]
 
     def flush(self) -> list[AuditEvent]:
         """Close and return all open events, at the end of the input."""
@@ -228,6 +241,7 @@ class Reassembler:
         for event in events:
             seconds, milliseconds = divmod(event.time, 1000)
             self._open[b"audit(%d.%03d:%d)" % (seconds, milliseconds, event.serial)] = event
+        self._by_pid = None
 
     def deadline(self) -> int | None:
         """Return when the oldest open event is due, None without open events."""

@@ -978,12 +978,8 @@ class Pipeline:
 
     def _close_events_of(self, process: Process) -> None:
         """Close the incomplete audit events of an ended process: their missing records are lost."""
-
-        def is_its(event: AuditEvent) -> bool:
-            return number(event.call.pid) == process.pid and self._boot(event) <= ended
-
         ended = process.end or 0
-        for event in self._assembler.close(is_its):
+        for event in self._assembler.close_of(process.pid, lambda e: self._boot(e) <= ended):
             self.counters.audit_events += 1
             self._audit_event(event, self._fed or ended)
 

@@ -57,6 +57,19 @@ def test_records_that_come_after_the_deadline_make_no_second_event() -> None:
     assert (waiting.in_flight, waiting.late, waiting.unseen) == (0, 2, 0)
 
 
+def test_the_open_events_of_a_process_are_closed_when_it_has_ended() -> None:
+    """Not those that have no SYSCALL record yet: it may come with the next batch."""
+    waiting = assembler()
+    waiting.feed([*of(1, SYSCALL), *of(2, SYSCALL), *of(3, CWD)], now=0)
+    assert waiting.close_of(3, lambda _: True) == []
+    assert waiting.close_of(1, lambda _: False) == []
+    assert [event.serial for event in waiting.close_of(1, lambda _: True)] == [1]
+    assert waiting.close_of(1, lambda _: True) == []
+    (event,) = waiting.feed(of(3, SYSCALL, EOE), now=1)
+    assert event.call.pid == b"3"
+    assert waiting.in_flight == 1
+
+
 def test_a_lone_kernel_record_is_whole_at_the_deadline() -> None:
     """A record outside any syscall has no EOE; a deadline closes its event."""
     waiting = assembler()
