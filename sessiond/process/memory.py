@@ -52,14 +52,16 @@ class MemoryLimit:
         self.cuts: Counter[str] = Counter()
         self._table = table
         self._walk: _Walk | None = None
+        # How much the table may grow before it is measured again, in bytes.
+        self._room = max_bytes // 4
 
     def check(self, time: int) -> None:
-        """Measure the table when it has grown by a quarter, and cut the excess.
+        """Measure the table when it may have outgrown the limit, and cut the excess.
 
-        Measuring a large table takes several calls, unless it grows by another quarter meanwhile.
+        Measuring a large table takes several calls, unless it may outgrow the limit meanwhile.
         All records up to ``time`` (ns since boot) have been read.
         """
-        much = self._table.grown * 4 > self.max_bytes
+        much = self._table.grown > self._room
         if much:
             self._table.grown = 0
         if self._walk is None:
@@ -70,10 +72,13 @@ class MemoryLimit:
         if self._walk.go(time, MUCH if much else MEASURED_AT_ONCE):
             walk, self._walk = self._walk, None
             self.used = walk.size.total
-            if walk.size.counted > self.max_bytes:
-                self._cut(walk.found)
+            counted = walk.size.counted
+            if counted > self.max_bytes:
+                counted = self._cut(walk.found)
+            self._room = max(self.max_bytes - counted, self.max_bytes // 4)
 
-    def _cut(self, processes: list[Process]) -> None:
+    def _cut(self, processes: list[Process]) -> int:
+        """Cut step by step until enough is gone; return how many bytes are left that count."""
         target = self.max_bytes * 3 // 4
         steps: tuple[Callable[[list[Process], int], None], ...] = (
             self._forget_json,
@@ -87,7 +92,8 @@ class MemoryLimit:
             size = _measure(processes)
             self.used = size.total
             if size.counted <= target:
-                return
+                break
+        return size.counted
 
     def _forget_json(self, processes: list[Process], _target: int) -> None:
         for process in processes:

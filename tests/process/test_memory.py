@@ -119,6 +119,10 @@ def test_very_many_processes_are_measured_some_at_a_time(table: ProcessTable) ->
         limit.check(SECOND)
         calls += 1
     assert calls == 3
+    limit.used = 0
+    table.grown = 64 * MIB  # there is room for that
+    limit.check(SECOND)
+    assert not limit.used
     table.grown = 128 * MIB
     limit.used = 0
     limit.check(SECOND)
