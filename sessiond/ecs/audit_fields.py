@@ -157,7 +157,9 @@ class EventFields:
         """
         data: dict[str, str | list[str] | dict[str, str]] = {**self.data}
         for name, values in self.more.items():
-            data[name] = [self.data[name], *values]
+            # The first value may have become a field of its own, such as user.selinux.
+            all_values = [self.data[name], *values] if name in self.data else values
+            data[name] = all_values if len(all_values) > 1 else all_values[0]
         if "socket" in data:
             data["socket_"] = data.pop("socket")
         if self.socket:

@@ -102,6 +102,17 @@ def test_an_argument_list_that_is_not_whole_is_told() -> None:
     assert parts.warnings == ["EXECVE: the argument list isn't whole"]
 
 
+def test_the_further_values_of_a_field_stay_when_the_first_one_has_moved() -> None:
+    """It may have become another field, such as user.selinux."""
+    parts = read((1305, b"op=x"))
+    parts.repeat({"op": "y"})
+    del parts.data["op"]
+    assert parts.all_data() == {"op": "y"}
+    parts.repeat({"other": "1"})
+    parts.more["op"].append("z")
+    assert parts.all_data() == {"other": "1", "op": ["y", "z"]}
+
+
 def test_an_event_cannot_bring_fields_without_end() -> None:
     """An index has a limit for all fields of all documents."""
     fields = b" ".join(b"f%d=1" % number for number in range(1000))
