@@ -236,8 +236,8 @@ class WriteAheadLog:
             self._empty(number)
             # The entry is in the current log; from now on it is in the state.
             forget_batch(self.memory)
-            data = self._state_head + _CHECKED.pack(number, zlib.crc32(state)) + state
-            replace_file(self._directory / _STATE, data, mode=0o600)
+            head = self._state_head + _CHECKED.pack(number, zlib.crc32(state))
+            replace_file(self._directory / _STATE, head, state, mode=0o600)
             os.ftruncate(self._logs[self._number % 2], 0)
         except (OSError, OutputError) as error:
             self.problem = f"the state can't be written: {error}"

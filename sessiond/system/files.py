@@ -150,8 +150,8 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
-def replace_file(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a small file atomically, replacing whatever has its name.
+def replace_file(path: Path, *parts: bytes, mode: int) -> None:
+    """Write a file of these parts atomically, replacing whatever has its name.
 
     Raises OutputError if another user could replace the file, OSError if it can't be written.
     """
@@ -162,7 +162,7 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
         descriptor = os.open(new, flags, mode, dir_fd=directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                file.writelines(parts)
             os.replace(new, path.name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError:
             os.unlink(new, dir_fd=directory)
