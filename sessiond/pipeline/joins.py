@@ -28,6 +28,9 @@ HOLD: Final = 250 * MILLISECOND
 HOLD_BEHIND: Final = 10 * SECOND
 # An exit_group precedes the end of the last thread by the time that the thread needs to exit.
 HOLD_EXIT_GROUP: Final = 5 * SECOND
+# How many of a kind expire at a time: after a loss of records thousands wait, and each is a line of
+# up to 32 KiB.
+MAX_EXPIRED: Final = 200
 # Bytes of an argv that distinguish one exec of a process from the next.
 COMPARED_ARGS: Final = 4096
 
@@ -151,7 +154,7 @@ class ExecJoin:
     def expire(self, now: int, hearing: Hearing) -> list[tuple[Process, State]]:
         """Remove and return the execs that audit can no longer report."""
         done = []
-        for state, process in self._execs.items():
+        for state, process in islice(self._execs.items(), MAX_EXPIRED):
             if not hearing.is_done(state.time, now):
                 break
             done.append((process, state))
@@ -267,7 +270,7 @@ class EndJoin:
     def expire(self, now: int, hearing: Hearing) -> list[Process]:
         """Remove and return the ends of processes about which audit has reported everything."""
         done = []
-        for process, time in self._ends.items():
+        for process, time in islice(self._ends.items(), MAX_EXPIRED):
             if not hearing.is_done(time, now):
                 break
             done.append(process)
@@ -345,7 +348,7 @@ class SessionJoin:
     def expire(self, now: int, hearing: Hearing) -> list[tuple[Process, int]]:
         """Remove and return the sessions that audit can no longer report, with their times."""
         done = []
-        for process, time in self._sessions.items():
+        for process, time in islice(self._sessions.items(), MAX_EXPIRED):
             if not hearing.is_done(time, now):
                 break
             done.append((process, time))

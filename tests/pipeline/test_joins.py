@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from support.story import Bench, T
 
-from sessiond.pipeline.joins import HOLD, HOLD_BEHIND, EndJoin, ExecJoin, Hearing, SessionJoin
+from sessiond.pipeline.joins import (
+    HOLD,
+    HOLD_BEHIND,
+    MAX_EXPIRED,
+    EndJoin,
+    ExecJoin,
+    Hearing,
+    SessionJoin,
+)
 from sessiond.process.table import Process
 from sessiond.units import MILLISECOND, SECOND
 
@@ -45,6 +53,18 @@ def test_audit_is_heard_up_to_when_its_socket_was_empty() -> None:
     hearing.drained = T
     assert hearing.heard(T + SECOND) == T
     assert hearing.heard(T + HOLD_BEHIND + SECOND) == T + SECOND
+
+
+def test_many_expire_some_at_a_time() -> None:
+    """After a loss of records thousands wait: their lines are not in memory all at once."""
+    hearing, join = Hearing(), EndJoin()
+    hearing.drained = T + HOLD
+    processes = [Process(pid, pid, str(pid), exact=True) for pid in range(MAX_EXPIRED + 1)]
+    for process in processes:
+        join.hold(process, T)
+    assert join.expire(T + HOLD, hearing) == processes[:-1]
+    assert join.deadline() == T + HOLD
+    assert join.expire(T + HOLD, hearing) == processes[-1:]
 
 
 def test_nothing_waits_for_ever() -> None:
