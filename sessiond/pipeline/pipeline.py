@@ -45,6 +45,7 @@ from sessiond.pipeline.event_writer import Encoders, EventWriter, LineOptions
 from sessiond.pipeline.inventory import Introduction, Inventory
 from sessiond.pipeline.joins import (
     HOLD,
+    MAX_EXPIRED,
     EndJoin,
     ExecJoin,
     Hearing,
@@ -635,13 +636,15 @@ class Pipeline:
         presumed, self.table.presumed = self.table.presumed, {}
         for process in presumed:
             self._presumed(process)
-        self._expire(now)
+        all_expired = self._expire(now)
         # Until audit has reported a moment, its events may name processes that have ended since.
         read_until = min(now, self._hearing.drained)
         if self.options.replay:
             read_until = self._hearing.latest  # the events after it are still open
-        self.table.forget(read_until)
-        self.memory.check(read_until)
+        if all_expired:
+            # What still waits needs the states of its process.
+            self.table.forget(read_until)
+            self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
         if self._filters is not None:
@@ -1181,18 +1184,26 @@ class Pipeline:
 
     # Deadlines
 
-    def _expire(self, now: int) -> None:
-        """Write the events that have waited long enough, in the order of a process's life."""
+    def _expire(self, now: int) -> bool:
+        """Write the events that have waited long enough, in the order of a process's life.
+
+        Returns whether that was all of them: many expire some at a time.
+        """
         for event in self._execs.expire_events(now):
             self._unjoined_exec(event)
-        for process, state in self._execs.expire(now, self._hearing):
+        execs = self._execs.expire(now, self._hearing)
+        for process, state in execs:
             self._unaudited_exec(process, state)
-        for process, time in self._sessions.expire(now, self._hearing):
+        sessions = self._sessions.expire(now, self._hearing)
+        for process, time in sessions:
+            self._write_waiting(process, time)
             self._traced_session(process, time)
-        for process in self._ends.expire(now, self._hearing):
+        ends = self._ends.expire(now, self._hearing)
+        for process in ends:
             self._end(process, None)
         for process, event in self._ends.expire_events(now):
             self._end_by_audit(process, event)
+        return max(len(execs), len(sessions), len(ends)) < MAX_EXPIRED
 
     def _unknown_relatives(self) -> set[int]:
         """Return the pids of relatives that ready events need and the table lacks."""
