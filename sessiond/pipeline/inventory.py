@@ -56,7 +56,8 @@ class Inventory:
         for process in sorted(filter(_belongs, found), key=lambda each: (each.start, each.pid)):
             time = process.states[0].observed or process.start
             if process.pid in unread:
-                self._unread[process] = time
+                if process not in self._pending:
+                    self._unread[process] = time
             else:
                 self._unread.pop(process, None)
                 self._pending.setdefault(process, time)

@@ -109,6 +109,25 @@ def test_a_process_of_which_more_will_be_known_is_told_then() -> None:
     assert written[-1]["process"]["args"] == ["sleep", "60"]
 
 
+def test_a_process_that_is_found_again_unread_is_not_told_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A snapshot after a loss may come before the inventory has got to it."""
+    monkeypatch.setattr(inventory, "BATCH", 0)
+    bench = Bench(inventory=True)
+    one = stranger(bench, 100)
+    bench.tell(one)
+    bench.tell(one._replace(partial=True))
+    monkeypatch.setattr(inventory, "BATCH", 50)
+    bench.settle()
+    bench.tell(one)
+    child, forked = Actor(bench.host, 100, one.facts.start, one.facts, one.program).fork(102, T + 3)
+    executed, records = child.execute("ls", T + 4)
+    bench.tell(forked, executed, audit=records)
+    bench.settle()
+    assert told(bench.written) == [1, 60, 100]
+
+
 def test_an_introduction_is_dated_before_what_it_introduces() -> None:
     """An audit record may be older than the snapshot, and not than the process."""
     bench = Bench(inventory=True)
