@@ -973,7 +973,10 @@ class ProcessTable:
 
     def _infer_entries(self, lost: list[tuple[Process, Login | None]]) -> None:
         """Determine the entries of processes whose ancestors have ended."""
-        sessions, gone = self._known_sessions()
+        sessions: dict[int | None, Entry] = {}
+        gone: dict[int, Reference] = {}
+        if any(map(_needs_others, (process.state for process, _ in lost))):
+            sessions, gone = self._known_sessions()
         host = self.host
         for process, login in lost:
             state = process.state
@@ -1005,16 +1008,12 @@ class ProcessTable:
         ``taken`` are the processes of a snapshot; those of one that was taken in parts are the
         table's, too.
         """
-        some = taken
-        if len(taken) < len(self):
-            some = sorted((each for each in self if each.found), key=lambda each: each.start)
-        for process in some:
-            if process.found and process.end is None:
-                if process.entry_type == "unknown" and process.entry_inferred is None:
-                    process.state.entry_leader = process.entry_type = None
-                if process.state.entry_leader is None:
-                    self._adopt(process)
-                    process.state.stale()
+        some = filter(_may_inherit, self if len(taken) < len(self) else taken)
+        for process in sorted(some, key=lambda each: each.start):
+            if _is_guess(process):
+                process.state.entry_leader = process.entry_type = None
+            self._adopt(process)
+            process.state.stale()
 
     def _known_sessions(self) -> tuple[dict[int | None, Entry], dict[int, Reference]]:
         """Return the entries of audit sessions with living processes, and ended entry leaders."""
@@ -1239,6 +1238,23 @@ def _entry_of(relative: Relative, state: State | None) -> Relative:
         return None
     leader = (state or relative.state).entry_leader
     return relative if leader is ITSELF else leader
+
+
+def _may_inherit(process: Process) -> bool:
+    """Return whether an entry that was found for an ancestor may be the process's, too."""
+    if not process.found or process.end is not None:
+        return False
+    return process.state.entry_leader is None or _is_guess(process)
+
+
+def _is_guess(process: Process) -> bool:
+    """Return whether a process is its own entry only because nothing better was known."""
+    return process.entry_type == "unknown" and process.entry_inferred is None
+
+
+def _needs_others(state: State) -> bool:
+    """Return whether other processes may tell how one came in: they share its session."""
+    return not state.leads_session or state.facts.audit_session not in (None, UNSET_ID)
 
 
 def _cut(relative: Relative) -> Relative:
