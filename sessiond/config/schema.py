@@ -367,15 +367,17 @@ class FileSettings(Section, frozen=True, kw_only=True):
     rotate: RotateSettings = RotateSettings()
 
 
+_FirstWait = Annotated[
+    Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
+]
+_LongestWait = Annotated[Duration, _option("The longest wait.", live=True, min=0.01, max=86400)]
+
+
 class BackoffSettings(Section, frozen=True, kw_only=True):
     """How long to wait before reconnecting."""
 
-    init: Annotated[
-        Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
-    ] = Duration(0.1)
-    max: Annotated[Duration, _option("The longest wait.", live=True, min=0.01, max=86400)] = (
-        Duration(10)
-    )
+    init: _FirstWait = Duration(0.1)
+    max: _LongestWait = Duration(10)
 
     def __post_init__(self) -> None:
         """Refuse a first wait above the longest."""
@@ -467,12 +469,8 @@ class SocketSettings(Section, frozen=True, kw_only=True):
 class HttpBackoffSettings(BackoffSettings, frozen=True, kw_only=True):
     """How long to wait before a request is retried; a server may ask for more."""
 
-    init: Annotated[
-        Duration, _option("The first wait; it doubles each time.", live=True, min=0.01, max=3600)
-    ] = Duration(1)
-    max: Annotated[Duration, _option("The longest wait.", live=True, min=0.01, max=86400)] = (
-        Duration(60)
-    )
+    init: _FirstWait = Duration(1)
+    max: _LongestWait = Duration(60)
 
 
 class HttpBatchSettings(Section, frozen=True, kw_only=True):
