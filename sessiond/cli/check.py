@@ -502,7 +502,7 @@ def _compression(wanted: Compression) -> HostFinding:
     topic = "compression"
     if wanted == "none":
         return HostFinding("ok", topic, "rotated files are not compressed")
-    if wanted == "gzip" or zstd.library() is not None:
+    if wanted == "gzip" or zstd.implementation() is not None:
         return HostFinding("ok", topic, f"rotated files are compressed with {wanted}")
     return HostFinding("warn", topic, NO_ZSTD, NO_ZSTD_FIX)
 

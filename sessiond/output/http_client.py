@@ -217,7 +217,7 @@ def compressor(compression: Compression) -> Compressor | None:
     """Return what compresses bodies, None for ``none``; gzip's where this Python has no zstd."""
     if compression == "none":
         return None
-    library = zstd.library() if compression == "zstd" else None
+    library = zstd.implementation() if compression == "zstd" else None
     if library is None:
         return Compressor("gzip", partial(zlib.compress, level=1, wbits=16 + zlib.MAX_WBITS))
     packer = library.packer

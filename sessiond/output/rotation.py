@@ -45,7 +45,7 @@ def _format(compression: Compression) -> _Format | None:
     """Return the format of compression, None for none; gzip if zstd is not available."""
     if compression == "none":
         return None
-    library = zstd.library() if compression == "zstd" else None
+    library = zstd.implementation() if compression == "zstd" else None
     if library is None:
         return _Format("gzip", ".gz", lambda: zlib.compressobj(wbits=_GZIP_FORMAT))
     return _Format("zstd", ".zst", library.packer)

@@ -101,7 +101,7 @@ def _unpacked(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> Binar
 
 def _unpack_zstd(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> BinaryIO:
     """Decompress with a library of this Python, else with the program zstd."""
-    library = zstd.library()
+    library = zstd.implementation()
     if library is not None:
         return cast("BinaryIO", io.BufferedReader(zstd.Reader(raw, library), 1 << 18))
     program = shutil.which("zstd")

@@ -50,7 +50,7 @@ class Unpacker(Protocol):
         ...
 
 
-class Library(NamedTuple):
+class Implementation(NamedTuple):
     """The functions of a library."""
 
     packer: Callable[[], Packer]
@@ -58,8 +58,8 @@ class Library(NamedTuple):
     error: type[Exception]
 
 
-def library() -> Library | None:
-    """Return the available library; None if there is none."""
+def implementation() -> Implementation | None:
+    """Return the available implementation; None if there is none."""
     for name, make in _KNOWN.items():
         try:
             return make(importlib.import_module(name))
@@ -68,27 +68,27 @@ def library() -> Library | None:
     return None
 
 
-def _of_python(module: ModuleType) -> Library:
+def _of_python(module: ModuleType) -> Implementation:
     """Use compression.zstd (PEP 784)."""
     packing, unpacking = module.CompressionParameter, module.DecompressionParameter
     wanted = {packing.compression_level: LEVEL, packing.checksum_flag: 1}
     bound = {unpacking.window_log_max: MAX_WINDOW.bit_length() - 1}
-    return Library(
+    return Implementation(
         lambda: module.ZstdCompressor(options=wanted),
         lambda: module.ZstdDecompressor(options=bound),
         module.ZstdError,
     )
 
 
-def _of_zstandard(module: ModuleType) -> Library:
-    return Library(
+def _of_zstandard(module: ModuleType) -> Implementation:
+    return Implementation(
         lambda: module.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(),
         lambda: module.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
         module.ZstdError,
     )
 
 
-_KNOWN: Final[dict[str, Callable[[ModuleType], Library]]] = {
+_KNOWN: Final[dict[str, Callable[[ModuleType], Implementation]]] = {
     "compression.zstd": _of_python,
     "zstandard": _of_zstandard,
 }
@@ -100,7 +100,7 @@ class Reader(io.RawIOBase):
     A read raises EOFError if the file ends within a frame, OSError if it is damaged.
     """
 
-    def __init__(self, packed: BinaryIO, using: Library) -> None:
+    def __init__(self, packed: BinaryIO, using: Implementation) -> None:
         """Read from ``packed``, which stays the caller's."""
         self._packed = packed
         self._library = using

@@ -288,7 +288,7 @@ def test_an_output_that_can_not_be_a_file(tmp_path: Path) -> None:
 
 def test_gzip_in_the_place_of_zstd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The finding has a remedy; configured gzip is not a finding."""
-    monkeypatch.setattr("sessiond.system.zstd.library", lambda: None)
+    monkeypatch.setattr("sessiond.system.zstd.implementation", lambda: None)
     finding = check.report()[-2]
     assert (finding.level, finding.name, finding.exit_code) == ("warn", "compression", 32)
     assert "python3-zstandard" in finding.fix

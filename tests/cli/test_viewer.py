@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> str:
     lines = login_lines()
     output.write_bytes(b"".join(lines[200:]))
     (tmp_path / "events.ndjson.1").write_bytes(b"".join(lines[150:200]))
-    zstd_library = zstd.library()
+    zstd_library = zstd.implementation()
     assert zstd_library is not None
     packer = zstd_library.packer()
     packed = packer.compress(b"".join(lines[100:150])) + packer.flush()

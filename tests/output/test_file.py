@@ -522,7 +522,7 @@ def test_without_a_library_for_zstd_it_is_gzip(
     path: Path, make: Callable[..., FileOutput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The status says so; nothing else changes."""
-    monkeypatch.setattr("sessiond.system.zstd.library", lambda: None)
+    monkeypatch.setattr("sessiond.system.zstd.implementation", lambda: None)
     path.with_name("events.ndjson.2").write_bytes(line(1))
     output = make(compress="zstd")
     assert output.status()["compression"] == "gzip"

@@ -328,7 +328,7 @@ def test_bodies_are_compressed() -> None:
     assert packed is not None
     assert (gzipped.encoding, packed.encoding) == ("gzip", "zstd")
     assert gzip.decompress(gzipped.compress(b"x" * 1000)) == b"x" * 1000
-    library = zstd.library()
+    library = zstd.implementation()
     assert library is not None
     assert zstd.Reader(io.BytesIO(packed.compress(b"x" * 1000)), library).read() == b"x" * 1000
     assert compressor("none") is None
@@ -336,7 +336,7 @@ def test_bodies_are_compressed() -> None:
 
 def test_without_zstd_it_is_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing library is no reason not to send lines."""
-    monkeypatch.setattr(zstd, "library", lambda: None)
+    monkeypatch.setattr(zstd, "implementation", lambda: None)
     made = compressor("zstd")
     assert made is not None
     assert made.encoding == "gzip"

@@ -33,7 +33,7 @@ def no_library() -> None:
 def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What unpacks zstd: a library of this Python, or the program where there is none."""
     if request.param == "program":
-        monkeypatch.setattr("sessiond.system.zstd.library", no_library)
+        monkeypatch.setattr("sessiond.system.zstd.implementation", no_library)
 
 
 needs_zstd = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the program zstd")
@@ -64,7 +64,7 @@ def test_without_a_library_for_zstd_the_way_is_told(
     """Not every Python has a library for it, nor every host the program."""
     path = tmp_path / "audit.log.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
-    monkeypatch.setattr("sessiond.system.zstd.library", no_library)
+    monkeypatch.setattr("sessiond.system.zstd.implementation", no_library)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UnreadableFileError, match=f"zstd -dc {path} [|] sessiond replay -"):
         read(path)

@@ -14,7 +14,7 @@ LINES = b"".join(b'{"event":{"sequence":%d}}\n' % number for number in range(20_
 
 
 @pytest.fixture(params=["compression.zstd", "zstandard"])
-def library(request: pytest.FixtureRequest) -> zstd.Library:
+def library(request: pytest.FixtureRequest) -> zstd.Implementation:
     """A library; before Python 3.14 backports.zstd is the one of the standard library."""
     made = zstd._KNOWN[request.param]
     for name in (request.param, "backports.zstd"):
@@ -25,20 +25,20 @@ def library(request: pytest.FixtureRequest) -> zstd.Library:
     pytest.skip(f"this Python has no {request.param}")
 
 
-def packed(library: zstd.Library, data: bytes) -> bytes:
+def packed(library: zstd.Implementation, data: bytes) -> bytes:
     packer = library.packer()
     return packer.compress(data[:100_000]) + packer.compress(data[100_000:]) + packer.flush()
 
 
-def reader(library: zstd.Library, data: bytes) -> io.BufferedReader:
+def reader(library: zstd.Implementation, data: bytes) -> io.BufferedReader:
     return io.BufferedReader(zstd.Reader(io.BytesIO(data), library))
 
 
-def test_what_was_packed_is_read(library: zstd.Library) -> None:
+def test_what_was_packed_is_read(library: zstd.Implementation) -> None:
     """By both libraries, also several frames one after the other, with empty ones between."""
     frame = packed(library, LINES)
     assert len(frame) < len(LINES) / 5
-    ours = zstd.library()
+    ours = zstd.implementation()
     assert ours is not None
     assert reader(ours, frame).read() == LINES
     frames = packed(library, b"") + frame + packed(library, b"") + frame
@@ -47,7 +47,7 @@ def test_what_was_packed_is_read(library: zstd.Library) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "checksum", "middle", "behind"])
-def test_damage_is_an_error(library: zstd.Library, damage: str) -> None:
+def test_damage_is_an_error(library: zstd.Implementation, damage: str) -> None:
     """Never an end that looks like the real one."""
     frame = packed(library, LINES)
     damaged = {
@@ -68,7 +68,7 @@ def bomb(block_size: int, blocks: int, window: int) -> bytes:
     return head + block * (blocks - 1) + last
 
 
-def test_a_bomb_is_unpacked_in_bounded_memory(library: zstd.Library) -> None:
+def test_a_bomb_is_unpacked_in_bounded_memory(library: zstd.Implementation) -> None:
     """512 MiB out of 16 KB, of which no more than some pieces are ever there at once."""
     size = 128 << 10
     read = 0
@@ -83,7 +83,7 @@ def test_a_bomb_is_unpacked_in_bounded_memory(library: zstd.Library) -> None:
     assert read == 512 << 20
 
 
-def test_a_frame_that_wants_much_memory_is_refused(library: zstd.Library) -> None:
+def test_a_frame_that_wants_much_memory_is_refused(library: zstd.Implementation) -> None:
     """Its window is what the unpacker would have to keep."""
     assert reader(library, bomb(1024, 2, zstd.MAX_WINDOW)).read() == b"x" * 2048
     with pytest.raises(OSError, match="memory"):
