@@ -627,11 +627,6 @@ class ProcessTable:
             later.stale()
         return state
 
-    def observed(self, event: Observed) -> Process:
-        """Apply one process as procfs shows it."""
-        (process,) = self.snapshot([event])
-        return process
-
     def _take_in(self, event: Observed, same: dict[Any, Any]) -> Process:
         """Add a process as procfs shows it, or complete a known one.
 

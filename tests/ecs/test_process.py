@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from process.test_table import take_in
 from support.auditlog import FixedNames
 
 from sessiond.ecs.process import (
@@ -120,8 +121,8 @@ def test_an_end_has_its_code(table: ProcessTable) -> None:
 def test_what_is_not_known_is_absent(table: ProcessTable) -> None:
     """Never null, never empty."""
     unknown = facts(70, 2 * SECOND, 0, pgid=None, sid=None, cap_effective=None, vpid=None)
-    process = table.observed(
-        Observed(2 * SECOND, unknown, Program(b"", None, None, None), None, None)
+    process = take_in(
+        table, Observed(2 * SECOND, unknown, Program(b"", None, None, None), None, None)
     )
     made = block(process)
     assert not {"name", "executable", "args", "command_line", "working_directory"} & made.keys()

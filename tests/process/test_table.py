@@ -76,6 +76,12 @@ def observed(pid: int, start: int, name: str, ppid: int = INIT, **more: object) 
     return Observed(start, facts(pid, start, ppid, **more), program(name), b"/", None)
 
 
+def take_in(table: ProcessTable, event: Observed) -> Process:
+    """Have the table take in one process of procfs."""
+    (process,) = table.snapshot([event])
+    return process
+
+
 def fork(pid: int, time: int, creator: Process, **more: object) -> Forked:
     was = creator.state.facts
     inherited = {"pgid": was.pgid, "sid": was.sid, "ppid": creator.pid, **more}
@@ -275,7 +281,7 @@ def test_a_change_of_directory_shows_when_the_process_forks(table: ProcessTable)
 
 def test_a_snapshot_and_the_tracer_mean_the_same_process(table: ProcessTable) -> None:
     """procfs rounds the start to a tick; the first one known stays the identity."""
-    rough = table.observed(observed(70, 7 * SECOND, "cron"))
+    rough = take_in(table, observed(70, 7 * SECOND, "cron"))
     event = Executed(9 * SECOND, facts(70, 7 * SECOND + 123_456), program("job"), None)
     assert table.executed(event) is rough
     assert rough.start == 7 * SECOND
@@ -308,12 +314,12 @@ def test_the_ceiling_is_kept_and_counted() -> None:
     """Over the ceiling the ended go first, then who was taken in first."""
     table = ProcessTable(lambda pid, start: f"{pid}@{start}", max_processes=10)
     for pid in range(1, 12):
-        table.observed(observed(pid, pid * SECOND + 1, "p", ppid=0))
+        take_in(table, observed(pid, pid * SECOND + 1, "p", ppid=0))
     table.exited(leave(at(table, 5), 20 * SECOND))
     table.forget(20 * SECOND)
     assert table.get(5) is None
     assert table.get(1) is not None
-    table.observed(observed(99, 30 * SECOND + 1, "p", ppid=0))
+    take_in(table, observed(99, 30 * SECOND + 1, "p", ppid=0))
     table.forget(30 * SECOND)
     assert table.get(1) is None
     assert (len(table), table.evicted) == (10, 2)
@@ -325,7 +331,7 @@ def test_after_a_lost_exec_nobody_says_what_a_process_executes(table: ProcessTab
     table.doubt(shell, 10 * SECOND)
     assert name_of(shell, 9 * SECOND) == b"bash"
     assert name_of(shell) == b""
-    table.observed(observed(60, 6 * SECOND + 1, "vim", ppid=50)._replace(time=12 * SECOND))
+    take_in(table, observed(60, 6 * SECOND + 1, "vim", ppid=50)._replace(time=12 * SECOND))
     assert name_of(shell, 11 * SECOND) == b""
     assert name_of(shell, 12 * SECOND) == b"vim"
 
@@ -334,7 +340,7 @@ def test_a_doubt_without_cause_leaves_no_trace(table: ProcessTable) -> None:
     """Procfs shows the program of before: nothing was executed."""
     shell = at(table, 60)
     table.doubt(shell, 10 * SECOND)
-    table.observed(observed(60, 6 * SECOND + 1, "bash", ppid=50)._replace(time=12 * SECOND))
+    take_in(table, observed(60, 6 * SECOND + 1, "bash", ppid=50)._replace(time=12 * SECOND))
     assert name_of(shell, 11 * SECOND) == b"bash"
 
 
@@ -400,8 +406,8 @@ def test_cgroups_are_forgotten_when_there_are_too_many(
 
 def test_groups_go_with_the_identity(table: ProcessTable) -> None:
     """A login gives up its parent's; what it was before, and has done as that, had the old ones."""
-    shell = table.observed(
-        observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
+    shell = take_in(
+        table, observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
     )
     child = table.forked(fork(71, 10 * SECOND + 1, shell))
     assert child.state.groups == (4, 27)
@@ -414,8 +420,8 @@ def test_groups_go_with_the_identity(table: ProcessTable) -> None:
 
 def test_groups_are_unknown_where_the_source_does_not_see_them_change(table: ProcessTable) -> None:
     """Showing those of the parent would be wrong."""
-    shell = table.observed(
-        observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
+    shell = take_in(
+        table, observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
     )
     table.changed(Changed(10 * SECOND + 2, shell.state.facts._replace(uid=1), "ids"))
     assert shell.state.groups is None
@@ -424,14 +430,14 @@ def test_groups_are_unknown_where_the_source_does_not_see_them_change(table: Pro
 def test_a_process_without_groups_is_seen_to_have_none(table: ProcessTable) -> None:
     """None seen by procfs is knowledge too, and replaces what was inherited."""
     seen = observed(70, 9 * SECOND + 1, "sh")
-    shell = table.observed(seen._replace(supplementary_groups=(4, 27)))
-    table.observed(seen._replace(supplementary_groups=()))
+    shell = take_in(table, seen._replace(supplementary_groups=(4, 27)))
+    take_in(table, seen._replace(supplementary_groups=()))
     assert shell.state.groups == ()
 
 
 def test_execs_stamped_before_the_start_keep_their_order(table: ProcessTable) -> None:
     """The audit stamp is from a coarse clock, a tick before the start in procfs."""
-    table.observed(observed(61, 10 * SECOND, "bash", ppid=60))
+    take_in(table, observed(61, 10 * SECOND, "bash", ppid=60))
     child = at(table, 61)
     for name in ("one", "two", "three", "four"):
         table.audited_exec(execute(child, 10 * SECOND - 4_000_000, name), session_known=True)
