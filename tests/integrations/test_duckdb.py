@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.manager import PROJECT
+from support.stream import processes_of
 
 LOGIN = PROJECT / "tests" / "data" / "viewer" / "login.ndjson.gz"
 LOG = "/var/log/sessiond/events.ndjson*"
@@ -40,12 +41,7 @@ def test_questions_are_answered(ask: Any) -> None:
     ]
     session = logins[0][0]
     tree = ask(f"SELECT command, exit_code FROM tree('{session}')")
-    processes = {
-        each["process"]["entity_id"]
-        for each in documents
-        if each.get("process", {}).get("entry_leader", {}).get("entity_id") == session
-    }
-    assert len(tree) == len(processes)
+    assert len(tree) == len(processes_of(documents, session))
     assert tree[0][0] == "-bash"
     make = tree.index(("  make -j2", 0))
     assert tree[make + 1][0].startswith("    gcc ")

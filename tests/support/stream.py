@@ -101,6 +101,15 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
     return problems
 
 
+def processes_of(documents: Iterable[Document], session: str) -> set[str]:
+    """The entity ids of the processes of a session, by that of its entry leader."""
+    return {
+        document["process"]["entity_id"]
+        for document in documents
+        if value(document, "process.entry_leader.entity_id") == session
+    }
+
+
 def _blocks(process: Document) -> Iterator[Document]:
     """The process, its relatives, and theirs; not those of which only the pid is known."""
     if "entity_id" in process:
