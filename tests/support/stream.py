@@ -20,6 +20,8 @@ TICK = 10_000_000  # ns; USER_HZ is 100
 RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")
 # Records of the kernel without a system call.
 _LATE = ("crashed-program", "violated-seccomp-policy")
+# The kernel lost the record that ends the event, so that the reassembler closes it after a timeout.
+_UNFINISHED = "audit: the end of the event was lost"
 _OWN = ("sessiond-lost", "sessiond-degraded", "sessiond-recovered", "sessiond-clock-changed")
 # A process is told as ended when it begins to leave; it gives its children away a moment later.
 _LEAVING = 20_000_000
@@ -51,7 +53,8 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
 
     One identity is one process in every block of every document; ids are unique; the sequence has
     no gap; nothing happens to a process before its start, after its end, or in the wrong order.
-    What is told late, as the kernel's records without a system call, has its own date.
+    A line that is told late (a kernel record without a system call, an event whose end was lost) is
+    dated within the life of its process.
     """
     problems: list[str] = []
     identities: dict[str, tuple[int, str]] = {}
@@ -76,11 +79,12 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
             if known[0] != who[0] or ("" not in (known[1], who[1]) and known != who):
                 problems.append(f"{block['entity_id']} is {known} and {who}")
         identity, date = process["entity_id"], document["@timestamp"]
+        late = event["action"] in _LATE or _UNFINISHED in _incomplete(document)
         if event["action"] == "fork":
             # Told when it is needed, and dated when it was.
             if date != process["start"]:
                 problems.append(f"the fork of {process['pid']} is not dated at its start")
-        elif event["action"] in _LATE:
+        elif late:
             if not process["start"] <= date <= ended.get(identity, date):
                 problems.append(f"{event['action']} of {process['pid']} is dated beside its life")
             continue
@@ -99,6 +103,11 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
         starts[who].add(identity)
     problems += [f"{who} is {many}" for who, many in starts.items() if len(many) > 1]
     return problems
+
+
+def _incomplete(document: Document) -> list[str]:
+    missing: list[str] = value(document, "sessiond.incomplete") or []
+    return missing
 
 
 def processes_of(documents: Iterable[Document], session: str) -> set[str]:
