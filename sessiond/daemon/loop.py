@@ -104,7 +104,10 @@ class ReadLoop:
             if size > MAX_BYTES:
                 break
         # After the records: by now the ring holds the processes that they mention.
+        unread = sources.source.unread
         events = sources.drain()
+        if unread and not sources.source.unread:
+            self._restart.save_soon()  # so that a restart need not read them again
         if not sources.source.keeps:
             self._restart.keep_events(events)
         time_now = now()

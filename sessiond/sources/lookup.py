@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from sessiond.process.events import Observed
@@ -50,18 +51,23 @@ def filled_up(process: Observed, seen: Observed | None) -> Observed:
     )
 
 
-def hidden_parents(told: list[Observed], seen: dict[int, Observed]) -> list[Observed]:
-    """Return parents of ``told`` processes that are not among them, from procfs (``seen``).
+def hidden_parents(told: Iterable[Observed]) -> dict[int, int]:
+    """Return the pids and exact starts of parents of ``told`` processes that are not among them.
 
     Some hosts hide processes from BPF, in particular pid 1; their children have their exact start.
     """
-    pids = {process.facts.pid for process in told}
-    missing = {process.facts.ppid: process.facts.parent_start for process in told}
-    hidden = []
-    for pid, start in missing.items():
-        process = seen.get(pid)
-        if pid in pids or start is None or process is None:
-            continue
-        if same_process(start, process.facts.start):
-            hidden.append(process._replace(facts=process.facts._replace(start=start)))
-    return hidden
+    missing: dict[int, int] = {}
+    pids = set()
+    for process in told:
+        facts = process.facts
+        pids.add(facts.pid)
+        if facts.parent_start is not None:
+            missing[facts.ppid] = facts.parent_start
+    return {pid: start for pid, start in missing.items() if pid not in pids}
+
+
+def with_start(seen: Observed, start: int) -> Observed | None:
+    """Return a process of procfs with its exact ``start``; None if that is another process."""
+    if not same_process(start, seen.facts.start):
+        return None
+    return seen._replace(facts=seen.facts._replace(start=start))

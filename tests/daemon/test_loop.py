@@ -64,6 +64,7 @@ class _Parts:
 
     def drain(self) -> list[Any]:
         self.asked.append("drain")
+        self.unread = max(0, self.unread - 1)
         return []
 
     def keep_losses(self, _pipeline: object) -> None:
@@ -103,6 +104,9 @@ class _Parts:
 
     def save(self, _pipeline: object) -> None:
         self.asked.append("save")
+
+    def save_soon(self) -> None:
+        self.asked.append("save_soon")
 
     def connect(self) -> None: ...
 
@@ -156,6 +160,18 @@ def test_a_state_need_not_wait_for_a_server() -> None:
     parts.asked.clear()
     parts.loop.turn()
     assert parts.asked[:2] == ["secure", "save"]
+
+
+def test_a_state_is_saved_once_procfs_is_read() -> None:
+    """A restart then need not read the processes again."""
+    parts = _Parts()
+    parts.unread = 2
+    parts.loop.turn()
+    assert "save_soon" not in parts.asked
+    parts.loop.turn()
+    assert parts.asked.count("save_soon") == 1
+    parts.loop.turn()
+    assert parts.asked.count("save_soon") == 1
 
 
 def test_a_turn_ends_though_records_keep_coming() -> None:

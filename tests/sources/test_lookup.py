@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sessiond.process.events import Facts, Observed, Program
-from sessiond.sources.lookup import filled_up, hidden_parents
+from sessiond.sources.lookup import filled_up, hidden_parents, with_start
 from sessiond.units import TICK
 
 START = 1234 * TICK + 567
@@ -32,18 +32,22 @@ def test_nothing_comes_from_another_process() -> None:
     assert filled_up(TOLD, None) == TOLD
 
 
-def test_hidden_parent_has_the_start_that_its_child_knows() -> None:
-    """A parent that the kernel's snapshot leaves out is procfs's, with its child's word for it."""
+def test_a_hidden_parent_has_the_start_that_its_child_knows() -> None:
+    """A parent that the kernel's snapshot leaves out is read from procfs, with an exact start."""
+    assert hidden_parents([TOLD, TOLD._replace(time=3)]) == {1: 3 * TICK + 9}
     parent = seen(FACTS._replace(pid=1, start=3 * TICK))
-    (hidden,) = hidden_parents([TOLD, TOLD._replace(time=3)], {1: parent})
-    assert hidden == parent._replace(facts=parent.facts._replace(start=3 * TICK + 9))
+    assert with_start(parent, 3 * TICK + 9) == parent._replace(
+        facts=parent.facts._replace(start=3 * TICK + 9)
+    )
 
 
-def test_parents_that_were_told_or_are_others_are_left_alone() -> None:
-    """No parent is written twice, and each is the one that the child refers to."""
-    parent = seen(FACTS._replace(pid=1, start=3 * TICK))
-    told = [TOLD, TOLD._replace(facts=FACTS._replace(pid=1, ppid=0, parent_start=None))]
-    assert hidden_parents(told, {1: parent}) == []
-    later = parent._replace(facts=parent.facts._replace(start=9 * TICK))
-    assert hidden_parents([TOLD], {1: later}) == []
-    assert hidden_parents([TOLD], {}) == []
+def test_a_parent_that_the_kernel_told_is_not_hidden() -> None:
+    """No parent is written twice."""
+    parent = TOLD._replace(facts=FACTS._replace(pid=1, ppid=0, parent_start=None))
+    assert hidden_parents([TOLD, parent]) == {}
+
+
+def test_a_later_process_with_the_pid_is_no_parent() -> None:
+    """The child's word for the start tells them apart."""
+    later = seen(FACTS._replace(pid=1, start=9 * TICK))
+    assert with_start(later, 3 * TICK + 9) is None

@@ -36,7 +36,7 @@ from sessiond.sources.ebpf import cgroups
 from sessiond.sources.ebpf.helper import BPF_SYSCALL, Helper
 from sessiond.sources.ebpf.records import CPUS, LOSS_KINDS, Decoder, MalformedRecordError
 from sessiond.sources.ebpf.ring import Ring, spans
-from sessiond.sources.lookup import ProcessLookup, filled_up, hidden_parents
+from sessiond.sources.lookup import ProcessLookup, filled_up, hidden_parents, with_start
 from sessiond.units import SECOND
 
 _BPF_ITER_CREATE = 33
@@ -44,7 +44,7 @@ _SNAPSHOT_READ = 1 << 18  # bytes
 _NOTE = 4096  # bytes
 # Seconds for which a snapshot reads procfs: enough for an ordinary host. Each later drain continues
 # with the rest for that long, so that live events are not delayed.
-_READ_FIRST = 1.0
+_READ_FIRST = 0.5
 _READ_MORE = 0.02
 _READ_AT_ONCE = 16  # processes
 # Indices in `submitted` of programs.c: bytes written to the ring, and bytes consumed.
@@ -198,19 +198,21 @@ class EbpfSource:
 
         After a loss, processes missing from the result have ended. Facts come from the kernel and
         are exact; arguments and other data come from procfs. Blocks for about 10 us per process,
-        plus a second for procfs; later drains complete the remaining, ``partial`` processes.
+        plus half a second for procfs; later drains complete the remaining, ``partial`` processes.
         Without BTF everything comes from procfs.
         """
         if self._iterator is None:
             listed = list(self._procfs.snapshot())
             return sorted([*listed, *self._read_ring()], key=_time)
         told = self._iterate(self._iterator)
-        self._unread = deque(each for each in told if not self._is_known(each.facts))
+        known: list[ProcessEvent] = []
+        self._unread.clear()
+        for each in told:
+            (known if self._is_known(each.facts) else self._unread).append(each)
         read, meanwhile = self._read_procfs(_READ_FIRST)
-        found = {each.facts.pid: each for each in read}
-        found |= {each.facts.pid: each._replace(partial=True) for each in self._unread}
-        observed = [found.get(each.facts.pid, each) for each in told]
-        return sorted([*observed, *self._hidden_parents(told), *meanwhile], key=_time)
+        partial = [each._replace(partial=True) for each in self._unread]
+        hidden = self._hidden_parents(told)
+        return sorted([*known, *read, *partial, *hidden, *meanwhile], key=_time)
 
     @property
     def unread(self) -> int:
@@ -249,9 +251,10 @@ class EbpfSource:
 
     def _hidden_parents(self, told: list[Observed]) -> list[Observed]:
         """Return the parents that are hidden from BPF, from procfs."""
-        pids = {each.facts.ppid for each in told} - {each.facts.pid for each in told} - {0}
-        seen = self._procfs.look_up_all(list(pids))
-        return hidden_parents(told, {each.facts.pid: each for each in seen if each is not None})
+        starts = hidden_parents(told)
+        seen = self._procfs.look_up_all(list(starts))
+        found = [with_start(each, starts[each.facts.pid]) for each in seen if each is not None]
+        return [each for each in found if each is not None]
 
     def _first_snapshot(self) -> Iterable[ProcessEvent]:
         self._is_new = False
@@ -329,6 +332,8 @@ def _settled_first(events: Iterable[ProcessEvent]) -> list[ProcessEvent]:
     for event in told:
         if isinstance(event, (Forked, Executed, Changed, Exited)):
             first_told.setdefault((event.facts.pid, event.facts.start), event.time)
+    if not first_told:
+        return told
     settled = [
         event
         for event in told
