@@ -42,6 +42,7 @@ COMPILED = [
     "sessiond/replay/replay.py",
     "sessiond/sources/ebpf/records.py",
     "sessiond/sources/ebpf/ring.py",
+    "sessiond/sources/lookup.py",
     "sessiond/text.py",
     "sessiond/units.py",
 ]

@@ -126,15 +126,16 @@ class SavedProcess(NamedTuple):
 class SavedTable(NamedTuple):
     """A ``ProcessTable``; a lineage is the numbers of its ancestors, and whether it is broken.
 
-    ``facts`` are the distinct sets of shared facts, ``identities`` the pids and starts of the
-    processes. Both are in pieces of PIECE each, so that reading does not need twice the memory.
+    ``facts`` are the distinct sets of shared facts, ``identities`` the pids, starts and entity ids
+    of the processes. The processes are in pieces of PIECE each, so that reading does not need twice
+    the memory.
     """
 
     facts: list[Facts]
     programs: list[Program]
     ancestors: list[SavedAncestor]
     lineages: list[tuple[list[int], bool]]
-    identities: list[tuple[int, int]]
+    identities: list[tuple[int, int, str]]
     processes: list[msgspec.Raw]
     gone: list[SavedLeader]
     cgroups: dict[int, bytes]
@@ -302,7 +303,7 @@ def save_table(
             tuple(map(saved_state, process.states)),
         )
 
-    identities = [(process.pid, process.start) for process in numbers]
+    identities = [(process.pid, process.start, process.entity_id) for process in numbers]
     rest = iter(numbers)
     pieces = []
     while piece := [saved_process(process) for process in islice(rest, PIECE)]:

@@ -430,9 +430,10 @@ class ProcessTable:
             yield process
             process = process.predecessor
 
-    def make(self, pid: int, start: int) -> Process:
+    @staticmethod
+    def make(pid: int, start: int, entity_id: str) -> Process:
         """Return a new process without states, not in the table, for ``put_back``."""
-        return Process(pid, start, self._identify(pid, start), exact=start % TICK != 0)
+        return Process(pid, start, entity_id, exact=start % TICK != 0)
 
     def refer(self, pid: int, start: int) -> Reference:
         """Return the identity of a process that is not in the table."""
