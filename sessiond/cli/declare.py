@@ -45,6 +45,8 @@ class Parser(argparse.ArgumentParser):
 
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     Commands = argparse._SubParsersAction[Parser]
 
 
@@ -94,20 +96,51 @@ def epilog(examples: str, codes: dict[int | str, str]) -> str:
 
 
 def date(text: str) -> str:
-    """Parse a time, to the format of ``@timestamp``."""
+    """Parse a time, in UTC unless it says otherwise, to the format of ``@timestamp``."""
+    from datetime import UTC
+
+    time = _time(text, "2026-05-01T10:00:00")
+    return _stamp(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+def recent(text: str) -> str:
+    """Parse a time as a person says it, to the format of ``@timestamp``.
+
+    A time without a zone is in the local one, in which the commands show times. 10:30, today and
+    yesterday are short forms, and 2h is so long ago.
+    """
+    import re
+    from datetime import datetime, timedelta
+
+    now = datetime.now().astimezone()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if text in ("today", "yesterday"):
+        return _stamp(midnight - timedelta(days=text == "yesterday"))
+    if ago := re.fullmatch(r"([0-9]{1,4})([smhd])", text):
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
+        return _stamp(now - timedelta(**{unit: int(ago[1])}))
+    if clock := re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text):
+        return _stamp(midnight.replace(hour=int(clock[1]), minute=int(clock[2])))
+    return _stamp(_time(text, "2026-05-01T10:00, 10:00, yesterday, or 2h (ago)").astimezone())
+
+
+def _time(text: str, example: str) -> datetime:
     from datetime import UTC, datetime
 
     try:
         if text.isascii() and text.isdigit():
-            time = datetime.fromtimestamp(int(text), UTC)
-        else:
-            time = datetime.fromisoformat(text)
+            return datetime.fromtimestamp(int(text), UTC)
+        return datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(
-            f"{printable(text)!r} is not a time such as 2026-05-01T10:00:00"
+            f"{printable(text)!r} is not a time such as {example}"
         ) from None
-    time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _stamp(time: datetime) -> str:
+    from datetime import UTC
+
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def pid(text: str) -> int:

@@ -251,6 +251,7 @@ def _keep(
     belongs: Belongs,
 ) -> None:
     """Write the events and the page, owned by the user who called sudo; print a summary."""
+    from sessiond.cli.viewer import write_private
     from sessiond.viewer import page
     from sessiond.viewer.model import Recording
     from sessiond.viewer.words import short
@@ -258,11 +259,11 @@ def _keep(
     recording = Recording()
     for line in data.splitlines():
         recording.feed(line)
-    _write(target, data)
+    write_private(target, data)
     written = [target]
     if not arguments.no_page:
         written.append(target.with_suffix(".html"))
-        _write(written[-1], page.html(page.data(recording, recording.sessions())))
+        write_private(written[-1], page.html(page.data(recording, recording.sessions())))
     if arguments.quiet:
         return
     seen = [each for each in recording.processes.values() if each.seen]
@@ -279,15 +280,6 @@ def _keep(
     names = " and ".join(str(each) for each in written)
     sys.stderr.write(f"sessiond: {printable(said)}\n")
     sys.stderr.write(f"sessiond: {printable(names)}; try sessiond tree {printable(str(target))}\n")
-
-
-def _write(path: Path, data: bytes) -> None:
-    from sessiond.cli.viewer import write_page
-
-    write_page(path, data)
-    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if user.isdigit() and group.isdigit():
-        os.chown(path, int(user), int(group), follow_symlinks=False)
 
 
 def _end_as(status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -18,6 +19,26 @@ def say(text: str) -> None:
     """Print a text, with a newline at its end. Raises SessiondError if that fails."""
     with telling():
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def say_json(document: bytes) -> None:
+    """Print a JSON document as one line. Raises SessiondError if that fails."""
+    say(json_line(document))
+
+
+def json_line(document: bytes) -> str:
+    """Return a JSON document with escapes in place of characters that mislead a reader.
+
+    These are the ones that ``printable`` escapes; a program reads the same document.
+    """
+    text = document.decode()
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _json_escape(char) for char in text)
+
+
+def _json_escape(char: str) -> str:
+    return "\\u007f" if char == "\x7f" else json.dumps(char)[1:-1]
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from sessiond.text import printable
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from sessiond.viewer.detect import Ruleset
     from sessiond.viewer.model import Process, Recording, Session
@@ -219,10 +220,14 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--from", dest="source", metavar="IP", help="from this address")
     group.add_argument("--type", metavar="TYPE", help="sshd, terminal, init, container ...")
     group.add_argument(
-        "--since", type=declare.date, metavar="TIME", help="still running at this time or later"
+        "--since",
+        type=declare.recent,
+        metavar="TIME",
+        help="still running at this time or later: 2026-05-01T10:00, 10:00, today, yesterday, or "
+        "2h (ago)",
     )
     group.add_argument(
-        "--until", type=declare.date, metavar="TIME", help="started before this time"
+        "--until", type=declare.recent, metavar="TIME", help="started before this time"
     )
     group.add_argument("--running", action="store_true", help="still running")
     group.add_argument("--failed", action="store_true", help="with a failed process")
@@ -274,6 +279,29 @@ def event_files(arguments: argparse.Namespace) -> list[str]:
     return files.with_rotated(output_file(arguments))
 
 
+def _shown_files(arguments: argparse.Namespace) -> list[str]:
+    """Return the files to show, oldest first.
+
+    Where nothing is configured and no daemon has written, it is the newest recording in the working
+    directory, which then becomes ``arguments.file``.
+    """
+    from sessiond.system.packed import UnreadableFileError
+    from sessiond.viewer import files
+
+    try:
+        return event_files(arguments)
+    except UnreadableFileError as error:
+        recording = None
+        if not arguments.file and not arguments.config:
+            recording = files.newest_recording(Path())
+        if recording is None:
+            raise
+        said = printable(f"{error}; this shows {recording}")
+        sys.stderr.write(f"sessiond: {said}\n")
+        arguments.file = [str(recording)]
+        return [str(recording)]
+
+
 def output_file(arguments: argparse.Namespace) -> Path:
     """Return the configured output file."""
     from sessiond.config import load
@@ -298,31 +326,34 @@ def _recorded(arguments: argparse.Namespace, rules: list[Path] | None = None) ->
     # The events stay alive to the end: repeated garbage collections would find nothing.
     gc.disable()
     recording = Recording()
-    found = _asking(rules, recording) if rules else None
+    matched = _matching(rules, recording)
     try:
-        for name in event_files(arguments):
-            lines = files.read(name)
-            _read(recording, name, lines if found is None else found(lines))
+        for name in _shown_files(arguments):
+            _read(recording, name, matched(files.read(name)))
     except UnreadableFileError as error:
         raise errors.InputError(str(error)) from None
     return recording
 
 
-def _asking(
-    rules: list[Path], recording: Recording
-) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
+def _matching(
+    rules: list[Path] | None, recording: Recording
+) -> Callable[[Iterable[bytes]], Iterator[bytes]]:
     """Return a function that passes lines on and adds the rules' findings to the recording."""
+    if not rules:
+        return iter
     import orjson
 
-    ruleset = _ruleset(rules)
+    from sessiond.viewer.detect import Detector
 
-    def ask(lines: Iterator[bytes]) -> Iterator[bytes]:
+    detector = Detector(_ruleset(rules))
+
+    def match(lines: Iterable[bytes]) -> Iterator[bytes]:
         for line in lines:
             yield line
-            for alert in _alerts(ruleset, line):
+            for alert in detector.findings(line):
                 recording.feed(orjson.dumps(alert))
 
-    return ask
+    return match
 
 
 def _read(recording: Recording, name: str, lines: Iterator[bytes]) -> None:
@@ -360,14 +391,23 @@ def _sessions(arguments: argparse.Namespace) -> int:
         return _follow_sessions(arguments, wanted)
     recording = _recorded(arguments)
     found = [each for each in reversed(recording.sessions()) if wanted.fits(each)]
+    if not found:
+        return _nothing(recording)
     if arguments.json:
         for each in found:
-            terminal.say(msgspec.json.encode(sessions.described(each, recording.losses)).decode())
-    elif found:
+            terminal.say_json(msgspec.json.encode(sessions.described(each, recording.losses)))
+    else:
         now = datetime.now(UTC).astimezone()
         colours = Colours(on=terminal.coloured())
         terminal.page(sessions.table(found, width=terminal.width(), now=now, colours=colours))
-    return 0 if found else NOTHING_FITS
+    return 0
+
+
+def _nothing(recording: Recording) -> int:
+    """Say on standard error that no session is shown, and return the exit code for it."""
+    reason = "no session matches" if recording.events else "these files have no events yet"
+    sys.stderr.write(f"sessiond: {reason}\n")
+    return NOTHING_FITS
 
 
 def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
@@ -389,38 +429,52 @@ def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
                 continue
             told[each.id] = each.running
             if arguments.json:
-                line = msgspec.json.encode(sessions.described(each, recording.losses)).decode()
+                terminal.say_json(msgspec.json.encode(sessions.described(each, recording.losses)))
             else:
                 now = datetime.now(UTC).astimezone()
-                line = sessions.row(each, width=width, now=now, colours=colours)
-            terminal.say(line)
+                terminal.say(sessions.row(each, width=width, now=now, colours=colours))
         sys.stdout.flush()
     return 0
 
 
-def _growing(arguments: argparse.Namespace) -> Iterator[Recording]:
-    """Yield the recording, again each time that the last file has grown."""
+def _growing(
+    arguments: argparse.Namespace,
+    rules: list[Path] | None = None,
+    lock: AbstractContextManager[object] | None = None,
+) -> Iterator[Recording]:
+    """Yield the recording, again each time that the last file has grown.
+
+    ``lock`` is held while the recording changes, after it was first yielded.
+    """
+    import gc
     import time
+    from contextlib import nullcontext
 
     from sessiond.system.packed import UnreadableFileError
     from sessiond.viewer import files
     from sessiond.viewer.model import Recording
 
+    recording = Recording()
+    matched = _matching(rules, recording)
+    gc.disable()
     try:
-        names = event_files(arguments)
+        names = _shown_files(arguments)
         last = Path(names[-1]) if arguments.file else output_file(arguments)
-        recording = Recording()
         for name in names:
             if Path(name) != last or not files.grows(name):
-                _read(recording, name, files.read(name))
+                _read(recording, name, matched(files.read(name)))
         if not files.grows(str(last)):
             yield recording
             while True:
                 time.sleep(files.INTERVAL)
         for number, lines in enumerate(files.followed(last)):
             events = recording.events
-            for line in lines:
-                recording.feed(line)
+            with lock or nullcontext():
+                for line in matched(lines):
+                    recording.feed(line)
+            if not number:
+                gc.freeze()  # what was read stays alive
+                gc.enable()
             if recording.events != events or not number:
                 yield recording
     except UnreadableFileError as error:
@@ -467,6 +521,8 @@ def _tree(arguments: argparse.Namespace) -> int:
         return _follow_tree(arguments, ids)
     recording = _recorded(arguments)
     lines = list(_tree_lines(recording, arguments, ids))
+    if not lines and not ids:
+        return _nothing(recording)
     terminal.page(lines)
     return 0 if lines else NOTHING_FITS
 
@@ -506,9 +562,8 @@ def _tree_lines(
         if arguments.json:
             for row in rows:
                 if row.process is not None:
-                    yield msgspec.json.encode(
-                        {"depth": row.depth, **_members(row.process)}
-                    ).decode()
+                    members = {"depth": row.depth, **_members(row.process)}
+                    yield terminal.json_line(msgspec.json.encode(members))
             continue
         if isinstance(each, Session):
             yield from ("",) if number else ()
@@ -561,7 +616,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         if process is None:
             continue
         if arguments.json:
-            lines.append(msgspec.json.encode(_members(process)).decode())
+            lines.append(terminal.json_line(msgspec.json.encode(_members(process))))
             continue
         now = datetime.now(UTC).astimezone()
         lines += ("",) if lines else ()
@@ -582,29 +637,39 @@ def _view(arguments: argparse.Namespace) -> int:
     recording = _recorded(arguments, arguments.rules)
     sessions = [each for each in recording.sessions() if wanted.fits(each)]
     if not sessions:
-        return NOTHING_FITS
+        return _nothing(recording)
     html = page.html(page.data(recording, sessions))
     if arguments.output == "-":
         sys.stdout.buffer.write(html)
         return 0
     path = Path(arguments.output or "sessions.html")
-    write_page(path, html)
-    terminal.say(f"{printable(str(path))}: {len(sessions)} sessions; open it in a browser")
+    write_private(path, html)
+    count = f"{len(sessions)} {'session' if len(sessions) == 1 else 'sessions'}"
+    terminal.say(f"{printable(str(path))}: {count}; open it in a browser")
     return 0
 
 
-def write_page(path: Path, html: bytes) -> None:
-    """Write a page that only its owner can read. Raises OutputError."""
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read: under sudo the user that called it.
+
+    Raises OutputError.
+    """
+    import os
+
     from sessiond.system.files import publish_file
 
+    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    by_sudo = os.geteuid() == 0 and user.isdigit() and group.isdigit()
     try:
-        publish_file(path, html, 0o600)
+        publish_file(path, data, 0o600, (int(user), int(group)) if by_sudo else None)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise errors.OutputError(f"{path}: can't be written: {reason}") from None
 
 
 def _serve(arguments: argparse.Namespace, wanted: Filter) -> int:
+    import threading
+
     from sessiond.viewer import page
     from sessiond.viewer.server import PageServer
 
@@ -613,24 +678,36 @@ def _serve(arguments: argparse.Namespace, wanted: Filter) -> int:
         raise errors.ConfigError(
             f"--listen {arguments.listen}: not ADDRESS:PORT such as 127.0.0.1:8080"
         )
-    shown: list[tuple[int, bytes]] = []
+    lock = threading.Lock()
+    current: Recording | None = None
+    made = (0, b"")
+
+    def data() -> tuple[int, bytes]:
+        """Make the data of the page, if the recording has grown since it was made last."""
+        nonlocal made
+        assert current is not None  # noqa: S101 -- the server starts with a recording
+        with lock:
+            if not made[1] or made[0] != current.events:
+                sessions = [each for each in current.sessions() if wanted.fits(each)]
+                made = current.events, page.data(current, sessions)
+            return made
+
     server = PageServer(
-        lambda: shown[-1],
+        data,
         host=host.strip("[]") or "127.0.0.1",
         port=int(port),
         certificate=arguments.certificate,
         key=arguments.key,
     )
     try:
-        for version, recording in enumerate(_growing(arguments)):
-            sessions = [each for each in recording.sessions() if wanted.fits(each)]
-            shown[:] = [(version, page.data(recording, sessions))]
-            if not version:
+        for recording in _growing(arguments, arguments.rules, lock):
+            if current is None:
+                current = recording
                 server.start()
                 terminal.say(f"open {server.address}")
                 sys.stdout.flush()
     finally:
-        if shown:
+        if current is not None:
             server.stop()
     return 0
 
@@ -646,16 +723,22 @@ def _detect(arguments: argparse.Namespace) -> int:
     from sessiond.viewer import detect
 
     ruleset = _ruleset(arguments.rules or [detect.OWN_RULES], arguments.level)
+    detector = detect.Detector(ruleset)
     found = 0
     gc.freeze()  # the rules stay alive; events have no reference cycles
     gc.disable()
     for line in _lines(arguments):
-        for alert in _alerts(ruleset, line):
+        for alert in detector.findings(line):
             found += 1
-            terminal.say(orjson.dumps(alert).decode() if arguments.json else _said(alert))
+            if arguments.json:
+                terminal.say_json(orjson.dumps(alert))
+            else:
+                terminal.say(_said(alert))
         if arguments.follow:
             sys.stdout.flush()
-    return NOTHING_FITS if not found else 0
+    if not found:
+        sys.stderr.write(f"sessiond: none of {len(ruleset.rules)} rules matches\n")
+    return 0 if found else NOTHING_FITS
 
 
 def _ruleset(paths: list[Path], level: str = "informational") -> Ruleset:
@@ -670,21 +753,6 @@ def _ruleset(paths: list[Path], level: str = "informational") -> Ruleset:
     if not ruleset.rules:
         raise errors.ConfigError("--rules: no rule applies to these events")
     return ruleset
-
-
-def _alerts(ruleset: Ruleset, line: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the findings for a line; none for an invalid line."""
-    import orjson
-
-    from sessiond.viewer import detect
-
-    try:
-        document = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return
-    if isinstance(document, dict):
-        for rule in ruleset.matching(document):
-            yield detect.finding(document, rule)
 
 
 def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:

@@ -171,9 +171,12 @@ def replace_file(path: Path, *parts: bytes, mode: int) -> None:
         os.close(directory)
 
 
-def publish_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+def publish_file(
+    path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> None:
     """Write a file atomically, readable by everyone unless ``mode`` says otherwise.
 
+    ``owner`` is a uid and a gid that the file is given to.
     The caller vouches for the directory, which may belong to the user of the reading program.
     Raises OSError if the file can't be written.
     """
@@ -184,6 +187,8 @@ def publish_file(path: Path, data: bytes, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             os.fchmod(descriptor, mode)  # independent of the umask
+            if owner is not None:
+                os.fchown(descriptor, *owner)
         new.replace(path)
     except OSError:
         new.unlink()

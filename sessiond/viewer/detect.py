@@ -16,12 +16,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
 from sessiond.errors import ConfigError
+from sessiond.viewer.running import RunningSessions, place
 
 Document = Mapping[str, Any]
 
 # sessiond's own rules, which are part of the package.
 OWN_RULES: Final = Path(__file__).with_name("rules")
+# The category of rules for a loss during a session: see Detector.
+LOSS_IN_SESSION: Final = "loss_in_session"
 
 LEVELS: Final = ("informational", "low", "medium", "high", "critical")
 # As in Elastic's rules.
@@ -143,7 +148,8 @@ class Rule:
     title: str
     id: str
     level: str
-    about: str  # process_creation, network_connection, file_event, auditd, or any
+    # process_creation, network_connection, file_event, auditd, loss_in_session, or any
+    about: str
     asks: Predicate
     description: str = ""
     author: str = ""
@@ -162,11 +168,63 @@ class Ruleset:
 
     def matching(self, document: Document) -> list[Rule]:
         """Return the rules that match an event."""
-        kinds = _kinds(document)
+        return self.of(_kinds(document), document)
+
+    def of(self, kinds: set[str], document: Document) -> list[Rule]:
+        """Return the rules for one of these kinds that match a document."""
         if not kinds:
             return []
         fields = Fields(document)
         return [rule for rule in self.rules if rule.about in kinds and rule.asks(fields)]
+
+
+class Detector:
+    """Matches rules against lines in the order of their events.
+
+    It knows which sessions ran meanwhile. A rule of the category ``loss_in_session`` is matched
+    once for each session that ran while events were lost: against the event of the loss with the
+    session's entry leader as its process, and the session's user as its user.
+    """
+
+    def __init__(self, ruleset: Ruleset) -> None:
+        """Take the rules."""
+        self._ruleset = ruleset
+        wanted = any(rule.about == LOSS_IN_SESSION for rule in ruleset.rules)
+        self._sessions = RunningSessions() if wanted else None
+
+    def findings(self, line: bytes) -> Iterator[dict[str, Any]]:
+        """Yield the alerts for a line; none for an invalid line."""
+        try:
+            document = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return
+        if not isinstance(document, dict):
+            return
+        kinds = _kinds(document)
+        for rule in self._ruleset.of(kinds, document):
+            yield finding(document, rule)
+        if self._sessions is None or not kinds:
+            return
+        if document["event"].get("action") == "sessiond-lost":
+            for each in _in_sessions(document, self._sessions):
+                for rule in self._ruleset.of({LOSS_IN_SESSION}, each):
+                    yield finding(each, rule)
+        else:
+            self._sessions.take(document)
+
+
+def _in_sessions(document: Document, sessions: RunningSessions) -> Iterator[Document]:
+    """Yield the event of a loss once for each session that ran then."""
+    event, time = document["event"], document["@timestamp"]
+    start, end = str(event.get("start", time)), str(event.get("end", time))
+    for session in sessions.during(*place(document), start, end):
+        leader = session.leader
+        yield {
+            **document,
+            "event": {**event, "id": f"{event.get('id', '')}-{leader['entity_id']}"},
+            "process": {**leader, "entry_leader": leader},
+            "user": session.user,
+        }
 
 
 def load(paths: Sequence[Path], level: str = "informational") -> Ruleset:
@@ -295,6 +353,8 @@ def _about(source: Any) -> str | None:  # noqa: ANN401 -- a type of pySigma's
         return None
     if source.category in ("process_creation", "network_connection", "file_event"):
         return str(source.category)
+    if source.category == LOSS_IN_SESSION and source.service == "sessiond":
+        return LOSS_IN_SESSION
     if source.category is None and source.service in ("auditd", "sessiond"):
         return "auditd" if source.service == "auditd" else "any"
     return None

@@ -17,8 +17,14 @@ def explain(
     process: Process, recording: Recording, session: Session | None, now: datetime
 ) -> Iterator[str]:
     """Yield lines about a process, and its ancestors up to the entry leader."""
-    yield f"{_cut(process.command)}"
-    yield f"  pid {process.pid or '?'} on {printable(process.host)}, entity id {process.id}"
+    yield from map(printable, _explain(process, recording, session, now))
+
+
+def _explain(
+    process: Process, recording: Recording, session: Session | None, now: datetime
+) -> Iterator[str]:
+    yield _cut(process.command)
+    yield f"  pid {process.pid or '?'} on {process.host}, entity id {process.id}"
     if not process.seen:
         yield "  No event of its own is in these files: it is known as a relative of others alone."
     yield from _section("What happened", list(_happened(process, now)))
@@ -65,6 +71,7 @@ def _happened(process: Process, now: datetime) -> Iterator[tuple[str, str, str]]
     for time, what, source in sorted(told):
         yield _when(time, now), what, source
     for count, kept, name in (
+        (process.image_count, process.images, "executed programs"),
         (process.failed_count, process.failed, "failed executions"),
         (process.activity_count, process.activity, "events"),
     ):
@@ -171,5 +178,6 @@ def _when(date: str, now: datetime) -> str:
 
 
 def _cut(text: str) -> str:
-    shown = printable(text[:_MAX_SHOWN])
-    return f"{shown}… ({len(text)} characters)" if len(text) > _MAX_SHOWN else shown
+    if len(text) <= _MAX_SHOWN:
+        return text
+    return f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"

@@ -13,6 +13,8 @@ from typing import BinaryIO, Final
 from sessiond.system import packed
 from sessiond.system.packed import DAMAGES, STANDARD_INPUT, UnreadableFileError
 
+# The names that sessiond record gives to its files, unless told otherwise.
+RECORDINGS: Final = "sessiond-*.ndjson"
 # Seconds between two reads of a followed file.
 INTERVAL: Final = 0.5
 
@@ -32,6 +34,12 @@ def with_rotated(path: Path) -> list[str]:
             if each == path
             or (each.name.startswith(path.name) and _ROTATED.fullmatch(each.name[len(path.name) :]))
         ]
+    except FileNotFoundError:
+        beside = []
+    except PermissionError:
+        raise UnreadableFileError(
+            f"{path.parent}: permission denied; run this as root, or name a file with events"
+        ) from None
     except OSError as error:
         raise UnreadableFileError(f"{path.parent}: {(error.strerror or '').lower()}") from None
     if not beside:
@@ -39,6 +47,12 @@ def with_rotated(path: Path) -> list[str]:
             f"{path}: no such file; name the file with the events, or run sessiond"
         )
     return _by_age(_each_once(beside))
+
+
+def newest_recording(directory: Path) -> Path | None:
+    """Return the newest file of ``sessiond record`` in a directory, None without one."""
+    found = [each for each in directory.glob(RECORDINGS) if each.is_file()]
+    return max(found, key=lambda each: each.stat().st_mtime_ns, default=None)
 
 
 def expand(names: list[str]) -> list[str]:

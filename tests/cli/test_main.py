@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -377,6 +379,25 @@ def test_replay_of_a_missing_log_is_one_line(settings: Path, tmp_path: Path) -> 
         1,
         f"sessiond: {tmp_path}/no/out: no such file or directory\n",
     )
+
+
+def test_times_are_as_a_person_says_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the local time zone, in which times are shown; short forms are relative to now."""
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    try:
+        assert declare.recent("2026-01-05T10:00") == "2026-01-05T09:00:00.000000Z"
+        assert declare.recent("2026-01-05T10:00+00:00") == "2026-01-05T10:00:00.000000Z"
+        assert declare.recent("1767600000") == "2026-01-05T08:00:00.000000Z"
+        assert declare.date("2026-01-05T10:00") == "2026-01-05T10:00:00.000000Z"
+        assert declare.recent("10:00").endswith("T09:00:00.000000Z")
+        assert declare.recent("2d") < declare.recent("yesterday") < declare.recent("today")
+        for wrong in ("soon", "25:00", "2x", "99999d", "-1h"):
+            with pytest.raises(argparse.ArgumentTypeError, match="is not a time such as"):
+                declare.recent(wrong)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_an_output_on_the_command_line_stands_alone() -> None:

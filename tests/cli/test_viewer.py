@@ -17,7 +17,7 @@ import pytest
 from support.recording import LOGIN, Story, login_lines
 from support.truth import until
 
-from sessiond.cli import main
+from sessiond.cli import main, viewer
 from sessiond.system import zstd
 
 
@@ -59,7 +59,65 @@ def test_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["sessions", str(LOGIN), "--root", "--type", "sshd"]) == 0
     assert "ann→root→nobody" in capsys.readouterr().out
     assert main.run(["sessions", str(LOGIN), "--user", "bob"]) == 1
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "sessiond: no session matches\n")
+
+
+def test_where_there_is_nothing_the_next_step_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file yet, and a file without events yet."""
+    path = tmp_path / "sessiond.yml"
+    output = tmp_path / "log/events.ndjson"
+    path.write_text(f"output: {{file: {{path: {output}}}}}\n")
+    path.chmod(0o600)
+    assert main.run(["tree", "-c", str(path)]) == 8
+    said = f"{output}: no such file; name the file with the events, or run sessiond\n"
+    assert capsys.readouterr().err.endswith(said)
+    output.parent.mkdir()
+    output.touch()
+    for command in ("sessions", "tree", "view"):
+        assert main.run([command, "-c", str(path)]) == 1
+        assert capsys.readouterr() == ("", "sessiond: these files have no events yet\n")
+
+
+def test_without_a_daemon_the_newest_recording_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the working directory, and standard error says so; not where a file is configured."""
+    monkeypatch.setattr(viewer, "output_file", lambda _: tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    for name, age in (("sessiond-old.ndjson", 100), ("sessiond-new.ndjson", 1), ("else.ndjson", 0)):
+        text = json.dumps(Story(name).event(1, "exec", "bash")) + "\n"
+        (tmp_path / name).write_text(text if age else "x")
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    for command in ("sessions", "tree", "view"):
+        assert main.run([command]) == 0
+        told = capsys.readouterr()
+        assert "this shows sessiond-new.ndjson" in told.err
+        assert ("on sessiond-new.ndjson" in told.out) is (command == "tree")
+    assert main.run(["explain", "1414"]) == 0
+    capsys.readouterr()
+    (tmp_path / "sessiond.yml").write_text("{}")
+    (tmp_path / "sessiond.yml").chmod(0o600)
+    assert main.run(["tree", "-c", str(tmp_path / "sessiond.yml")]) == 8
+    assert main.run(["detect"]) == 8
+
+
+def test_json_harms_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And is the same document for a program."""
+    path = tmp_path / "events.ndjson"
+    hostile = "\x1b[2J \x9b2J \x7f \u202e \U000e0041 </script> 漢"
+    event = Story(hostile).event(1, "exec", "bash", args=[hostile], user=hostile)
+    path.write_text(json.dumps(event) + "\n")
+    for command in ("sessions", "tree"):
+        assert main.run([command, str(path), "--json"]) == 0
+        (line,) = lines(capsys)
+        assert line.isprintable()
+        assert json.loads(line)["host"] == hostile
+        assert main.run([command, str(path)]) == 0
+        assert all(each.isprintable() for each in lines(capsys))
+    assert main.run(["explain", str(path), str(event["process"]["pid"])]) == 0
+    assert all(each.isprintable() for each in lines(capsys))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +287,39 @@ def test_a_file_is_served_as_it_grows(tmp_path: Path) -> None:
         with path.open("a") as file:
             file.write(json.dumps(story.event(2, "end", "bash")) + "\n")
         until(lambda: events() == 2, 20, "the second event")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(10) == 130
+
+
+def test_findings_are_served_as_they_come(tmp_path: Path) -> None:
+    """Of the rules that are given, in what was there and in what comes."""
+    pytest.importorskip("sigma", reason="needs pysigma, of PyPI")
+    path = tmp_path / "events.ndjson"
+    story = Story()
+    path.write_text(json.dumps(story.event(1, "exec", "bash")) + "\n")
+    rule = tmp_path / "rule.yml"
+    rule.write_text(
+        "title: Listener\nlevel: high\nlogsource: {product: linux, category: process_creation}\n"
+        "detection: {s: {Image|endswith: /nc}, condition: s}\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "sessiond", "view", str(path), "--serve", "--rules", str(rule)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        address = running.stdout.readline().removeprefix("open ").strip()
+
+        def found() -> list[str]:
+            with urllib.request.urlopen(address.replace("/?", "/data?"), timeout=10) as answer:
+                more = json.load(answer)["more"].values()
+            return [each[1] for members in more for each in members.get("findings", ())]
+
+        assert found() == []
+        with path.open("a") as file:
+            event = story.event(2, "exec", "nc", parent="bash", entry="bash", start=2)
+            file.write(json.dumps(event) + "\n")
+        until(lambda: found() == ["Listener"], 20, "the finding")
         running.send_signal(signal.SIGINT)
         assert running.wait(10) == 130
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 from support.daemon import Daemon
 from support.kernel import auditctl
 from support.logins import Sshd
+
+from sessiond.audit.kernel.client import AuditClient
 
 pytestmark = [
     pytest.mark.kernel,
@@ -46,6 +49,43 @@ def test_a_program_in_memory_and_rules_that_are_taken_away(make_daemon: MakeDaem
     findings.write_text(done.stdout)
     done = daemon.command("tree", "-f", str(daemon.output), "-f", str(findings))
     assert "hidden  ! Root executed a file that no name leads to" in done.stdout
+
+
+def test_a_loss_while_a_user_is_logged_in(make_daemon: MakeDaemon, sshd: Sshd) -> None:
+    """A login that floods the kernel's backlog is named with what was lost."""
+    daemon = make_daemon().start()
+    script = "/bin/true before; read x; for i in $(seq 300); do /bin/true; done; echo done; read x"
+    login = subprocess.Popen(
+        sshd.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert login.stdin is not None
+        assert login.stdout is not None
+        leader = daemon.await_one(event__action="exec", process__args=["/bin/true", "before"])
+        daemon.send(signal.SIGSTOP)
+        try:
+            with AuditClient.open() as client:
+                client.set("backlog_limit", 20)
+            login.stdin.write("flood\n")
+            login.stdin.flush()
+            assert login.stdout.readline() == "done\n"
+        finally:
+            daemon.send(signal.SIGCONT)
+        daemon.await_one(20, event__action="sessiond-lost")
+    finally:
+        login.communicate("end\n", timeout=30)
+    done = daemon.command("detect", "--json")
+    assert done.returncode == 0, done.stderr
+    alerts = [json.loads(line) for line in done.stdout.splitlines()]
+    title = "Events were lost while a user was logged in"
+    found = {each["process"]["entity_id"] for each in alerts if each["rule"]["name"] == title}
+    entry = leader["process"]["entry_leader"]["entity_id"]
+    assert found == {entry}
+    assert "Events were lost" in {each["rule"]["name"] for each in alerts}
+    findings = daemon.directory / "alerts.ndjson"
+    findings.write_text(done.stdout)
+    done = daemon.command("tree", entry, "-f", str(daemon.output), "-f", str(findings))
+    assert f"! {title}" in done.stdout.splitlines()[1]
 
 
 def test_a_login_user_that_is_set_anew(make_daemon: MakeDaemon, sshd: Sshd) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.recording import Story, login_lines
+from support.recording import Story, login_lines, recorded
 
 from sessiond.errors import ConfigError
 from sessiond.viewer import detect
@@ -235,6 +236,38 @@ def test_our_own_rules(event: dict[str, Any], title: str) -> None:
     assert (rules.problems, rules.others) == ([], 0)
     dated = {"@timestamp": "2026-05-01T10:00:00Z"} | event
     assert [each.title for each in rules.matching(dated)] == [title]
-    import orjson
+    detector = detect.Detector(rules)
+    assert [each for line in login_lines() for each in detector.findings(line)] == []
 
-    assert not any(rules.matching(orjson.loads(line)) for line in login_lines())
+
+def test_a_loss_is_a_finding_about_each_login_that_ran_then() -> None:
+    """With the login as its process and user; a service that ran then is none of a user's."""
+    story = Story()
+    detector = detect.Detector(detect.load([detect.OWN_RULES]))
+    cron = {"type": "init"}
+    findings = [
+        each
+        for event in (
+            story.event(1, "exec", "bash", start=1) | {"user": {"audit": {"name": "ann"}}},
+            story.event(1, "exec", "zsh", start=1),
+            story.event(1, "exec", "cron", start=1, meta=cron),
+            story.event(2, "end", "zsh", start=1),
+            story.own(5, "sessiond-lost", start=4, loss={"hop": "kernel", "count": 9}),
+        )
+        for each in detector.findings(json.dumps(event).encode())
+    ]
+    about = [(each["rule"]["name"], each.get("process", {}).get("entity_id")) for each in findings]
+    assert about == [
+        ("Events were lost", None),
+        ("Events were lost while a user was logged in", "web1-bash"),
+    ]
+    assert findings[1]["user"] == {"name": "ann"}
+    assert len({each["event"]["id"] for each in findings}) == 2
+    assert recorded(*findings).findings.keys() == {"", "web1-bash"}
+
+
+def test_a_line_that_is_none_has_no_finding() -> None:
+    """Torn and foreign ones."""
+    detector = detect.Detector(detect.load([detect.OWN_RULES]))
+    for line in (b"{", b"[]", b"7", b"{}", b'{"event": {"action": "sessiond-lost"}}', b"\xff"):
+        assert list(detector.findings(line)) == []
