@@ -23,6 +23,9 @@ STANDARD_INPUT: Final = "-"
 # Longer than any record or event: a longer line is returned in pieces, to bound memory.
 MAX_LINE: Final = 64 << 20
 
+# Bytes read at once: lines of events are a few KB long.
+_BUFFER: Final = 1 << 18
+
 DAMAGES: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
 # Magic bytes of gzip, xz, bzip2, zstd.
 MAGICS: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")
@@ -45,7 +48,7 @@ def opened(name: str, command: str) -> Iterator[tuple[BinaryIO, Callable[[], int
             yield _unpacked(name, sys.stdin.buffer, command, stack), lambda: 0
             return
         try:
-            file = stack.enter_context(Path(name).open("rb"))
+            file = stack.enter_context(Path(name).open("rb", buffering=_BUFFER))
         except OSError as error:
             raise UnreadableFileError(_reason(name, error)) from None
         unpacked = (_unpacked(name, file, command, stack) for _ in range(1))

@@ -5,6 +5,7 @@ docs/output.md describes the fields. Absent fields have empty values.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -282,9 +283,8 @@ _DECODER: Final = msgspec.json.Decoder(Event)
 _RELATIVE: Final = msgspec.json.Decoder(Relative)
 _NAMES: Final = msgspec.json.Decoder(list[str])
 _IDENTITY: Final = msgspec.json.Decoder(Reference)
-_BEGIN: Final = b'{"entity_id":"'
-# Entity ids of sessiond are 24 characters.
-_MAX_BEGIN: Final = 64
+# How sessiond writes the beginning of a relative.
+_BEGIN: Final = re.compile(rb'\{"entity_id":"([^"\\]+)"')
 
 
 def decode(line: bytes | str) -> Event:
@@ -307,9 +307,7 @@ def identity(block: msgspec.Raw | bytes) -> str:
 
     Raises msgspec.DecodeError for invalid data.
     """
-    head = bytes(memoryview(block)[:_MAX_BEGIN])
-    if head.startswith(_BEGIN):
-        end = head.find(b'"', len(_BEGIN))
-        if end > 0 and b"\\" not in head[:end]:
-            return head[len(_BEGIN) : end].decode()
-    return _IDENTITY.decode(block).entity_id if head else ""
+    begin = _BEGIN.match(block)
+    if begin is not None:
+        return begin[1].decode()
+    return _IDENTITY.decode(block).entity_id if block else ""

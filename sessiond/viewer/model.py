@@ -6,18 +6,22 @@ texts in the format of events, which sort correctly as text.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeVar
 
 import msgspec
 
 from sessiond.viewer.events import Event, Own, Relative, decode, identity, names, relative
 
-# Maximum number of other events, and of failed execs, kept per process; further ones are counted.
+# Maximum number of other events, of failed execs and of executed programs kept per process; further
+# ones are counted.
 MAX_ACTIVITY: Final = 100
 MAX_FAILED_EXECS: Final = 100
+MAX_IMAGES: Final = 100
 # Missing lines within this time, in seconds, form one gap.
 GAP_WINDOW: Final = 2.0
 # Maximum time, in seconds, between an ssh client's start and its login on another host.
@@ -101,6 +105,7 @@ class Process(msgspec.Struct, gc=False):
     last: str = ""
     events: int = 0
     images: list[Image] = []
+    image_count: int = 0
     failed: list[FailedExec] = []
     failed_count: int = 0
     activity: list[Activity] = []
@@ -239,10 +244,20 @@ class Finding:
 
     host: str
     time: str
-    process: str
+    process: str  # its entity id; empty for a finding about the host
     rule: str
     level: str
     techniques: list[str]
+
+    @property
+    def start(self) -> str:
+        """The time, as the start of a loss."""
+        return self.time
+
+    @property
+    def end(self) -> str:
+        """The time, as the end of a loss."""
+        return self.time
 
 
 @dataclass(slots=True)
@@ -269,7 +284,7 @@ class Recording:
         self.hosts: dict[str, Host] = {}
         self.processes: dict[str, Process] = {}
         self.losses: list[Loss] = []
-        # The findings about each process, by its id.
+        # The findings about each process, by its id; those about no process by an empty one.
         self.findings: dict[str, list[Finding]] = {}
         self.events = 0
         # Lines that are no events of sessiond's.
@@ -284,12 +299,11 @@ class Recording:
         """Take one line; returns its event, None for a line that is none or was taken before."""
         try:
             event = decode(line)
-            if moment(event.timestamp) is not None:
-                return event if self.add(event) else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass
-        self.refused += bool(line.strip())
-        return None
+            datetime.fromisoformat(event.timestamp)
+            return event if self.add(event) else None
+        except (msgspec.DecodeError, ValueError):  # also of a relative, which is decoded later
+            self.refused += bool(line.strip())
+            return None
 
     def add(self, event: Event) -> bool:
         """Take one event; False when it was taken before, which changes nothing."""
@@ -383,7 +397,8 @@ class Recording:
             start, end = sorted((then, time))
             last = Loss(host, start, end, "file", missing, "")
             self.losses.append(last)
-        last.text = f"{last.count} lines are not in these files"
+        what = "1 line is" if last.count == 1 else f"{last.count} lines are"
+        last.text = f"{what} not in these files"
 
     def _add_loss(self, host: str, event: Event) -> None:
         head, ours = event.event, event.sessiond
@@ -518,7 +533,10 @@ class Recording:
         self, process: Process, block: Own, time: str, providers: tuple[str, ...]
     ) -> None:
         image = Image(time, block.executable, block.args, process.user, providers)
+        process.image_count += 1
         process.images = sorted([*process.images, image], key=lambda each: each.time)
+        if len(process.images) > MAX_IMAGES:
+            del process.images[1]  # the first one and the latest say most
 
     def _add_remarks(self, process: Process, event: Event, providers: tuple[str, ...]) -> None:
         ours = event.sessiond
@@ -555,23 +573,27 @@ class Recording:
 
     def _link(self, sessions: list[Session]) -> None:
         """Find for each ssh login the ssh process that made it, by address and time."""
-        clients = [each for each in self.processes.values() if each.name == "ssh" and each.start]
+        clients = [
+            (started, each)
+            for each in self.processes.values()
+            if each.name == "ssh" and (started := moment(each.start)) is not None
+        ]
+        clients.sort(key=itemgetter(0))
         for session in sessions if clients else ():
-            if session.kind != "sshd" or not session.source:
+            began = moment(session.start)
+            if session.kind != "sshd" or not session.source or began is None:
                 continue
-            fitting = [each for each in clients if self._may_come_from(session, each)]
-            session.origin = max(fitting, key=lambda each: each.start, default=None)
+            first = bisect_left(clients, began - LOGIN_WINDOW, key=itemgetter(0))
+            last = bisect_right(clients, began, key=itemgetter(0))
+            near = (each for _, each in reversed(clients[first:last]))
+            session.origin = next((one for one in near if self._may_come_from(session, one)), None)
 
     def _may_come_from(self, session: Session, client: Process) -> bool:
         near = session.source in self.hosts[client.host].addresses or (
             client.host == session.host and session.source.startswith(("127.", "::1"))
         )
         return (
-            near
-            and client.entry != session.id
-            and client.start <= session.start
-            and apart(client.start, session.start) < LOGIN_WINDOW
-            and (not client.end or client.end >= session.start)
+            near and client.entry != session.id and (not client.end or client.end >= session.start)
         )
 
 
@@ -589,16 +611,15 @@ def apart(earlier: str, later: str) -> float:
     return float("inf") if one is None or other is None else abs(other - one)
 
 
-def loss_in(session: Session, losses: Iterable[Loss]) -> Iterator[Loss]:
-    """Return the losses on the session's host during the session."""
-    end = session.end
-    for loss in losses:
-        if (
-            loss.host == session.host
-            and loss.end >= session.start
-            and (not end or loss.start <= end)
-        ):
-            yield loss
+Mark = TypeVar("Mark", Loss, Finding)
+
+
+def during(session: Session, marks: Iterable[Mark]) -> Iterator[Mark]:
+    """Return the losses or findings on the session's host during the session."""
+    start, end = session.start, session.end
+    for mark in marks:
+        if mark.host == session.host and mark.end >= start and (not end or mark.start <= end):
+            yield mark
 
 
 def find(recording: Recording, wanted: str, sessions: list[Session]) -> list[Process | Session]:

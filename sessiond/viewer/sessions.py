@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from sessiond.text import printable
-from sessiond.viewer.model import Loss, Session, loss_in
+from sessiond.viewer.model import Loss, Session, during
 from sessiond.viewer.words import Colours, cut, day_and_time, pad, short, span, width_of
 
 _HEAD: Final = ("PID", "USER", "FROM", "HOST", "START", "END", "PROCS", "FAIL", "COMMANDS")
@@ -132,7 +132,7 @@ def described(session: Session, losses: Iterable[Loss]) -> SessionObject:
         processes=session.count,
         failed=session.failures,
         execs_failed=sum(each.failed_count for each in session.processes),
-        lost=sum(loss.count for loss in loss_in(session, losses)),
+        lost=sum(loss.count for loss in during(session, losses)),
         first_command=commands[0].first_command,
         last_command=commands[-1].first_command,
     )

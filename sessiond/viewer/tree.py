@@ -6,14 +6,15 @@ execs of a process.
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
 from sessiond.text import printable
-from sessiond.viewer.model import FailedExec, Finding, Loss, Process, Recording, Session, loss_in
+from sessiond.viewer.model import FailedExec, Finding, Loss, Process, Recording, Session, during
 from sessiond.viewer.sessions import origin
 from sessiond.viewer.words import Colours, cut, day_and_time, local, pad, short, span
 
@@ -23,25 +24,29 @@ MAX_DEPTH: Final = 32
 MAX_COMMAND: Final = 4096
 # Maximum number of paths shown for the failed execs of a process.
 _MAX_NAMED: Final = 3
+# Maximum number of earlier commands shown of a process: the first one and the last ones.
+_MAX_EARLIER: Final = 4
 
 Only = Literal["", "typed", "failed", "root"]
 
 
 @dataclass(slots=True)
 class Row:
-    """A line of a tree: a process, its failed execs, or a loss.
+    """A line of a tree: a process, its failed execs, a loss, or a finding about the host.
 
     ``alike`` is the number of identical siblings, including itself; ``hidden`` the number of hidden
-    processes below it. ``directory`` and ``user`` are set where they change.
+    processes below it. ``directory`` and ``user`` are set where they change, ``gained`` where the
+    process has privileges that the one above it does not have: "root", or names of capabilities.
     """
 
-    kind: Literal["process", "failed", "loss"]
+    kind: Literal["process", "failed", "loss", "finding"]
     depth: int
     stem: str = ""
     process: Process | None = None
     alike: int = 1
     hidden: int = 0
     user: str = ""
+    gained: str = ""
     directory: str = ""
     container: str = ""
     failed: Sequence[FailedExec] = ()
@@ -84,15 +89,15 @@ class Tree:
         if isinstance(of, Session):
             roots = of.roots
             inside = {each.id for each in of.processes} - {each.id for each in roots}
-            losses = _placed(of, self.recording.losses)
+            marks = _placed(of, self.recording)
         else:
             roots = [of]
             inside = self._descendants(of)
-            losses = {}
+            marks = {}
         wanted = self._wanted(roots, inside)
-        self._sign(roots, inside, wanted, losses)
-        for loss in losses.pop("", ()):
-            yield Row("loss", 0, loss=loss)
+        self._sign(roots, inside, wanted, marks)
+        for mark in marks.pop("", ()):
+            yield _mark_row(mark, 0)
         waiting = [
             _Waiting(Row("process", 0, process=root, alike=times), "", None, None)
             for root, times in reversed(self._groups(roots))
@@ -111,7 +116,7 @@ class Tree:
                 row.hidden = self._count(row.process, inside)
                 below = []
             yield row
-            rows = self._inner(row, below, losses.get(row.process.id, ()))
+            rows = self._inner(row, below, marks.get(row.process.id, ()))
             waiting += reversed(list(_drawn(rows, each)))
 
     def _below(self, process: Process, inside: set[str], wanted: set[str] | None) -> list[Process]:
@@ -122,28 +127,28 @@ class Tree:
         self,
         row: Row,
         below: list[Process],
-        losses: Sequence[Loss],
+        marks: Sequence[Loss | Finding],
     ) -> list[Row]:
-        """Return the rows directly below one: failed execs, children, and losses by time."""
+        """Return the rows directly below one: failed execs, children, and marks by time."""
         assert row.process is not None  # noqa: S101 -- narrows the type
         depth = row.depth + 1
         rows = []
         if row.process.failed and not _searched(row.process) and self.shape.only != "typed":
             rows.append(Row("failed", depth, process=None, failed=row.process.failed))
             rows[0].hidden = row.process.failed_count - len(row.process.failed)
-        left = sorted(losses, key=lambda loss: loss.start)
+        left = deque(sorted(marks, key=lambda mark: mark.start))
         for child, times in self._groups(below):
             while left and left[0].start <= child.start:
-                rows.append(Row("loss", depth, loss=left.pop(0)))
+                rows.append(_mark_row(left.popleft(), depth))
             rows.append(Row("process", depth, process=child, alike=times))
-        return rows + [Row("loss", depth, loss=loss) for loss in left]
+        return rows + [_mark_row(mark, depth) for mark in left]
 
     def _sign(
         self,
         roots: list[Process],
         inside: set[str],
         wanted: set[str] | None,
-        losses: Mapping[str, Sequence[Loss]],
+        marks: Mapping[str, Sequence[Loss | Finding]],
     ) -> None:
         """Return the same number for processes that are identical including their descendants."""
         order = []
@@ -157,7 +162,7 @@ class Tree:
             alone = (
                 each.running
                 or each.id in self.recording.findings
-                or each.id in losses
+                or each.id in marks
                 or (each.failed and not _searched(each))
             )
             below = (self._signatures[one.id] for one in self._below(each, inside, wanted))
@@ -261,6 +266,7 @@ def _note_changes(row: Row, above: Process | None, before: Process | None) -> No
     first = above.user if above is not None else ""
     changes = [user for user in dict.fromkeys(users) if user and user != first]
     row.user = "→".join(changes)
+    row.gained = _gained(process, above, changes)
     beside = before or above
     if process.directory and (beside is None or beside.directory != process.directory):
         row.directory = process.directory
@@ -268,20 +274,46 @@ def _note_changes(row: Row, above: Process | None, before: Process | None) -> No
         row.container = process.container
 
 
-def _placed(session: Session, losses: Iterable[Loss]) -> dict[str, list[Loss]]:
-    """Assign each loss to the last process that started before it and was running.
+def _gained(process: Process, above: Process | None, users: list[str]) -> str:
+    """Return the privileges that a process has and the one above it has not.
 
-    The lost events most likely concern its descendants. Empty text means no process.
+    ``users`` are those of the process that the one above is not. Capabilities are known of a
+    process with events of its own.
     """
-    placed: dict[str, list[Loss]] = {}
-    for loss in loss_in(session, losses):
-        there = [
-            each
-            for each in session.processes
-            if each.start <= loss.start and (not each.end or each.end >= loss.start)
-        ]
-        last = max(there, key=lambda each: each.start, default=None)
-        placed.setdefault(last.id if last else "", []).append(loss)
+    if above is None or above.user_id in ("", "0"):
+        return ""
+    if process.user_id == "0" or "root" in users:
+        return "root"
+    if not above.seen:
+        return ""
+    known = set(above.capabilities.split())
+    return " ".join(name for name in process.capabilities.split() if name not in known)
+
+
+def _mark_row(mark: Loss | Finding, depth: int) -> Row:
+    if isinstance(mark, Loss):
+        return Row("loss", depth, loss=mark)
+    return Row("finding", depth, findings=[mark])
+
+
+def _placed(session: Session, recording: Recording) -> dict[str, list[Loss | Finding]]:
+    """Assign each loss, and each finding about the host, to the last process before it.
+
+    That is the process that started last and was running then: lost events most likely concern its
+    descendants. Empty text means no process.
+    """
+    placed: dict[str, list[Loss | Finding]] = {}
+    by_start = sorted(session.processes, key=lambda each: each.start)
+    marks = (
+        *during(session, recording.losses),
+        *during(session, recording.findings.get("", ())),
+    )
+    for mark in marks:
+        number = bisect_right(by_start, mark.start, key=lambda each: each.start)
+        earlier = (by_start[each] for each in range(number - 1, -1, -1))
+        there = (each for each in earlier if not each.end or each.end >= mark.start)
+        last = next(there, None)
+        placed.setdefault(last.id if last else "", []).append(mark)
     return placed
 
 
@@ -303,7 +335,7 @@ def heading(session: Session, losses: Iterable[Loss], now: datetime) -> str:
         parts.append(f"{session.failures} failed")
     if session.became_root:
         parts.append("became root")
-    if lost := list(loss_in(session, losses)):
+    if lost := list(during(session, losses)):
         parts.append(f"{len(lost)} {'loss' if len(lost) == 1 else 'losses'}")
     if session.origin is not None:
         client = session.origin
@@ -325,6 +357,11 @@ def text(
         elif row.loss is not None:
             when = pad(_time(row.loss.start, now, today), 12)
             what = printable(f"‼ lost here ({row.loss.hop}): {row.loss.text}")
+            yield _fitted(when, "", row.stem, what, "", width, colours, colours.lost)
+        elif row.kind == "finding":
+            (found,) = row.findings
+            when = pad(_time(found.time, now, today), 12)
+            what = printable(f"! {found.rule}")
             yield _fitted(when, "", row.stem, what, "", width, colours, colours.lost)
         else:
             when = pad(_time(row.failed[0].time, now, today), 12)
@@ -373,6 +410,8 @@ def _command(process: Process) -> str:
     if not process.images and not process.older:
         return f"({shown})"  # a fork that executed nothing
     earlier = [" ".join(image.args)[:200] or image.executable for image in process.images[:-1]]
+    if len(earlier) > _MAX_EARLIER:
+        earlier[1 : 1 - _MAX_EARLIER] = [f"… ({process.image_count} programs)"]
     return " ⇒ ".join((*earlier, shown))
 
 
@@ -388,7 +427,10 @@ def _notes(row: Row, process: Process, colours: Colours) -> str:
     rules = dict.fromkeys(each.rule for each in row.findings)
     notes += [colours.lost(f"! {printable(rule)}") for rule in rules]
     if row.user:
-        notes.append(colours.root(f"as {printable(row.user)}"))
+        rises = "↑ " if row.gained == "root" else ""
+        notes.append(colours.root(f"{rises}as {printable(row.user)}"))
+    if row.gained and row.gained != "root":
+        notes.append(colours.root(f"↑ {printable(row.gained)}"))
     if row.directory:
         notes.append(colours.dim(f"in {printable(row.directory)}"))
     if row.container:

@@ -42,7 +42,7 @@ def test_a_real_login(login: Recording) -> None:
         "├─ id -u  in /home/ann",
         "├─ $ make -j2",
         "│  │  └─ as --64 -o main.o /tmp/cct49zaU.s  [found after 1]",
-        "├─ $ sudo -n id  as root",
+        "├─ $ sudo -n id  ↑ as root",
         "│     └─ $ sh -c cd /etc; whoami; head -c 10 shadow >/dev/null  in /etc",
         "├─ $ sleep 30  → SIGKILL",
         "├─ 40 ✕ $ /bin/true",
@@ -97,6 +97,45 @@ def test_a_loss_stands_where_it_was() -> None:
         "├─ ‼ lost here (kernel): 12 records lost",
         "└─ two",
     ]
+
+
+def test_a_finding_about_the_host_stands_where_it_was() -> None:
+    """As a loss does; one about a process stands beside it."""
+    story = Story()
+    alert = story.own(3, "sessiond-degraded") | {"rule": {"name": "Rules gone"}}
+    alert["event"] |= {"kind": "alert"}
+    recording = recorded(
+        story.event(1, "exec", "bash", start=1),
+        story.event(2, "exec", "one", parent="bash", entry="bash", start=2),
+        story.event(2.5, "end", "one", parent="bash", entry="bash", start=2),
+        alert,
+    )
+    assert drawn(recording, "web1-bash") == ["bash  as root", "├─ one", "└─ ! Rules gone"]
+
+
+def test_privileges_that_are_gained_are_marked() -> None:
+    """An exec that makes root of another user, or gives capabilities; root's children gain none."""
+    story = Story()
+    bash = story.event(1, "exec", "bash", start=1, user="ann")
+    shell = {"parent": "bash", "entry": "bash", "start": 2}
+    ping = story.event(2, "exec", "ping", user="ann", **shell)
+    ping["process"]["thread"] = {"capabilities": {"effective": ["CAP_NET_RAW"]}}
+    su = story.event(3, "exec", "su", **(shell | {"start": 3}))
+    below = story.event(4, "exec", "id", **(shell | {"parent": "su", "start": 4}))
+    assert drawn(recorded(bash, ping, su, below), "web1-bash") == [
+        "bash  as ann",
+        "├─ ping  ↑ CAP_NET_RAW",
+        "└─ su  ↑ as root",
+        "   └─ id",
+    ]
+
+
+def test_a_process_that_executes_itself_again_and_again_takes_one_line() -> None:
+    """The first and the last programs are named, and their number."""
+    story = Story()
+    events = [story.event(n / 100, "exec", "loop", args=["loop", str(n)]) for n in range(1000)]
+    (line,) = drawn(recorded(*events), "web1-loop")
+    assert line.startswith("loop 0 ⇒ … (1000 programs) ⇒ loop 996 ⇒ loop 997 ⇒ loop 998 ⇒ loop 999")
 
 
 def test_what_is_incomplete_or_was_not_seen_is_marked() -> None:

@@ -114,6 +114,18 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
                 }
                 for loss in recording.losses
             ],
+            # Those about no process but a host; the others are with their processes.
+            "findings": [
+                {
+                    "host": each.host,
+                    "start": _time(each.time),
+                    "end": _time(each.time),
+                    "rule": each.rule,
+                    "level": each.level,
+                    "techniques": each.techniques,
+                }
+                for each in recording.findings.get("", ())
+            ],
             "events": recording.events,
             "refused": recording.refused,
         }
@@ -201,6 +213,7 @@ def _more(process: Process) -> dict[str, Any]:
             if len(process.images) > 1
             else [],
         ),
+        ("images_count", process.image_count if process.image_count > len(process.images) else 0),
         ("signal", process.signal),
         ("incomplete", list(process.incomplete)),
         ("truncated", list(process.truncated)),

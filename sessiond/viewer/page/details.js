@@ -1,6 +1,6 @@
 // Everything that is known of one process, as facts with their sources, and as text and JSON.
 
-import { printable, whole, clock, lasted, plural } from "./text.js";
+import { printable, safeJson, whole, clock, lasted, plural } from "./text.js";
 
 // Sections of facts: [title, [[name, value, source, process number to go to or -1]]].
 export function factsOf(store, process) {
@@ -21,7 +21,7 @@ export function factsOf(store, process) {
   if (columns.start[process]) happened.unshift([columns.start[process], "was forked", store.flag("seen", process) ? text("providers") : "told with others"]);
   if (store.flag("older", process)) happened.unshift([0, "was there before sessiond listened", ""]);
   const history = happened.map(([time, what, source]) => [whole(time).slice(11) || "earlier", what, source, -1]);
-  for (const [name, kept] of [["failed", "failed executions"], ["activity", "events"]]) {
+  for (const [name, kept] of [["images", "executed programs"], ["failed", "failed executions"], ["activity", "events"]]) {
     const further = (more[`${name}_count`] ?? 0) - (more[name] ?? []).length;
     if (further > 0) history.push(["", `${further} further ${kept}, not kept`, "", -1]);
   }
@@ -93,7 +93,7 @@ export function asJson(store, process) {
     else if (["id", "pid"].includes(name)) members[name] = value;
     else members[name] = store.text(name, process) || undefined;
   }
-  return JSON.stringify({ ...members, ...store.more(process) }, null, 2) + "\n";
+  return safeJson({ ...members, ...store.more(process) }) + "\n";
 }
 
 export function summaryOf(store, session) {

@@ -68,15 +68,17 @@ function drawRow(row, index) {
   const session = store.sessions[state.session];
   const indent = element("span", { className: "branch", text: "│ ".repeat(Math.min(row.depth, 24)) });
   const shared = { role: "treeitem", "aria-level": String(row.depth + 1) };
-  if (row.loss) {
-    const lost = element("div", { className: "loss", ...shared }, element("span", { className: "when", text: clock(row.loss.start, session.start) }), element("span", { className: "lasted" }), element("span", { className: "what" }, indent, `  ‼ lost here (${printable(row.loss.hop, 20)}): ${printable(row.loss.text)}`));
-    return lost;
+  if (row.mark) {
+    const { start, rule, hop, text } = row.mark;
+    const said = rule === undefined ? `‼ lost here (${printable(hop, 20)}): ${printable(text)}` : `! ${printable(rule)}`;
+    return element("div", { className: "mark", ...shared }, element("span", { className: "when", text: clock(start, session.start) }), element("span", { className: "lasted" }), element("span", { className: "what" }, indent, element("span", { className: "fold" }), said));
   }
   const each = row.process;
   const more = store.more(each);
   const foldable = row.open !== undefined;
   const fold = element("span", { className: "fold", "aria-hidden": "true", text: foldable ? (row.open ? "▾" : "▸") : "" });
   const images = (more.images ?? []).slice(0, -1).map((image) => printable(image[2].join(" ") || image[1], 200));
+  if (images.length > 4) images.splice(1, images.length - 4, `… (${more.images_count ?? more.images.length} programs)`);
   const seen = store.flag("seen", each);
   const executed = store.columns.exec[each] || store.flag("older", each);
   let said = [...images, printable(store.command(each), 1024)].join(" ⇒ ");
@@ -103,7 +105,9 @@ function notesOf(row) {
   const outside = row.depth === 0;
   const users = [...(more.images ?? []).map((image) => image[3]), store.text("user", each)];
   const changed = [...new Set(users)].filter((user) => user && (outside || above < 0 || user !== store.text("user", above)));
-  if (changed.length) note("user", `as ${changed.join("→")}`);
+  const gained = store.gained(each);
+  if (changed.length) note("user", `${gained === "root" ? "↑ " : ""}as ${changed.join("→")}`);
+  if (gained && gained !== "root") note("user", `↑ ${gained}`);
   const directory = store.text("directory", each);
   if (directory && (outside || above < 0 || directory !== store.text("directory", above))) note("dim", `in ${directory}`);
   const container = store.text("container", each);
@@ -270,6 +274,16 @@ function setRange(range) {
   drawTree();
 }
 
+// Let the range begin (side 0) or end (side 1) where the chosen process started.
+function limitRange(side) {
+  if (state.process < 0) return;
+  const range = [...(state.range ?? [timeline.from, timeline.to])];
+  range[side] = store.columns.start[state.process];
+  timeline.range = range.sort((one, other) => one - other);
+  timeline.draw();
+  setRange(timeline.range);
+}
+
 const timeline = new Timeline(find("density"), find("span"), setRange);
 for (const each of document.querySelectorAll("[data-only]")) each.addEventListener("click", () => setOnly(each.dataset.only));
 let waiting = 0;
@@ -307,18 +321,19 @@ const KEYS = [
   ["t f r", "only what was typed, failed, ran as root"],
   ["1 … 9", "open so many levels"],
   ["0  *", "close all, open all"],
-  ["c x y", "copy the command line, the text, the JSON"],
+  ["< >", "show only what ran since, until the chosen process"],
+  ["c x y u", "copy the command line, the text, the JSON, the link"],
   ["Esc", "give up range, search, filter"],
   ["?", "this help"],
 ];
-const OPERATORS = [
-  ["word", "in command, path, user, directory, files"],
+const SEARCHES = [
+  ["word", "in any field"],
   ["user:ann host:web1 from:198.51.100.7", "as whom, where, from which address"],
   ["exit:0 exit:!0 signal:SIGKILL", "how it ended"],
   ["path:/usr arg:shadow dir:/etc name:sudo", "what it executed"],
   ["file:passwd pid:4711 id:… type:sshd", "what it touched; which it is; how it came"],
-  ["container:… unit:… tag:…", "what is around it; keys of audit rules"],
-  ["is:typed is:failed is:root is:running", "what it is"],
+  ["container:… unit:… group:… cap:… tag:…", "what is around it; its rights; keys of audit rules"],
+  ["is:typed is:failed is:root is:running is:raised", "what it is; raised: with more rights than its parent"],
   ["rule:T1059 is:found", "findings of sessiond detect"],
   ['-word -user:root "two words"', "not this; words with blanks"],
 ];
@@ -327,7 +342,7 @@ function help() {
   const list = (pairs) => element("dl", {}, ...pairs.flatMap(([name, meaning]) => [element("dt", { text: name }), element("dd", { text: meaning })]));
   const close = element("button", { type: "button", text: "close" });
   close.addEventListener("click", () => find("help").close());
-  find("help").replaceChildren(element("h2", { text: "Keys" }), list(KEYS), element("h2", { text: "Search" }), list(OPERATORS), close);
+  find("help").replaceChildren(element("h2", { text: "Keys" }), list(KEYS), element("h2", { text: "Search" }), list(SEARCHES), close);
   find("help").showModal();
 }
 find("help-button").addEventListener("click", help);
@@ -381,6 +396,9 @@ const ACTIONS = {
   c: () => state.process >= 0 && copyText(shellQuoted(store.args(state.process)), "copy command"),
   x: () => state.process >= 0 && copyText(asText(store, state.process), "copy text"),
   y: () => state.process >= 0 && copyText(asJson(store, state.process), "copy JSON"),
+  u: () => state.process >= 0 && copyText(location.href, "copy link"),
+  "<": () => limitRange(0),
+  ">": () => limitRange(1),
   "?": help,
 };
 Object.assign(ACTIONS, { j: ACTIONS.ArrowDown, k: ACTIONS.ArrowUp, l: ACTIONS.ArrowRight, h: ACTIONS.ArrowLeft });
@@ -455,6 +473,7 @@ function replace(data) {
 async function listen() {
   let version = "";
   for (;;) {
+    const begun = performance.now();
     try {
       const answer = await fetch(`data${location.search}`, { headers: version ? { "If-None-Match": version } : {}, cache: "no-store" });
       if (answer.status === 200) {
@@ -467,7 +486,8 @@ async function listen() {
       say("the server is gone");
       await new Promise((done) => setTimeout(done, 10000));
     }
-    await new Promise((done) => setTimeout(done, 1500));
+    // A large recording takes long to send and to draw anew: the page stays usable meanwhile.
+    await new Promise((done) => setTimeout(done, Math.max(1500, 5 * (performance.now() - begun))));
   }
 }
 if (source.dataset.live === "1") listen();

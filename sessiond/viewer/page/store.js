@@ -8,7 +8,6 @@ export class Store {
     this.columns = data.processes;
     this.count = data.processes.id.length;
     this.sessions = data.sessions;
-    this.losses = data.losses;
     this.children = new Array(this.count);
     this.numbers = null;
     const { parent, session, start, pid } = this.columns;
@@ -58,6 +57,17 @@ export class Store {
     return this.text("user_id", process) === "0";
   }
 
+  // The privileges that a process has and the one that forked it has not: "root", or capabilities.
+  gained(process) {
+    const above = this.columns.parent[process];
+    if (above < 0 || !this.text("user_id", above) || this.isRoot(above)) return "";
+    if (this.isRoot(process) || this.more(process).images?.some((image) => image[3] === "root")) return "root";
+    const { capabilities } = this.columns;
+    if (!this.flag("seen", above) || capabilities[process] === capabilities[above]) return "";
+    const known = new Set(this.text("capabilities", above).split(" "));
+    return this.text("capabilities", process).split(" ").filter((each) => each && !known.has(each)).join(" ");
+  }
+
   running(process) {
     return this.flag("seen", process) && !this.columns.end[process] && !this.flag("gone", process);
   }
@@ -91,6 +101,15 @@ export class Store {
   }
 
   lossesOf(session) {
-    return this.losses.filter((each) => each.host === session.host && each.end >= session.start && (!session.end || each.start <= session.end));
+    return during(session, this.data.losses);
   }
+
+  // The findings about the session's host, not about a process of it.
+  findingsOf(session) {
+    return during(session, this.data.findings);
+  }
+}
+
+function during(session, marks) {
+  return marks.filter((each) => each.host === session.host && each.end >= session.start && (!session.end || each.start <= session.end));
 }

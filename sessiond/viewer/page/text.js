@@ -1,6 +1,9 @@
 // Text for people: characters made harmless, times, spans, command lines.
 
-const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/gu;
+// Control, format and unassigned characters, and blanks other than the space: as in sessiond/text.py.
+const UNSAFE = /(?! )[\p{C}\p{Z}]/gu;
+
+const hex = (code, digits) => code.toString(16).padStart(digits, "0");
 
 // Show a text as one line in which each control, bidirectional or invisible character is visible.
 export function printable(text, limit = 4096) {
@@ -9,9 +12,14 @@ export function printable(text, limit = 4096) {
     const code = char.codePointAt(0);
     if (char === "\n") return "\\n";
     if (char === "\t") return "\\t";
-    return code < 256 ? "\\x" + code.toString(16).padStart(2, "0") : "\\u" + code.toString(16).padStart(4, "0");
+    return code < 0x100 ? `\\x${hex(code, 2)}` : code < 0x10000 ? `\\u${hex(code, 4)}` : `\\U${hex(code, 8)}`;
   });
   return cut.length < text.length ? `${safe}… (${text.length} characters)` : safe;
+}
+
+// Write a value as JSON in which such characters are escaped.
+export function safeJson(value) {
+  return JSON.stringify(value, null, 2).replace(UNSAFE, (char) => (char === "\n" ? char : [...Array(char.length).keys()].map((place) => `\\u${hex(char.charCodeAt(place), 4)}`).join("")));
 }
 
 // Quote arguments so that a shell reads them as they were.
@@ -19,10 +27,9 @@ export function shellQuoted(args) {
   return args
     .map((arg) => {
       if (/^[\w@%+=:,./-]+$/.test(arg)) return arg;
-      // eslint-disable-next-line no-control-regex
-      if (/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/.test(arg)) {
+      if (arg.search(UNSAFE) >= 0) {
         const bytes = [...new TextEncoder().encode(arg)];
-        return "$'" + bytes.map((byte) => (byte > 31 && byte < 127 && byte !== 39 && byte !== 92 ? String.fromCharCode(byte) : "\\x" + byte.toString(16).padStart(2, "0"))).join("") + "'";
+        return "$'" + bytes.map((byte) => (byte > 31 && byte < 127 && byte !== 39 && byte !== 92 ? String.fromCharCode(byte) : `\\x${hex(byte, 2)}`)).join("") + "'";
       }
       return "'" + arg.replaceAll("'", "'\\''") + "'";
     })

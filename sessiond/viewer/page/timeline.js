@@ -46,6 +46,7 @@ export class Timeline {
     for (let each = session.first; each < session.first + session.processes; each++) {
       for (const [time] of store.more(each).findings ?? []) this.found.push(time);
     }
+    for (const each of store.findingsOf(session)) this.found.push(each.start);
     this.losses = store.lossesOf(session);
     this.range = null;
     this.draw();

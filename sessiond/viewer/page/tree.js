@@ -1,7 +1,7 @@
 // A session as rows: what is open, folded, asked for, lost.
 
 // Give the same number to processes that repeat each other with all that is below them.
-function signaturesOf(store, session, wanted, losses) {
+function signaturesOf(store, session, wanted, marks) {
   const order = [];
   const waiting = [...session.roots];
   const below = (each) => (wanted ? store.below(each).filter((one) => wanted.has(one)) : store.below(each));
@@ -10,14 +10,15 @@ function signaturesOf(store, session, wanted, losses) {
     order.push(each);
     for (const child of below(each)) waiting.push(child);
   }
+  const { args, executable, user, exit, directory } = store.columns;
   const numbers = new Map();
   const signatures = new Map();
   for (const each of order.reverse()) {
     const more = store.more(each);
-    const alone = more.findings || losses.has(each) || store.running(each) || more.activity || (more.failed && !searchedPath(store, each));
-    const key = alone
-      ? each
-      : [store.args(each).length ? store.columns.args[each] : store.text("executable", each), store.text("user", each), store.columns.exit[each], more.signal, store.text("directory", each), store.flag("typed", each), (more.incomplete ?? []).join(), below(each).map((one) => signatures.get(one)).join()].join("\u0001");
+    const alone = more.findings || marks.has(each) || store.running(each) || more.activity || (more.failed && !searchedPath(store, each));
+    const alike = alone || `${args[each]} ${store.args(each).length ? 0 : executable[each]} ${user[each]} ${exit[each]} ${directory[each]} ${store.flag("typed", each)} ${more.signal} ${more.incomplete}`;
+    const inside = below(each);
+    const key = alone ? each : inside.length ? `${alike} ${inside.map((one) => signatures.get(one))}` : alike;
     if (!numbers.has(key)) numbers.set(key, numbers.size);
     signatures.set(each, numbers.get(key));
   }
@@ -40,16 +41,21 @@ export function searchedPath(store, process) {
   return executed > 0 && (store.more(process).failed ?? []).every(([time, , error]) => error === "ENOENT" && time <= executed);
 }
 
-// Put each loss below the process that ran then and had started last.
-function placedLosses(store, session) {
+// Put each loss, and each finding about the host, below the process that ran then and had started last.
+function placedMarks(store, session) {
   const placed = new Map();
+  const marks = [...store.lossesOf(session), ...store.findingsOf(session)].sort((one, other) => one.start - other.start);
+  if (!marks.length) return placed;
   const { start, end } = store.columns;
-  for (const loss of store.lossesOf(session)) {
-    let last = -1;
-    for (let each = session.first; each < session.first + session.processes; each++) {
-      if (start[each] <= loss.start && (!end[each] || end[each] >= loss.start) && (last < 0 || start[each] >= start[last])) last = each;
-    }
-    placed.set(last, [...(placed.get(last) ?? []), loss]);
+  const byStart = Array.from({ length: session.processes }, (_, number) => session.first + number).sort((one, other) => start[one] - start[other]);
+  let before = 0;
+  for (const mark of marks) {
+    while (before < byStart.length && start[byStart[before]] <= mark.start) before++;
+    let last = before - 1;
+    while (last >= 0 && end[byStart[last]] && end[byStart[last]] < mark.start) last--;
+    const process = last < 0 ? -1 : byStart[last];
+    if (placed.has(process)) placed.get(process).push(mark);
+    else placed.set(process, [mark]);
   }
   return placed;
 }
@@ -72,29 +78,31 @@ function wantedOf(store, session, options) {
   return wanted;
 }
 
-// Rows of a session: {process, depth, group, open, last}, or {loss, depth}.
+// Rows of a session: {process, depth, group, open, last}, or {mark, depth} for a loss or a finding.
 // `closed` holds the processes whose children are hidden, `unfolded` the first ones of open groups.
 export function rowsOf(store, session, options) {
   const { start } = store.columns;
   const wanted = wantedOf(store, session, options);
-  const losses = placedLosses(store, session);
-  const signatures = signaturesOf(store, session, wanted, losses);
-  const rows = (losses.get(-1) ?? []).map((loss) => ({ loss, depth: 0 }));
+  const marks = placedMarks(store, session);
+  const signatures = signaturesOf(store, session, wanted, marks);
+  const rows = (marks.get(-1) ?? []).map((mark) => ({ mark, depth: 0 }));
   const waiting = [];
   const push = (processes, depth, below) => {
     const visible = wanted ? processes.filter((each) => wanted.has(each)) : processes;
-    const inner = groupsOf(visible, signatures).map((group) => ({ process: group[0], group, depth }));
-    for (const loss of below) {
-      const place = inner.findIndex((row) => row.process !== undefined && start[row.process] > loss.start);
-      inner.splice(place < 0 ? inner.length : place, 0, { loss, depth });
+    const inner = [];
+    let next = 0;
+    for (const group of groupsOf(visible, signatures)) {
+      while (next < below.length && below[next].start < start[group[0]]) inner.push({ mark: below[next++], depth });
+      inner.push({ process: group[0], group, depth });
     }
-    waiting.push(...inner.reverse());
+    while (next < below.length) inner.push({ mark: below[next++], depth });
+    for (const row of inner.reverse()) waiting.push(row);
   };
   push(session.roots, 0, []);
   while (waiting.length) {
     const row = waiting.pop();
     rows.push(row);
-    if (row.process === undefined) continue;
+    if (row.mark) continue;
     if (row.group.length > 1) {
       row.open = options.unfolded.has(row.process);
       if (row.open) for (const each of row.group.toReversed()) waiting.push({ process: each, group: [each], depth: row.depth + 1 });
@@ -102,11 +110,11 @@ export function rowsOf(store, session, options) {
       continue;
     }
     const below = store.below(row.process);
-    const lost = losses.get(row.process) ?? [];
+    const inside = marks.get(row.process) ?? [];
     const visible = wanted ? below.filter((each) => wanted.has(each)) : below;
-    if (!visible.length && !lost.length) continue;
+    if (!visible.length && !inside.length) continue;
     row.open = !options.closed.has(row.process);
-    if (row.open) push(below, row.depth + 1, lost);
+    if (row.open) push(below, row.depth + 1, inside);
     else row.hidden = countBelow(store, row.process);
   }
   return rows;

@@ -118,7 +118,7 @@ def test_a_real_login_is_shown(opened: Open, login: Recording) -> None:
     )
     shown = rows(tab)
     assert shown[0] == "▾-bash  → exit 3  as ann  in /home/ann/site"
-    assert "▾sudo -n id  as root  6 events" in shown
+    assert "▾sudo -n id  ↑ as root  6 events" in shown
     assert "▸40 ✕ /bin/true" in shown
     assert "sleep 30  → SIGKILL" in shown
     typed = tab.locator("#tree .typed").all_inner_texts()
