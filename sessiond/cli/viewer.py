@@ -721,6 +721,7 @@ def _detect(arguments: argparse.Namespace) -> int:
     import orjson
 
     from sessiond.viewer import detect
+    from sessiond.viewer.words import Colours
 
     ruleset = _ruleset(arguments.rules or [detect.OWN_RULES], arguments.level)
     detector = detect.Detector(ruleset)
@@ -732,8 +733,10 @@ def _detect(arguments: argparse.Namespace) -> int:
             found += 1
             if arguments.json:
                 terminal.say_json(orjson.dumps(alert))
-            else:
-                terminal.say(_said(alert))
+                continue
+            if found == 1:
+                terminal.say(Colours(on=terminal.coloured()).dim(_finding_line(_FINDING_HEAD)))
+            terminal.say(_said(alert))
         if arguments.follow:
             sys.stdout.flush()
     if not found:
@@ -774,26 +777,45 @@ def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:
         raise errors.InputError(str(error)) from None
 
 
+_FINDING_HEAD = ("TIME", "LEVEL", "RULE", "HOST", "USER", "PID", "COMMAND")
+
+
+def _finding_line(cells: tuple[str, ...], mark: Callable[[str], str] = str) -> str:
+    """Format the cells of a finding as a line that fits the terminal; ``mark`` styles the level."""
+    from sessiond.viewer.words import cut, pad
+
+    time, level, *rest = (printable(cell[:4096]) for cell in cells)
+    *columns, command = (
+        pad(cut(cell, room), room, right=room == 7)
+        for cell, room in zip(rest, (44, 12, 10, 7, 4096), strict=True)
+    )
+    text = "  ".join((*columns, command)).rstrip()
+    width = terminal.width()
+    if width is not None:
+        text = cut(text, max(20, width - 29))
+    return f"{pad(time, 12)}  {mark(pad(level, 13))}  {text}"
+
+
 def _said(alert: dict[str, Any]) -> str:
     """Format a finding as a line: time, level, rule, host, user, pid, command."""
     from datetime import UTC, datetime
 
     from sessiond.viewer.detect import Fields
-    from sessiond.viewer.words import Colours, cut, day_and_time, pad
+    from sessiond.viewer.words import Colours, day_and_time
 
-    colours, width = Colours(on=terminal.coloured()), terminal.width()
     fields = Fields(alert)
-    when = day_and_time(alert["@timestamp"], datetime.now(UTC).astimezone())
     level = alert["log"]["level"]
-    marked = colours.bad if level in ("high", "critical") else colours.root
+    colours = Colours(on=terminal.coloured())
     host, user, pid = (
         " ".join(fields.raw(name)) for name in ("host.name", "process.user.name", "process.pid")
     )
-    command = " ".join(fields.raw("process.args"))[:4096] or alert["message"]
-    rest = (
-        f"{pad(cut(printable(alert['rule']['name']), 44), 44)}  {printable(host)}  "
-        f"{printable(user)}  {printable(pid)}  {printable(command)}"
+    cells = (
+        day_and_time(alert["@timestamp"], datetime.now(UTC).astimezone()),
+        level,
+        alert["rule"]["name"],
+        host,
+        user,
+        pid,
+        " ".join(fields.raw("process.args")) or alert["message"],
     )
-    if width is not None:
-        rest = cut(rest, max(20, width - 29))
-    return f"{pad(when, 12)}  {marked(pad(level, 13))}  {rest}"
+    return _finding_line(cells, colours.bad if level in ("high", "critical") else colours.root)

@@ -319,6 +319,7 @@ const KEYS = [
   ["/", "search"],
   ["n N", "next, previous found process"],
   ["t f r", "only what was typed, failed, ran as root"],
+  ["- +", "close the deepest level, open one more"],
   ["1 … 9", "open so many levels"],
   ["0  *", "close all, open all"],
   ["< >", "show only what ran since, until the chosen process"],
@@ -371,6 +372,14 @@ function setLevel(level) {
   drawTree();
 }
 
+// Close the deepest level in sight, or open one more.
+function stepLevel(step) {
+  if (state.session < 0) return;
+  setLevel(Math.max(0, treeRows.rows.reduce((most, row) => Math.max(most, row.depth), 0) + step));
+}
+find("close-level").addEventListener("click", () => stepLevel(-1));
+find("open-level").addEventListener("click", () => stepLevel(1));
+
 const page = () => Math.max(1, Math.floor(find("tree").clientHeight / 24) - 1);
 const onSessions = () => document.activeElement === find("session-list");
 const ACTIONS = {
@@ -391,6 +400,8 @@ const ACTIONS = {
   t: () => setOnly("typed"),
   f: () => setOnly("failed"),
   r: () => setOnly("root"),
+  "-": () => stepLevel(-1),
+  "+": () => stepLevel(1),
   0: () => setLevel(0),
   "*": () => setLevel(Infinity),
   c: () => state.process >= 0 && copyText(shellQuoted(store.args(state.process)), "copy command"),

@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.kernel import AuditState
 from support.recording import Story, login_lines, recorded
 
 from sessiond.viewer import page
@@ -49,10 +51,15 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
     contexts = []
 
     def open_page(
-        recording: Recording, size: dict[str, int] = DESK, *, blocks: bool = False, **options: Any
+        shown: Recording | Path,
+        size: dict[str, int] = DESK,
+        *,
+        blocks: bool = False,
+        **options: Any,
     ) -> Any:
-        path = tmp_path / "page.html"
-        path.write_bytes(page.html(page.data(recording, recording.sessions())))
+        path = tmp_path / "page.html" if isinstance(shown, Recording) else shown
+        if isinstance(shown, Recording):
+            path.write_bytes(page.html(page.data(shown, shown.sessions())))
         context = browser.new_context(viewport=size, timezone_id="UTC", **options)
         context.set_default_timeout(10_000)
         contexts.append(context)
@@ -170,6 +177,30 @@ def test_the_policy_stops_what_is_put_in(opened: Open, login: Recording) -> None
              catch (error) { return window.ran ? 'ran' : 'blocked'; } }"""
     )
     assert blocked == "blocked"
+
+
+def test_a_word_is_searched_in_every_field(opened: Open, login: Recording) -> None:
+    """Also in what is behind a process: groups, capabilities, audit keys, sources, addresses."""
+    tab = ann(opened(login))
+    for query, least in (
+        ("198.51.100.7", 100),
+        ("cap_sys_admin", 1),
+        ("cap:cap_sys_admin", 1),
+        ("ebpf", 100),
+        ("sigkill", 1),
+        ("eacces", 1),
+        ("group:ann", 50),
+        ("is:raised", 3),
+        ("exec-no-such-thing", 0),
+    ):
+        tab.fill("#query", query)
+        expect(tab.locator("#count")).to_have_text(
+            re.compile(r"^\d+ found$" if least else "^none$")
+        )
+        count = tab.locator("#count").inner_text().split()[0]
+        assert not least or int(count) >= least, query
+    tab.fill("#query", "is:x")
+    expect(tab.locator("#count")).to_have_text(re.compile("^is: typed, older"))
 
 
 def test_search_finds_and_opens(opened: Open, login: Recording) -> None:
@@ -347,6 +378,66 @@ def test_a_range_is_brushed(opened: Open, login: Recording) -> None:
     assert not any("sleep 30" in each for each in shown)
     tab.keyboard.press("Escape")
     assert any("sleep 30" in each for each in rows(tab))
+
+
+def test_a_range_is_chosen_by_keyboard(opened: Open, login: Recording) -> None:
+    """From the start of one process to that of another."""
+    tab = ann(opened(login, TALL))
+    tab.locator("#tree .row", has_text="make -j2").click()
+    tab.keyboard.press("<")
+    assert not any("dircolors" in each for each in rows(tab))
+    tab.locator("#tree .row", has_text="sudo -n id").first.click()
+    tab.keyboard.press(">")
+    shown = rows(tab)
+    assert any("make -j2" in each for each in shown)
+    assert not any("sleep 30" in each for each in shown)
+    assert "chosen, Esc for all" in tab.locator("#span").inner_text()
+    tab.keyboard.press("Escape")
+    assert any("sleep 30" in each for each in rows(tab))
+
+
+def test_levels_are_stepped(opened: Open, login: Recording) -> None:
+    """One by one, by keys and by buttons."""
+    tab = ann(opened(login, TALL))
+    whole = rows(tab)
+    tab.keyboard.press("1")
+    level = rows(tab)
+    tab.keyboard.press("+")
+    assert len(level) < len(rows(tab)) < len(whole)
+    tab.keyboard.press("-")
+    assert rows(tab) == level
+    tab.get_by_role("button", name="Close the deepest level").click()
+    assert len(rows(tab)) == 1
+    tab.get_by_role("button", name="Open one more level").click()
+    assert rows(tab) == level
+
+
+@pytest.mark.kernel
+def test_a_real_build_is_shown(opened: Open, audit_state: AuditState, tmp_path: Path) -> None:
+    """Thousands of processes, on the page that sessiond record leaves."""
+    (tmp_path / "Makefile").write_text(
+        "all: $(addprefix part,$(shell seq 40))\n"
+        "part%: ; @for i in $$(seq 50); do /bin/true; done; /bin/echo $@ >/dev/null\n"
+        "part40: ; @exit 3\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sessiond", "record", "--", "make", "-j4", "-k"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    said = re.search(r"make: (\d+) processes, 2 failed", done.stderr)
+    assert said is not None, done.stderr
+    assert int(said[1]) > 2000
+    tab = opened(tmp_path / "sessiond-make.html", TALL)
+    shown = rows(tab)
+    assert any(each.startswith("▾make -j4 -k  → exit 2") for each in shown)
+    assert sum("50 ✕ /bin/true" in each for each in shown) == 39
+    assert any("→ exit 3" in each for each in shown)
+    tab.fill("#query", "name:true")
+    expect(tab.locator("#count")).to_have_text("1950 found")
 
 
 def test_rows_are_made_only_where_they_are_seen(opened: Open) -> None:
