@@ -6,6 +6,7 @@ Like strace, it leaves terminal and signals to the command and exits with the co
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import pwd
@@ -19,14 +20,11 @@ import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from sessiond import errors
 from sessiond.cli import declare
 from sessiond.text import printable
-
-if TYPE_CHECKING:
-    from sessiond.viewer.belongs import Belongs
 
 NOT_FOUND: Final = 127  # as in shells and env(1)
 NOT_EXECUTABLE: Final = 126
@@ -79,14 +77,15 @@ def _record(arguments: argparse.Namespace) -> int:
     target = Path(f"{name.removesuffix('.ndjson')}.ndjson")
     if not target.parent.is_dir():
         raise errors.OutputError(f"{target.parent}: no such directory")
+    gc.disable()  # what is recorded stays alive to the end
     with tempfile.TemporaryDirectory(prefix="sessiond-record-") as directory:
         with _Daemon(Path(directory)) as daemon:
             begun = time.monotonic()
-            status, recorded = _run(argv, account)
+            status, recorded = _run(argv, account, daemon.output)
             took = time.monotonic() - begun
-            recorded.await_end(daemon.output)
-        data = recorded.data(daemon.output)
-    _keep(target, data, arguments, argv, took, recorded.belongs)
+            recorded.await_end()
+        recorded.take()  # what the daemon wrote as it stopped
+        _keep(target, recorded, arguments, argv, took)
     return _end_as(status)
 
 
@@ -171,37 +170,42 @@ class _Daemon:
 
 
 class _Recorded:
-    """Selects the command's events from the daemon's output."""
+    """Selects the command's events from the daemon's output, and keeps them in a file beside it."""
 
-    def __init__(self, pid: int, since: str) -> None:
-        self._pid = pid
-        self._since = since
-        self.belongs = self._anew()
-
-    def _anew(self) -> Belongs:
+    def __init__(self, pid: int, since: str, output: Path) -> None:
         from sessiond.viewer.belongs import Belongs
+        from sessiond.viewer.files import Follower
+        from sessiond.viewer.model import Recording
 
-        return Belongs(self._pid, self._since)
+        self.belongs = Belongs(pid, since)
+        self.recording = Recording()
+        self.kept = output.with_name("kept.ndjson")
+        self._follower = Follower(output)
 
-    def await_end(self, output: Path) -> None:
-        """Wait until the daemon has written the command's end, at most END_TIMEOUT."""
+    def take(self) -> bool:
+        """Take the lines that the daemon has added; return whether there were any."""
+        some = False
+        with self.kept.open("ab") as file:
+            for line in self._follower.lines():
+                some = True
+                kept = self.belongs.take(line)
+                if kept is not None:
+                    file.write(kept)
+                    self.recording.feed(kept)
+        return some
+
+    def await_end(self) -> None:
+        """Take lines until the command's end is one, or none has come for END_TIMEOUT."""
         deadline = time.monotonic() + END_TIMEOUT
         while time.monotonic() < deadline:
-            self.data(output)
+            if self.take():
+                deadline = time.monotonic() + END_TIMEOUT
             if self.belongs.ended:
                 return
             time.sleep(0.1)
 
-    def data(self, output: Path) -> bytes:
-        """Return the lines of the command."""
-        from sessiond.viewer import files
 
-        self.belongs = self._anew()
-        kept = (self.belongs.take(line) for line in files.read(str(output)))
-        return b"".join(line for line in kept if line is not None)
-
-
-def _run(argv: list[str], account: pwd.struct_passwd | None) -> tuple[int, _Recorded]:
+def _run(argv: list[str], account: pwd.struct_passwd | None, output: Path) -> tuple[int, _Recorded]:
     """Run the command to its end; return its status as of wait(2), and its event selector."""
     # The daemon takes start times from the kernel's clock, which may be slightly behind this one.
     since = (datetime.now(UTC) - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -216,7 +220,7 @@ def _run(argv: list[str], account: pwd.struct_passwd | None) -> tuple[int, _Reco
     _, status = os.waitpid(pid, 0)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    return status, _Recorded(pid, since)
+    return status, _Recorded(pid, since, output)
 
 
 def _become(argv: list[str], account: pwd.struct_passwd | None) -> None:
@@ -244,26 +248,24 @@ def _become(argv: list[str], account: pwd.struct_passwd | None) -> None:
 
 def _keep(
     target: Path,
-    data: bytes,
+    recorded: _Recorded,
     arguments: argparse.Namespace,
     argv: list[str],
     seconds: float,
-    belongs: Belongs,
 ) -> None:
-    """Write the events and the page, owned by the user who called sudo; print a summary."""
-    from sessiond.cli.viewer import write_private
+    """Write the events and the page; print a summary. Raises OutputError."""
+    from sessiond.cli.viewer import private_file
     from sessiond.viewer import page
-    from sessiond.viewer.model import Recording
     from sessiond.viewer.words import short
 
-    recording = Recording()
-    for line in data.splitlines():
-        recording.feed(line)
-    write_private(target, data)
+    recording = recorded.recording
+    with private_file(target) as file, recorded.kept.open("rb") as kept:
+        shutil.copyfileobj(kept, file)
     written = [target]
     if not arguments.no_page:
         written.append(target.with_suffix(".html"))
-        write_private(written[-1], page.html(page.data(recording, recording.sessions())))
+        with private_file(written[-1]) as file:
+            file.write(page.html(page.data(recording, recording.sessions())))
     if arguments.quiet:
         return
     seen = [each for each in recording.processes.values() if each.seen]
@@ -274,7 +276,7 @@ def _keep(
         parts.append(f"{running} still running")
     if recording.losses:
         parts.append("events were lost: " + "; ".join(each.text for each in recording.losses[:3]))
-    if not belongs.ended:
+    if not recorded.belongs.ended:
         parts.append("its end was not recorded")
     said = f"{Path(argv[0]).name}: {', '.join(parts)}, in {short(timedelta(seconds=seconds))}"
     names = " and ".join(str(each) for each in written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
+    from typing import BinaryIO
 
     from sessiond.viewer.detect import Ruleset
     from sessiond.viewer.model import Process, Recording, Session
@@ -643,25 +645,28 @@ def _view(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(html)
         return 0
     path = Path(arguments.output or "sessions.html")
-    write_private(path, html)
+    with private_file(path) as file:
+        file.write(html)
     count = f"{len(sessions)} {'session' if len(sessions) == 1 else 'sessions'}"
     terminal.say(f"{printable(str(path))}: {count}; open it in a browser")
     return 0
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read: under sudo the user that called it.
+@contextmanager
+def private_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write that only its owner can read: under sudo the user that called it.
 
     Raises OutputError.
     """
     import os
 
-    from sessiond.system.files import publish_file
+    from sessiond.system.files import publishing
 
     user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    by_sudo = os.geteuid() == 0 and user.isdigit() and group.isdigit()
+    by_sudo = os.geteuid() == 0 and user.isdecimal() and group.isdecimal()
     try:
-        publish_file(path, data, 0o600, (int(user), int(group)) if by_sudo else None)
+        with publishing(path, 0o600, (int(user), int(group)) if by_sudo else None) as file:
+            yield file
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise errors.OutputError(f"{path}: can't be written: {reason}") from None

@@ -14,6 +14,7 @@ import secrets
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from sessiond.errors import ConfigError, OutputError
 
@@ -180,17 +181,29 @@ def publish_file(
     The caller vouches for the directory, which may belong to the user of the reading program.
     Raises OSError if the file can't be written.
     """
+    with publishing(path, mode, owner) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def publishing(
+    path: Path, mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> Iterator[BinaryIO]:
+    """Give a new file to write, as ``publish_file`` does; it takes its place at the end.
+
+    After an exception there is no new file.
+    """
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(new, flags, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             os.fchmod(descriptor, mode)  # independent of the umask
             if owner is not None:
                 os.fchown(descriptor, *owner)
         new.replace(path)
-    except OSError:
+    except BaseException:
         new.unlink()
         raise
 

@@ -116,6 +116,10 @@ class Own(msgspec.Struct, gc=False):
     user: Named | None = None
     group: Named | None = None
     real_user: Named | None = None
+    real_group: Named | None = None
+    saved_user: Named | None = None
+    saved_group: Named | None = None
+    supplemental_groups: msgspec.Raw = msgspec.Raw()
     thread: Thread | None = None
     parent: msgspec.Raw = msgspec.Raw()
     group_leader: msgspec.Raw = msgspec.Raw()
@@ -198,6 +202,20 @@ class Unit(msgspec.Struct, gc=False):
     user_unit: str = ""
 
 
+class Resource(msgspec.Struct, gc=False):
+    """What an orchestrator runs, such as a pod."""
+
+    type: str = ""
+    id: str = ""
+
+
+class Orchestrator(msgspec.Struct, gc=False):
+    """The orchestrator around a container."""
+
+    type: str = ""
+    resource: Resource = msgspec.field(default_factory=Resource)
+
+
 class Error(msgspec.Struct, gc=False):
     """Why a system call failed."""
 
@@ -272,6 +290,8 @@ class Event(msgspec.Struct, gc=False):
     auditd: Audit | None = None
     container: Container | None = None
     systemd: Unit | None = None
+    orchestrator: Orchestrator | None = None
+    labels: msgspec.Raw = msgspec.Raw()
     error: Error | None = None
     sessiond: Remarks | None = None
     rule: Rule | None = None
@@ -282,6 +302,8 @@ class Event(msgspec.Struct, gc=False):
 _DECODER: Final = msgspec.json.Decoder(Event)
 _RELATIVE: Final = msgspec.json.Decoder(Relative)
 _NAMES: Final = msgspec.json.Decoder(list[str])
+_GROUPS: Final = msgspec.json.Decoder(list[Named])
+_LABELS: Final = msgspec.json.Decoder(dict[str, str])
 _IDENTITY: Final = msgspec.json.Decoder(Reference)
 # How sessiond writes the beginning of a relative.
 _BEGIN: Final = re.compile(rb'\{"entity_id":"([^"\\]+)"')
@@ -300,6 +322,16 @@ def relative(block: bytes) -> Relative:
 def names(block: bytes) -> list[str]:
     """Decode a list of names; raises msgspec.DecodeError for invalid data."""
     return _NAMES.decode(block)
+
+
+def groups(block: bytes) -> list[str]:
+    """Decode a list of groups to their names; raises msgspec.DecodeError for invalid data."""
+    return [each.shown for each in _GROUPS.decode(block)]
+
+
+def labels(block: bytes) -> list[str]:
+    """Decode labels, each as name=value; raises msgspec.DecodeError for invalid data."""
+    return [f"{name}={value}" for name, value in _LABELS.decode(block).items()]
 
 
 def identity(block: msgspec.Raw | bytes) -> str:

@@ -7,7 +7,7 @@ texts in the format of events, which sort correctly as text.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -15,7 +15,17 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from sessiond.viewer.events import Event, Own, Relative, decode, identity, names, relative
+from sessiond.viewer.events import (
+    Event,
+    Own,
+    Relative,
+    decode,
+    groups,
+    identity,
+    labels,
+    names,
+    relative,
+)
 
 # Maximum number of other events, of failed execs and of executed programs kept per process; further
 # ones are counted.
@@ -85,7 +95,11 @@ class Process(msgspec.Struct, gc=False):
     user: str = ""
     user_id: str = ""
     real_user: str = ""
+    saved_user: str = ""
     group_name: str = ""
+    real_group: str = ""
+    saved_group: str = ""
+    groups: str = ""
     login_user: str = ""
     audit_session: str = ""
     capabilities: str = ""
@@ -97,7 +111,9 @@ class Process(msgspec.Struct, gc=False):
     session: str = ""
     entry: str = ""
     container: str = ""
+    pod: str = ""
     unit: str = ""
+    labels: str = ""
     reparented: int = 0
     seen: bool = False
     canary: bool = False
@@ -466,11 +482,14 @@ class Recording:
         """Return the same object for equal values: most processes have the same few."""
         return self._shared.setdefault(value, value)  # type: ignore[return-value]
 
-    def _names(self, block: bytes) -> str:
-        """Return a list of names as one text, the same object for the same list."""
-        found = self._lists.get(block)
+    def _as_text(self, block: msgspec.Raw, read: Callable[[bytes], list[str]]) -> str:
+        """Return a part of JSON as one text, the same object for the same part."""
+        if not block:
+            return ""
+        key = bytes(block)
+        found = self._lists.get(key)
         if found is None:
-            found = self._lists[block] = " ".join(names(block)) if block else ""
+            found = self._lists[key] = " ".join(read(key))
         return found
 
     def _process(self, identity: str, host: str, boot: str) -> Process:
@@ -516,9 +535,17 @@ class Recording:
             process.vpid = block.vpid
         process.title = block.title
         if block.thread is not None and block.thread.capabilities is not None:
-            process.capabilities = self._names(bytes(block.thread.capabilities.effective))
+            process.capabilities = self._as_text(block.thread.capabilities.effective, names)
         else:
             process.capabilities = ""
+        if block.saved_user is not None:
+            process.saved_user = block.saved_user.shown
+        if block.real_group is not None:
+            process.real_group = block.real_group.shown
+        if block.saved_group is not None:
+            process.saved_group = block.saved_group.shown
+        process.groups = self._as_text(block.supplemental_groups, groups)
+        process.labels = self._as_text(event.labels, labels)
         if event.user is not None and event.user.audit is not None:
             process.login_user = event.user.audit.shown
         if event.auditd is not None and event.auditd.session:
@@ -526,6 +553,9 @@ class Recording:
         if event.container is not None and event.container.id:
             container = event.container
             process.container = f"{container.runtime} {container.id}".strip()
+        if event.orchestrator is not None:
+            pod = event.orchestrator
+            process.pod = f"{pod.type} {pod.resource.type} {pod.resource.id}".strip()
         if event.systemd is not None:
             process.unit = event.systemd.user_unit or event.systemd.unit
 

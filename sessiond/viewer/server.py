@@ -65,7 +65,7 @@ class PageServer:
             reason = getattr(error, "strerror", None) or str(error)
             raise OutputError(f"{host} port {port}: {reason.lower()}") from None
         self._server.daemon_threads = True
-        self._names = {host}
+        self._names = {host, "localhost"} if _is_loopback(host) else {host}
         if certificate is not None:
             self._server.socket = _tls(certificate, key).wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False

@@ -48,6 +48,41 @@ def test_what_is_not_known_is_told() -> None:
     assert "parent          no event tells which process forked it" in text
 
 
+def test_identities_that_differ_are_told() -> None:
+    """Real and saved ids, other groups, labels, and the pod around it; no harm in any of them."""
+    event = Story().event(1, "exec", "ls")
+    event["process"] |= {
+        "group": {"id": "0", "name": "root"},
+        "real_group": {"id": "7", "name": "staff"},
+        "saved_user": {"id": "8", "name": "\x1bbob"},
+        "saved_group": {"id": "0", "name": "root"},
+        "supplemental_groups": [{"id": "9", "name": "adm"}, {"id": "10"}],
+    }
+    event["labels"] = {"team": "web"}
+    event["orchestrator"] = {"type": "kubernetes", "resource": {"type": "pod", "id": "p1"}}
+    text = told(recording := recorded(event), recording.processes["web1-ls"])
+    for line in (
+        "real group    staff",
+        r"saved user    \x1bbob",
+        "other groups  adm 10",
+        "labels        team=web  (the configuration)",
+        "pod           kubernetes pod p1",
+    ):
+        assert line in text
+    assert "saved group" not in text
+
+
+def test_of_very_many_programs_the_first_and_the_latest_are_told() -> None:
+    """And how many there were in between."""
+    story = Story()
+    events = [story.event(n / 100, "exec", "loop", args=["loop", str(n)]) for n in range(1000)]
+    text = told(recording := recorded(*events), recording.processes["web1-loop"])
+    assert text.count("executed /usr/bin/loop") == 100
+    assert "loop 0, as root" in text
+    assert "loop 999, as root" in text
+    assert "900 further executed programs, not kept" in text
+
+
 def test_a_process_known_by_others_says_so() -> None:
     """Nothing is made up for it."""
     story = Story()

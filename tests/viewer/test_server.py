@@ -68,6 +68,7 @@ def test_without_the_token_there_is_nothing(server: PageServer, path: str) -> No
 def test_another_name_of_the_address_is_refused(server: PageServer) -> None:
     """A site that has its name point here does not get the data through a visitor's browser."""
     assert get(server, f"/data?token={server.token}", Host="evil.example")[0] == 421
+    assert get(server, f"/data?token={server.token}", Host="localhost:1")[0] == 200
 
 
 def test_other_addresses_want_tls(tmp_path: Path) -> None:

@@ -158,8 +158,8 @@ class _Texts:
 
 
 _TEXTS: Final = (
-    "executable name title user user_id real_user group_name login_user audit_session capabilities "
-    "directory tty container unit host"
+    "executable name title user user_id real_user saved_user group_name real_group saved_group "
+    "groups login_user audit_session capabilities directory tty container pod unit labels host"
 ).split()
 _LISTS: Final = ("providers", "end_providers", "tags")
 _COLUMNS: Final = (

@@ -25,6 +25,7 @@ export function factsOf(store, process) {
     const further = (more[`${name}_count`] ?? 0) - (more[name] ?? []).length;
     if (further > 0) history.push(["", `${further} further ${kept}, not kept`, "", -1]);
   }
+  const other = (name, than) => (text(name) === text(than) ? "" : text(name));
   const capabilities = text("capabilities").split(" ").filter(Boolean);
   const known = [
     ["pid", `${columns.pid[process] || "?"}${more.vpid ? ` (${more.vpid} in its namespace)` : ""}`],
@@ -33,15 +34,21 @@ export function factsOf(store, process) {
     ["arguments", `${more.args_count ?? store.args(process).length}`],
     ["title", text("title") === store.command(process) ? "" : text("title"), "auditd"],
     ["user", text("user")],
-    ["real user", text("real_user") === text("user") ? "" : text("real_user")],
+    ["real user", other("real_user", "user")],
+    ["saved user", other("saved_user", "user")],
     ["login user", text("login_user"), "kept since the login"],
     ["audit session", text("audit_session"), "kept since the login"],
     ["group", text("group_name")],
+    ["real group", other("real_group", "group_name")],
+    ["saved group", other("saved_group", "group_name")],
+    ["other groups", other("groups", "group_name")],
     ["capabilities", capabilities.length > 38 ? "all" : capabilities.join(" ")],
     ["directory", text("directory")],
     ["terminal", text("tty")],
     ["container", text("container"), "its control group"],
+    ["pod", text("pod"), "its control group"],
     ["unit", text("unit"), "its control group"],
+    ["labels", text("labels"), "the configuration"],
     ["audit keys", text("tags"), "auditd"],
     ["entity id", columns.id[process]],
   ].map(([name, value, source = ""]) => [name, value, source, -1]);

@@ -3,15 +3,15 @@
 // Operators that compare a text of a process, whole or in part; the columns and the members of
 // `more` that hold it.
 const OPERATORS = {
-  user: { whole: true, texts: ["user", "user_id", "real_user", "login_user"] },
+  user: { whole: true, texts: ["user", "user_id", "real_user", "saved_user", "login_user"] },
   host: { whole: true, texts: ["host"] },
   name: { whole: true, texts: ["name"] },
   path: { texts: ["executable"], more: (more) => [...(more.images ?? []).map((image) => image[1]), ...(more.failed ?? []).map((one) => one[1])] },
   arg: { args: true, more: (more) => (more.images ?? []).flatMap((image) => image[2]) },
   dir: { texts: ["directory"] },
-  group: { texts: ["group_name"] },
+  group: { texts: ["group_name", "real_group", "saved_group", "groups"] },
   cap: { texts: ["capabilities"] },
-  container: { texts: ["container"] },
+  container: { texts: ["container", "pod"] },
   unit: { texts: ["unit"] },
   tag: { texts: ["tags"] },
   file: { more: (more) => (more.activity ?? []).map((one) => one[2]) },
@@ -35,7 +35,7 @@ const IS = {
   found: (store, each) => store.more(each).findings !== undefined,
 };
 
-const TEXTS = ["executable", "name", "title", "user", "user_id", "real_user", "group_name", "login_user", "audit_session", "capabilities", "directory", "tty", "container", "unit", "host", "providers", "tags"];
+const TEXTS = ["executable", "name", "title", "user", "user_id", "real_user", "saved_user", "group_name", "real_group", "saved_group", "groups", "login_user", "audit_session", "capabilities", "directory", "tty", "container", "pod", "unit", "labels", "host", "providers", "tags"];
 
 // Split a query into terms; returns an error in words for an operator that there is not.
 export function parseQuery(text) {
