@@ -133,7 +133,7 @@ class Tree:
         assert row.process is not None  # noqa: S101 -- narrows the type
         depth = row.depth + 1
         rows = []
-        if row.process.failed and not _searched(row.process) and self.shape.only != "typed":
+        if row.process.failed and not searched_path(row.process) and self.shape.only != "typed":
             rows.append(Row("failed", depth, process=None, failed=row.process.failed))
             rows[0].hidden = row.process.failed_count - len(row.process.failed)
         left = deque(sorted(marks, key=lambda mark: mark.start))
@@ -163,10 +163,10 @@ class Tree:
                 each.running
                 or each.id in self.recording.findings
                 or each.id in marks
-                or (each.failed and not _searched(each))
+                or (each.failed and not searched_path(each))
             )
             below = (self._signatures[one.id] for one in self._below(each, inside, wanted))
-            key: object = each.id if alone else (_alike(each), tuple(below))
+            key: object = each.id if alone else (alike(each), tuple(below))
             self._signatures[each.id] = numbers.setdefault(key, len(numbers))
 
     def _groups(self, siblings: list[Process]) -> list[tuple[Process, int]]:
@@ -217,7 +217,7 @@ class Tree:
         return wanted
 
 
-def _searched(process: Process) -> bool:
+def searched_path(process: Process) -> bool:
     """Return whether its failed execs are a successful search along PATH."""
     return bool(process.images) and all(
         each.error == "ENOENT" and each.time <= process.images[-1].time for each in process.failed
@@ -232,7 +232,8 @@ def _is_asked(process: Process, only: Only) -> bool:
     return process.user_id == "0"
 
 
-def _alike(process: Process) -> tuple[object, ...]:
+def alike(process: Process) -> tuple[object, ...]:
+    """Return what identical siblings have in common, but for their descendants."""
     return (
         tuple(process.args) or process.executable,
         process.user,
@@ -437,7 +438,7 @@ def _notes(row: Row, process: Process, colours: Colours) -> str:
         notes.append(colours.dim(f"in container {printable(row.container.split()[-1][:12])}"))
     if process.incomplete:
         notes.append(colours.lost(f"[incomplete: {printable('; '.join(process.incomplete))}]"))
-    if process.failed and _searched(process):
+    if process.failed and searched_path(process):
         notes.append(colours.dim(f"[found after {process.failed_count}]"))
     if process.truncated:
         notes.append(colours.dim("[cut at a limit]"))

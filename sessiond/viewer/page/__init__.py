@@ -11,16 +11,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from sessiond.viewer.model import Process, Recording, Session
 from sessiond.viewer.sessions import origin
+from sessiond.viewer.tree import alike, searched_path
 
 # In this order each module comes after those that it imports.
 MODULES: Final = ("text", "store", "search", "tree", "rows", "timeline", "details", "main")
@@ -57,27 +59,28 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
     """Return what the page shows of a recording, as JSON: processes, sessions, losses."""
     processes = [each for session in sessions for each in session.processes]
     index = {each.id: number for number, each in enumerate(processes)}
-    texts = _Texts()
-    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-    more: dict[str, dict[str, Any]] = {}
+    texts: _Numbers[str] = _Numbers({"": 0})
+    lists: _Numbers[tuple[str, ...]] = _Numbers()
+    columns = _columns(processes, texts, lists, index)
+    columns["session"] = [number for number, one in enumerate(sessions) for _ in one.processes]
     for number, session in enumerate(sessions):
-        inside = {each.id for each in session.processes}
-        roots = {each.id for each in session.roots}
-        for each in session.processes:
-            _add(columns, each, texts, index, number)
-            if each.id in roots and each.parent in inside:  # a circle ends at its root
-                columns["parent"][-1] = -1
-            rest = _more(each)
-            if found := recording.findings.get(each.id):
-                rest["findings"] = [
-                    [_time(one.time), one.rule, one.level, one.techniques] for one in found
-                ]
-            if rest:
-                more[str(index[each.id])] = rest
+        for root in session.roots:
+            parent = index.get(root.parent, -1)
+            if parent >= 0 and columns["session"][parent] == number:  # a circle ends at its root
+                columns["parent"][index[root.id]] = -1
+    more: dict[str, dict[str, Any]] = {}
+    for number, each in enumerate(processes):
+        rest = _more(each)
+        if found := recording.findings.get(each.id):
+            rest["findings"] = [
+                [_time(one.time), one.rule, one.level, one.techniques] for one in found
+            ]
+        if rest:
+            more[str(number)] = rest
     return msgspec.json.encode(
         {
-            "texts": texts.all,
-            "lists": texts.lists,
+            "texts": list(texts),
+            "lists": list(lists),
             "processes": columns,
             "more": more,
             "sessions": [
@@ -132,29 +135,15 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
     )
 
 
-class _Texts:
-    """Texts and arguments that many processes have, each once; a number refers to them."""
+_Value = TypeVar("_Value")
 
-    def __init__(self) -> None:
-        self.all: list[str] = [""]
-        self.lists: list[list[str]] = []
-        self._numbers: dict[str, int] = {"": 0}
-        self._list_numbers: dict[tuple[str, ...], int] = {}
 
-    def list_number(self, args: list[str]) -> int:
-        key = tuple(args)
-        found = self._list_numbers.get(key)
-        if found is None:
-            found = self._list_numbers[key] = len(self.lists)
-            self.lists.append(args)
-        return found
+class _Numbers(dict[_Value, int]):
+    """Gives each distinct value, in the order of the first use, a number that refers to it."""
 
-    def number(self, text: str) -> int:
-        found = self._numbers.get(text)
-        if found is None:
-            found = self._numbers[text] = len(self.all)
-            self.all.append(text)
-        return found
+    def __missing__(self, value: _Value) -> int:
+        self[value] = number = len(self)
+        return number
 
 
 _TEXTS: Final = (
@@ -162,39 +151,46 @@ _TEXTS: Final = (
     "groups login_user audit_session capabilities directory tty container pod unit labels host"
 ).split()
 _LISTS: Final = ("providers", "end_providers", "tags")
-_COLUMNS: Final = (
-    *("id", "pid", "start", "end", "last", "exec", "exit", "flags", "args"),
-    *("parent", "group", "leader", "session"),
-    *_TEXTS,
-    *_LISTS,
-)
 
 
-def _add(
-    columns: dict[str, list[Any]],
-    process: Process,
-    texts: _Texts,
-    index: dict[str, int],
-    session: int,
-) -> None:
-    columns["id"].append(process.id)
-    columns["pid"].append(process.pid)
-    columns["start"].append(_time(process.start))
-    columns["end"].append(_time(process.end))
-    columns["last"].append(_time(process.last))
-    columns["exec"].append(_time(process.images[-1].time) if process.images else 0)
-    columns["exit"].append(-1 if process.exit_code is None else process.exit_code)
-    flags = (getattr(process, name) for name in _FLAGS)
-    columns["flags"].append(sum(1 << bit for bit, flag in enumerate(flags) if flag))
-    columns["args"].append(texts.list_number(process.args))
-    columns["parent"].append(index.get(process.parent, -1))
-    columns["group"].append(index.get(process.group, -1))
-    columns["leader"].append(index.get(process.session, -1))
-    columns["session"].append(session)
+def _columns(
+    processes: Sequence[Process],
+    texts: _Numbers[str],
+    lists: _Numbers[tuple[str, ...]],
+    index: Mapping[str, int],
+) -> dict[str, list[Any]]:
+    """Return the members of the processes, each as a list; texts and other processes as numbers."""
+    columns: dict[str, list[Any]] = {
+        "id": [each.id for each in processes],
+        "pid": [each.pid for each in processes],
+        "exec": [_time(each.images[-1].time) if each.images else 0 for each in processes],
+        "exit": [-1 if each.exit_code is None else each.exit_code for each in processes],
+        "flags": [0] * len(processes),
+        "args": [lists[tuple(each.args)] for each in processes],
+    }
+    for name in ("start", "end", "last"):
+        columns[name] = list(map(_time, map(attrgetter(name), processes)))
+    for bit, name in enumerate(_FLAGS):
+        for number, flag in enumerate(map(attrgetter(name), processes)):
+            columns["flags"][number] |= flag << bit
+    for column, name in (("parent", "parent"), ("group", "group"), ("leader", "session")):
+        columns[column] = [index.get(key, -1) for key in map(attrgetter(name), processes)]
     for name in _TEXTS:
-        columns[name].append(texts.number(getattr(process, name)))
+        columns[name] = list(map(texts.__getitem__, map(attrgetter(name), processes)))
+    joined = {each: ", ".join(each) for name in _LISTS for each in map(attrgetter(name), processes)}
     for name in _LISTS:
-        columns[name].append(texts.number(", ".join(getattr(process, name))))
+        columns[name] = [texts[joined[each]] for each in map(attrgetter(name), processes)]
+    # The same number for what is alike but for what is below it; -1 for what never is.
+    numbers: _Numbers[tuple[object, ...]] = _Numbers()
+    columns["alike"] = [-1 if _is_alone(each) else numbers[alike(each)] for each in processes]
+    return columns
+
+
+def _is_alone(process: Process) -> bool:
+    """Return whether a process is never folded with its siblings."""
+    return bool(
+        process.running or process.activity or (process.failed and not searched_path(process))
+    )
 
 
 def _more(process: Process) -> dict[str, Any]:

@@ -91,6 +91,7 @@ export function asJson(store, process) {
   const members = {};
   for (const name of Object.keys(columns)) {
     const value = columns[name][process];
+    if (name === "alike") continue; // a number of this page's alone
     if (["parent", "group", "leader"].includes(name)) members[name] = value < 0 ? undefined : columns.id[value];
     else if (["start", "end", "last", "exec"].includes(name)) members[name] = value ? new Date(value / 1000).toISOString() : undefined;
     else if (name === "session") members[name] = store.sessions[value].id;

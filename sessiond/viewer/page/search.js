@@ -61,13 +61,17 @@ function asks(store, { field, value }) {
   const { texts = [], args = word, whole = false, more, own, session } = word ? { texts: TEXTS, more: textsOf, session: (each) => `${each.from} ${each.kind}` } : OPERATORS[field];
   const fits = (text) => (whole ? text.toLowerCase() === value : text.toLowerCase().includes(value));
   const inTexts = texts.length ? store.data.texts.map(fits) : [];
+  const columns = inTexts.includes(true) ? texts.map((name) => store.columns[name]) : [];
   const inLists = args ? store.data.lists.map((list) => (word ? fits(list.join(" ")) : list.some(fits))) : [];
   const inSessions = session ? store.sessions.map((each) => fits(session(each))) : [];
   const inMore = new Set(more ? Object.entries(store.data.more).filter(([, members]) => more(members).some(fits)).map(([each]) => Number(each)) : []);
-  const columns = texts.map((name) => store.columns[name]);
   const { columns: all } = store;
+  const hasText = (each) => {
+    for (const column of columns) if (inTexts[column[each]]) return true;
+    return false;
+  };
   return (each) =>
-    columns.some((column) => inTexts[column[each]]) ||
+    hasText(each) ||
     (args && inLists[all.args[each]]) ||
     inMore.has(each) ||
     (session !== undefined && inSessions[all.session[each]]) ||

@@ -2,35 +2,31 @@
 
 // Give the same number to processes that repeat each other with all that is below them.
 function signaturesOf(store, session, wanted, marks) {
-  const order = [];
-  const waiting = [...session.roots];
+  const order = [...session.roots];
   const below = (each) => (wanted ? store.below(each).filter((one) => wanted.has(one)) : store.below(each));
-  while (waiting.length) {
-    const each = waiting.pop();
-    order.push(each);
-    for (const child of below(each)) waiting.push(child);
-  }
-  const { args, executable, user, exit, directory } = store.columns;
+  for (let place = 0; place < order.length; place++) for (const child of below(order[place])) order.push(child);
+  const { alike } = store.columns;
   const numbers = new Map();
   const signatures = new Map();
   for (const each of order.reverse()) {
-    const more = store.more(each);
-    const alone = more.findings || marks.has(each) || store.running(each) || more.activity || (more.failed && !searchedPath(store, each));
-    const alike = alone || `${args[each]} ${store.args(each).length ? 0 : executable[each]} ${user[each]} ${exit[each]} ${directory[each]} ${store.flag("typed", each)} ${more.signal} ${more.incomplete}`;
     const inside = below(each);
-    const key = alone ? each : inside.length ? `${alike} ${inside.map((one) => signatures.get(one))}` : alike;
-    if (!numbers.has(key)) numbers.set(key, numbers.size);
-    signatures.set(each, numbers.get(key));
+    const alone = alike[each] < 0 || marks.has(each) || store.more(each).findings;
+    const key = alone ? `alone ${each}` : inside.length ? `${alike[each]} ${inside.map((one) => signatures.get(one))}` : alike[each];
+    let number = numbers.get(key);
+    if (number === undefined) numbers.set(key, (number = numbers.size));
+    signatures.set(each, number);
   }
   return signatures;
 }
 
 function groupsOf(siblings, signatures) {
+  if (siblings.length === 1) return [siblings];
   const groups = new Map();
   for (const each of siblings) {
-    const group = groups.get(signatures.get(each));
+    const signature = signatures.get(each);
+    const group = groups.get(signature);
     if (group) group.push(each);
-    else groups.set(signatures.get(each), [each]);
+    else groups.set(signature, [each]);
   }
   return [...groups.values()];
 }
