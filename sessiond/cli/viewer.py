@@ -569,7 +569,7 @@ def _tree_lines(
             continue
         if isinstance(each, Session):
             yield from ("",) if number else ()
-            yield colours.bold(tree.heading(each, recording.losses, now))
+            yield colours.bold(tree.heading(each, recording, now))
         yield from tree.text(rows, width=terminal.width(), now=now, day=each.start, colours=colours)
 
 

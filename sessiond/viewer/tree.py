@@ -321,7 +321,7 @@ def _placed(session: Session, recording: Recording) -> dict[str, list[Loss | Fin
 # --- text ----------------------------------------------------------------------------------------
 
 
-def heading(session: Session, losses: Iterable[Loss], now: datetime) -> str:
+def heading(session: Session, recording: Recording, now: datetime) -> str:
     """Return the heading: user, origin, time and results in one line."""
     parts = [f"{session.user or 'somebody'} by {origin(session)} on {session.host}"]
     start = local(session.start, now)
@@ -336,8 +336,10 @@ def heading(session: Session, losses: Iterable[Loss], now: datetime) -> str:
         parts.append(f"{session.failures} failed")
     if session.became_root:
         parts.append("became root")
-    if lost := list(during(session, losses)):
-        parts.append(f"{len(lost)} {'loss' if len(lost) == 1 else 'losses'}")
+    if lost := len(list(during(session, recording.losses))):
+        parts.append(f"{lost} {'loss' if lost == 1 else 'losses'}")
+    if found := sum(len(recording.findings.get(each.id, ())) for each in session.processes):
+        parts.append(f"{found} {'finding' if found == 1 else 'findings'}")
     if session.origin is not None:
         client = session.origin
         parts.append(f"came from {client.host}, pid {client.pid}: {client.command}")

@@ -56,7 +56,7 @@ def test_a_real_login(login: Recording) -> None:
 
 def test_the_heading_tells_it_in_a_line(login: Recording) -> None:
     """Who, how, when, and what came of it."""
-    said = tree.heading(session_of(login, LOGIN), login.losses, NOW)
+    said = tree.heading(session_of(login, LOGIN), login, NOW)
     assert said == (
         "ann by sshd 198.51.100.7 on web1, 2026-11-25 13:15:37, 12.7s, 119 processes, "
         "10 failed, became root"

@@ -110,5 +110,7 @@ export function summaryOf(store, session) {
   if (session.root) parts.push("became root");
   const lost = store.lossesOf(session).length;
   if (lost) parts.push(plural(lost, "loss", "losses"));
+  const found = store.foundIn.get(store.sessions.indexOf(session));
+  if (found) parts.push(plural(found, "finding", "findings"));
   return parts.join(", ");
 }

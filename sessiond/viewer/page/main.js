@@ -6,7 +6,7 @@ import { rowsOf, closedBelow, searchedPath } from "./tree.js";
 import { Rows, element } from "./rows.js";
 import { Timeline } from "./timeline.js";
 import { factsOf, asText, asJson, summaryOf } from "./details.js";
-import { printable, shellQuoted, clock, lasted, calendar } from "./text.js";
+import { printable, shellQuoted, clock, lasted, calendar, plural } from "./text.js";
 
 const source = document.getElementById("data");
 const find = (id) => document.getElementById(id);
@@ -27,6 +27,8 @@ function drawSession(number) {
   if (shown.length > 1) who.append(element("span", { className: "user", text: ` → ${shown.slice(1).join(" → ")}` }));
   const matches = state.perSession.get(number);
   const counted = element("span", { className: session.failed ? "bad" : "dim", text: session.failed ? `${session.failed}/${session.count} failed` : String(session.count) });
+  const found = store.foundIn.get(number);
+  if (found) who.append(element("span", { className: "bad", text: `  ! ${plural(found, "finding", "findings")}` }));
   const when = session.running ? element("span", { className: "good", text: "still there" }) : element("span", { className: "dim", text: lasted(session.start, session.end) });
   const row = element("div", { role: "option" }, element("div", {}, who, matches ? element("span", { text: `${matches} found` }) : counted), element("div", { className: "dim" }, element("span", { text: printable(`${session.by} · ${session.host}`, 200) }), when));
   row.title = `${calendar(session.start)} ${clock(session.start)}`;

@@ -18,6 +18,10 @@ export class Store {
       (this.children[above] ??= []).push(each);
     }
     for (const siblings of this.children) siblings?.sort((one, other) => start[one] - start[other] || pid[one] - pid[other]);
+    this.foundIn = new Map();
+    for (const [each, { findings }] of Object.entries(data.more)) {
+      if (findings) this.foundIn.set(session[each], (this.foundIn.get(session[each]) ?? 0) + findings.length);
+    }
     this.leadsTo = new Map();
     data.sessions.forEach((each, number) => {
       if (each.origin >= 0) this.leadsTo.set(each.origin, number);
