@@ -305,7 +305,7 @@ def _placed(session: Session, recording: Recording) -> dict[str, list[Loss | Fin
     """
     placed: dict[str, list[Loss | Finding]] = {}
     by_start = sorted(session.processes, key=lambda each: each.start)
-    marks = (
+    marks: tuple[Loss | Finding, ...] = (
         *during(session, recording.losses),
         *during(session, recording.findings.get("", ())),
     )
