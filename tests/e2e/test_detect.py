@@ -85,7 +85,8 @@ def test_a_loss_while_a_user_is_logged_in(make_daemon: MakeDaemon, sshd: Sshd) -
     findings = daemon.directory / "alerts.ndjson"
     findings.write_text(done.stdout)
     done = daemon.command("tree", entry, "-f", str(daemon.output), "-f", str(findings))
-    assert f"! {title}" in done.stdout.splitlines()[1]
+    (pinned,) = (line for line in done.stdout.splitlines() if f"! {title}" in line)
+    assert "/bin/true before; read x" in pinned
 
 
 def test_a_login_user_that_is_set_anew(make_daemon: MakeDaemon, sshd: Sshd) -> None:
