@@ -313,7 +313,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if (directory := os.environ.get("RUNTIME_DIRECTORY")) is not None:
             from sessiond.daemon import daemon
 
-            daemon.leave_nothing(Path(directory))
+            daemon.clean_up_after_crash(Path(directory))
         raise
     log.configure("debug" if arguments.debug else loaded.logging.level, loaded.logging.format)
     source, kept = loaded.session_metadata, "LISTEN_FDS" in os.environ

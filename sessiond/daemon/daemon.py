@@ -76,7 +76,7 @@ def run(config: Config, load: Callable[[], Config], helper: Helper | None = None
     return asyncio.run(Daemon(config, load, helper).run())
 
 
-def leave_nothing(directory: Path, store: DescriptorStore | None = None) -> None:
+def clean_up_after_crash(directory: Path, store: DescriptorStore | None = None) -> None:
     """Remove a crashed run's changes from the kernel, for a start that fails permanently.
 
     The service manager does not restart the daemon then, and no program would read the records of
@@ -110,8 +110,8 @@ def _make_directories(config: Config) -> None:
     for path, mode in wanted.items():
         try:
             # Check the parent first: another user's link must not decide where the directory goes.
-            there = next(each for each in (path, *path.parents) if os.path.lexists(each))
-            os.close(open_directory(str(there), trusted=trusted_users()))
+            existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
+            os.close(open_directory(str(existing), trusted=trusted_users()))
             path.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError as error:
             problem = f"{path}: can't create this directory: {error.strerror}"
@@ -215,7 +215,7 @@ class Daemon:
         try:
             wanted = parser.parse_all(read_rules(self._config), keep_going=settings.ignore_errors)
         except SessiondError:
-            leave_nothing(self._config.runtime_directory, self._store)
+            clean_up_after_crash(self._config.runtime_directory, self._store)
             raise
         for pattern in empty_patterns(self._config):
             log.warning("rule", problem=f"auditd.audit_rule_files: no file matches {pattern}")
@@ -229,9 +229,15 @@ class Daemon:
         """Log warnings about filters, and filters that users can hide behind."""
         for _, problem in config.filters.warnings():
             log.warning("filter", problem=problem)
-        for each in exposures(config.filters, ordinary_users() if config.filters else ()):
-            tell = log.info if each.safe else log.warning
-            tell("filter", name=each.name, safe=each.safe, because=each.text, fix=each.advice)
+        for filter_ in exposures(config.filters, ordinary_users() if config.filters else ()):
+            report = log.info if filter_.safe else log.warning
+            report(
+                "filter",
+                name=filter_.name,
+                safe=filter_.safe,
+                because=filter_.text,
+                fix=filter_.advice,
+            )
 
     def _open(self, stack: contextlib.ExitStack, wanted: ruleset.RuleSet) -> None:
         """Open all parts in order of dependency; ``stack`` closes them in reverse.
@@ -249,9 +255,11 @@ class Daemon:
         self._outputs.open(factory.outputs(config))
         self._restart = Restart(config.runtime_directory, self._host.boot_id)
         stack.callback(self._restart.close)
-        look = self._restart.look
+        reading = self._restart.kernel_reading
         self._clock = HostClock(
-            config.runtime_directory / "boot_time", self._host.boot_id, look.time if look else None
+            config.runtime_directory / "boot_time",
+            self._host.boot_id,
+            reading.time if reading else None,
         )
         begun = now()
         self._sources = SourceChain(
@@ -259,7 +267,7 @@ class Daemon:
             self._procfs,
             self._store,
             alone=not config.auditd.enabled,
-            keep=self._restart.keep_chunk,
+            on_received=self._restart.keep_chunk,
             on_end=self._end,
         )
         stack.callback(self._procfs.close)
@@ -304,7 +312,7 @@ class Daemon:
             )
             undo.pop_all()
         stack.callback(self._close_audit)
-        self._audit.meanwhile = self._turn
+        self._audit.on_progress = self._turn
         self._sources.on_switch = self._loop.wake
 
     def _resume(self, begun: int, listening: int | None) -> None:
@@ -342,7 +350,7 @@ class Daemon:
             adopted_fd=self._store.audit,
             adopted_listener=self._store.listener,
             memory=self._restart.memory,
-            keep=self._restart.keep_records,
+            on_received=self._restart.keep_records,
         )
         self._store.keep_audit(audit.client)
         self._store.keep_source(self._sources.source)
@@ -435,9 +443,9 @@ class Daemon:
         if written and not pipeline.waiting:
             pipeline.losses.confirm()
             # The losses of the last check are written for certain, or among the saved losses.
-            self._restart.looked(*self._monitor.kernel_look)
+            self._restart.save_reading(*self._monitor.kernel_reading)
         self._clock.follow(pipeline)
-        self._monitor.look(time_now, Monotonic(time.monotonic()))
+        self._monitor.check(time_now, Monotonic(time.monotonic()))
         if self._audit.client is not client:
             self._loop.wake()
             self._store.keep_audit(self._audit.client)
@@ -446,7 +454,7 @@ class Daemon:
         self._loop.turn_if_idle()
         if self._monitor.canary.blind:
             self._monitor.canary.blind = False
-            self._sources.move_down(f"{self._sources.source.name} did not see a process of ours")
+            self._sources.fall_back(f"{self._sources.source.name} did not see a process of ours")
         if self._restart.problem:
             self._health.degraded("what a restart needs", self._restart.problem, time_now)
         self._outputs.watch(self._pipeline, self._health, time_now)
@@ -531,12 +539,12 @@ class Daemon:
     def _close_audit(self) -> None:
         """Release the audit subsystem, or hand it over, and write the events in flight."""
         if self._exit_code not in FINAL and systemd.will_start_again():
-            self._hand_on()
+            self._suspend()
         else:
-            self._give_back()
+            self._release()
         self._audit.client.close()
 
-    def _hand_on(self) -> None:
+    def _suspend(self) -> None:
         """Leave rules, registration and tracer in place for the next start.
 
         Complete lines are written. Events that wait for their counterpart are in the write-ahead
@@ -551,10 +559,10 @@ class Daemon:
             self._restart.save(self._pipeline)
         log.info("handed_on")
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         self._store.give_up()
-        left = self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
-        for note in left:
+        failures = self._audit.release(keep_rules=self._config.auditd.keep_rules_on_exit)
+        for note in failures:
             log.warning("audit_not_restored", note=note)
         # All records have been read; a busy host never stops producing process events.
         end = time.monotonic() + FINAL_DRAIN

@@ -18,31 +18,31 @@ log: Final = structlog.get_logger()
 class HostClock:
     """The wall clock of this host, and the file that keeps its offsets between starts."""
 
-    def __init__(self, path: Path, boot: str, looked: int | None) -> None:
+    def __init__(self, path: Path, boot: str, last_active: int | None) -> None:
         """Read the offsets that earlier starts of this boot saved, and measure the current one.
 
-        ``looked`` is when the last run was last active (ns since boot): a new step happened after
-        that.
+        ``last_active`` is when the last run was last active (ns since boot): a new step happened
+        after that.
         """
         self._file = ClockFile(path, boot)
-        self._untold: tuple[Step, int] | None = None
+        self._unreported: tuple[Step, int] | None = None
         time, offset = now(), measure_offset()
         saved = self._file.read()
-        self.clock = WallClock(Step(*each) for each in saved or [(0, 0, offset)])
+        self.clock = WallClock(Step(*setting) for setting in saved or [(0, 0, offset)])
         before = self.clock.offset
-        self.clock.follow(time if looked is None else looked, before)
+        self.clock.follow(time if last_active is None else last_active, before)
         step = self.clock.follow(time, offset)
         if step is not None:
-            self._untold = step, before
+            self._unreported = step, before
         if step is not None or not saved:
             self._file.write(self.clock.steps)
 
     def begin(self, pipeline: Pipeline) -> None:
         """Report a step that happened before this start."""
-        if self._untold is not None:
-            pipeline.tell_step(*self._untold)
-            self._log(*self._untold)
-            self._untold = None
+        if self._unreported is not None:
+            pipeline.tell_step(*self._unreported)
+            self._log(*self._unreported)
+            self._unreported = None
 
     def follow(self, pipeline: Pipeline) -> None:
         """Measure; report and save a step."""

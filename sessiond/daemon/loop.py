@@ -108,7 +108,7 @@ class ReadLoop:
         events = sources.drain()
         if unread and not sources.source.unread:
             self._restart.save_soon()  # so that a restart need not read them again
-        if not sources.source.keeps:
+        if not sources.source.passes_input:
             self._restart.keep_events(events)
         time_now = now()
         self._clock.follow(pipeline)
@@ -116,7 +116,7 @@ class ReadLoop:
         sources.connect()
         sources.reconcile()
         pipeline.feed_audit(records, now=time_now, drained=drained)
-        sources.look_up()
+        sources.lookup()
         self._restart.keep_losses(pipeline)
         self._outputs.write(pipeline.poll(time_now))
         return len(records) + len(events)

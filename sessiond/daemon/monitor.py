@@ -32,12 +32,12 @@ CHANGE_WINDOW: Final = 5.0
 
 
 # This many checks within this many seconds that find execs without audit events are a problem.
-BLIND_LOOKS: Final = 3
+BLIND_CHECKS: Final = 3
 BLIND_FOR: Final = 8.0
 
 
 class Monitor:
-    """Monitors the kernel's side for one pipeline; the daemon calls ``look`` once a second."""
+    """Monitors the kernel's side for one pipeline; the daemon calls ``check`` once a second."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Monitor:
         self._health = health
         self._throttle = logs.Throttle(log)
         self._own = OwnProcess(Monotonic(clock_time.monotonic()), clock_time.process_time())
-        self._guard = AuditMonitor(audit, config.auditd)
-        self._looked = time
+        self._audit_monitor = AuditMonitor(audit, config.auditd)
+        self._checked = time
         self._kernel_lost = audit.client.status().lost
         self._dropped = audit.client.dropped
         self._congested = 0
@@ -66,7 +66,7 @@ class Monitor:
         self._pings = 0
         self._unaudited = 0
         self._blind: list[float] = []  # times of checks that found execs without audit events
-        self._until: dict[str, float] = {}
+        self._degraded_until: dict[str, float] = {}
         self._seen: dict[str, AuditDrift] = {}
         self._changes: list[tuple[float, ConfigChange]] = []
         self._repaired: dict[str, str] = {}
@@ -74,51 +74,53 @@ class Monitor:
     def reconfigure(self, config: Config) -> None:
         """Use another configuration, whose rules are loaded."""
         self._config = config
-        self._guard = AuditMonitor(self._audit, config.auditd)
+        self._audit_monitor = AuditMonitor(self._audit, config.auditd)
         self.canary.interval = config.canary.interval
         self.canary.timeout = config.canary.timeout
         self.canary.forget()
 
     @property
-    def kernel_look(self) -> tuple[int, BootTime]:
+    def kernel_reading(self) -> tuple[int, BootTime]:
         """The kernel's number of lost records, and when it was last read."""
-        return self._kernel_lost, self._looked
+        return self._kernel_lost, self._checked
 
-    def look(self, time: BootTime, clock: Monotonic) -> None:
+    def check(self, time: BootTime, clock: Monotonic) -> None:
         """Check everything; ``time`` is in ns since boot, ``clock`` in monotonic seconds."""
         try:
             status = self._audit.client.status()
-            lost = self._losses(status, time, clock)
-            self._guarded(status, time, clock, lost=lost)
-            self._blindness(status, time, clock)
+            lost = self._report_losses(status, time, clock)
+            self._check_settings(status, time, clock, lost=lost)
+            self._report_blindness(status, time, clock)
         except AuditUnavailableError as error:
             self._health.degraded("audit", str(error), time)
         else:
             self._health.recovered("audit", time)
-        for trouble in self._own.look(clock, clock_time.process_time()):
+        for trouble in self._own.check(clock, clock_time.process_time()):
             since = BootTime(time - int(trouble.since * SECOND))
             self._health.degraded(trouble.what, trouble.reason, time, window=(since, time))
-            self._until[trouble.what] = clock + DEGRADED_FOR
-        self._looked = time
-        for what in [what for what, until in self._until.items() if until <= clock]:
-            del self._until[what]
+            self._degraded_until[trouble.what] = clock + DEGRADED_FOR
+        self._checked = time
+        for what in [what for what, until in self._degraded_until.items() if until <= clock]:
+            del self._degraded_until[what]
             self._health.recovered(what, time)
         self._canary(time, clock)
         self._throttle.flush()
 
-    def _blindness(self, status: KernelAuditStatus, time: BootTime, clock: Monotonic) -> None:
+    def _report_blindness(
+        self, status: KernelAuditStatus, time: BootTime, clock: Monotonic
+    ) -> None:
         """Report repeated execs without audit events that a rule should cause, and why."""
         counters = self._pipeline.counters
         unaudited = counters.unaudited_execs.total() - counters.late_execs
         grown, self._unaudited = unaudited - self._unaudited, unaudited
         if grown <= 0 or not always_audits(map(LoadedRule, self._audit.ours), "execve"):
             return
-        self._blind = [each for each in self._blind if each > clock - BLIND_FOR] + [clock]
-        if len(self._blind) < BLIND_LOOKS:
+        self._blind = [moment for moment in self._blind if moment > clock - BLIND_FOR] + [clock]
+        if len(self._blind) < BLIND_CHECKS:
             return
         causes = self._silencers(status)
         reason = f"execs come without audit events; the tracer tells them. {'; '.join(causes)}"
-        self._for_now("audit events", reason, time, clock)
+        self._degrade("audit events", reason, time, clock)
 
     def _silencers(self, status: KernelAuditStatus) -> list[str]:
         """Return the causes that keep audit from recording execs that sessiond's rules cover."""
@@ -135,7 +137,7 @@ class Monitor:
 
     # Counters
 
-    def _losses(self, status: KernelAuditStatus, time: BootTime, clock: Monotonic) -> bool:
+    def _report_losses(self, status: KernelAuditStatus, time: BootTime, clock: Monotonic) -> bool:
         """Report the losses since the last check; return whether there were any."""
         # The counter may have been reset (auditctl --reset-lost).
         lost = status.lost - self._kernel_lost if status.lost >= self._kernel_lost else status.lost
@@ -147,42 +149,42 @@ class Monitor:
                 reason += f", or the limit of {status.rate_limit} records/s was exceeded"
             if client.multicast:
                 reason += ", or the audit daemon too slow, and then they are not lost to us"
-            self._lost("kernel", lost, reason, time)
-            self._for_now("audit backlog", f"the kernel lost {lost} records: {reason}", time, clock)
+            self._report_loss("kernel", lost, reason, time)
+            self._degrade("audit backlog", f"the kernel lost {lost} records: {reason}", time, clock)
         dropped = client.dropped
         missed, self._dropped = dropped - self._dropped, dropped
         if missed > 0 and client.multicast:
             reason = "the receive buffer was full"
-            self._lost("socket", missed, reason, time)
-            self._for_now("audit socket", f"{missed} records were lost: {reason}", time, clock)
+            self._report_loss("socket", missed, reason, time)
+            self._degrade("audit socket", f"{missed} records were lost: {reason}", time, clock)
         congested = client.counters.congested
         if congested != self._congested and not client.multicast:
             reason = "the receive buffer was full; the kernel kept the records in its backlog"
-            self._for_now("audit socket", reason, time, clock)
+            self._degrade("audit socket", reason, time, clock)
         self._congested = congested
         malformed = self._pipeline.malformed
         if malformed != self._malformed:
-            self._lost("record", malformed - self._malformed, "they could not be read", time)
+            self._report_loss("record", malformed - self._malformed, "they could not be read", time)
             self._malformed = malformed
         pings = client.counters.pings
         if pings != self._pings:
             self._pings = pings
             reason = f"{client.pinged_by} tried to take our place; the kernel refused"
-            self._for_now("audit rival", reason, time, clock)
+            self._degrade("audit rival", reason, time, clock)
         return bool(lost)
 
-    def _lost(self, hop: str, number: int, reason: str, time: BootTime) -> None:
-        self._pipeline.lost(time, hop, number, reason, since=self._looked)
+    def _report_loss(self, hop: str, number: int, reason: str, time: BootTime) -> None:
+        self._pipeline.lost(time, hop, number, reason, since=self._checked)
         self._throttle.warning("lost", key=hop, hop=hop, number=number, reason=reason)
 
-    def _for_now(self, what: str, reason: str, time: BootTime, clock: Monotonic) -> None:
+    def _degrade(self, what: str, reason: str, time: BootTime, clock: Monotonic) -> None:
         """Report a problem of ``what``, which ends if it does not recur for a while."""
-        self._health.degraded(what, reason, time, window=(self._looked, time))
-        self._until[what] = clock + DEGRADED_FOR
+        self._health.degraded(what, reason, time, window=(self._checked, time))
+        self._degraded_until[what] = clock + DEGRADED_FOR
 
     # Settings and rules
 
-    def _guarded(
+    def _check_settings(
         self, status: KernelAuditStatus, time: BootTime, clock: Monotonic, *, lost: bool
     ) -> None:
         """Find changes by other programs, report who made them, and undo them."""
@@ -190,8 +192,11 @@ class Monitor:
             change = self._pipeline.notices.popleft()
             if change.pid not in (os.getpid(), self._audit.owner):
                 self._changes.append((clock, change))
-        self._changes = [each for each in self._changes if each[0] > clock - CHANGE_WINDOW]
-        found = {each.what: each for each in self._guard.find(status, clock, lost=lost)}
+        self._changes = [
+            (moment, change) for moment, change in self._changes if moment > clock - CHANGE_WINDOW
+        ]
+        drifts = self._audit_monitor.find(status, clock, lost=lost)
+        found = {drift.what: drift for drift in drifts}
         for what in [what for what in self._seen if what not in found]:
             del self._seen[what]
             self._health.recovered(what, time, self._repaired.pop(what, ""))
@@ -200,18 +205,18 @@ class Monitor:
                 self._seen[what] = finding
                 if self._explanation(what) is None and not self._audit.client.multicast:
                     continue  # the record that names the culprit may still arrive
-            self._tell(finding, time)
+            self._report(finding, time)
             self._repair(finding, clock)
 
-    def _tell(self, finding: AuditDrift, time: BootTime) -> None:
+    def _report(self, finding: AuditDrift, time: BootTime) -> None:
         if finding.what in self._health.problems:
             return
         reason, details = finding.reason, {}
         change = self._explanation(finding.what)
         if change is not None:
-            details = {"by": _who(change)}
+            details = {"by": _author(change)}
             reason += f" (by {_in_words(change)})"
-        window = (self._looked, time)
+        window = (self._checked, time)
         self._health.degraded(finding.what, reason, time, details=details, window=window)
 
     def _explanation(self, what: str) -> ConfigChange | None:
@@ -225,7 +230,7 @@ class Monitor:
         if not self._config.auditd.reconcile:
             return
         try:
-            done = self._guard.repair(finding, clock)
+            done = self._audit_monitor.repair(finding, clock)
         except AuditUnavailableError as error:
             self._throttle.warning(
                 "not_repaired", key=finding.what, what=finding.what, reason=str(error)
@@ -239,22 +244,22 @@ class Monitor:
 
     def _canary(self, time: BootTime, clock: Monotonic) -> None:
         audit_well = not any(what.startswith("audit") for what in self._health.problems)
-        self.canary.look(clock, audit_well=audit_well)
+        self.canary.check(clock, audit_well=audit_well)
         if self.canary.failure is None:
             self._health.recovered("canary", time)
         else:
             self._health.degraded("canary", self.canary.failure, time)
 
 
-def _who(change: ConfigChange) -> dict[str, Any]:
-    who = {
+def _author(change: ConfigChange) -> dict[str, Any]:
+    author = {
         "auid": None if change.auid is None else str(change.auid),
         "user": change.user,
         "pid": change.pid,
         "process": change.comm,
         "change": change.text or None,
     }
-    return {name: value for name, value in who.items() if value is not None}
+    return {name: value for name, value in author.items() if value is not None}
 
 
 def _in_words(change: ConfigChange) -> str:

@@ -32,7 +32,7 @@ class OwnProcess:
         self._clock = clock
         self._used = used
 
-    def look(self, clock: Monotonic, used: float) -> list[Trouble]:
+    def check(self, clock: Monotonic, used: float) -> list[Trouble]:
         """Return the findings since the last check, and those that persist.
 
         The monotonic clock stops while the host is suspended, so that suspension is not a gap.

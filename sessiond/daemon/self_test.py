@@ -46,7 +46,7 @@ class SelfTest:
         """Determine again whether audit reports canaries, after a change of rules."""
         self._audited = None
 
-    def look(self, now: float, *, audit_well: bool) -> None:
+    def check(self, now: float, *, audit_well: bool) -> None:
         """Start a canary when it is due, or judge the current one.
 
         ``now`` is in monotonic seconds. ``audit_well`` says that audit has no known problem;

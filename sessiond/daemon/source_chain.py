@@ -47,10 +47,10 @@ class SourceChain:
         store: DescriptorStore,
         *,
         alone: bool = False,
-        keep: Callable[[bytes], None],
+        on_received: Callable[[bytes], None],
         on_end: Callable[[str, int], None],
     ) -> None:
-        """Take the arguments of ``open``; ``keep`` receives data of a ring before it is freed.
+        """Take the arguments of ``open``; ``on_received`` gets data of a ring before it is freed.
 
         ``alone``: audit is off, so that only an exact source is sufficient. ``open`` opens the
         source; reports start with ``attach``.
@@ -62,7 +62,7 @@ class SourceChain:
         self._alone = alone
         self._procfs = procfs
         self._store = store
-        self._keep = keep
+        self._on_received = on_received
         self._on_end = on_end
         self._pipeline: Pipeline
         self._health: Health
@@ -80,7 +80,7 @@ class SourceChain:
         self.source, self.declined = self._open(helper=helper)
         if self._alone and not self.source.exact:
             self.source.close()
-            lacking = "; ".join(f"{each.name}: {each.reason}" for each in self.declined)
+            lacking = "; ".join(f"{better.name}: {better.reason}" for better in self.declined)
             raise SourceUnavailableError(
                 self.source.name,
                 f"it tells of no exec by itself, and auditd.enabled is false ({lacking})",
@@ -104,8 +104,8 @@ class SourceChain:
                 ring_bytes=settings.ring_buffer,
                 args_limit=settings.args_limit,
                 after=after,
-                handed_on=() if after else self._store.tracer,
-                keep=self._keep,
+                stored_descriptors=() if after else self._store.tracer,
+                on_received=self._on_received,
                 is_known=self._is_known,
                 helper=helper,
             )
@@ -134,7 +134,7 @@ class SourceChain:
         try:
             return self.source.drain()
         except (OSError, ValueError) as error:
-            self.move_down(f"{self.source.name} has failed: {error}")
+            self.fall_back(f"{self.source.name} has failed: {error}")
             return []
 
     def reconcile(self) -> None:
@@ -153,11 +153,11 @@ class SourceChain:
         try:
             events = self.source.resnapshot()
         except OSError as error:
-            self.move_down(f"{self.source.name} has failed: {error}")
+            self.fall_back(f"{self.source.name} has failed: {error}")
             return
-        gone = self._pipeline.reconcile(events, since=since, time=begun)
+        ended = self._pipeline.reconcile(events, since=since, time=begun)
         self._reconcile_due = time.monotonic() + RECONCILE_PERIOD
-        log.info("reconciled", lost=lost, gone=gone, processes=len(self._pipeline.table))
+        log.info("reconciled", lost=lost, gone=ended, processes=len(self._pipeline.table))
 
     def sweep(self) -> None:
         """Periodically find ended processes if the source does not report ends."""
@@ -172,7 +172,7 @@ class SourceChain:
         if connecting:
             self._pipeline.connected(self._procfs.connections(connecting))
 
-    def look_up(self) -> None:
+    def lookup(self) -> None:
         """Read unknown processes from procfs, then their relatives."""
         if self.source.exact:
             return
@@ -180,26 +180,26 @@ class SourceChain:
             pids = self._pipeline.unknown_pids()
             if not pids:
                 return
-            found = [self._procfs.look_up(pid) for pid in pids]
-            self._pipeline.feed_process([each for each in found if each is not None])
+            found = [self._procfs.lookup(pid) for pid in pids]
+            self._pipeline.feed_process([process for process in found if process is not None])
 
-    def move_down(self, reason: str) -> None:
+    def fall_back(self, reason: str) -> None:
         """Switch to the next source of the chain because the current one has failed."""
-        dead, time_now = self.source, now()
+        failed, time_now = self.source, now()
         last = "proc_connector" if self._alone else "procfs"
-        if not self._settings.fallback or dead.name in (last, "procfs"):
-            log.error("source_failed", source=dead.name, reason=reason)
+        if not self._settings.fallback or failed.name in (last, "procfs"):
+            log.error("source_failed", source=failed.name, reason=reason)
             self._on_end(reason, SourceUnavailableError.exit_code)
             return
         self.on_switch()
         since = self._drained
-        self.source, declined = self._open(after=dead.name)
+        self.source, declined = self._open(after=failed.name)
         with contextlib.suppress(OSError, ValueError):
-            dead.close()
+            failed.close()
         self._store.keep_source(self.source)
         self.declined = [
             *self.declined,
-            Declined(dead.name, reason, "restart sessiond to try it again"),
+            Declined(failed.name, reason, "restart sessiond to try it again"),
             *declined,
         ]
         pipeline = self._pipeline

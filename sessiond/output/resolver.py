@@ -24,7 +24,7 @@ class Resolver:
         if not self._found:
             if self._thread is None:
                 try:
-                    self._look_up(socket.AI_NUMERICHOST)
+                    self._lookup(socket.AI_NUMERICHOST)
                 except OSError:  # a name: resolving it may take long
                     self._thread = threading.Thread(target=self._ask, name="resolve", daemon=True)
                     self._thread.start()
@@ -40,10 +40,10 @@ class Resolver:
     def _ask(self) -> None:
         self._error = None
         try:
-            self._look_up(0)
+            self._lookup(0)
         except OSError as error:
             self._error = error
 
-    def _look_up(self, flags: int) -> None:
+    def _lookup(self, flags: int) -> None:
         kind = socket.SOCK_STREAM
         self._found = list(socket.getaddrinfo(self._host, self._port, type=kind, flags=flags))

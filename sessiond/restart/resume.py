@@ -20,7 +20,14 @@ from sessiond.pipeline.losses import GAP, Loss
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import CgroupSeen, Observed, ProcessEvent
 from sessiond.restart import event_log
-from sessiond.restart.write_ahead import EVENTS, PERIOD, RING, KernelLook, WriteAheadLog, is_record
+from sessiond.restart.write_ahead import (
+    EVENTS,
+    PERIOD,
+    RING,
+    KernelReading,
+    WriteAheadLog,
+    is_record,
+)
 from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources import Source
 from sessiond.sources.ebpf.source import decoded
@@ -29,7 +36,9 @@ from sessiond.system.clock import now
 # Seconds after a start in which lines of the last run may be made again.
 REPEATS_UNTIL: Final = 2 * PERIOD
 
-_NOBODY: Final = "nobody listened to the kernel: the run before had ended, and nothing was kept"
+_NOT_LISTENING: Final = (
+    "nobody listened to the kernel: the run before had ended, and nothing was kept"
+)
 _FULL: Final = "the backlog was full while sessiond was not running"
 
 _LOSSES: Final = msgspec.msgpack.Decoder(list[Loss])
@@ -62,12 +71,12 @@ class Restart:
         self._boot_clock = boot_clock
         self._decode = decode
         self._settled_at: float | None = None
-        self._wanted = False
-        self._journal = WriteAheadLog(directory, boot, str(snapshot.LAYOUT), clock())
-        self.memory = self._journal.memory
+        self._save_soon = False
+        self._log = WriteAheadLog(directory, boot, str(snapshot.LAYOUT), clock())
+        self.memory = self._log.memory
         if self.problem:
             log.warning("set_aside", what="what was known", reason=self.problem)
-            self._journal.problem = ""
+            self._log.problem = ""
 
     def resume(
         self,
@@ -89,36 +98,36 @@ class Restart:
         """
         # Losses found from now on happened after that.
         pipeline.feed_audit([], now=begun, drained=False)
-        journal = self._journal
-        left, journal.left = journal.left, []
-        told_until = self._restore(pipeline)
+        wal = self._log
+        entries, wal.entries = wal.entries, []
+        saved_at = self._restore(pipeline)
         tail = self._continue_lines(pipeline, output)
-        before = self._decode(chunk for kind, chunk in left if kind == RING)
-        before += _decoded_events(data for kind, data in left if kind == EVENTS)
-        records = [entry for entry in left if is_record(entry)]
+        earlier = self._decode(chunk for kind, chunk in entries if kind == RING)
+        earlier += _decoded_events(data for kind, data in entries if kind == EVENTS)
+        records = [entry for entry in entries if is_record(entry)]
         # These may not have been written; a line that the output has is not written again.
-        losses = _decoded_losses(journal.losses)
-        gone_since = told_until
-        if journal.unfinished and listening is not None:
-            gone_since = max(_moments(told_until, before, journal.look), default=begun)
-            losses.append(Loss(GAP, 0, _NOBODY, gone_since, listening, {}))
+        losses = _decoded_losses(wal.losses)
+        ended_at = saved_at
+        if wal.unfinished and listening is not None:
+            ended_at = max(_moments(saved_at, earlier, wal.kernel_reading), default=begun)
+            losses.append(Loss(GAP, 0, _NOT_LISTENING, ended_at, listening, {}))
         lost_while_down = self._kernel_loss(kernel_lost, begun)
         if lost_while_down is not None:
             losses.append(lost_while_down)
         for loss in losses:
             pipeline.tell_loss(loss, begun)
         self.keep_losses(pipeline)
-        self.looked(kernel_lost, begun)
-        events = self._processes(source, before, known=told_until is not None)
+        self.save_reading(kernel_lost, begun)
+        events = self._processes(source, earlier, known=saved_at is not None)
         pipeline.feed_process(events)
-        if gone_since is not None:
+        if ended_at is not None:
             observed = [event for event in events if isinstance(event, Observed)]
-            pipeline.table.absent(observed, begun, ended=gone_since)
+            pipeline.table.absent(observed, begun, ended=ended_at)
         if records:
             pipeline.feed_audit(records, now=self._boot_clock(), drained=False)
-        if journal.unfinished:
+        if wal.unfinished:
             number = len(pipeline.table)
-            log.info("resumed", processes=number, records=len(records), process_events=len(before))
+            log.info("resumed", processes=number, records=len(records), process_events=len(earlier))
             self._settled_at = self._clock() + REPEATS_UNTIL
         return tail
 
@@ -127,7 +136,7 @@ class Restart:
         lines = pipeline.lines
         if output is None:
             return []
-        if not self._journal.unfinished:
+        if not self._log.unfinished:
             written = output(None)
             lines.sequence, lines.seal = written.sequence, written.seal
             return []
@@ -138,29 +147,31 @@ class Restart:
 
     def _kernel_loss(self, lost: int, time: int) -> Loss | None:
         """Return the kernel's losses since the last check of the last run."""
-        look = self._journal.look
-        if look is None or lost == look.lost:
+        reading = self._log.kernel_reading
+        if reading is None or lost == reading.lost:
             return None
         # The counter may have been reset (auditctl --reset-lost).
-        number = lost - look.lost if lost > look.lost else lost
-        return Loss("kernel", number, _FULL, look.time, time, {}) if number else None
+        number = lost - reading.lost if lost > reading.lost else lost
+        return Loss("kernel", number, _FULL, reading.time, time, {}) if number else None
 
     def _processes(
-        self, source: Source, before: list[ProcessEvent], *, known: bool
+        self, source: Source, earlier: list[ProcessEvent], *, known: bool
     ) -> list[ProcessEvent]:
-        """Return the events of an earlier run and of the source now, in order.
+        """Return the ``earlier`` events and those that the source has now, in order.
 
-        The snapshot of living processes comes first, unless it is ``known``, so that later events
-        find their relatives.
+        The snapshot of living processes comes first, unless they are ``known``, so that later
+        events find their relatives.
         """
         events = source.drain()
         # Events that the last run read but did not consume from the ring are delivered again.
-        told = set(before)
+        repeated = set(earlier)
         observed = [event for event in events if isinstance(event, Observed)]
-        since = [each for each in events if not isinstance(each, Observed) and each not in told]
-        if not source.keeps:
-            self.keep_events(since)
-        return [*before, *observed, *since] if known else [*observed, *before, *since]
+        new = [
+            event for event in events if not isinstance(event, Observed) and event not in repeated
+        ]
+        if not source.passes_input:
+            self.keep_events(new)
+        return [*earlier, *observed, *new] if known else [*observed, *earlier, *new]
 
     def settle(self, pipeline: Pipeline) -> None:
         """Forget the output's lines once no line of the last run can be made again.
@@ -173,7 +184,7 @@ class Restart:
 
     def _restore(self, pipeline: Pipeline) -> int | None:
         """Restore the saved state; return its time (ns since boot), None without one."""
-        state, self._journal.state = self._journal.state, None
+        state, self._log.state = self._log.state, None
         if state is None:
             return None
         try:
@@ -188,72 +199,71 @@ class Restart:
         Lines that are not written by then would be lost with this process, so saving waits for
         them, unless a hanging disk has let the log grow far beyond its size.
         """
-        journal = self._journal
-        due = self._wanted or journal.due(self._clock())
-        return due and (all_written or journal.overfull)
+        due = self._save_soon or self._log.due(self._clock())
+        return due and (all_written or self._log.overfull)
 
     def save_soon(self) -> None:
         """Save once all lines are written: new settings apply to the input from now on."""
-        self._wanted = True
+        self._save_soon = True
 
     def save(self, pipeline: Pipeline) -> None:
         """Save the pipeline's state, and start an empty log for its further input."""
-        self._wanted = False
+        self._save_soon = False
         began = self._clock()
         state = pipeline.save(self._boot_clock())
         ended = self._clock()
-        self._journal.begin(state, ended - began, ended)
+        self._log.begin(state, ended - began, ended)
 
     @property
-    def look(self) -> KernelLook | None:
+    def kernel_reading(self) -> KernelReading | None:
         """The last run's last reading of the kernel's audit status, if any."""
-        return self._journal.look
+        return self._log.kernel_reading
 
     def keep_losses(self, pipeline: Pipeline) -> None:
         """Save losses that may not have been written. Call this before each ``poll``."""
         losses = pipeline.losses.uncertain
-        if losses or self._journal.losses:
-            self._journal.keep_losses(msgspec.msgpack.encode(losses) if losses else b"")
+        if losses or self._log.losses:
+            self._log.keep_losses(msgspec.msgpack.encode(losses) if losses else b"")
 
-    def looked(self, lost: int, time: int) -> None:
+    def save_reading(self, lost: int, time: int) -> None:
         """Save the kernel's number of lost records at ``time`` (ns since boot)."""
-        self._journal.looked(KernelLook(lost, time))
+        self._log.save_reading(KernelReading(lost, time))
 
     def keep_records(self, records: list[tuple[int, bytes]]) -> None:
         """Append newly read audit records, before they are processed."""
-        self._journal.add(records)
+        self._log.add(records)
 
     def keep_events(self, events: Sequence[ProcessEvent]) -> None:
         """Append events of a source whose own messages can't be saved."""
         if events:
-            self._journal.add([(EVENTS, event_log.encode(events))])
+            self._log.add([(EVENTS, event_log.encode(events))])
 
     def keep_chunk(self, chunk: bytes) -> None:
         """Append a newly read chunk of the tracer's ring."""
-        self._journal.add([(RING, chunk)])
+        self._log.add([(RING, chunk)])
 
     @property
     def problem(self) -> str:
         """Why the log can't be written; "" if it can."""
-        return self._journal.problem
+        return self._log.problem
 
     def clear(self) -> None:
         """Delete the state: after a permanent stop nothing is resumed."""
-        self._journal.clear()
+        self._log.clear()
 
     def close(self) -> None:
         """Close the files and keep their content."""
-        self._journal.close()
+        self._log.close()
 
 
 def _moments(
-    saved: int | None, events: list[ProcessEvent], look: KernelLook | None
+    saved: int | None, events: list[ProcessEvent], kernel_reading: KernelReading | None
 ) -> Iterator[int]:
     """Yield times at which the last run was still active, in ns since boot."""
     if saved is not None:
         yield saved
-    if look is not None:
-        yield look.time
+    if kernel_reading is not None:
+        yield kernel_reading.time
     for event in events[-1:]:
         if not isinstance(event, CgroupSeen):
             yield event.time

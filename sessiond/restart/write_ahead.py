@@ -51,7 +51,7 @@ _NUMBER: Final = struct.Struct("=Q")
 _CHECKED: Final = struct.Struct("=QI")  # number, CRC-32 of the rest
 _LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
 _STATE: Final = "state"
-_LOOK: Final = "kernel"
+_READING: Final = "kernel"
 _LOSSES: Final = "losses"
 _COUNTER: Final = struct.Struct("=QQ")
 
@@ -67,7 +67,7 @@ def _is_known(kind: int) -> bool:
     return kind in (RING, EVENTS) or _FIRST_RECORD <= kind < _NO_RECORD
 
 
-class KernelLook(NamedTuple):
+class KernelReading(NamedTuple):
     """A reading of the kernel's audit status: the records ``lost`` by ``time`` (ns since boot)."""
 
     lost: int
@@ -108,9 +108,9 @@ class WriteAheadLog:
     """The state and the log.
 
     ``state`` is the saved state of an earlier run of this boot, None if it is missing or unusable;
-    ``left`` is that run's later input, in order; ``look`` is its last reading of the kernel's
-    status, ``losses`` those that it may not have written. ``unfinished`` says that there was such a
-    run and that it was not stopped properly. ``problem`` describes a failure.
+    ``entries`` are that run's later input, in order; ``kernel_reading`` is its last reading of the
+    kernel's status, ``losses`` those that it may not have written. ``unfinished`` says that there
+    was such a run and that it was not stopped properly. ``problem`` describes a failure.
     """
 
     def __init__(self, directory: Path, boot: str, layout: str, now: float) -> None:
@@ -129,14 +129,14 @@ class WriteAheadLog:
         logs = sorted(log for log in map(self._read_log, _LOGS) if log is not None)
         if self.state is not None:
             logs = [log for log in logs if log.number == number]
-        self.left: list[Entry] = [entry for log in logs for entry in (*log.entries, *log.cut)]
-        known = [each for each in self.left if _is_known(each[0])]
-        if len(known) < len(self.left):
-            self.problem = "what a process source of another version had told is of no use"
-            self.left = known
+        self.entries: list[Entry] = [entry for log in logs for entry in (*log.entries, *log.cut)]
+        known = [entry for entry in self.entries if _is_known(entry[0])]
+        if len(known) < len(self.entries):
+            self.problem = "events of a process source of another version can't be read"
+            self.entries = known
         self.unfinished = bool(logs) or self.state is not None
-        self._look_head = f"sessiond look {boot}\n".encode()
-        self.look = self._read_look()
+        self._reading_head = f"sessiond look {boot}\n".encode()
+        self.kernel_reading = self._read_kernel_reading()
         self._losses_head = f"sessiond losses {boot}\n".encode()
         losses = self._read(_LOSSES)
         ours = losses.startswith(self._losses_head)
@@ -149,7 +149,7 @@ class WriteAheadLog:
         os.ftruncate(file, MEMORY)
         self.memory = mmap.mmap(file, MEMORY)
         os.close(file)
-        self._look_file = _open(directory, _LOOK, append=False)
+        self._reading_file = _open(directory, _READING, append=False)
         if not logs:
             self._empty(self._number)
             return
@@ -159,12 +159,12 @@ class WriteAheadLog:
         self.add(logs[-1].cut)
         last = self._missing(last_batch(self.memory))
         self.add(last)
-        self.left += last
+        self.entries += last
 
     def _missing(self, batch: list[Entry]) -> list[Entry]:
         """Return the part of the last batch that was not added to the log."""
         batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
-        records = [entry for entry in self.left if is_record(entry)]
+        records = [entry for entry in self.entries if is_record(entry)]
         for number in range(len(batch), 0, -1):
             if records[-number:] == batch[:number]:
                 return batch[number:]
@@ -184,11 +184,11 @@ class WriteAheadLog:
             return 0, None
         return number, data[head:]
 
-    def _read_look(self) -> KernelLook | None:
-        data, head = self._read(_LOOK), self._look_head
+    def _read_kernel_reading(self) -> KernelReading | None:
+        data, head = self._read(_READING), self._reading_head
         if not data.startswith(head) or len(data) != len(head) + _COUNTER.size:
             return None
-        return KernelLook(*_COUNTER.unpack_from(data, len(head)))
+        return KernelReading(*_COUNTER.unpack_from(data, len(head)))
 
     def _read_log(self, name: str) -> _Log | None:
         data = self._read(name)
@@ -262,11 +262,11 @@ class WriteAheadLog:
         except OSError as error:
             self.problem = f"the log of what is read can't be written: {error.strerror}"
 
-    def looked(self, look: KernelLook) -> None:
+    def save_reading(self, reading: KernelReading) -> None:
         """Save the last reading of the kernel's status. Never raises."""
-        data = self._look_head + _COUNTER.pack(*look)
+        data = self._reading_head + _COUNTER.pack(*reading)
         with contextlib.suppress(OSError):  # ``add`` reports a full file system
-            os.pwrite(self._look_file, data, 0)
+            os.pwrite(self._reading_file, data, 0)
 
     def keep_losses(self, losses: bytes) -> None:
         """Save losses that may not have been written, for ``losses`` of the next run."""
@@ -280,7 +280,7 @@ class WriteAheadLog:
     def clear(self) -> None:
         """Delete everything: the next run starts from scratch."""
         self.memory[:] = bytes(MEMORY)
-        for log in (*self._logs, self._look_file):
+        for log in (*self._logs, self._reading_file):
             with contextlib.suppress(OSError):
                 os.ftruncate(log, 0)
         for name in (_STATE, _LOSSES):
@@ -289,7 +289,7 @@ class WriteAheadLog:
 
     def close(self) -> None:
         """Close the files and keep their content."""
-        for log in (*self._logs, self._look_file):
+        for log in (*self._logs, self._reading_file):
             os.close(log)
 
 

@@ -47,8 +47,8 @@ class Source(Protocol):
         ...
 
     @property
-    def keeps(self) -> bool:
-        """Whether ``keep`` receives its raw input, so that its events need not be saved."""
+    def passes_input(self) -> bool:
+        """Whether ``on_received`` gets its raw input, so that its events need not be saved."""
         ...
 
     @property
@@ -90,10 +90,10 @@ class Declined(NamedTuple):
 
 
 def prepare(backend: str, *, ring_bytes: int, args_limit: int) -> Helper | None:
-    """Begin what takes long of opening a source, for ``open_source`` to wait for the rest of it.
+    """Start the slow part of opening a source; ``open_source`` waits for the rest.
 
-    The arguments are those of ``open_source``. Returns None where nothing takes long, or it is
-    better left to ``open_source`` to say why it can't be.
+    The arguments are those of ``open_source``. Returns None if no part is slow, or if this part
+    fails: ``open_source`` then reports the reason.
     """
     if backend not in ("auto", "ebpf"):
         return None
@@ -112,8 +112,8 @@ def open_source(
     ring_bytes: int = RING_BYTES,
     args_limit: int = ARGS_LIMIT,
     after: str | None = None,
-    handed_on: Sequence[int] = (),
-    keep: Callable[[bytes], None] | None = None,
+    stored_descriptors: Sequence[int] = (),
+    on_received: Callable[[bytes], None] | None = None,
     is_known: Callable[[Facts], bool] = lambda _: False,
     helper: Helper | None = None,
 ) -> tuple[Source, list[Declined]]:
@@ -122,14 +122,14 @@ def open_source(
     Returns it with the reasons why better ones are unavailable. ``after`` names a source that
     failed while running, so that ``auto`` tries only the following ones. ``ring_bytes`` (a power of
     two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT) are
-    for eBPF. ``handed_on`` are the descriptors of an earlier process; ``keep`` receives ring data
+    for eBPF. ``stored_descriptors`` are those of an earlier process; ``on_received`` gets ring data
     before it is freed. ``is_known`` says for which processes a snapshot needs no data of procfs.
     ``helper`` comes from ``prepare``. Raises SourceUnavailableError if the requested source is
     unavailable. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
         "ebpf": lambda: _open_ebpf(
-            procfs, ring_bytes, args_limit, handed_on, keep, is_known, helper
+            procfs, ring_bytes, args_limit, stored_descriptors, on_received, is_known, helper
         ),
         "proc_connector": lambda: _open_proc_connector(procfs),
         "procfs": lambda: _open_procfs(procfs),
@@ -163,8 +163,8 @@ def _open_ebpf(
     procfs: ProcessLookup,
     ring_bytes: int,
     args_limit: int,
-    handed_on: Sequence[int],
-    keep: Callable[[bytes], None] | None,
+    stored_descriptors: Sequence[int],
+    on_received: Callable[[bytes], None] | None,
     is_known: Callable[[Facts], bool],
     helper: Helper | None,
 ) -> Source:
@@ -174,8 +174,8 @@ def _open_ebpf(
         procfs,
         ring_bytes=ring_bytes,
         args_limit=args_limit,
-        handed_on=handed_on,
-        keep=keep,
+        stored_descriptors=stored_descriptors,
+        on_received=on_received,
         is_known=is_known,
         helper=helper,
     )

@@ -16,11 +16,11 @@ class ProcessLookup(Protocol):
         """Return every current process."""
         ...
 
-    def look_up(self, pid: int) -> Observed | None:
+    def lookup(self, pid: int) -> Observed | None:
         """Return the process that has ``pid`` now, None if there is none."""
         ...
 
-    def look_up_all(self, pids: list[int]) -> list[Observed | None]:
+    def lookup_all(self, pids: list[int]) -> list[Observed | None]:
         """Return the process that has each of ``pids`` now, in their order."""
         ...
 
@@ -51,14 +51,14 @@ def filled_up(process: Observed, seen: Observed | None) -> Observed:
     )
 
 
-def hidden_parents(told: Iterable[Observed]) -> dict[int, int]:
-    """Return the pids and exact starts of parents of ``told`` processes that are not among them.
+def hidden_parents(listed: Iterable[Observed]) -> dict[int, int]:
+    """Return the pids and exact starts of the parents of ``listed`` that are not among them.
 
     Some hosts hide processes from BPF, in particular pid 1; their children have their exact start.
     """
     missing: dict[int, int] = {}
     pids = set()
-    for process in told:
+    for process in listed:
         facts = process.facts
         pids.add(facts.pid)
         if facts.parent_start is not None:
@@ -67,7 +67,7 @@ def hidden_parents(told: Iterable[Observed]) -> dict[int, int]:
 
 
 def with_start(seen: Observed, start: int) -> Observed | None:
-    """Return a process of procfs with its exact ``start``; None if that is another process."""
+    """Return a process of procfs with its exact ``start``; None if it is another process."""
     if not same_process(start, seen.facts.start):
         return None
     return seen._replace(facts=seen.facts._replace(start=start))

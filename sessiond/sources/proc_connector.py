@@ -95,7 +95,7 @@ class ProcConnectorSource:
     exact = True
     set_aside = ""
     adopted = False
-    keeps = False
+    passes_input = False
     unread = 0
     degraded = (
         "what a process that ends at once executed is unknown",
@@ -219,7 +219,7 @@ class ProcConnectorSource:
             return None
         if what not in (PROC_EVENT_SID, PROC_EVENT_UID, PROC_EVENT_GID):
             return None
-        seen = self._look_up(tgid, known.seen.facts.start) or known.seen
+        seen = self._lookup(tgid, known.seen.facts.start) or known.seen
         facts = seen.facts
         if what == PROC_EVENT_SID:
             facts = facts._replace(sid=tgid, pgid=tgid, tty_major=0, tty_minor=0)
@@ -230,9 +230,9 @@ class ProcConnectorSource:
         known.seen = seen._replace(facts=facts)
         return Changed(when, facts, "session" if what == PROC_EVENT_SID else "ids")
 
-    def _look_up(self, pid: int, start: int) -> Observed | None:
+    def _lookup(self, pid: int, start: int) -> Observed | None:
         """Return the process from procfs, if it is the one with that ``start``."""
-        seen = self._procfs.look_up(pid)
+        seen = self._procfs.lookup(pid)
         if seen is None or not same_process(start, seen.facts.start):
             return None
         return seen._replace(facts=seen.facts._replace(start=start))
@@ -253,7 +253,7 @@ class ProcConnectorSource:
         creator = self._alive.get(parent)
         # The process started just before the message: in the same tick, except for one in about
         # 500.
-        seen = self._procfs.look_up(child)
+        seen = self._procfs.lookup(child)
         if seen is not None and seen.facts.start // TICK not in (when // TICK, when // TICK - 1):
             seen = None
         if seen is None:
@@ -271,13 +271,13 @@ class ProcConnectorSource:
     def _executed(self, when: int, pid: int, newest: bool) -> ProcessEvent | None:
         known = self._alive.get(pid)
         if known is None:
-            seen = self._procfs.look_up(pid)
+            seen = self._procfs.lookup(pid)
             if seen is not None and seen.facts.start > when:
                 return None  # the process received its pid after that
         elif known.came_after(when):
             return None
         else:
-            seen = self._look_up(pid, known.seen.facts.start)
+            seen = self._lookup(pid, known.seen.facts.start)
         if known is not None and seen is None:
             facts = known.seen.facts
             facts = facts._replace(

@@ -34,7 +34,7 @@ class _Parts:
         self.is_written = True
         self.backlog = 0
         self.waiting = 0  # lines
-        self.keeps = True
+        self.passes_input = True
         self.unread = 0
         self.turns = 0
         self.left = 0  # polls until there is no deadline
@@ -112,7 +112,7 @@ class _Parts:
 
     def reconcile(self) -> None: ...
 
-    def look_up(self) -> None: ...
+    def lookup(self) -> None: ...
 
 
 @pytest.fixture

@@ -24,21 +24,21 @@ def own(tmp_path: Path) -> OwnProcess:
 
 def test_looks_of_every_second_find_nothing(own: OwnProcess) -> None:
     """A look that comes late is not a stop."""
-    assert own.look(Monotonic(101.0), 5.1) == []
-    assert own.look(Monotonic(101.0 + MAX_GAP), 5.2) == []
+    assert own.check(Monotonic(101.0), 5.1) == []
+    assert own.check(Monotonic(101.0 + MAX_GAP), 5.2) == []
 
 
 def test_a_stopped_process_misses_time(own: OwnProcess) -> None:
     """Once: the next look is on time again."""
-    (trouble,) = own.look(Monotonic(130.0), 5.1)
+    (trouble,) = own.check(Monotonic(130.0), 5.1)
     assert (trouble.what, trouble.since) == ("daemon", 30.0)
     assert "did not run for 30 s" in trouble.reason
-    assert own.look(Monotonic(131.0), 5.2) == []
+    assert own.check(Monotonic(131.0), 5.2) == []
 
 
 def test_a_busy_process_is_told_from_a_stopped_one(own: OwnProcess) -> None:
     """It has used the time."""
-    (trouble,) = own.look(Monotonic(110.0), 14.0)
+    (trouble,) = own.check(Monotonic(110.0), 14.0)
     assert "busy for 10 s" in trouble.reason
 
 
@@ -46,7 +46,7 @@ def test_a_debugger_is_named(own: OwnProcess, tmp_path: Path) -> None:
     """As long as it is attached."""
     (tmp_path / "self/status").write_text("Name:\tpython\nTracerPid:\t77\nUid:\t0\n")
     for clock in (101.0, 102.0):
-        (trouble,) = own.look(Monotonic(clock), 5.0)
+        (trouble,) = own.check(Monotonic(clock), 5.0)
         assert trouble.reason == "process 77 (gdb) traces the daemon"
     (tmp_path / "self/status").unlink()
-    assert own.look(Monotonic(103.0), 5.0) == []
+    assert own.check(Monotonic(103.0), 5.0) == []

@@ -29,13 +29,13 @@ def pipeline() -> Pipeline:
 def keeper(pipeline: Pipeline) -> SelfTest:
     """One that starts a canary every 30 s and gives it 10 s."""
     keeper = SelfTest(pipeline, interval=30, timeout=10)
-    keeper.look(0, audit_well=True)
+    keeper.check(0, audit_well=True)
     return keeper
 
 
 def started(keeper: SelfTest, pipeline: Pipeline, now: float) -> Probe:
     """Look when a canary is due, and return the one that was started."""
-    keeper.look(now, audit_well=True)
+    keeper.check(now, audit_well=True)
     assert pipeline.lines.canary is not None
     return pipeline.lines.canary
 
@@ -44,11 +44,11 @@ def test_a_canary_that_is_seen_is_let_go(keeper: SelfTest, pipeline: Pipeline) -
     """It is one of our children, kept until it was seen, and then gone."""
     canary = started(keeper, pipeline, 30)
     stat = Path(f"/proc/{canary.pid}/stat")
-    keeper.look(31, audit_well=True)
+    keeper.check(31, audit_well=True)
     os.waitid(os.P_PID, canary.pid, os.WEXITED | os.WNOWAIT)
     assert stat.exists()
     canary.audited = canary.traced = True
-    keeper.look(32, audit_well=True)
+    keeper.check(32, audit_well=True)
     assert (keeper.seen, keeper.failure, pipeline.lines.canary) == (1, None, None)
     assert not stat.exists()
 
@@ -58,9 +58,9 @@ def test_one_that_the_tracer_does_not_see_is_a_failure(
 ) -> None:
     """An exact source must see every process: after 10 s it counts as dead."""
     started(keeper, pipeline, 30).audited = True
-    keeper.look(39, audit_well=True)
+    keeper.check(39, audit_well=True)
     assert keeper.failure is None
-    keeper.look(40, audit_well=True)
+    keeper.check(40, audit_well=True)
     assert keeper.blind
     assert keeper.failure == "a process of ours was not seen by ebpf for 10 s"
 
@@ -69,13 +69,13 @@ def test_audit_must_see_what_it_could_see_before(keeper: SelfTest, pipeline: Pip
     """The first canary determines whether audit reports canaries; later ones are judged by that."""
     first = started(keeper, pipeline, 30)
     first.audited = first.traced = True
-    keeper.look(31, audit_well=True)
+    keeper.check(31, audit_well=True)
     started(keeper, pipeline, 60).traced = True
-    keeper.look(70, audit_well=True)
+    keeper.check(70, audit_well=True)
     assert keeper.failure == "a process of ours was not seen by audit for 10 s"
     third = started(keeper, pipeline, 90)
     third.audited = third.traced = True
-    keeper.look(91, audit_well=True)
+    keeper.check(91, audit_well=True)
     assert keeper.failure is None
 
 
@@ -83,9 +83,9 @@ def test_both_sides_are_named_where_both_are_missing(keeper: SelfTest, pipeline:
     """Whoever reads it knows where to look."""
     first = started(keeper, pipeline, 30)
     first.audited = first.traced = True
-    keeper.look(31, audit_well=True)
+    keeper.check(31, audit_well=True)
     started(keeper, pipeline, 60)
-    keeper.look(70, audit_well=True)
+    keeper.check(70, audit_well=True)
     assert keeper.failure == "a process of ours was not seen by audit and ebpf for 10 s"
 
 
@@ -93,14 +93,14 @@ def test_rules_may_leave_us_out(keeper: SelfTest, pipeline: Pipeline) -> None:
     """Where audit does not see the first one it need not see the others, until rules change."""
     for number, wait in ((1, 40), (2, 61), (3, 91)):
         started(keeper, pipeline, 30 * number).traced = True
-        keeper.look(wait, audit_well=True)
+        keeper.check(wait, audit_well=True)
         assert (keeper.seen, keeper.failure) == (number, None)
     keeper.forget()
     last = started(keeper, pipeline, 120)
     last.audited = last.traced = True
-    keeper.look(121, audit_well=True)
+    keeper.check(121, audit_well=True)
     started(keeper, pipeline, 150).traced = True
-    keeper.look(160, audit_well=True)
+    keeper.check(160, audit_well=True)
     assert keeper.failure is not None
 
 
@@ -108,9 +108,9 @@ def test_a_known_trouble_of_audit_is_not_the_canarys(keeper: SelfTest, pipeline:
     """While auditing is switched off, only the tracer must report the canary."""
     first = started(keeper, pipeline, 30)
     first.audited = first.traced = True
-    keeper.look(31, audit_well=True)
+    keeper.check(31, audit_well=True)
     started(keeper, pipeline, 60).traced = True
-    keeper.look(61, audit_well=False)
+    keeper.check(61, audit_well=False)
     assert (keeper.seen, keeper.failure) == (2, None)
 
 
@@ -118,5 +118,5 @@ def test_without_an_interval_there_are_none(pipeline: Pipeline) -> None:
     """An interval of 0 starts nothing, ever."""
     keeper = SelfTest(pipeline, interval=0, timeout=10)
     for now in (0, 1000, 2000):
-        keeper.look(now, audit_well=True)
+        keeper.check(now, audit_well=True)
         assert pipeline.lines.canary is None

@@ -69,7 +69,7 @@ class _Scene:
             SessionMetadataSettings(**settings),
             Procfs(),
             self.store,  # type: ignore[arg-type]
-            keep=lambda _chunk: None,
+            on_received=lambda _chunk: None,
             on_end=lambda reason, code: self.ended.append((reason, code)),
         )
         self.chain.on_switch = self.switch
@@ -161,6 +161,6 @@ def test_unknown_processes_are_looked_up_with_their_relatives(
     scene = _Scene(monkeypatch, source)
     asked = [[os.getpid()], [os.getppid()], []]
     monkeypatch.setattr(Pipeline, "unknown_pids", lambda _self: asked.pop(0))
-    scene.chain.look_up()
+    scene.chain.lookup()
     assert len(scene.pipeline.table) == 2
     assert not asked

@@ -45,7 +45,7 @@ OLDER = ("p1-", "p60-")
 class _Source:
     """Tells of the living processes, then what its ring has."""
 
-    keeps = True
+    passes_input = True
 
     def __init__(self, events: list[ProcessEvent]) -> None:
         self._events = events

@@ -21,7 +21,7 @@ from sessiond.units import SECOND
 class _Source:
     """A source that reports living processes."""
 
-    keeps = True
+    passes_input = True
 
     def __init__(self, *living: ProcessEvent) -> None:
         self._living = list(living)
@@ -161,7 +161,7 @@ def test_records_that_the_kernel_lost_meanwhile_are_told_first(
 ) -> None:
     """With the time since the last look at its counter; once."""
     first = Restart(tmp_path, "boot")
-    first.looked(lost=5, time=12 * SECOND)
+    first.save_reading(lost=5, time=12 * SECOND)
     first.close()
     pipeline = scripted_pipeline(inventory=True)
     second = Restart(tmp_path, "boot")

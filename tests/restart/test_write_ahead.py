@@ -15,7 +15,7 @@ from sessiond.restart.write_ahead import (
     PERIOD,
     RING,
     SHARE,
-    KernelLook,
+    KernelReading,
     WriteAheadLog,
 )
 
@@ -46,10 +46,10 @@ def closed() -> Iterator[None]:
 def test_what_was_added_is_left_to_the_next(tmp_path: Path) -> None:
     """The next one to open the log, as after SIGKILL, finds everything in order."""
     one = journal(tmp_path)
-    assert (one.state, one.left) == (None, [])
+    assert (one.state, one.entries) == (None, [])
     one.add(FIRST)
     one.add(SECOND)
-    assert journal(tmp_path).left == FIRST + SECOND
+    assert journal(tmp_path).entries == FIRST + SECOND
 
 
 def test_a_state_stands_for_what_was_added_before_it(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_a_state_stands_for_what_was_added_before_it(tmp_path: Path) -> None:
     one.add(FIRST)
     one.begin(b"known", 0.0, 1.0)
     after = journal(tmp_path)
-    assert (after.state, after.left) == (b"known", [])
+    assert (after.state, after.entries) == (b"known", [])
     one.add(SECOND)
     after = journal(tmp_path)
-    assert (after.state, after.left) == (b"known", SECOND)
+    assert (after.state, after.entries) == (b"known", SECOND)
 
 
 def test_starts_that_follow_each_other_fast_forget_nothing(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_starts_that_follow_each_other_fast_forget_nothing(tmp_path: Path) -> No
     journal(tmp_path)
     journal(tmp_path).add(SECOND)
     after = journal(tmp_path)
-    assert (after.state, after.left) == (b"known", FIRST + SECOND)
+    assert (after.state, after.entries) == (b"known", FIRST + SECOND)
 
 
 def test_a_kill_while_the_state_is_being_replaced(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_kill_while_the_state_is_being_replaced(tmp_path: Path) -> None:
             if name == "log.0":  # of the new number, 2; the state was not replaced any more
                 (Path(directory) / name).write_bytes(fresh)
             after = journal(Path(directory))
-            assert (after.state, after.left) == (b"old", FIRST)
+            assert (after.state, after.entries) == (b"old", FIRST)
 
 
 def test_a_state_is_due_after_a_while_or_when_the_log_is_full(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
     one.add(FIRST)
     one.clear()
     after = journal(tmp_path)
-    assert (after.state, after.left, after.problem) == (None, [], "")
+    assert (after.state, after.entries, after.problem) == (None, [], "")
 
 
 @given(cut=st.integers(min_value=0, max_value=60))
@@ -140,9 +140,9 @@ def test_a_cut_entry_is_left_out(cut: int) -> None:
         whole = written.read_bytes()
         written.write_bytes(whole[: len(whole) - min(cut, len(whole))])
         after = journal(directory)
-        assert after.left == (FIRST + SECOND)[: len(after.left)]
+        assert after.entries == (FIRST + SECOND)[: len(after.entries)]
         after.add(SECOND)
-        assert journal(directory).left == after.left + SECOND
+        assert journal(directory).entries == after.entries + SECOND
         close_all()
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_state_is_set_aside(place: int, value: int) -> None:
         state[place % len(state)] ^= value
         (directory / "state").write_bytes(state)
         after = journal(directory)
-        assert (after.state, after.left) in ((None, FIRST), (b"known", []))
+        assert (after.state, after.entries) in ((None, FIRST), (b"known", []))
         if after.state is None:
             assert "damaged" in after.problem or "another boot or version" in after.problem
         close_all()
@@ -170,10 +170,10 @@ def test_another_boot_is_set_aside(tmp_path: Path) -> None:
     one.begin(b"known", 0.0, 1.0)
     one.add(FIRST)
     other = journal(tmp_path, boot="boot 2")
-    assert (other.state, other.left) == (None, [])
+    assert (other.state, other.entries) == (None, [])
     assert "of another boot" in other.problem
     other.add(SECOND)
-    assert journal(tmp_path, boot="boot 2").left == SECOND
+    assert journal(tmp_path, boot="boot 2").entries == SECOND
 
 
 def test_another_version_takes_the_log_alone(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_another_version_takes_the_log_alone(tmp_path: Path) -> None:
     one.begin(b"known", 0.0, 1.0)
     one.add(FIRST)
     upgraded = journal(tmp_path, layout="8")
-    assert (upgraded.state, upgraded.left) == (None, FIRST)
+    assert (upgraded.state, upgraded.entries) == (None, FIRST)
     assert upgraded.problem.endswith("is of another boot or version")
 
 
@@ -197,20 +197,20 @@ def test_what_another_tracer_told_is_set_aside(tmp_path: Path) -> None:
     one = journal(tmp_path)
     one.add([*FIRST, (RING ^ 1, b"of another layout"), (1, b"of the first version")])
     upgraded = journal(tmp_path)
-    assert upgraded.left == FIRST
+    assert upgraded.entries == FIRST
     assert "source of another version" in upgraded.problem
 
 
 def test_the_last_look_at_the_kernel_is_kept(tmp_path: Path) -> None:
     """For the next run of this boot, until a stop for good."""
     one = journal(tmp_path)
-    assert one.look is None
-    one.looked(KernelLook(5, 100))
-    one.looked(KernelLook(7, 200))
-    assert journal(tmp_path).look == KernelLook(7, 200)
-    assert journal(tmp_path, boot="boot 2").look is None
+    assert one.kernel_reading is None
+    one.save_reading(KernelReading(5, 100))
+    one.save_reading(KernelReading(7, 200))
+    assert journal(tmp_path).kernel_reading == KernelReading(7, 200)
+    assert journal(tmp_path, boot="boot 2").kernel_reading is None
     one.clear()
-    assert journal(tmp_path).look is None
+    assert journal(tmp_path).kernel_reading is None
 
 
 def test_a_run_is_unfinished_until_it_stops_for_good(tmp_path: Path) -> None:

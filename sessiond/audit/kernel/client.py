@@ -151,7 +151,7 @@ class AuditClient:
         self._control = control
         self._reader = BatchReader(data.fileno(), _NLGRP_READLOG if multicast else 0, memory)
         # Called with all records immediately after reading.
-        self.keep: Callable[[list[tuple[int, bytes]]], None] = _nothing
+        self.on_received: Callable[[list[tuple[int, bytes]]], None] = _nothing
         self._kept: list[tuple[int, bytes]] = []
         self._sequence = 0
         self._pinged_by = 0
@@ -250,8 +250,8 @@ class AuditClient:
             if len(records) < BATCH:
                 return
 
-    def take_over(self, other: AuditClient) -> None:
-        """Keep the records of another client, also unread ones, for this one's ``receive``."""
+    def take_records(self, other: AuditClient) -> None:
+        """Take the records of another client, also unread ones, for this one's ``receive``."""
         other.gather()
         self._kept += other._kept
         other._kept = []
@@ -283,7 +283,7 @@ class AuditClient:
             self.counters.config_changes += 1
         self.counters.received += len(messages)
         if messages:
-            self.keep(messages)
+            self.on_received(messages)
         return messages
 
     def _read_messages(self) -> list[tuple[int, bytes]]:
@@ -355,7 +355,7 @@ class AuditClient:
                     (answer,) = struct.unpack_from("=i", payload)
             records = [message for message in messages if self._is_record(message)]
             self.counters.received += len(records)
-            self.keep(records)
+            self.on_received(records)
             self._kept += records
         return answer
 

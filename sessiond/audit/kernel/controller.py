@@ -38,8 +38,8 @@ class AuditController:
     ``role`` is "unicast" (sessiond is the audit daemon) or "multicast" (it listens beside one).
     ``refused`` are rules that the kernel refused, with the reasons. ``owner`` is the registered pid
     (unicast), that of an earlier process if the socket was ``adopted``. ``expected`` are the
-    settings that sessiond set. Changing many rules takes a while: ``meanwhile`` is called between
-    any two changes, to read records.
+    settings that sessiond set. Changing many rules takes a while: ``on_progress`` is called after
+    each change, to read records.
     """
 
     def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
@@ -48,11 +48,11 @@ class AuditController:
         self.refused: list[str] = []
         self.notes: list[str] = []
         self.ours: list[bytes] = []
-        self._about_us: list[bytes] = []
+        self._exclusion_rules: list[bytes] = []
         self.owner = 0
         self.adopted = False
         self.expected: dict[str, int] = {}
-        self.meanwhile: Callable[[], None] = self._gather
+        self.on_progress: Callable[[], None] = self._gather
         self._wanted: RuleSet | None = None
         self._ledger = ledger
         self._boot_id = boot_id
@@ -82,14 +82,14 @@ class AuditController:
         adopted_fd: int | None = None,
         adopted_listener: int | None = None,
         memory: mmap.mmap | None = None,
-        keep: Callable[[list[tuple[int, bytes]]], None] | None = None,
+        on_received: Callable[[list[tuple[int, bytes]]], None] | None = None,
     ) -> Self:
         """Open the socket and become the audit daemon, or a listener if there is one already.
 
         Unicast registers first and loads rules last, so that all records have a reader.
         ``adopted_fd`` is the registered socket of an earlier process, ``adopted_listener`` its
-        multicast socket. Records are read into ``memory`` and passed to ``keep`` at once. Raises
-        AuditUnavailableError.
+        multicast socket. Records are read into ``memory`` and passed to ``on_received`` at once.
+        Raises AuditUnavailableError.
         """
         if settings.socket_type == "multicast":
             adopted_fd = adopted_listener
@@ -99,8 +99,8 @@ class AuditController:
             receive_buffer=settings.receive_buffer,
             memory=memory,
         )
-        if keep is not None:
-            client.keep = keep
+        if on_received is not None:
+            client.on_received = on_received
         session = cls(client, ledger, boot_id)
         session._resume()
         try:
@@ -115,7 +115,7 @@ class AuditController:
                 adopted_fd=adopted_listener,
                 receive_buffer=settings.receive_buffer,
             )
-            listener.keep = client.keep
+            listener.on_received = client.on_received
             session = cls(listener, ledger, boot_id)
             session._wanted = wanted
             session.notes.append(f"listening by multicast, with the rules that are there: {error}")
@@ -137,11 +137,11 @@ class AuditController:
         if earlier.boot_id == self._boot_id:
             self._state = AuditState(earlier.found, earlier.ours)
             self.ours = earlier.rules
-            self._about_us = earlier.about_us
+            self._exclusion_rules = earlier.exclusion_rules
 
     def _remember(self) -> None:
         ledger = SavedAuditState(
-            self._boot_id, self._state.found, self._state.ours, self.ours, self._about_us
+            self._boot_id, self._state.found, self._state.ours, self.ours, self._exclusion_rules
         )
         try:
             replace_file(self._ledger, msgspec.json.encode(ledger), mode=0o600)
@@ -198,7 +198,7 @@ class AuditController:
         self._limit(settings, wanted)
         self.load(wanted)
 
-    def give_way(self, settings: AuditdSettings) -> None:
+    def become_listener(self, settings: AuditdSettings) -> None:
         """Continue as a listener beside the daemon that replaced this one; the state is kept.
 
         Records in the old socket are kept for ``receive``. Raises AuditUnavailableError.
@@ -206,7 +206,7 @@ class AuditController:
         listener = AuditClient.open(multicast=True, receive_buffer=settings.receive_buffer)
         self._replace(listener)
 
-    def take_over(self, settings: AuditdSettings) -> None:
+    def become_daemon(self, settings: AuditdSettings) -> None:
         """Become the audit daemon after the other one has exited. Raises AuditUnavailableError."""
         wanted = self._wanted
         assert wanted is not None  # noqa: S101 -- only socket_type multicast has no rules
@@ -219,13 +219,13 @@ class AuditController:
                 self._state = AuditState.capture(self.client)
             self._claim_unicast(settings, wanted)
         except BaseException:
-            self.give_way(settings)
+            self.become_listener(settings)
             raise
 
     def _replace(self, client: AuditClient) -> None:
         old, self.client = self.client, client
-        client.keep = old.keep
-        client.take_over(old)
+        client.on_received = old.on_received
+        client.become_daemon(old)
         old.close()
 
     def _controls(self, wanted: RuleSet) -> int:
@@ -260,17 +260,17 @@ class AuditController:
         """
         # The rule that excludes sessiond is not part of the plan: as the first rule it would
         # require reloading all others.
-        about_us, self._about_us = self._about_us, []
-        loaded = [data for data in self.client.list_rules() if not _among(data, about_us)]
-        ours = [data for data in self.ours if not _among(data, about_us)]
+        exclusions, self._exclusion_rules = self._exclusion_rules, []
+        loaded = [data for data in self.client.list_rules() if not _among(data, exclusions)]
+        ours = [data for data in self.ours if not _among(data, exclusions)]
         changes = plan(wanted, loaded, ours)
         self.refused = []
         for data in changes.remove:
             self._delete(data)
-            self.meanwhile()
+            self.on_progress()
         # Saved first: a saved rule that is not loaded does no harm, the reverse would.
-        self.ours = [*changes.ours, *(rule.data for rule in changes.add), *about_us]
-        self._about_us = about_us
+        self.ours = [*changes.ours, *(rule.data for rule in changes.add), *exclusions]
+        self._exclusion_rules = exclusions
         self._remember()
         for rule in changes.add:
             try:
@@ -279,34 +279,38 @@ class AuditController:
                 self.ours.remove(rule.data)
                 if error.code != errno.EEXIST:
                     self.refused.append(str(refused(rule, error.code)))
-            self.meanwhile()
-        self._leave_us_out(about_us)
+            self.on_progress()
+        self._exclude_self(exclusions)
         self._remember()
 
-    def _leave_us_out(self, before: list[bytes]) -> None:
+    def _exclude_self(self, earlier: list[bytes]) -> None:
         """Load the rule that excludes this process if it is not the registered one.
 
-        ``before`` are those of an earlier process, or for other rules, which are deleted.
+        ``earlier`` are the exclusion rules of an earlier process, or those made for other rules;
+        they are deleted.
         """
-        listing = [data for data in self.client.list_rules() if not _among(data, before)]
+        listing = [data for data in self.client.list_rules() if not _among(data, earlier)]
         executable = os.path.realpath("/proc/self/exe").encode()
-        about_us = os.getpid(), os.getuid(), executable
-        rule = never_audit(*about_us, listing) if self.adopted else None
-        if rule is not None and not _among(rule, before):
+        rule = None
+        if self.adopted:
+            rule = never_audit(os.getpid(), os.getuid(), executable, listing)
+        if rule is not None and not _among(rule, earlier):
             self.ours.append(rule)
-            self._about_us = [*before, rule]
+            self._exclusion_rules = [*earlier, rule]
             self._remember()
             try:
                 self.client.add_rule(rule)
             except AuditRequestError as error:
                 self.ours.remove(rule)
                 self.notes.append(f"our own system calls are audited, where rules match: {error}")
-        for data in before:
+        for data in earlier:
             if rule is None or not _among(data, [rule]):
                 self._delete(data)
                 self.ours.remove(data)
-                self.meanwhile()
-        self._about_us = [data for data in self.ours if rule is not None and _among(data, [rule])]
+                self.on_progress()
+        self._exclusion_rules = [
+            data for data in self.ours if rule is not None and _among(data, [rule])
+        ]
 
     def _delete(self, data: bytes) -> None:
         try:
@@ -318,8 +322,8 @@ class AuditController:
 
     def missing(self, listing: list[bytes]) -> list[bytes]:
         """Return sessiond's rules that the kernel does not list."""
-        there = {binary.canonical(data) for data in listing}
-        return [data for data in self.ours if binary.canonical(data) not in there]
+        loaded = {binary.canonical(data) for data in listing}
+        return [data for data in self.ours if binary.canonical(data) not in loaded]
 
     def add_missing(self) -> int:
         """Reload sessiond's missing rules, in order; return their number.
@@ -333,7 +337,7 @@ class AuditController:
             except AuditRequestError as error:
                 if error.code != errno.EEXIST:
                     raise
-            self.meanwhile()
+            self.on_progress()
         return len(missing)
 
     def release(self, *, keep_rules: bool) -> list[str]:
@@ -341,22 +345,22 @@ class AuditController:
 
         Records in flight can still be received from the client afterwards.
         """
-        left: list[str] = []
+        failures: list[str] = []
         try:
             if not keep_rules and self.ours and self.client.status().enabled != _LOCKED:
                 for data in self.ours:
                     self._delete(data)
-                    self.meanwhile()
+                    self.on_progress()
                 self.ours = []
             if self.client.multicast:
                 return []  # the settings are another daemon's
-            left = self._state.restore(self.client)
+            failures = self._state.restore(self.client)
         except AuditRequestError as error:
-            left.append(f"the audit state could not be put back: {error}")
+            failures.append(f"the audit state could not be put back: {error}")
         else:
             with contextlib.suppress(OSError):
                 self._ledger.unlink()
-        return left
+        return failures
 
 
 def clear_away(ledger: Path, boot_id: str, adopted_fd: int | None = None) -> list[str]:
@@ -375,12 +379,12 @@ def clear_away(ledger: Path, boot_id: str, adopted_fd: int | None = None) -> lis
         if owner and process_name(owner) is not None:
             return []
         count = len(session.ours)
-        left = session.release(keep_rules=False)
+        notes = session.release(keep_rules=False)
     if count:
-        left.insert(0, f"{count} rules of an earlier run, which crashed, were taken away")
-    return [*session.notes, *left]
+        notes.insert(0, f"{count} rules of an earlier run, which crashed, were taken away")
+    return [*session.notes, *notes]
 
 
-def _among(rule: bytes, those: list[bytes]) -> bool:
+def _among(rule: bytes, rules: list[bytes]) -> bool:
     canonical = binary.canonical(rule)
-    return any(canonical == binary.canonical(each) for each in those)
+    return any(canonical == binary.canonical(data) for data in rules)

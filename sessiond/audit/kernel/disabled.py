@@ -76,7 +76,7 @@ class DisabledAudit(AuditController):
         self.owner = 0
         self.adopted = False
         self.expected = {}
-        self.meanwhile = self._gather
+        self.on_progress = self._gather
 
     @property
     def role(self) -> Literal["off"]:

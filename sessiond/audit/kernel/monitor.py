@@ -151,7 +151,7 @@ class AuditMonitor:
         session = self._session
         self._listing, self._list_at = None, 0.0
         if session.client.multicast:
-            session.take_over(self._settings)
+            session.become_daemon(self._settings)
             return "we are the audit daemon now"
         try:
             session.client.register()
@@ -159,6 +159,6 @@ class AuditMonitor:
         except AuditRequestError:
             if self._settings.socket_type != "auto":
                 raise
-            session.give_way(self._settings)
+            session.become_listener(self._settings)
             return "listening by multicast now"
         return "we are registered again"

@@ -70,7 +70,8 @@ class SavedAuditState(msgspec.Struct):
     found: KernelAuditStatus
     ours: dict[str, int]
     rules: list[bytes]
-    about_us: list[bytes] = []  # those of the rules that exclude sessiond itself
+    # Those of the rules that exclude sessiond itself.
+    exclusion_rules: list[bytes] = msgspec.field(name="about_us", default_factory=list)
 
 
 def limits(settings: AuditdSettings, wanted: RuleSet) -> dict[str, int]:

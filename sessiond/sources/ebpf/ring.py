@@ -31,7 +31,7 @@ class Ring:
         self._words = self._data.cast("I")
         self._order = threading.Lock()
         # Called with each chunk before the kernel may write over it.
-        self.keep: Callable[[bytes], None] = _nothing
+        self.on_received: Callable[[bytes], None] = _nothing
 
     def read(self) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
         """Yield chunks with the bounds of their records, up to the current producer position."""
@@ -43,7 +43,7 @@ class Ring:
                 return
             self._fence()
             chunk = self._copy(start % self._size, size)
-            self.keep(chunk)
+            self.on_received(chunk)
             self._fence()
             self._consumer[0] = start + size
             yield chunk, spans

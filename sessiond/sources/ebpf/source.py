@@ -60,7 +60,7 @@ class EbpfSource:
     """
 
     name = "ebpf"
-    keeps = True
+    passes_input = True
     exact = True
 
     def __init__(
@@ -70,18 +70,18 @@ class EbpfSource:
         ring_bytes: int,
         args_limit: int,
         mountinfo: Path = Path("/proc/self/mountinfo"),
-        handed_on: Sequence[int] = (),
-        keep: Callable[[bytes], None] | None = None,
+        stored_descriptors: Sequence[int] = (),
+        on_received: Callable[[bytes], None] | None = None,
         is_known: Callable[[Facts], bool] = lambda _: False,
         helper: Helper | None = None,
     ) -> None:
         """Load and attach the programs; the first ``drain`` takes a snapshot.
 
         ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
-        kept (at most MAX_ARGS_LIMIT). Blocks for about a second. ``handed_on`` are the
+        kept (at most MAX_ARGS_LIMIT). Blocks for about a second. ``stored_descriptors`` are the
         ``descriptors`` of an earlier process: its programs have continued, and their records are
         read first. If they are of another version or configuration, they are closed and
-        ``set_aside`` says so. ``keep`` receives the ring's data before it is freed, for
+        ``set_aside`` says so. ``on_received`` gets the ring's data before it is freed, for
         ``decoded``. ``is_known`` says for which processes a snapshot need not read procfs.
         ``helper`` was started earlier, for the same ``ring_bytes`` and ``args_limit``. Raises
         SourceUnavailableError.
@@ -89,16 +89,16 @@ class EbpfSource:
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
         self.adopted = False
         self.set_aside = ""
-        if handed_on:
-            self.set_aside = _unfit(handed_on, fingerprint)
+        if stored_descriptors:
+            self.set_aside = _unfit(stored_descriptors, fingerprint)
             self.adopted = not self.set_aside
         if self.adopted:
             if helper is not None:
                 helper.close()
-            self._note, *self._descriptors = handed_on
+            self._note, *self._descriptors = stored_descriptors
             answer = _read_note(self._note)
         else:
-            for descriptor in handed_on:
+            for descriptor in stored_descriptors:
                 os.close(descriptor)
             answer, self._descriptors = (
                 _load(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
@@ -123,8 +123,8 @@ class EbpfSource:
         # A kernel without BTF has no iterators.
         self._iterator = self._descriptors[3] if answer["iterator"] else None
         self._ring = Ring(ring, ring_bytes)
-        if keep is not None:
-            self._ring.keep = keep
+        if on_received is not None:
+            self._ring.on_received = on_received
         self._counter_page = mmap.mmap(counters, mmap.PAGESIZE, prot=mmap.PROT_READ)
         self._counters = memoryview(self._counter_page).cast("Q")
         self._submitted_pages = mmap.mmap(submitted, CPUS * 64 + mmap.PAGESIZE)
@@ -160,8 +160,8 @@ class EbpfSource:
         if self._is_new:
             events += self._first_snapshot()
         elif self._unread:
-            observed, meanwhile = self._read_procfs(_READ_MORE)
-            events += (*observed, *meanwhile)
+            observed, arrived = self._read_procfs(_READ_MORE)
+            events += (*observed, *arrived)
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         in_ring = None
         if now >= self._next_check:
@@ -202,17 +202,17 @@ class EbpfSource:
         Without BTF everything comes from procfs.
         """
         if self._iterator is None:
-            listed = list(self._procfs.snapshot())
-            return sorted([*listed, *self._read_ring()], key=_time)
-        told = self._iterate(self._iterator)
+            seen = list(self._procfs.snapshot())
+            return sorted([*seen, *self._read_ring()], key=_time)
+        listed = self._iterate(self._iterator)
         known: list[ProcessEvent] = []
         self._unread.clear()
-        for each in told:
-            (known if self._is_known(each.facts) else self._unread).append(each)
-        read, meanwhile = self._read_procfs(_READ_FIRST)
-        partial = [each._replace(partial=True) for each in self._unread]
-        hidden = self._hidden_parents(told)
-        return sorted([*known, *read, *partial, *hidden, *meanwhile], key=_time)
+        for process in listed:
+            (known if self._is_known(process.facts) else self._unread).append(process)
+        read, arrived = self._read_procfs(_READ_FIRST)
+        partial = [process._replace(partial=True) for process in self._unread]
+        hidden = self._hidden_parents(listed)
+        return sorted([*known, *read, *partial, *hidden, *arrived], key=_time)
 
     @property
     def unread(self) -> int:
@@ -222,20 +222,20 @@ class EbpfSource:
     def _read_procfs(self, seconds: float) -> tuple[list[Observed], list[ProcessEvent]]:
         """Read the pending processes from procfs for at most ``seconds``.
 
-        Returns them, without the arguments of those that executed a program or ended meanwhile, and
-        the ring's events up to then.
+        Returns them and the events that have arrived in the ring. The arguments of processes that
+        have executed a program or ended during the reading are left out.
         """
         until = time.monotonic() + seconds
         observed: list[Observed] = []
         while self._unread and time.monotonic() < until:
-            some = [self._unread.popleft() for _ in range(min(_READ_AT_ONCE, len(self._unread)))]
-            seen = self._procfs.look_up_all([each.facts.pid for each in some])
-            observed += map(filled_up, some, seen)
-        meanwhile = self._read_ring()
+            batch = [self._unread.popleft() for _ in range(min(_READ_AT_ONCE, len(self._unread)))]
+            details = self._procfs.lookup_all([seen.facts.pid for seen in batch])
+            observed += map(filled_up, batch, details)
+        arrived = self._read_ring()
         # The procfs data may belong to a later program, or to a later process with this pid.
         moved_on = {
             (event.facts.pid, event.facts.start): event.time
-            for event in meanwhile
+            for event in arrived
             if isinstance(event, (Executed, Exited))
         }
         for index, process in enumerate(observed):
@@ -247,14 +247,16 @@ class EbpfSource:
                     process.working_directory,
                     None,
                 )
-        return observed, meanwhile
+        return observed, arrived
 
-    def _hidden_parents(self, told: list[Observed]) -> list[Observed]:
+    def _hidden_parents(self, listed: list[Observed]) -> list[Observed]:
         """Return the parents that are hidden from BPF, from procfs."""
-        starts = hidden_parents(told)
-        seen = self._procfs.look_up_all(list(starts))
-        found = [with_start(each, starts[each.facts.pid]) for each in seen if each is not None]
-        return [each for each in found if each is not None]
+        starts = hidden_parents(listed)
+        seen = self._procfs.lookup_all(list(starts))
+        found = [
+            with_start(parent, starts[parent.facts.pid]) for parent in seen if parent is not None
+        ]
+        return [parent for parent in found if parent is not None]
 
     def _first_snapshot(self) -> Iterable[ProcessEvent]:
         self._is_new = False
@@ -271,7 +273,9 @@ class EbpfSource:
         self._submitted_pages.close()
         self._counter_page.close()
         # Detaching waits for an RCU grace period per tracepoint; closing in parallel shares one.
-        closers = [threading.Thread(target=os.close, args=(each,)) for each in self.descriptors]
+        closers = [
+            threading.Thread(target=os.close, args=(descriptor,)) for descriptor in self.descriptors
+        ]
         for closer in closers:
             closer.start()
         for closer in closers:
@@ -313,7 +317,7 @@ class EbpfSource:
                     try:
                         event, offset = self._decoder.decode(data, offset, len(data))
                     except MalformedRecordError:
-                        break  # the rest of it comes with the next read
+                        break  # the next read returns the rest of it
                     if isinstance(event, Observed):
                         processes.append(event)
                 data = data[offset:]
@@ -323,25 +327,25 @@ class EbpfSource:
 
 
 def _settled_first(events: Iterable[ProcessEvent]) -> list[ProcessEvent]:
-    """Put ahead of all the processes that were as they are before anything was told of them.
+    """Move listed processes without an earlier event to the front, so that all children find them.
 
-    They are listed after the programs were attached: what they have forked in between has a parent.
+    The processes are listed after the programs were attached, and may have forked in between.
     """
-    first_told: dict[tuple[int, int], int] = {}
-    told = list(events)
-    for event in told:
+    first_events: dict[tuple[int, int], int] = {}
+    ordered = list(events)
+    for event in ordered:
         if isinstance(event, (Forked, Executed, Changed, Exited)):
-            first_told.setdefault((event.facts.pid, event.facts.start), event.time)
-    if not first_told:
-        return told
+            first_events.setdefault((event.facts.pid, event.facts.start), event.time)
+    if not first_events:
+        return ordered
     settled = [
         event
-        for event in told
+        for event in ordered
         if isinstance(event, Observed)
-        and first_told.get((event.facts.pid, event.facts.start), event.time) >= event.time
+        and first_events.get((event.facts.pid, event.facts.start), event.time) >= event.time
     ]
     chosen = set(map(id, settled))
-    return [*settled, *(event for event in told if id(event) not in chosen)]
+    return [*settled, *(event for event in ordered if id(event) not in chosen)]
 
 
 def _introduced(events: Iterable[ProcessEvent]) -> Iterator[ProcessEvent]:
@@ -355,7 +359,7 @@ def _introduced(events: Iterable[ProcessEvent]) -> Iterator[ProcessEvent]:
 
 
 def decoded(chunks: Iterable[bytes]) -> list[ProcessEvent]:
-    """Return the events of chunks that an earlier process passed to ``keep``."""
+    """Return the events of chunks that an earlier process passed to ``on_received``."""
     decoder = Decoder()
     events: list[ProcessEvent] = []
     for chunk in chunks:
@@ -379,16 +383,18 @@ def _read_note(descriptor: int) -> dict[str, Any]:
     return note
 
 
-def _unfit(handed_on: Sequence[int], fingerprint: str) -> str:
+def _unfit(stored_descriptors: Sequence[int], fingerprint: str) -> str:
     """Return why the descriptors of an earlier process can't be used; "" if they can."""
     try:
-        note = _read_note(handed_on[0])
+        note = _read_note(stored_descriptors[0])
         if note["fingerprint"] != fingerprint:
             return "they are of another version or configuration"
-        if note["descriptors"] != len(handed_on) - 1 or len(note["told"]) != len(LOSS_KINDS):
+        if note["descriptors"] != len(stored_descriptors) - 1 or len(note["told"]) != len(
+            LOSS_KINDS
+        ):
             return "some of them are missing"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"what was noted about them can't be read: {error}"
+        return f"the note about them can't be read: {error}"
     return ""
 
 

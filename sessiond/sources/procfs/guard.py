@@ -70,7 +70,7 @@ class GuardedProcfs(Procfs):
 
     def begin(self) -> None:
         """Make sure that a helper runs; from now on start helpers in the background."""
-        self.look_up(os.getpid())
+        self.lookup(os.getpid())
         self.waits_for_helpers = False
 
     def snapshot(self) -> list[Observed]:
@@ -78,12 +78,12 @@ class GuardedProcfs(Procfs):
         seen = self._observe_all(self.pids(), zombies=False)
         return [observed for observed in seen if observed is not None]
 
-    def look_up(self, pid: int) -> Observed | None:
+    def lookup(self, pid: int) -> Observed | None:
         """Return the process with the pid; None if there is none, or for a thread's id."""
         return self._observe_all([pid], zombies=True)[0]
 
-    def look_up_all(self, pids: list[int]) -> list[Observed | None]:
-        """Return the process of each pid, as by ``look_up``."""
+    def lookup_all(self, pids: list[int]) -> list[Observed | None]:
+        """Return the process of each pid, as by ``lookup``."""
         return self._observe_all(pids, zombies=True)
 
     def close(self) -> None:

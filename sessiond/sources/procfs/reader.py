@@ -96,15 +96,15 @@ class Procfs:
         seen = (self.observe(pid, zombies=False) for pid in self.pids())
         return [observed for observed in seen if observed is not None]
 
-    def look_up(self, pid: int) -> Observed | None:
+    def lookup(self, pid: int) -> Observed | None:
         """Return the process with the pid; None if there is none, or for a thread's id.
 
         A zombie is found too; only comm remains of its program.
         """
         return self.observe(pid, zombies=True)
 
-    def look_up_all(self, pids: list[int]) -> list[Observed | None]:
-        """Return the process of each pid, as by ``look_up``."""
+    def lookup_all(self, pids: list[int]) -> list[Observed | None]:
+        """Return the process of each pid, as by ``lookup``."""
         return [self.observe(pid, zombies=True) for pid in pids]
 
     def connections(self, pids: Iterable[int]) -> dict[int, bytes]:

@@ -13,7 +13,7 @@ class ProcfsSource:
     exact = False
     set_aside = ""
     adopted = False
-    keeps = False
+    passes_input = False
     unread = 0
     degraded = ("only what audit events name is seen, and what is still in /proc by then",)
 

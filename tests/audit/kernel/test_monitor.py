@@ -61,7 +61,7 @@ def kernel() -> Kernel:
 def session(kernel: Kernel, tmp_path: Path) -> AuditController:
     """What we made of that kernel."""
     session = AuditController(cast("AuditClient", kernel), tmp_path, "boot")
-    session.meanwhile = lambda: None
+    session.on_progress = lambda: None
     session.owner = OURS
     session.ours = list(kernel.loaded)
     session.expected = {"enabled": 1, "backlog_limit": 8192}

@@ -41,12 +41,12 @@ def hang(tree: Tree, pid: int, uid: int = 4242) -> None:
 def test_a_helper_reads_what_the_reader_itself_would() -> None:
     """A look-up finds this host's processes, and None for ended ones."""
     with closing(GuardedProcfs()) as procfs:
-        own = procfs.look_up(os.getpid())
+        own = procfs.lookup(os.getpid())
         assert own is not None
-        plain = Procfs().look_up(os.getpid())
+        plain = Procfs().lookup(os.getpid())
         assert plain is not None
         assert own._replace(time=0) == plain._replace(time=0)
-        assert procfs.look_up(4_000_000) is None
+        assert procfs.lookup(4_000_000) is None
         assert os.getpid() in {each.facts.pid for each in procfs.snapshot()}
     assert procfs.left_behind == 0
 
@@ -83,7 +83,7 @@ def test_a_user_costs_one_wait(tree: Tree, procfs: GuardedProcfs) -> None:
     for pid in range(501, 520):
         hang(tree, pid)
     assert len(procfs.snapshot()) == len(procfs.pids())
-    assert procfs.look_up(507) is not None
+    assert procfs.lookup(507) is not None
     assert procfs.unreadable == 1
 
 
@@ -94,8 +94,8 @@ def test_a_user_is_trusted_again(
     monkeypatch.setattr(guard, "DISTRUST", 0.0)
     hang(tree, 501)
     tree.add(502, {"status": status_text(502, 4242)})
-    procfs.look_up(501)
-    again = procfs.look_up(502)
+    procfs.lookup(501)
+    again = procfs.lookup(502)
     assert again is not None
     assert again.program.args is not None
 
@@ -120,11 +120,11 @@ def test_helpers_that_can_not_be_ended_are_few(
 def test_a_helper_that_was_ended_is_replaced(tree: Tree, procfs: GuardedProcfs) -> None:
     """By whoever did it."""
     tree.add(500)
-    assert procfs.look_up(500) is not None
+    assert procfs.lookup(500) is not None
     assert procfs._worker is not None
     procfs._worker._process.kill()
     procfs._worker._process.wait()
-    found = procfs.look_up(500)
+    found = procfs.lookup(500)
     assert found is not None
     assert found.program.args is not None
 
@@ -133,11 +133,11 @@ def test_while_audit_is_read_no_helper_is_waited_for(tree: Tree, procfs: Guarded
     """Its exec may wait for the reader: until it is ready, what can't wait is read."""
     tree.add(500)
     procfs.waits_for_helpers = False
-    first = procfs.look_up(500)
+    first = procfs.lookup(500)
     assert first is not None
     assert first.program.args is None
     assert procfs._starting is not None
     procfs._starting.join(20)
-    later = procfs.look_up(500)
+    later = procfs.lookup(500)
     assert later is not None
     assert later.program.args is not None

@@ -125,9 +125,9 @@ class Tree:
                 (directory / name).write_bytes(data)
         return directory
 
-    def look_up(self, pid: int) -> Observed:
+    def lookup(self, pid: int) -> Observed:
         """Read a process that is there."""
-        found = Procfs(self.root).look_up(pid)
+        found = Procfs(self.root).lookup(pid)
         assert found is not None
         return found
 
@@ -144,7 +144,7 @@ def test_a_process_is_told_with_all_that_procfs_knows(tree: Tree) -> None:
     """Each member from its file."""
     tree.add(100, ppid=1, start=4000)
     tree.add(500, ppid=100, tty=34817, start=4200)
-    seen = tree.look_up(500)
+    seen = tree.lookup(500)
     assert seen.facts._asdict() == {
         "pid": 500,
         "start": 4200 * TICK,
@@ -198,8 +198,8 @@ def test_who_is_gone_is_none(tree: Tree) -> None:
     """No directory, or one that has become empty since it was opened."""
     (tree.root / "500").mkdir()
     source = Procfs(tree.root)
-    assert source.look_up(499) is None
-    assert source.look_up(500) is None
+    assert source.lookup(499) is None
+    assert source.lookup(500) is None
     assert source.snapshot() == []
     assert (source.denied, source.malformed) == (0, 0)
 
@@ -220,7 +220,7 @@ def test_a_file_that_the_kernel_does_not_have_leaves_its_member_unknown(tree: Tr
         (directory / name).unlink()
     old = (STATUS % {b"tgid": 500}).replace(b"NSpid:\t500\t17\n", b"")
     (directory / "status").write_bytes(old)
-    facts = tree.look_up(500).facts
+    facts = tree.lookup(500).facts
     assert facts.loginuid is facts.audit_session is facts.user_namespace is facts.vpid is None
     assert facts.cap_effective == 3
 
@@ -228,13 +228,13 @@ def test_a_file_that_the_kernel_does_not_have_leaves_its_member_unknown(tree: Tr
 def test_a_thread_is_no_process(tree: Tree) -> None:
     """Its directory can be opened by its id, but it is never listed."""
     tree.add(501, {"status": STATUS % {b"tgid": 500}})
-    assert Procfs(tree.root).look_up(501) is None
+    assert Procfs(tree.root).lookup(501) is None
 
 
 def test_a_kernel_thread_is_known_by_the_kernels_flag(tree: Tree) -> None:
     """It executes nothing, has no arguments, and works nowhere."""
     tree.add(77, {"cmdline": b""}, comm=b"kworker/0:1", ppid=2, sid=0, flags=0x4208060)
-    seen = tree.look_up(77)
+    seen = tree.lookup(77)
     assert seen.facts.kernel_thread
     assert seen.program.comm == b"kworker/0:1"
     assert (seen.program.executable, seen.program.args, seen.working_directory) == (
@@ -249,7 +249,7 @@ def test_a_zombie_is_found_by_its_pid_and_is_in_no_snapshot(tree: Tree) -> None:
     tree.add(500, {"cmdline": b""}, state=b"Z", args_end=0)
     source = Procfs(tree.root)
     assert source.snapshot() == []
-    seen = source.look_up(500)
+    seen = source.lookup(500)
     assert seen is not None
     assert seen.program.comm == b"cat"
     assert (seen.program.executable, seen.program.args) == (None, None)
@@ -266,7 +266,7 @@ def test_a_process_whose_first_thread_has_ended_is_no_zombie(tree: Tree) -> None
 def test_an_argv_over_the_limit_is_cut_and_says_how_long_it_is(tree: Tree) -> None:
     """stat tells where the argv starts and ends."""
     tree.add(500, {"cmdline": b"cat\0" + b"x" * 996})
-    seen = Procfs(tree.root, args_limit=100).look_up(500)
+    seen = Procfs(tree.root, args_limit=100).lookup(500)
     assert seen is not None
     assert seen.program.argv == (b"cat", b"x" * 96)
     assert seen.program.args_size == 1000
@@ -374,7 +374,7 @@ def test_an_argv_is_told_as_it_was_executed(args: list[bytes]) -> None:
 def test_a_deleted_executable_keeps_its_path(tree: Tree) -> None:
     """The kernel's suffix isn't part of the name."""
     tree.add(500, {"exe@": b"/tmp/x (deleted)", "cwd@": b"/tmp/d (deleted)"})
-    seen = tree.look_up(500)
+    seen = tree.lookup(500)
     assert seen.program.executable == b"/tmp/x"
     assert seen.program.deleted
     assert seen.working_directory == b"/tmp/d"
@@ -385,7 +385,7 @@ def test_a_file_can_be_called_deleted(tree: Tree, tmp_path: Path) -> None:
     there = tmp_path / "x (deleted)"
     there.touch()
     tree.add(500, {"exe@": os.fsencode(there), "root@": b"/"})
-    seen = tree.look_up(500)
+    seen = tree.lookup(500)
     assert seen.program.executable == os.fsencode(there)
     assert not seen.program.deleted
 
@@ -478,9 +478,9 @@ def test_only_the_environment_of_an_sshds_child_is_read(tree: Tree) -> None:
     tree.add(501, environ, ppid=100, sid=500)
     tree.add(502, environ, ppid=200, sid=502)
     tree.add(503, environ, ppid=100, sid=503, comm=b"sshd-session")
-    assert tree.look_up(500).connection == b"192.0.2.7 1 192.0.2.1 22"
+    assert tree.lookup(500).connection == b"192.0.2.7 1 192.0.2.1 22"
     for pid in (501, 502, 503):
-        assert tree.look_up(pid).connection is None
+        assert tree.lookup(pid).connection is None
 
 
 def test_whose_parent_is_init_is_asked_for_its_login(tree: Tree, tmp_path: Path) -> None:
@@ -493,13 +493,13 @@ def test_whose_parent_is_init_is_asked_for_its_login(tree: Tree, tmp_path: Path)
     (sessions / "7").write_bytes(b"SERVICE=login\nTTY=tty1\nAUDIT=7\n")
     (sessions / "7").chmod(0o644)
     logins = LoginRecords(sessions, [], owner=os.getuid())
-    adopted, other = (Procfs(tree.root, logins=logins).look_up(pid) for pid in (500, 501))
+    adopted, other = (Procfs(tree.root, logins=logins).lookup(pid) for pid in (500, 501))
     assert adopted is not None
     assert other is not None
     assert adopted.connection == b"192.0.2.7 1 192.0.2.1 22"
     assert adopted.login == Login("logind", b"login", None, b"tty1", None)
     assert (other.connection, other.login) == (None, None)
-    light = Procfs(tree.root, memory=False, logins=logins).look_up(500)
+    light = Procfs(tree.root, memory=False, logins=logins).lookup(500)
     assert light is not None
     assert (light.connection, light.login) == (None, adopted.login)
 
@@ -525,7 +525,7 @@ def child(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_real_process_is_told_right(child: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """Checked against what the test itself knows of its child."""
     before = clock.now()
-    seen = Procfs().look_up(child.pid)
+    seen = Procfs().lookup(child.pid)
     assert seen is not None
     facts = seen.facts
     assert (facts.pid, facts.ppid, facts.pgid, facts.sid) == (
@@ -556,24 +556,24 @@ def test_a_real_process_is_told_right(child: subprocess.Popen[bytes], tmp_path: 
     )
     assert seen.program.args_size == sum(len(each) + 1 for each in seen.program.argv)
     assert seen.working_directory == os.fsencode(tmp_path)
-    parent = Procfs().look_up(os.getpid())
+    parent = Procfs().lookup(os.getpid())
     assert parent is not None
     assert facts.parent_start == parent.facts.start
 
 
 def test_a_real_zombie_and_a_real_end(child: subprocess.Popen[bytes]) -> None:
     """Found by its pid until it is waited for, and gone after that."""
-    alive = Procfs().look_up(child.pid)
+    alive = Procfs().lookup(child.pid)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    zombie = Procfs().look_up(child.pid)
+    zombie = Procfs().lookup(child.pid)
     assert alive is not None
     assert zombie is not None
     assert zombie.facts.start == alive.facts.start
     assert zombie.program.executable is None
     assert child.pid not in {each.facts.pid for each in Procfs().snapshot()}
     child.communicate()
-    assert Procfs().look_up(child.pid) is None
+    assert Procfs().lookup(child.pid) is None
 
 
 def test_a_real_thread_is_no_process() -> None:
@@ -584,7 +584,7 @@ def test_a_real_thread_is_no_process() -> None:
     try:
         assert thread.native_id is not None
         assert Path(f"/proc/{thread.native_id}/stat").exists()
-        assert Procfs().look_up(thread.native_id) is None
+        assert Procfs().lookup(thread.native_id) is None
     finally:
         done.set()
         thread.join()
@@ -604,7 +604,7 @@ def test_a_real_deleted_executable_and_one_that_is_called_so(tmp_path: Path) -> 
                 os.link(program, tmp_path / "other link")
             if name != "here (deleted)":
                 program.unlink()
-            observed = Procfs().look_up(process.pid)
+            observed = Procfs().lookup(process.pid)
             assert observed is not None
             assert observed.program.executable == os.fsencode(program)
             seen.append(observed.program.deleted)
@@ -623,7 +623,7 @@ def test_a_real_memory_file_is_told_by_its_name() -> None:
             ["sleep", "60"], executable=f"/proc/self/fd/{memory}", pass_fds=[memory]
         )
         try:
-            seen = Procfs().look_up(process.pid)
+            seen = Procfs().lookup(process.pid)
         finally:
             process.kill()
             process.wait()
@@ -645,7 +645,7 @@ def test_a_real_comm_with_a_trap_in_it() -> None:
     try:
         assert process.stdout is not None
         process.stdout.readline()
-        seen = Procfs().look_up(process.pid)
+        seen = Procfs().lookup(process.pid)
     finally:
         process.kill()
         process.communicate()
@@ -663,7 +663,7 @@ def test_a_program_is_never_mixed_with_the_next(tmp_path: Path) -> None:
     try:
         deadline = time.monotonic() + 1
         while time.monotonic() < deadline:
-            observed = Procfs().look_up(process.pid)
+            observed = Procfs().lookup(process.pid)
             assert observed is not None
             comm, executable, args = observed.program[:3]
             if args is not None:
@@ -688,7 +688,7 @@ def test_what_is_denied_is_unknown_and_counted(child: subprocess.Popen[bytes]) -
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
             source = Procfs()
-            seen = source.look_up(child.pid)
+            seen = source.lookup(child.pid)
             assert seen is not None
             told = (*seen.program[:3], seen.facts.euid, seen.facts.pid_namespace, source.denied)
             os.write(writing, repr(told).encode())
@@ -721,8 +721,8 @@ def test_a_reused_pid_is_never_half_of_each(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(reader, "parse_status", swap)
     try:
-        assert Procfs().look_up(victim.pid) is None
-        after = Procfs().look_up(victim.pid)
+        assert Procfs().lookup(victim.pid) is None
+        after = Procfs().lookup(victim.pid)
     finally:
         for heir in heirs:
             os.kill(heir, signal.SIGKILL)
