@@ -83,7 +83,9 @@ def _written() -> Iterator[dict[str, Any]]:
         bench.tell(happened[0], audit=happened[1])
     bench.tell(child.die(11, T + 4))
     bench.pipeline.follow_clock(bench.now, BOOT + 90 * SECOND)
-    bench.pipeline.lines.own("sessiond-degraded", bench.now, {"health": {"what": "x"}}, "x")
+    bench.pipeline.lines.write_self_event(
+        "sessiond-degraded", bench.now, {"health": {"what": "x"}}, "x"
+    )
     yield from bench.settle()
 
 

@@ -552,7 +552,7 @@ class Daemon:
         """
         self._loop.turn()
         self._monitor.canary.close()
-        self._pipeline.tell_filtered(now(), all_=True)
+        self._pipeline.report_filtered(now(), all_=True)
         self._outputs.write(self._pipeline.lines.take())
         self._outputs.flush()
         if self._outputs.all_written():

@@ -16,13 +16,13 @@ log = structlog.get_logger()
 class Health:
     """The current problems; logs and writes an event when a problem starts or ends.
 
-    ``problems`` maps the affected part to the reason; ``told`` counts the events written.
+    ``problems`` maps the affected part to the reason; ``reported`` counts the events written.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
         """Start healthy; ``pipeline`` writes the events."""
         self.problems: dict[str, str] = {}
-        self.told = 0
+        self.reported = 0
         self._pipeline = pipeline
 
     def degraded(
@@ -59,7 +59,7 @@ class Health:
         return {
             "state": "degraded" if self.problems else "healthy",
             "problems": [f"{what}: {reason}" for what, reason in self.problems.items()],
-            "told": self.told,
+            "told": self.reported,
         }
 
     def _tell(
@@ -71,6 +71,8 @@ class Health:
         details: dict[str, Any],
         window: tuple[int, int] | None,
     ) -> None:
-        self.told += 1
-        told = {"health": {"what": what, "reason": reason, **details}}
-        self._pipeline.lines.own(action, time, told, f"{what}: {reason}", window=window)
+        self.reported += 1
+        health = {"health": {"what": what, "reason": reason, **details}}
+        self._pipeline.lines.write_self_event(
+            action, time, health, f"{what}: {reason}", window=window
+        )

@@ -40,7 +40,7 @@ class HostClock:
     def begin(self, pipeline: Pipeline) -> None:
         """Report a step that happened before this start."""
         if self._unreported is not None:
-            pipeline.tell_step(*self._unreported)
+            pipeline.report_step(*self._unreported)
             self._log(*self._unreported)
             self._unreported = None
 

@@ -75,7 +75,7 @@ class DocumentEncoder:
         """Return the ``event.id`` of an audit event, which is the same if it is written again."""
         return f"{self._prefix}-{time:x}-{serial:x}"
 
-    def own_id(self, name: str) -> str:
+    def self_event_id(self, name: str) -> str:
         """Return the ``event.id`` of an event about sessiond, which ``name`` makes unique."""
         return f"{self._prefix}-self-{name}"
 

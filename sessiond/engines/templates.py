@@ -26,10 +26,10 @@ CUSTOM: Final = "sessiond@custom"
 TEMPLATE: Final = "logs-sessiond.process"
 
 # Lucene's terms have at most 32,766 bytes, and a character in UTF-8 up to four.
-_LONGEST_TERM: Final = 32766 // 4
+_MAX_TERM: Final = 32766 // 4
 _TYPES: Final[dict[str, dict[str, Any]]] = {
     "keyword": {"type": "keyword", "ignore_above": 1024},
-    "wildcard": {"type": "wildcard", "ignore_above": _LONGEST_TERM},
+    "wildcard": {"type": "wildcard", "ignore_above": _MAX_TERM},
     "match_only_text": {"type": "match_only_text"},
     # Kibana pages by milliseconds, so no field is date_nanos; the text keeps all digits.
     "date": {"type": "date"},

@@ -38,7 +38,7 @@ class FilterAccount:
         self._released: dict[Verdict, int] = {}
         self._marked: dict[str, int] = {}
         self._bytes: dict[Verdict, int] = {}
-        self._untold: dict[Verdict, tuple[int, int]] = {}
+        self._unreported: dict[Verdict, tuple[int, int]] = {}
 
     def take(self, verdict: Verdict, size: int, lines: int = 1) -> None:
         """Count a removed line of about ``size`` bytes; -1 line: it is written later."""
@@ -46,8 +46,8 @@ class FilterAccount:
         if lines < 0:
             self._released[verdict] = self._released.get(verdict, 0) - lines
         self._bytes[verdict] = self._bytes.get(verdict, 0) + size * lines
-        untold, bytes_ = self._untold.get(verdict, (0, 0))
-        self._untold[verdict] = untold + lines, bytes_ + size * lines
+        unreported, bytes_ = self._unreported.get(verdict, (0, 0))
+        self._unreported[verdict] = unreported + lines, bytes_ + size * lines
 
     def mark(self, name: str) -> None:
         """Count a line that is written with a filter's labels or omissions."""
@@ -56,7 +56,7 @@ class FilterAccount:
     @property
     def deadline(self) -> int | None:
         """The time of the next report, in ns since boot."""
-        return None if self._since is None or not self._untold else self._since + PERIOD
+        return None if self._since is None or not self._unreported else self._since + PERIOD
 
     def due(self, now: int, *, all_: bool = False) -> list[Taken]:
         """Return the due reports and start a new window; ``all_``: do not wait.
@@ -68,21 +68,21 @@ class FilterAccount:
             self._since = since
             return []
         self._since = now
-        untold, self._untold = self._untold, {}
+        unreported, self._unreported = self._unreported, {}
         return [
             Taken(verdict, lines, size, since, now)
-            for verdict, (lines, size) in untold.items()
+            for verdict, (lines, size) in unreported.items()
             if lines
         ]
 
     def state(self) -> tuple[int | None, list[tuple[Verdict, int, int]]]:
         """Return the unreported counts and the start of the window, for ``restore``."""
-        return self._since, [(verdict, *told) for verdict, told in self._untold.items()]
+        return self._since, [(verdict, *told) for verdict, told in self._unreported.items()]
 
-    def restore(self, since: int | None, untold: list[tuple[Verdict, int, int]]) -> None:
+    def restore(self, since: int | None, unreported: list[tuple[Verdict, int, int]]) -> None:
         """Continue with the unreported counts of an earlier run."""
         self._since = since
-        self._untold = {verdict: (lines, size) for verdict, lines, size in untold}
+        self._unreported = {verdict: (lines, size) for verdict, lines, size in unreported}
 
     def status(self, filters: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the counts for ``sessiond status``; seen = written + dropped + folded.

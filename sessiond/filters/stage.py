@@ -35,11 +35,11 @@ class SavedFilters(NamedTuple):
     """The state for a restart: the unreported counts, and the open windows."""
 
     since: int | None
-    untold: list[tuple[Verdict, int, int]]
+    unreported: list[tuple[Verdict, int, int]]
     folds: list[tuple[Kind, tuple[int, int, int, int, int, bytes | None, str]]]
 
 
-class Told(NamedTuple):
+class DueReports(NamedTuple):
     """The reports that ``FilterStage.due`` returns."""
 
     taken: list[Taken]
@@ -268,9 +268,9 @@ class FilterStage:
         )
         return min((time for time in times if time is not None), default=None)
 
-    def due(self, now: int, *, all_: bool = False) -> Told:
+    def due(self, now: int, *, all_: bool = False) -> DueReports:
         """Return the reports due by ``now``; ``all_``: all of them."""
-        return Told(self.account.due(now, all_=all_), self.folds.due(now, all_=all_))
+        return DueReports(self.account.due(now, all_=all_), self.folds.due(now, all_=all_))
 
     def overdue(self, now: int) -> list[Process]:
         """Return the folded processes that have outlived their window."""
@@ -293,7 +293,7 @@ class FilterStage:
 
     def restore(self, saved: SavedFilters, processes: Sequence[Process]) -> None:
         """Restore the state of ``save``."""
-        self.account.restore(saved.since, saved.untold)
+        self.account.restore(saved.since, saved.unreported)
         self.folds.restore(saved.folds)
         waiting = [
             (process.state.time + self._length(process.verdict), process)

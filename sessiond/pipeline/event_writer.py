@@ -86,9 +86,9 @@ class Encoders:
 class LineOptions:
     """Options of lines, from the configuration and the host.
 
-    ``source`` is the name of the process source, ``exact`` whether it reports every exec;
-    ``event`` are the settings of the same name;
-    ``why_unknown`` is the reason that a line gives for an unknown relative.
+    ``source`` is the name of the process source, ``exact`` whether it reports every exec; ``event``
+    are the settings of the same name; ``why_unknown`` is the reason that a line gives for an
+    unknown relative.
     """
 
     source: str
@@ -327,7 +327,7 @@ class EventWriter:
 
     # Events about sessiond itself
 
-    def own(
+    def write_self_event(
         self,
         action: str,
         time: int,
@@ -361,7 +361,7 @@ class EventWriter:
         self._encode(
             self._descriptions.encode(document, [], enriched=True),
             date=self._processes.date(time),
-            event_id=event_id or self._documents.own_id(f"{time:x}-{self._own_events:x}"),
+            event_id=event_id or self._documents.self_event_id(f"{time:x}-{self._own_events:x}"),
             providers=_BY_OURSELVES,
             more=None,
         )
@@ -376,25 +376,25 @@ class EventWriter:
             what = f"{loss.hop}, {loss.number} {loss.unit}: {loss.reason}"
         if loss.kinds:
             details["kinds"] = loss.kinds
-        self.own(
+        self.write_self_event(
             "sessiond-lost",
             time,
             {"loss": details},
             f"blind from {begin} to {end}: {what}",
             window=(loss.since, loss.until),
-            event_id=self._documents.own_id(f"{loss.hop}-{loss.since:x}-{loss.number:x}"),
+            event_id=self._documents.self_event_id(f"{loss.hop}-{loss.since:x}-{loss.number:x}"),
         )
 
     def clock_step(self, step: Step, before: int) -> None:
         """Write that the wall clock was set; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
         seconds = (step.offset - before) / SECOND
         where = "forward" if seconds > 0 else "back"
-        self.own(
+        self.write_self_event(
             CLOCK_CHANGED,
             step.noticed,
             {"clock": {"step": seconds, "old_offset": before, "new_offset": step.offset}},
             f"the clock of the host was set {where} by {abs(seconds):.3f} s",
-            event_id=self._documents.own_id(f"clock-{step.since:x}-{step.offset:x}"),
+            event_id=self._documents.self_event_id(f"clock-{step.since:x}-{step.offset:x}"),
         )
 
     # Filtered events
@@ -438,7 +438,7 @@ class EventWriter:
             f"{taken.lines} lines were not written because of {name}",
             (taken.since, taken.until),
             taken.until,
-            self._documents.own_id(f"filter-{taken.since:x}-{action}-{name}"),
+            self._documents.self_event_id(f"filter-{taken.since:x}-{action}-{name}"),
             None,
         )
 
@@ -567,9 +567,9 @@ class EventWriter:
                 notes.append(f"{name}.{found.creator_note.removeprefix('process.')}")
             if found.state.program.seems_rewritten:
                 notes.append(f"{name}.args: {_REWRITTEN}")
-        said = [note for note in notes if note is not None]
-        if said:
-            details.setdefault("incomplete", []).extend(said)
+        present = [note for note in notes if note is not None]
+        if present:
+            details.setdefault("incomplete", []).extend(present)
         if view.foreign_mounts is not None:
             details["mount_namespace"] = view.foreign_mounts
 
@@ -757,7 +757,7 @@ def _is_stale(title: str | None, process: Process, state: State, *, executes: bo
         return False
     if executes or len(state.previous) > 1 or _is_title_of(title, state.previous[0]):
         return True
-    return any(each.claimed for each in process.states)
+    return any(state.matched for state in process.states)
 
 
 def _is_title_of(title: str, program: Program) -> bool:

@@ -106,7 +106,7 @@ class ExecJoin:
         for process in holders:
             # The oldest match: audit events arrive in the order of the execs.
             for state in reversed(process.states):
-                if not state.executed or state.claimed:
+                if not state.executed or state.matched:
                     continue
                 if state.audit_time is None:
                     if state.time >= begin:
@@ -118,7 +118,7 @@ class ExecJoin:
                             continue
                     found = process, state
         if found is not None:
-            found[1].claimed = True
+            found[1].matched = True
             self._execs.pop(found[1], None)
         return found
 

@@ -325,7 +325,7 @@ class ProcessList:
             yield Fact("container", found.get("id", ""), "the path of the cgroup")
 
     def _source_of_program(self, process: Process, state: State, read: str | None) -> str:
-        if state.doubtful:
+        if state.program_unknown:
             return "doubtful: an exec may have been lost"
         executed = [each for each in process.states if each.executed]
         if executed:

@@ -96,7 +96,7 @@ class Losses:
         """The losses that the next run would have to write if this one ended now."""
         return [*self._unconfirmed, *self._pending.values()]
 
-    def tell(self, loss: Loss) -> None:
+    def report(self, loss: Loss) -> None:
         """Count a loss that is written at once, and not merged with others of its hop."""
         self.totals[loss.hop] += loss.number
         self.kinds.update(loss.kinds)

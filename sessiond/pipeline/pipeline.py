@@ -242,10 +242,10 @@ class Pipeline:
         before = self.clock.offset
         step = self.clock.follow(now, wall_offset)
         if step is not None:
-            self.tell_step(step, before)
+            self.report_step(step, before)
         return step
 
-    def tell_step(self, step: Step, before: int) -> None:
+    def report_step(self, step: Step, before: int) -> None:
         """Write that the wall clock was set; it was ``before`` ns ahead of CLOCK_BOOTTIME."""
         self.lines.clock_step(step, before)
 
@@ -285,7 +285,7 @@ class Pipeline:
             if isinstance(event, Exited):
                 self._exited(table.exited(event), event)
             elif isinstance(event, Forked):
-                self._forked(event, doubtful=execs_lost)
+                self._forked(event, execs_lost=execs_lost)
             elif isinstance(event, Executed):
                 process = table.executed(event)
                 if self._filters is not None:
@@ -308,12 +308,13 @@ class Pipeline:
     def _observed(self, observed: list[Observed]) -> None:
         processes = self.table.snapshot(observed)
         if self._snapshot is None:
-            self._snapshot = max(each.time for each in observed)
+            self._snapshot = max(event.time for event in observed)
         if not self.options.exact:
             # Later ones were looked up because an event names them, perhaps their own exec.
-            processes = [each for each in processes if each.start < self._snapshot]
+            processes = [process for process in processes if process.start < self._snapshot]
         if self.options.event.inventory:
-            self._inventory.add(processes, {e.facts.pid for e in observed if e.partial})
+            unread = {event.facts.pid for event in observed if event.partial}
+            self._inventory.add(processes, unread)
 
     def _view(
         self, process: Process, state: State, time: int, *, introduces: bool = False
@@ -338,31 +339,30 @@ class Pipeline:
         For processes that a filter withheld, write the withheld introduction.
         """
         draws = self._writes_forks
-        found: list[Process] = []
+        unwritten: list[Process] = []
         waiting: list[tuple[Process, State]] = [(process, state)]
         while waiting:
-            each, then = waiting.pop()
-            relatives = (each.creator, then.group_leader, then.session_leader, then.entry_leader)
-            for one in relatives:
-                if not isinstance(one, Process) or one is process or one in found:
+            for relative in _relatives(*waiting.pop()):
+                if relative is process or relative in unwritten:
                     continue
-                if one.withheld or (draws and not one.drawn):
-                    one.drawn = True
-                    if not one.states[0].facts.kernel_thread:
-                        found.append(one)
-                        waiting.append((one, one.state if one.withheld else one.states[0]))
+                if relative.withheld or (draws and not relative.drawn):
+                    relative.drawn = True
+                    first = relative.states[0]
+                    if not first.facts.kernel_thread:
+                        unwritten.append(relative)
+                        waiting.append((relative, relative.state if relative.withheld else first))
         missing = process.withheld or (draws and not process.drawn)
         if itself and missing and not state.facts.kernel_thread:
             process.drawn = True
-            found.append(process)
-        for one in sorted(found, key=lambda each: (each.start, each.pid)):
-            if (due := self._inventory.pop(one)) is not None:
+            unwritten.append(process)
+        for relative in sorted(unwritten, key=lambda process: (process.start, process.pid)):
+            if (due := self._inventory.pop(relative)) is not None:
                 self._write_introductions([due], needed=True)
-            if one.withheld:
-                self._write_withheld(one)
+            if relative.withheld:
+                self._write_withheld(relative)
                 continue
-            view = self.table.view(one, one.states[0])
-            self.lines.traced("fork", view, one.start)
+            view = self.table.view(relative, relative.states[0])
+            self.lines.traced("fork", view, relative.start)
 
     def _write_withheld(self, process: Process) -> None:
         """Write the introduction of a withheld process, because another line needs it.
@@ -372,7 +372,7 @@ class Pipeline:
         if self._filters is not None:
             self._filters.release(process)
         process.withheld = False
-        executed = next((each for each in reversed(process.states) if each.executed), None)
+        executed = next((state for state in reversed(process.states) if state.executed), None)
         first = process.states[0]
         if executed is not None:
             self.lines.traced("exec", self.table.view(process, executed), executed.time)
@@ -415,14 +415,14 @@ class Pipeline:
             name = f"{process.entity_id}-folded-{time:x}"
             lines.folded(found[0].filter, 1, (time, time), time, lines.example(view), name)
 
-    def tell_filtered(self, now: int, *, all_: bool = False) -> None:
+    def report_filtered(self, now: int, *, all_: bool = False) -> None:
         """Write the due counts of folded and removed lines; with ``all_`` all of them."""
         if self._filters is None:
             return
         for process in self._filters.overdue(now):
             self._view(process, process.state, now)
-        told = self._filters.due(now, all_=all_)
-        for kind, window in told.folds:
+        due = self._filters.due(now, all_=all_)
+        for kind, window in due.folds:
             self.lines.folded(
                 kind.filter,
                 window.count,
@@ -431,7 +431,7 @@ class Pipeline:
                 window.example or b"{}",
                 window.name,
             )
-        for taken in told.taken:
+        for taken in due.taken:
             self.lines.filtered(taken)
 
     def _introduce(self, process: Process, state: State, time: int) -> None:
@@ -441,20 +441,18 @@ class Pipeline:
         """
         if not self._inventory:
             return
-        found: list[Introduction] = []
+        introductions: list[Introduction] = []
         waiting = [(process, state)]
         while waiting:
-            each, then = waiting.pop()
-            relatives = (each.creator, then.group_leader, then.session_leader, then.entry_leader)
-            for one in (each, *relatives):
-                if isinstance(one, Process) and (due := self._inventory.pop(one)) is not None:
-                    found.append(due)
-                    waiting.append((one, one.state))
-        found.sort(key=lambda due: (due.process.start, due.process.pid))
-        self._write_introductions(
-            [each._replace(time=max(min(each.time, time), each.process.start)) for each in found],
-            needed=True,
-        )
+            subject, then = waiting.pop()
+            for relative in (subject, *_relatives(subject, then)):
+                if (due := self._inventory.pop(relative)) is not None:
+                    introductions.append(
+                        due._replace(time=max(min(due.time, time), relative.start))
+                    )
+                    waiting.append((relative, relative.state))
+        introductions.sort(key=lambda due: (due.process.start, due.process.pid))
+        self._write_introductions(introductions, needed=True)
 
     def _write_introductions(
         self, introductions: Iterable[Introduction], *, needed: bool = False
@@ -467,7 +465,7 @@ class Pipeline:
             view = self.table.view(process, state)
             self.lines.introduce(view, time, repeated=repeated)
 
-    def _forked(self, event: Forked, *, doubtful: bool) -> None:
+    def _forked(self, event: Forked, *, execs_lost: bool) -> None:
         process = self.table.forked(event)
         if self._filters is not None and isinstance(process.creator, Process):
             process.gained = process.creator.gained
@@ -475,10 +473,10 @@ class Pipeline:
             self._session_by_fork(process.creator, event.time)
         # Forked for an accepted connection, or within an older one.
         self._await_connection(event.facts, event.comm, event.creator_pid)
-        if doubtful:
-            self.table.doubt(process, event.time + 1)
-        told = self.options.event.fork_events in ("all", True) and not event.facts.kernel_thread
-        if told and not self._withholds(process, process.states[0], "fork"):
+        if execs_lost:
+            self.table.mark_program_unknown(process, event.time + 1)
+        wanted = self.options.event.fork_events in ("all", True) and not event.facts.kernel_thread
+        if wanted and not self._withholds(process, process.states[0], "fork"):
             view = self._view(process, process.states[0], event.time, introduces=True)
             self.lines.traced("fork", view, event.time)
 
@@ -493,7 +491,7 @@ class Pipeline:
         for event in lost[:1]:
             since = self._fed if self._fed is not None else event.time
             for process in self.table:
-                self.table.doubt(process, since)
+                self.table.mark_program_unknown(process, since)
         return bool(lost)
 
     def lost(
@@ -637,25 +635,25 @@ class Pipeline:
         for process in presumed:
             self._presumed(process)
         all_expired = self._expire(now)
-        # Until audit has reported a moment, its events may name processes that have ended since.
+        # Audit may still deliver events of this time, about processes that have ended since.
         read_until = min(now, self._hearing.drained)
         if self.options.replay:
             read_until = self._hearing.latest  # the events after it are still open
         if all_expired:
-            # What still waits needs the states of its process.
+            # Waiting events need the states of their processes.
             self.table.forget(read_until)
             self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
         if self._filters is not None:
-            self.tell_filtered(now)
+            self.report_filtered(now)
         self._inventory.repeat(self.table, now, self._inventory_period)
         self._write_introductions(self._inventory.take(now))
         return self.lines.take()
 
-    def tell_loss(self, loss: Loss, now: int) -> None:
+    def report_loss(self, loss: Loss, now: int) -> None:
         """Count and write a loss at once, without merging it with others of its hop."""
-        self.losses.tell(loss)
+        self.losses.report(loss)
         self.lines.loss(loss, now)
 
     def flush(self, now: int) -> list[bytes]:
@@ -677,7 +675,7 @@ class Pipeline:
         for loss in self.losses.flush():
             self.lines.loss(loss, now)
         lines += self.poll(now)
-        self.tell_filtered(now, all_=True)
+        self.report_filtered(now, all_=True)
         return lines + self.lines.take()
 
     def deadline(self) -> int | None:
@@ -824,11 +822,11 @@ class Pipeline:
     def _executed(self, process: Process, state: State) -> None:
         """Take an exec of the source; audit's event may have arrived, or arrive later."""
         if _executed_by_kernel(process):
-            state.claimed = True
+            state.matched = True
             self._traced_exec(process, state)
         for waiting in self._execs.take_events():
             self._exec(waiting.event, waiting.due)
-        if state.claimed:
+        if state.matched:
             return
         if self.options.audited.isdisjoint(EXEC_CALLS):
             self._unaudited_exec(process, state)
@@ -851,7 +849,7 @@ class Pipeline:
 
     def _joined_exec(self, event: AuditEvent, process: Process, state: State) -> None:
         """Take an exec that both sides have reported."""
-        if state.told:
+        if state.reported:
             # The line was written without audit; the event adds nothing to it.
             self.counters.late_execs += 1
             self.counters.merged += 1
@@ -873,7 +871,7 @@ class Pipeline:
         canary = self.lines.canary
         if canary is not None and process.pid == canary.pid:
             canary.traced = True
-        state.told = True
+        state.reported = True
         if not self._withholds(process, state, "exec"):
             view = self._view(process, state, state.time, introduces=True)
             self.lines.traced("exec", view, state.time)
@@ -919,8 +917,8 @@ class Pipeline:
         process = self.table.holder(pid, time, TICK)
         if process is None or self.options.exact:
             return process
-        told = event.syscall or _message_fields(event)
-        if not contradicts(told, process, time, executed=executed):
+        claims = event.syscall or _message_fields(event)
+        if not contradicts(claims, process, time, executed=executed):
             return process
         if process.end is None:
             self.table.ended(process, max(process.state.time, time - 1))
@@ -949,9 +947,9 @@ class Pipeline:
         """Take the login user and the audit session of a process from a LOGIN record."""
         login = next((r for r in event.records if r.type == LOGIN), None)
         if login is not None and not self.options.exact:
-            given = login_fields(login.text)
+            values = login_fields(login.text)
             facts = process.state.facts._replace(
-                loginuid=number(given.get("auid")), audit_session=number(given.get("ses"))
+                loginuid=number(values.get("auid")), audit_session=number(values.get("ses"))
             )
             self.table.changed(Changed(time, facts, "login"))
 
@@ -962,7 +960,7 @@ class Pipeline:
         canary = self.lines.canary
         if canary is not None and process.pid == canary.pid and not note:
             canary.audited = canary.traced = True
-        state.told = True
+        state.reported = True
         withheld = self._withholds(process, state, "exec", event)
         if withheld and not state.program.args_cut:
             return
@@ -996,13 +994,13 @@ class Pipeline:
 
     def _learn_program(self, process: Process, state: State, event: AuditEvent) -> None:
         """Take the program from the audit event, if the source was too late to read it."""
-        told = execution(event, state.time, process, None)
-        for each in process.states[process.states.index(state) :]:
-            if each.executed and each is not state:
+        exec_ = execution(event, state.time, process, None)
+        for later in process.states[process.states.index(state) :]:
+            if later.executed and later is not state:
                 return
-            each.program = told.program
-            each.working_directory = told.working_directory or each.working_directory
-            each.stale()
+            later.program = exec_.program
+            later.working_directory = exec_.working_directory or later.working_directory
+            later.stale()
 
     def _refine(self, state: State, argv: Arguments) -> None:
         """Replace an argv that the tracer cut by the audit record's, up to a limit."""
@@ -1122,7 +1120,7 @@ class Pipeline:
             self._other(event, "process: not known")
             return
         self._sessions.match(process)
-        if process.session_told:
+        if process.session_reported:
             # A process becomes session leader only once: the line was written without audit.
             self.counters.merged += 1
             return
@@ -1131,14 +1129,14 @@ class Pipeline:
             # Without a tracer that reports sessions, the audit event does.
             facts = process.state.facts._replace(pgid=pid, sid=pid, tty_major=0, tty_minor=0)
             state = self.table.changed(Changed(time, facts, "session")).state
-        process.session_told = True
+        process.session_reported = True
         if not self._withholds(process, state, "setsid", event):
             view = self._view(process, state, time)
             self.lines.audited(event, view, "setsid", max(state.time, time))
 
     def _session(self, process: Process, time: int) -> None:
         """Take a new session from the source."""
-        if process.session_told or any(state.leads_session for state in process.states[:-1]):
+        if process.session_reported or any(state.leads_session for state in process.states[:-1]):
             # The audit event came first and is written.
             return
         if "setsid" in self.options.audited:
@@ -1154,7 +1152,7 @@ class Pipeline:
 
     def _traced_session(self, process: Process, time: int) -> None:
         if self.options.event.processes == "all":
-            process.session_told = True
+            process.session_reported = True
             state = process.at(time)
             if not self._withholds(process, state, "setsid"):
                 self.lines.traced("setsid", self._view(process, state, time), time)
@@ -1187,7 +1185,7 @@ class Pipeline:
     def _expire(self, now: int) -> bool:
         """Write the events that have waited long enough, in the order of a process's life.
 
-        Returns whether that was all of them: many expire some at a time.
+        Returns False if more remain: of many, only some expire at a time.
         """
         for event in self._execs.expire_events(now):
             self._unjoined_exec(event)
@@ -1227,6 +1225,12 @@ def _line_options(options: PipelineOptions) -> LineOptions:
             "the log does not tell" if options.replay else "it was gone before anyone looked"
         ),
     )
+
+
+def _relatives(process: Process, state: State) -> list[Process]:
+    """Return the creator and the leaders of a process in a state, as far as they are known."""
+    relatives = (process.creator, state.group_leader, state.session_leader, state.entry_leader)
+    return [relative for relative in relatives if isinstance(relative, Process)]
 
 
 # The kinds of Lost that can include an exec; the proc connector does not know kinds.
@@ -1286,7 +1290,7 @@ def _executed_by_kernel(process: Process) -> bool:
 
 
 def _is_written(process: Process) -> bool:
-    return any(state.told for state in process.states)
+    return any(state.reported for state in process.states)
 
 
 def _presumed_ended(process: Process) -> bool:

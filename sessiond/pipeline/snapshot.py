@@ -64,10 +64,10 @@ class SavedState(NamedTuple):
     session_inferred: bool
     group_inferred: bool
     executed: bool
-    doubtful: bool
+    program_unknown: bool
     groups: tuple[int, ...] | None
-    claimed: bool
-    told: bool
+    matched: bool
+    reported: bool
     observed: int | None
     audit_time: int | None
 
@@ -85,7 +85,7 @@ class SavedAncestor(NamedTuple):
 
 
 class SavedLeader(NamedTuple):
-    """A ``Reference`` to an entry leader that had ended before anybody looked."""
+    """A ``Reference`` to an entry leader that ended unseen, before the daemon started."""
 
     pid: int
     entry: Entry
@@ -115,7 +115,7 @@ class SavedProcess(NamedTuple):
     entry_inferred: str | None
     introduced: bool
     drawn: bool
-    session_told: bool
+    session_reported: bool
     verdict: Verdict | None
     withheld: bool
     gained: bool
@@ -268,10 +268,10 @@ def save_table(
             state.session_inferred,
             state.group_inferred,
             state.executed,
-            state.doubtful,
+            state.program_unknown,
             state.groups,
-            state.claimed,
-            state.told,
+            state.matched,
+            state.reported,
             state.observed,
             state.audit_time,
         )
@@ -295,7 +295,7 @@ def save_table(
             process.entry_inferred,
             process.introduced,
             process.drawn,
-            process.session_told,
+            process.session_reported,
             process.verdict,
             process.withheld,
             process.gained,
@@ -405,10 +405,10 @@ def restored_processes(
         made.session_inferred = stored.session_inferred
         made.group_inferred = stored.group_inferred
         made.executed = stored.executed
-        made.doubtful = stored.doubtful
+        made.program_unknown = stored.program_unknown
         made.groups = same.setdefault(stored.groups, stored.groups)
-        made.claimed = stored.claimed
-        made.told = stored.told
+        made.matched = stored.matched
+        made.reported = stored.reported
         made.observed = stored.observed
         made.audit_time = stored.audit_time
         return made
@@ -433,7 +433,7 @@ def restored_processes(
         process.entry_inferred = stored.entry_inferred
         process.introduced = stored.introduced
         process.drawn = stored.drawn
-        process.session_told = stored.session_told
+        process.session_reported = stored.session_reported
         process.verdict = stored.verdict
         process.withheld = stored.withheld
         process.gained = stored.gained
@@ -444,11 +444,11 @@ def restored_processes(
 
     rest = iter(processes)
     for piece in saved.processes:
-        for told in _decoded(_piece_decoder, piece):
+        for stored in _decoded(_piece_decoder, piece):
             process = next(rest, None)
             if process is None:
                 raise SavedStateError("it has more processes than identities")
-            restore(process, told)
+            restore(process, stored)
     if next(rest, None) is not None:
         raise SavedStateError("it has fewer processes than identities")
     return processes, listed

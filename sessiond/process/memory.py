@@ -15,7 +15,7 @@ from typing import Final
 from sessiond.process.events import Program, shortened_program
 from sessiond.process.table import (
     GRACE,
-    MUCH,
+    UNLIMITED,
     Process,
     ProcessTable,
     Relative,
@@ -69,7 +69,7 @@ class MemoryLimit:
                 return
             self._walk = _Walk(self._table)
             much = False
-        if self._walk.go(time, MUCH if much else MEASURED_AT_ONCE):
+        if self._walk.go(time, UNLIMITED if much else MEASURED_AT_ONCE):
             walk, self._walk = self._walk, None
             self.used = walk.size.total
             counted = walk.size.counted
@@ -141,7 +141,7 @@ class MemoryLimit:
         number = ended * (counted - target) // counted + 1
         self.cuts["evicted"] += self._table.evict(number, living=False)
         walk = _Walk(self._table)
-        walk.go(0, MUCH)
+        walk.go(0, UNLIMITED)
         processes[:] = walk.found
 
 

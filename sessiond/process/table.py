@@ -33,7 +33,7 @@ from sessiond.units import SECOND, TICK, UNSET_ID
 # audit event without an EOE record stays open for up to two seconds.
 GRACE: Final = 3 * SECOND
 # How long an unwritten exec can be found: a starved daemon may read nothing for that long.
-UNTOLD_GRACE: Final = 60 * SECOND
+UNREPORTED_GRACE: Final = 60 * SECOND
 # Maximum number of earlier programs, and of states, of a process.
 MAX_PREVIOUS: Final = 8
 MAX_STATES: Final = 256
@@ -50,11 +50,11 @@ ANCESTOR_ARGS: Final = 256
 # Estimated growth of the table per state, and per byte of argv, including JSON.
 STATE_GROWTH: Final = 4096
 ARGS_GROWTH: Final = 12
-MUCH: Final = 1 << 60
-INIT: Final = 1  # the pid of who adopts those whose parent has ended
+UNLIMITED: Final = 1 << 60
+INIT: Final = 1  # the pid of init, which adopts processes whose parent has ended
 MAY_HAVE_ADOPTED: Final = "process.parent: its parent in /proc, which may have adopted it"
 STANDS_IN: Final = "process.parent: ended unseen; the session leader, an ancestor, takes its place"
-# What a process executes, when nobody knows.
+# The program of a process while it is unknown.
 UNKNOWN: Final = Program(b"", None, None, None)
 
 
@@ -71,11 +71,11 @@ ITSELF: Final = Itself.ITSELF
 
 
 class Reference(NamedTuple):
-    """What stays of a process to which only ended processes refer.
+    """The identity of a process without its data, which ended processes keep of their relatives.
 
-    Of one that had ended before anybody looked only the pid is known, and ``start`` is 0. If
-    others came in by it, ``entry`` says what is known of that; ``entry.start`` is when it began at
-    the latest, ``dated`` says that this is on record.
+    It also stands for a process that ended unseen, before the daemon started: then only the pid is
+    known, and ``start`` is 0. ``entry`` is set if it was an entry leader; ``entry.start`` is the
+    latest possible start, ``dated`` says that a login record contains it.
     """
 
     pid: int
@@ -86,7 +86,7 @@ class Reference(NamedTuple):
 
     @property
     def gone(self) -> bool:
-        """Whether it had ended before anybody looked."""
+        """Whether it ended unseen, before the daemon started."""
         return self.start == 0
 
 
@@ -119,9 +119,9 @@ class Ancestor:
 class Lineage:
     """The ancestors of a process, nearest first, at most MAX_ANCESTORS.
 
-    Ancestors that have ended are in it: it is made when a process forks, and shared by all that it
-    forks in the same state. ``broken`` says that some are missing, for they had ended before
-    anybody looked. ``cached`` is the encoder's.
+    It is made when a process forks, shared by all children forked in the same state, and includes
+    ancestors that end later. ``broken`` says that some are missing, because they ended before the
+    daemon started. ``cached`` belongs to the encoder.
     """
 
     __slots__ = ("ancestors", "broken", "cached")
@@ -137,32 +137,32 @@ class State:
     """The state of a process from ``time`` until its next state; immutable once made.
 
     ``cached`` belongs to the encoder: the state as JSON, which ``stale`` removes. ``audit_time`` is
-    the stamp of this exec's audit event (ms since the epoch), if known; ``claimed`` says that the
-    audit event has arrived, ``told`` that the exec was written. ``observed`` is when procfs
-    provided the state, if it did. ``doubtful`` says that an exec may have been lost, so that the
-    program is unknown. ``groups`` are the supplementary ones, None if unknown. ``descent`` is the
-    lineage of the children forked in this state, None before the first one.
+    the stamp of this exec's audit event (ms since the epoch), if known; ``matched`` says that the
+    audit event has arrived, ``reported`` that the exec was written. ``observed`` is when procfs
+    provided the state, if it did. ``program_unknown`` says that an exec may have been lost.
+    ``groups`` are the supplementary ones, None if unknown. ``descent`` is the lineage of the
+    children forked in this state, None before the first one.
     """
 
     __slots__ = (
         "audit_time",
         "cached",
-        "claimed",
         "descent",
-        "doubtful",
         "entry_leader",
         "executed",
         "facts",
         "group_inferred",
         "group_leader",
         "groups",
+        "matched",
         "observed",
         "previous",
         "program",
+        "program_unknown",
+        "reported",
         "session_inferred",
         "session_leader",
         "time",
-        "told",
         "working_directory",
     )
 
@@ -186,12 +186,12 @@ class State:
         self.session_inferred = False
         self.group_inferred = False
         self.executed = False
-        self.doubtful = False
+        self.program_unknown = False
         self.groups: tuple[int, ...] | None = None
         self.observed: int | None = None
         self.audit_time: int | None = None
-        self.claimed = False
-        self.told = False
+        self.matched = False
+        self.reported = False
         self.cached: Sized | None = None
         self.descent: Lineage | None = None
 
@@ -224,14 +224,14 @@ class Verdict(NamedTuple):
 class Process:
     """One process: its identity, and its states, oldest first; the last one is the current one.
 
-    ``creator`` is the process that forked it, ``lineage`` what is known of that one and of all
-    before it. ``exact`` says that ``start`` is the kernel's own value and not rounded down to a
-    tick; ``found`` that procfs told of it first, and not its fork. ``end`` and ``status`` (as of
-    wait(2)) are None until it ends; an ended process whose end was lost has an ``end`` and no
-    ``status``. ``creator_note`` says what is not sure of the creator, ``entry_inferred`` from what
-    the entry was inferred, ``entry_note`` what of it nobody vouches for. ``verdict`` is what the
-    filters decided, ``withheld`` says that they kept back the line that would have introduced it,
-    ``gained`` that it or an ancestor has gained privileges since, so that it is written.
+    ``creator`` is the process that forked it, ``lineage`` its ancestors at that time. ``exact``
+    says that ``start`` is the kernel's own value, not rounded down to a tick; ``found`` that it is
+    known from procfs, not from its fork. ``end`` and ``status`` (as of wait(2)) are None until it
+    ends; if its end was lost, it has an ``end`` and no ``status``. ``creator_note`` describes a
+    doubt about the creator, ``entry_inferred`` names the evidence for an inferred entry,
+    ``entry_note`` the part of the entry that a user could have forged. ``verdict`` is the filters'
+    decision, ``withheld`` says that they withheld its introduction, ``gained`` that it or an
+    ancestor has gained privileges since, so that it is written.
     """
 
     __slots__ = (
@@ -256,7 +256,7 @@ class Process:
         "lineage",
         "pid",
         "predecessor",
-        "session_told",
+        "session_reported",
         "start",
         "states",
         "status",
@@ -273,10 +273,10 @@ class Process:
         self.states: list[State] = []
         self.creator: Process | Reference | None = None
         self.lineage: Lineage | None = None
-        self.creator_observed = False  # told by procfs, and so perhaps a later parent
+        self.creator_observed = False  # from procfs, so that it may be a later parent
         self.creator_note: str | None = None
         self.found = False
-        self.predecessor: Process | None = None  # who had the pid before
+        self.predecessor: Process | None = None  # the process that had the pid before
         self.end: int | None = None
         self.status: int | None = None
         self.group_exit: bool | None = None
@@ -286,13 +286,13 @@ class Process:
         self.entry_source: str | None = None
         self.entry_note: str | None = None
         self.entry_inferred: str | None = None
-        self.introduced = False  # a line of its own has told of it
-        self.drawn = False  # its fork or exec was written, which Session View draws
-        self.session_told = False  # its setsid was written
+        self.introduced = False  # a line about it was written
+        self.drawn = False  # its fork or exec was written, so that Session View draws it
+        self.session_reported = False  # its setsid was written
         self.verdict: Verdict | None = None
         self.withheld = False
         self.gained = False
-        self.latest = start  # of the events written about it: none may be dated before
+        self.latest = start  # the latest date of its written events; no later event precedes it
 
     def __repr__(self) -> str:
         name = self.states[-1].program.comm if self.states else b"?"
@@ -404,7 +404,7 @@ class ProcessTable:
             return False
         state = process.state
         return facts.kernel_thread or (
-            not state.doubtful
+            not state.program_unknown
             and state.program.args is not None
             and state.groups is not None
             and self.cgroup_of(process, state) is not None
@@ -441,13 +441,13 @@ class ProcessTable:
 
     def put_back(self, processes: Iterable[Process]) -> None:
         """Fill an empty table with the processes of an earlier run."""
-        for process in sorted(processes, key=lambda each: each.start):
+        for process in sorted(processes, key=lambda process: process.start):
             process.predecessor = self._by_pid.pop(process.pid, None)
             self._by_pid[process.pid] = process
             if process.end is not None:
                 self._ended.append(process)
-        self._ended = deque(sorted(self._ended, key=lambda each: each.end or 0))
-        self.grown = MUCH
+        self._ended = deque(sorted(self._ended, key=lambda process: process.end or 0))
+        self.grown = UNLIMITED
         self._cgroup_bytes = sum(map(len, self.cgroups.values()))
 
     def forked(self, event: Forked) -> Process:
@@ -479,7 +479,7 @@ class ProcessTable:
         ):
             # chdir is not traced: a fork reveals it.
             origin = self._follow(creator, event.time, origin.facts, cwd=event.working_directory)
-        if event.inherited and _moved_on(facts, origin.facts):
+        if event.inherited and _has_changed(facts, origin.facts):
             # Without tracepoints for system calls, a fork reveals setsid and the like.
             origin = self._follow(creator, event.time, _as_creator(facts, origin.facts))
             if origin.leads_session:
@@ -549,14 +549,14 @@ class ProcessTable:
             self.presumed[process] = None
         self._end(process, time, status, group_exit=None)
 
-    def doubt(self, process: Process, time: int) -> None:
+    def mark_program_unknown(self, process: Process, time: int) -> None:
         """Mark the program as unknown from ``time`` on, because an exec may have been lost."""
-        if process.end is not None or process.state.doubtful:
+        if process.end is not None or process.state.program_unknown:
             return
         before = process.state
         facts = before.facts
         state = State(time, facts, UNKNOWN, before.working_directory, before.previous)
-        state.doubtful = True
+        state.program_unknown = True
         self._append(process, state)
         self._relate(process, state, (process, before))
 
@@ -621,14 +621,14 @@ class ProcessTable:
         self._relate(process, state, (process, before))
         self._enter(process, state)
         for later in states[index + 1 :]:
-            if not later.doubtful:
+            if not later.program_unknown:
                 break
             later.program, later.previous = state.program, state.previous
             later.working_directory = later.working_directory or state.working_directory
             later.stale()
         return state
 
-    def _take_in(self, event: Observed, same: dict[Any, Any]) -> Process:
+    def _observe(self, event: Observed, same: dict[Any, Any]) -> Process:
         """Add a process as procfs shows it, or complete a known one.
 
         ``same`` holds shared values.
@@ -687,43 +687,44 @@ class ProcessTable:
         """Add all processes of procfs, in any order; a second pass finds relatives."""
         # A host with many processes runs few programs: keep each once in memory.
         same: dict[Any, Any] = {}
-        taken = [(self._take_in(event, same), event) for event in observed]
-        taken.sort(key=lambda each: (each[0].start, each[0].pid))
-        lost: list[tuple[Process, Login | None]] = []
-        for process, event in taken:
+        pairs = [(self._observe(event, same), event) for event in observed]
+        pairs.sort(key=lambda pair: (pair[0].start, pair[0].pid))
+        orphans: list[tuple[Process, Login | None]] = []
+        for process, event in pairs:
             self._adopt(process)
-            # Of a process that is not read in full, another event tells more.
-            if not event.partial and self._has_lost_its_way(process):
-                lost.append((process, event.login))
-        if lost:
-            self._infer_entries(lost)
-            self._hand_down([process for process, _ in taken])
-        return [process for process, _ in taken]
+            # A partial event is followed by one with the rest.
+            if not event.partial and self._lacks_known_ancestors(process):
+                orphans.append((process, event.login))
+        processes = [process for process, _ in pairs]
+        if orphans:
+            self._infer_entries(orphans)
+            self._pass_entries_on(processes)
+        return processes
 
     def reconcile(self, observed: list[Observed], time: int) -> list[Process]:
         """Check the table against a snapshot taken at ``time``; return the missing processes.
 
         Processes missing from the snapshot have ended; unknown ones in it are added.
         """
-        gone = self.absent(observed, time, ended=time)
+        missing = self.absent(observed, time, ended=time)
         self.snapshot(observed)
-        return gone
+        return missing
 
     def absent(self, observed: Iterable[Observed], time: int, *, ended: int) -> list[Process]:
         """End the processes missing from a snapshot begun at ``time``; return them.
 
         Their end is dated ``ended``, or later if a later event of them is known.
         """
-        there = {event.facts.pid: event.facts for event in observed}
-        gone = []
+        present = {event.facts.pid: event.facts for event in observed}
+        missing = []
         for process in list(self._by_pid.values()):
             if process.end is not None or process.start > time:
                 continue
-            facts = there.get(process.pid)
+            facts = present.get(process.pid)
             if facts is None or not process.is_same(facts.start, exact=_is_exact(facts)):
                 self.ended(process, max(ended, process.state.time))
-                gone.append(process)
-        return gone
+                missing.append(process)
+        return missing
 
     def forget(self, time: int) -> None:
         """Drop processes that ended longer ago than the grace period, and those over the limit."""
@@ -755,20 +756,20 @@ class ProcessTable:
             of_session = Entry(
                 server.type, entry.source_address(connection), inferred=entry.BY_SESSION
             )
-        for each in self:
-            if of_session is not None and each.state.facts.audit_session == session:
-                self._came_by(each, of_session)
+        for other in self:
+            if of_session is not None and other.state.facts.audit_session == session:
+                self._correct_entry(other, of_session)
             if (
-                each.entry_type in entry.LOGIN_TYPES
-                and each.entry_inferred is None
-                and (each.entry_source is None or each.entry_note is not None)
+                other.entry_type in entry.LOGIN_TYPES
+                and other.entry_inferred is None
+                and (other.entry_source is None or other.entry_note is not None)
             ):
-                each.entry_source, each.entry_note = _source_of(each)
-                for state in each.states:
+                other.entry_source, other.entry_note = _source_of(other)
+                for state in other.states:
                     state.stale()
 
-    def _came_by(self, process: Process, found: Entry) -> None:
-        """Take in how a process came in, where that was a guess so far."""
+    def _correct_entry(self, process: Process, found: Entry) -> None:
+        """Replace the inferred entry of a process by a found one."""
         for state in process.states:
             leader = state.entry_leader
             if isinstance(leader, Reference) and leader.entry is not None:
@@ -908,16 +909,17 @@ class ProcessTable:
             state.stale()
         if process.creator is None and state.facts.ppid:
             parent = self._identified(state.facts.ppid, state.facts.parent_start, exact=True)
-            # A parent that is younger has adopted it: who made it, nobody knows.
+            # A younger parent has adopted it: the creator is unknown.
             if parent is not None and parent.start <= process.start:
                 self._descend_from_parent(process, parent, state)
         if state.entry_leader is None:
             self._enter(process, state)
 
     def _descend_from_parent(self, process: Process, parent: Process, state: State) -> None:
-        """Take in a parent that procfs tells of, which may have adopted the process.
+        """Set the creator from the parent that procfs shows, which may have adopted the process.
 
-        Whoever is in a session without leading it descends from its leader, whoever its parent is.
+        A process in another session than its parent, which it does not lead, descends from the
+        leader of that session.
         """
         facts, init = state.facts, parent.pid == INIT
         apart = facts.sid not in (None, 0, process.pid, parent.state.facts.sid)
@@ -934,11 +936,11 @@ class ProcessTable:
             and facts.sid == process.pid
             and entry.is_of_a_login(facts, self.cgroup_of(process, state))
         ):
-            return  # init makes none of a login's processes: who made it is gone
+            return  # init does not create a login's processes: the creator has ended
         else:
             self.descend(process, parent, parent.state)
-            # Init itself makes those in its session, and systemd the processes of a unit. The first
-            # process of a container often has a parent by clone(2) with CLONE_PARENT.
+            # Init creates the processes in its own session, systemd those of a unit. The parent of
+            # a container's first process is often set by clone(2) with CLONE_PARENT.
             made = facts.sid != process.pid or entry.is_of_a_unit(self.cgroup_of(process, state))
             namespaces = facts.pid_namespace, parent.state.facts.pid_namespace
             inside = None not in namespaces and namespaces[0] != namespaces[1]
@@ -948,10 +950,10 @@ class ProcessTable:
 
     # Processes whose entry has ended
 
-    def _has_lost_its_way(self, process: Process) -> bool:
+    def _lacks_known_ancestors(self, process: Process) -> bool:
         """Return whether to look up the entry of a process, because all its ancestors have ended.
 
-        Init's own children are judged as well, for it may have adopted them.
+        Children of init count as well, because it may have adopted them.
         """
         state = process.state
         facts = state.facts
@@ -967,14 +969,14 @@ class ProcessTable:
         # Session 0 is the kernel's; the leader of another session is known or has ended.
         return state.entry_leader is None and state.session_leader is None and bool(facts.sid)
 
-    def _infer_entries(self, lost: list[tuple[Process, Login | None]]) -> None:
+    def _infer_entries(self, orphans: list[tuple[Process, Login | None]]) -> None:
         """Determine the entries of processes whose ancestors have ended."""
         sessions: dict[int | None, Entry] = {}
         gone: dict[int, Reference] = {}
-        if any(map(_needs_others, (process.state for process, _ in lost))):
+        if any(map(_needs_others, (process.state for process, _ in orphans))):
             sessions, gone = self._known_sessions()
         host = self.host
-        for process, login in lost:
+        for process, login in orphans:
             state = process.state
             facts = state.facts
             found = entry.infer(
@@ -998,14 +1000,14 @@ class ProcessTable:
                 state.entry_leader = gone[sid]
             state.stale()
 
-    def _hand_down(self, taken: list[Process]) -> None:
+    def _pass_entries_on(self, observed: list[Process]) -> None:
         """Apply the found entries to earlier descendants.
 
-        ``taken`` are the processes of a snapshot; those of one that was taken in parts are the
-        table's, too.
+        ``observed`` are the processes of a snapshot, or of a part of one: then the descendants may
+        be anywhere in the table.
         """
-        some = filter(_may_inherit, self if len(taken) < len(self) else taken)
-        for process in sorted(some, key=lambda each: each.start):
+        heirs = filter(_may_inherit, self if len(observed) < len(self) else observed)
+        for process in sorted(heirs, key=lambda heir: heir.start):
             if _is_guess(process):
                 process.state.entry_leader = process.entry_type = None
             self._adopt(process)
@@ -1057,7 +1059,7 @@ class ProcessTable:
             # Only a session leader can be an entry leader; others have inherited it by now.
             return
         if process.entry_inferred is not None and state.entry_leader is ITSELF:
-            return  # whatever it executes, nobody can tell better
+            return  # a later program of the process is no better evidence
         parent: entry.ProcessView | None = None
         grandparent: entry.ProcessView | None = None
         parent_pid, inherited = facts.ppid, None
@@ -1114,7 +1116,7 @@ class ProcessTable:
         state = State(time, facts, before.program, cwd or before.working_directory, before.previous)
         state.session_inferred = before.session_inferred
         state.group_inferred = before.group_inferred and facts.pgid == before.facts.pgid
-        state.doubtful = before.doubtful
+        state.program_unknown = before.program_unknown
         self._append(process, state)
         self._relate(process, state, (process, before))
         return state
@@ -1132,7 +1134,7 @@ class ProcessTable:
     def _complete(self, process: Process, event: Observed, same: dict[Any, Any]) -> None:
         """Fill in attributes from procfs that are not known yet."""
         state = process.state
-        if state.doubtful:
+        if state.program_unknown:
             if not event.partial:
                 self._settle(process, event)
             return
@@ -1147,19 +1149,19 @@ class ProcessTable:
     def _settle(self, process: Process, event: Observed) -> None:
         """Resolve an unknown program: procfs shows the same program as before, or another."""
         states = process.states
-        doubtful = [state for state in states if state.doubtful]
-        known = [state.program for state in states if not state.doubtful]
+        unknown = [state for state in states if state.program_unknown]
+        known = [state.program for state in states if not state.program_unknown]
         if (
             known
             and known[-1].executable == event.program.executable
             and (event.program.args is None or known[-1].args == event.program.args)
         ):
-            for state in doubtful:
-                state.program, state.doubtful = known[-1], False
+            for state in unknown:
+                state.program, state.program_unknown = known[-1], False
                 state.stale()
             return
         state = self._follow(process, event.time, _filled(event.facts, process.state.facts))
-        state.program, state.doubtful = event.program, False
+        state.program, state.program_unknown = event.program, False
         state.working_directory = event.working_directory or state.working_directory
 
     def _end(
@@ -1202,8 +1204,8 @@ def is_torn(process: Process) -> bool:
 
 def _grace(state: State) -> int:
     """Return how long a superseded state is kept, in ns."""
-    awaited = state.executed and not state.told and state.observed is None
-    return UNTOLD_GRACE if awaited else GRACE
+    awaited = state.executed and not state.reported and state.observed is None
+    return UNREPORTED_GRACE if awaited else GRACE
 
 
 def _with_previous(before: State) -> tuple[Program, ...]:
@@ -1213,16 +1215,16 @@ def _with_previous(before: State) -> tuple[Program, ...]:
 
 
 def _source_of(process: Process) -> tuple[str | None, str | None]:
-    """Return the origin of a login, from the connection of a server process above it.
+    """Return the client's address of a login, from the connection of a server process above it.
 
-    Otherwise the login's environment counts, which its user can write; the second value then says
-    so.
+    Otherwise the login's environment is used, which its user can write; the second value is a note
+    about that.
     """
-    each = process.creator
-    while isinstance(each, Process) and entry.login_server(each.state.program.comm) is not None:
-        if each.connection is not None:
-            return entry.source_address(each.connection), None
-        each = each.creator
+    server = process.creator
+    while isinstance(server, Process) and entry.login_server(server.state.program.comm) is not None:
+        if server.connection is not None:
+            return entry.source_address(server.connection), None
+        server = server.creator
     if process.connection is None:
         return None, None
     return entry.source_address(process.connection), entry.BY_ENVIRONMENT
@@ -1237,7 +1239,7 @@ def _entry_of(relative: Relative, state: State | None) -> Relative:
 
 
 def _may_inherit(process: Process) -> bool:
-    """Return whether an entry that was found for an ancestor may be the process's, too."""
+    """Return whether a process may inherit an entry that was found for an ancestor."""
     if not process.found or process.end is not None:
         return False
     return process.state.entry_leader is None or _is_guess(process)
@@ -1249,7 +1251,7 @@ def _is_guess(process: Process) -> bool:
 
 
 def _needs_others(state: State) -> bool:
-    """Return whether other processes may tell how one came in: they share its session."""
+    """Return whether processes of the same session may show the entry of this one."""
     return not state.leads_session or state.facts.audit_session not in (None, UNSET_ID)
 
 
@@ -1262,7 +1264,7 @@ def _is_exact(facts: Facts) -> bool:
     return facts.start % TICK != 0
 
 
-def _moved_on(child: Facts, creator: Facts) -> bool:
+def _has_changed(child: Facts, creator: Facts) -> bool:
     """Return whether a new child has other groups, terminal or ids than its creator's known ones.
 
     With its own user namespace (clone(2)) it has its own capabilities there.

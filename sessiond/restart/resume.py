@@ -115,7 +115,7 @@ class Restart:
         if lost_while_down is not None:
             losses.append(lost_while_down)
         for loss in losses:
-            pipeline.tell_loss(loss, begun)
+            pipeline.report_loss(loss, begun)
         self.keep_losses(pipeline)
         self.save_reading(kernel_lost, begun)
         events = self._processes(source, earlier, known=saved_at is not None)

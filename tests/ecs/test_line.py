@@ -84,7 +84,7 @@ def test_ids_are_the_same_whenever_they_are_made() -> None:
     ids = {
         encoder().audit_id(AuditStamp(1), 2),
         encoder().audit_id(AuditStamp(2), 1),
-        encoder().own_id("1-2"),
+        encoder().self_event_id("1-2"),
         encoder("paper boot 2").audit_id(AuditStamp(1), 2),
     }
     assert len(ids) == 4

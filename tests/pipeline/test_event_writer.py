@@ -50,7 +50,7 @@ def test_events_about_ourselves_have_ids_of_their_own(bench: Bench) -> None:
     """Two at one moment are two; neither is an audit event."""
     lines = bench.pipeline.lines
     for _ in range(2):
-        lines.own("sessiond-degraded", T, {"health": {"what": "x"}}, "x is ill")
+        lines.write_self_event("sessiond-degraded", T, {"health": {"what": "x"}}, "x is ill")
     first, second = taken(bench)
     assert first["event"]["id"] != second["event"]["id"]
     assert (first["event"]["kind"], first["event"]["outcome"]) == ("pipeline_error", "failure")
@@ -79,7 +79,7 @@ def test_namespaces_are_told_where_wanted(bench: Bench) -> None:
 def test_lines_are_handed_out_once(bench: Bench) -> None:
     """Lines are counted by action."""
     lines = bench.pipeline.lines
-    lines.own("sessiond-recovered", T, {"health": {"what": "x"}}, "x is well")
+    lines.write_self_event("sessiond-recovered", T, {"health": {"what": "x"}}, "x is well")
     assert lines.waiting == 1
     assert len(taken(bench)) == 1
     assert (lines.waiting, taken(bench)) == (0, [])

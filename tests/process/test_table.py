@@ -328,7 +328,7 @@ def test_the_ceiling_is_kept_and_counted() -> None:
 def test_after_a_lost_exec_nobody_says_what_a_process_executes(table: ProcessTable) -> None:
     """The program is unknown until procfs provides it: neither the old one nor a guess."""
     shell = at(table, 60)
-    table.doubt(shell, 10 * SECOND)
+    table.mark_program_unknown(shell, 10 * SECOND)
     assert name_of(shell, 9 * SECOND) == b"bash"
     assert name_of(shell) == b""
     take_in(table, observed(60, 6 * SECOND + 1, "vim", ppid=50)._replace(time=12 * SECOND))
@@ -339,7 +339,7 @@ def test_after_a_lost_exec_nobody_says_what_a_process_executes(table: ProcessTab
 def test_a_doubt_without_cause_leaves_no_trace(table: ProcessTable) -> None:
     """Procfs shows the program of before: nothing was executed."""
     shell = at(table, 60)
-    table.doubt(shell, 10 * SECOND)
+    table.mark_program_unknown(shell, 10 * SECOND)
     take_in(table, observed(60, 6 * SECOND + 1, "bash", ppid=50)._replace(time=12 * SECOND))
     assert name_of(shell, 11 * SECOND) == b"bash"
 
@@ -347,7 +347,7 @@ def test_a_doubt_without_cause_leaves_no_trace(table: ProcessTable) -> None:
 def test_a_late_audit_event_of_a_lost_exec_is_put_where_it_belongs(table: ProcessTable) -> None:
     """What was executed later stays the latest; what was in doubt since then is known now."""
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
-    table.doubt(child, 10 * SECOND + 2)
+    table.mark_program_unknown(child, 10 * SECOND + 2)
     end = child.state.facts._replace(ppid=INIT)
     table.exited(Exited(12 * SECOND, end, 0))
     process, state = table.audited_exec(execute(child, 11 * SECOND, "ls"), session_known=True)
