@@ -14,7 +14,7 @@ from sessiond.text import printable
 DIFFERENT = 1  # rules and status: something is not as it should be
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-HOST_TROUBLE = "10+"
+HOST_PROBLEM = "10+"
 
 EXIT_CODES: dict[int | str, str] = {
     0: "all is well",
@@ -27,7 +27,7 @@ EXIT_CODES: dict[int | str, str] = {
     errors.OutputError.exit_code: "an output can't be opened",
     errors.StatusError.exit_code: "no daemon answers, or it refuses",
     errors.InputError.exit_code: "an event file can't be read, or contains no events",
-    HOST_TROUBLE: "check: a problem of this host; check --help lists the codes",
+    HOST_PROBLEM: "check: a problem of this host; check --help lists the codes",
     INTERNAL_ERROR: "a bug in sessiond",
     INTERRUPTED: "interrupted (Ctrl-C)",
     errors.READER_GONE: "the reader of standard output has closed it",

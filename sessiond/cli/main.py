@@ -145,7 +145,7 @@ def _add_check(commands: declare.Commands) -> None:
         "an exit code. The first failure determines the exit code; a warning is not a failure.",
         "sessiond check -c new.yml && cp new.yml /etc/sessiond.yml\n"
         "sessiond check --settings > sessiond.yml   a commented file with all settings",
-        (0, 2, 3, declare.HOST_TROUBLE),
+        (0, 2, 3, declare.HOST_PROBLEM),
     )
     parser.more_help = _host_troubles
     declare.add_config(parser)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sessiond.filters.recorded import Recorded
     from sessiond.filters.traffic import Suggestions, Traffic
 
-NOT_AS_WISHED = 1
+PROBLEMS_FOUND = 1
 # Refresh interval of the live table, in seconds.
 _REDRAW = 2.0
 _CLEAR = "\x1b[2J\x1b[H"
@@ -263,7 +263,7 @@ def _filters(arguments: argparse.Namespace) -> int:
     nothing = any(
         not tally.lines and tally.rule.action != "keep" for tally in recorded.tallies.values()
     )
-    return NOT_AS_WISHED if unsafe or nothing else 0
+    return PROBLEMS_FOUND if unsafe or nothing else 0
 
 
 def _nanoseconds(document: dict[str, Any]) -> int:

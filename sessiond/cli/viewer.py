@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sessiond.viewer.model import Process, Recording, Session
     from sessiond.viewer.sessions import Filter
 
-NOTHING_FITS = 1
+NO_MATCH = 1
 
 
 def add(commands: declare.Commands) -> None:
@@ -409,7 +409,7 @@ def _nothing(recording: Recording) -> int:
     """Say on standard error that no session is shown, and return the exit code for it."""
     reason = "no session matches" if recording.events else "these files have no events yet"
     sys.stderr.write(f"sessiond: {reason}\n")
-    return NOTHING_FITS
+    return NO_MATCH
 
 
 def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
@@ -526,7 +526,7 @@ def _tree(arguments: argparse.Namespace) -> int:
     if not lines and not ids:
         return _nothing(recording)
     terminal.page(lines)
-    return 0 if lines else NOTHING_FITS
+    return 0 if lines else NO_MATCH
 
 
 def _tree_lines(
@@ -624,7 +624,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         lines += ("",) if lines else ()
         lines += explain(process, recording, sessions.get(process.entry), now)
     terminal.page(lines)
-    return 0 if lines else NOTHING_FITS
+    return 0 if lines else NO_MATCH
 
 
 # --- view ----------------------------------------------------------------------------------------
@@ -746,7 +746,7 @@ def _detect(arguments: argparse.Namespace) -> int:
             sys.stdout.flush()
     if not found:
         sys.stderr.write(f"sessiond: none of {len(ruleset.rules)} rules matches\n")
-    return 0 if found else NOTHING_FITS
+    return 0 if found else NO_MATCH
 
 
 def _ruleset(paths: list[Path], level: str = "informational") -> Ruleset:

@@ -30,12 +30,12 @@ from sessiond.ecs.audit_fields import (
 )
 from sessiond.ecs.dates import timestamp
 from sessiond.ecs.normalizations import (
+    HOW_IS_SYSCALL,
     NAMES,
     PEER,
     RECORD_TYPES,
     SOCKETCALLS,
     SYSCALLS,
-    TOLD_BY_SYSCALL,
     VARIANTS,
     Normalization,
     record_type,
@@ -110,8 +110,8 @@ class _Call(NamedTuple):
 _BY_ANY_CALL: Final = frozenset((LOGIN, CONFIG_CHANGE, URINGOP))
 # These machines have their own numbers of errors, signals, flags and socket types, except for the
 # common Unix errors (include/uapi/asm-generic/errno-base.h).
-_NUMBERS_OF_THEIR_OWN: Final = ("alpha", "mips", "parisc", "sparc")
-_LAST_OF_UNIX: Final = 34
+_OWN_NUMBERS: Final = ("alpha", "mips", "parisc", "sparc")
+_MAX_COMMON_ERROR: Final = 34
 _IDENTITY: Final = ("id", "name")
 _SENDER: Final = ("uid",)
 _EXEC_FAILED: Final = SYSCALLS["execve"]._replace(action="exec-failed", types=["info"])
@@ -153,8 +153,8 @@ class AuditEventEncoder:
         document: dict[str, Any] = {"event": None, "auditd": auditd}
         subject = parts.subject
         if subject is not None and "arch" in parts.own and "syscall" in parts.own:
-            told = self._call(parts.own, parts)
-            parts.data["arch"], parts.data["syscall"] = told.arch, told.name
+            names = self._call(parts.own, parts)
+            parts.data["arch"], parts.data["syscall"] = names.arch, names.name
         if subject is not None and subject.type == URINGOP:
             self._exit(parts.own, outcome, document, parts)
         if syscall:
@@ -281,7 +281,7 @@ class AuditEventEncoder:
                 if name not in _SYSCALL_PLACED:
                     parts.add(name, text_of(name, raw))
         named = decoders.ARGUMENTS.get(call.name)
-        if named and not call.arch.startswith(_NUMBERS_OF_THEIR_OWN):
+        if named and not call.arch.startswith(_OWN_NUMBERS):
             found = _arguments(syscall, call, named, parts)
             if found:
                 document["auditd"]["arguments"] = found
@@ -289,7 +289,7 @@ class AuditEventEncoder:
     def _exit(
         self, call: Mapping[str, bytes], outcome: str, document: dict[str, Any], parts: EventFields
     ) -> None:
-        """Put exit= in auditd.data, and in error.code what a call failed with."""
+        """Put exit= in auditd.data, and the name of a failed call's error in error.code."""
         raw = call.get("exit")
         if raw is None:
             return
@@ -302,11 +302,11 @@ class AuditEventEncoder:
             document["error"] = {"code": name}
 
     def _error(self, raw: bytes, arch: str) -> str | None:
-        """Name the error that a call on a machine returned; None when it is none."""
+        """Return the name of the error that a call on a machine returned; None without an error."""
         number = integer(raw[1:]) if raw[:1] == b"-" else None
         if number is None or number > 4095:  # MAX_ERRNO of include/linux/err.h
             return None
-        if number > _LAST_OF_UNIX and arch.startswith(_NUMBERS_OF_THEIR_OWN):
+        if number > _MAX_COMMON_ERROR and arch.startswith(_OWN_NUMBERS):
             return f"-{number}"
         return decoders.KERNEL_ERRORS.get(number) or self._tables.errno_name(number) or f"-{number}"
 
@@ -339,7 +339,7 @@ class AuditEventEncoder:
                 return meaning
         return RECORD_TYPES.get(subject.type) or unknown_record(self._type_name(subject.type))
 
-    # Who
+    # Users
 
     def _users(
         self, meaning: Normalization, document: dict[str, Any], parts: EventFields
@@ -420,7 +420,7 @@ class AuditEventEncoder:
             account["name"] = name
         return account
 
-    # On what, and how
+    # Objects
 
     def _summary(
         self,
@@ -496,7 +496,7 @@ class AuditEventEncoder:
 
 
 def _from_user_space(record_type: int) -> bool:
-    """Return whether user space wrote it: include/uapi/linux/audit.h has the ranges."""
+    """Return whether user space wrote a record: include/uapi/linux/audit.h has the ranges."""
     return record_type == 1005 or 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
 
 
@@ -595,7 +595,7 @@ def _process(parts: EventFields, *, enriched: bool) -> dict[str, Any]:
 
 
 def _how(meaning: Normalization, call: _Call, parts: EventFields) -> str | None:
-    if meaning.action in TOLD_BY_SYSCALL:
+    if meaning.action in HOW_IS_SYSCALL:
         return call.name
     if meaning.how:
         return parts.first(meaning.how)

@@ -1,6 +1,6 @@
 """Decodes the numbers in audit records: signals, modes, flags, socket addresses.
 
-Numbers are Linux' own (include/uapi), those of the generic ABI that most machines share.
+The numbers are those of Linux's generic ABI (include/uapi), which most machines share.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Address(NamedTuple):
 
 
 def socket_address(saddr: bytes, order: Literal["little", "big"] = sys.byteorder) -> Address | None:
-    """Decode a ``struct sockaddr`` of a machine of that byte order; None when it is too short.
+    """Decode a ``struct sockaddr`` in a machine's byte order; None if it is too short.
 
-    A unix socket in the abstract namespace is shown with "@" first, as ss(8) and netstat(8) do.
+    The name of an abstract unix socket starts with "@", as in ss(8) and netstat(8).
     """
     if len(saddr) < 2:
         return None
@@ -212,7 +212,7 @@ unmount_flags: Final = _flags(
     ((1, "MNT_FORCE"), (2, "MNT_DETACH"), (4, "MNT_EXPIRE"), (8, "UMOUNT_NOFOLLOW"))
 )
 
-# include/uapi/linux/sched.h; the low byte is the signal that the child's end sends
+# include/uapi/linux/sched.h; the low byte is the signal sent at the child's end
 _clone_bits: Final = _flags(
     (
         (0x80, "CLONE_NEWTIME"),
@@ -310,7 +310,7 @@ seccomp_action: Final = _choice(
     }
 )
 
-# include/uapi/linux/audit.h: which list of rules a CONFIG_CHANGE record means
+# include/uapi/linux/audit.h: the list of rules in a CONFIG_CHANGE record
 rule_list: Final = _choice(
     {0: "user", 1: "task", 4: "exit", 5: "exclude", 6: "filesystem", 7: "io_uring"}
 )
@@ -341,9 +341,8 @@ def _number(value: int) -> str:
     return str(signed(value))
 
 
-# Which arguments of which syscalls have a name: auditd.arguments.NAME. The records have them as
-# hex in a0 to a3, which stay in auditd.data. A row has the argument's position, its name and how it
-# is read.
+# The named arguments of syscalls: auditd.arguments.NAME. The records have them in hex, as a0 to a3,
+# which stay in auditd.data. A row has the argument's position, its name and its format.
 Argument = tuple[int, str, Callable[[int], str]]
 
 
@@ -407,7 +406,7 @@ ARGUMENTS: Final = _arguments(
     ("setresgid setresgid32", "0:rgid:number 1:egid:number 2:sgid:number"),
 )
 
-# The syscalls whose path is relative to a directory descriptor, and where that argument is.
+# The syscalls whose path is relative to a directory descriptor, and the position of the descriptor.
 DIRECTORY_ARGUMENTS: Final = {
     **dict.fromkeys(
         "openat openat2 mkdirat mknodat fchownat fchmodat fchmodat2 unlinkat newfstatat fstatat64 "

@@ -1,8 +1,8 @@
-"""What syscalls and record types mean: ``event.action``, category, type, and what they act on.
+"""Maps syscalls and record types to ``event.action``, category, type and the object of the action.
 
-The actions are the names that Auditbeat's auditd module uses; where it has none, the action is the
-name of the syscall or of the record type (``mac-unlbl-allow``), written ``=`` in the tables. The
-categories and types go together as ECS 9.4 expects it:
+The actions are those of Auditbeat's auditd module. Where it has none, the action is the name of the
+syscall or of the record type (``mac-unlbl-allow``), written ``=`` in the tables. The combinations
+of category and type are those that ECS 9.4 allows:
 https://www.elastic.co/docs/reference/ecs/ecs-allowed-values-event-category
 """
 
@@ -15,15 +15,14 @@ _Key = TypeVar("_Key")
 
 
 class Normalization(NamedTuple):
-    """What an event is about.
+    """The ECS meaning of a syscall or of a record type.
 
-    ``object`` is the kind of thing that it acts on: ``auditd.summary.object.type``. ``primary``,
-    ``secondary`` and ``how`` name the record fields that say which one, the first present one
-    counts; for the files, sockets and processes of a syscall the event's other records say it.
-    ``target`` says whether the account that it is about is a ``user`` or a ``group``. ``actor`` and
-    ``acts_as`` name the fields that say who did it, and as whom, where that is not ``auid`` and
-    ``uid``. Where ``effective`` names fields, ``user`` is the login user, and these say who
-    ``user.effective`` is.
+    ``object`` is the kind of object: ``auditd.summary.object.type``. ``primary``, ``secondary`` and
+    ``how`` name the record fields that identify it; the first present field counts. For files,
+    sockets and processes of a syscall, other records of the event identify it. ``target`` is "user"
+    or "group" if the event is about an account. ``actor`` and ``acts_as`` name the fields of the
+    acting user and of the user it acts as, if they are not ``auid`` and ``uid``. If ``effective``
+    names fields, ``user`` is the login user and these fields are ``user.effective``.
     """
 
     action: str
@@ -44,7 +43,7 @@ def _table(*groups: Iterable[tuple[_Key, Normalization]]) -> dict[_Key, Normaliz
     for group in groups:
         for key, meaning in group:
             if key in table:
-                raise ValueError(f"{key} stands twice")
+                raise ValueError(f"{key} is a duplicate key")
             table[key] = meaning
     return table
 
@@ -307,7 +306,7 @@ SYSCALLS: Final = _table(
     ),
 )
 
-# What socketcall(2) multiplexes on 32-bit machines, by its first argument (linux/net.h).
+# The calls of socketcall(2) on 32-bit machines, by its first argument (linux/net.h).
 SOCKETCALLS: Final = {
     number: SYSCALLS[name]
     for number, name in enumerate(
@@ -317,7 +316,7 @@ SOCKETCALLS: Final = {
     )
 }
 
-# On which side of the connection the address of a SOCKADDR record is, seen from this host.
+# The side of the connection that a SOCKADDR record's address is on, as seen from this host.
 PEER: Final = {
     "connected-to": ("destination", "egress"),
     "sent-to": ("destination", "egress"),
@@ -333,7 +332,7 @@ def unknown_syscall(name: str) -> Normalization:
 
 # Record types, by number (linux/audit.h, libaudit.h). A row is "number NAME action".
 
-# These add to the event of another record: none of them says what the event is about.
+# Records that only add details to an event: none of them is its subject.
 AUXILIARY: Final = {
     1300: "SYSCALL",
     1302: "PATH",
@@ -1013,7 +1012,7 @@ RECORD_TYPES: Final = _table(
     ),
 )
 
-# Types whose meaning is in a field: (type, field, value) says more than the type. "" is any value.
+# Record types whose meaning depends on a field: type -> (field, value, meaning). "" is any value.
 _SELINUX: Final = Normalization(
     "violated-selinux-policy",
     ["intrusion_detection"],
@@ -1040,7 +1039,7 @@ VARIANTS: Final[dict[int, tuple[tuple[str, str, Normalization], ...]]] = {
 }
 
 
-# Types by their names in a log. auditd writes UNKNOWN[n] for what its library does not know.
+# Types by their names in a log. auditd writes UNKNOWN[n] for types that its library lacks.
 NUMBERS: Final = {name: number for number, name in NAMES.items()}
 
 # Ubuntu's kernels had records of further security modules before these types had their numbers.
@@ -1048,7 +1047,7 @@ _FORMER_TYPES: Final = {1420: (b"subj_", 1425), 1421: (b"obj_", 1426)}
 
 
 def record_type(number: int, text: bytes) -> int:
-    """Return the type that a record has in Linux's own numbering, whatever kernel wrote it."""
+    """Return a record's type in the numbering of the upstream kernel."""
     former = _FORMER_TYPES.get(number)
     return former[1] if former is not None and text.startswith(former[0]) else number
 
@@ -1058,5 +1057,5 @@ def unknown_record(name: str) -> Normalization:
     return Normalization(name.lower().replace("_", "-"), ["process"], ["info"])
 
 
-# The syscall is how these were done; for all others it is the program.
-TOLD_BY_SYSCALL: Final = frozenset(("end", "changed-identity-of", "adjusted-scheduling-policy-of"))
+# Actions whose auditd.summary.how is the syscall; for all others it is the program.
+HOW_IS_SYSCALL: Final = frozenset(("end", "changed-identity-of", "adjusted-scheduling-policy-of"))

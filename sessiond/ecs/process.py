@@ -77,10 +77,10 @@ def tty_is_terminal(major: int, minor: int) -> bool:
 class ProcessEncoder:
     """Makes the JSON of ``process`` objects.
 
-    ``clock`` gives the dates of moments; ``full`` names the relatives that are written in full (the
-    others with their identity alone); ``redact`` takes the secrets out of argument lists, where the
-    user wants that; ``identify`` gives the entity id of a pid and its start, which is 0 for a
-    leader that ended unseen; ``ancestors`` is how many of a line of descent are written.
+    ``clock`` converts times to dates; ``full`` names the relatives that are written in full (the
+    others have only their identity); ``redact`` removes secrets from argument lists, if configured;
+    ``identify`` makes the entity id of a pid and its start, which is 0 for a leader that ended
+    unseen; ``ancestors`` is the maximum number of ancestors in a line.
     """
 
     def __init__(
@@ -153,7 +153,8 @@ class ProcessEncoder:
     ) -> dict[str, Any]:
         """Return ``args``, ``args_count`` and ``command_line`` of an argv.
 
-        ``cut``: of a part, whose whole has ``number`` arguments, None where that is not known.
+        ``cut`` says that ``args`` is only a part; the whole argv has ``number`` arguments, None if
+        that is unknown.
         """
         shown = [display(argument) for argument in args]
         if self._redact is not None:
@@ -233,9 +234,9 @@ class ProcessEncoder:
     ) -> bytes:
         """Return the whole ``process`` object of an event at ``time`` (ns since boot).
 
-        ``ended`` adds the end and the exit code; ``title`` is what the audit record adds;
-        ``override`` are members that it knows better than the table (its own, whole argv), so that
-        the shared bytes are not used.
+        ``ended`` adds the end and the exit code; ``title`` is that of the audit record;
+        ``override`` are members that replace those of the table (such as the whole argv): the
+        shared bytes are then not used.
         """
         encoded = self._encoded(process, state)
         shared = encoded.shared
@@ -254,7 +255,7 @@ class ProcessEncoder:
     def ancestors(self, process: Process) -> orjson.Fragment | None:
         """Return the list of ``sessiond.ancestors``: executable and pid of each, nearest first.
 
-        None where no ancestor is known or wanted.
+        None if no ancestor is known, or none is to be written.
         """
         lineage = process.lineage
         if lineage is None or not self._ancestors:
@@ -271,14 +272,14 @@ class ProcessEncoder:
         cached = lineage.cached
         if isinstance(cached, _EncodedLineage) and cached.by is self:
             return cached
-        told = lineage.ancestors[: self._ancestors]
+        nearest = lineage.ancestors[: self._ancestors]
         listed: list[dict[str, Any]] = []
-        for each in told:
-            own: dict[str, Any] = {"pid": each.pid}
+        for ancestor in nearest:
+            own: dict[str, Any] = {"pid": ancestor.pid}
             if each.program.executable is not None:
                 own["executable"] = display(each.program.executable)
             listed.append(own)
-        ids = orjson.dumps([each.entity_id for each in told])
+        ids = orjson.dumps([ancestor.entity_id for ancestor in nearest])
         encoded = _EncodedLineage(self, b',"Ext":{"ancestry":%b}' % ids, orjson.dumps(listed))
         lineage.cached = encoded
         return encoded
@@ -286,8 +287,8 @@ class ProcessEncoder:
     def brief(self, process: Process, state: State) -> bytes:
         """Return the ``process`` object of an inventory: relatives only by id, pid, start and name.
 
-        Left out are capabilities of root, real and saved ids that are the effective ones, and what
-        of the arguments is beyond MAX_BRIEF_ARGS bytes. Nothing of it is kept.
+        It omits capabilities of root, real and saved ids that equal the effective ones, and
+        arguments beyond MAX_BRIEF_ARGS bytes. The JSON is not cached.
         """
         facts = state.facts
         override: dict[str, Any] = {}
@@ -392,10 +393,10 @@ class ProcessEncoder:
     # Relatives
 
     def _relatives(self, encoded: _Encoded, process: Process, state: State, time: int) -> bytes:
-        """The parent and the leaders, as they were at ``time``.
+        """Return the parent and the leaders, as they were at ``time``.
 
-        They are the same for most events of a process, so the bytes are kept together with what
-        they were made of.
+        They are the same for most events of a process, so the bytes are cached together with the
+        data that they depend on.
         """
         creator = process.creator
         over = isinstance(creator, Process) and creator.end is not None and creator.end <= time
@@ -433,16 +434,16 @@ class ProcessEncoder:
         return relatives
 
     def _gone(self, number: int) -> bytes:
-        """A leader that had ended before anything was known of it: its group still has its pid.
+        """Return a leader that ended unseen: only its pid is known, as the id of its group.
 
-        The kernel gives the pid to nobody else meanwhile, and no process starts at 0, so its entity
-        id is the same in every event and in none of a later process.
+        The kernel does not reuse that pid while the group lives, and no process starts at 0: the
+        entity id is the same in every event, and differs from that of any later process.
         """
         entity_id = self._identify(number, 0).encode()
         return b'{"entity_id":"%b","pid":%d,"same_as_process":false}' % (entity_id, number)
 
     def _identity(self, relative: Reference | Process) -> bytes:
-        """The members that the tree of processes needs, without braces."""
+        """Return the members that the tree of processes needs, without braces."""
         if isinstance(relative, Reference) and relative.gone:
             return b'"entity_id":"%b","pid":%d' % (relative.entity_id.encode(), relative.pid)
         # Neither string needs JSON escapes.
@@ -495,10 +496,10 @@ class ProcessEncoder:
         return b"".join(parts)
 
     def _entry_meta(self, leader: Process | Reference) -> bytes:
-        """The members that say how an entry leader came in, with a comma before them.
+        """Return the ``entry_meta`` members of an entry leader, with a comma before them.
 
-        Of one that had ended before it was looked for that is also when it began at the latest:
-        without a start, Session View opens no session.
+        For a leader that ended unseen they include the latest possible start: without a start,
+        Session View opens no session.
         """
         start = b""
         if isinstance(leader, Process):
@@ -564,9 +565,10 @@ def _made_of(
     state: State,
     time: int,
 ) -> tuple[object, ...]:
-    """What the JSON of the relatives at ``time`` depends on; ``over``: the creator has ended.
+    """Return the data that the JSON of the relatives at ``time`` depends on.
 
-    A relative that isn't encoded yet is None, an unknown leader its pid.
+    ``over`` says that the creator has ended. A relative that is not encoded yet is None, an unknown
+    leader is its pid.
     """
     return (
         _encoded_at(creator, time, parent_pid),

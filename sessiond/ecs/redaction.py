@@ -1,8 +1,8 @@
 r"""Redacts secrets on command lines: replaces text that matches patterns by a marker.
 
-The arguments of a command line are searched as one text in which they are parted by NUL, so that a
-pattern can distinguish an option from the value in the next argument. The number of arguments never
-changes. What is too long to be searched in reasonable time is not shown either.
+The arguments of a command line are searched as one text, separated by NUL, so that a pattern can
+distinguish an option from the value in the next argument. The number of arguments never changes.
+Text that is too long to be searched in reasonable time is replaced as well.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Redactor:
         self._patterns = list(patterns)
 
     def arguments(self, args: list[str], *, cut: bool = False) -> list[str]:
-        """Return the argument list without secrets, as long as it was.
+        """Return the argument list without secrets, with the same number of arguments.
 
-        ``cut`` says that its end is missing: then the last word is replaced whatever it is, for
-        half a secret looks like none.
+        ``cut`` says that its end is missing: then the last word is always replaced, because half a
+        secret may not match any pattern.
         """
         if not args:
             return []

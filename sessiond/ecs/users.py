@@ -12,8 +12,8 @@ from sessiond.text import display
 
 # The ids of the acting process, in the order of Users._new_user.
 _IDS: Final = tuple("uid gid auid euid egid suid sgid fsuid fsgid subj".split())
-# What of a PATH record describes the inode, in the order of Accounts._new_inode. A device is
-# what the inode is, not what it is on: rdev.
+# The fields of a PATH record that describe the inode, in the order of Users._new_inode. rdev is the
+# device that the inode represents, not the one that it is stored on.
 _INODE: Final = ("inode", "mode", "ouid", "ogid", "rdev", "obj")
 
 

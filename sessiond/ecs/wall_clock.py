@@ -1,8 +1,9 @@
-"""What the wall clock showed when: dates of moments since boot, and the moments of audit stamps.
+"""The history of the wall clock: converts times since boot to dates, and audit stamps to times.
 
-The wall clock is set while a host runs: by NTP's first answer, by a person, in a resumed virtual
-machine. A moment keeps the date that the clock showed then, so that what was told stays true; from
-a step on, dates follow the new setting. Slewing moves both clocks alike and needs no care.
+The wall clock can be set while a host runs: by NTP's first answer, by a person, or in a resumed
+virtual machine. A time keeps the date that the clock showed then, so that written dates stay
+correct; after a step, dates follow the new setting. Slewing changes both clocks alike and needs no
+correction.
 """
 
 from __future__ import annotations
@@ -77,10 +78,11 @@ class WallClock:
         return timestamp(time + self._steps[place].offset)
 
     def since_boot(self, stamp: int, read: int) -> int:
-        """Convert an audit stamp (ns since the epoch) to ns since boot; so is when it was ``read``.
+        """Convert an audit stamp (ns since the epoch) to ns since boot.
 
-        Around a step a stamp can mean two moments. The one that was not yet when the record was
-        read, or at which the clock was set otherwise, is not meant; of two the later one is.
+        ``read`` is when the record was read, in ns since boot. Near a step a stamp can stand for
+        two times. A time after ``read``, or one at which the clock had another setting, is ruled
+        out; of the remaining ones the later is returned.
         """
         time = stamp - self.offset
         if len(self._steps) == 1:

@@ -46,8 +46,8 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 class Engine:
     """An Elasticsearch or OpenSearch server, accessed over HTTP.
 
-    ``url`` is its address, ``authorization`` the value of the header of that name, ``ca`` a file of
-    certificates in place of the system's. Proxies are those of the environment (HTTPS_PROXY).
+    ``url`` is its address, ``authorization`` the value of the Authorization header, ``ca`` a file
+    of certificates that replace the system's. The environment (HTTPS_PROXY) selects the proxy.
     """
 
     def __init__(self, url: str, authorization: str | None = None, ca: str | None = None) -> None:
@@ -122,7 +122,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def api_key(text: str) -> str:
-    """Return the Authorization header of an API key: encoded as it is given out, or id:key."""
+    """Return the Authorization header of an API key, which is encoded or has the form id:key."""
     encoded = base64.b64encode(text.encode()).decode() if ":" in text else text
     return f"ApiKey {encoded}"
 

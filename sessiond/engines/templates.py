@@ -1,8 +1,8 @@
 """The templates of Elasticsearch and OpenSearch, generated from the list of fields. Pure.
 
 ``python -m sessiond.engines.templates DIRECTORY`` writes those in integrations/elastic/. Sources:
-the reference of Elasticsearch on mappings, index templates, data streams and lifecycle policies;
-that of OpenSearch on flat_object.
+Elasticsearch's reference of mappings, index templates, data streams and lifecycle policies, and
+OpenSearch's reference of flat_object.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def component_mappings(*, opensearch: bool) -> Json:
 
 
 def component_settings(*, opensearch: bool) -> Json:
-    """Return the component template with the settings: compression, a replica where it fits."""
+    """Return the component template with the settings: compression, and a replica if possible."""
     index: Json = {
         "codec": "best_compression",
         "auto_expand_replicas": "0-1",
@@ -140,7 +140,7 @@ def _signed(template: Json) -> Json:
 
 
 def files() -> dict[str, Json]:
-    """Return what integrations/elastic/ holds, by name of the file."""
+    """Return the contents of the files in integrations/elastic/, by name."""
     return {
         "mappings.json": component_mappings(opensearch=False),
         "mappings-opensearch.json": component_mappings(opensearch=True),
@@ -153,7 +153,7 @@ def files() -> dict[str, Json]:
 
 
 def write(directory: Path) -> None:
-    """Write the files of integrations/elastic/ anew."""
+    """Rewrite the files in integrations/elastic/."""
     for name, content in files().items():
         text = json.dumps(content, indent=1, sort_keys=True) + "\n"
         (directory / name).write_text(text, "utf-8")

@@ -25,13 +25,13 @@ from sessiond.process import container, systemd_unit
 from sessiond.process.table import ITSELF, Ancestor, Lineage, Process, State, Verdict
 from sessiond.text import display
 
-TOLD: Final = Verdict("", "keep")
+KEEP: Final = Verdict("", "keep")
 
 _MAX_REMEMBERED: Final = 4096
 # include/uapi/linux/capability.h
 _CAP_SETUID: Final = 1 << 7
 _CAP_SETGID: Final = 1 << 6
-_EARLY: Final = ("event.action", "tags")
+_KNOWN_EARLY: Final = ("event.action", "tags")
 
 # Values that many processes share, by the fields that have them.
 _SHARED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -90,7 +90,7 @@ class CompiledRule:
         fields = [leaf.name for leaf in rule.when.leaves()]
         others = [field for field in fields if not is_of_process(field)]
         self.of_event = bool(others)
-        self.late = any(field not in _EARLY for field in others)
+        self.late = any(field not in _KNOWN_EARLY for field in others)
         self.actions = frozenset(
             str(test.wanted)
             for part in whole
@@ -211,10 +211,10 @@ class Decider:
         if not verdict.withholds:
             return verdict
         if process.gained:
-            return TOLD
+            return KEEP
         if not executed:
             # A process with a written line also gets a written end.
-            return TOLD if process.introduced else verdict
+            return KEEP if process.introduced else verdict
         index = process.states.index(state)
         if index > 0:
             before = process.states[index - 1]
@@ -222,7 +222,7 @@ class Decider:
             dropped = earlier is not None and earlier.withholds
             if of_others or (dropped and _gained_login(before, state)):
                 process.gained = True
-                return TOLD
+                return KEEP
         return verdict
 
     def _verdict(self, process: Process, state: State, cgroup: bytes | None) -> Verdict:
@@ -243,7 +243,7 @@ class Decider:
             subject.trust = each.trust
             if each.own.holds(subject):
                 return each.verdict
-        return TOLD
+        return KEEP
 
     def _candidates(
         self, process: Process, state: State, cgroup: bytes | None

@@ -38,7 +38,7 @@ _PROTECTED: Final = frozenset(
 
 
 # Represents unknown users: those of a directory service, and future ones.
-SOMEBODY: Final = OrdinaryUser(54_321, "an ordinary user", ((54_321, "ordinary users"),))
+UNKNOWN_USER: Final = OrdinaryUser(54_321, "an ordinary user", ((54_321, "ordinary users"),))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def exposures(rules: Sequence[FilterRule], users: Sequence[OrdinaryUser]) -> lis
     for rule in rules:
         if not rule.withholds:
             continue
-        found.append(_exposure(rule, (*users, SOMEBODY)))
+        found.append(_exposure(rule, (*users, UNKNOWN_USER)))
         for action in _named_actions(rule.when):
             if action not in LIFE and (action in _PROTECTED or action.startswith("sessiond-")):
                 text = f"it leaves out {action} events, which tell who came in, or what was lost"

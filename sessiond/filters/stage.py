@@ -18,7 +18,7 @@ from sessiond.audit.record import CONFIG_CHANGE, LOGIN, SYSCALL, decode
 from sessiond.config.filters import FilterRule
 from sessiond.ecs.process import ProcessEncoder, exit_code
 from sessiond.filters.account import FilterAccount, Taken
-from sessiond.filters.decide import TOLD, CompiledRule, Decider, gained, gained_by_exec
+from sessiond.filters.decide import KEEP, CompiledRule, Decider, gained, gained_by_exec
 from sessiond.filters.fold import Folds, Kind, Window
 from sessiond.process.table import ITSELF, Process, ProcessView, State, Verdict
 from sessiond.text import display
@@ -132,7 +132,7 @@ class FilterStage:
         if verdict is not None and verdict.withholds:
             self.account.take(verdict, self._size, -1)
             self.account.seen -= 1
-            process.verdict = TOLD
+            process.verdict = KEEP
         process.withheld = False
 
     def has_gained(self, process: Process, before: bytes | None, after: bytes | None) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sessiond.output.backoff import Backoff
-from sessiond.output.stream import BACKOFF, BUSY
+from sessiond.output.stream import BACKOFF, TEMPORARY
 
 
 class DatagramOutput:
@@ -68,7 +68,7 @@ class DatagramOutput:
                 if error.errno == errno.EMSGSIZE:
                     self.rejected += 1
                     continue
-                if error.errno not in BUSY:
+                if error.errno not in TEMPORARY:
                     self._lose(error, now)
                 return taken
         self._backoff.reset()

@@ -21,9 +21,9 @@ from sessiond.output.http_formats import Answer, Format, Verdict
 from sessiond.output.refused import RefusedLines
 
 MAX_RETRY_AFTER: Final = 300.0  # maximum wait requested by a server, in seconds
-# Between looks at a request: a share of the time it has taken, and the least and most of it.
+# Delay between checks of a request: a share of its duration, within a minimum and a maximum.
 _LOOK_SHARE, _LOOK_FIRST, _LOOK_LAST = 0.25, 0.005, 0.25
-_CLOSE_TIMEOUT: Final = 1.0  # seconds for the thread to come out of a request that was aborted
+_CLOSE_TIMEOUT: Final = 1.0  # seconds for the thread to leave an aborted request
 
 
 class _Done(NamedTuple):
@@ -70,10 +70,10 @@ class HttpOutput:
     ) -> None:
         """Take the connection and the preset's format.
 
-        A request has ``max_size`` bytes of lines at the most; a line waits ``interval`` seconds for
+        A request has at most ``max_size`` bytes of lines; a line waits ``interval`` seconds for
         others; a request may take ``timeout`` seconds. ``backoff`` is the first and the longest
-        wait after a failure, in seconds; failures are a trouble once they have lasted ``patience``
-        seconds, as a busy server refuses now and then. ``clock`` and ``wall`` give seconds,
+        wait after a failure, in seconds. Failures are reported only after ``patience`` seconds,
+        because a busy server refuses requests occasionally. ``clock`` and ``wall`` return seconds,
         monotonic and since the epoch.
         """
         self.name = name
@@ -167,15 +167,15 @@ class HttpOutput:
             return self._retry
         if self._next:
             return max(self._retry, self._next_due)
-        # Others have to ask us then whether we take lines again.
+        # The caller must then ask again whether more lines are accepted.
         return max(self._retry, now + _LOOK_LAST) if self._problem is not None else None
 
     def flush(self) -> None:
-        """Let the lines that were taken wait for others no longer."""
+        """Send the accepted lines without waiting for others."""
         self._next_due = min(self._next_due, self._clock())
 
     def reopen(self) -> None:
-        """Reconnect at once, with keys that are read again."""
+        """Reconnect at once, and read the keys again."""
         self._reconnect = True
         self._retry = 0.0
         self._size_limit = self._max_size
@@ -194,7 +194,7 @@ class HttpOutput:
             self._thread = None
 
     def status(self) -> dict[str, Any]:
-        """Return what was sent so far, and what the server has refused."""
+        """Return the counters of sent and of refused lines."""
         return {
             "address": self.name,
             "requests": self._requests,
@@ -233,7 +233,7 @@ class HttpOutput:
         self._jobs.put(lines)
 
     def _take(self, asked: list[bytes], done: _Done, now: float) -> None:
-        """Take in what has become of a request for these lines."""
+        """Handle the result of a request for these lines."""
         self._requests += 1
         self._sent += done.size
         batch, count = self._batch, len(asked)
@@ -266,10 +266,10 @@ class HttpOutput:
 
     @staticmethod
     def _spare(verdict: Verdict, count: int) -> Verdict:
-        """Have one line refused at a time where all are.
+        """Limit the refusals to one line per request if the server refuses all lines.
 
-        Then the server may be set up wrongly, and that is no fault of the lines: they go one by
-        one, after longer and longer waits, until it takes one.
+        The cause may then be the server's configuration instead of the lines: they are sent one by
+        one, with growing delays, until the server accepts one.
         """
         if count == 1 or len(verdict.refused) < count:
             return verdict

@@ -30,7 +30,7 @@ MAX_ANSWER: Final = 8 << 20  # bytes of an answer's body
 _CONNECT_TIMEOUT: Final = 10.0  # seconds, for each of the server's addresses
 _PROXY_FIELD: Final = "proxy-authorization"
 # A server may close an idle connection at the moment of its reuse.
-_WENT_AWAY: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+_CLOSED_BY_SERVER: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
 class Compressor(NamedTuple):
@@ -77,8 +77,8 @@ class HttpClient:
     ) -> None:
         """Take the server and the header fields of every request.
 
-        ``secrets`` gives further ones for each connection; it raises ConfigError. ``timeout`` is
-        in seconds, for each operation on the socket; the whole is for the caller to ``abort``.
+        ``secrets`` returns further fields for each connection, or raises ConfigError. ``timeout``
+        (seconds) applies to each operation on the socket; to limit a whole request, ``abort`` it.
         """
         self.connections = 0
         self._server = server
@@ -96,7 +96,7 @@ class HttpClient:
         try:
             try:
                 return self._post(body, fields)
-            except _WENT_AWAY:
+            except _CLOSED_BY_SERVER:
                 if not reused or self._aborted:
                     raise
                 self.close()
@@ -114,18 +114,18 @@ class HttpClient:
     def abort(self) -> None:
         """Make the current request fail, whatever it waits for.
 
-        Where it waits for a connection to be made, another call is needed once it is.
+        While it waits for a connection this has no effect: call it again once it is connected.
         """
         self._aborted = True
         with self._lock:
             connection = self._connection.sock if self._connection is not None else None
             if connection is not None:
                 with contextlib.suppress(OSError):
-                    # Of the socket beneath TLS, if there is TLS: no alert, no waiting.
+                    # With TLS this is the underlying socket: no alert is sent, nothing blocks.
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection; the next request makes another."""
+        """Close the connection; the next request opens a new one."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -214,7 +214,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def compressor(compression: Compression) -> Compressor | None:
-    """Return what compresses bodies, None for ``none``; gzip's where this Python has no zstd."""
+    """Return the compressor of bodies, None for ``none``; gzip if this Python has no zstd."""
     if compression == "none":
         return None
     library = zstd.implementation() if compression == "zstd" else None
@@ -230,7 +230,7 @@ def compressor(compression: Compression) -> Compressor | None:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After: seconds, or a date."""
+    """Parse a Retry-After header: seconds, or a date."""
     if retry_after is None:
         return None
     if retry_after.isdigit():
@@ -242,7 +242,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _reason(error: OSError | http.client.HTTPException) -> str:
-    """Return why there is no answer."""
+    """Return the reason for a missing answer."""
     if isinstance(error, http.client.RemoteDisconnected):
         return "the server closed the connection without an answer"
     if isinstance(error, http.client.IncompleteRead):

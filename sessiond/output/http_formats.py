@@ -30,7 +30,7 @@ _PATHS: Final[Mapping[Preset, str]] = {
     "otlp": "/v1/logs",
 }
 # Statuses for invalid lines, as opposed to problems of the server or its configuration.
-_ABOUT_THE_LINES: Final = frozenset({400, 413, 422})
+_LINE_ERRORS: Final = frozenset({400, 413, 422})
 _TEXT_LIMIT: Final = 200  # characters of a server's message that are reported
 
 
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
     body: bytes = b""
     cut: bool = False
     retry_after: float | None = None  # seconds
-    location: str = ""  # where a redirect leads
+    location: str = ""  # the target of a redirect
 
 
 class Refusal(NamedTuple):
@@ -111,7 +111,7 @@ def target(preset: Preset, url: SplitResult, index: str) -> str:
 def _judge_failure(answer: Answer, count: int) -> Verdict:
     reason = _words(answer.body)
     problem = f"status {answer.status}{reason and f': {reason}'}"
-    if answer.status in _ABOUT_THE_LINES:
+    if answer.status in _LINE_ERRORS:
         if count == 1:
             return Verdict([], {0: Refusal(answer.status, "", reason)}, problem)
         return Verdict(list(range(count)), {}, problem, smaller=True)
@@ -153,12 +153,12 @@ def _judge_bulk(body: bytes, count: int) -> Verdict:
     refused: dict[int, Refusal] = {}
     problem = ""
     for index, item in enumerate(items):
-        # 409: the document is there already, for it was sent before.
+        # 409: the document exists already, because it was sent before.
         if 200 <= item.status <= 299 or item.status == 409:
             continue
         error = item.error if isinstance(item.error, _Error) else _Error(reason=item.error)
         refusal = Refusal(item.status, _cut(error.type), _cut(error.reason or ""))
-        if item.status in _ABOUT_THE_LINES:
+        if item.status in _LINE_ERRORS:
             refused[index] = refusal
         else:
             again.append(index)

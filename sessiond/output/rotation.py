@@ -88,7 +88,8 @@ class Rotation:
     def shift(self, directory: int) -> None:
         """Move the current file to .1, .1 to .2 and so on; remove files beyond the limit.
 
-        A crash meanwhile leaves a gap in the numbers, never two files for one. Raises OSError.
+        A crash during this leaves a gap in the numbers, never two files with one number. Raises
+        OSError.
         """
         with self._names:
             for rotated in self._rotated(directory):

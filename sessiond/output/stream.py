@@ -20,7 +20,8 @@ from sessiond.output.backoff import Backoff
 from sessiond.output.resolver import Resolver
 from sessiond.output.tls import TlsConnection
 
-BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
+# Errors of a send that may succeed later.
+TEMPORARY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 _CONNECT_TIMEOUT = 10.0  # seconds
 _CONNECT_POLL = 0.05  # seconds between checks of a pending connection
 BACKOFF = (0.1, 10.0)  # seconds: the first and the longest wait for a reader
@@ -226,7 +227,7 @@ class StreamOutput:
         try:
             sent = self._connection.send(data)
         except OSError as error:
-            if error.errno not in BUSY:
+            if error.errno not in TEMPORARY:
                 self._lose(error, now)
             return 0
         self._sent += sent

@@ -39,7 +39,7 @@ from sessiond.text import display
 from sessiond.units import SECOND, UNSET_ID
 
 _BY_AUDIT: Final = b'["auditd"]'
-_BY_OURSELVES: Final = b'["sessiond"]'
+_BY_SESSIOND: Final = b'["sessiond"]'
 # Actions that introduce a process to the stream.
 _INTRODUCTIONS: Final = ("fork", "exec", "already_running")
 # Actions that occur once per process.
@@ -362,7 +362,7 @@ class EventWriter:
             self._descriptions.encode(document, [], enriched=True),
             date=self._processes.date(time),
             event_id=event_id or self._documents.self_event_id(f"{time:x}-{self._own_events:x}"),
-            providers=_BY_OURSELVES,
+            providers=_BY_SESSIOND,
             more=None,
         )
 
@@ -460,7 +460,7 @@ class EventWriter:
             self._descriptions.encode(document, [], enriched=True),
             date=self._processes.date(time),
             event_id=event_id,
-            providers=_BY_OURSELVES,
+            providers=_BY_SESSIOND,
             more=None,
             process=example,
             filtered=False,

@@ -25,7 +25,7 @@ from sessiond.units import MILLISECOND, SECOND, TICK
 # takes the time.
 HOLD: Final = 250 * MILLISECOND
 # Maximum wait while the audit socket lags behind.
-HOLD_BEHIND: Final = 10 * SECOND
+MAX_HOLD: Final = 10 * SECOND
 # An exit_group precedes the end of the last thread by the time that the thread needs to exit.
 HOLD_EXIT_GROUP: Final = 5 * SECOND
 # How many of a kind expire at a time: after a loss of records thousands wait, and each is a line of
@@ -51,14 +51,12 @@ class Hearing:
 
     def heard(self, now: int) -> int:
         """Return the time up to which audit was heard: ``now``, unless the socket lags behind."""
-        return min(now, max(self.drained, now - HOLD_BEHIND))
+        return min(now, max(self.drained, now - MAX_HOLD))
 
     def is_done(self, time: int, now: int) -> bool:
         """Return whether audit, at ``now``, has reported everything about ``time``."""
         due = time + HOLD
-        return due <= now and (
-            self.drained >= time or self.latest >= due or time + HOLD_BEHIND <= now
-        )
+        return due <= now and (self.drained >= time or self.latest >= due or time + MAX_HOLD <= now)
 
 
 class Waiting:

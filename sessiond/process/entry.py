@@ -80,7 +80,7 @@ BY_ENVIRONMENT: Final = (
     " can write"
 )
 ROOTLESS: Final = "process.entry_leader.entry_meta.type: the container's runtime is the user's own"
-ITS_WORD: Final = "process.entry_leader.entry_meta: from data that the user can write"
+BY_USER_DATA: Final = "process.entry_leader.entry_meta: from data that the user can write"
 
 
 _INFERRED: Final = "process.entry_leader: from "
@@ -118,7 +118,7 @@ LOGIN_SERVERS: Final = (
 )
 # The entry types whose logins have an address.
 LOGIN_TYPES: Final = frozenset(server.type for server in LOGIN_SERVERS)
-# Those that begin an audit session: who else is in it came the same way.
+# The entry types that begin an audit session: all processes of the session share the entry.
 SESSION_TYPES: Final = LOGIN_TYPES | {"terminal", "console", "ssm", "teleport"}
 _SAME_SERVER: Final = {name: each.programs for each in LOGIN_SERVERS for name in each.programs}
 _SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}
@@ -250,7 +250,7 @@ def _ssm(candidate: EntryCandidate) -> bool:
 
 def _login(server: LoginServer) -> Callable[[EntryCandidate], bool]:
     # The name counts for a program of root that root executed. The process that forks the shell
-    # runs as the user, who can load code into any system program that he executes himself.
+    # runs as the user, who can load code into any system program that the user executes.
     def fits(candidate: EntryCandidate) -> bool:
         return _is_child_of(candidate, server.programs)
 
@@ -409,11 +409,12 @@ def infer(
     login: Login | None,
     connection: bytes | None,
 ) -> Entry:
-    """Return how a process came in that is a child of init, by adoption or by birth.
+    """Infer the entry of a child of init, whether init created or adopted it.
 
-    The sources, best first: its container; ``session``, the entry of another process of its audit
-    session; ``login``, which is on record; ``connection`` of its environment. What only root can
-    write wins over what a user can write: a system unit came in by init, whatever its environment.
+    The evidence, best first: its container; ``session``, the entry of another process of its audit
+    session; ``login``, its login record; ``connection`` of its environment. Data that only root can
+    write takes precedence over data of a user: a system unit has the entry type init, whatever its
+    environment contains.
     """
     found = container.identify(cgroup) if cgroup is not None else None
     if found is not None and not found.rootless and _is_apart(facts, host):
@@ -426,11 +427,11 @@ def infer(
     if is_of_a_unit(cgroup):
         return Entry("init", inferred=None if facts.sid == facts.pid else BY_CGROUP)
     if login is not None and (source := source_address(login.host or b"")) is not None:
-        return Entry(LOGIN_SERVERS[0].type, source, ITS_WORD, BY_WTMP, login.start)
+        return Entry(LOGIN_SERVERS[0].type, source, BY_USER_DATA, BY_WTMP, login.start)
     if login is not None and not login.host and _type_of(login) != "unknown":
-        return Entry(_type_of(login), None, ITS_WORD, BY_WTMP, login.start)
+        return Entry(_type_of(login), None, BY_USER_DATA, BY_WTMP, login.start)
     if connection is not None and (source := source_address(connection)) is not None:
-        return Entry(LOGIN_SERVERS[0].type, source, ITS_WORD, BY_OWN_ENVIRONMENT)
+        return Entry(LOGIN_SERVERS[0].type, source, BY_USER_DATA, BY_OWN_ENVIRONMENT)
     if is_of_a_login(facts, cgroup):
         return Entry("unknown", inferred=LOGIN_GONE)
     return Entry("init", inferred=BY_INIT)
@@ -444,15 +445,15 @@ def _is_apart(facts: Facts, host: Facts | None) -> bool:
 
 
 def is_of_a_unit(cgroup: bytes | None) -> bool:
-    """Return whether init started its unit: a service, also a user's manager."""
+    """Return whether init started the cgroup's unit: a service, such as a user's manager."""
     unit = systemd_unit.identify(cgroup) if cgroup is not None else None
     return unit is not None and unit.unit is not None and unit.unit.endswith(".service")
 
 
 def _type_of(login: Login) -> str:
-    """The entry type of a login on record.
+    """Return the entry type of a login record.
 
-    Services that let nobody in from elsewhere (cron, a display manager) came by init themselves.
+    It is init for the sessions of services without remote logins (cron, a display manager).
     """
     service = (login.service or b"").decode("ascii", "replace")
     if service in SESSION_TYPES:

@@ -96,12 +96,12 @@ class Program(NamedTuple):
 
     @property
     def seems_rewritten(self) -> bool:
-        """Whether the arguments, as procfs has them, look as if the process had changed them.
+        """Whether the process seems to have overwritten its arguments, which procfs reads.
 
-        They are in its memory. Then the first is not the name that was executed, but for the dash
-        of a login shell, or empty ones are at the end.
+        The signs are a first argument that is not the executed name (a login shell's dash is
+        ignored), and empty arguments at the end.
         """
-        # Where the exec was seen, they were taken there.
+        # The arguments of an observed exec were read during the exec.
         return bool(self.args) and self.euid is None and _is_rewritten(self.args or b"", self.comm)
 
     @property
@@ -115,7 +115,7 @@ class Program(NamedTuple):
         return self.args_count if self.args_cut else len(self.argv)
 
 
-# Asked for each line about a process, or a relative of one, that procfs told of.
+# Called for each line about a process, or a relative, that is known from procfs.
 @lru_cache(maxsize=4096)
 def _is_rewritten(args: bytes, comm: bytes) -> bool:
     name = args.partition(b"\0")[0].rpartition(b"/")[2].removeprefix(b"-")
@@ -132,11 +132,11 @@ def shortened_program(program: Program, limit: int) -> Program:
 
 
 class Login(NamedTuple):
-    """How a login came in, as the host has it on record.
+    """A login, according to a record of the host.
 
-    ``record`` is the name of the record. ``service`` is PAM's name of the service that let it in,
-    ``host`` the client's address or name, ``terminal`` such as pts/0, ``start`` ns since boot; None
-    where the record doesn't say.
+    ``record`` is the name of the record. ``service`` is PAM's name of the service that accepted the
+    login, ``host`` the client's address or name, ``terminal`` such as pts/0, ``start`` in ns since
+    boot; members that the record lacks are None.
     """
 
     record: str  # "logind" or "wtmp"
@@ -147,10 +147,10 @@ class Login(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """How a process came in whose ancestors had ended, by what the host still shows.
+    """The entry of a process whose ancestors ended unseen, inferred from the host's present state.
 
-    ``inferred`` names the source, None if it is the kernel; ``note`` says what a user could have
-    forged. ``start`` is when the login began, in ns since boot, if that is on record.
+    ``inferred`` names the evidence, None for the kernel's own; ``note`` names the part that a user
+    could have forged. ``start`` is the recorded start of the login in ns since boot, if any.
     """
 
     type: str
@@ -163,9 +163,9 @@ class Entry(NamedTuple):
 class Observed(NamedTuple):
     """A process as procfs shows it at ``time``: from the snapshot, or looked up on demand.
 
-    ``connection`` is SSH_CONNECTION of its environment, and ``login`` what is on record: both only
-    where they may be needed to tell how it came in. ``partial``: what procfs alone tells is not
-    read yet, and comes with another event.
+    ``connection`` is SSH_CONNECTION of its environment, ``login`` its login record: both are read
+    only if they may be needed to infer the entry. ``partial`` says that data of procfs is not read
+    yet: another event will contain it.
     """
 
     time: int
@@ -183,8 +183,8 @@ class Forked(NamedTuple):
     """A new process. ``facts`` are the child's; ``creator`` called fork, vfork or clone.
 
     The creator differs from ``facts.ppid`` under CLONE_PARENT. Threads are never reported.
-    ``inherited`` says that the facts were read at the fork: the creator has the inherited ones
-    too.
+    ``inherited`` says that the facts were read at the fork, so that the inherited ones also apply
+    to the creator.
     """
 
     time: int
@@ -199,8 +199,8 @@ class Forked(NamedTuple):
 class Executed(NamedTuple):
     """A process executed a program. ``facts`` hold after the exec.
 
-    ``audit_time`` is the time stamp (ms since the epoch) that the audit event of this execve will
-    carry, where the source can see it; None where it can't, or where no audit event will come.
+    ``audit_time`` is the time stamp (ms since the epoch) of the audit event of this execve, None if
+    the source can't read it, or if there will be no audit event.
     """
 
     time: int
@@ -213,8 +213,8 @@ class Executed(NamedTuple):
 class Exited(NamedTuple):
     """The last thread of a process ended. ``status`` is as in wait(2): code << 8 | signal | 0x80.
 
-    ``group_exit`` is True when exit_group was called (or a signal ended the group), False when the
-    last thread left with exit(2), None when the source can't tell.
+    ``group_exit`` is True if exit_group was called or a signal ended the group, False if the last
+    thread called exit(2), None if the source does not know.
     """
 
     time: int

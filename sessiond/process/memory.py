@@ -58,8 +58,8 @@ class MemoryLimit:
     def check(self, time: int) -> None:
         """Measure the table when it may have outgrown the limit, and cut the excess.
 
-        Measuring a large table takes several calls, unless it may outgrow the limit meanwhile.
-        All records up to ``time`` (ns since boot) have been read.
+        Measuring a large table is spread over several calls, unless the table may outgrow the limit
+        in that time. All records up to ``time`` (ns since boot) have been read.
         """
         much = self._table.grown > self._room
         if much:
@@ -78,7 +78,7 @@ class MemoryLimit:
             self._room = max(self.max_bytes - counted, self.max_bytes // 4)
 
     def _cut(self, processes: list[Process]) -> int:
-        """Cut step by step until enough is gone; return how many bytes are left that count."""
+        """Cut step by step until the limit is met; return the remaining bytes that count."""
         target = self.max_bytes * 3 // 4
         steps: tuple[Callable[[list[Process], int], None], ...] = (
             self._forget_json,

@@ -70,9 +70,9 @@ def _first_stamp(name: str) -> float | None:
 
 @contextmanager
 def opened(name: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-    """Open a log, unpacked; the second value tells how many bytes of the file were read.
+    """Open a log, decompressed; the second value returns the number of bytes read of the file.
 
-    Raises UnreadableFileError, also for what is no text of lines.
+    Raises UnreadableFileError, also for a file that is not a text of lines.
     """
     with packed.opened(name, "sessiond replay -") as (source, position):
         for head in packed.guarded(name, (peek(source, 512) for _ in range(1))):
@@ -81,7 +81,7 @@ def opened(name: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
 
 
 def _check(name: str, head: bytes) -> None:
-    """Raise UnreadableFileError for what is no text of lines."""
+    """Raise UnreadableFileError for a file that is not a text of lines."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or head[1:40:2] == b"\0" * 20:
         raise UnreadableFileError(
             f"{name}: UTF-16 text; run iconv -f UTF-16 -t UTF-8 FILE | sessiond replay -"

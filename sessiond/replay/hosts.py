@@ -23,7 +23,7 @@ _SIGNS: Final = frozenset((SYSTEM_BOOT, *_DAEMON_TYPES))
 # Records of different processors can be reordered within this time, in ms of their stamps.
 _REORDERED: Final = 2000
 # The decrease of a serial that proves a new boot, and the maximum serial at its start.
-_FAR: Final = 1000
+_MIN_DECREASE: Final = 1000
 _HALF: Final = 1 << 31
 # Maximum time, in ms, by which records of a boot precede its SYSTEM_BOOT.
 _BOOTING: Final = 600_000
@@ -54,7 +54,7 @@ class Boot:
         self.latest = AuditStamp(0)
         self.first = AuditStamp(0)
         self.highest = 0  # of the kernel's serials
-        self.begun_by_sign = False  # and so its SYSTEM_BOOT is yet to come
+        self.begun_by_sign = False  # inferred, so that its SYSTEM_BOOT is still to come
 
     def take(self, record: LogRecord) -> None:
         """Take a further record of the last record's event."""
@@ -81,7 +81,7 @@ class Boot:
         if record.type in _DAEMON_TYPES or not 0 < self.highest - serial < _HALF:
             return False
         later = time - self.latest
-        return later > _REORDERED or (later > 0 and self.highest - serial > _FAR)
+        return later > _REORDERED or (later > 0 and self.highest - serial > _MIN_DECREASE)
 
 
 class Host:
@@ -166,6 +166,6 @@ class Hosts:
         return host
 
     def living(self) -> Iterator[Boot]:
-        """Yield the boots whose pipelines still go on, host by host."""
+        """Yield the boots whose pipelines are open, host by host."""
         for host in self._hosts.values():
             yield from host.living()

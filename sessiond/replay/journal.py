@@ -19,7 +19,7 @@ _MAX_FIELD: Final = 64 << 20
 def journal_record(entry: Mapping[str, Any], type_number: TypeNumber) -> LogRecord:
     """Return the audit record of a journal entry.
 
-    Raises OtherLineError for an entry that is none, RecordError for one that is not whole.
+    Raises OtherLineError for an entry without an audit record, RecordError for an incomplete one.
     """
     node, boot, machine = (_text(entry, n) for n in ("_HOSTNAME", "_BOOT_ID", "_MACHINE_ID"))
     transport = _text(entry, "_TRANSPORT")
@@ -61,10 +61,10 @@ def _bytes(value: object) -> bytes:
 
 
 def export_entries(first: Iterable[bytes], source: BinaryIO) -> Iterator[dict[str, bytes]]:
-    """Yield the entries of ``journalctl -o export``: fields a line, entries parted by empty lines.
+    """Yield the entries of ``journalctl -o export``, which empty lines separate.
 
-    ``first`` are lines that were read of ``source`` before. A value that is no text comes with its
-    length: name, newline, 64 bits little-endian, bytes, newline.
+    A field is a line. A binary value is written with its length: name, newline, 64 bits
+    little-endian, bytes, newline. ``first`` are lines that were already read of ``source``.
     """
     entry: dict[str, bytes] = {}
     lines = iter(first)

@@ -11,7 +11,7 @@ from sessiond.audit.auditd_log import LogRecord, TypeNumber
 from sessiond.errors import RecordError
 
 _ID: Final = re.compile(r"\d{1,10}\.\d{1,3}:\d{1,19}$")
-# Members that LAUREL adds, which are in no record.
+# Members that LAUREL adds to those of the records.
 _PREFIXED: Final = {"0x": 2, "0o": 2}
 # Numbers in decimal and octal that the kernel writes with a leading 0.
 _OCTAL: Final = frozenset(("mode",))
@@ -26,7 +26,7 @@ def is_laurel(event: Mapping[str, Any]) -> bool:
 def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[LogRecord]:
     """Return the records of an event, without LAUREL's additions.
 
-    Raises RecordError for an object that is none of its events.
+    Raises RecordError for an object without known records.
     """
     if not is_laurel(event):
         raise RecordError("a JSON object that is neither the journal's nor LAUREL's")

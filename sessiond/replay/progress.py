@@ -27,7 +27,7 @@ class Progress:
         self._begin = self._shown = time.monotonic()
 
     def of(self, name: str, lines: Iterable[bytes], position: Callable[[], int]) -> Iterator[bytes]:
-        """Pass the lines of a log on; ``position`` is how many bytes of its file were read."""
+        """Pass on the lines of a log; ``position`` returns the number of bytes read of its file."""
         if self._terminal is None:
             yield from lines
             return
@@ -65,7 +65,7 @@ def _size(name: str) -> int:
 
 
 def summary(outcome: Outcome, *, hosts: int, boots: int) -> str:
-    """Return a one-line summary of the lines read, written and not understood."""
+    """Return a one-line summary: the number of lines read, written and refused."""
     parts = [
         _count(outcome.records, "record"),
         _count(outcome.events, "event"),

@@ -78,7 +78,7 @@ class _Alive:
 _MICROSECOND = 1000
 # Number of ended processes that are kept, besides those of the last two ticks.
 _MAX_ENDED = 4096
-NOT_KNOWN = 0  # process group unknown
+UNKNOWN_GROUP = 0  # process group unknown
 _UNKNOWN_PROGRAM = Program(b"", None, None, None)
 
 
@@ -281,7 +281,7 @@ class ProcConnectorSource:
         if known is not None and seen is None:
             facts = known.seen.facts
             facts = facts._replace(
-                pgid=NOT_KNOWN if _may_be_a_job(known.seen) else None,
+                pgid=UNKNOWN_GROUP if _may_be_a_job(known.seen) else None,
                 suid=facts.euid,  # execve(2) copies the effective ids to the others
                 fsuid=facts.euid,
                 sgid=facts.egid,
@@ -330,7 +330,7 @@ def _in_session(seen: Observed, sid: int | None) -> Observed:
     """Return a looked-up process as it was before a setsid whose event is still to come."""
     if seen.facts.sid == sid or sid is None:
         return seen
-    return seen._replace(facts=seen.facts._replace(sid=sid, pgid=NOT_KNOWN))
+    return seen._replace(facts=seen.facts._replace(sid=sid, pgid=UNKNOWN_GROUP))
 
 
 def _inherited(creator: Observed, pid: int, when: int) -> Observed:

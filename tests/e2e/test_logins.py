@@ -23,7 +23,7 @@ from support.stream import agree, inconsistent, malformed
 pytestmark = pytest.mark.kernel
 
 NOBODY = "65534"
-SOMEBODY = "4711"
+UNKNOWN_USER = "4711"
 CONSOLE = Path("/dev/tty63")  # where nobody looks
 SERIAL = Path("/dev/ttyS0")
 
@@ -100,12 +100,12 @@ def test_what_a_login_leaves_behind(daemon: Daemon, sshd: Sshd, token: str) -> N
 )
 def test_another_user_by(daemon: Daemon, sshd: Sshd, token: str, command: str) -> None:
     """After su the entry is the same, and events keep the login user."""
-    become = f"echo {SOMEBODY} >/proc/self/loginuid && {command}"
+    become = f"echo {UNKNOWN_USER} >/proc/self/loginuid && {command}"
     sshd.login(become.format(token=token), terminal=True)
     document = executed(daemon, token)
     assert came_by_ssh(document)
     assert document["user"]["id"] == NOBODY
-    assert document["user"]["audit"]["id"] == SOMEBODY
+    assert document["user"]["audit"]["id"] == UNKNOWN_USER
     assert document["process"]["user"]["id"] == NOBODY
     assert document["process"]["real_user"]["id"] == NOBODY
     assert document["process"]["entry_leader"]["user"]["id"] == "0"

@@ -40,4 +40,4 @@ def test_an_action_that_peers_are_told_by_exists() -> None:
     """A slip in its name would silently drop source and destination."""
     known = {meaning.action for meaning in normalizations.SYSCALLS.values()}
     assert normalizations.PEER.keys() <= known
-    assert known >= normalizations.TOLD_BY_SYSCALL
+    assert known >= normalizations.HOW_IS_SYSCALL

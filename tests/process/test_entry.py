@@ -12,8 +12,8 @@ from sessiond.process.entry import (
     BY_LOGIND,
     BY_OWN_ENVIRONMENT,
     BY_SESSION,
+    BY_USER_DATA,
     BY_WTMP,
-    ITS_WORD,
     LOGIN_GONE,
     ROOTLESS,
     Decision,
@@ -564,17 +564,17 @@ SERVICE = party("/usr/sbin/nginx")
         ({"login": SSH, "connection": CONNECTION}, RECORDED),
         (
             {"login": Login("wtmp", None, b"192.0.2.5", b"pts/0", 4), "connection": CONNECTION},
-            Entry("sshd", "192.0.2.5", ITS_WORD, BY_WTMP, 4),
+            Entry("sshd", "192.0.2.5", BY_USER_DATA, BY_WTMP, 4),
         ),
         (
             {"login": Login("wtmp", None, None, b"tty1", 4)},
-            Entry("console", None, ITS_WORD, BY_WTMP, 4),
+            Entry("console", None, BY_USER_DATA, BY_WTMP, 4),
         ),
         (
             {"login": Login("wtmp", None, None, b"pts/0", 4), "connection": CONNECTION},
-            Entry("sshd", "192.0.2.9", ITS_WORD, BY_OWN_ENVIRONMENT),
+            Entry("sshd", "192.0.2.9", BY_USER_DATA, BY_OWN_ENVIRONMENT),
         ),
-        ({"connection": CONNECTION}, Entry("sshd", "192.0.2.9", ITS_WORD, BY_OWN_ENVIRONMENT)),
+        ({"connection": CONNECTION}, Entry("sshd", "192.0.2.9", BY_USER_DATA, BY_OWN_ENVIRONMENT)),
         ({"connection": b"nowhere"}, Entry("unknown", inferred=LOGIN_GONE)),
         ({}, Entry("unknown", inferred=LOGIN_GONE)),
     ],
@@ -650,5 +650,5 @@ def test_what_a_user_may_have_written_is_always_marked(
         for process in (LOGGED_IN, LEFT, SERVICE):
             for cgroup in (b"/", SCOPE, UNIT):
                 found = lost(process, cgroup, login=login, connection=connection)
-                assert found.note == ITS_WORD or found.source is None
-                assert found.note == ITS_WORD or found.type in ("init", "unknown")
+                assert found.note == BY_USER_DATA or found.source is None
+                assert found.note == BY_USER_DATA or found.type in ("init", "unknown")

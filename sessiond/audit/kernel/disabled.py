@@ -13,7 +13,7 @@ from sessiond.audit.kernel.controller import AuditController
 from sessiond.audit.rules.ruleset import LoadedRule, RuleSet
 from sessiond.config.schema import AuditdSettings
 
-_UNASKED: Final = KernelAuditStatus(
+_NOT_QUERIED: Final = KernelAuditStatus(
     enabled=0,
     failure=0,
     pid=0,
@@ -57,7 +57,7 @@ class DisabledAuditClient(AuditClient):
 
     def status(self) -> KernelAuditStatus:
         """Return zeros: the kernel is not queried."""
-        return _UNASKED
+        return _NOT_QUERIED
 
     def list_rules(self) -> list[bytes]:
         """Return nothing: the kernel is not queried."""

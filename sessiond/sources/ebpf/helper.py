@@ -20,9 +20,9 @@ _MAX_DESCRIPTORS: Final = 64
 
 
 class Helper:
-    """Compiles at once, and loads and attaches the programs on request.
+    """Compiles the programs at once, and loads and attaches them on request.
 
-    The process exits by itself, also if no request comes.
+    The process exits by itself, even without a request.
     """
 
     def __init__(self, ring_bytes: int, args_limit: int) -> None:
@@ -82,7 +82,7 @@ class Helper:
         return answer, descriptors
 
     def close(self) -> None:
-        """Stop the helper, which is not needed."""
+        """Stop the helper without a request."""
         self._process.kill()
         self._end()
 

@@ -1,4 +1,4 @@
-"""Reads procfs in such a way that no process can block the reader.
+"""Reads procfs through a helper process, so that no process can block the reader.
 
 A process can delay reads of its memory: if its arguments are in a FUSE mapping, /proc/PID/cmdline
 and environ block as long as it likes, and no signal ends the wait. A helper process (worker.py)
@@ -28,7 +28,7 @@ from sessiond.sources.procfs.worker import MAX_MESSAGE, READY, Answer, Request
 
 ANSWER_TIMEOUT: Final = 0.5  # seconds for one process
 START_TIMEOUT: Final = 10.0  # seconds until a helper is ready: a busy host starts slowly
-DISTRUST: Final = 60.0  # seconds without reads that could block, for a user's processes
+DISTRUST_PERIOD: Final = 60.0  # seconds without reads that could block, for a user's processes
 END_TIMEOUT: Final = 0.2  # seconds for an idle helper to exit
 MAX_LEFT_BEHIND: Final = 4
 _BATCH: Final = 128
@@ -64,7 +64,7 @@ class GuardedProcfs(Procfs):
         return len(self._left_behind)
 
     def prepare(self) -> None:
-        """Start a helper: it gets ready while something else is done."""
+        """Start a helper, which initialises itself in parallel."""
         if self._worker is None:
             self._start()
 
@@ -167,7 +167,7 @@ class GuardedProcfs(Procfs):
             self.unreadable += 1
             observed = self._light.observe(pids[len(found)], zombies=zombies)
             if observed is not None:
-                self._distrusted[observed.facts.uid] = time.monotonic() + DISTRUST
+                self._distrusted[observed.facts.uid] = time.monotonic() + DISTRUST_PERIOD
             found.append(observed)
         except (OSError, msgspec.DecodeError):
             # Another process has killed it.
@@ -194,7 +194,7 @@ class _Worker:
                 env={**os.environ, "PYTHONPATH": str(Path(sessiond.__file__).parent.parent)},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for the daemon, which then ends it
+                process_group=0,  # Ctrl-C must reach only the daemon, which then ends the helper
             )
 
     def wait_until_ready(self) -> None:

@@ -43,7 +43,7 @@ from sessiond.units import TICK, UNSET_ID
 
 # include/linux/sched.h
 _PF_KTHREAD: Final = 0x00200000
-_INIT: Final = 1  # the parent of whoever has lost its own
+_INIT: Final = 1  # the parent of processes whose own parent has ended
 
 # Maximum number of bytes read of an argv or an environment.
 MAX_ARGS: Final = 8 * 1024
