@@ -30,15 +30,15 @@ ANOM_ABEND: Final = 1701
 class AuditEvent:
     """All records of one event, in the order of arrival.
 
-    ``time`` is the stamp in ms since the epoch, ``serial`` the kernel's number, ``complete`` says
-    that the end was seen or none is due. ``opened`` is when the first record was read (the
-    assembler's clock).
+    ``time`` is the stamp in ms since the epoch, ``serial`` the kernel's number. ``complete`` says
+    that the end-of-event record has arrived, or that the event has none. ``opened`` is when the
+    first record was read, by the reassembler's clock.
     """
 
     __slots__ = ("_call", "_syscall", "complete", "opened", "records", "serial", "time")
 
     def __init__(self, time: AuditStamp, serial: int, opened: int) -> None:
-        """Open an event at the assembler's time ``opened``."""
+        """Open an event at the reassembler's time ``opened``."""
         self.time = time
         self.serial = serial
         self.opened = opened
@@ -98,15 +98,14 @@ def stands_alone(record_type: int) -> bool:
 class Reassembler:
     """Takes records and returns events as they become complete.
 
-    Time is an argument in any unit, as long as ``timeout`` has the same. An event that is open
-    longer than ``timeout`` is closed as it is, and so is the oldest when more than
-    ``max_in_flight`` are open. A serial is one event: records that come after that are ``late``,
-    counted and left out.
+    Time is an argument, in the unit of ``timeout``. An event that is open longer than ``timeout``
+    is closed as it is; so is the oldest event if more than ``max_in_flight`` are open. Records that
+    arrive after their event was closed are counted as ``late`` and dropped.
 
-    ``of_log`` is for logs. There no record ends an event: auditd doesn't write EOE, rules exclude
-    PROCTITLE, ausearch puts it first, and a user message may have the serial of a system call. An
-    event takes all records of its stamp until the stamps are LOG_WINDOW further, and is never
-    called unfinished. A record that stands twice in it counts once.
+    ``of_log`` is for logs, in which no record ends an event: auditd does not write EOE, rules can
+    exclude PROCTITLE, ausearch writes it first, and a user message can have the serial of a system
+    call. An event then takes all records of its stamp until the stamps are LOG_WINDOW later, and
+    never counts as unfinished. A repeated record counts once.
     """
 
     def __init__(self, *, timeout: int, max_in_flight: int = 8192, of_log: bool = False) -> None:
@@ -144,7 +143,7 @@ class Reassembler:
     def feed(self, batch: Iterable[tuple[int, bytes]], now: int) -> list[AuditEvent]:
         """Take (record type, payload) pairs; return the events they complete, in that order.
 
-        A payload without a stamp is counted in ``malformed`` and set aside.
+        A payload without a stamp is counted in ``malformed`` and skipped.
         """
         events: list[AuditEvent] = []
         opened = self._open
@@ -216,10 +215,10 @@ class Reassembler:
     def close_of(self, pid: int, wanted: Callable[[AuditEvent], bool]) -> list[AuditEvent]:
         """Close and return the open events of a process's system calls that are ``wanted``."""
         if self._by_pid is None:
-            # Thousands are open when the kernel has lost as many records: none is searched twice.
+            # Thousands are open if the kernel has lost as many records, so each is searched once.
             self._by_pid = {}
             for key, event in self._open.items():
-                # Before its SYSCALL record has come, an event must not be asked for its call.
+                # ``call`` caches its result: do not read it before the SYSCALL record has arrived.
                 if any(record.type == SYSCALL for record in event.records):
                     self._by_pid.setdefault(number(event.call.pid), []).append(key)
         keys = self._by_pid.get(pid)
@@ -255,8 +254,8 @@ class Reassembler:
             self._closed[key] = None
             if len(self._closed) > _MAX_CLOSED:
                 del self._closed[next(iter(self._closed))]
-        # Only a syscall's event ends with EOE: a lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
-        # whole as it is, one just can't tell before the deadline.
+        # Only a syscall's event ends with EOE. A lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
+        # complete by itself, but that is known only at the deadline.
         # A log does not show whether a record is missing.
         event.complete = self._of_log or all(record.type != SYSCALL for record in event.records)
         if not event.complete:
@@ -265,7 +264,7 @@ class Reassembler:
 
 
 def _record(record_type: int, payload: bytes, stamp: bytes) -> Record:
-    # The stamp ends with ")": behind it stand ": " or, in a truncated record, less.
+    # ": " follows the stamp's ")", or a part of it in a truncated record.
     text = payload[len(stamp) + 2 :]
     if text and text[-1] in (0x0A, 0x00):
         text = text.rstrip(b"\n\0")

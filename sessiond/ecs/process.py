@@ -276,8 +276,8 @@ class ProcessEncoder:
         listed: list[dict[str, Any]] = []
         for ancestor in nearest:
             own: dict[str, Any] = {"pid": ancestor.pid}
-            if each.program.executable is not None:
-                own["executable"] = display(each.program.executable)
+            if ancestor.program.executable is not None:
+                own["executable"] = display(ancestor.program.executable)
             listed.append(own)
         ids = orjson.dumps([ancestor.entity_id for ancestor in nearest])
         encoded = _EncodedLineage(self, b',"Ext":{"ancestry":%b}' % ids, orjson.dumps(listed))

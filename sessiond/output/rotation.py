@@ -218,7 +218,7 @@ class Rotation:
                     )
                     os.unlink(rotated.name, dir_fd=directory)
                     return
-            self._remove_temporaries(directory)  # the source was removed meanwhile
+            self._remove_temporaries(directory)  # the source no longer exists
 
     def _remove_temporaries(self, directory: int) -> None:
         for name in self._temporaries.values():

@@ -74,7 +74,7 @@ class HealthChange(NamedTuple):
     since: WallTime  # when it became unhealthy
     until: WallTime | None  # when it recovered; None while it is unhealthy
     kept: int  # lines that had to wait
-    dropped: int  # lines lost meanwhile
+    dropped: int  # lines lost in that time
 
 
 class LineLoss(NamedTuple):

@@ -48,27 +48,27 @@ def _section(name: str, facts: list[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def _happened(process: Process, now: datetime) -> Iterator[tuple[str, str, str]]:
-    told: list[tuple[str, str, str]] = []
+    history: list[tuple[str, str, str]] = []
     for image in process.images:
         command = " ".join(image.args)
         what = f"executed {image.executable}: {command}, as {image.user or '?'}"
-        told.append((image.time, what, ", ".join(image.providers)))
+        history.append((image.time, what, ", ".join(image.providers)))
     for failed in process.failed:
         what = f"could not execute {failed.executable}: {failed.error or 'it failed'}"
-        told.append((failed.time, what, "auditd"))
+        history.append((failed.time, what, "auditd"))
     for activity in process.activity:
         outcome = " (failure)" if activity.outcome == "failure" else ""
-        told.append(
+        history.append(
             (activity.time, f"{activity.action} {activity.what}{outcome}".strip(), "auditd")
         )
     if process.end:
-        told.append((process.end, _end(process), ", ".join(process.end_providers)))
+        history.append((process.end, _end(process), ", ".join(process.end_providers)))
     if process.start:
         sources = ", ".join(process.providers) if process.seen else "told of it with others"
         yield _when(process.start, now), "was forked", sources
     if process.older:
         yield "", "was there before sessiond listened", ""
-    for time, what, source in sorted(told):
+    for time, what, source in sorted(history):
         yield _when(time, now), what, source
     for count, kept, name in (
         (process.image_count, process.images, "executed programs"),

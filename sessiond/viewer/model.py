@@ -237,14 +237,14 @@ class Session:
 
     @property
     def commands(self) -> list[Process]:
-        """What was typed; where nothing was, what came first of all."""
+        """The typed commands; without any, the first process's command."""
         typed = [each for each in self.processes if each.typed]
         return typed or [each for each in self.roots if each.seen] or self.processes[:1]
 
 
 @dataclass(slots=True)
 class Loss:
-    """What is missing: on which hop, how many, from when to when, in words."""
+    """A loss: its hop, its number, its start and end, and a text."""
 
     host: str
     start: str
@@ -256,7 +256,7 @@ class Loss:
 
 @dataclass(slots=True)
 class Finding:
-    """An alert about a process: of which rule, how bad, and which techniques of ATT&CK it is."""
+    """An alert about a process: the rule, its level, and the techniques of ATT&CK."""
 
     host: str
     time: str
@@ -278,32 +278,32 @@ class Finding:
 
 @dataclass(slots=True)
 class Host:
-    """One host: its addresses, and when each of its boots was heard of first and last."""
+    """One host: its addresses, and the times of the first and last event of each boot."""
 
     name: str
     addresses: set[str] = field(default_factory=set)
     boots: dict[str, tuple[str, str]] = field(default_factory=dict)
-    # The last time that sessiond told all living processes, by boot.
+    # The time of the last complete inventory, by boot.
     inventories: dict[str, str] = field(default_factory=dict)
 
     @property
     def last_boot(self) -> str:
-        """The boot that was heard of last."""
+        """The boot of the latest event."""
         return max(self.boots, key=self.boots.__getitem__, default="")
 
 
 class Recording:
-    """All that a set of events tells. Feed it; then ask for ``sessions``."""
+    """Collects events; ``sessions`` then returns what they contain."""
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
+        """Start empty."""
         self.hosts: dict[str, Host] = {}
         self.processes: dict[str, Process] = {}
         self.losses: list[Loss] = []
         # The findings about each process, by its id; those about no process by an empty one.
         self.findings: dict[str, list[Finding]] = {}
         self.events = 0
-        # Lines that are no events of sessiond's.
+        # Lines that are not events of sessiond.
         self.refused = 0
         self._entries: dict[str, tuple[str, str]] = {}  # entry leader: type, source
         self._sequences: dict[tuple[str, str], tuple[int, str]] = {}
@@ -312,7 +312,7 @@ class Recording:
         self._lists: dict[bytes, str] = {}
 
     def feed(self, line: bytes) -> Event | None:
-        """Take one line; returns its event, None for a line that is none or was taken before."""
+        """Take one line; return its event, None for an invalid or a repeated line."""
         try:
             event = decode(line)
             datetime.fromisoformat(event.timestamp)
@@ -322,7 +322,7 @@ class Recording:
             return None
 
     def add(self, event: Event) -> bool:
-        """Take one event; False when it was taken before, which changes nothing."""
+        """Take one event; return False, without effect, if it was taken before."""
         head = event.event
         if head.id:
             key = hash(head.id)
@@ -446,7 +446,7 @@ class Recording:
         entry = self._relative(block.entry_leader, process.id, host.name, boot)
         if entry and entry not in self._entries:
             self._add_entry(relative(block.entry_leader))
-        # Events of one process may stand in any order in several files: the latest counts.
+        # Several files can have events of one process in any order: the latest counts.
         if time >= process.last:
             self._fill(process, event, block)
             process.parent = parent or process.parent
@@ -499,7 +499,7 @@ class Recording:
         return process
 
     def _relative(self, block: msgspec.Raw, of: str, host: str, boot: str) -> str:
-        """Take a relative where more is to be learned of it, and return its entity id."""
+        """Take new data from a relative, if there is any, and return its entity id."""
         key = identity(block)
         if not key or key == of:
             return key
@@ -519,7 +519,7 @@ class Recording:
         known.exit_code = block.exit_code
 
     def _add_entry(self, block: Relative) -> None:
-        """Note how an entry leader came; it is in its own session, also where it is not seen."""
+        """Note the entry of an entry leader, which is in its own session, even without an event."""
         meta = block.entry_meta
         if meta is None:
             return
@@ -529,7 +529,7 @@ class Recording:
             leader.entry = leader.id
 
     def _fill(self, process: Process, event: Event, block: Own) -> None:
-        """Take over what an event says of its process; what it leaves out stays."""
+        """Update a process with an event's data; fields that the event lacks stay."""
         _fill_common(process, block)
         if block.vpid:
             process.vpid = block.vpid
@@ -586,7 +586,7 @@ class Recording:
     # --- afterwards -------------------------------------------------------------------------------
 
     def _find_gone(self) -> None:
-        """Find processes whose end nobody told: of an earlier boot, or missed in an inventory."""
+        """Find processes that ended without an event: before a boot, or before an inventory."""
         last_boot = {name: host.last_boot for name, host in self.hosts.items()}
         gaps: dict[str, list[Loss]] = {}
         for loss in self.losses:
@@ -596,9 +596,10 @@ class Recording:
             if process.end:
                 process.gone = False
                 continue
-            told = self.hosts[process.host].inventories.get(process.boot, "")
+            inventory = self.hosts[process.host].inventories.get(process.boot, "")
             process.gone = process.boot != last_boot[process.host] or any(
-                process.last <= gap.start and gap.end <= told for gap in gaps.get(process.host, ())
+                process.last <= gap.start and gap.end <= inventory
+                for gap in gaps.get(process.host, ())
             )
 
     def _link(self, sessions: list[Session]) -> None:
@@ -628,7 +629,7 @@ class Recording:
 
 
 def moment(time: str) -> float | None:
-    """Return a date of the output as seconds since the epoch; None when it is none."""
+    """Return a date of the output as seconds since the epoch; None for an invalid date."""
     try:
         return datetime.fromisoformat(time).timestamp()
     except (ValueError, OverflowError):
@@ -636,7 +637,7 @@ def moment(time: str) -> float | None:
 
 
 def apart(earlier: str, later: str) -> float:
-    """Return the seconds between two dates; infinite when one is none."""
+    """Return the seconds between two dates; infinite if one is invalid."""
     one, other = moment(earlier), moment(later)
     return float("inf") if one is None or other is None else abs(other - one)
 
@@ -653,7 +654,7 @@ def during(session: Session, marks: Iterable[Mark]) -> Iterator[Mark]:
 
 
 def find(recording: Recording, wanted: str, sessions: list[Session]) -> list[Process | Session]:
-    """Return what a person may mean by a pid, an entity id, or the beginning of one.
+    """Return the matches of a pid, an entity id, or the beginning of one.
 
     The entity id of an entry leader stands for its session; a pid finds all processes that had it,
     and for an entry leader its session.
@@ -673,9 +674,9 @@ def find(recording: Recording, wanted: str, sessions: list[Session]) -> list[Pro
 
 
 def _roots(session: Session, inside: set[str]) -> list[Process]:
-    """Return the processes from which all others of a session descend, the leader among them.
+    """Return the processes from which all others of a session descend, including the leader.
 
-    Where events claim that processes descend from each other, the earliest of them is one.
+    If the events contain a cycle of descent, its earliest process is one of them.
     """
     below: dict[str, list[Process]] = {}
     for each in session.processes:
@@ -735,7 +736,7 @@ def _failed_exec(event: Event) -> FailedExec:
 
 
 def _activity(event: Event) -> Activity:
-    """Say in a few words what another event is about: the file, the address, the account."""
+    """Return a short text about another event's object: the file, the address, the account."""
     file = event.file.path or event.file.name if event.file else ""
     there = event.destination or event.source
     address = (there.ip or there.address) if there else ""

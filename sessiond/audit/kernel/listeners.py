@@ -62,4 +62,4 @@ def _descriptors(process: Path) -> Iterator[str]:
         try:
             yield str(descriptor.readlink())
         except OSError:
-            continue  # closed meanwhile
+            continue  # it has just been closed

@@ -152,8 +152,8 @@ class BatchReader:
 
         The payload ends where the datagram ends: audit's nlmsg_len leaves out the header in some
         messages and counts it in others (kernel/audit.c, kauditd_send_multicast_skb).
-        Raises OSError, in particular ENOBUFS when the receive buffer was full meanwhile: that is
-        reported once, and the content of the buffer can still be read.
+        Raises OSError, in particular ENOBUFS if the receive buffer has been full: that is reported
+        once, and the content of the buffer can still be read.
         """
         # From now on only a new batch in the memory counts.
         self._lengths[: self._filled] = _NO_LENGTHS[: self._filled]

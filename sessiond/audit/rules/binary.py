@@ -27,7 +27,7 @@ PREPEND: Final = 0x10
 NEVER: Final = 0
 ALWAYS: Final = 2
 
-# AUDIT_* fields; the ranges below are of numbers that follow each other
+# AUDIT_* fields; the ranges below are of consecutive numbers
 PID, UID, EUID, SUID, FSUID, GID, EGID, SGID, FSGID, LOGINUID, PERS, ARCH, MSGTYPE = range(13)
 SUBJ_USER, SUBJ_ROLE, SUBJ_TYPE, SUBJ_SEN, SUBJ_CLR, PPID = range(13, 19)
 OBJ_USER, OBJ_ROLE, OBJ_TYPE, OBJ_LEV_LOW, OBJ_LEV_HIGH, LOGINUID_SET, SESSIONID, FSTYPE = range(
@@ -72,7 +72,7 @@ _FILES: Final = frozenset(
     {DEVMAJOR, DEVMINOR, INODE, WATCH, PERM, DIR, FILETYPE, OBJ_UID, OBJ_GID}
     | set(range(OBJ_USER, LOGINUID_SET))
 )
-# What the exclude list compares (kernel/auditfilter.c: audit_filter).
+# The fields that the exclude list compares (kernel/auditfilter.c: audit_filter).
 OF_MESSAGES: Final = frozenset(
     {PID, UID, GID, LOGINUID, LOGINUID_SET, MSGTYPE, *range(SUBJ_USER, PPID), EXE}
 )
@@ -231,8 +231,8 @@ def canonical(data: bytes) -> bytes:
 def hides(data: bytes, record_type: int) -> bool:
     """Return whether a rule may suppress all records of a type, ignoring its other fields.
 
-    It is one of the exclude list; which records its ``msgtype`` leaves alone is certain only where
-    that is compared for equality.
+    Such a rule is on the exclude list. Only a ``msgtype`` that is compared for equality certainly
+    excludes other types.
     """
     rule = unpack(data)
     if rule.flags & LIST_MASK != EXCLUDE or rule.action == NEVER:
@@ -246,10 +246,10 @@ def hides(data: bytes, record_type: int) -> bool:
 def describe(data: bytes) -> str:
     """Return the rule as ``auditctl -l`` prints it; raises ValueError when ``data`` isn't one.
 
-    Where the text of auditctl 3.0 is that of another rule, this one is true: the operator of
-    ``exe`` is shown; a rule is shown as -w only if -w makes it, so not when it says never or when
-    its permissions come before its path; and without an arch, the names of system calls are this
-    machine's own (auditctl takes the arch of the rule printed before).
+    It differs where auditctl 3.0 prints the text of another rule: it shows the operator of ``exe``;
+    it shows a rule as -w only if -w makes exactly that rule, so not if the action is never or if
+    the permissions precede the path; and without an arch, system calls have this machine's names
+    (auditctl uses the arch of the previously printed rule).
     """
     rule = unpack(data)
     watch = rule.is_watch
@@ -334,9 +334,9 @@ def _value(field: Field) -> str:
 
 
 def objection(rule: RuleData) -> str | None:
-    """Return why the kernel would refuse the rule as invalid, or None when it would not.
+    """Return the reason why the kernel would refuse the rule as invalid, None if it is valid.
 
-    Whether the paths exist is not looked at.
+    The existence of paths is not checked.
     """
     seen: set[int] = set()
     for field in rule.fields:
@@ -372,7 +372,7 @@ def _value_objection(field: Field) -> str | None:
     if field.type in _USERS | _GROUPS and field.value == _UNSET and field.type != LOGINUID:
         return f"{name} can't be -1 or unset: every process has one; only auid can be unset"
     if field.type == LOGINUID and field.value == _UNSET:
-        # The kernel asks then whether there is a login uid (AUDIT_LOGINUID_SET).
+        # The kernel then tests whether the process has a login uid (AUDIT_LOGINUID_SET).
         return (
             None if field.operator in (_EQUAL, _NOT_EQUAL) else f"unset {name} takes only = and !="
         )

@@ -1,12 +1,11 @@
 """The system's libaudit.so.1: its tables of names, and its compiler of rule fields.
 
-libaudit(3) is part of every distribution with PAM and knows each architecture's system calls, the
-fields and operators of rules, record types and error names; nothing of that is repeated here.
-This is the only module that touches it. The library is loaded at first use.
+libaudit(3) is part of every distribution with PAM. It has the system calls of each architecture,
+the fields and operators of rules, record types and error names. This is the only module that calls
+it. The library is loaded at first use.
 
-While it compiles a rule, libaudit remembers in global variables what it has seen so far (an arch,
-a system call, a permission); RuleCompiler resets them, so each rule starts afresh. One thread at a
-time may compile.
+While libaudit compiles a rule, global variables hold the parts so far (an arch, a system call, a
+permission). RuleCompiler resets them before each rule. Only one thread at a time may compile.
 """
 
 from __future__ import annotations
@@ -204,10 +203,10 @@ def filesystem_name(magic: int) -> str | None:
 
 
 def path_mode(path: bytes) -> int:
-    """Return st_mode of what ``path`` leads to; raises OSError as stat(2) does.
+    """Return the st_mode of ``path``, links followed; raises OSError like stat(2).
 
-    auditctl asks it to tell a directory's watch from a file's; so does the rules' parser, which
-    does no I/O but through this module.
+    auditctl uses it to distinguish watches of directories from watches of files. So does the parser
+    of rules, whose only I/O goes through this module.
     """
     return os.stat(path).st_mode  # noqa: PTH116 - a path of bytes, which pathlib doesn't take
 
@@ -223,14 +222,14 @@ def uring_operation(word: bytes) -> int | None:
 
 
 class RuleCompiler:
-    """One rule in the making; a context manager, because the rule lives in libaudit's memory.
+    """Builds one rule; a context manager, because the rule is in libaudit's memory.
 
-    Methods take words as bytes (none with a NUL) and return libaudit's codes: 0 is good, a negative
-    number is one of its EAU_* errors. After an error the rule is only good for throwing away.
+    Methods take words as bytes (none with a NUL) and return libaudit's codes: 0 means success, a
+    negative number is an EAU_* error. After an error the rule must be discarded.
     """
 
     def __init__(self) -> None:
-        """Begin an empty rule and reset libaudit's memory of the one before."""
+        """Create an empty rule, and reset libaudit's variables."""
         self._library = _library()
         self._state = {name: c_uint.in_dll(self._library, name) for name in _STATE}
         for variable in self._state.values():
@@ -249,7 +248,7 @@ class RuleCompiler:
 
     @property
     def arch(self) -> int:
-        """The AUDIT_ARCH_* value that system calls are looked up in; 0 while none was given."""
+        """The AUDIT_ARCH_* value whose system calls are used; 0 without an arch so far."""
         return self._state["_audit_elf"].value
 
     @arch.setter
@@ -258,7 +257,7 @@ class RuleCompiler:
 
     @property
     def has_syscall(self) -> bool:
-        """Whether the rule has a system call, which no arch may follow."""
+        """Whether the rule has a system call; then an arch is no longer allowed."""
         return bool(self._state["_audit_syscalladded"].value)
 
     @has_syscall.setter
@@ -267,7 +266,7 @@ class RuleCompiler:
 
     @property
     def may_have_key(self) -> bool:
-        """Whether something that a key can stand for has been added."""
+        """Whether the rule has a part that a key requires."""
         names = ("_audit_syscalladded", "_audit_permadded", "_audit_exeadded")
         return any(self._state[name].value for name in (*names, "_audit_filterfsadded"))
 
@@ -278,11 +277,11 @@ class RuleCompiler:
         return int(rule.fields[rule.field_count - 1])
 
     def note_permission(self) -> None:
-        """Remember that the rule has a permission, on which keys depend."""
+        """Note that the rule has a permission, which allows keys."""
         self._state["_audit_permadded"].value = 1
 
     def note_executable(self) -> None:
-        """Remember that the rule has an executable, on which keys depend."""
+        """Note that the rule has an executable, which allows keys."""
         self._state["_audit_exeadded"].value = 1
 
     def mask(self) -> bytes:
@@ -296,8 +295,8 @@ class RuleCompiler:
     def syscall_bit(self, number: int) -> int:
         """Add a system call, or an io_uring operation, by its number.
 
-        The bit is set here: libaudit keeps its function for that to itself since version 3.1.3.
-        Like that one it refuses, with -1, numbers in the mask's last word.
+        The bit is set here, because libaudit 3.1.3 and later do not export their function for that.
+        Like that function it refuses numbers in the mask's last word, with -1.
         """
         word, bit = divmod(number, 32)
         if not 0 <= word < MASK_WORDS - 1:
@@ -314,7 +313,7 @@ class RuleCompiler:
         return self._pair(self._library.audit_rule_interfield_comp_data, pair, list_)
 
     def _pair(self, function: Callable[..., int], pair: bytes, list_: int) -> int:
-        # libaudit cuts the pair at its operator, in place; and may move the rule in memory.
+        # libaudit cuts the pair at its operator, in place, and may move the rule in memory.
         text = ctypes.create_string_buffer(pair)
         return int(function(ctypes.byref(self._rule), text, list_))
 

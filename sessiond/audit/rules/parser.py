@@ -35,10 +35,10 @@ _MAX_LINE: Final = 6143  # bytes; auditctl takes the rest for the next line
 _PATH_MAX: Final = 4096  # limits.h: PATH_MAX
 _NAME_MAX: Final = 255  # likewise: NAME_MAX
 
-# As auditctl reads them: "\ " and "\\" are one character, any other backslash is itself.
+# As in auditctl, "\ " and "\\" are one character; any other backslash stands for itself.
 _WORD: Final = re.compile(r"(?:\\[ \\]?|[^ \\])+")
 _ESCAPE: Final = re.compile(r"\\([ \\])")
-# What strtoul(3) with base 0 takes from the start of a word.
+# The beginning of a word that strtoul(3) with base 0 parses as a number.
 _NUMBER: Final = re.compile(r"0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[0-9]+)")
 
 _PERMISSIONS: Final = {
@@ -74,7 +74,7 @@ class Command:
         self._key = ""
 
     def apply(self, option: str, value: str) -> None:
-        """Apply an option of the line; raises RefusedError when it can't stand here."""
+        """Apply an option of the line; raises RefusedError if it is not allowed here."""
         if option not in _OPTIONS:
             raise RefusedError(f"{option} must stand alone on its line")
         _OPTIONS[option](self, value)
@@ -120,7 +120,7 @@ class Command:
             raise RefusedError("-a, -A and -d can be given once in a line")
         self._named = True
         first, _, second = value.partition(",")
-        # Both orders; when -w has named the list already, auditctl takes list,action alone.
+        # Both orders are allowed, but after -w auditctl accepts only list,action.
         if libaudit.list_number(second) is not None and given is None:
             first, second = second, first
         list_, action = libaudit.list_number(first), libaudit.action_number(second)
@@ -191,7 +191,7 @@ class Command:
     def _checked(
         self, function: Callable[[bytes, int], int], pair: str, option: str = "-F"
     ) -> None:
-        # No list is none of the lists; libaudit then refuses with "exit list only".
+        # Without a list libaudit refuses with "exit list only".
         list_ = 0x80 if self._list is None else self._list
         code = -function(pair.encode("latin-1"), list_)
         if code == _EXIT_LIST_ONLY and self._list == binary.EXCLUDE and option == "-F":
@@ -331,7 +331,7 @@ def split(line: str) -> list[str]:
     words = _WORD.findall(line)
     if _ESCAPE.search(words[0]):
         raise RefusedError("auditctl doesn't read \\ in a line's first word: put a blank after -w")
-    # auditctl makes room for one word in three bytes, and silently drops the words beyond.
+    # auditctl has space for one word per three bytes, and silently drops further words.
     if len(words) > len(line) // 3 + 1:
         raise RefusedError("auditctl drops the end of so many short words: write -S with commas")
     return [_ESCAPE.sub(r"\1", word) for word in words]
@@ -384,9 +384,9 @@ def _number(option: str, value: str) -> int:
 
 
 def _near(name: str, names: Iterable[str | None]) -> str:
-    """Return a hint at the names most like ``name``, or nothing."""
+    """Return a hint at the names most similar to ``name``, "" without any."""
     known = [each for each in names if each]
-    # show() first: a byte's capital letter may be no byte.
+    # show() first: the capital letter of a byte's character may exceed a byte.
     shown = show(name).upper() if known and known[0].isupper() else show(name)
     near = difflib.get_close_matches(shown, known, n=3)
     return f"; did you mean {' or '.join(near)}?" if near else ""
@@ -427,12 +427,12 @@ def _syscall_reason(name: str, arch: int) -> str:
 
 _OPERATOR: Final = [re.compile(op) for op in ("!=", ">=", "<=", "&=", "=", ">", "<", "&")]
 
-# What an exclude rule can't have: libaudit 3.0 refuses it with the second number, later versions
-# with the first one, or not at all.
+# Errors of libaudit for a field that an exclude rule can't have: the second one is that of version
+# 3.0, the first one that of later versions, some of which accept the field.
 _EXIT_LIST_ONLY: Final = 7
 _NOT_OF_MESSAGES: Final = 12
 
-# By libaudit's error numbers (lib/errormsg.h); {name} and {value} are of the field.
+# By libaudit's error numbers (lib/errormsg.h); {name} and {value} are those of the field.
 _REASONS: Final = {
     1: "{pair} has no operator: write name=value, with one of = != < <= > >= & &=",
     3: "arch must come before -S (and -w can't have one)",
@@ -513,9 +513,9 @@ def parse(
 ) -> RuleSet:
     """Compile the rules in ``text``; ``source`` names it in errors.
 
-    Raises the first RuleError, unless -i or -c stands before it or ``keep_going`` is set: then
-    errors are collected. ``path_mode`` gives the st_mode of a path or raises OSError: a watch
-    depends on what its path is.
+    Raises the first RuleError, unless -i or -c precedes it or ``keep_going`` is set: then errors
+    are collected. ``path_mode`` returns the st_mode of a path or raises OSError: the rule of a
+    watch depends on its path's type.
     """
     return parse_all([(source, text)], keep_going=keep_going, path_mode=path_mode)
 
@@ -528,7 +528,7 @@ def parse_all(
 ) -> RuleSet:
     """Compile several rule texts, given as (source, text), into one set; see ``parse``.
 
-    A rule that an earlier text has already is left out with a warning.
+    A rule that an earlier text contains is left out with a warning.
     """
     rules_parser = _Parser(keep_going, path_mode)
     for source, text in texts:
@@ -542,7 +542,7 @@ def parse_all(
 
 
 class _Parser:
-    """The state that goes from line to line, and from text to text."""
+    """The parser's state, which lasts over lines and texts."""
 
     def __init__(self, keep_going: bool, path_mode: PathMode) -> None:
         self.rules: dict[bytes, Rule] = {}  # by their canonical form
@@ -645,7 +645,7 @@ class _Parser:
             self._locked = control
 
     def _stands_alone(self, option: str, value: str) -> bool:
-        """Carry out an option that makes no rule; return False when it is none of those."""
+        """Apply an option that makes no rule; return False for any other option."""
         if option in ("-l", "-s", "-v"):
             raise IgnoredError(f"{option} prints something in auditctl, here it does not")
         if option in ("-h", "-m", "-R", "--signal"):
@@ -672,9 +672,9 @@ class _Parser:
 
 
 def _missing(part: binary.Field, path_mode: PathMode) -> str | None:
-    """Return why the kernel could not resolve a rule's path, or None when it could.
+    """Return the reason why the kernel could not resolve a rule's path, None if it can.
 
-    A directory must be there; of another path, the directory that it is in.
+    A directory must exist; for another path its parent directory must exist.
     """
     path = part.string
     try:

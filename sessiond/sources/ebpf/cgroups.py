@@ -54,6 +54,6 @@ def _walk(mount: _Mount) -> Iterator[CgroupSeen]:
             try:
                 number = os.lstat(path).st_ino
             except OSError:
-                continue  # removed meanwhile
+                continue  # it has just been removed
             inside = path[len(mount.point) :]
             yield CgroupSeen(number | mount.mark, os.fsencode(prefix + inside))

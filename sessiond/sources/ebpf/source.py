@@ -261,8 +261,8 @@ class EbpfSource:
     def _first_snapshot(self) -> Iterable[ProcessEvent]:
         self._is_new = False
         first = _settled_first(self.resnapshot())
-        # The programs were attached one after the other: of a short-lived process in that time they
-        # may have reported only the end.
+        # The programs are attached one after the other: for a process of that time they may have
+        # reported only the end.
         return first if self.adopted else _introduced(first)
 
     def close(self) -> None:

@@ -92,7 +92,7 @@ class Procfs:
         return [int(entry) for entry in os.listdir(self._root) if entry.isdigit()]  # noqa: PTH208
 
     def snapshot(self) -> list[Observed]:
-        """Every process but zombies, whose end has been reported already."""
+        """Return every process except zombies, whose ends have been reported."""
         seen = (self.observe(pid, zombies=False) for pid in self.pids())
         return [observed for observed in seen if observed is not None]
 
@@ -238,9 +238,10 @@ class Procfs:
         )
 
     def _connection(self, directory: int, stat: Stat, parent: Stat | None) -> bytes | None:
-        """From where a login came, as its environment says: of one that has its server, or lost it.
+        """Return the client of a login from the process's environment.
 
-        A login server's own processes have the environment of whoever started the server.
+        It is read only for a login server's child or an orphan. The server's own processes have the
+        environment of the process that started the server.
         """
         if login_server(stat.comm) is not None:
             return None
@@ -256,7 +257,7 @@ class Procfs:
         return next((each for each in found if each), None)
 
     def _login(self, stat: Stat, audit_session: int | None, cgroup: bytes | None) -> Login | None:
-        """The login on record that a process came by whose parent is init, and so perhaps gone."""
+        """Return the recorded login of a process whose parent is init, as the login may be over."""
         if stat.ppid != _INIT:
             return None
         login = self._logins.of_session(audit_session, cgroup)

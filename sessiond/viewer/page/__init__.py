@@ -1,9 +1,9 @@
-"""The page that shows sessions: one file of HTML with the data in it, and no request to anywhere.
+"""Builds the page that shows sessions: one HTML file that contains its data and loads nothing.
 
-It is made of the ES modules, the style and the frame beside this module, put together here without
-a build step: imports are left out and modules follow each other. The data is inert JSON, and a
-content security policy names the hashes of the one script and the one style: nothing in the data
-can be executed or parsed as markup. Pure but for reading its own parts.
+The page consists of the ES modules, the style and the frame in this directory. They are joined
+without a build step: the modules follow each other, without their imports. The data is inert JSON,
+and a content security policy allows only the hashes of the page's script and style, so that nothing
+in the data can be executed or parsed as markup. Pure, except that it reads its own parts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FLAGS: Final = ("seen", "typed", "interactive", "older", "gone", "core_dumped",
 
 
 def html(data: bytes, *, live: bool = False) -> bytes:
-    """Put the page together around ``data``; ``live`` lets it ask its own server for news."""
+    """Return the page with ``data``; ``live``: it asks its own server for updates."""
     script, style = _script(), _part("style.css")
     policy = _POLICY.format(
         script=_hash(script), style=_hash(style), connect="'self'" if live else "'none'"
@@ -49,14 +49,14 @@ def html(data: bytes, *, live: bool = False) -> bytes:
         f"{head}<style>{style}</style>{before_data}",
         f'<script type="application/json" id="data" data-live="{int(live)}">',
     )
-    # No tag can begin in the data: < is written as JSON's escape, which means the same.
+    # < is written as a JSON escape, so that no tag can begin in the data.
     inert = data.replace(b"<", b"\\u003c")
     end = f'</script><script type="module">{script}</script>{after_data}'
     return "".join(parts).encode() + inert + end.encode()
 
 
 def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
-    """Return what the page shows of a recording, as JSON: processes, sessions, losses."""
+    """Return the data of a recording for the page, as JSON: processes, sessions, losses."""
     processes = [each for session in sessions for each in session.processes]
     index = {each.id: number for number, each in enumerate(processes)}
     texts: _Numbers[str] = _Numbers({"": 0})
@@ -194,7 +194,7 @@ def _is_alone(process: Process) -> bool:
 
 
 def _more(process: Process) -> dict[str, Any]:
-    """What few processes have."""
+    """Return the data that only few processes have."""
     members: Iterable[tuple[str, Any]] = (
         ("failed", [[_time(each.time), each.executable, each.error] for each in process.failed]),
         ("failed_count", process.failed_count),
@@ -221,7 +221,7 @@ def _more(process: Process) -> dict[str, Any]:
 
 
 def _time(date: str) -> int:
-    """A date as µs since the epoch; 0 where there is none."""
+    """Return a date as µs since the epoch; 0 for none."""
     try:
         return round(datetime.fromisoformat(date).timestamp() * 1e6) if date else 0
     except (ValueError, OverflowError):
@@ -235,7 +235,7 @@ def _part(name: str) -> str:
 
 @cache
 def _script() -> str:
-    """The modules as one: without their imports, and exports only for each other."""
+    """Return the modules joined to one script, without imports and exports."""
     lines = []
     for name in MODULES:
         module = re.sub(r"^import [^;]*;\n", "", _part(f"{name}.js"), flags=re.MULTILINE)
