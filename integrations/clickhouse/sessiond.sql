@@ -1,4 +1,4 @@
--- The table of sessiond's events: one row for each, the document as it is, and typed columns of it.
+-- The table of sessiond's events: a row for each, with the document and typed columns of it.
 -- ClickHouse 25.3 or later. clickhouse-client --multiquery < sessiond.sql
 CREATE DATABASE IF NOT EXISTS sessiond;
 
@@ -24,13 +24,13 @@ CREATE TABLE IF NOT EXISTS sessiond.events
     INDEX by_session session TYPE bloom_filter GRANULARITY 4,
     INDEX by_process process TYPE bloom_filter GRANULARITY 4
 )
--- A line that is sent twice has the same key: it is one row after the next merge, and with FINAL at once.
+-- A repeated line has the same key: it becomes one row with the next merge, and at once with FINAL.
 ENGINE = ReplacingMergeTree
 PARTITION BY toDate(time)
 ORDER BY (host, session, time, event_id)
 TTL toDateTime(time) + INTERVAL 90 DAY;
 
--- Who came: SELECT * FROM sessiond.logins
+-- The logins: SELECT * FROM sessiond.logins
 CREATE VIEW IF NOT EXISTS sessiond.logins AS
 SELECT
     session,
@@ -46,7 +46,7 @@ WHERE doc.process.entry_leader.entry_meta.type IN ('sshd', 'terminal', 'console'
 GROUP BY session
 ORDER BY first;
 
--- What was run in a session, as a tree: SELECT * FROM sessiond.tree(wanted = 'xb2...')
+-- The processes of a session, as a tree: SELECT * FROM sessiond.tree(wanted = 'xb2...')
 CREATE VIEW IF NOT EXISTS sessiond.tree AS
 WITH RECURSIVE
     processes AS
@@ -78,7 +78,7 @@ SELECT first AS time, concat(repeat('  ', depth), command_line) AS command, exit
 FROM below
 ORDER BY path;
 
--- Programs that a host runs since a moment, and never before in the table:
+-- Programs that a host has run since a time, and never before in the table:
 -- SELECT * FROM sessiond.first_seen(since = '2026-11-30 00:00:00')
 CREATE VIEW IF NOT EXISTS sessiond.first_seen AS
 SELECT

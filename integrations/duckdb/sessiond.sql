@@ -1,5 +1,5 @@
--- Questions to sessiond's files, of one host, without a server: duckdb -init sessiond.sql
--- Change the path to read archives or copies; gzip and zstd are read as they are.
+-- Queries on sessiond's files of one host, without a server: duckdb -init sessiond.sql
+-- Change the path to read archives or copies; DuckDB reads gzip and zstd directly.
 CREATE OR REPLACE VIEW events AS
 SELECT
     (json ->> '$."@timestamp"')::TIMESTAMP AS time,
@@ -19,7 +19,7 @@ SELECT
     json AS line
 FROM read_ndjson_objects('/var/log/sessiond/events.ndjson*', maximum_object_size = 33554432);
 
--- Who came: SELECT * FROM logins;
+-- The logins: SELECT * FROM logins;
 CREATE OR REPLACE VIEW logins AS
 SELECT
     session, any_value(host) AS host, any_value(entry) AS entry, any_value(address) AS address,
@@ -30,7 +30,7 @@ WHERE entry IN ('sshd', 'terminal', 'console', 'ssm', 'teleport')
 GROUP BY session
 ORDER BY first;
 
--- What was run in a session, as a tree: SELECT * FROM tree('xb2...');
+-- The processes of a session, as a tree: SELECT * FROM tree('xb2...');
 CREATE OR REPLACE MACRO tree(wanted) AS TABLE
 WITH RECURSIVE processes AS (
     SELECT
@@ -51,7 +51,7 @@ WITH RECURSIVE processes AS (
 )
 SELECT first AS time, repeat('  ', depth) || command_line AS command, exit_code FROM below ORDER BY path;
 
--- Programs that a host runs since a moment, and never before in these files:
+-- Programs that a host has run since a time, and never before in these files:
 -- SELECT * FROM first_seen(now() - INTERVAL 1 DAY);
 CREATE OR REPLACE MACRO first_seen(since) AS TABLE
 SELECT *

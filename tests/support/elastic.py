@@ -1,4 +1,4 @@
-"""The data of integrations/elastic/rules.yml, and the table that is made of it."""
+"""Renders integrations/elastic/rules.md from the data in rules.yml."""
 
 from __future__ import annotations
 
@@ -20,58 +20,57 @@ _INDICES = {
 _HEAD = """\
 # Elastic's prebuilt rules
 
-**{fires} of the {rules} prebuilt rules for Linux in EQL and KQL fire on events of sessiond**, of
-Elastic's repository detection-rules as it was in August 2026: {eql} in EQL, {kql} in KQL.
-For each of them the behaviour was really done, by processes of that name and with those arguments
-which do nothing else, in a file system of their own, beside a running daemon; the rule was asked of
-the events of that behaviour alone. {auditbeat} of them fire with `event.event_actions: auditbeat`
-only.
+**{fires} of the {rules} prebuilt rules for Linux in EQL and KQL fire on events of sessiond**: {eql} in
+EQL, {kql} in KQL. The rules are those of Elastic's repository detection-rules in August 2026. For each
+rule the suspicious action was performed beside a running daemon, by harmless processes with the
+expected names and arguments, in a separate file system; the rule was then evaluated on the events of
+that action alone. {auditbeat} of the rules fire only with `event.event_actions: auditbeat`.
 
-| read | rules | fire |
+| index | rules | rules that fire |
 | --- | --- | --- |
 {indices}
 
-Why the others can't:
+The reasons why the others can't fire:
 
-| why | rules |
+| reason | rules |
 | --- | --- |
 {reasons}
 
-In words: Elastic Defend has names of its own for what happens to files and connections (`creation`,
-`rename`, `connection_attempted`), where Auditbeat and sessiond have `opened-file`, `renamed`,
-`connected-to`. It tells changes of ids (`uid_change`) as events, which sessiond does not. It
-has fields of its own, below `Ext`, and the environment. Where an index that Defend writes exists
-as well, Elasticsearch knows those fields, and a few more rules work.
+Elastic Defend has its own names for actions on files and connections (`creation`, `rename`,
+`connection_attempted`), for which Auditbeat and sessiond use `opened-file`, `renamed`, `connected-to`.
+It writes changes of ids (`uid_change`) as events, which sessiond does not. It also has its own fields
+below `Ext`, and the environment. If an index of Defend exists as well, Elasticsearch knows those fields,
+and a few more rules work.
 
-How it was judged: by [eql](https://pypi.org/project/eql/), Elastic's evaluator in Python, with what
-Elasticsearch does otherwise (lists, missing fields) added; of wildcards letter case was not looked
-at. Rules in KQL by the evaluator that comes with the rules themselves; PyPI has none that is kept.
-Of a rule for new terms or a number of events the query alone is judged. A rule that reads a field
-which is not marked optional, and which no event of sessiond has, is counted as one that can't fire,
-because Elasticsearch refuses an EQL query with an unknown field. Not judged: rules in ES|QL.
+Rules in EQL were evaluated by [eql](https://pypi.org/project/eql/), Elastic's evaluator in Python,
+extended where Elasticsearch behaves differently (lists, missing fields); the letter case of wildcards
+was ignored. Rules in KQL were evaluated by the evaluator in the rules' own repository, because PyPI has
+no maintained one. For rules about new terms or thresholds only the query was evaluated. A rule that
+reads a field that is not marked optional, and that no event of sessiond has, counts as one that can't
+fire, because Elasticsearch refuses an EQL query with an unknown field. Rules in ES|QL were not evaluated.
 
-What the rules need of audit is in [etc/rules.d/elastic.rules](../../etc/rules.d/elastic.rules).
-The data is [rules.yml](rules.yml): the fields of each rule, what is done, what keeps it from
-firing. Do it again, as root, with a checkout of detection-rules:
+[etc/rules.d/elastic.rules](../../etc/rules.d/elastic.rules) has the audit rules that the rules need.
+[rules.yml](rules.yml) has the data: the fields of each rule, the action, and the reason why it can't
+fire. To repeat the test, as root, with a checkout of detection-rules:
 
 ```sh
 .venv/bin/python -m pip install eql
 SESSIOND_DETECTION_RULES=/path/to/detection-rules .venv/bin/python -m pytest tests/integrations
 ```
 
-| rule | reads | fires | else why |
+| rule | reads | fires | reason if not |
 | --- | --- | --- | --- |
 """
 
 
 def rules() -> list[Rule]:
-    """Give every rule of the data."""
+    """Return all rules of the data."""
     found: list[Rule] = yaml.safe_load((DIRECTORY / "rules.yml").read_text("utf-8"))
     return found
 
 
 def page() -> str:
-    """Write integrations/elastic/rules.md."""
+    """Return the text of integrations/elastic/rules.md."""
     every = rules()
     fire = [rule for rule in every if "fires" in rule]
     indices = [
@@ -105,11 +104,11 @@ _SAID = {"ecs": "yes", "auditbeat": "with Auditbeat's names", None: "no"}
 
 
 def _group(why: str) -> str:
-    """Say why in a word, for counting."""
+    """Return the general form of a reason, for counting."""
     for start in ("reads", "asks for the action", "not produced"):
         if why.startswith(start):
             return {
                 "reads": "reads fields that only Elastic Defend or others write",
-                "asks for the action": "asks for actions that others name so",
+                "asks for the action": "asks for actions with names of other products",
             }.get(start, why)
     return why
