@@ -1,1 +1,1 @@
-"""Measurements of sessiond, side by side with what else consumes the kernel's audit records."""
+"""Benchmarks of sessiond, side by side with other consumers of the kernel's audit records."""

@@ -1,4 +1,4 @@
-"""The builds of sessiond that are measured: a copy of the source, and the compiled modules."""
+"""The measured builds of sessiond: a copy of the source, and the compiled modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEPT: Final = ROOT / "bench" / "build"
 
 
 def plain(directory: Path) -> Path:
-    """Copy the source into ``directory``, so that nobody changes it meanwhile; return that."""
+    """Copy the source to ``directory``, so that it can't change meanwhile; return the copy."""
     shutil.copytree(
         ROOT / "sessiond",
         directory / "sessiond",
@@ -29,15 +29,15 @@ def plain(directory: Path) -> Path:
 
 
 def compiled() -> Path | None:
-    """Return the directory of a compiled build of this very source, if one was made."""
+    """Return the directory of a compiled build of this source, None if there is none."""
     directory = _KEPT / _fingerprint()
     return directory if directory.exists() else None
 
 
 def build() -> Path:
-    """Compile this source with mypyc, in a minute or so; builds of other states go away.
+    """Compile this source with mypyc, in about a minute; remove builds of other sources.
 
-    Raises BenchError where that can't be done.
+    Raises BenchError if that is impossible.
     """
     made = compiled()
     if made:
@@ -75,7 +75,7 @@ def _fingerprint() -> str:
 
 
 def commit() -> str | None:
-    """Return the git commit of the source, with "+" where it was changed; None without git."""
+    """Return the git commit of the source, with "+" if the source was changed; None without git."""
     try:
         name = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],

@@ -1,6 +1,6 @@
-"""Those who consume audit records: auditd, auditd with LAUREL, and sessiond, each ready to start.
+"""The consumers of audit records: auditd, auditd with LAUREL, and sessiond.
 
-Everything they write, and every configuration they read, is in a directory of the measurement.
+Their output and configuration are in a directory of the measurement.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class Running:
 
 
 class Consumer(Protocol):
-    """Something that can be measured. ``reader`` finds execs and ends in what it writes."""
+    """A program that can be measured. ``reader`` finds execs and ends in its output."""
 
     name: str
 
     @property
     def reader(self) -> Reader:
-        """Finds execs and ends in what it writes."""
+        """Finds execs and ends in the output."""
 
     def missing(self) -> str | None:
-        """Say what is not installed; None when all is."""
+        """Return what is not installed, as text; None if nothing is missing."""
 
     def running(self, directory: Path) -> AbstractContextManager[Running]:
-        """Start it with an empty directory of its own, yield when it is ready, and end it."""
+        """Start it in an empty directory, yield when it is ready, and end it."""
 
 
 class Auditd:
@@ -67,25 +67,25 @@ class Auditd:
         return _read_log
 
     def missing(self) -> str | None:
-        """Say what is not installed; None when all is."""
+        """Return what is not installed, as text; None if nothing is missing."""
         return None if Path("/usr/sbin/auditd").exists() else "the Debian package auditd"
 
     def configure(self, directory: Path) -> Path:
-        """Write the configuration into ``directory``; return the file that it will write."""
+        """Write the configuration to ``directory``; return the output file."""
         output = directory / "audit.log"
         _configure_auditd(directory, output, write_logs=True)
         return output
 
     @contextmanager
     def running(self, directory: Path) -> Iterator[Running]:
-        """Ready means: auditd has the audit socket, and the rules are loaded."""
+        """Run auditd; it is ready when it has the audit socket and the rules are loaded."""
         output = self.configure(directory)
         begin = time.monotonic()
         log = directory / "said"
-        # Not -f: that is for debugging, and writes events to standard error instead of the log.
+        # Not -f, which is for debugging: it writes events to standard error instead of the log.
         with _process(["/usr/sbin/auditd", "-n", "-c", str(directory)], log, {}) as process:
             _await(lambda: audit_status()["pid"] == str(process.pid), process, log)
-            # What Debian's rules.d begins with, and then the rules that sessiond has built in.
+            # The first rules of Debian's rules.d, followed by sessiond's built-in rules.
             auditctl("-b", "8192")
             auditctl("--backlog_wait_time", "60000")
             for rule in DEFAULT_RULES.splitlines():
@@ -95,7 +95,7 @@ class Auditd:
             yield Running(process.pid, output, time.monotonic() - begin)
 
     def await_more(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        """Wait for what else has to be there; for auditd alone that is nothing."""
+        """Wait for further parts; auditd alone has none."""
 
 
 class Laurel(Auditd):
@@ -109,18 +109,19 @@ class Laurel(Auditd):
         return _read_laurel
 
     def missing(self) -> str | None:
-        """Say what is not installed; None when all is."""
+        """Return what is not installed, as text; None if nothing is missing."""
         return super().missing() or (None if _laurel() else "the Debian package laurel")
 
     def configure(self, directory: Path) -> Path:
-        """Write the configuration into ``directory``; return the file that it will write."""
+        """Write the configuration to ``directory``; return the output file."""
         _configure_auditd(directory, directory / "audit.log", write_logs=False)
         logs = directory / "laurel"
         logs.mkdir()
         logs.chmod(0o750)
         shutil.chown(logs, "_laurel")
         config = directory / "laurel.toml"
-        # The installed configuration, but for the place and for rotation: the log is one file.
+        # The installed configuration, with another directory and without rotation: the log is one
+        # file.
         settings = Path("/etc/laurel/config.toml").read_text()
         for name, value in (("directory", f'"{logs}"'), ("size", "100000000000")):
             settings = re.sub(rf"(?m)^{name} = .*", f"{name} = {value}", settings, count=1)
@@ -140,9 +141,9 @@ class Laurel(Auditd):
 
 
 class Sessiond:
-    """sessiond from a directory that holds its package, plain or compiled; output to a file.
+    """sessiond from a directory with its package, plain or compiled, with output to a file.
 
-    ``more_rules`` are loaded after the built-in ones. ``audit`` False leaves audit alone: all comes
+    ``more_rules`` are loaded after the built-in ones. With ``audit`` False every event comes
     from the tracer.
     """
 
@@ -155,7 +156,7 @@ class Sessiond:
         more_rules: Sequence[str] = (),
         audit: bool = True,
     ) -> None:
-        """Take the package as it is in ``packages``."""
+        """Take the package in ``packages``."""
         self.name = name
         self.packages = packages
         self.audit = audit
@@ -167,16 +168,16 @@ class Sessiond:
 
     @property
     def reader(self) -> Reader:
-        """Read our lines."""
+        """Read sessiond's lines."""
         return _read_ours
 
     def missing(self) -> str | None:
-        """Say what is not installed; None when all is."""
+        """Return what is not installed, as text; None if nothing is missing."""
         return None
 
     @contextmanager
     def running(self, directory: Path) -> Iterator[Running]:
-        """Ready means: it says READY=1."""
+        """Run the daemon; it is ready when it sends READY=1."""
         output = directory / "events.ndjson"
         config = directory / "sessiond.yml"
         config.write_text(
@@ -212,8 +213,8 @@ def _laurel() -> str | None:
 
 
 def _configure_auditd(directory: Path, output: Path, *, write_logs: bool) -> None:
-    # auditd.conf of Debian, but for the places, for rotation (so that the log is one file), and for
-    # what auditd does about a full disk, which is no matter here.
+    # Debian's auditd.conf with other directories, without rotation (the log is one file), and
+    # without actions on a full disk.
     (directory / "plugins.d").mkdir()
     config = directory / "auditd.conf"
     config.write_text(
@@ -232,7 +233,7 @@ def _configure_auditd(directory: Path, output: Path, *, write_logs: bool) -> Non
 def _process(
     command: Sequence[str], log: Path, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    # In a session of its own, a Ctrl-C for us is none for it: we end it.
+    # In a separate session, so that Ctrl-C reaches only the benchmark, which ends it.
     with log.open("wb") as said:
         process = subprocess.Popen(
             command,
@@ -274,7 +275,7 @@ def _last_words(log: Path) -> str:
 
 
 def _listen(manager: socket.socket, ready: threading.Event) -> None:
-    # A service manager never stops reading. Nothing comes any more when the socket is shut down.
+    # A service manager never stops reading. After the shutdown of the socket no message arrives.
     while said := manager.recv(65536):
         if b"READY=1" in said:
             ready.set()

@@ -1,4 +1,4 @@
-"""This host: what it is, what processes cost on it, and its audit state, lent and given back."""
+"""This host: its description, the CPU time and memory of processes, and its audit state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-# The tests take the same lock: nobody else uses audit or makes storms meanwhile.
+# The lock is that of the tests: only one program at a time may use audit or create a load.
 LOCK: Final = Path("/run/lock/sessiond-kernel.lock")
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
@@ -31,11 +31,11 @@ _SETTINGS: Final = {  # line of auditctl -s: option of auditctl that sets it
 
 
 class BenchError(Exception):
-    """Something can't be measured; the message says what and why in one line."""
+    """Something can't be measured; the message is one line with the reason."""
 
 
 def auditctl(*arguments: str) -> str:
-    """Run auditctl and return what it prints; raises BenchError when it fails."""
+    """Run auditctl and return its output; raises BenchError if it fails."""
     try:
         done = subprocess.run(["auditctl", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def auditctl(*arguments: str) -> str:
 
 
 def audit_status() -> dict[str, str]:
-    """Return what auditctl -s says."""
+    """Return the values of auditctl -s."""
     return dict(line.split(" ", 1) for line in auditctl("-s").splitlines() if " " in line)
 
 
@@ -63,7 +63,7 @@ def _alone() -> Iterator[None]:
 
 
 def why_not() -> str | None:
-    """Say why nothing that needs the kernel's audit can be measured here; None when it can."""
+    """Return why audit can't be measured here, as text; None if it can."""
     if os.geteuid() != 0:
         return "needs root"
     with _alone():
@@ -84,9 +84,9 @@ def _in_the_way() -> str | None:
 
 @contextmanager
 def audit_lent() -> Iterator[None]:
-    """Have the kernel's audit for oneself, without rules; at the end it is as it was found.
+    """Take the kernel's audit without rules; restore its state at the end.
 
-    Raises BenchError when another audit daemon runs, or the configuration is locked.
+    Raises BenchError if another audit daemon runs, or the configuration is locked.
     """
     with _alone():
         reason = _in_the_way()
@@ -114,7 +114,7 @@ def _restore(settings: dict[str, str], rules: Sequence[str]) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all that descend from it, as far as they live."""
+    """Return a process and all its living descendants."""
     found = [pid]
     for each in found:
         try:
@@ -126,10 +126,10 @@ def family(pid: int) -> list[int]:
 
 
 def cpu(pid: int) -> int:
-    """Return the ns of CPU that a process, its descendants and its ended children have used.
+    """Return the ns of CPU time of a process, its descendants and its ended children.
 
-    Those that live are read from their own CPU clocks, which are exact (clock_getcpuclockid(3));
-    ended children come from /proc/PID/stat, in clock ticks.
+    Living processes have exact CPU clocks (clock_getcpuclockid(3)); /proc/PID/stat has ended
+    children in clock ticks.
     """
     used = 0
     for each in family(pid):
@@ -143,10 +143,10 @@ def cpu(pid: int) -> int:
 
 
 def thread_cpu(name: str) -> int:
-    """Return the ns of CPU of the kernel thread with that name; 0 where there is none."""
+    """Return the ns of CPU time of the kernel thread with that name; 0 without one."""
     for each in Path("/proc").glob("[0-9]*"):
         try:
-            # PF_KTHREAD of linux/sched.h: anyone can give himself a name.
+            # PF_KTHREAD of linux/sched.h: any process can choose its name.
             flags = int((each / "stat").read_text().rsplit(")", 1)[1].split()[6])
             if flags & 0x200000 and (each / "comm").read_text().strip() == name:
                 return int((each / "schedstat").read_text().split()[0])
@@ -170,7 +170,7 @@ def memory(pid: int) -> dict[str, float]:
 
 
 def peak_memory(pid: int) -> float:
-    """Return the most resident memory that a process has had, in MB; 0 when it has ended."""
+    """Return the peak of a process's resident memory in MB; 0 if it has ended."""
     try:
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
     except OSError:
@@ -179,7 +179,7 @@ def peak_memory(pid: int) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: the processor, its number of cores, memory, versions."""
+    """Return the facts that the figures depend on: processor, cores, memory, versions."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^model name\s*: (.*)", cpuinfo, re.MULTILINE)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""The load that consumers are measured under, and what of it arrived in what they wrote."""
+"""The load of the measurements, and the part of it that arrived in the output."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Final, NamedTuple
 from bench.host import BenchError
 
 _SOURCE: Final = Path(__file__).with_name("spawner.c")
-# How finely a growing file is watched, in seconds: no delay is known better than this.
+# The interval at which a growing file is observed, in seconds: the resolution of delays.
 _WATCH: Final = 0.001
 
 
 @dataclass
 class Truth:
-    """What was started: its token and when (ns since the epoch), the pids, and how fast."""
+    """The started processes: tokens with times (ns since the epoch), pids, and the rate."""
 
     started: dict[bytes, int] = field(default_factory=dict)
     pids: Counter[int] = field(default_factory=Counter)
@@ -30,19 +30,19 @@ class Truth:
 
     @property
     def number(self) -> int:
-        """How many processes there were."""
+        """The number of processes."""
         return len(self.started)
 
 
 class Arrived(NamedTuple):
-    """How many execs and ends are in the output, and how late execs were there, in ms, sorted."""
+    """The number of execs and ends in the output, and the sorted delays of execs in ms."""
 
     execs: int
     ends: int
     delays: list[float]
 
 
-# Tells of a line whether it is an exec (its token) or an end (its pid), and which.
+# Parses a line: whether it is an exec (its token) or an end (its pid).
 Reader = Callable[[bytes], bytes | int | None]
 
 
@@ -94,10 +94,10 @@ class Spawner:
 
 
 class Growth:
-    """When a file had which size, observed every millisecond."""
+    """The size of a file over time, observed every millisecond."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
+        """Start without observations."""
         self._sizes: list[int] = []
         self._times: list[int] = []
 
@@ -122,13 +122,13 @@ class Growth:
             thread.join()
 
     def at(self, offset: int) -> int | None:
-        """When the file had so many bytes, in ns since the epoch; None if it was not seen."""
+        """Return when the file reached a size, in ns since the epoch; None if it was not seen."""
         index = bisect_left(self._sizes, offset)
         return self._times[index] if index < len(self._times) else None
 
 
 def arrived(output: Path, reader: Reader, truth: Truth, growth: Growth | None = None) -> Arrived:
-    """Count what of the truth is in the output, each once, and when it got there."""
+    """Count the started processes in the output, each once, with their arrival times."""
     missing = dict(truth.started)
     ends = Counter(truth.pids)
     delays: list[float] = []
@@ -150,5 +150,5 @@ def arrived(output: Path, reader: Reader, truth: Truth, growth: Growth | None = 
 
 
 def percentile(values: list[float], share: float) -> float | None:
-    """Return the value below which that share of sorted ``values`` is; None of nothing."""
+    """Return the value below which a share of the sorted ``values`` lies; None without values."""
     return values[min(len(values) - 1, int(len(values) * share))] if values else None

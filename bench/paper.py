@@ -1,8 +1,8 @@
-"""Processes that exist only on paper, told by audit and by the tracer as the kernel would.
+"""Synthetic processes, as audit and the tracer report them.
 
-Run as a program it measures what an event costs in this process' own pipeline:
-``python -m bench.paper PROCESSES LIVES`` prints the us of CPU that one process (fork, exec, end)
-costs with a table of PROCESSES others.
+As a program it measures the cost of an event in the pipeline of this process: ``python -m
+bench.paper PROCESSES LIVES`` prints the us of CPU that one process (fork, exec, end) costs with a
+table of PROCESSES others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BOOT: Final = 1_767_261_600 * SECOND  # 2026-01-01T10:00:00Z
 _BEGIN: Final = 1_000 * SECOND
 # One process every 2 ms lives for 1 ms: 500 a second.
 _PACE: Final = 2 * _MILLISECOND
-# How many processes the daemon sees in one of its turns: 50 ms of them.
+# The number of processes that the daemon sees in one turn: 50 ms of them.
 _TURN: Final = 25
 _FIRST_PID: Final = 1_000
 _FIRST_NEW_PID: Final = 1_000_000
@@ -54,7 +54,7 @@ AuditRecord = tuple[int, bytes]
 
 
 def facts(pid: int, start: int, ppid: int, parent_start: int | None, sid: int) -> Facts:
-    """Give the facts of a process of root's."""
+    """Return the facts of a process of root."""
     return Facts(
         pid=pid, start=start, ppid=ppid, parent_start=parent_start, pgid=pid, sid=sid, vpid=pid,
         tty_major=136, tty_minor=0, uid=0, euid=0, suid=0, fsuid=0, gid=0, egid=0, sgid=0, fsgid=0,
@@ -65,7 +65,7 @@ def facts(pid: int, start: int, ppid: int, parent_start: int | None, sid: int) -
 
 
 def snapshot(number: int) -> list[Observed]:
-    """Give that many processes: every hundredth leads a session, the others are its children."""
+    """Return that many processes: every hundredth leads a session, the others are its children."""
     seen = []
     for index in range(number):
         leader = _FIRST_PID + index // 100 * 100
@@ -80,7 +80,7 @@ def snapshot(number: int) -> list[Observed]:
 
 
 def audit_records(index: int, *, shells: int) -> tuple[list[AuditRecord], list[AuditRecord]]:
-    """Give the records of one process' exec and of its end."""
+    """Return the audit records of one process's exec and end."""
     pid, time_ = _FIRST_NEW_PID + index, _BEGIN + index * _PACE
     ppid = _FIRST_PID + index % shells * 100
     stamp = _stamp(time_)
@@ -125,12 +125,12 @@ def _event(stamp: int, serial: int, *records: tuple[int, str]) -> list[AuditReco
 
 
 def _stamp(time_: int) -> int:
-    # Audit stamps with the coarse clock, which moves with the kernel's ticks of 4 ms.
+    # Audit uses the coarse clock, which advances with the kernel's ticks of 4 ms.
     return (_BOOT + time_) // (4 * _MILLISECOND) * 4
 
 
 def life(index: int, *, shells: int) -> tuple[list[ProcessEvent], list[AuditRecord]]:
-    """Give one process as both voices of the kernel tell it: fork, exec, end."""
+    """Return the fork, exec and end of one process, from the tracer and from audit."""
     pid, time_ = _FIRST_NEW_PID + index, _BEGIN + index * _PACE
     parent = _FIRST_PID + index % shells * 100
     known = facts(pid, time_, parent, SECOND + parent * 1_001, parent)
@@ -149,7 +149,7 @@ _AUDITED = frozenset(("execve", "execveat", "exit_group", "setsid"))
 
 
 def measure(processes: int, lives: int) -> float:
-    """Return the us of CPU that the pipeline takes for one more process, of ``lives``."""
+    """Return the us of CPU time that the pipeline takes per further process, over ``lives``."""
     pipeline = factory.live_pipeline(
         load.loads("{}", "bench"),
         AccountNames(),
@@ -162,15 +162,15 @@ def measure(processes: int, lives: int) -> float:
         audit_is_silent=False,
     )
     pipeline.feed_process(snapshot(processes))
-    # The inventory is told at the start: it is no part of what one more process costs.
+    # The inventory is written at the start and is not part of the cost of a further process.
     while pipeline.deadline() == 0:
         pipeline.poll(_BEGIN)
-    # As the daemon does when it has begun.
+    # As the daemon does after its start.
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT, 20, 50)
     used, lines = 0, 0
-    # The first ones warm up what is remembered, and are as many as are kept after their end.
+    # The first processes fill the caches, and are as many as are kept after their end.
     warm = 4 * SECOND // _PACE
     for first, events, records in _turns(warm + lives, shells=max(1, processes // 100)):
         now = _BEGIN + (first + _TURN) * _PACE
@@ -210,7 +210,7 @@ _TYPES: Final = {
 
 
 def write_log(path: Path, processes: int) -> int:
-    """Write a log as auditd does (ENRICHED); return how many records are in it."""
+    """Write a log in auditd's ENRICHED format; return its number of records."""
     number = 0
     with path.open("wb") as log:
         for index in range(processes):

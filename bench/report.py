@@ -1,4 +1,4 @@
-"""Rows to a readable table: medians of the rounds, and ratios against others in the same run."""
+"""Renders rows as a readable table: medians of the rounds, and ratios within the same run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PEERS: Final = ("auditd", "laurel")
 
 
 def text(found: dict[str, Any]) -> str:
-    """Give the whole report: what was measured on which machine, and a table for each section."""
+    """Return the whole report: the machine, and a table for each section."""
     machine = found["machine"]
     host = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mb']} MB, "
@@ -55,7 +55,7 @@ def _share(rows: Sequence[Row], key: str) -> str:
     wanted, came = sum(row["processes"] for row in rows), sum(row[key] for row in rows)
     if came == wanted:
         return "all"
-    # Rounded down: what isn't all never reads as 100.
+    # Rounded down, so that an incomplete result never reads as 100.
     return f"{came * 10_000 // wanted / 100:.2f}%"
 
 

@@ -1,4 +1,4 @@
-"""What is measured: each section is a function that returns rows for the report."""
+"""The sections of the benchmark: each is a function that returns rows for the report."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bench.host import BenchError, audit_lent, audit_status, cpu, memory, thread
 from bench.load import Growth, Spawner, arrived, percentile
 
 _SETTLE: Final = 1.0  # seconds between a start and the load
-# Seconds after the load that still count as its cost: what is buffered is worked off by then.
+# Seconds after the load that still count: buffered input is processed by then.
 _AFTERMATH: Final = 3.0
 
-# What a consumer that can't be measured leads to: it is left out, and the others go on.
+# Errors of a consumer that can't be measured: it is left out, and the others continue.
 _FAILURES: Final = (BenchError, OSError, LookupError, ValueError, subprocess.SubprocessError)
 
 Row = dict[str, Any]
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, as the command line asks for it."""
+    """The measurements that the command line selects."""
 
     consumers: Sequence[Consumer]
     ours: Sequence[Sessiond]
@@ -48,19 +48,19 @@ class Plan:
     failures: list[str] = field(default_factory=list)
 
     def failed(self, consumer: Consumer, error: Exception) -> None:
-        """Note that a consumer can't be measured in a section, which goes on without it."""
+        """Note that a consumer can't be measured in a section, which continues without it."""
         self.failures.append(f"{consumer.name}: {error}")
         note(f"{consumer.name}: left out of this section: {error}")
 
 
 def note(text: str) -> None:
-    """Tell how far it is."""
+    """Report the progress."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def _work(plan: Plan) -> Iterator[Path]:
-    # LAUREL runs as a user of its own and has to get at its directory.
+    # LAUREL runs as its own user, and needs access to its directory.
     directory = Path(tempfile.mkdtemp(dir=plan.directory))
     directory.chmod(0o711)
     try:
@@ -98,7 +98,7 @@ def _under_load(
             kernel = thread_cpu("kauditd") - kauditd
             at_end = memory(running.pid)
             lost = int(audit_status()["lost"]) - lost
-        # It has ended, so all that will ever be in its output is there.
+        # The consumer has ended, so its output is complete.
         execs, ends, delays = arrived(running.output, consumer.reader, truth, growth)
         written = running.output.stat().st_size if running.output.exists() else 0
     row: Row = {
@@ -156,19 +156,19 @@ def load(plan: Plan) -> list[Row]:
 
 
 def flat(plan: Plan) -> list[Row]:
-    """The same, as fast as two spawners can."""
+    """The same load without pauses, by two spawners."""
     return _rounds(plan, plan.consumers, rate=0, seconds=plan.flat_seconds, spawners=2, watch=False)
 
 
 def delay(plan: Plan) -> list[Row]:
-    """How long after its exec a process is in the file, at the steady rate."""
+    """Measure the delay from an exec to its line in the file, at the steady rate."""
     return _rounds(
         plan, plan.consumers, rate=plan.rate, seconds=plan.seconds, spawners=1, watch=True
     )
 
 
 def rules(plan: Plan) -> list[Row]:
-    """What an event costs with 1,000 more rules loaded."""
+    """Measure the cost of an event with 1,000 further rules loaded."""
     more = [
         f"-a always,exit -F arch=b64 -S kexec_load -F auid={100_000 + number} -k never"
         for number in range(1_000)
@@ -182,7 +182,7 @@ def rules(plan: Plan) -> list[Row]:
 
 
 def idle(plan: Plan) -> list[Row]:
-    """CPU while nothing is started by us; what else the host does is counted as lines."""
+    """Measure the CPU time without a load; other activity of the host is counted in lines."""
     rows = []
     for consumer in plan.consumers:
         try:
@@ -208,7 +208,7 @@ def idle(plan: Plan) -> list[Row]:
 
 
 def table(plan: Plan) -> list[Row]:
-    """What a process costs the pipeline, with more and more other processes in the table."""
+    """Measure the cost of a process in the pipeline, with growing numbers of other processes."""
     sizes = (100, 10_000) if plan.quick else (100, 1_000, 10_000, 100_000)
     lives = 2_000 if plan.quick else 5_000
     rows = []
@@ -231,7 +231,7 @@ def table(plan: Plan) -> list[Row]:
 
 
 def replay(plan: Plan) -> list[Row]:
-    """How fast a log is read, and whether memory depends on its size."""
+    """Measure the speed of reading a log, and whether memory depends on its size."""
     least = 2_000 if plan.quick else 10_000
     rows = []
     with _work(plan) as directory:
@@ -244,7 +244,7 @@ def replay(plan: Plan) -> list[Row]:
                 process = subprocess.Popen([*command, output, log], env=_python_path(ours.packages))
                 peak, ended = 0.0, 0
                 while not ended:
-                    # Not ru_maxrss: that of a new process begins with its parent's.
+                    # Not ru_maxrss, which a new process inherits from its parent.
                     peak = max(peak, host.peak_memory(process.pid))
                     time.sleep(0.01)
                     ended, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -274,7 +274,7 @@ SECTIONS: Final = {
     "table": table,
     "replay": replay,
 }
-# Those that need root and the kernel's audit.
+# The sections that require root and the kernel's audit.
 KERNEL: Final = frozenset(("load", "flat", "delay", "idle", "rules"))
 
 

@@ -17,7 +17,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-# Table -> the machine in the packages, what the headers ask the compiler for, the first number.
+# Table -> the machine in the packages, the macros that its headers expect, the first number.
 MACHINES = {
     "alpha": ("alpha-linux-gnu", "", 0),
     "generic32": ("arc-linux-gnu", "__BITS_PER_LONG=32", 0),
@@ -32,11 +32,11 @@ MACHINES = {
     "sparc64": ("sparc64-linux-gnu", "__sparc__ __arch64__", 0),
     "x32": ("x86_64-linux-gnux32", "__x86_64__ __ILP32__", 1 << 30),
 }
-# From here on the numbers are those of all machines; alpha's are this much higher. What is below
-# is x86_64's in x32, and a machine's own in the generic tables.
+# Numbers from here on are the same on all machines; alpha's are higher by a constant. Lower numbers
+# are x86_64's in the table of x32, and the machine's own in the generic tables.
 COMMON, ALPHA = 424, 110
 X32, OWN = 512, range(244, 260)
-# Of two names for a number of alpha, the one that says what it does.
+# If alpha has two names for a number, the descriptive one.
 PREFERRED = ("getxpid", "getxuid", "getxgid", "umount2", "shmat")
 HEAD = '''"""System calls by machine; made by packaging/syscall_tables.py, not by hand.
 

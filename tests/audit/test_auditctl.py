@@ -1,6 +1,6 @@
-"""The same rules loaded by us and by auditctl: the kernel must then hold the same bytes.
+"""The same rules loaded by sessiond and by auditctl give the same bytes in the kernel.
 
-Nothing here enables audit, so no event is made; and no line locks anything (-e 2,
+The tests neither enable audit, so that no event is made, nor lock anything (-e 2,
 --loginuid-immutable), because that lasts until the next boot.
 """
 
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.kernel
 EXAMPLES = sorted(Path("/usr/share/doc/auditd/examples/rules").glob("*.rules"))
 SHIPPED = sorted((Path(__file__).parents[2] / "etc").glob("*.rules"))
 CONTROL = re.compile(r"^ *(?:-[bfre] |--).*$", re.MULTILINE)
-BATCH = 500  # lines; the kernel looks for a rule's twin among all that it has
+BATCH = 500  # lines; the kernel searches all its rules for a duplicate
 
 
 class Kernel:
-    """A kernel without rules, to load some and look at them."""
+    """A kernel without rules, to load and list rules."""
 
     def __init__(self, client: AuditClient, directory: Path) -> None:
         self._client = client
@@ -46,7 +46,7 @@ class Kernel:
                 self._client.delete_rule(data)
 
     def by_auditctl(self, text: str) -> tuple[bool, list[bytes], list[str]]:
-        """Return whether auditctl -R takes the text, what is loaded then, and auditctl -l of it."""
+        """Return whether auditctl -R accepts the text, the loaded rules, and their auditctl -l."""
         self._file.write_text(text, encoding="utf-8")
         with self._emptied():
             command = ["auditctl", "-R", str(self._file)]
@@ -55,14 +55,14 @@ class Kernel:
             return done.returncode == 0, self._client.list_rules(), printed
 
     def by_us(self, wanted: Iterable[ruleset.Rule]) -> list[bytes]:
-        """Return what is loaded after the kernel took all of the rules."""
+        """Return the rules that are loaded after the kernel has accepted all of them."""
         with self._emptied():
             for rule in wanted:
                 self._client.add_rule(rule.data)
             return self._client.list_rules()
 
     def compare(self, text: str) -> int:
-        """Check that both load the same of a text with mistakes; return how many rules."""
+        """Check that both load the same rules of a text with mistakes; return their number."""
         _, theirs, printed = self.by_auditctl(f"-c\n{text}")
         wanted = parser.parse(f"-c\n{text}", "some.rules")
         ours = self.by_us(wanted)
@@ -79,7 +79,7 @@ def _described(loaded: Iterable[bytes]) -> list[str]:
 
 
 def _is_printed_right(data: bytes) -> bool:
-    """Whether what auditctl -l prints is that rule: see ``ruledata.describe`` for what isn't."""
+    """Return whether auditctl -l prints that rule: see ``binary.describe`` for the exceptions."""
     rule = binary.unpack(data)
     types = {field.type for field in rule.fields}
     equal = 0x40000000
@@ -93,7 +93,7 @@ def _is_printed_right(data: bytes) -> bool:
 
 @pytest.fixture
 def empty_kernel(audit_state: AuditState, tmp_path: Path) -> Iterator[Kernel]:
-    """The kernel's rules, of which there are none before and after."""
+    """The kernel's rules: empty before and after the test."""
     if audit_state.rules:
         pytest.skip("needs a kernel without audit rules, to compare what is loaded")
     with AuditClient.open() as client:
@@ -102,7 +102,7 @@ def empty_kernel(audit_state: AuditState, tmp_path: Path) -> Iterator[Kernel]:
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *SHIPPED], ids=lambda path: path.name)
 def test_example_rule_files(empty_kernel: Kernel, path: Path) -> None:
-    """All that Debian's auditd ships, and our own: taken or refused alike, and loaded alike."""
+    """All files of Debian's auditd, and sessiond's own, are accepted or refused alike."""
     text = CONTROL.sub("", path.read_text(encoding="utf-8"))
     taken, _, _ = empty_kernel.by_auditctl(text)
     try:
@@ -115,7 +115,7 @@ def test_example_rule_files(empty_kernel: Kernel, path: Path) -> None:
 
 
 def test_debian_ships_examples() -> None:
-    """Otherwise the test above would say nothing."""
+    """Otherwise the test above would prove nothing."""
     assert len(EXAMPLES) > 20
 
 
@@ -134,7 +134,7 @@ VALUES = ("0", "4294967295", "unset", "-EPERM", "wa", "/etc/passwd", "/etc/", "b
     ],
 )
 def test_every_field(empty_kernel: Kernel, list_: str, operators: tuple[str, ...]) -> None:
-    """Each field that libaudit knows, with operators and values that fit and that don't."""
+    """Each field that libaudit knows, with valid and invalid operators and values."""
     lines = [
         f"-a always,{list_} -F {field}{operator}{value}"
         for field, operator, value in itertools.product([*FIELDS, "no"], operators, VALUES)
@@ -146,7 +146,7 @@ def test_every_field(empty_kernel: Kernel, list_: str, operators: tuple[str, ...
 
 
 def test_every_comparison(empty_kernel: Kernel) -> None:
-    """-C with all pairs of fields that hold a user or a group, both ways round."""
+    """-C with all pairs of user and group fields, in both orders."""
     names = [name for name in FIELDS if name.endswith(("uid", "gid"))] + ["pid"]
     lines = [
         f"-a always,exit -C {left}{operator}{right}"
@@ -194,7 +194,7 @@ STRAY = ("junk", "# comment", "\\", "-", "--", "\t", "-z", "--foo", "-w /etc/pas
 
 
 def rule_line(chance: random.Random) -> str:
-    """Make a line of the rule language: mostly right, at times in a way that it must not be."""
+    """Make a line of the rule language: mostly valid, sometimes invalid."""
     pick = chance.choice
 
     def sometimes(odds: float) -> bool:
@@ -223,7 +223,7 @@ def rule_line(chance: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_generated_rules(empty_kernel: Kernel, seed: int) -> None:
-    """Hundreds of lines of every kind, in files of 40 so that lines meet twins and deletions."""
+    """Hundreds of lines of every kind, in files of 40, so that duplicates and deletions occur."""
     chance = random.Random(seed)
     loaded = 0
     for _ in range(15):
@@ -232,7 +232,7 @@ def test_generated_rules(empty_kernel: Kernel, seed: int) -> None:
 
 
 def test_the_first_mistake_ends_both(empty_kernel: Kernel) -> None:
-    """auditctl has then loaded half of a file; we refuse all of it."""
+    """auditctl has then loaded half of a file; sessiond refuses all of it."""
     text = "-w /etc/passwd\n-a always,exit -F nonsense=1\n-w /etc/group\n"
     taken, loaded, _ = empty_kernel.by_auditctl(text)
     assert not taken
@@ -255,7 +255,7 @@ def theirs(audit_state: AuditState) -> Iterator[None]:
 
 @pytest.mark.usefixtures("theirs")
 def test_only_our_rules_go_away() -> None:
-    """Rules of another program, one of which is wanted as well, all stay at the end."""
+    """Rules of another program, one of which is also wanted, stay."""
     wanted = parser.parse(
         "-a always,exit -F pid=4194303\n-A always,exit -F arch=b64 -S execve -F pid=4194303\n"
         "-w /etc/passwd -p wa -k ours\n",

@@ -1,4 +1,4 @@
-"""Lines of logs: what stands before a record and behind it, and what is no record at all."""
+"""Lines of logs: the parts before and after a record, and lines without a record."""
 
 import pytest
 from hypothesis import given
@@ -14,20 +14,20 @@ TYPES = {"SYSCALL": 1300}
 
 
 def test_a_line_of_an_enriched_log_is_the_same_record() -> None:
-    """The names that auditd adds behind 0x1D are no part of the record."""
+    """The names that auditd adds after 0x1D do not belong to the record."""
     line = b"node=web1 type=SYSCALL msg=" + EXEC + b'\x1dARCH=x86_64 SYSCALL=execve AUID="ann"\n'
     assert auditd_log.split_log_line(line, {"SYSCALL": 1300}.get) == (1300, EXEC)
 
 
 def test_unknown_types_are_read_by_number_or_refused() -> None:
-    """UNKNOWN[n] is how auditd writes a type that it doesn't know."""
+    """auditd writes an unknown type as UNKNOWN[n]."""
     assert auditd_log.split_log_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None)[0] == 1334
     with pytest.raises(RecordError, match="unknown record type"):
         auditd_log.split_log_line(b"type=NEVER msg=" + EXEC, lambda _: None)
 
 
 def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:
-    """A user may put the mark in an argument: what follows it there is no list of names."""
+    """A user may put the mark into an argument: the text after it is then not a list of names."""
     text = EXEC + b' comm="a#035UID=b" exe="/bin/a" key="x#035UID=b"'
     found = parse_line(b"type=SYSCALL msg=" + text, TYPES.get)
     assert (found.payload, found.names) == (text, b"")
@@ -49,13 +49,13 @@ def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:
     ],
 )
 def test_who_passed_a_record_on_changes_nothing_of_it(line: bytes, node: str) -> None:
-    """The host is that of node=, or the one that syslog names."""
+    """The host comes from node=, or from syslog's prefix."""
     found = parse_line(line + b"\r\n", TYPES.get)
     assert (found.node, found.type, found.payload) == (node, 1300, EXEC)
 
 
 def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
-    """They are distinguished from invalid lines."""
+    """Lines of other programs are distinguished from invalid lines."""
     with pytest.raises(OtherLineError):
         parse_line(b"Apr  5 19:33:20 web7 cron[7]: (root) CMD (true)", TYPES.get)
     with pytest.raises(OtherLineError):
@@ -66,7 +66,7 @@ def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_line_is_a_record_or_refused(line: bytes) -> None:
-    """Nothing else can happen, whatever stands in a log."""
+    """No other exception is raised, whatever a log contains."""
     for prefix in (b"", b"type=1300 audit(", b"Apr  5 19:33:20 h audispd: type=SYSCALL msg=audit("):
         try:
             found = parse_line(prefix + line, TYPES.get)

@@ -1,4 +1,4 @@
-"""Names behind numbers: whatever machine wrote the record, and however old libaudit is."""
+"""Names of the kernel's numbers, for records of any machine and any version of libaudit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ X86_64, AARCH64 = 0xC000003E, 0xC00000B7
 def test_every_machine_has_its_numbers(
     arch: int, machine: str, execve: int, exit_group: int, connect: int
 ) -> None:
-    """The names are those of Linux' headers."""
+    """The names are those of Linux's headers."""
     assert kernel_names.arch_name(arch) == machine
     numbers = (execve, exit_group, connect)
     names = [kernel_names.syscall_name(number, arch) for number in numbers]
@@ -43,7 +43,7 @@ def test_every_machine_has_its_numbers(
 
 
 def test_x32_is_the_machine_with_a_bit_in_its_numbers() -> None:
-    """From 512 on it has numbers of its own, below those of x86_64."""
+    """From 512 on x32 has its own numbers; below, those of x86_64."""
     bit = 1 << 30
     assert kernel_names.syscall_name(bit | 520, X86_64) == "execve"
     assert kernel_names.syscall_name(bit | 231, X86_64) == "exit_group"
@@ -52,7 +52,7 @@ def test_x32_is_the_machine_with_a_bit_in_its_numbers() -> None:
 
 @pytest.mark.parametrize("arch", [X86_64, 0x40000003, AARCH64, 0x80000016, 0xC00000F3, 0x2])
 def test_new_system_calls_have_one_number_everywhere(arch: int) -> None:
-    """Since Linux 5.1; no library has to know them."""
+    """Since Linux 5.1; the system's library need not know them."""
     assert kernel_names.syscall_name(424, arch) == "pidfd_send_signal"
     assert kernel_names.syscall_name(437, arch) == "openat2"
     assert kernel_names.syscall_name(452, arch) == "fchmodat2"
@@ -67,7 +67,7 @@ def test_alpha_has_the_new_ones_110_higher() -> None:
 
 
 def test_what_the_library_knows_as_well_it_names_alike() -> None:
-    """But for a few that it calls by their names in the C library."""
+    """Except for a few that have other names in the C library."""
     differing = {
         (kernel_names.syscall_name(number, AARCH64), libaudit.syscall_name(number, AARCH64))
         for number in range(424)
@@ -82,6 +82,6 @@ def test_what_the_library_knows_as_well_it_names_alike() -> None:
 
 
 def test_a_machine_that_is_none_has_no_names() -> None:
-    """The record then has the numbers."""
+    """The record then shows the numbers."""
     assert kernel_names.arch_name(0xDEAD) is None
     assert kernel_names.syscall_name(59, 0xDEAD) is None

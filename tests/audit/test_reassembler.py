@@ -1,4 +1,4 @@
-"""Events: records with one stamp belong together, however they arrive."""
+"""Events: records with one stamp belong together, in whatever order they arrive."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def assembler(timeout: int = 2, max_in_flight: int = 8192) -> Reassembler:
 
 
 def test_an_event_is_complete_with_its_end() -> None:
-    """All records come out together, in order, without the end-of-event record."""
+    """All records are returned together, in order, without the end-of-event record."""
     (event,) = assembler().feed(of(7, SYSCALL, EXECVE, CWD, PROCTITLE, EOE), now=0)
     assert [record.type for record in event.records] == [SYSCALL, EXECVE, CWD, PROCTITLE]
     assert (event.time, event.serial, event.complete) == (1777630272123, 7, True)
@@ -37,7 +37,7 @@ def test_events_of_two_processors_interleave() -> None:
 
 
 def test_a_lost_end_is_closed_by_the_deadline() -> None:
-    """Without its end an event comes out late, and says so."""
+    """Without its end an event is returned late, and marked as incomplete."""
     waiting = assembler(timeout=2)
     assert waiting.feed(of(1, SYSCALL), now=10) == []
     assert waiting.deadline() == 12
@@ -49,7 +49,7 @@ def test_a_lost_end_is_closed_by_the_deadline() -> None:
 
 
 def test_records_that_come_after_the_deadline_make_no_second_event() -> None:
-    """A task can wait for room in the backlog in the middle of its records."""
+    """A task can wait for room in the backlog between its records."""
     waiting = assembler(timeout=2)
     waiting.feed(of(1, SYSCALL, EXECVE), now=0)
     assert len(waiting.expire(now=2)) == 1
@@ -58,7 +58,7 @@ def test_records_that_come_after_the_deadline_make_no_second_event() -> None:
 
 
 def test_the_open_events_of_a_process_are_closed_when_it_has_ended() -> None:
-    """Not those that have no SYSCALL record yet: it may come with the next batch."""
+    """Events without a SYSCALL record stay open: it may arrive with the next batch."""
     waiting = assembler()
     waiting.feed([*of(1, SYSCALL), *of(2, SYSCALL), *of(3, CWD)], now=0)
     assert waiting.close_of(3, lambda _: True) == []
@@ -71,7 +71,7 @@ def test_the_open_events_of_a_process_are_closed_when_it_has_ended() -> None:
 
 
 def test_a_lone_kernel_record_is_whole_at_the_deadline() -> None:
-    """A record outside any syscall has no EOE; a deadline closes its event."""
+    """A record outside a system call has no EOE; a deadline closes its event."""
     waiting = assembler()
     waiting.feed(of(1, LOGIN), now=0)
     (event,) = waiting.expire(now=2)
@@ -80,13 +80,13 @@ def test_a_lone_kernel_record_is_whole_at_the_deadline() -> None:
 
 
 def test_a_message_of_user_space_stands_alone() -> None:
-    """User space sends single records, and no end."""
+    """User space sends single records without an end."""
     (event,) = assembler().feed(of(5, USER_LOGIN), now=0)
     assert event.complete is True
 
 
 def test_the_same_serial_at_another_time_is_another_event() -> None:
-    """Serials wrap around at 2**32, and start anew at boot."""
+    """Serials wrap around at 2**32, and restart at boot."""
     reader = assembler()
     reader.feed(of(1, SYSCALL), now=0)
     events = reader.feed(of(1, SYSCALL, EOE, time=b"1777630299.000"), now=0)
@@ -95,7 +95,7 @@ def test_the_same_serial_at_another_time_is_another_event() -> None:
 
 
 def test_a_straggler_after_the_end_is_ignored_if_it_is_but_another_end() -> None:
-    """The end of an event that a deadline closed opens nothing."""
+    """A late end-of-event record of a closed event opens no new event."""
     reader = assembler()
     reader.feed(of(1, SYSCALL), now=0)
     reader.expire(now=5)
@@ -104,7 +104,7 @@ def test_a_straggler_after_the_end_is_ignored_if_it_is_but_another_end() -> None
 
 
 def test_what_has_no_stamp_is_counted_and_set_aside() -> None:
-    """A damaged record stops nothing."""
+    """A damaged record does not stop the others."""
     reader = assembler()
     (event,) = reader.feed([(SYSCALL, b"garbage"), *of(1, SYSCALL, EOE)], now=0)
     assert event.serial == 1
@@ -112,7 +112,7 @@ def test_what_has_no_stamp_is_counted_and_set_aside() -> None:
 
 
 def test_the_oldest_gives_way_when_too_many_are_open() -> None:
-    """Memory is bounded: lost ends can't pile up."""
+    """Memory is bounded: events without an end can't accumulate."""
     reader = assembler(max_in_flight=3)
     closed = [reader.feed(of(serial, SYSCALL), now=0) for serial in range(1, 6)]
     assert [[event.serial for event in events] for events in closed] == [[], [], [], [1], [2]]
@@ -130,7 +130,7 @@ def test_the_oldest_gives_way_when_too_many_are_open() -> None:
     ],
 )
 def test_an_event_of_a_log_has_all_records_of_its_stamp(types: tuple[int, ...]) -> None:
-    """No record ends it: the stamps of later events do, and nothing says that a part is lost."""
+    """The stamps of later events end the event, and it does not count as unfinished."""
     reader = Reassembler(timeout=2, of_log=True)
     assert reader.feed(of(1, *types), now=0) == []
     assert reader.feed(of(2, CWD, time=b"1777630274.000"), now=0) == []
@@ -142,7 +142,7 @@ def test_an_event_of_a_log_has_all_records_of_its_stamp(types: tuple[int, ...]) 
 
 
 def test_a_log_whose_clock_went_back_is_read_on() -> None:
-    """An event stays open as long as the stamps do not get beyond the latest one."""
+    """An event stays open as long as the stamps do not exceed the latest one."""
     reader = Reassembler(timeout=2, of_log=True)
     early = of(2, SYSCALL, CWD, time=b"1777600000.000")
     assert reader.feed([*of(1, SYSCALL), early[0], *of(3, SYSCALL), early[1]], now=0) == []
@@ -151,7 +151,7 @@ def test_a_log_whose_clock_went_back_is_read_on() -> None:
 
 @given(st.data())
 def test_any_interleaving_and_any_batches_give_the_same_events(data: st.DataObject) -> None:
-    """Order within an event is kept; how events mix and how reads cut them changes nothing."""
+    """The order within an event is kept; interleaving and batches change nothing."""
     queues = {serial: of(serial, SYSCALL, CWD, PROCTITLE, EOE) for serial in range(1, 5)}
     mixed: list[tuple[int, bytes]] = []
     while queues:

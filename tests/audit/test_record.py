@@ -1,4 +1,4 @@
-"""Records: what the kernel writes is read back exactly, whatever a user put into it."""
+"""Records: the kernel's values are restored exactly, whatever a user put into them."""
 
 import contextlib
 import re
@@ -25,21 +25,21 @@ def execve(text: bytes) -> Record:
 
 
 def as_the_kernel_writes(value: bytes) -> bytes:
-    """audit_log_n_untrustedstring in kernel/audit.c: hex as soon as one byte is not printable."""
+    """Encode like audit_log_n_untrustedstring in kernel/audit.c: hex if a byte is not printable."""
     if any(byte in (0x22, 0x7F) or byte < 0x21 or byte > 0x7E for byte in value):
         return value.hex().upper().encode()
     return b'"' + value + b'"'
 
 
 def test_a_record_has_a_stamp_in_milliseconds_and_a_serial() -> None:
-    """The stamp is the event's identity: time and serial."""
+    """The stamp, time and serial, identifies the event."""
     time, serial, begin = record.parse_stamp(EXEC)
     assert (time, serial) == (1777630272123, 8972)
     assert EXEC[begin:].startswith(b"arch=c000003e syscall=59")
 
 
 def test_the_fields_are_found_in_order_with_their_quotes() -> None:
-    """Quotes are kept: they tell text from hex."""
+    """Quotes are kept: they distinguish text from hex."""
     fields = record.fields(EXEC)
     assert list(fields)[:3] == ["arch", "syscall", "success"]
     assert fields["exe"] == b'"/usr/bin/uname"'
@@ -49,14 +49,14 @@ def test_the_fields_are_found_in_order_with_their_quotes() -> None:
     "payload", [b"", b"audit(", b"audit(1.2:3)", b"audit(x.123:1): a=1", b"\xff" * 30]
 )
 def test_what_is_no_record_is_refused(payload: bytes) -> None:
-    """Anything without a stamp is a RecordError, nothing else."""
+    """Text without a stamp raises RecordError and no other exception."""
     with pytest.raises(RecordError):
         record.parse_stamp(payload)
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_record_or_an_error(payload: bytes) -> None:
-    """No input makes the parser fail in any other way."""
+    """No input causes another exception."""
     record.fields(payload)
     with contextlib.suppress(RecordError):
         record.parse_stamp(payload)
@@ -68,18 +68,18 @@ def test_a_value_that_a_user_controls_comes_back_byte_for_byte(value: bytes) -> 
     text = b"pid=1 comm=" + as_the_kernel_writes(value) + b" exe=(null) pid=2"
     fields = record.fields(text)
     assert record.decode(fields["comm"]) == value
-    assert fields["pid"] == b"1"  # no value can put a field before the kernel's own
+    assert fields["pid"] == b"1"  # no value can precede the kernel's own fields
 
 
 def test_hex_looking_text_stays_text_and_words_for_nothing_are_nothing() -> None:
-    """Quoted is text, unquoted is hex; (null), (none) and ? are no values."""
+    """Quoted values are text, unquoted ones hex; (null), (none) and ? are no values."""
     assert record.decode(b'"3005"') == b"3005"
     assert record.decode(b"3005") == b"0\x05"
     assert [record.decode(word) for word in (b"(null)", b"(none)", b"?", b"")] == [None] * 4
 
 
 def test_a_user_message_is_one_value() -> None:
-    """What user space says inside msg='...' can't pass for the kernel's fields."""
+    """The content of msg='...' of user space can't imitate the kernel's fields."""
     text = b"pid=7 uid=0 msg='op=login acct=\"root\" pid=999 res=success'"
     fields = record.fields(text)
     assert fields["pid"] == b"7"
@@ -87,7 +87,7 @@ def test_a_user_message_is_one_value() -> None:
 
 
 def test_the_text_of_an_argv_is_the_kernels() -> None:
-    """For each record that a kernel wrote of a whole argv, made again of what is read of it."""
+    """The text of each recorded argv equals the kernel's record."""
     log = Path(__file__).parents[1] / "data" / "debian-12-linux-6.18-stig-raw.log"
     found = re.findall(rb"^type=EXECVE msg=audit\(.*\): (argc=.*)$", log.read_bytes(), re.MULTILINE)
     read = [(written, record.arguments([execve(written)])) for written in found]
@@ -99,13 +99,13 @@ def test_the_text_of_an_argv_is_the_kernels() -> None:
 
 @given(st.lists(st.binary().filter(lambda value: b"\0" not in value), min_size=1))
 def test_the_text_of_any_argv_says_that_argv(argv: list[bytes]) -> None:
-    """So that no other one is taken for it."""
+    """The text of an argv stands for no other argv."""
     text = record.execve_text(join_args(argv))
     assert record.arguments([execve(text)]) == (argv, True, len(argv))
 
 
 def test_arguments_of_one_record() -> None:
-    """Quoted, hex and empty arguments; the flag says that none is missing."""
+    """Quoted, hex and empty arguments; the flag says that the argv is complete."""
     assert record.arguments([execve(b'argc=4 a0="ls" a1=2D6C2061 a2="" a3="3005"')]) == (
         [b"ls", b"-l a", b"", b"3005"],
         True,
@@ -114,7 +114,7 @@ def test_arguments_of_one_record() -> None:
 
 
 def test_a_long_argument_is_joined_from_its_pieces() -> None:
-    """A long argv spans records; a long argument comes in pieces with its length ahead."""
+    """A long argv spans records; a long argument is split into pieces that follow its length."""
     records = [
         execve(b'argc=3 a0="x" a1_len=8 a1[0]=61206220'),
         execve(b'a1[1]="cdef" a2="end"'),
@@ -123,7 +123,7 @@ def test_a_long_argument_is_joined_from_its_pieces() -> None:
 
 
 def test_of_a_long_argv_the_beginning_is_read() -> None:
-    """A hundred thousand arguments of one letter are not all looked at; their number is known."""
+    """Of a hundred thousand short arguments only some are parsed; their number is known."""
     records = [execve(b'argc=100000 a0="a"')]
     for first in range(1, 9_001, 100):
         more = [b'a%d="a"' % number for number in range(first, first + 100)]
@@ -142,7 +142,7 @@ def test_a_lost_execve_record_is_not_hidden() -> None:
 
 @given(st.lists(st.binary(max_size=40).filter(lambda value: b"\0" not in value), max_size=8))
 def test_any_argv_comes_back(argv: list[bytes]) -> None:
-    """Whatever the arguments are, the list is the same after encoding and parsing."""
+    """Any list of arguments survives encoding and parsing."""
     text = b"argc=%d" % len(argv)
     for index, value in enumerate(argv):
         text += b" a%d=" % index + (as_the_kernel_writes(value) if value else b'""')
@@ -161,6 +161,6 @@ def test_shown_bytes_are_valid_text_and_tell_what_they_were(raw: bytes) -> None:
 
 
 def test_a_message_that_is_cut_off_is_still_a_message() -> None:
-    """Without its last quote its fields would stand beside the kernel's."""
+    """Without the last quote, its fields could be taken for the kernel's."""
     text = b'pid=7 uid=0 msg=\'op=login acct="root" subj=unconfined_u:x:y res=succ'
     assert list(record.fields(text)) == ["pid", "uid", "msg"]

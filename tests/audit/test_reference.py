@@ -1,7 +1,7 @@
-"""The same log read by us and by the audit project's own libauparse and ausearch.
+"""The same log parsed by sessiond and by the audit project's libauparse and ausearch.
 
-The logs are real ones: the rules of Debian's 30-stig.rules and some more, while users were made
-and deleted, logged in, touched files, connected and failed to.
+The logs are real: the rules of Debian's 30-stig.rules and some more, while users were created and
+deleted, logged in, accessed files, and made successful and failed connections.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from sessiond.ecs.audit_fields import SOCKADDR, URINGOP
 LOGS = sorted(DATA.glob("*.log"))
 GOLDEN = Path(__file__).parent.parent / "ecs" / "golden"
 
-# The binding raises where a value isn't UTF-8: there is nothing to compare with.
+# The binding raises for a value that is not UTF-8, which then can't be compared.
 NOT_UTF_8 = "(not UTF-8)"
-# What stands before a record is a field for libauparse.
+# The prefix of a record is a field for libauparse.
 HEAD = ("node", "type")
 
 Stamp = tuple[int, int]  # ms since the epoch, serial
 
 
 class Field(NamedTuple):
-    """A field as libauparse has it: as written, and interpreted."""
+    """A field from libauparse: as written, and interpreted."""
 
     name: str
     raw: str
@@ -44,7 +44,7 @@ class Field(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A record as libauparse has it."""
+    """A record from libauparse."""
 
     type: int
     fields: list[Field]
@@ -59,12 +59,12 @@ def log(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(log: Path) -> dict[Stamp, list[Reference]]:
-    """All events of the log as libauparse reads them."""
+    """All events of the log, parsed by libauparse."""
     return read_reference(log)
 
 
 def read_reference(log: Path) -> dict[Stamp, list[Reference]]:
-    """Read a log by libauparse."""
+    """Parse a log with libauparse."""
     auparse = pytest.importorskip("auparse", reason="needs python3-audit")
     parser = auparse.AuParser(auparse.AUSOURCE_FILE, str(log))
     parser.set_escape_mode(auparse.AUPARSE_ESC_RAW)
@@ -79,7 +79,7 @@ def read_reference(log: Path) -> dict[Stamp, list[Reference]]:
 
 @pytest.fixture(scope="module")
 def ours(log: Path) -> dict[Stamp, AuditEvent]:
-    """All events of the log as we read them."""
+    """All events of the log, parsed by sessiond."""
     return {(event.time, event.serial): event for event in events(log)}
 
 
@@ -115,7 +115,7 @@ def test_the_same_records_belong_together(
 def test_every_field_of_every_record_is_the_same(
     ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
 ) -> None:
-    """Name by name and value by value, as written, but for the differences named in _expected."""
+    """Names and values are equal, as written, except for the differences listed in _expected."""
     for stamp, event in ours.items():
         for mine, theirs in zip(event.records, reference[stamp], strict=True):
             found = _flattened(mine)
@@ -125,36 +125,36 @@ def test_every_field_of_every_record_is_the_same(
 
 
 def _flattened(record: Record) -> dict[str, str]:
-    """Give our fields as libauparse has them: those of a user message beside the kernel's."""
+    """Return sessiond's fields like libauparse: those of a user message beside the kernel's."""
     found = fields(record.text)
     message = found.pop("msg", b"")
     inside = fields(message.strip(b"'"))
-    # What a message says about a type or a message, libauparse takes for the head of a record. It
-    # leaves out what has no value.
+    # libauparse takes type= and msg= in a message for the head of a record, and drops fields
+    # without a value.
     inside.pop("type", None)
     inside.pop("msg", None)
     return {name: raw.decode() for name, raw in {**inside, **found}.items() if raw}
 
 
 def _expected(record: Reference) -> Iterator[tuple[str, str]]:
-    """Yield the fields as written, but for what libauparse does to them."""
+    """Yield the fields as written, with libauparse's changes."""
     keys = [field.shown for field in record.fields if field.name == "key"]
     seen = set()
     for name, raw, _ in record.fields:
-        # The record's own head is a field for it. So is what a message of user space
-        # holds, once more where the kernel wrote a field of that name: the first one counts.
+        # libauparse has fields for the record's head. It also adds the fields of a user message; of
+        # two fields with one name the first counts.
         if name not in HEAD and name not in seen and (name != "key" or len(keys) == 1):
             yield name, raw
         seen.add(name)
     if len(keys) > 1:
-        # It makes each of several keys a field; the kernel writes one, in hex.
+        # It makes each of several keys a field; the kernel writes them as one field in hex.
         yield "key", "\x01".join(keys).encode().hex().upper()
 
 
 def test_numbers_get_the_same_names(
     ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
 ) -> None:
-    """Machines, syscalls, errors, addresses, titles and keys are named as libauparse names them."""
+    """Names of machines, syscalls, errors, addresses, titles and keys equal those of libauparse."""
     describe = AuditEventEncoder(FixedNames(), libaudit).describe
     compared: set[str] = set()
     for stamp, event in ours.items():
@@ -182,7 +182,7 @@ def _named(
             yield "executable", process["executable"], shown["exe"]
             # libauparse adds strerror(3): "EACCES(Permission denied)"
             yield "exit", data.get("exit", ""), shown.get("exit", "").partition("(")[0]
-            # ... and makes each of several keys a field; of a changed rule the key is a tag too.
+            # ... and makes each of several keys a field; the key of a changed rule is also a tag.
             keys = [
                 field.shown
                 for one in sorted(records, key=lambda one: one.type != SYSCALL)
@@ -212,7 +212,7 @@ def _address(socket: dict[str, str], shown: str) -> Iterator[tuple[str, object, 
         yield "address", socket["addr"], re.findall(r" laddr=(\S+)", shown)[0]
         yield "port", socket["port"], re.findall(r" lport=(\S+)", shown)[0]
     elif "saddr_fam=local" in shown:
-        # The abstract namespace's leading NUL is "@" for us; it leaves it out.
+        # sessiond shows the leading NUL of the abstract namespace as "@"; libauparse omits it.
         yield (
             "path",
             socket["path"].removeprefix("@"),
@@ -254,9 +254,9 @@ def _told(rest: str) -> tuple[str, str]:
     return {"yes": "success", "no": "failure"}[found[1]], found[2]
 
 
-# Whatever is damaged, in every form
+# Damaged events, in every form
 
-# Logs in forms, or with types, that libauparse 3.0 does not read.
+# Logs in formats, or with types, that libauparse 3.0 does not support.
 NOT_READ = ("as-", "ausearch", "companions")
 CORPUS = kinds_of_events(
     log
@@ -266,7 +266,7 @@ CORPUS = kinds_of_events(
 
 
 class Pair(NamedTuple):
-    """A damaged event as both read it."""
+    """A damaged event, as parsed by both."""
 
     event: Damaged
     ours: AuditEvent
@@ -275,7 +275,7 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="module", params=FORMS)
 def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
-    """All kinds of events that the logs have, whole and damaged, in one form."""
+    """All kinds of events in the logs, intact and damaged, in one format."""
     made = list(damaged(CORPUS))
     lines = [in_form(line, request.param) for each in made for line in each.lines]
     log = tmp_path_factory.mktemp("reference") / "audit.log"
@@ -290,7 +290,7 @@ def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_damaged_events_have_the_same_records(pairs: list[Pair]) -> None:
-    """What stands twice counts once for us; behind PROCTITLE libauparse begins anew.
+    """A repeated record counts once for sessiond; libauparse starts a new event after PROCTITLE.
 
     Since version 4 libauparse has records of programs (1100 to 1199) after those of the kernel.
     """
@@ -305,7 +305,7 @@ def test_damaged_events_have_the_same_records(pairs: list[Pair]) -> None:
 
 
 def test_damaged_records_have_the_same_fields(pairs: list[Pair]) -> None:
-    """Field by field, as written."""
+    """Fields are compared one by one, as written."""
     for event, ours, theirs in pairs:
         rest = _once(theirs)
         for record in ours.records:
@@ -319,13 +319,13 @@ def _once(records: list[Reference]) -> list[Reference]:
 
 
 def _alike(mine: dict[str, str], theirs: dict[str, str], damage: str) -> bool:
-    """Compare the fields of a record, but for what libauparse does to them."""
+    """Compare the fields of a record, allowing for libauparse's changes."""
     if "seresult" in theirs:
-        # It makes fields of SELinux's text.
+        # libauparse adds fields for SELinux's text.
         theirs = {n: v for n, v in theirs.items() if n not in ("seresult", "seperms")}
     for name in mine.keys() | theirs.keys():
         here, there = mine.get(name, ""), theirs.get(name, "")
-        # It cuts a quoted value at a blank, and the punctuation at the end of a line.
+        # libauparse cuts a quoted value at a blank, and punctuation at the end of a line.
         same = here == there or (" " in here and here.startswith(there))
         if damage == "cut" and name == list(mine)[-1]:
             same = same or here.rstrip(":,") == there or name == "key"
@@ -335,7 +335,7 @@ def _alike(mine: dict[str, str], theirs: dict[str, str], damage: str) -> bool:
 
 
 def test_every_field_has_its_place_in_the_document(pairs: list[Pair]) -> None:
-    """Nothing that libauparse reads in a record is missing in what we write, or another."""
+    """Every value that libauparse finds in a record is also in the document."""
     describe = AuditEventEncoder(FixedNames(), libaudit, Options(resolve_ids=False)).describe
     compared = 0
     for event, ours, theirs in pairs:
@@ -360,17 +360,17 @@ def _once_named(found: list[Field]) -> Iterator[Field]:
 
 
 def _continued(field: Field, told: set[str]) -> bool:
-    """Tell whether libauparse has cut a value at its first blank."""
+    """Return whether libauparse has cut a value at its first blank."""
     return any(each.startswith(field.raw.strip('"') + " ") for each in told)
 
 
 _UNSET = frozenset(("4294967295", "-1", "unset", "?", "(null)", "(none)", ""))
 _RESULTS = {"yes": "success", "1": "success", "no": "fail", "0": "fail", "failed": "fail"}
-# What other tests compare, or stands for other words.
+# Fields that other tests compare, or that have other names.
 _COMPARED_ELSEWHERE = frozenset("key arch syscall items code uring_op data".split())
-# Operations of a ring have results of their own, LOGIN the account as effective user.
+# Operations of io_uring have their own results; LOGIN has the account as the effective user.
 _OF_ANOTHER = {"exit": ("uringop",), "success": ("uringop",), "euid": ("login",)}
-# Where a document has the fields of the acting process, and its result.
+# The places of the acting process's fields, and of its result, in a document.
 _PLACES = {
     "pid": ("process.pid",),
     "ppid": ("process.parent.pid",),
@@ -393,7 +393,7 @@ _PLACES = {
 
 
 def _values(field: Field) -> set[str]:
-    """Return what a document may have for a field: as written, interpreted, or nothing."""
+    """Return the values that a document may have for a field: as written, interpreted, or none."""
     shown = field.shown.partition("(")[0] if field.name == "exit" else field.shown
     values = {field.raw, field.raw.strip('"'), shown, _RESULTS.get(field.raw.strip('"'), "")}
     nothing = field.raw.strip('"') in _UNSET or (field.name, field.raw) == ("ppid", "0")
@@ -415,7 +415,7 @@ def _told_as(document: dict[str, Any], record: Reference, name: str) -> set[str]
         whole = {data.get(name, ""), *(path.get(name, "") for path in auditd.get("paths", ()))}
         return whole | {":".join(parts.values())}
     if record.type == SYSCALL or ("syscall" not in data and name in _PLACES):
-        # The ids that a message claims for its sender are data.
+        # Ids that a message claims for its sender are in auditd.data.
         places = (*_PLACES.get(name, ()), f"auditd.data.{name}")
         return {str(_at(document, place)) for place in places}
     if name in _PLACES:

@@ -56,12 +56,12 @@ def rules(text: str) -> Callable[[], list[bytes]]:
 
 
 def without(*names: str) -> int:
-    """Return all capabilities but these."""
+    """Return all capabilities except these."""
     return ALL_CAPABILITIES & ~sum(1 << CAPABILITIES[name] for name in names)
 
 
 def status_with(**values: int) -> Callable[[], KernelAuditStatus]:
-    """Return a kernel that answers with STATUS, changed in these members."""
+    """Return a kernel that answers STATUS with changes."""
     return lambda: KernelAuditStatus(
         **{name: getattr(STATUS, name) for name in STATUS.__struct_fields__} | values
     )
@@ -69,7 +69,7 @@ def status_with(**values: int) -> Callable[[], KernelAuditStatus]:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A host on which everything is right."""
+    """A host without problems."""
     proc, sys_ = tmp_path / "proc", tmp_path / "sys"
     link(proc / "self/ns/pid", "pid:[4026531836]")
     link(proc / "self/ns/user", "user:[4026531837]")
@@ -88,16 +88,16 @@ def host(tmp_path: Path) -> Host:
     return made
 
 
-def troubles(host: Host) -> dict[str, HostFinding]:
-    """Return what isn't ok, by topic."""
+def findings(host: Host) -> dict[str, HostFinding]:
+    """Return the findings that are not ok, by topic."""
     return {finding.name: finding for finding in check.report(host) if finding.level != "ok"}
 
 
-def test_good_host_has_nothing_to_tell(host: Host) -> None:
-    """Every topic is reported as ok, and the exit code is 0 even with --strict."""
+def test_a_good_host_has_no_finding(host: Host) -> None:
+    """Every topic is ok, and the exit code is 0 even with --strict."""
     findings = check.report(host)
     assert {finding.name for finding in findings} == set(check.TOPICS)
-    assert troubles(host) == {}
+    assert findings(host) == {}
     assert check.exit_code(findings, strict=True) == 0
 
 
@@ -107,9 +107,9 @@ def hide_tracefs(host: Host) -> None:
 
 
 def test_a_tracefs_that_the_tracer_can_mount_is_no_trouble(host: Host) -> None:
-    """A host that has just booted without systemd has not mounted it."""
+    """tracefs is not mounted right after a boot without systemd."""
     (host.sys / "kernel/tracing/events/sched/sched_process_exec/id").unlink()
-    assert troubles(host) == {}
+    assert findings(host) == {}
 
 
 @pytest.mark.parametrize(
@@ -142,20 +142,20 @@ def test_a_tracefs_that_the_tracer_can_mount_is_no_trouble(host: Host) -> None:
         ("audit-listeners", "warn", lambda h: (h.proc / "net/netlink").unlink()),
     ],
 )
-def test_each_trouble_has_its_topic(
+def test_each_problem_has_its_topic(
     host: Host, topic: str, level: str, change: Callable[[Host], object]
 ) -> None:
-    """One thing wrong gives one finding, and with it one exit code of its own."""
+    """One problem causes one finding with its own exit code."""
     change(host)
-    findings = troubles(host)
+    findings = findings(host)
     assert list(findings) == [topic]
     assert findings[topic].level == level
     assert check.exit_code(check.report(host), strict=True) == check.TOPICS[topic][0]
 
 
 def test_libraries_that_are_missing_are_told(host: Host) -> None:
-    """Without libaudit nothing works; without bcc the tracer doesn't."""
-    found = troubles(host._replace(importable=lambda _: False, loadable=lambda _: False))
+    """Without libaudit sessiond can't work; without bcc the tracer can't."""
+    found = findings(host._replace(importable=lambda _: False, loadable=lambda _: False))
     assert {name: finding.level for name, finding in found.items()} == {
         "libaudit": "fail",
         "bcc": "warn",
@@ -163,16 +163,16 @@ def test_libraries_that_are_missing_are_told(host: Host) -> None:
 
 
 def test_reading_without_control_is_half_of_the_job(host: Host) -> None:
-    """CAP_AUDIT_READ alone is enough for multicast; with neither there is nothing to do."""
+    """CAP_AUDIT_READ alone is enough for multicast; without both, reading is impossible."""
     set_capabilities(host, without("CAP_AUDIT_CONTROL"))
-    assert troubles(host)["audit-capabilities"].level == "warn"
+    assert findings(host)["audit-capabilities"].level == "warn"
     set_capabilities(host, without("CAP_AUDIT_CONTROL", "CAP_AUDIT_READ"))
-    assert troubles(host)["audit-capabilities"].level == "fail"
+    assert findings(host)["audit-capabilities"].level == "fail"
 
 
 def test_locked_configuration_is_told(host: Host) -> None:
     """enabled 2 is reported with the remedy."""
-    found = troubles(host._replace(audit_status=status_with(enabled=2)))["audit-locked"]
+    found = findings(host._replace(audit_status=status_with(enabled=2)))["audit-locked"]
     assert found.level == "warn"
     assert "reboot" in found.fix
 
@@ -181,11 +181,11 @@ def test_owner_is_named(host: Host) -> None:
     """The registered audit daemon is named with its pid; sessiond itself is fine."""
     taken = host._replace(audit_status=status_with(pid=711))
     write(host.proc / "711/comm", "auditd\n")
-    assert "auditd (pid 711)" in troubles(taken)["audit-owner"].text
+    assert "auditd (pid 711)" in findings(taken)["audit-owner"].text
     write(host.proc / "711/comm", "sessiond\n")
-    assert troubles(taken) == {}
+    assert findings(taken) == {}
     write(host.proc / "711/comm", "\x1b[31mevil\n")
-    assert "\\x1b[31mevil (pid 711)" in troubles(taken)["audit-owner"].text
+    assert "\\x1b[31mevil (pid 711)" in findings(taken)["audit-owner"].text
 
 
 def test_kernel_that_refuses_is_quoted(host: Host) -> None:
@@ -194,7 +194,7 @@ def test_kernel_that_refuses_is_quoted(host: Host) -> None:
     def refuse() -> KernelAuditStatus:
         raise AuditRequestError(111, "can't read the audit status: nobody is there")
 
-    found = troubles(host._replace(audit_status=refuse))["audit"]
+    found = findings(host._replace(audit_status=refuse))["audit"]
     assert (found.level, found.text) == ("fail", "can't read the audit status: nobody is there")
 
 
@@ -211,7 +211,7 @@ def test_listeners_are_found_by_their_sockets(host: Host) -> None:
     link(host.proc / "300/fd/7", "socket:[100]")
     write(host.proc / "301/comm", "falcon\n")
     link(host.proc / "301/fd/3", "socket:[101]")
-    found = troubles(host)
+    found = findings(host)
     assert "12 dropped" in found["journald"].text
     assert "falcon (pid 301)" in found["audit-listeners"].text
     assert [listener.inode for listener in listeners.listeners(host.proc) or []] == [100, 101]
@@ -220,19 +220,19 @@ def test_listeners_are_found_by_their_sockets(host: Host) -> None:
 def test_receive_buffer_is_limited_without_net_admin(host: Host) -> None:
     """The host's limit is reported with a sufficient value."""
     set_capabilities(host, without("CAP_NET_ADMIN"))
-    found = troubles(host)
+    found = findings(host)
     assert "416 KiB at most" in found["receive-buffer"].text
     assert "net.core.rmem_max=33554432" in found["receive-buffer"].fix
     assert set(found) == {"receive-buffer", "proc-connector"}
     write(host.proc / "sys/net/core/rmem_max", "33554432\n")
-    assert set(troubles(host)) == {"proc-connector"}
+    assert set(findings(host)) == {"proc-connector"}
 
 
 @pytest.mark.parametrize(("option", "hidden"), [("hidepid=2", True), ("hidepid=0", False)])
 def test_hidepid_matters_without_ptrace(host: Host, option: str, hidden: bool) -> None:
     """A /proc that hides processes is reported if it affects this process."""
     write(host.proc / "self/mounts", f"proc /proc proc rw,{option} 0 0\n")
-    assert troubles(host) == {}
+    assert findings(host) == {}
     set_capabilities(host, without("CAP_SYS_PTRACE"))
     texts = [f.text for f in check.report(host) if f.name == "procfs" and f.level == "warn"]
     assert any(option in text for text in texts) is hidden
@@ -241,13 +241,13 @@ def test_hidepid_matters_without_ptrace(host: Host, option: str, hidden: bool) -
 def test_container_is_guessed_by_its_files(host: Host) -> None:
     """The files that container engines leave matter only when the namespaces are not the host's."""
     write(host.root / ".dockerenv", "")
-    assert troubles(host) == {}
+    assert findings(host) == {}
     link(host.proc / "self/ns/pid", "pid:[4026532002]")
-    assert "/.dockerenv" in troubles(host)["container"].text
+    assert "/.dockerenv" in findings(host)["container"].text
 
 
 def test_failure_goes_before_warning() -> None:
-    """The exit code is the first failure's; warnings count when strict, and only if none fails."""
+    """The exit code is that of the first failure; warnings count only with --strict."""
     warning, failure = HostFinding("warn", "btf", "no"), HostFinding("fail", "libaudit", "no")
     assert check.exit_code([warning]) == 0
     assert check.exit_code([warning], strict=True) == 24
@@ -255,7 +255,7 @@ def test_failure_goes_before_warning() -> None:
 
 
 def test_exit_codes_are_told_apart_and_documented() -> None:
-    """No two topics share a code, and the help lists each."""
+    """Each topic has its own code, and the help lists all codes."""
     codes = [code for code, _ in check.TOPICS.values()]
     assert len(set(codes)) == len(codes)
     assert min(codes) >= 10
@@ -263,7 +263,7 @@ def test_exit_codes_are_told_apart_and_documented() -> None:
 
 
 def test_a_finding_is_one_line() -> None:
-    """The text for the user is the level, the topic, what is, and what to do."""
+    """A finding has the level, the topic, the state, and the remedy."""
     lines = check.render([HostFinding("warn", "btf", "is missing", "use another kernel")])
     assert lines == "warn  btf                 is missing; use another kernel"
 
@@ -298,7 +298,7 @@ def test_gzip_in_the_place_of_zstd_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.kernel
 def test_this_host_can_do_the_main_job(audit_state: object) -> None:
-    """As root on a real kernel, nothing fails."""
+    """As root on a real kernel, no finding is a failure."""
     findings = check.report()
     assert check.exit_code(findings) == 0, check.render(findings)
     assert {finding.name for finding in findings} == set(check.TOPICS)
@@ -349,8 +349,8 @@ def test_a_user_without_privileges_is_told_what_is_missing(audit_state: object) 
     ],
 )
 def test_a_rule_that_silences_execs_is_named(host: Host, rule: str) -> None:
-    """With what to do about it; ours would be behind it."""
-    found = troubles(host._replace(audit_rules=rules(rule)))["audit-rules"]
+    """The finding has a remedy; sessiond's rules would follow that rule."""
+    found = findings(host._replace(audit_rules=rules(rule)))["audit-rules"]
     assert found.level == "warn"
     assert rule.split()[1].split(",")[0] in found.text
     assert "delete the rule" in found.fix
@@ -366,5 +366,5 @@ def test_a_rule_that_silences_execs_is_named(host: Host, rule: str) -> None:
     ],
 )
 def test_a_rule_that_leaves_execs_alone_is_no_trouble(host: Host, rule: str) -> None:
-    """It is about failures, other calls or other records, or comes too late."""
-    assert troubles(host._replace(audit_rules=rules(rule))) == {}
+    """Rules about failures, other calls or other records, or after sessiond's, have no effect."""
+    assert findings(host._replace(audit_rules=rules(rule))) == {}

@@ -1,4 +1,4 @@
-"""The audit client against the kernel it is made for."""
+"""The audit client against the running kernel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ QUIET = {"backlog_limit": 8192, "backlog_wait_time": 0}
 
 @pytest.fixture
 def kernel(audit_state: object) -> Iterator[AuditClient]:
-    """A client to look with; audit's state is put back afterwards, whatever the test did."""
+    """A client for queries; audit's state is restored after the test."""
     with AuditClient.open() as client:
         before, rules = client.status(), client.list_rules()
         yield client
@@ -78,7 +78,7 @@ EXECUTABLE = os.path.realpath("/proc/self/exe").encode()
 
 
 def listening(receive_buffer: int = RECEIVE_BUFFER) -> tuple[AuditClient, AuditState]:
-    """Return a registered client with auditing on, and what its settings were before."""
+    """Return a registered client with auditing on, and its earlier settings."""
     client = AuditClient.open(receive_buffer=receive_buffer)
     state = AuditState.capture(client)
     client.register()
@@ -98,7 +98,7 @@ def compiled(client: AuditClient, *rules: str) -> list[bytes]:
 
 
 def run_processes(number: int) -> set[bytes]:
-    """Run /bin/true ``number`` times, each with an argument that names it; return the names."""
+    """Run /bin/true ``number`` times, each with a unique argument; return the arguments."""
     name = f"proof-{secrets.token_hex(4)}"
     script = f"for i in $(seq {number}); do /bin/true {name}-$i; done"
     subprocess.run(["/bin/sh", "-c", script], check=True)
@@ -106,7 +106,7 @@ def run_processes(number: int) -> set[bytes]:
 
 
 def records(client: AuditClient) -> list[tuple[int, bytes]]:
-    """Return all records up to one sent now, which proves that nothing is under way any more."""
+    """Return all records up to one sent now, which proves that none is still on its way."""
     marker = f"marker-{secrets.token_hex(4)}".encode()
     send_user_message(USER_AVC, marker)
     seen: list[tuple[int, bytes]] = []
@@ -119,7 +119,7 @@ def records(client: AuditClient) -> list[tuple[int, bytes]]:
 
 
 def executed(seen: list[tuple[int, bytes]]) -> list[bytes]:
-    """Return the names that ``run_processes`` gave, as they are in EXECVE records."""
+    """Return the arguments of ``run_processes`` in EXECVE records."""
     return [
         name
         for kind, payload in seen
@@ -129,7 +129,7 @@ def executed(seen: list[tuple[int, bytes]]) -> list[bytes]:
 
 
 def auditctl(option: str) -> str:
-    """Return what auditctl prints, without the numbers that move by themselves."""
+    """Return the output of auditctl, without numbers that change by themselves."""
     done = subprocess.run(["auditctl", option], check=True, capture_output=True, text=True)
     return re.sub(r"(?m)^(lost|backlog|backlog_wait_time_actual) .*\n", "", done.stdout)
 
@@ -138,7 +138,7 @@ def auditctl(option: str) -> str:
 
 
 def test_every_process_is_read_exactly_once(kernel: AuditClient) -> None:
-    """Hundreds of executions come as hundreds of EXECVE records, and nothing is counted lost."""
+    """Hundreds of execs cause hundreds of EXECVE records, and no loss is counted."""
     client, state = listening()
     lost = client.status().lost
     with client:
@@ -158,7 +158,7 @@ def test_every_process_is_read_exactly_once(kernel: AuditClient) -> None:
 
 
 def test_records_flow_while_rules_load_in_a_running_loop(kernel: AuditClient) -> None:
-    """Everything works inside asyncio's loop: control, reading, and no thread or second loop."""
+    """Control, reading and registration work inside asyncio's loop, without a second loop."""
     seen: list[tuple[int, bytes]] = []
     slowest = 0.0
 
@@ -193,13 +193,13 @@ def test_records_flow_while_rules_load_in_a_running_loop(kernel: AuditClient) ->
 
 
 def test_small_buffer_delays_registered_reader_but_loses_nothing(kernel: AuditClient) -> None:
-    """By unicast, ENOBUFS is congestion: the kernel keeps what didn't fit and sends it again."""
+    """With unicast, ENOBUFS is congestion: the kernel keeps and resends what does not fit."""
     client, state = listening(receive_buffer=65536)
     lost = client.status().lost
     with client:
         for rule in compiled(client, EXECUTIONS):
             client.add_rule(rule)
-        wanted = run_processes(300)  # nobody reads meanwhile
+        wanted = run_processes(300)  # no reader at this time
         seen: list[tuple[int, bytes]] = []
         while batch := client.receive():
             seen += batch
@@ -213,7 +213,7 @@ def test_small_buffer_delays_registered_reader_but_loses_nothing(kernel: AuditCl
 
 
 def test_multicast_overflow_is_counted_to_the_record(kernel: AuditClient) -> None:
-    """What a full multicast buffer refused is counted: sent = received + dropped."""
+    """The records that a full multicast buffer refused are counted: sent = received + dropped."""
     owner, state = listening()
     with owner, AuditClient.open(multicast=True, receive_buffer=8192) as listener:
         for number in range(500):
@@ -228,12 +228,12 @@ def test_multicast_overflow_is_counted_to_the_record(kernel: AuditClient) -> Non
     numbered = sum(b"numbered-" in payload for _, payload in received)
     assert dropped > 0
     assert congested == 1
-    # The kernel may have told of a thing or two of its own meanwhile.
+    # The kernel may have sent a few records of its own in that time.
     assert 500 <= numbered + dropped <= 500 + len(received) - numbered + 10
 
 
 def test_what_the_kernel_did_not_send_is_dropped(kernel: AuditClient) -> None:
-    """A process with CAP_NET_ADMIN can send to the socket, but not pass for the kernel."""
+    """Messages of a process with CAP_NET_ADMIN do not count as the kernel's."""
     with AuditClient.open() as client:
         port = socket.fromfd(client.fileno(), socket.AF_NETLINK, socket.SOCK_RAW).getsockname()[0]
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9) as forger:
@@ -266,7 +266,7 @@ def test_multicast_reads_beside_auditd(kernel: AuditClient, auditd: int, tmp_pat
 
 
 def test_registering_beside_auditd_names_it(kernel: AuditClient, auditd: int) -> None:
-    """Only one process can be registered: the error names it, and says what else can be done."""
+    """Only one process can be registered: the error names it, and the remedy."""
     with AuditClient.open() as client, pytest.raises(AuditRequestError) as refusal:
         client.register()
     assert f"auditd (pid {auditd}) is registered" in str(refusal.value)
@@ -274,7 +274,7 @@ def test_registering_beside_auditd_names_it(kernel: AuditClient, auditd: int) ->
 
 
 def test_registered_socket_notices_who_else_tries(kernel: AuditClient) -> None:
-    """The kernel pings the registered socket when another wants its place; it isn't a record."""
+    """The kernel pings the registered socket if another process tries to register; no record."""
     client, state = listening()
     code = "from sessiond.audit.kernel.client import AuditClient; AuditClient.open().register()"
     with client:
@@ -297,7 +297,7 @@ signal.pause()
 
 
 def test_adopted_socket_goes_on_where_the_killed_process_stopped(kernel: AuditClient) -> None:
-    """Its holder killed, a registered socket gathers records, which the next holder reads."""
+    """After its holder is killed, a registered socket collects records for the next holder."""
     here, there = socket.socketpair()
     state = AuditState.capture(kernel)
     state.apply(kernel, enabled=1, **QUIET)
@@ -311,7 +311,7 @@ def test_adopted_socket_goes_on_where_the_killed_process_stopped(kernel: AuditCl
         kernel.add_rule(execve)
         wanted = run_processes(50)
         holder.send_signal(signal.SIGKILL)
-    wanted |= run_processes(100)  # nobody is there
+    wanted |= run_processes(100)  # the socket has no holder
     with AuditClient.open(adopted_fd=descriptor) as client:
         assert client.register() == "adopted"
         assert client.status().pid == holder.pid
@@ -326,7 +326,7 @@ def test_adopted_socket_goes_on_where_the_killed_process_stopped(kernel: AuditCl
 
 
 def test_registration_without_a_socket_is_taken_over(kernel: AuditClient) -> None:
-    """The kernel still shows a killed owner; that does not keep the next one from registering."""
+    """The kernel still shows a killed owner, which does not prevent the next registration."""
     code = HOLDER.replace("signal.pause()", "os.kill(os.getpid(), signal.SIGKILL)")
     here, there = socket.socketpair()
     with (
@@ -356,7 +356,7 @@ def test_descriptor_that_is_no_audit_socket_is_refused(kernel: AuditClient) -> N
 
 
 def test_everything_is_left_as_found(kernel: AuditClient) -> None:
-    """After restore and the deletion of our rules, auditctl shows what it showed before."""
+    """After restore and the deletion of our rules, auditctl prints the same as before."""
     status, rules = auditctl("-s"), auditctl("-l")
     client, state = listening()
     with client:
@@ -384,7 +384,7 @@ def test_setting_that_someone_changed_meanwhile_stays(kernel: AuditClient) -> No
 
 
 def test_status_equals_what_auditctl_shows(kernel: AuditClient) -> None:
-    """Every member of the status is read from its own place."""
+    """Every member of the status is read from its own position."""
     kernel.set("rate_limit", 12345)
     kernel.set("backlog_limit", 321)
     kernel.set("backlog_wait_time", 5)
@@ -402,7 +402,7 @@ def test_status_equals_what_auditctl_shows(kernel: AuditClient) -> None:
 
 
 def test_lost_counter_is_reset_and_returned(kernel: AuditClient) -> None:
-    """The rate limit makes the kernel lose records; resetting the counter says how many."""
+    """The rate limit makes the kernel lose records; resetting the counter returns their number."""
     client, state = listening()
     with client:
         client.reset_lost()
@@ -454,7 +454,7 @@ UNPRIVILEGED = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "
     ],
 )
 def test_missing_capability_is_named(kernel: AuditClient, code: str, missing: str) -> None:
-    """Without privileges, each call says which capability it wanted."""
+    """Without privileges, each call names the missing capability."""
     script = f"from sessiond.audit.kernel.client import AuditClient\n{code}"
     done = subprocess.run(
         [*UNPRIVILEGED, sys.executable, "-c", script], capture_output=True, text=True, check=False
@@ -475,7 +475,7 @@ def test_missing_capability_is_named(kernel: AuditClient, code: str, missing: st
 def test_wrong_namespace_is_named(
     kernel: AuditClient, namespace: list[str], code: str, named: str
 ) -> None:
-    """In a container's namespaces, the error says which one is not the host's."""
+    """In a container's namespaces, the error names the one that is not the host's."""
     script = f"from sessiond.audit.kernel.client import AuditClient\n{code}"
     done = subprocess.run(
         ["unshare", *namespace, sys.executable, "-c", script],
@@ -490,7 +490,7 @@ def test_wrong_namespace_is_named(
 
 
 def makes_directories(client: AuditClient, path: Path) -> dict[str, int]:
-    """Make a directory, let a child make one, and count the audited calls of each by the key."""
+    """Make a directory here and one in a child, and count the audited calls of each by key."""
     (path / "own").mkdir()
     subprocess.run(["mkdir", path / "child"], check=True)
     keyed = [payload for _, payload in records(client) if b'key="proof"' in payload]
@@ -499,7 +499,7 @@ def makes_directories(client: AuditClient, path: Path) -> dict[str, int]:
 
 
 def test_registered_process_is_not_audited(kernel: AuditClient, tmp_path: Path) -> None:
-    """The kernel leaves the registered process out by itself, but not its children."""
+    """The kernel itself excludes the registered process, but not its children."""
     client, state = listening()
     with client:
         for rule in compiled(client, f"-a always,exit -F dir={tmp_path} -F perm=w -k proof"):
@@ -511,7 +511,7 @@ def test_registered_process_is_not_audited(kernel: AuditClient, tmp_path: Path) 
 
 
 def test_listener_is_kept_out_by_a_rule(kernel: AuditClient, auditd: int, tmp_path: Path) -> None:
-    """A listener's own calls are audited until never_audit's rule is there; children still are."""
+    """A listener's calls are audited until never_audit's rule is loaded; children's always are."""
     (tmp_path / "a").mkdir()
     (rule,) = compiled(kernel, f"-a always,exit -F dir={tmp_path}/a -F perm=w -k proof")
     with AuditClient.open(multicast=True) as listener:
@@ -532,7 +532,7 @@ def test_listener_is_kept_out_by_a_rule(kernel: AuditClient, auditd: int, tmp_pa
 def test_a_rule_that_a_crash_left_hides_no_other_process(
     kernel: AuditClient, auditd: int, tmp_path: Path, other: tuple[int, bytes]
 ) -> None:
-    """Whoever gets the pid is audited: it is another user's, or another program."""
+    """A later holder of the pid is audited if it has another user or another program."""
     (rule,) = compiled(kernel, f"-a always,exit -F dir={tmp_path} -F perm=w -k proof")
     with AuditClient.open(multicast=True) as listener:
         kernel.add_rule(rule)
@@ -545,5 +545,5 @@ def test_a_rule_that_a_crash_left_hides_no_other_process(
 
 
 def test_no_exit_rule_needs_no_exception() -> None:
-    """Without exit rules there is nothing that could audit us."""
+    """Without exit rules no rule could audit sessiond's own calls."""
     assert never_audit(1, 0, b"/bin/true", []) is None

@@ -1,4 +1,4 @@
-"""What others change is found, without asking the kernel for its rules when nothing was changed."""
+"""The monitor finds changes by other programs, and lists the rules only after a change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS = KernelAuditStatus(1, 1, OURS, 0, 8192, 0, 0, 0, 0, 0)
 
 
 class Kernel:
-    """An audit client with a kernel that exists only on paper: some of it can't be undone."""
+    """An audit client with a simulated kernel; some of its state can't be restored."""
 
     multicast = False
 
@@ -31,35 +31,35 @@ class Kernel:
         self.lists = 0
 
     def status(self) -> KernelAuditStatus:
-        """Return the status of now."""
+        """Return the current status."""
         return self.now
 
     def list_rules(self) -> list[bytes]:
-        """Return what is loaded."""
+        """Return the loaded rules."""
         self.lists += 1
         return list(self.loaded)
 
     def add_rule(self, rule: bytes) -> None:
-        """Load one."""
+        """Load a rule."""
         self.loaded.append(rule)
 
 
 def rule(text: str) -> bytes:
-    """Make the kernel's form of one rule."""
+    """Return a rule in the kernel's format."""
     (found,) = parser.parse(text, "test").rules
     return found.data
 
 
 @pytest.fixture
 def kernel() -> Kernel:
-    """One with our two rules."""
+    """A kernel with two of our rules."""
     execs = rule("-a always,exit -F arch=b64 -S execve -k exec")
     return Kernel([execs, rule("-a always,exit -F arch=b64 -S setsid -k setsid")])
 
 
 @pytest.fixture
 def session(kernel: Kernel, tmp_path: Path) -> AuditController:
-    """What we made of that kernel."""
+    """The controller of that kernel."""
     session = AuditController(cast("AuditClient", kernel), tmp_path, "boot")
     session.on_progress = lambda: None
     session.owner = OURS
@@ -70,14 +70,14 @@ def session(kernel: Kernel, tmp_path: Path) -> AuditController:
 
 @pytest.fixture
 def guard(session: AuditController) -> AuditMonitor:
-    """It has looked once, at 0 s, and found nothing."""
+    """A monitor after one check, at 0 s, without a finding."""
     guard = AuditMonitor(session, AuditdSettings())
     assert guard.find(STATUS, 0, lost=False) == []
     return guard
 
 
 def found(guard: AuditMonitor, kernel: Kernel, now: float, *, lost: bool = False) -> list[str]:
-    """What differs at ``now``, in seconds."""
+    """Return the differences at ``now``, in seconds."""
     return [finding.what for finding in guard.find(kernel.now, now, lost=lost)]
 
 
@@ -90,7 +90,7 @@ def test_rules_are_listed_only_now_and_then(guard: AuditMonitor, kernel: Kernel)
 
 
 def test_a_record_of_a_change_has_them_listed(guard: AuditMonitor, kernel: Kernel) -> None:
-    """A CONFIG_CHANGE record makes the next look a thorough one, and only that."""
+    """A CONFIG_CHANGE record makes only the next check list the rules."""
     kernel.loaded.pop()
     kernel.counters.config_changes += 1
     assert found(guard, kernel, 1) == ["audit rules"]
@@ -99,7 +99,7 @@ def test_a_record_of_a_change_has_them_listed(guard: AuditMonitor, kernel: Kerne
 
 
 def test_a_loss_may_have_been_such_a_record(guard: AuditMonitor, kernel: Kernel) -> None:
-    """After records were lost the rules are listed."""
+    """The rules are listed after records were lost, which may have included such a record."""
     kernel.loaded.pop()
     assert found(guard, kernel, 1, lost=True) == ["audit rules"]
 
@@ -108,7 +108,7 @@ def test_a_loss_may_have_been_such_a_record(guard: AuditMonitor, kernel: Kernel)
 def test_what_happens_while_we_are_blind_is_found(
     guard: AuditMonitor, kernel: Kernel, blind: dict[str, int]
 ) -> None:
-    """While auditing is off or another process is registered, and once more afterwards."""
+    """The rules are listed while auditing is off or another process is registered."""
     kernel.now = replace(STATUS, **blind)
     found(guard, kernel, 1)
     kernel.loaded.pop()
@@ -132,7 +132,7 @@ def test_where_a_rule_hides_changes_they_are_listed_always(
 def test_a_repair_is_looked_at(
     guard: AuditMonitor, kernel: Kernel, session: AuditController
 ) -> None:
-    """What was loaded again is there at the next look; after REPAIRS in a minute we give in."""
+    """A reloaded rule is present at the next check; after REPAIRS the monitor gives up."""
     for second in range(1, REPAIRS + 2):
         kernel.loaded.pop(0)
         kernel.counters.config_changes += 1

@@ -1,4 +1,4 @@
-"""Netlink messages in batches, from a real socket of the kernel's."""
+"""Netlink messages in batches, from a real socket of the kernel."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def netlink() -> Iterator[socket.socket]:
 
 
 def ask(opened: socket.socket, number: int) -> None:
-    """Have the kernel answer ``number`` times; the answer repeats the request's number."""
+    """Make the kernel answer ``number`` times; the answer repeats the request's number."""
     for each in range(number):
         # A type that does not exist: the answer is an error with the request in it.
         opened.send(struct.pack("=IHHII", NLMSGHDR, 255, NLM_F_REQUEST_AND_ACK, each, 0))
 
 
 def numbers(messages: list[tuple[int, bytes]]) -> list[int]:
-    """Return which requests these are the answers of."""
+    """Return the numbers of the requests that these answers belong to."""
     return [struct.unpack_from("=I", payload, 4 + 8)[0] for _, payload in messages]
 
 
 def test_messages_come_in_order_in_batches() -> None:
-    """As many as there are, BATCH of them at the most, and none twice."""
+    """Messages are read in order, at most BATCH at a time, each once."""
     with netlink() as opened:
         reader = BatchReader(opened.fileno(), 0)
         assert reader.read() == []
@@ -61,7 +61,7 @@ def test_messages_come_in_order_in_batches() -> None:
 
 
 def test_long_messages_come_whole() -> None:
-    """Between short ones, with each length around where a message is put together from two."""
+    """Long messages between short ones, with lengths near the boundary between the buffers."""
     with netlink() as opened, mmap.mmap(-1, MEMORY) as memory:
         reader = BatchReader(opened.fileno(), 0, memory)
         sizes = [0, 400, *range(440, 520, 4), 1000, 4, 8000, 0]
@@ -81,7 +81,7 @@ def test_long_messages_come_whole() -> None:
 
 
 def test_what_another_process_sends_is_dropped_and_counted() -> None:
-    """Anyone with the privilege can send to a netlink socket: only the kernel is believed."""
+    """Any process with the capability can send to a netlink socket: only the kernel is accepted."""
     with netlink() as opened, netlink() as other:
         reader = BatchReader(opened.fileno(), 0)
         forged = struct.pack("=IHHII", NLMSGHDR, 1300, 0, 0, 0) + b"audit(1.000:1): forged"
@@ -95,7 +95,7 @@ def test_what_another_process_sends_is_dropped_and_counted() -> None:
 
 
 def test_the_last_batch_outlives_its_reader() -> None:
-    """The memory holds the last batch until ``forget``."""
+    """The memory holds the last batch until ``forget_batch``."""
     with netlink() as opened, mmap.mmap(-1, MEMORY) as memory:
         reader = BatchReader(opened.fileno(), 0, memory)
         ask(opened, 3)
@@ -113,7 +113,7 @@ def test_the_last_batch_outlives_its_reader() -> None:
 
 
 def test_a_closed_socket_is_an_error() -> None:
-    """Never an endless silence."""
+    """Reading raises an error instead of returning nothing forever."""
     with netlink() as opened:
         reader = BatchReader(opened.fileno(), 0)
     with pytest.raises(OSError, match="Bad file descriptor"):

@@ -1,4 +1,4 @@
-"""The kernel's form of a rule: taken apart, compared, described."""
+"""The kernel's format of a rule: parsing, comparison, description."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def compiled(line: str) -> bytes:
     ],
 )
 def test_described_as_auditctl_does(line: str, description: str) -> None:
-    """Golden: what auditctl -l prints for the rule of that line."""
+    """Golden: the output of auditctl -l for the rule of that line."""
     if libaudit.arch_name(libaudit.native_arch()) != "x86_64" and "59" in line:
         line = line.replace("59", "execve")
     assert binary.describe(compiled(line)) == description
@@ -70,19 +70,19 @@ def test_described_as_auditctl_does(line: str, description: str) -> None:
     ],
 )
 def test_described_truly_where_auditctl_does_not(line: str, description: str) -> None:
-    """auditctl 3.0 would print "=", a watch that records, and no words at all."""
+    """auditctl 3.0 would print "=", a watch that records, and no text at all."""
     assert binary.describe(compiled(line)) == description
     assert binary.canonical(compiled(description)) == binary.canonical(compiled(line))
 
 
 def test_bytes_that_are_not_utf_8_are_described() -> None:
-    """A path may be any bytes; people see which."""
+    """A path may contain any bytes, which the description shows."""
     (rule,) = parser.parse(b"-w /tmp/\xff\xc3\xa9", "test", path_mode=lambda _: 0)
     assert rule.describe() == "-w /tmp/\\xffé -p rwxa"
 
 
 def test_canonical_is_what_the_kernel_lists() -> None:
-    """Without the flag for the front, the class bits of -S all, and netlink's padding."""
+    """The canonical form lacks the flag for the front, the class bits of -S all, and padding."""
     sent = compiled("-A exit,always -F pid=1")
     listed = bytearray(sent)
     struct.pack_into("=I", listed, 0, binary.EXIT)
@@ -99,7 +99,7 @@ def test_canonical_is_what_the_kernel_lists() -> None:
 @example(b"\xff" * 1100)
 @example(bytes(1100))
 def test_any_bytes_are_a_rule_or_a_value_error(data: bytes) -> None:
-    """Foreign rules may hold what we don't know: they are described all the same."""
+    """Rules of other programs may have unknown parts: they are described nevertheless."""
     try:
         description = binary.describe(data)
     except ValueError:
@@ -118,7 +118,7 @@ def test_any_bytes_are_a_rule_or_a_value_error(data: bytes) -> None:
 def test_any_fields_are_described(
     fields: list[tuple[int, int, int]], flags: int, action: int
 ) -> None:
-    """Unknown lists, actions, fields and operators are shown by number, and judged without fail."""
+    """Unknown lists, actions, fields and operators are shown by number, without an exception."""
     rest = [0] * (libaudit.MAX_FIELDS - len(fields))
     columns = [word for n in range(3) for word in [*(field[n] for field in fields), *rest]]
     words = [flags, action, len(fields), *[0] * libaudit.MASK_WORDS, *columns, 0]
@@ -141,5 +141,5 @@ def test_any_fields_are_described(
     ],
 )
 def test_rules_that_may_hide_a_record(line: str, hidden: bool) -> None:
-    """Rules of the exclude list count, unless they are certainly for another type."""
+    """Rules of the exclude list count, unless they certainly exclude only another type."""
     assert binary.hides(compiled(line), 1305) == hidden

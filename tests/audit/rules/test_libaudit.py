@@ -1,4 +1,4 @@
-"""The wrapper of libaudit: names both ways, and rules that don't remember each other."""
+"""The wrapper of libaudit: names in both directions, and independent rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ X86_64, I386, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
 
 
 def test_system_calls_have_names_by_architecture() -> None:
-    """The same number is another system call elsewhere; a name can be missing."""
+    """The same number is another system call on another machine; a name can be missing."""
     assert libaudit.syscall_name(59, X86_64) == "execve"
     assert libaudit.syscall_name(11, I386) == "execve"
     assert libaudit.syscall_number("execve", AARCH64) == 221
@@ -23,7 +23,7 @@ def test_system_calls_have_names_by_architecture() -> None:
 
 
 def test_architectures_have_names_and_widths() -> None:
-    """b64 is the machine we run on; a name is that of the machine."""
+    """b64 is this machine; a machine's name is that machine."""
     assert libaudit.arch("b64") == libaudit.native_arch()
     assert libaudit.arch_name(libaudit.native_arch()) == platform.machine()
     assert libaudit.arch("x86_64") == X86_64
@@ -32,7 +32,7 @@ def test_architectures_have_names_and_widths() -> None:
 
 
 def test_other_tables() -> None:
-    """What isn't known is None, never a guess."""
+    """Unknown values are None, never a guess."""
     assert libaudit.message_type_name(1300) == "SYSCALL"
     assert libaudit.message_type("SYSCALL") == 1300
     assert libaudit.message_type("UNKNOWN[1399]") == 1399
@@ -47,7 +47,7 @@ def test_other_tables() -> None:
 
 
 def test_each_rule_starts_afresh() -> None:
-    """An arch and a system call of one rule are not those of the next: libaudit would keep them."""
+    """The arch and system calls of one rule do not affect the next rule."""
     with RuleCompiler() as first:
         assert first.field(b"arch=b32", binary.EXIT) == 0
         assert first.syscall(b"socketcall") == 0
@@ -63,7 +63,7 @@ def test_each_rule_starts_afresh() -> None:
 
 @pytest.mark.parametrize("number", [0, 31, 32, 59, 1000, 32 * 63 - 1])
 def test_a_bit_is_the_one_that_a_system_call_of_that_number_has(number: int) -> None:
-    """The mask is filled here for io_uring, by libaudit for system calls: to the same effect."""
+    """The mask is filled here for io_uring, by libaudit for system calls: the result is the same."""
     with RuleCompiler() as compiler:
         compiler.arch = libaudit.native_arch()
         assert compiler.syscall(str(number).encode()) == 0
@@ -77,7 +77,7 @@ def test_a_bit_is_the_one_that_a_system_call_of_that_number_has(number: int) -> 
 
 @pytest.mark.parametrize("number", [-1, 32 * 63, 32 * 64, 2**31 - 1])
 def test_a_number_that_the_mask_has_no_bit_for_is_refused(number: int) -> None:
-    """Nothing is written past the mask, nor into its last word, which has classes of calls."""
+    """Numbers outside the mask, and in its last word (classes of calls), are refused."""
     with RuleCompiler() as compiler:
         assert compiler.syscall_bit(number) < 0
         assert compiler.mask() == bytes(256)
@@ -94,7 +94,7 @@ def test_errors_are_codes_and_nothing_is_printed(capfd: pytest.CaptureFixture[st
 
 
 def test_a_rule_grows_with_its_strings() -> None:
-    """The bytes are the fixed part and the strings, one after the other."""
+    """The bytes are the fixed part and the strings, in order."""
     with RuleCompiler() as compiler:
         assert compiler.watch(b"/etc/passwd", directory=False) == 0
         assert compiler.field(b"key=who", binary.EXIT) == 0

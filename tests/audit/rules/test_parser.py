@@ -1,4 +1,4 @@
-"""Words and options of one line of the rule language; test_ruleset.py has whole rules."""
+"""Words and options of one line of the rule language; test_ruleset.py tests whole rules."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def test_a_line_can_say_nothing(line: str) -> None:
 
 
 def test_a_backslash_keeps_a_blank_in_a_word() -> None:
-    """And a backslash before another one is one; before anything else it is itself."""
+    """A backslash before another one is one backslash; before any other character it is itself."""
     line = r"-w /srv/a\ b -k back\\slash\n"
     assert parser.split(line) == ["-w", "/srv/a b", "-k", r"back\slash\n"]
 
 
 @given(WORDS)
 def test_words_are_separated_by_blanks_alone(words: list[str]) -> None:
-    """However many there are."""
+    """Any number of blanks separates words."""
     assert parser.split("   ".join(words)) == words
 
 
 @given(st.text(st.characters(codec="latin-1"), max_size=80))
 def test_any_line_is_words_or_a_reason(line: str) -> None:
-    """Nothing else comes out, and the reason is one printable line."""
+    """Any line gives words or a reason, which is one printable line."""
     reason = ""
     try:
         words = parser.split(line)
@@ -62,14 +62,14 @@ def test_any_line_is_words_or_a_reason(line: str) -> None:
     ],
 )
 def test_a_mistake_has_a_reason_that_helps(line: str, reason: str) -> None:
-    """It names what is wrong, and what to write."""
+    """The reason names the mistake and the correct form."""
     with pytest.raises(RefusedError) as caught:
         parser.options(parser.split(line))
     assert reason in str(caught.value)
 
 
 def test_options_come_in_their_order() -> None:
-    """Which decides what they mean."""
+    """Options are returned in the order of the line, which determines their meaning."""
     found = parser.options(shlex.split("-a always,exit -F arch=b64 -S execve,1 -k id"))
     assert found == [
         ("-a", "always,exit"),
@@ -80,6 +80,6 @@ def test_options_come_in_their_order() -> None:
 
 
 def test_what_is_no_text_is_shown_so_that_no_terminal_obeys_it() -> None:
-    """Bytes that are not UTF-8, and control characters."""
+    """Bytes that are not UTF-8 and control characters are escaped."""
     assert parser.show("caf\xe9") == r"caf\xe9"
     assert "\x1b" not in parser.quote("\x1b[31m")

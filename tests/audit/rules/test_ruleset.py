@@ -1,4 +1,4 @@
-"""The rule syntax, and which rules of a set are loaded, kept and removed."""
+"""The syntax of rules, and the plan of rules to add, keep and remove."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHIPPED = Path(__file__).parents[3] / "etc" / "sessiond.rules"
 
 
 def path_mode(path: bytes) -> int:
-    """A host with a few directories, and files in /etc that are called like what they are."""
+    """A host with a few directories, and files in /etc named after their type."""
     if path.rstrip(b"/") in DIRECTORIES or path == b"/":
         return stat.S_IFDIR
     if path.startswith(b"/etc/passwd/"):
@@ -33,17 +33,17 @@ def path_mode(path: bytes) -> int:
 
 
 def parse(text: str, *, keep_going: bool = False) -> RuleSet:
-    """Compile rules as on that host."""
+    """Compile rules on that host."""
     return parser.parse(text, "test.rules", keep_going=keep_going, path_mode=path_mode)
 
 
 def described(text: str) -> list[str]:
-    """Compile rules and say what they are."""
+    """Compile rules and return their descriptions."""
     return [rule.describe() for rule in parse(text)]
 
 
 def refusal(text: str) -> str:
-    """Return why the text is refused."""
+    """Return the reason why the text is refused."""
     with pytest.raises(RuleError) as caught:
         parse(text)
     return caught.value.reason
@@ -53,25 +53,25 @@ def refusal(text: str) -> str:
 
 
 def test_a_rule_knows_where_it_stands() -> None:
-    """Blank lines and comments count as lines, but are nothing else."""
+    """Blank lines and comments only count as lines."""
     (rule,) = parse("# a comment\n\n   # another\n  -w /etc/passwd -p wa  \n").rules
     assert (rule.source, rule.line, rule.text) == ("test.rules", 4, "-w /etc/passwd -p wa")
     assert rule.describe() == "-w /etc/passwd -p wa"
 
 
 def test_a_backslash_makes_a_blank_part_of_a_word() -> None:
-    """Backslash and blank are a blank, two backslashes one; any other backslash is itself."""
+    """A backslash and a blank are a blank, two backslashes are one; others stand for themselves."""
     assert described("-w /etc/a\\ b\\\\c\\d -k x\\ y") == ["-w /etc/a b\\c\\d -p rwxa -k x y"]
 
 
 def test_quotes_are_characters_like_others() -> None:
-    """As in auditctl -R: no shell reads the file."""
+    """As in auditctl -R, no shell processes the file."""
     assert described('-w /etc/passwd -k "who"') == ['-w /etc/passwd -p rwxa -k "who"']
     assert "quotes mean nothing" in refusal('-w /etc/passwd -k "who is"')
 
 
 def test_options_stand_in_any_form_that_getopt_takes() -> None:
-    """A value may be joined to its letter, long options may be cut short."""
+    """A value may be joined to its letter, and long options may be abbreviated."""
     assert described("-aalways,exit -Sexecve -kx") == ["-a always,exit -S execve -F key=x"]
     assert parse("--backlog_wait=5").controls == (Control("test.rules", 1, "backlog_wait_time", 5),)
 
@@ -97,7 +97,7 @@ def test_options_stand_in_any_form_that_getopt_takes() -> None:
     ],
 )
 def test_lines_that_are_not_rules(text: str, reason: str) -> None:
-    """The reason names what is wrong with the line, before anything in it is compiled."""
+    """The reason names the mistake in the line, before anything in it is compiled."""
     assert reason in refusal(text)
 
 
@@ -107,14 +107,14 @@ def test_lines_that_are_not_rules(text: str, reason: str) -> None:
 @pytest.mark.parametrize("order", ["always,exit", "exit,always"])
 @pytest.mark.parametrize("option", ["-a", "-A"])
 def test_list_and_action_in_both_orders(option: str, order: str) -> None:
-    """-A asks the kernel to put the rule first."""
+    """-A makes the kernel put the rule first."""
     (rule,) = parse(f"{option} {order} -F arch=b64 -S execve")
     assert rule.describe() == "-a always,exit -F arch=b64 -S execve"
     assert rule.prepend == (option == "-A")
 
 
 def test_system_calls_by_name_by_number_and_in_lists() -> None:
-    """All of them land in one mask."""
+    """All system calls are in one mask."""
     (rule,) = parse("-a always,exit -F arch=b64 -S execve,execveat -S 0x1 -S 02,3,")
     arch = libaudit.native_arch()
     numbers = {libaudit.syscall_number(name, arch) for name in ("execve", "execveat")}
@@ -122,14 +122,14 @@ def test_system_calls_by_name_by_number_and_in_lists() -> None:
 
 
 def test_no_system_call_means_all() -> None:
-    """As auditctl does for lists that have any; the task list has none."""
+    """As in auditctl, for lists that have system calls; the task list has none."""
     assert described("-a always,exit -F uid=root") == ["-a always,exit -S all -F uid=0"]
     (task,) = parse("-a never,task")
     assert not any(binary.unpack(task.data).mask)
 
 
 def test_keys_are_joined_and_bounded() -> None:
-    """Several keys of a rule are one string with byte 1 between, of at most 256 bytes."""
+    """Several keys of a rule are one string, joined by byte 1, of at most 256 bytes."""
     (rule,) = parse("-w /etc/passwd -k one -k two -F key=three")
     assert binary.unpack(rule.data).key == "one\x01two\x01three"
     assert len(parse(f"-w /etc/passwd -k {'é' * 128}")) == 1
@@ -148,7 +148,7 @@ def test_keys_are_joined_and_bounded() -> None:
     ],
 )
 def test_a_watch_is_of_a_directory_or_a_file(path: str, description: str) -> None:
-    """What it is of is asked of the host; slashes at the end go; a file need not exist yet."""
+    """The type of the watch depends on its path's type; trailing slashes are removed."""
     (rule,) = parse(f"-w {path}")
     assert rule.describe() == description
     first = binary.unpack(rule.data).fields[0].type
@@ -213,12 +213,12 @@ def test_a_watch_is_of_a_directory_or_a_file(path: str, description: str) -> Non
     ],
 )
 def test_wrong_rules(text: str, reason: str) -> None:
-    """The reason says what is wrong, and what would be right."""
+    """The reason names the mistake and the correct form."""
     assert reason in refusal(text)
 
 
 def test_a_system_call_of_the_other_width_is_named() -> None:
-    """socketcall is there for 32-bit programs only, so arch is what has to change."""
+    """socketcall exists only for 32-bit programs, so the message names arch."""
     if libaudit.arch_name(libaudit.native_arch()) != "x86_64":
         pytest.skip("needs an x86_64 machine, where the two tables differ so")
     assert "arch=b32 has" in refusal("-a always,exit -F arch=b64 -S socketcall")
@@ -236,7 +236,7 @@ def test_a_system_call_of_the_other_width_is_named() -> None:
     ],
 )
 def test_warnings(text: str, reason: str) -> None:
-    """What is accepted, as auditctl does, and probably not meant."""
+    """Rules that auditctl accepts, but that are probably mistakes."""
     if libaudit.arch_name(libaudit.native_arch()) != "x86_64" and "-S open" in text:
         text = text.replace("open", "execve")
     (warning,) = parse(text).warnings
@@ -246,7 +246,7 @@ def test_warnings(text: str, reason: str) -> None:
 
 @pytest.mark.parametrize("field", ["perm=r", "fsuid=0", "a0=1"])
 def test_what_never_matches_in_the_exclude_list_is_told(field: str) -> None:
-    """Some versions of libaudit take it, and so does the kernel, which does not look at it."""
+    """Some versions of libaudit accept it, and so does the kernel, which ignores the field."""
     rules = parser.parse(f"-a never,exclude -F {field}", "test.rules", keep_going=True)
     (told,) = [*map(str, rules.errors), *map(str, rules.warnings)]
     assert "the exclude list" in told
@@ -256,7 +256,7 @@ def test_what_never_matches_in_the_exclude_list_is_told(field: str) -> None:
 
 
 def test_controls() -> None:
-    """In their order, numbers as strtoul(3) reads them: decimal, octal, hexadecimal."""
+    """Controls keep their order; numbers are parsed like strtoul(3): also octal, hexadecimal."""
     text = """
         -b 8192
         -f 2
@@ -301,7 +301,7 @@ def test_controls() -> None:
     ],
 )
 def test_wrong_controls(text: str, reason: str) -> None:
-    """Nothing can follow a lock, and what auditctl would do at once is no rule."""
+    """Nothing may follow a lock, and immediate actions of auditctl are not rules."""
     assert reason in refusal(text)
 
 
@@ -309,14 +309,14 @@ def test_wrong_controls(text: str, reason: str) -> None:
 
 
 def test_the_first_error_stops() -> None:
-    """It says where it is."""
+    """The error names its line."""
     with pytest.raises(RuleError, match=r"^test\.rules:2: unknown field") as caught:
         parse("-w /etc/passwd\n-a always,exit -F nonsense=1\n-z")
     assert (caught.value.source, caught.value.line) == ("test.rules", 2)
 
 
 def test_all_errors_at_once() -> None:
-    """With keep_going, what is right is still there."""
+    """With keep_going, the valid rules remain."""
     rule_set = parse("-z\n-w /etc/passwd\n-y", keep_going=True)
     assert [error.line for error in rule_set.errors] == [1, 3]
     assert [rule.line for rule in rule_set] == [2]
@@ -324,7 +324,7 @@ def test_all_errors_at_once() -> None:
 
 @pytest.mark.parametrize("switch", ["-i", "-c"])
 def test_a_text_can_ask_to_go_on(switch: str) -> None:
-    """From its line on; the kernel may then refuse those rules as well."""
+    """-i and -c apply from their line on; the kernel may then refuse those rules as well."""
     rule_set = parse(f"-w /etc/passwd\n{switch}\n-z\n-w /etc/group")
     assert [error.line for error in rule_set.errors] == [3]
     assert [rule.line for rule in rule_set] == [1, 4]
@@ -336,7 +336,7 @@ def test_a_text_can_ask_to_go_on(switch: str) -> None:
 
 
 def test_deletions_work_on_what_stands_before() -> None:
-    """-d and -W name a rule whole; -D all, or those whose key has the text."""
+    """-d and -W name a whole rule; -D deletes all rules, or those with the text in their key."""
     rules_ = "-w /etc/passwd -k a\n-w /etc/group -k b\n-a never,task\n"
     assert described(rules_ + "-W /etc/passwd -k a\n-d task,never") == [
         "-w /etc/group -p rwxa -k b"
@@ -348,7 +348,7 @@ def test_deletions_work_on_what_stands_before() -> None:
 
 
 def test_a_rule_twice_is_a_mistake() -> None:
-    """As for auditctl, however it is written; but two texts may both have it."""
+    """As in auditctl, in any spelling; but two texts may both contain it."""
     assert "line 1 has the same rule" in refusal("-a always,exit -S 1\n-a exit,always -S 0x1")
     texts = [("a.rules", "-w /etc/passwd"), ("b.rules", "-w /etc/passwd\n-w /etc/group")]
     rule_set = parser.parse_all(texts, path_mode=path_mode)
@@ -357,7 +357,7 @@ def test_a_rule_twice_is_a_mistake() -> None:
 
 
 def test_the_shipped_rules_are_the_built_in_ones() -> None:
-    """On every architecture that libaudit knows the four system calls of."""
+    """On every architecture for which libaudit knows the four system calls."""
     shipped = parser.parse(SHIPPED.read_text(), str(SHIPPED))
     built_in = parser.parse(DEFAULT_RULES, "built-in rules")
     assert [rule.data for rule in shipped] == [rule.data for rule in built_in]
@@ -375,7 +375,7 @@ def test_the_shipped_rules_are_the_built_in_ones() -> None:
 @example("-D -k")
 @example("-a always,exit -C =")
 def test_any_text_is_rules_or_errors(text: str | bytes) -> None:
-    """Nothing but RuleError ever comes out."""
+    """No exception other than RuleError is raised."""
     rule_set = parser.parse(text, "any", keep_going=True)
     assert all(error.line > 0 and error.reason for error in rule_set.errors)
 
@@ -390,7 +390,7 @@ WORDS = st.sampled_from(
 
 @given(st.lists(st.lists(WORDS, min_size=1, max_size=8).map(" ".join), max_size=6).map("\n".join))
 def test_any_rule_reads_back_as_itself(text: str) -> None:
-    """What a rule is described as is a line of the language, for the same rule."""
+    """The description of a rule is a line of the language that yields the same rule."""
     for rule in parse(text, keep_going=True):
         (again,) = parse(rule.describe())
         assert again.canonical == rule.canonical
@@ -400,7 +400,7 @@ def test_any_rule_reads_back_as_itself(text: str) -> None:
 
 
 def load(there: list[bytes], wanted: Iterable[Rule]) -> list[bytes]:
-    """Add rules as the kernel does, and list them: list by list, -A at the front."""
+    """Add rules like the kernel, and list them: list by list, -A at the front."""
     for rule in wanted:
         assert rule.canonical not in there
         there = [rule.canonical, *there] if rule.prepend else [*there, rule.canonical]
@@ -408,12 +408,12 @@ def load(there: list[bytes], wanted: Iterable[Rule]) -> list[bytes]:
 
 
 def kernel(text: str) -> list[bytes]:
-    """Return the rules of a text as the kernel lists them."""
+    """Return the rules of a text in the order of the kernel."""
     return load([], parse(text))
 
 
 def lines(plan_rules: Sequence[Rule]) -> list[int]:
-    """Return which lines the rules come from."""
+    """Return the lines that the rules come from."""
     return [rule.line for rule in plan_rules]
 
 
@@ -422,7 +422,7 @@ FOREIGN = "-w /etc/group -k theirs\n"
 
 
 def test_everything_is_added_to_an_empty_kernel() -> None:
-    """In the order of the text."""
+    """The rules are added in the order of the text."""
     changes = plan(parse(TWO), [])
     assert lines(changes.add) == [1, 2]
     assert (changes.remove, changes.ours, changes.foreign) == ((), (), ())
@@ -440,7 +440,7 @@ def test_rules_of_others_stay() -> None:
 
 
 def test_at_the_end_only_ours_are_removed() -> None:
-    """Also after a crash: what was written down as added, as far as it is still there."""
+    """Also after a crash: the saved rules that are still loaded are removed."""
     ours = [rule.data for rule in parse(TWO + "-a never,task")]
     changes = plan((), kernel(FOREIGN + TWO), ours)
     assert list(changes.remove) == kernel(TWO)
@@ -448,7 +448,7 @@ def test_at_the_end_only_ours_are_removed() -> None:
 
 
 def test_what_is_loaded_as_wanted_stays() -> None:
-    """A second look changes nothing, and a rule at the end is just added."""
+    """A second run changes nothing, and a rule at the end is only added."""
     ours = kernel(TWO)
     changes = plan(parse(TWO), kernel(FOREIGN) + ours, ours)
     assert (changes.add, changes.remove, list(changes.ours)) == ((), (), ours)
@@ -457,13 +457,13 @@ def test_what_is_loaded_as_wanted_stays() -> None:
 
 
 def test_a_rule_that_went_missing_is_added() -> None:
-    """After auditctl -D the next check says what to load."""
+    """After auditctl -D the next check lists the missing rules."""
     changes = plan(parse(TWO), [], kernel(TWO))
     assert lines(changes.add) == [1, 2]
 
 
 def test_the_order_of_rules_is_kept() -> None:
-    """The first rule that fits decides, so a new one before others has those loaded again."""
+    """The first matching rule decides, so a new rule before others makes those be reloaded."""
     ours = kernel(TWO)
     never = "-a never,exit -F uid=0\n"
     changes = plan(parse(never + TWO), ours, ours)
@@ -497,7 +497,7 @@ def test_a_plan_carried_out_is_what_was_wanted(
 
 
 def test_the_kernels_refusals_have_reasons() -> None:
-    """The error number alone says nothing to people."""
+    """The error number alone does not help the user."""
     (rule,) = parse("\n-w /etc/passwd")
     error = refused(rule, errno.EINVAL)
     assert str(error).startswith("test.rules:2: the kernel refuses the rule (EINVAL)")
@@ -524,7 +524,7 @@ def test_the_kernels_refusals_have_reasons() -> None:
     ],
 )  # fmt: skip
 def test_which_events_the_rules_can_bring(text: str, audited: set[str]) -> None:
-    """As loaded or as listed: exits, for one, come from rules only if a rule asks for them."""
+    """As loaded or as listed: exits, for example, are recorded only if a rule covers them."""
     wanted = parse(text)
     listed = [LoadedRule(data) for data in kernel(text)]
     names = ("execve", "execveat", "exit_group", "setsid", "nonsense")
@@ -533,6 +533,6 @@ def test_which_events_the_rules_can_bring(text: str, audited: set[str]) -> None:
 
 
 def test_a_field_name_with_a_control_character_is_shown_harmlessly() -> None:
-    """An error is one line, whatever stands in the file."""
+    """An error is one line, whatever the file contains."""
     with pytest.raises(RuleError, match=r"'key=\\x1bx' has no value"):
         parser.parse(b"-a always,exit -S open -F key=\x1bx>=\n", "f")
