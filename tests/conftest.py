@@ -1,4 +1,4 @@
-"""The fixtures that tests of the real kernel share; what they do is in ``support``."""
+"""The fixtures of tests on the real kernel; the module ``support`` implements them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from support.truth import Truth
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked ``kernel`` where they can't run, and say why.
+    """Skip tests marked ``kernel`` where they can't run, with the reason.
 
-    With SESSIOND_KERNEL_TESTS=1 in the environment they fail instead: nothing is skipped unseen.
+    With SESSIOND_KERNEL_TESTS=1 in the environment they fail instead, so that no test is
+    skipped unnoticed.
     """
     if item.get_closest_marker("kernel") is None:
         return
@@ -40,25 +41,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 _MISSING = pytest.StashKey[str | None]()
 
 
-# In the background of a shell a run begins with SIGINT ignored, and so would all that it starts.
+# A run in the background of a shell starts with SIGINT ignored, which its children would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says something about the machine, nothing about the code.
+# The duration of an example depends on the machine, not on the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture
 def kernel_lock() -> Iterator[None]:
-    """Be the only test on this machine that uses the kernel's audit or makes a storm."""
+    """Hold the lock of the tests that use the kernel's audit or create heavy load."""
     with kernel.lock():
         yield
 
 
 @pytest.fixture
 def audit_state(kernel_lock: None) -> Iterator[AuditState]:
-    """Audit as after a boot, with no rules; the test must leave it so, and then it is as before."""
+    """Audit as after a boot, without rules; the test must leave it so."""
     with kernel.after_boot() as clean:
         yield clean
         left = AuditState.read()
@@ -68,8 +69,8 @@ def audit_state(kernel_lock: None) -> Iterator[AuditState]:
 
 @pytest.fixture(scope="session")
 def truth() -> Iterator[Truth]:
-    """The generator of processes that write down themselves what they were."""
-    # Other users must reach it, which pytest's own directories don't allow.
+    """The generator of processes that record their own attributes."""
+    # Other users need access, which pytest's own directories do not allow.
     with tempfile.TemporaryDirectory(prefix="sessiond-truth-") as directory:
         Path(directory).chmod(0o755)
         yield Truth.build(Path(directory))
@@ -77,7 +78,7 @@ def truth() -> Iterator[Truth]:
 
 @pytest.fixture(scope="session")
 def spawns() -> Iterator[Spawns]:
-    """The program that starts many processes and measures how long each takes."""
+    """The program that starts many processes and measures the duration of each."""
     with tempfile.TemporaryDirectory(prefix="sessiond-spawns-") as directory:
         Path(directory).chmod(0o755)  # it runs as another user
         yield Spawns.build(Path(directory))
@@ -85,7 +86,7 @@ def spawns() -> Iterator[Spawns]:
 
 @pytest.fixture(scope="session")
 def attacks() -> Iterator[Attacks]:
-    """The program of a user who wants the daemon to fail."""
+    """The program of a hostile user."""
     with tempfile.TemporaryDirectory(prefix="sessiond-attacks-") as directory:
         Path(directory).chmod(0o755)  # it runs as another user
         yield Attacks(Path(directory))
@@ -93,9 +94,9 @@ def attacks() -> Iterator[Attacks]:
 
 @pytest.fixture
 def make_daemon(audit_state: AuditState, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """A function that makes daemons, not started yet, each with its settings and directory.
+    """A function that creates daemons, not started yet, with their own settings and directories.
 
-    What still runs at the end of the test is ended, and then the audit state must be as before.
+    At the end of the test running daemons are stopped, and the audit state must be as before.
     """
     made: list[Daemon] = []
 
@@ -110,7 +111,7 @@ def make_daemon(audit_state: AuditState, tmp_path: Path) -> Iterator[Callable[..
 
 @pytest.fixture
 def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
-    """A daemon with default settings that is ready."""
+    """A ready daemon with default settings."""
     return make_daemon().start()
 
 
@@ -127,7 +128,7 @@ def user_manager(tmp_path: Path) -> Iterator[UserManager]:
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    """An sshd on the loopback interface that lets the tests' user in."""
+    """An sshd on the loopback interface that accepts the tests' user."""
     server = Sshd(tmp_path)
     try:
         server.start()
@@ -138,7 +139,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
 
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator[Tmux]:
-    """A tmux server of the test's own, started by its first session."""
+    """A tmux server for this test, started by its first session."""
     server = Tmux(tmp_path)
     yield server
     server.stop()
@@ -146,7 +147,7 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
 
 @pytest.fixture
 def runc(tmp_path: Path) -> Runc:
-    """What runs containers."""
+    """Runs containers."""
     directory = tmp_path / "containers"
     directory.mkdir()
     return Runc(directory)

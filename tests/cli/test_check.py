@@ -88,7 +88,7 @@ def host(tmp_path: Path) -> Host:
     return made
 
 
-def findings(host: Host) -> dict[str, HostFinding]:
+def problems(host: Host) -> dict[str, HostFinding]:
     """Return the findings that are not ok, by topic."""
     return {finding.name: finding for finding in check.report(host) if finding.level != "ok"}
 
@@ -97,7 +97,7 @@ def test_a_good_host_has_no_finding(host: Host) -> None:
     """Every topic is ok, and the exit code is 0 even with --strict."""
     findings = check.report(host)
     assert {finding.name for finding in findings} == set(check.TOPICS)
-    assert findings(host) == {}
+    assert problems(host) == {}
     assert check.exit_code(findings, strict=True) == 0
 
 
@@ -109,7 +109,7 @@ def hide_tracefs(host: Host) -> None:
 def test_a_tracefs_that_the_tracer_can_mount_is_no_trouble(host: Host) -> None:
     """tracefs is not mounted right after a boot without systemd."""
     (host.sys / "kernel/tracing/events/sched/sched_process_exec/id").unlink()
-    assert findings(host) == {}
+    assert problems(host) == {}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_each_problem_has_its_topic(
 ) -> None:
     """One problem causes one finding with its own exit code."""
     change(host)
-    findings = findings(host)
+    findings = problems(host)
     assert list(findings) == [topic]
     assert findings[topic].level == level
     assert check.exit_code(check.report(host), strict=True) == check.TOPICS[topic][0]
@@ -155,7 +155,7 @@ def test_each_problem_has_its_topic(
 
 def test_libraries_that_are_missing_are_told(host: Host) -> None:
     """Without libaudit sessiond can't work; without bcc the tracer can't."""
-    found = findings(host._replace(importable=lambda _: False, loadable=lambda _: False))
+    found = problems(host._replace(importable=lambda _: False, loadable=lambda _: False))
     assert {name: finding.level for name, finding in found.items()} == {
         "libaudit": "fail",
         "bcc": "warn",
@@ -165,14 +165,14 @@ def test_libraries_that_are_missing_are_told(host: Host) -> None:
 def test_reading_without_control_is_half_of_the_job(host: Host) -> None:
     """CAP_AUDIT_READ alone is enough for multicast; without both, reading is impossible."""
     set_capabilities(host, without("CAP_AUDIT_CONTROL"))
-    assert findings(host)["audit-capabilities"].level == "warn"
+    assert problems(host)["audit-capabilities"].level == "warn"
     set_capabilities(host, without("CAP_AUDIT_CONTROL", "CAP_AUDIT_READ"))
-    assert findings(host)["audit-capabilities"].level == "fail"
+    assert problems(host)["audit-capabilities"].level == "fail"
 
 
 def test_locked_configuration_is_told(host: Host) -> None:
     """enabled 2 is reported with the remedy."""
-    found = findings(host._replace(audit_status=status_with(enabled=2)))["audit-locked"]
+    found = problems(host._replace(audit_status=status_with(enabled=2)))["audit-locked"]
     assert found.level == "warn"
     assert "reboot" in found.fix
 
@@ -181,11 +181,11 @@ def test_owner_is_named(host: Host) -> None:
     """The registered audit daemon is named with its pid; sessiond itself is fine."""
     taken = host._replace(audit_status=status_with(pid=711))
     write(host.proc / "711/comm", "auditd\n")
-    assert "auditd (pid 711)" in findings(taken)["audit-owner"].text
+    assert "auditd (pid 711)" in problems(taken)["audit-owner"].text
     write(host.proc / "711/comm", "sessiond\n")
-    assert findings(taken) == {}
+    assert problems(taken) == {}
     write(host.proc / "711/comm", "\x1b[31mevil\n")
-    assert "\\x1b[31mevil (pid 711)" in findings(taken)["audit-owner"].text
+    assert "\\x1b[31mevil (pid 711)" in problems(taken)["audit-owner"].text
 
 
 def test_kernel_that_refuses_is_quoted(host: Host) -> None:
@@ -194,7 +194,7 @@ def test_kernel_that_refuses_is_quoted(host: Host) -> None:
     def refuse() -> KernelAuditStatus:
         raise AuditRequestError(111, "can't read the audit status: nobody is there")
 
-    found = findings(host._replace(audit_status=refuse))["audit"]
+    found = problems(host._replace(audit_status=refuse))["audit"]
     assert (found.level, found.text) == ("fail", "can't read the audit status: nobody is there")
 
 
@@ -211,7 +211,7 @@ def test_listeners_are_found_by_their_sockets(host: Host) -> None:
     link(host.proc / "300/fd/7", "socket:[100]")
     write(host.proc / "301/comm", "falcon\n")
     link(host.proc / "301/fd/3", "socket:[101]")
-    found = findings(host)
+    found = problems(host)
     assert "12 dropped" in found["journald"].text
     assert "falcon (pid 301)" in found["audit-listeners"].text
     assert [listener.inode for listener in listeners.listeners(host.proc) or []] == [100, 101]
@@ -220,19 +220,19 @@ def test_listeners_are_found_by_their_sockets(host: Host) -> None:
 def test_receive_buffer_is_limited_without_net_admin(host: Host) -> None:
     """The host's limit is reported with a sufficient value."""
     set_capabilities(host, without("CAP_NET_ADMIN"))
-    found = findings(host)
+    found = problems(host)
     assert "416 KiB at most" in found["receive-buffer"].text
     assert "net.core.rmem_max=33554432" in found["receive-buffer"].fix
     assert set(found) == {"receive-buffer", "proc-connector"}
     write(host.proc / "sys/net/core/rmem_max", "33554432\n")
-    assert set(findings(host)) == {"proc-connector"}
+    assert set(problems(host)) == {"proc-connector"}
 
 
 @pytest.mark.parametrize(("option", "hidden"), [("hidepid=2", True), ("hidepid=0", False)])
 def test_hidepid_matters_without_ptrace(host: Host, option: str, hidden: bool) -> None:
     """A /proc that hides processes is reported if it affects this process."""
     write(host.proc / "self/mounts", f"proc /proc proc rw,{option} 0 0\n")
-    assert findings(host) == {}
+    assert problems(host) == {}
     set_capabilities(host, without("CAP_SYS_PTRACE"))
     texts = [f.text for f in check.report(host) if f.name == "procfs" and f.level == "warn"]
     assert any(option in text for text in texts) is hidden
@@ -241,9 +241,9 @@ def test_hidepid_matters_without_ptrace(host: Host, option: str, hidden: bool) -
 def test_container_is_guessed_by_its_files(host: Host) -> None:
     """The files that container engines leave matter only when the namespaces are not the host's."""
     write(host.root / ".dockerenv", "")
-    assert findings(host) == {}
+    assert problems(host) == {}
     link(host.proc / "self/ns/pid", "pid:[4026532002]")
-    assert "/.dockerenv" in findings(host)["container"].text
+    assert "/.dockerenv" in problems(host)["container"].text
 
 
 def test_failure_goes_before_warning() -> None:
@@ -350,7 +350,7 @@ def test_a_user_without_privileges_is_told_what_is_missing(audit_state: object) 
 )
 def test_a_rule_that_silences_execs_is_named(host: Host, rule: str) -> None:
     """The finding has a remedy; sessiond's rules would follow that rule."""
-    found = findings(host._replace(audit_rules=rules(rule)))["audit-rules"]
+    found = problems(host._replace(audit_rules=rules(rule)))["audit-rules"]
     assert found.level == "warn"
     assert rule.split()[1].split(",")[0] in found.text
     assert "delete the rule" in found.fix
@@ -367,4 +367,4 @@ def test_a_rule_that_silences_execs_is_named(host: Host, rule: str) -> None:
 )
 def test_a_rule_that_leaves_execs_alone_is_no_trouble(host: Host, rule: str) -> None:
     """Rules about failures, other calls or other records, or after sessiond's, have no effect."""
-    assert findings(host._replace(audit_rules=rules(rule))) == {}
+    assert problems(host._replace(audit_rules=rules(rule))) == {}

@@ -1,4 +1,4 @@
-"""``run --output -`` on a terminal: what the daemon writes is shown by a process of its own."""
+"""``run --output -`` on a terminal: a separate process formats the daemon's lines."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def read_all(controller: int) -> str:
     try:
         while chunk := os.read(controller, 65536):
             text += chunk
-    except OSError:  # the terminal has no other side any longer
+    except OSError:  # the other end of the terminal is closed
         pass
     return text.decode()
 
 
 def test_events_are_shown_and_the_terminal_is_given_back() -> None:
-    """A line for each, then what the command itself prints."""
+    """The terminal shows a line for each event, then the command's own output."""
     assert live.Shown.__doc__
     controller, side = pty.openpty()
     script = _SCRIPT.format(path=str(LOGIN))
@@ -61,7 +61,7 @@ def test_events_are_shown_and_the_terminal_is_given_back() -> None:
 def test_a_daemon_on_a_terminal(
     audit_state: AuditState, tmp_path: Path, more: tuple[str, ...], wanted: bytes
 ) -> None:
-    """Ctrl-C ends it; with --json lines are those of a pipe."""
+    """Ctrl-C ends it; with --json the lines are those of a pipe."""
     config = tmp_path / "sessiond.yml"
     config.write_text(f"state_directory: {tmp_path}/state\nruntime_directory: {tmp_path}/run\n")
     config.chmod(0o600)

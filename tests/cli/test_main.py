@@ -35,14 +35,14 @@ def _restore_logging() -> Iterator[None]:
 
 
 def sessiond(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+    """Run the command line in a separate process."""
     command = [sys.executable, "-m", "sessiond", *map(str, arguments)]
     options = {"capture_output": True, "text": True, "timeout": 60, "check": False} | options
     return subprocess.run(command, **options)
 
 
 def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Return what --help prints."""
+    """Return the output of --help."""
     with pytest.raises(SystemExit) as ended:
         main.main([*arguments, "--help"])
     assert ended.value.code == 0
@@ -61,7 +61,7 @@ def settings(tmp_path: Path) -> Path:
 
 
 def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """A script writer finds all codes in one place."""
+    """A writer of scripts finds all codes in one place."""
     text = help_of(capsys)
     for command in COMMANDS:
         assert f"\n    {command} " in text
@@ -81,7 +81,7 @@ def test_every_error_has_its_own_exit_code_in_the_table() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_each_command_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each has a description, examples that use it, and its exit codes."""
+    """Each help has a description, examples, and exit codes."""
     text = help_of(capsys, command)
     assert f"examples:\n  sessiond {command}" in text
     assert "exit codes:\n    0  all is well\n" in text
@@ -89,14 +89,14 @@ def test_the_help_of_each_command_teaches(command: str, capsys: pytest.CaptureFi
 
 
 def test_the_help_of_check_lists_what_a_host_may_lack(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each topic of the host check has its code there."""
+    """The help of check lists each topic of the host check with its code."""
     text = help_of(capsys, "check")
     for name, (code, _) in check.TOPICS.items():
         assert f"{code}  {name}:" in text
 
 
 def test_help_and_version_import_nothing_heavy() -> None:
-    """They answer at once: no YAML, netlink or asyncio is loaded for them."""
+    """They import neither YAML, netlink nor asyncio."""
     program = (
         "import sys\nfrom sessiond.cli import main as cli\ntry: cli.main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
@@ -110,13 +110,13 @@ def test_help_and_version_import_nothing_heavy() -> None:
 
 
 def test_the_version_is_the_packages() -> None:
-    """``--version`` prints name and number."""
+    """``--version`` prints name and version."""
     assert sessiond("--version").stdout == f"sessiond {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--fast"], ["replay"]])
 def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
-    """As with a wrong configuration; the usage goes to standard error."""
+    """The exit code is that of an invalid configuration; the usage goes to standard error."""
     done = sessiond(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -128,7 +128,7 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["run", "check", "rules", "status"])
 def test_a_wrong_configuration_is_one_line(command: str, tmp_path: Path) -> None:
-    """Every command that reads it says the same line and ends with 2, with nothing done."""
+    """Every command that reads it prints the same line and exits with 2, without any effect."""
     path = tmp_path / "sessiond.yml"
     path.write_text("auditd:\n  backlog_limit: lots\n")
     done = sessiond(command, "-c", path)
@@ -141,7 +141,7 @@ def test_a_wrong_configuration_is_one_line(command: str, tmp_path: Path) -> None
 
 
 def test_a_file_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
-    """What the user gave is shown escaped in the message."""
+    """The message escapes the file name."""
     done = sessiond("check", "-c", tmp_path / "\x1b[31m\n")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -149,7 +149,7 @@ def test_a_file_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
 
 
 def test_a_wrong_rule_is_one_line(tmp_path: Path) -> None:
-    """With its file, its line number, and exit code 3."""
+    """The line has the file, the line number, and the exit code is 3."""
     rules = tmp_path / "my.rules"
     rules.write_text("# fine\n-a always,exit -S no_such_call\n")
     path = tmp_path / "sessiond.yml"
@@ -164,7 +164,7 @@ def test_a_wrong_rule_is_one_line(tmp_path: Path) -> None:
 def test_an_unexpected_error_asks_to_be_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bug is one line and exit code 70; its traceback takes --debug."""
+    """A bug is one line and exit code 70; its traceback requires --debug."""
 
     def fail(_path: Path | None) -> None:
         raise ZeroDivisionError("division by zero")
@@ -180,7 +180,7 @@ def test_an_unexpected_error_asks_to_be_reported(
 
 
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C is no failure to explain."""
+    """Ctrl-C prints no error."""
 
     def interrupt(_path: Path | None) -> None:
         raise KeyboardInterrupt
@@ -190,7 +190,10 @@ def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_reader_that_went_away_ends_it_quietly() -> None:
-    """``sessiond ... | head`` leaves neither a message nor a traceback."""
+    """``sessiond ...
+
+    head`` prints neither a message nor a traceback.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "sessiond", "check", "--settings"],
         stdout=subprocess.PIPE,
@@ -224,7 +227,7 @@ def test_check_prints_the_commented_configuration() -> None:
 
 
 def test_check_says_what_would_be_loaded(tmp_path: Path) -> None:
-    """The settings that differ from the defaults, the rules, and the host, with its exit code."""
+    """It prints the settings that differ from the defaults, the rules, and the host's findings."""
     path = tmp_path / "sessiond.yml"
     path.write_text(
         "auditd:\n  backlog_limit: 64\n  audit_rules: |\n    -b 128\n    -w /etc/shadow -p wa\n"
@@ -242,7 +245,7 @@ def test_check_says_what_would_be_loaded(tmp_path: Path) -> None:
 
 
 def test_check_knows_the_users_of_this_host(tmp_path: Path) -> None:
-    """An owner that isn't there is found before the daemon starts."""
+    """An unknown owner is found before the daemon starts."""
     path = tmp_path / "sessiond.yml"
     path.write_text("output: {file: {group: no-such-group}}\n")
     done = sessiond("check", "-c", path)
@@ -269,7 +272,7 @@ def test_check_reads_the_keys_of_servers(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 def test_rules_shows_wanted_against_loaded(tmp_path: Path, audit_state: AuditState) -> None:
-    """Each rule has its sign; what is missing makes the exit code 1."""
+    """Each rule has its sign; a missing rule makes the exit code 1."""
     path = tmp_path / "sessiond.yml"
     path.write_text("auditd:\n  audit_rules: |\n    -w /etc/shadow -p wa\n    -w /etc/group -p r\n")
     try:
@@ -335,7 +338,7 @@ def test_status_puts_metrics_where_node_exporter_reads_them(tmp_path: Path) -> N
 
 
 def test_status_finds_the_socket_in_the_configuration(tmp_path: Path) -> None:
-    """Without --socket the configuration says where the daemon listens."""
+    """Without --socket the configuration defines the socket."""
     path = tmp_path / "sessiond.yml"
     path.write_text(f"runtime_directory: {tmp_path}/run\n")
     done = sessiond("status", "-c", path)
@@ -344,7 +347,7 @@ def test_status_finds_the_socket_in_the_configuration(tmp_path: Path) -> None:
 
 
 def test_replay_writes_events_of_a_log(settings: Path, tmp_path: Path) -> None:
-    """A file or standard input, to a file or standard output: the same lines."""
+    """The lines are the same for a file or standard input, to a file or standard output."""
     from_file = sessiond("replay", LOG, "-c", settings)
     assert from_file.returncode == 0, from_file.stderr
     assert re.fullmatch(r"sessiond: [\d,]+ records, .* 1 host, 1 boot\n", from_file.stderr)
@@ -370,7 +373,7 @@ def test_replay_names_lines_that_are_no_records(settings: Path, tmp_path: Path) 
 
 
 def test_replay_of_a_missing_log_is_one_line(settings: Path, tmp_path: Path) -> None:
-    """So is an output that can't be written."""
+    """The same applies to an output that can't be written."""
     done = sessiond("replay", tmp_path / "no.log", "-c", settings)
     assert done.returncode == 1
     assert done.stderr.startswith(f"sessiond: {tmp_path}/no.log: no such file or directory\n")
@@ -401,7 +404,7 @@ def test_times_are_as_a_person_says_them(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_output_on_the_command_line_stands_alone() -> None:
-    """``--output`` takes the place of all configured outputs; every other setting stays."""
+    """``--output`` replaces all configured outputs; every other setting stays."""
     loaded = load.loads(
         "output: {file: {mode: 0640, rotate: {keep: 3}}, socket: {address: /run/r}, "
         "spool: {max_size: 0}, queue_size: 2MiB}\nevent: {include_cgroup: true}",
@@ -420,7 +423,7 @@ def test_an_output_on_the_command_line_stands_alone() -> None:
 
 
 def test_check_warns_when_no_rule_is_configured(tmp_path: Path) -> None:
-    """A glob may match nothing: a warning says that nothing is audited then."""
+    """A glob without a matching file causes a warning that no rule is configured."""
     path = tmp_path / "sessiond.yml"
     path.write_text(f"auditd: {{audit_rule_files: ['{tmp_path}/*.rules']}}\n")
     done = sessiond("check", "-c", path)

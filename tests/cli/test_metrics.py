@@ -1,4 +1,4 @@
-"""Metrics: names, types, values and labels of the status document, in Prometheus' text format."""
+"""Metrics: names, types, values and labels of the status document, in the Prometheus format."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def samples(text: str) -> dict[str, str]:
-    """What a scraper gets: each sample with its value."""
+    """The samples as a scraper reads them, with their values."""
     found = {}
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -141,7 +141,7 @@ def test_the_document_as_metrics() -> None:
 
 
 def test_each_metric_has_help_and_type_before_its_samples() -> None:
-    """Samples of one metric stand together, as the format wants them."""
+    """The format requires that the samples of one metric are consecutive."""
     lines = metrics.render(DOCUMENT).splitlines()
     at = lines.index("# TYPE sessiond_lines_total counter")
     assert lines[at - 1] == "# HELP sessiond_lines_total Lines written, by event.action."
@@ -160,13 +160,13 @@ def test_a_document_of_another_version_gives_what_it_has() -> None:
 
 
 def test_labels_are_escaped() -> None:
-    """A path may hold what means something in the format."""
+    """A path may contain characters that are special in the format."""
     text = metrics.render({"outputs": {'file:/a"\\\n}': {"queued": 1}}})
     assert 'sessiond_output_queued_lines{output="file:/a\\"\\\\\\n}"} 1' in text.splitlines()
 
 
 def test_promtool_accepts_it() -> None:
-    """Prometheus' own checker finds no fault in format, names, types and units."""
+    """Prometheus's own checker accepts format, names, types and units."""
     for document in (DOCUMENT, None):
         done = subprocess.run(
             ["promtool", "check", "metrics"],
@@ -186,6 +186,6 @@ _VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(list(DOCUMENT)), _VALUES))
 def test_whatever_answers_makes_lines_of_the_format(document: dict[str, Any]) -> None:
-    """The answer may be of a version that has something else under a name."""
+    """Another version may have other types of values under a name."""
     for line in metrics.render(document).removesuffix("\n").split("\n"):
         assert line.startswith(("# HELP sessiond_", "# TYPE sessiond_", "sessiond_"))

@@ -1,4 +1,4 @@
-"""``sessiond migrate``: what it prints, and where."""
+"""``sessiond migrate``: its output and its notes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def sessiond(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+    """Run the command line in a separate process."""
     command = [sys.executable, "-m", "sessiond", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_migrate_makes_a_configuration_that_check_takes(tmp_path: Path) -> None:
-    """The result on standard output, the notes with their lines on standard error."""
+    """The result goes to standard output, the notes with their lines to standard error."""
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "a.conf").write_text("-w /etc/passwd -p wa -k identity\n")

@@ -1,4 +1,4 @@
-"""Manual pages and completions: complete, well-formed, and what a shell makes of them."""
+"""Manual pages and completions: complete, well-formed, and accepted by the shells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMANDS = pages.commands_of(command_line())
 
 
 def rendered(page: str) -> str:
-    """The page as man shows it, in one line; a warning of groff's is a failure."""
+    """The page as man shows it, in one line; a warning of groff is a failure."""
     command = ["groff", "-man", "-ww", "-Tutf8", "-P-cbou", "-rLL=400n"]
     done = subprocess.run(command, input=page.encode(), capture_output=True)
     assert (done.returncode, done.stderr.decode()) == (0, "")
@@ -24,7 +24,7 @@ def rendered(page: str) -> str:
 
 
 def test_the_manual_has_every_command_option_and_exit_code() -> None:
-    """It is made of the parser, so nothing can be missing or wrong."""
+    """The manual is made from the parser, so that it is complete and correct."""
     text = rendered(pages.manual())
     for name, command in COMMANDS.items():
         assert f"sessiond {name} " in text
@@ -36,7 +36,7 @@ def test_the_manual_has_every_command_option_and_exit_code() -> None:
 
 
 def test_the_settings_page_has_every_setting() -> None:
-    """With what is allowed and its default."""
+    """Each setting has its allowed values and its default."""
     text = rendered(pages.settings_manual())
     for path, option in options().items():
         assert path in text
@@ -51,7 +51,7 @@ def test_pages_are_dated_by_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_text_is_taken_for_a_request() -> None:
-    """A point or an apostrophe at the beginning of a line means something to roff."""
+    """A point or an apostrophe at the beginning of a line is special in roff."""
     assert pages._roff(".TH evil") == "\\&.TH evil"
     assert pages._roff("'don\\t") == "\\(aqdon\\et"
 
@@ -73,7 +73,7 @@ def completed(tmp_path: Path, *words: str) -> set[str]:
 
 
 def test_bash_completes_commands_options_and_files(tmp_path: Path) -> None:
-    """Whatever fits what has been typed."""
+    """bash offers everything that matches the typed word."""
     (tmp_path / "audit.log").touch()
     assert completed(tmp_path, "sessiond", "") >= set(COMMANDS)
     assert completed(tmp_path, "sessiond", "sta") == {"status"}
@@ -83,7 +83,7 @@ def test_bash_completes_commands_options_and_files(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
 def test_zsh_can_read_its_completion(tmp_path: Path) -> None:
-    """It is a function of zsh's, and names each command."""
+    """The completion is a zsh function that names each command."""
     script = tmp_path / "_sessiond"
     script.write_text(pages.zsh())
     done = subprocess.run(["zsh", "-n", script], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""``sessiond ps``: what is shown of the processes that the daemon knows."""
+"""``sessiond ps``: its views of the daemon's process table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOBODY = 65534
 
 
 def row(pid: int, parent: int | None = 1, command: str = "sleep 60", **more: object) -> Row:
-    """A process of root's, started today."""
+    """A process of root, started today."""
     known: dict[str, object] = {
         "ppid": parent or 0,
         "session": 1,
@@ -45,12 +45,12 @@ def row(pid: int, parent: int | None = 1, command: str = "sleep 60", **more: obj
 
 
 def shown(rows: list[Row], width: int | None = None, *, tree: bool = False) -> list[str]:
-    """The lines of a table, without the blanks at their ends."""
+    """The lines of a table, without trailing blanks."""
     return [line.rstrip() for line in ps.table(rows, width=width, now=NOW, tree=tree)]
 
 
 def test_a_table_has_a_line_for_each_process() -> None:
-    """Off a terminal nothing is cut or folded."""
+    """Without a terminal no line is cut or folded."""
     rows = [
         row(1, None, "init", start="2026-04-30T09:08:07.000000Z"),
         row(20, login="ann", entry="sshd 192.0.2.7"),
@@ -66,8 +66,8 @@ def test_a_table_has_a_line_for_each_process() -> None:
     ]
 
 
-def test_a_tree_hangs_on_who_forked_it() -> None:
-    """Else on the parent of now, else it is a root; a pid of a younger process is no parent."""
+def test_a_tree_has_each_process_below_its_creator() -> None:
+    """A process is below its creator, else below its current parent, else a root."""
     rows = [
         row(1, None, "init"),
         row(2, 1, "bash"),
@@ -94,7 +94,7 @@ def test_a_tree_hangs_on_who_forked_it() -> None:
 
 
 def test_on_a_terminal_repetition_is_folded() -> None:
-    """Processes that differ by their pid alone, and have no children, are one line."""
+    """Processes that differ only by pid, and have no children, share a line."""
     rows = [row(1, None, "init"), *(row(pid) for pid in range(2, 9)), row(9, 8, "child")]
     lines = shown(rows, 80, tree=True)
     assert any(line.endswith("├─ 6 x sleep 60") for line in lines)
@@ -105,7 +105,7 @@ def test_on_a_terminal_repetition_is_folded() -> None:
 
 
 def test_a_deep_chain_is_no_trouble() -> None:
-    """A fork bomb that execs nothing is a chain."""
+    """A fork bomb without execs is a long chain."""
     rows = [
         row(pid, pid - 1 or None, start="2026-05-01T10:00:00.000000Z") for pid in range(1, 3000)
     ]
@@ -118,7 +118,7 @@ def test_a_deep_chain_is_no_trouble() -> None:
     st.booleans(),
 )
 def test_a_line_fits_the_terminal(rows: list[Row], width: int, tree: bool) -> None:
-    """Whatever the arguments are: wide characters too, and no control character gets through."""
+    """Lines fit for any arguments: also wide characters, and no control character is shown."""
     distinct = list({each.pid: each for each in rows}.values())
     for line in ps.table(distinct, width=width, now=NOW, tree=tree):
         assert line.isprintable()
@@ -126,7 +126,7 @@ def test_a_line_fits_the_terminal(rows: list[Row], width: int, tree: bool) -> No
 
 
 def test_facts_have_their_sources() -> None:
-    """The process first, then the ones that forked it."""
+    """The process is first, then its ancestors."""
     facts = [
         Facts(pid=7, ended=False, facts=[Fact("start", "then", "ebpf"), Fact("user", "\x1b", "p")]),
         Facts(pid=1, ended=True, facts=[]),
@@ -141,7 +141,7 @@ def test_facts_have_their_sources() -> None:
     assert max(map(len, ps.family(map(msgspec.json.encode, facts), 50))) <= 50
 
 
-# Asking
+# Requests
 
 
 @pytest.fixture
@@ -153,14 +153,14 @@ def directory() -> Iterator[Path]:
 
 
 def rows_of(number: int) -> Iterator[bytes]:
-    """An answer of so many rows."""
+    """An answer of that many rows."""
     for pid in range(1, number + 1):
         yield msgspec.json.encode(row(pid)) + b"\n"
     yield msgspec.json.encode(End(number)) + b"\n"
 
 
 def test_a_list_comes_in_slices(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two slices others have their turn, and the request is what was asked."""
+    """Other work is done between two slices, and the server receives the request unchanged."""
     monkeypatch.setattr(status_server, "LIST_CHUNK", 1000)
     asked: list[ListRequest] = []
     turns = 0
@@ -200,13 +200,13 @@ def test_a_list_comes_in_slices(directory: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_nonsense_is_refused(directory: Path, request_: bytes, said: str) -> None:
-    """With one line that says so; the daemon goes on."""
+    """The answer is one line with the reason; the daemon continues."""
 
     def ask() -> str:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(directory / "s"))
             answer = b""
-            # The server may answer, and close, before it has read all of it.
+            # The server may answer and close before it has read everything.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 client.sendall(request_)
             with contextlib.suppress(ConnectionResetError):
@@ -227,7 +227,7 @@ def test_nonsense_is_refused(directory: Path, request_: bytes, said: str) -> Non
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: asks as another user")
 @pytest.mark.parametrize("allowed", [True, False])
 def test_only_readers_of_the_output_may_list(directory: Path, allowed: bool) -> None:
-    """The members of status_socket.group may ask for the status, but arguments hold secrets."""
+    """Members of status_socket.group may query the status, but arguments can contain secrets."""
     asked: list[tuple[int, frozenset[int]]] = []
 
     def may_read(uid: int, groups: frozenset[int]) -> bool:
@@ -269,7 +269,7 @@ def test_only_readers_of_the_output_may_list(directory: Path, allowed: bool) -> 
     ],
 )
 def test_a_broken_answer_is_an_error(directory: Path, answer: bytes, said: str) -> None:
-    """A list without its end is not shown as the whole."""
+    """A list without its end is not shown as complete."""
 
     def serve() -> None:
         client, _ = listener.accept()

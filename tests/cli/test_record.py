@@ -1,4 +1,4 @@
-"""``sessiond record``: a command's own events, and its end as it would be without us."""
+"""``sessiond record``: the events of one command, and its unchanged exit status."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.kernel
 def test_a_command_is_recorded(audit_state: AuditState, tmp_path: Path) -> None:
-    """Its events and those of all below it, and of nothing else; a page; its output and code."""
+    """The recording has only the events of the command and its descendants, and a page."""
     other = subprocess.Popen(["sh", "-c", "while :; do /bin/true; sleep 0.05; done"])
     try:
         done = record(tmp_path, "--", "sh", "-c", "/bin/echo said; (/bin/false; :); exit 3")
@@ -50,7 +50,7 @@ def test_a_command_is_recorded(audit_state: AuditState, tmp_path: Path) -> None:
     sequence = [each["event"]["sequence"] for each in found]
     assert sequence == list(range(1, len(found) + 1))
     assert b"Content-Security-Policy" in (tmp_path / "sessiond-sh.html").read_bytes()
-    # As another user, with other names, without a page or a word; ended by a signal.
+    # As another user, with other file names, without page and summary; ended by a signal.
     done = record(
         tmp_path, "-q", "--no-page", "-o", "k", "-u", "nobody", "--", "sh", "-c", "kill $$"
     )
@@ -62,8 +62,8 @@ def test_a_command_is_recorded(audit_state: AuditState, tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
-def test_ctrl_c_is_the_command_s(audit_state: AuditState, tmp_path: Path) -> None:
-    """It ends the command, or not; what was recorded is kept."""
+def test_ctrl_c_reaches_the_command(audit_state: AuditState, tmp_path: Path) -> None:
+    """The command decides how Ctrl-C affects it; the recording is kept."""
     controller, side = pty.openpty()
     script = "trap 'echo trapped; exit 7' INT; echo ready; while :; do sleep 0.1; done"
     running = subprocess.Popen(
@@ -113,7 +113,7 @@ def test_ctrl_c_is_the_command_s(audit_state: AuditState, tmp_path: Path) -> Non
 def test_what_can_not_be_recorded_is_one_line(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    """Before anything is started."""
+    """The error is reported before anything is started."""
     assert main.run(["record", *arguments]) == code
     error = capsys.readouterr().err
     assert said in error

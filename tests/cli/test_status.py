@@ -1,4 +1,4 @@
-"""The status socket: answers and refusals, and what an answer looks like."""
+"""The status socket: answers, refusals, and the text of an answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def directory() -> Iterator[Path]:
 
 
 def serve(server: StatusServer, ask: Callable[[], Awaitable[Any]]) -> Any:
-    """Run the server while ``ask`` runs, and return what that returns."""
+    """Run the server while ``ask`` runs; return the result of ``ask``."""
 
     async def both() -> Any:
         await server.start()
@@ -52,7 +52,7 @@ def serve(server: StatusServer, ask: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def ask_as(path: Path, *setpriv: str) -> str:
-    """Connect as another user, in a process of its own, and return the raw answer."""
+    """Connect as another user, in a separate process, and return the raw answer."""
     client = (
         "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
         "print(s.makefile().read(), end='')"
@@ -63,7 +63,7 @@ def ask_as(path: Path, *setpriv: str) -> str:
 
 
 def test_a_client_gets_the_document(directory: Path) -> None:
-    """A round trip gives what the provider returned at that moment, and leaves no socket."""
+    """The client gets the document that the provider returns; the socket is removed at the end."""
     path = directory / "status.sock"
     calls = iter(range(10))
     server = StatusServer(path, lambda: DOCUMENT | {"call": next(calls)}, mode=0o600)
@@ -79,7 +79,7 @@ def test_a_client_gets_the_document(directory: Path) -> None:
 
 @as_root
 def test_only_those_entitled_get_an_answer(directory: Path) -> None:
-    """The kernel's word counts, even where the file lets everyone in."""
+    """The kernel's credentials decide, even if the file admits everyone."""
     path = directory / "status.sock"
     nobody = ("--reuid", str(NOBODY), "--regid", str(NOBODY))
 
@@ -101,7 +101,7 @@ def test_only_those_entitled_get_an_answer(directory: Path) -> None:
 
 @as_root
 def test_the_permissions_of_the_socket_keep_others_out(directory: Path) -> None:
-    """With the default mode a stranger doesn't even get to connect."""
+    """With the default mode a stranger can't even connect."""
     path = directory / "status.sock"
 
     async def ask() -> str:
@@ -114,11 +114,11 @@ def test_the_permissions_of_the_socket_keep_others_out(directory: Path) -> None:
 
 @contextlib.contextmanager
 def answering(path: Path, answer: bytes | None) -> Iterator[Path]:
-    """Give one client a fixed answer (None: never any), for what the real server doesn't say."""
+    """Give one client a fixed answer (None: never any), which the real server does not send."""
     done = threading.Event()
 
     def answer_one() -> None:
-        with contextlib.suppress(OSError):  # nobody came until the end
+        with contextlib.suppress(OSError):  # no client came until the end
             client, _ = listener.accept()
             with client:
                 if answer is None:
@@ -126,7 +126,7 @@ def answering(path: Path, answer: bytes | None) -> Iterator[Path]:
                 else:
                     client.sendall(answer)
                     client.shutdown(socket.SHUT_WR)
-                    while client.recv(4096):  # a close with something unread would be a reset
+                    while client.recv(4096):  # closing with unread data would reset the connection
                         pass
 
     with socket.socket(socket.AF_UNIX) as listener:
@@ -182,7 +182,7 @@ def test_without_a_daemon_the_error_says_how_to_start_it(directory: Path) -> Non
         query(path)
 
 
-def test_what_a_killed_daemon_left_is_replaced(directory: Path) -> None:
+def test_a_stale_socket_is_replaced(directory: Path) -> None:
     """A socket without a listener is removed at the start."""
     with answering(directory / "s", b"") as path:
         pass
@@ -198,8 +198,8 @@ async def nothing() -> None:
     """Ask nothing."""
 
 
-def test_whatever_is_in_the_way_stays(directory: Path) -> None:
-    """A file, a link, or a socket that answers is an error, and is not touched."""
+def test_other_files_at_the_path_stay(directory: Path) -> None:
+    """A file, a link, or a socket that answers is an error, and stays unchanged."""
     file = directory / "file"
     file.write_text("precious")
     link = directory / "link"
@@ -223,7 +223,7 @@ def test_a_directory_that_others_can_write_is_refused(directory: Path) -> None:
 
 
 def test_a_socket_that_was_replaced_is_left_alone(directory: Path) -> None:
-    """Another daemon's socket under the same name is not removed at our end."""
+    """At the end, a socket of another daemon under the same name is not removed."""
     path = directory / "status.sock"
 
     async def replace() -> None:
@@ -249,7 +249,7 @@ def test_a_long_path_is_no_problem(directory: Path) -> None:
 def test_slow_and_many_clients_do_not_hurt(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients that never read are dropped after a while, too many at once, and others go on."""
+    """Slow clients are dropped after a while, excess clients at once, and others are served."""
     monkeypatch.setattr(status_server, "CLIENT_TIMEOUT", 0.2)
     path = directory / "status.sock"
     server = StatusServer(path, lambda: {"big": "x" * 4_000_000})
@@ -321,5 +321,5 @@ _VALUES = st.recursive(
 
 @given(st.dictionaries(st.text(), _VALUES, max_size=4))
 def test_no_document_can_drive_the_terminal(document: dict[str, Any]) -> None:
-    """Names of processes are in there: whatever they hold, only printable text comes out."""
+    """Process names in the document are escaped: only printable text is written."""
     assert all(line.isprintable() for line in render(document).split("\n"))

@@ -17,7 +17,7 @@ terminal.say(f"colours {terminal.coloured()}")
 
 
 def shown(count: int, **environment: str) -> str:
-    """Return the screen of a terminal of 24 rows for a command that writes ``count`` lines."""
+    """Return the screen of a terminal of 24 rows after a command wrote ``count`` lines."""
     controller, side = pty.openpty()
     running = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT.replace("{count}", str(count))],
@@ -31,7 +31,7 @@ def shown(count: int, **environment: str) -> str:
     try:
         while chunk := os.read(controller, 65536):
             text += chunk
-    except OSError:  # the terminal has no other side any longer
+    except OSError:  # the other end of the terminal is closed
         pass
     os.close(controller)
     assert running.wait(20) == 0
@@ -39,7 +39,7 @@ def shown(count: int, **environment: str) -> str:
 
 
 def test_many_lines_go_through_a_pager() -> None:
-    """The one that the environment names; few lines do not."""
+    """The environment names the pager; few lines are printed without it."""
     pager = "sed s/line/paged/"
     assert "paged 0" in shown(100, PAGER=pager)
     assert "paged 99" in shown(100, PAGER="false", SESSIOND_PAGER=pager)
@@ -48,12 +48,12 @@ def test_many_lines_go_through_a_pager() -> None:
 
 @pytest.mark.parametrize("pager", ["", "cat", "no-such-program", "'"])
 def test_without_a_pager_lines_are_written(pager: str) -> None:
-    """All of them."""
+    """All lines are written."""
     assert shown(100, PAGER=pager).count("line") == 100
 
 
 def test_a_pager_may_be_left() -> None:
-    """The command goes on to its end."""
+    """The command continues to its end."""
     assert "colours True" in shown(100_000, PAGER="true")
 
 

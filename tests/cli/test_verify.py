@@ -1,4 +1,4 @@
-"""``sessiond verify`` over lines that a daemon has written."""
+"""``sessiond verify`` on lines written by a daemon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeDaemon = Callable[..., Daemon]
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """The command sets up the log of this process; other tests look at theirs."""
+    """The command configures the log of this process; restore it for other tests."""
     before = structlog.get_config()
     yield
     structlog.configure(**before)
@@ -52,19 +52,19 @@ def run(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-def test_it_says_what_is_right(
+def test_valid_lines_are_reported(
     tmp_path: Path, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """How many lines, and which."""
+    """The result has the number of lines, and their range."""
     written(tmp_path / "events.ndjson", key)
     assert run("--key", str(key), str(tmp_path / "events.ndjson")) == 0
     assert capsys.readouterr().out == "5 lines, 1 to 5: as they were written\n"
 
 
-def test_it_says_where_something_is_wrong(
+def test_a_mismatch_is_reported_with_its_place(
     tmp_path: Path, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The file and the line; the exit code is that of a difference."""
+    """The result has the file and the line; the exit code is 1."""
     path = tmp_path / "events.ndjson"
     lines = written(path, key)
     path.write_bytes(b"".join(lines[:2] + lines[3:]))
@@ -83,7 +83,7 @@ def test_lines_without_a_seal_are_no_proof(
 
 
 def test_a_new_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is made once."""
+    """A key is created only once."""
     path = tmp_path / "new"
     assert run("--new-key", "--key", str(path)) == 0
     assert path.stat().st_size == 32
@@ -93,7 +93,7 @@ def test_a_new_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.kernel
 def test_rotation_restarts_and_kills_keep_the_chain(make_daemon: MakeDaemon, key: Path) -> None:
-    """Each line of every file fits the one before."""
+    """Each line of every file matches the one before it."""
     daemon = make_daemon(
         {
             "event": {"chain": True, "chain_key": str(key), "max_line_bytes": "32KiB"},

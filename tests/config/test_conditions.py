@@ -108,7 +108,7 @@ def test_what_is_asked_of_an_ancestor_holds_for_one() -> None:
         (OfAncestor(leaf("n", "x")), leaf("n", "x"), False),
     ],
 )
-def test_what_follows_from_what(first: Leaf, second: Leaf, follows: bool) -> None:
+def test_implications(first: Leaf, second: Leaf, follows: bool) -> None:
     """implies() is True only if the implication is certain."""
     assert implies(first, second) is follows
 
@@ -117,7 +117,7 @@ _PATTERNS = st.text("ab*?", min_size=1, max_size=5)
 
 
 @given(_PATTERNS, _PATTERNS, st.text("ab", min_size=1, max_size=6))
-def test_what_is_said_to_follow_does(first: str, second: str, value: str) -> None:
+def test_an_implied_condition_holds(first: str, second: str, value: str) -> None:
     """If one glob covers another, it matches whatever the other matches."""
     one, other = leaf("a", first), leaf("a", second)
     if implies(one, other) and one.holds(Paper(a=value)):

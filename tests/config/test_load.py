@@ -310,7 +310,7 @@ def test_any_data_is_a_configuration_or_an_error(data: dict[str, object]) -> Non
 
 @given(st.sampled_from(sorted(options())), _SCALARS | st.lists(_SCALARS, max_size=2))
 def test_any_value_of_a_setting_is_taken_or_refused_by_its_name(path: str, value: object) -> None:
-    """A single wrong value is refused with the path of that setting, or of a section around it."""
+    """A wrong value is refused with the path of that setting, or of a section around it."""
     data: Any = value
     for name in reversed(path.split(".")):
         data = {name: data}

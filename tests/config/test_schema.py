@@ -58,7 +58,7 @@ def test_a_tcp_address_has_host_and_port(address: str, host: str, port: int) -> 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", ":5044", "h:0", "h:65536", "h:x", "::1:80"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    """With the setting's name and an example."""
+    """The message has the setting's name and an example."""
     with pytest.raises(ConfigError, match=r"output\.socket\.address"):
         loads(f'output: {{socket: {{type: tcp, address: "{address}"}}}}', "f.yml")
 
@@ -87,7 +87,7 @@ def test_a_url_of_a_server(url: str) -> None:
     "url", ["", "es:9200", "ftp://es", "https://", "https://es:x", "https://es/#a", "https://e s/"]
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
-    """With the setting's name and what is allowed."""
+    """The message has the setting's name and the allowed form."""
     with pytest.raises(ConfigError, match=r"output\.http\.url: .*allowed: https://host"):
         loads(f'output: {{http: {{url: "{url}"}}}}', "f.yml")
 

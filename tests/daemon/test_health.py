@@ -17,7 +17,7 @@ from sessiond.units import SECOND, BootTime
 
 @pytest.fixture
 def pipeline() -> Pipeline:
-    """A pipeline that nothing comes into."""
+    """A pipeline without input."""
     return offline_pipeline(Config(), EnrichedNames())
 
 
@@ -27,7 +27,7 @@ def told(pipeline: Pipeline) -> list[Any]:
 
 
 def test_a_problem_is_told_once_and_so_is_its_end(pipeline: Pipeline) -> None:
-    """Two reports of one problem make one event, and one more when it is over."""
+    """Two reports of one problem make one event, and its end another one."""
     health = Health(pipeline)
     health.degraded("audit rules", "3 are gone", BootTime(SECOND), window=(0, SECOND))
     health.degraded("audit rules", "3 are gone", BootTime(2 * SECOND))
@@ -45,6 +45,6 @@ def test_a_problem_is_told_once_and_so_is_its_end(pipeline: Pipeline) -> None:
 
 
 def test_what_was_never_wrong_does_not_recover(pipeline: Pipeline) -> None:
-    """A recovery without a problem is nothing to tell."""
+    """A recovery without a problem is not reported."""
     Health(pipeline).recovered("audit rules", BootTime(SECOND))
     assert told(pipeline) == []

@@ -1,4 +1,4 @@
-"""The wall clock of the host, as a daemon finds it at its start and while it runs."""
+"""The wall clock of the host at a start of the daemon, and while it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOOT_ID = "2027b659-f0c3-42f0-9138-b2eae5a16b06"
 
 
 class Hands:
-    """The hands of the clock, which the test moves."""
+    """The hands of the clock, moved by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Show a fixed offset."""
@@ -30,7 +30,7 @@ class Hands:
 
 @pytest.fixture
 def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
-    """A wall clock that can be set."""
+    """A wall clock that the test can set."""
     return Hands(monkeypatch)
 
 
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def bound(clock: WallClock) -> Pipeline:
-    """A pipeline that dates by the clock."""
+    """A pipeline that dates by this clock."""
     made = pipeline()
     made.clock = made.lines.process_encoder.clock = clock
     return made
@@ -55,7 +55,7 @@ def told(into: Pipeline) -> list[tuple[str, float]]:
 
 
 def test_a_step_is_told_logged_and_remembered(hands: Hands, path: Path) -> None:
-    """Once, and the next start knows of it."""
+    """A step is reported once, and the next start knows it."""
     clock = HostClock(path, BOOT_ID, None)
     into = bound(clock.clock)
     clock.follow(into)
@@ -76,7 +76,7 @@ def test_a_step_is_told_logged_and_remembered(hands: Hands, path: Path) -> None:
 def test_a_step_while_no_daemon_ran_is_told_at_the_start(
     hands: Hands, path: Path, looked: int | None
 ) -> None:
-    """It has happened since the run before was last there."""
+    """The step happened after the last run was last active."""
     HostClock(path, BOOT_ID, None)
     hands.offset -= 2 * SECOND
     clock = HostClock(path, BOOT_ID, looked)
@@ -88,15 +88,15 @@ def test_a_step_while_no_daemon_ran_is_told_at_the_start(
 
 
 def test_a_wrong_time_of_boot_is_put_right(hands: Hands, path: Path) -> None:
-    """Whatever left it there: from now on dates are right."""
+    """Whatever the file contained: from now on dates are correct."""
     ClockFile(path, BOOT_ID).write([(0, 0, hands.offset - 7 * 86400 * SECOND)])
     clock = HostClock(path, BOOT_ID, None)
     assert clock.clock.offset == hands.offset
     assert len(ClockFile(path, BOOT_ID).read()) == 2
 
 
-def test_who_was_told_keeps_the_start(hands: Hands, path: Path) -> None:
-    """A process that has run since before the step."""
+def test_a_written_start_stays(hands: Hands, path: Path) -> None:
+    """A process older than the step keeps its date."""
     clock = HostClock(path, BOOT_ID, None)
     start = now()
     before = clock.clock.date(start)

@@ -1,4 +1,4 @@
-"""When the loop reads, and in which order one turn moves what it has read."""
+"""The read loop: when it reads, and the order of the steps in one turn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORD = (1300, b"audit(1.000:1): ")
 
 
 class _Parts:
-    """Every part of the loop in one: it writes down in which order it is asked."""
+    """All parts of the loop in one, which notes the order of the calls."""
 
     def __init__(self, descriptor: int = -1) -> None:
         self.asked: list[str] = []
@@ -125,7 +125,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_a_turn_reads_records_before_the_ring() -> None:
-    """A record's process is then known when the record is worked on."""
+    """The process of a record is then known when the record is processed."""
     parts = _Parts()
     parts.batches = [[RECORD]]
     assert parts.loop.turn() == 1
@@ -135,7 +135,7 @@ def test_a_turn_reads_records_before_the_ring() -> None:
 
 
 def test_an_empty_socket_is_not_drained_while_the_kernel_has_a_backlog() -> None:
-    """What an exec waits for may be in it."""
+    """The event that an exec waits for may be in the backlog."""
     parts = _Parts()
     parts.backlog = 1
     parts.loop.turn()
@@ -143,7 +143,7 @@ def test_an_empty_socket_is_not_drained_while_the_kernel_has_a_backlog() -> None
 
 
 def test_a_state_is_saved_before_anything_new_is_read() -> None:
-    """All lines of the turn before are written by then."""
+    """By then all lines of the last turn are written."""
     parts = _Parts()
     parts.due = True
     parts.loop.turn()
@@ -151,7 +151,7 @@ def test_a_state_is_saved_before_anything_new_is_read() -> None:
 
 
 def test_a_state_need_not_wait_for_a_server() -> None:
-    """What it has not confirmed yet is put into the spool; not while there is nothing to save."""
+    """Unconfirmed lines are put into the spool; only if there is a state to save."""
     parts = _Parts()
     parts.is_written = False
     parts.loop.turn()
@@ -175,7 +175,7 @@ def test_a_state_is_saved_once_procfs_is_read() -> None:
 
 
 def test_a_turn_ends_though_records_keep_coming() -> None:
-    """After MAX_BATCHES full batches outputs and signals have their turn; the socket has more."""
+    """After MAX_BATCHES full batches outputs and signals are handled; the socket has more."""
     parts = _Parts()
     parts.batches = [[RECORD] * BATCH for _ in range(MAX_BATCHES + 1)]
     assert parts.loop.turn() == MAX_BATCHES * BATCH
@@ -185,7 +185,7 @@ def test_a_turn_ends_though_records_keep_coming() -> None:
 def test_a_readable_descriptor_brings_one_turn(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is waited for again when the turn is over."""
+    """The descriptor is watched again when the turn is over."""
     readable, end = pipe
     parts = _Parts(readable)
     monkeypatch.setattr(parts, "drain", lambda: list(os.read(readable, 1)))
@@ -204,7 +204,7 @@ def test_a_readable_descriptor_brings_one_turn(
 
 
 def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
-    """While more than a few come at once, the loop reads without being woken."""
+    """While more than a few records arrive at once, the loop reads without a wake-up."""
     parts = _Parts(pipe[0])
     parts.batches = [[RECORD] * (SMALL_READ + 1)] * 3
 
@@ -221,7 +221,7 @@ def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
 def test_turns_that_are_asked_for_keep_a_distance(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one comes soon; what asks right after it waits for more to gather."""
+    """The first turn comes soon; later requests wait for more input."""
     planned: list[float] = []
     parts = _Parts(pipe[0])
     monkeypatch.setattr(parts.loop, "_plan", planned.append)
@@ -239,7 +239,7 @@ def test_turns_that_are_asked_for_keep_a_distance(
 
 
 def test_a_stopped_loop_plans_no_turn(pipe: tuple[int, int]) -> None:
-    """What is left is read by ``turn``, which the end of the daemon calls itself."""
+    """``turn`` reads the rest; the daemon calls it at its end."""
     readable, end = pipe
     parts = _Parts(readable)
 
@@ -256,7 +256,7 @@ def test_a_stopped_loop_plans_no_turn(pipe: tuple[int, int]) -> None:
 
 
 def test_a_quiet_loop_is_read_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernel threads come and go without waking anything."""
+    """Kernel threads start and end without a wake-up."""
     parts = _Parts()
     parts.loop.turn()
     parts.loop.turn_if_idle()

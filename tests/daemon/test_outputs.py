@@ -1,4 +1,4 @@
-"""Each line goes to every output, and every output's account adds up."""
+"""Each line goes to every output, and every output's account is balanced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sessiond.units import SECOND, BootTime, WallTime
 
 
 def line(number: int) -> bytes:
-    """Return a line as the daemon writes it, as far as a restart looks at it."""
+    """Return a line with the members that a restart reads."""
     return b'{"event":{"action":"exec","id":"id-%d","sequence":%d}}\n' % (number, number)
 
 
@@ -31,12 +31,12 @@ def file_output(path: Path) -> OutputThread:
 
 @pytest.fixture
 def pipeline() -> Pipeline:
-    """A pipeline that nothing comes into."""
+    """A pipeline without input."""
     return offline_pipeline(Config(), EnrichedNames())
 
 
 def test_every_output_gets_every_line(tmp_path: Path) -> None:
-    """The account of each says how many lines were given and what became of them."""
+    """The account of each output shows the number of its lines and where they are."""
     outputs = OutputSet()
     outputs.open([file_output(tmp_path / "a")])
     outputs.write([line(1)])
@@ -53,7 +53,7 @@ def test_every_output_gets_every_line(tmp_path: Path) -> None:
 
 
 def test_lines_of_an_earlier_run_go_to_the_other_outputs(tmp_path: Path) -> None:
-    """The file has them; who else has, the file can't say."""
+    """The file has these lines; other outputs may lack them."""
     outputs = OutputSet()
     outputs.open([file_output(tmp_path / "a"), file_output(tmp_path / "b")])
     outputs.write_again([line(1)], but=f"file:{tmp_path / 'a'}")
@@ -67,7 +67,7 @@ def test_lines_of_an_earlier_run_go_to_the_other_outputs(tmp_path: Path) -> None
 
 
 def test_an_output_that_can_not_open_leaves_the_old_ones(tmp_path: Path) -> None:
-    """A reload to a bad path is refused, and lines go on where they went."""
+    """A reload to an invalid path is refused, and lines continue to go to the old output."""
     outputs = OutputSet()
     outputs.open([file_output(tmp_path / "old")])
     bad = tmp_path / "directory"
@@ -81,7 +81,7 @@ def test_an_output_that_can_not_open_leaves_the_old_ones(tmp_path: Path) -> None
 
 
 class _Troubled:
-    """An output whose reader went away, and which lost a line before."""
+    """An output whose reader has exited, and which has lost a line."""
 
     def __init__(self) -> None:
         self.gone = True
@@ -104,7 +104,7 @@ class _Troubled:
 
 
 def test_losses_and_troubles_are_told_in_the_stream(pipeline: Pipeline) -> None:
-    """Each once, with the output's name."""
+    """Each problem is written once, with the output's name."""
     outputs, health = OutputSet(), Health(pipeline)
     outputs._outputs.append(_Troubled())  # type: ignore[arg-type]
     for time in (BootTime(SECOND), BootTime(2 * SECOND)):

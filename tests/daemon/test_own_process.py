@@ -1,4 +1,4 @@
-"""What is done to the daemon's own process is noticed by itself."""
+"""The daemon detects that its own process is stopped or traced."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def own(tmp_path: Path) -> OwnProcess:
 
 
 def test_looks_of_every_second_find_nothing(own: OwnProcess) -> None:
-    """A look that comes late is not a stop."""
+    """A late check is not a stop."""
     assert own.check(Monotonic(101.0), 5.1) == []
     assert own.check(Monotonic(101.0 + MAX_GAP), 5.2) == []
 
 
 def test_a_stopped_process_misses_time(own: OwnProcess) -> None:
-    """Once: the next look is on time again."""
+    """It is reported once: the next check is on time again."""
     (trouble,) = own.check(Monotonic(130.0), 5.1)
     assert (trouble.what, trouble.since) == ("daemon", 30.0)
     assert "did not run for 30 s" in trouble.reason
@@ -37,13 +37,13 @@ def test_a_stopped_process_misses_time(own: OwnProcess) -> None:
 
 
 def test_a_busy_process_is_told_from_a_stopped_one(own: OwnProcess) -> None:
-    """It has used the time."""
+    """A busy process has used CPU time."""
     (trouble,) = own.check(Monotonic(110.0), 14.0)
     assert "busy for 10 s" in trouble.reason
 
 
 def test_a_debugger_is_named(own: OwnProcess, tmp_path: Path) -> None:
-    """As long as it is attached."""
+    """The debugger is reported as long as it is attached."""
     (tmp_path / "self/status").write_text("Name:\tpython\nTracerPid:\t77\nUid:\t0\n")
     for clock in (101.0, 102.0):
         (trouble,) = own.check(Monotonic(clock), 5.0)

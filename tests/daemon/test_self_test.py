@@ -1,4 +1,4 @@
-"""The process that proves the way: started, judged, let go."""
+"""The self-test: starting, judging and releasing its process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sessiond.pipeline.pipeline import Pipeline
 
 @pytest.fixture
 def pipeline() -> Pipeline:
-    """A pipeline that believes that execs are audited, and traced by eBPF."""
+    """A pipeline that expects audited execs, traced by eBPF."""
     pipeline = offline_pipeline(Config(), EnrichedNames())
     options = dataclasses.replace(pipeline.options, source="ebpf", exact=True, replay=False)
     pipeline.use(options)
@@ -27,21 +27,21 @@ def pipeline() -> Pipeline:
 
 @pytest.fixture
 def keeper(pipeline: Pipeline) -> SelfTest:
-    """One that starts a canary every 30 s and gives it 10 s."""
+    """A self-test that starts a canary every 30 s and waits 10 s for it."""
     keeper = SelfTest(pipeline, interval=30, timeout=10)
     keeper.check(0, audit_well=True)
     return keeper
 
 
 def started(keeper: SelfTest, pipeline: Pipeline, now: float) -> Probe:
-    """Look when a canary is due, and return the one that was started."""
+    """Check when a canary is due, and return the started one."""
     keeper.check(now, audit_well=True)
     assert pipeline.lines.canary is not None
     return pipeline.lines.canary
 
 
 def test_a_canary_that_is_seen_is_let_go(keeper: SelfTest, pipeline: Pipeline) -> None:
-    """It is one of our children, kept until it was seen, and then gone."""
+    """The canary is a child of the daemon, kept until it was reported, and then reaped."""
     canary = started(keeper, pipeline, 30)
     stat = Path(f"/proc/{canary.pid}/stat")
     keeper.check(31, audit_well=True)
@@ -53,9 +53,7 @@ def test_a_canary_that_is_seen_is_let_go(keeper: SelfTest, pipeline: Pipeline) -
     assert not stat.exists()
 
 
-def test_one_that_the_tracer_does_not_see_is_a_failure(
-    keeper: SelfTest, pipeline: Pipeline
-) -> None:
+def test_a_canary_without_a_tracer_event_is_a_failure(keeper: SelfTest, pipeline: Pipeline) -> None:
     """An exact source must see every process: after 10 s it counts as dead."""
     started(keeper, pipeline, 30).audited = True
     keeper.check(39, audit_well=True)
@@ -65,7 +63,7 @@ def test_one_that_the_tracer_does_not_see_is_a_failure(
     assert keeper.failure == "a process of ours was not seen by ebpf for 10 s"
 
 
-def test_audit_must_see_what_it_could_see_before(keeper: SelfTest, pipeline: Pipeline) -> None:
+def test_audit_must_report_canaries_as_at_first(keeper: SelfTest, pipeline: Pipeline) -> None:
     """The first canary determines whether audit reports canaries; later ones are judged by that."""
     first = started(keeper, pipeline, 30)
     first.audited = first.traced = True
@@ -80,7 +78,7 @@ def test_audit_must_see_what_it_could_see_before(keeper: SelfTest, pipeline: Pip
 
 
 def test_both_sides_are_named_where_both_are_missing(keeper: SelfTest, pipeline: Pipeline) -> None:
-    """Whoever reads it knows where to look."""
+    """The message names both sides."""
     first = started(keeper, pipeline, 30)
     first.audited = first.traced = True
     keeper.check(31, audit_well=True)
@@ -89,8 +87,8 @@ def test_both_sides_are_named_where_both_are_missing(keeper: SelfTest, pipeline:
     assert keeper.failure == "a process of ours was not seen by audit and ebpf for 10 s"
 
 
-def test_rules_may_leave_us_out(keeper: SelfTest, pipeline: Pipeline) -> None:
-    """Where audit does not see the first one it need not see the others, until rules change."""
+def test_rules_may_exclude_sessiond(keeper: SelfTest, pipeline: Pipeline) -> None:
+    """If audit does not report the first canary, later ones need no report, until rules change."""
     for number, wait in ((1, 40), (2, 61), (3, 91)):
         started(keeper, pipeline, 30 * number).traced = True
         keeper.check(wait, audit_well=True)

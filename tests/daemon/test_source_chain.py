@@ -1,4 +1,4 @@
-"""Which process source is in use, and what happens when it dies."""
+"""The process source in use, and its replacement when it fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Source:
 
 
 class _Store:
-    """What the service manager was asked to keep."""
+    """The service manager's descriptor store, which notes the calls."""
 
     def __init__(self) -> None:
         self.tracer: list[int] = []
@@ -100,7 +100,7 @@ def living() -> list[ProcessEvent]:
 def test_a_dead_source_is_followed_by_the_next(
     monkeypatch: pytest.MonkeyPatch, living: list[ProcessEvent]
 ) -> None:
-    """The pipeline knows the new source, and health and status say why."""
+    """The pipeline uses the new source, and health and status give the reason."""
     first = _Source("ebpf", [])
     second = _Source("proc_connector", living)
     scene = _Scene(monkeypatch, first, second)
@@ -121,7 +121,7 @@ def test_a_dead_source_is_followed_by_the_next(
 
 
 def test_without_fallback_a_dead_source_ends_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exit code is that of a source that can't be had."""
+    """The exit code is that of an unavailable source."""
     scene = _Scene(monkeypatch, _Source("ebpf"), backend="ebpf", fallback=False)
     scene.chain.drain()
     assert scene.ended == [("ebpf has failed: the ring is gone", SourceUnavailableError.exit_code)]
@@ -142,7 +142,7 @@ def test_a_configured_source_falls_back_where_that_is_allowed(
 def test_a_loss_is_followed_by_a_look_at_every_process(
     monkeypatch: pytest.MonkeyPatch, living: list[ProcessEvent]
 ) -> None:
-    """What the ring lost is put right from the kernel's own list, once."""
+    """The losses of the ring are corrected from the kernel's list of processes, once."""
     source = _Source("ebpf", [Lost(11 * SECOND, "exec", 5)], living)
     scene = _Scene(monkeypatch, source)
     scene.pipeline.feed_process(scene.chain.drain())

@@ -1,4 +1,4 @@
-"""The status document: every part is asked, and the account of every hop adds up."""
+"""The status document: every part is included, and the account of every hop is balanced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sessiond.sources import Declined
 
 
 def made(received: int) -> Status:
-    """The status of a run that received so many records, and worked on none."""
+    """The status of a run that received that many records and processed none."""
     pipeline = scripted_pipeline()
     kernel = KernelAuditStatus(*range(len(KernelAuditStatus.__struct_fields__)))
     client = SimpleNamespace(
@@ -54,7 +54,7 @@ def test_the_summary_is_one_sentence() -> None:
 
 
 def test_a_record_that_is_nowhere_unbalances_the_ledger() -> None:
-    """The socket took it, and nothing after the socket has it."""
+    """The socket received the record, and no later hop has it."""
     assert made(0).document()["ledger"]["balanced"]
     ledger = made(1).document()["ledger"]
     assert not ledger["balanced"]
@@ -62,7 +62,7 @@ def test_a_record_that_is_nowhere_unbalances_the_ledger() -> None:
 
 
 def test_the_document_says_what_the_daemon_costs() -> None:
-    """Metrics have no other way to know it: the daemon has no listener."""
+    """Metrics use it, because the daemon has no listener."""
     document = made(0).document()
     assert document["version"] == __version__
     assert document["usage"]["cpu_seconds"] > 0

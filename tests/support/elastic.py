@@ -20,11 +20,12 @@ _INDICES = {
 _HEAD = """\
 # Elastic's prebuilt rules
 
-**{fires} of the {rules} prebuilt rules for Linux in EQL and KQL fire on events of sessiond**: {eql} in
-EQL, {kql} in KQL. The rules are those of Elastic's repository detection-rules in August 2026. For each
-rule the suspicious action was performed beside a running daemon, by harmless processes with the
-expected names and arguments, in a separate file system; the rule was then evaluated on the events of
-that action alone. {auditbeat} of the rules fire only with `event.event_actions: auditbeat`.
+**{fires} of the {rules} prebuilt rules for Linux in EQL and KQL fire on events of sessiond**: {eql}
+in EQL, {kql} in KQL. The rules are those of Elastic's repository detection-rules in August 2026.
+For each rule the suspicious action was performed beside a running daemon, by harmless processes
+with the expected names and arguments, in a separate file system; the rule was then evaluated on the
+events of that action alone. {auditbeat} of the rules fire only with `event.event_actions:
+auditbeat`.
 
 | index | rules | rules that fire |
 | --- | --- | --- |
@@ -37,21 +38,22 @@ The reasons why the others can't fire:
 {reasons}
 
 Elastic Defend has its own names for actions on files and connections (`creation`, `rename`,
-`connection_attempted`), for which Auditbeat and sessiond use `opened-file`, `renamed`, `connected-to`.
-It writes changes of ids (`uid_change`) as events, which sessiond does not. It also has its own fields
-below `Ext`, and the environment. If an index of Defend exists as well, Elasticsearch knows those fields,
-and a few more rules work.
+`connection_attempted`), for which Auditbeat and sessiond use `opened-file`, `renamed`,
+`connected-to`. It writes changes of ids (`uid_change`) as events, which sessiond does not. It also
+has its own fields below `Ext`, and the environment. If an index of Defend exists as well,
+Elasticsearch knows those fields, and a few more rules work.
 
 Rules in EQL were evaluated by [eql](https://pypi.org/project/eql/), Elastic's evaluator in Python,
-extended where Elasticsearch behaves differently (lists, missing fields); the letter case of wildcards
-was ignored. Rules in KQL were evaluated by the evaluator in the rules' own repository, because PyPI has
-no maintained one. For rules about new terms or thresholds only the query was evaluated. A rule that
-reads a field that is not marked optional, and that no event of sessiond has, counts as one that can't
-fire, because Elasticsearch refuses an EQL query with an unknown field. Rules in ES|QL were not evaluated.
+extended where Elasticsearch behaves differently (lists, missing fields); the letter case of
+wildcards was ignored. Rules in KQL were evaluated by the evaluator in the rules' own repository,
+because PyPI has no maintained one. For rules about new terms or thresholds only the query was
+evaluated. A rule that reads a field that is not marked optional, and that no event of sessiond has,
+counts as one that can't fire, because Elasticsearch refuses an EQL query with an unknown field.
+Rules in ES|QL were not evaluated.
 
-[etc/rules.d/elastic.rules](../../etc/rules.d/elastic.rules) has the audit rules that the rules need.
-[rules.yml](rules.yml) has the data: the fields of each rule, the action, and the reason why it can't
-fire. To repeat the test, as root, with a checkout of detection-rules:
+[etc/rules.d/elastic.rules](../../etc/rules.d/elastic.rules) has the audit rules that the rules
+need. [rules.yml](rules.yml) has the data: the fields of each rule, the action, and the reason why
+it can't fire. To repeat the test, as root, with a checkout of detection-rules:
 
 ```sh
 .venv/bin/python -m pip install eql

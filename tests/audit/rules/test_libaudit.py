@@ -63,7 +63,7 @@ def test_each_rule_starts_afresh() -> None:
 
 @pytest.mark.parametrize("number", [0, 31, 32, 59, 1000, 32 * 63 - 1])
 def test_a_bit_is_the_one_that_a_system_call_of_that_number_has(number: int) -> None:
-    """The mask is filled here for io_uring, by libaudit for system calls: the result is the same."""
+    """The mask is filled here for io_uring, by libaudit for system calls, with the same result."""
     with RuleCompiler() as compiler:
         compiler.arch = libaudit.native_arch()
         assert compiler.syscall(str(number).encode()) == 0
