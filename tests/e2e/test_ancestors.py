@@ -1,4 +1,4 @@
-"""The processes above a process, on the real kernel: also those that ended long before."""
+"""Ancestors of a process on the real kernel, including ones that ended long before."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from support.truth import until
 
 pytestmark = pytest.mark.kernel
 
-# Each shell forks the next one and ends at once; the last one is left behind and waits.
+# Each shell forks the next one and ends at once; the last one remains and waits.
 _CHAIN = "/bin/sh -c '/bin/sh -c \"(sleep 1; /bin/true {token}) & exit\" & exit' & exit"
 
 
 @pytest.mark.parametrize("number", [0, 2, 20])
-def test_ancestors_are_as_many_as_wanted(make_daemon: Callable[..., Daemon], number: int) -> None:
-    """By id, as the lines of these processes have it, by pid and by executable."""
+def test_the_number_of_ancestors_is_configured(
+    make_daemon: Callable[..., Daemon], number: int
+) -> None:
+    """Their ids are those of the processes' own lines, with pids and executables."""
     daemon = make_daemon({"event": {"ancestors": number}}).start()
     subprocess.run(["/bin/sh", "-c", _CHAIN.format(token="token")], check=True)
 

@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 @contextmanager
 def attacking(attacks: Attacks, way: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an attack, and end all of its processes at the end."""
+    """Run an attack, and end all its processes at the end."""
     process = attacks.start(way, *arguments)
     try:
         yield process
@@ -34,7 +34,7 @@ def attacking(attacks: Attacks, way: str, *arguments: object) -> Iterator[subpro
 
 
 def first_line(process: subprocess.Popen[bytes]) -> str:
-    """Wait until the attack says that it is on."""
+    """Wait until the attack reports that it is running."""
     assert process.stdout is not None
     return process.stdout.readline().decode().strip()
 
@@ -43,7 +43,7 @@ def test_arguments_can_not_fill_the_memory(make_daemon: MakeDaemon, attacks: Att
     """300 processes with nine programs each, of 32 KB of short arguments, across a restart."""
     limits = {"max_args_bytes": "32KiB", "max_line_bytes": "32KiB"}  # the defaults
     daemon = make_daemon({"event": limits})
-    daemon.prefix = ["nice", "-n", "-5"]  # as the unit has it: a hundred programs want the CPUs
+    daemon.prefix = ["nice", "-n", "-5"]  # as in the unit; a hundred programs compete for the CPUs
     daemon.start()
     with attacking(attacks, "arguments", 300, 9, 32_768, 300) as attack:
         assert first_line(attack) == "all"
@@ -59,7 +59,7 @@ def test_arguments_can_not_fill_the_memory(make_daemon: MakeDaemon, attacks: Att
 
 
 def test_long_arguments_take_no_room_from_others(make_daemon: MakeDaemon, attacks: Attacks) -> None:
-    """1,080 execs that would fill the ring while nothing reads it, and then another."""
+    """1,080 execs that would fill the ring while it is unread, followed by another exec."""
     daemon = make_daemon({"session_metadata": {"ring_buffer": "4MiB"}}).start()
     os.kill(daemon.pid, signal.SIGSTOP)
     attacks.start("arguments", 120, 9, 32_768, 0).communicate(timeout=60)
@@ -73,7 +73,7 @@ SSHD = "/usr/sbin/sshd"
 
 
 def executed(daemon: Daemon, token: str) -> Document:
-    """Wait for the exec of ``/bin/true TOKEN``, and check that it came by no ssh login."""
+    """Wait for the exec of ``/bin/true TOKEN``, and check that its entry is not an ssh login."""
     found: list[Document] = until(
         lambda: daemon.find(event__action="exec", process__args=["/bin/true", token]), 30, token
     )
@@ -84,7 +84,7 @@ def executed(daemon: Daemon, token: str) -> Document:
 
 
 def test_a_library_in_the_real_sshd_is_no_login(daemon: Daemon, attacks: Attacks) -> None:
-    """The program is root's, and what runs in it (LD_PRELOAD) any user's."""
+    """The program belongs to root, but a library of the user runs in it (LD_PRELOAD)."""
     fake = attacks.execute(
         [SSHD],
         LD_PRELOAD=str(attacks.preload),
@@ -96,7 +96,7 @@ def test_a_library_in_the_real_sshd_is_no_login(daemon: Daemon, attacks: Attacks
 
 
 def test_a_program_mounted_over_sshd_is_no_login(daemon: Daemon, attacks: Attacks) -> None:
-    """In a mount namespace of one's own /usr/sbin/sshd is what one likes; the path says so."""
+    """In a user's own mount namespace the user chooses the file at /usr/sbin/sshd."""
     mount = f"mount --bind {attacks.program} {SSHD} && exec {SSHD} login '/bin/true by-mount; :'"
     fake = attacks.execute(["unshare", "-Urm", "sh", "-c", mount])
     assert fake.wait(10) == 0, "this host gives users no namespaces"
@@ -107,7 +107,7 @@ def test_a_program_mounted_over_sshd_is_no_login(daemon: Daemon, attacks: Attack
 
 
 def test_a_path_through_another_namespace_is_no_login(daemon: Daemon, attacks: Attacks) -> None:
-    """Executed by /proc/PID/root, from the host's own namespace."""
+    """The program is executed through /proc/PID/root, from the host's own namespace."""
     mount = f"mount --bind {attacks.program} {SSHD} && echo ready && exec sleep 60"
     holder = attacks.execute(["unshare", "-Urm", "sh", "-c", mount])
     try:
@@ -125,7 +125,7 @@ def test_a_path_through_another_namespace_is_no_login(daemon: Daemon, attacks: A
 def test_what_a_login_writes_into_its_environment_is_no_address(
     make_daemon: MakeDaemon, sshd: Sshd
 ) -> None:
-    """Of a session that is older than the daemon the connection is what sshd accepted."""
+    """For a session older than the daemon, the connection is the one that sshd accepted."""
     forged = "SSH_CONNECTION='192.0.2.66 1 192.0.2.1 22'"
     script = "sleep 6; /bin/true after-the-start; :"
     login = subprocess.Popen(
@@ -148,10 +148,10 @@ def test_what_a_login_writes_into_its_environment_is_no_address(
 
 
 @pytest.mark.parametrize("backend", ["ebpf", "proc_connector", "procfs"])
-def test_a_process_that_cannot_be_read_holds_up_nobody(
+def test_an_unreadable_process_delays_nothing(
     make_daemon: MakeDaemon, attacks: Attacks, backend: str
 ) -> None:
-    """A page of FUSE behind its memory: neither the start waits for it, nor others' events."""
+    """A page of FUSE in the process's memory delays neither the start nor other events."""
     device, folder = attacks.program.parent / "fuse", attacks.program.parent / "mounted"
     if not device.exists():
         os.mknod(device, 0o666 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
@@ -171,10 +171,8 @@ def test_a_process_that_cannot_be_read_holds_up_nobody(
         assert daemon.stop() == 0
 
 
-def test_descriptors_of_what_is_called_sshd_hold_up_nobody(
-    daemon: Daemon, attacks: Attacks
-) -> None:
-    """A login server is root's: of this one no connection is looked for, fork after fork."""
+def test_descriptors_of_a_fake_sshd_delay_nothing(daemon: Daemon, attacks: Attacks) -> None:
+    """A login server belongs to root: no connection of a user's program is looked up."""
     with attacking(attacks, "descriptors", 20_000, 2_000) as attack:
         assert first_line(attack) == "open"
         time.sleep(1)
@@ -182,8 +180,8 @@ def test_descriptors_of_what_is_called_sshd_hold_up_nobody(
         until(lambda: daemon.find(process__args=["/bin/true", "beside-sshd"]), 10, "its exec")
 
 
-def test_a_stopped_daemon_tells_that_it_was(daemon: Daemon) -> None:
-    """Whoever may send it signals: the time in which nothing was read is an event."""
+def test_a_stopped_daemon_reports_the_stop(daemon: Daemon) -> None:
+    """A process may stop the daemon by a signal: the time without reading is reported."""
     daemon.send(signal.SIGSTOP)
     time.sleep(4.5)
     daemon.send(signal.SIGCONT)
@@ -201,8 +199,8 @@ def test_a_stopped_daemon_tells_that_it_was(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("done", ["deleted", "truncated"])
-def test_a_file_that_others_change_is_told(daemon: Daemon, done: str) -> None:
-    """In the file itself, from then on."""
+def test_a_change_of_the_file_by_others_is_reported(daemon: Daemon, done: str) -> None:
+    """The event is in the same file, and later lines follow."""
     until(lambda: daemon.output.stat().st_size, 10, "a line that can be taken away")
     if done == "deleted":
         daemon.output.unlink()

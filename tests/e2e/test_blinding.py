@@ -1,4 +1,4 @@
-"""Nobody hides from the tracer by keeping audit from speaking."""
+"""A program that silences audit can't hide processes from the tracer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROCESSES = 20
 
 
 def run_named(number: int = PROCESSES) -> str:
-    """Run /bin/true ``number`` times with an argument of its own; return what all begin with."""
+    """Run /bin/true ``number`` times, each with a unique argument; return their common prefix."""
     mark = f"mark-{secrets.token_hex(4)}"
     script = f"for i in $(seq {number}); do /bin/true {mark}-$i; done"
     subprocess.run(["/bin/sh", "-c", script], check=True, timeout=60)
@@ -33,7 +33,7 @@ def run_named(number: int = PROCESSES) -> str:
 
 
 def told(daemon: Daemon, mark: str) -> Counter[str]:
-    """How many lines of each action are about the processes of a mark, when all has settled."""
+    """Return the number of lines of each action about the processes of a mark."""
     return Counter(
         document["event"]["action"]
         for document in daemon.settle()
@@ -67,8 +67,8 @@ def test_a_rule_that_silences_audit_hides_no_process(daemon: Daemon, rule: str) 
         ("-a exclude,always -F msgtype=SYSCALL", "excludes"),
     ],
 )
-def test_being_blind_is_told_with_its_cause(daemon: Daemon, rule: str, cause: str) -> None:
-    """Within 10 s of execs that come without audit events, and until that is over."""
+def test_blindness_is_reported_with_its_cause(daemon: Daemon, rule: str, cause: str) -> None:
+    """The problem is reported within 10 s of execs without audit events, until it is over."""
     auditctl(*rule.split())
     try:
         until(lambda: run_named(2) and problems(daemon, "audit events"), 10, "the problem")
@@ -79,7 +79,7 @@ def test_being_blind_is_told_with_its_cause(daemon: Daemon, rule: str, cause: st
 
 
 def problems(daemon: Daemon, what: str) -> list[str]:
-    """The health problems of now about something."""
+    """Return the current health problems about something."""
     found: list[str] = daemon.status()["health"]["problems"]
     return [each for each in found if each.startswith(f"{what}: ")]
 
@@ -92,7 +92,7 @@ def problems(daemon: Daemon, what: str) -> list[str]:
     ],
     ids=["rules with conditions", "no rules"],
 )
-def test_what_the_rules_leave_out_is_told_by_the_tracer(
+def test_the_tracer_reports_what_no_rule_covers(
     make_daemon: MakeDaemon, rules: str, reason: str
 ) -> None:
     """``event.processes: all`` is the default; the status says why audit reported nothing."""
@@ -102,7 +102,7 @@ def test_what_the_rules_leave_out_is_told_by_the_tracer(
     assert daemon.status()["ledger"]["balanced"]
 
 
-def test_only_what_the_rules_cover_is_told_where_that_is_wanted(make_daemon: MakeDaemon) -> None:
+def test_only_audited_processes_are_written_if_configured(make_daemon: MakeDaemon) -> None:
     """``event.processes: audited`` gives the administrator's rules the last word."""
     settings: dict[str, Any] = {
         "auditd": {"audit_rules": "-a always,exit -F arch=b64 -S execve -F auid=4242"},
@@ -114,7 +114,7 @@ def test_only_what_the_rules_cover_is_told_where_that_is_wanted(make_daemon: Mak
 
 @pytest.fixture
 def compat() -> Iterator[Path]:
-    """A program that any user may run; it executes another by the 32-bit system call."""
+    """A program that any user may run; it executes another one by the 32-bit system call."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         program = Path(directory) / "compat"
@@ -147,7 +147,7 @@ def test_the_32_bit_system_calls_are_audited_as_well(daemon: Daemon, compat: Pat
 
 
 def test_searches_along_path_make_no_records(daemon: Daemon) -> None:
-    """A file that is not there is no event by default; one that may not be executed is."""
+    """By default a missing file causes no event, a file without permission does."""
     before = daemon.status()["pipeline"]["audit_events"]
     mark = f"mark-{secrets.token_hex(4)}"
     script = (

@@ -1,6 +1,6 @@
 """The wall clock of the host is set while the daemon runs, and between two runs.
 
-The tests set the real clock by a few seconds and put it back.
+The tests set the real clock by a few seconds, and restore it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MakeDaemon = Callable[..., Daemon]
 
 STEP = 3_000_000_000
 
-# Begins sessions one after the other, until it is told to stop; says how many.
+# Begins sessions one after the other until a signal stops it, and prints their number.
 SESSIONS = """
 import os, select, sys
 number = 0
@@ -46,7 +46,7 @@ def step(by: int) -> None:
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Put the clock back to where it was, whatever happens."""
+    """Restore the clock in any case."""
     offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     try:
         yield
@@ -56,7 +56,7 @@ def restored() -> Iterator[None]:
 
 
 def changes(documents: list[Document]) -> list[int]:
-    """Return the seconds by which the clock was set, from the stream."""
+    """Return the seconds by which the clock was set, according to the stream."""
     return [
         round(value(each, "sessiond.clock.step"))
         for each in documents
@@ -65,7 +65,7 @@ def changes(documents: list[Document]) -> list[int]:
 
 
 def late(line: Document) -> float:
-    """By how many seconds a line's date differs from the clock of now."""
+    """Return the seconds between a line's date and the current clock."""
     return abs(time.time_ns() - nanoseconds(line["@timestamp"])) / 1e9
 
 
@@ -92,7 +92,7 @@ def test_dates_follow_the_clock(daemon: Daemon) -> None:
 
 
 def test_no_session_is_doubled_or_lost_around_a_step(daemon: Daemon) -> None:
-    """Audit stamps its records by the clock that was set, the tracer by one that never is."""
+    """Audit's stamps follow the clock that is set, the tracer's times follow one that never is."""
     with (
         restored(),
         subprocess.Popen(
@@ -129,7 +129,7 @@ def test_no_session_is_doubled_or_lost_around_a_step(daemon: Daemon) -> None:
 
 
 def test_a_wrong_time_of_boot_is_put_right_at_the_start(make_daemon: MakeDaemon) -> None:
-    """A run before, whose clock was wrong, has left it in the runtime directory."""
+    """An earlier run with a wrong clock has left its offset in the runtime directory."""
     daemon = make_daemon()
     path = daemon.directory / "run/boot_time"
     path.parent.mkdir(parents=True)

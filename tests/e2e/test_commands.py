@@ -18,8 +18,8 @@ pytestmark = pytest.mark.kernel
 MakeDaemon = Callable[..., Daemon]
 
 
-def test_status_tells_what_runs(daemon: Daemon, truth: Truth) -> None:
-    """As JSON: role, source, rules, and counters that agree with the stream."""
+def test_status_shows_the_running_daemon(daemon: Daemon, truth: Truth) -> None:
+    """The JSON has role, source, rules, and counters that agree with the stream."""
     truth.run("spawn", 20)
     documents = daemon.settle()
     status = daemon.status()
@@ -38,7 +38,7 @@ def test_status_tells_what_runs(daemon: Daemon, truth: Truth) -> None:
 
 
 def test_status_reads_well(daemon: Daemon) -> None:
-    """For people: the state first, and numbers as people write them."""
+    """The text has the state first, and readable numbers."""
     asked = daemon.command("status")
     assert asked.returncode == 0
     assert asked.stdout.startswith("health\n  state  healthy\n")
@@ -67,7 +67,7 @@ def test_rules_compares_wanted_and_loaded(make_daemon: MakeDaemon) -> None:
 
 
 def test_check_says_what_would_be_done(make_daemon: MakeDaemon, audit_state: AuditState) -> None:
-    """Nothing is changed, and this host, where the tests run, has all it takes."""
+    """Nothing changes, and this host, on which the tests run, lacks nothing."""
     asked = make_daemon().command("check")
     assert asked.returncode == 0, asked.stdout
     assert "execve" in asked.stdout
@@ -81,7 +81,7 @@ def test_check_sees_the_daemon_that_runs(daemon: Daemon) -> None:
 
 
 def to_standard_output(daemon: Daemon, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    """Start the daemon with its lines going to a pipe."""
+    """Start the daemon with a pipe as its standard output."""
     return subprocess.Popen(
         [sys.executable, "-m", "sessiond", "run", "-c", str(daemon.config), "--output", "-"],
         stdout=subprocess.PIPE,
@@ -90,7 +90,7 @@ def to_standard_output(daemon: Daemon, stderr: int = subprocess.DEVNULL) -> subp
 
 
 def test_run_writes_to_standard_output(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """With ``--output -`` every line goes there and none to the configured file."""
+    """With ``--output -`` every line goes to standard output and none to the configured file."""
     daemon = make_daemon()
     process = to_standard_output(daemon)
     assert process.stdout is not None
@@ -107,8 +107,8 @@ def test_run_writes_to_standard_output(make_daemon: MakeDaemon, truth: Truth) ->
     assert not daemon.output.exists()
 
 
-def test_replay_tells_what_a_log_tells(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """Records as the daemon kept them, replayed: the same execs and exit codes, offline."""
+def test_replay_agrees_with_the_daemon(make_daemon: MakeDaemon, truth: Truth) -> None:
+    """A replay of the recorded records yields the same execs and exit codes."""
     daemon = make_daemon({"auditd": {"include_raw_message": True}}).start()
     file = truth.file()
     truth.run_into(file, "code", 10)
@@ -133,8 +133,8 @@ def test_replay_tells_what_a_log_tells(make_daemon: MakeDaemon, truth: Truth) ->
         assert value(by_pid["end", end.pid], "process.exit_code") == end.exit_code
 
 
-def test_run_ends_when_nobody_reads_any_more(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """As in ``sessiond run --output - | head``; audit is given back as ever."""
+def test_run_ends_when_the_reader_exits(make_daemon: MakeDaemon, truth: Truth) -> None:
+    """As in ``sessiond run --output - | head``; audit is restored as always."""
     daemon = make_daemon()
     process = to_standard_output(daemon, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -149,7 +149,7 @@ def test_run_ends_when_nobody_reads_any_more(make_daemon: MakeDaemon, truth: Tru
 
 
 def test_a_directory_that_can_not_be_made_is_one_clear_line(make_daemon: MakeDaemon) -> None:
-    """As for whoever isn't root: which one, why, and what to do."""
+    """For a user other than root, the line has the directory, the reason, and the remedy."""
     ended = make_daemon({"state_directory": "/sys/sessiond"}).command("run")
     assert ended.returncode == 6
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("sessiond: ")]

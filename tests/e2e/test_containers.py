@@ -1,4 +1,4 @@
-"""Containers: real ones in the stream, and the daemon itself in namespaces of its own."""
+"""Real containers in the stream, and the daemon itself in its own namespaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MakeDaemon = Callable[..., Daemon]
 
 
 def test_a_container_is_an_entry_of_its_own(daemon: Daemon, runc: Runc) -> None:
-    """Its processes have its id, the pids inside, and its first one as their entry leader."""
+    """Its processes have its id and the inner pids, and its first process as entry leader."""
     identifier = runc.run("/bin/sh", "-c", "/bin/setsid /bin/cat /dev/null; /bin/sleep 0.1; exit 0")
     first = daemon.await_one(event__action="exec", container__id=identifier, process__vpid=1)
     assert value(first, "process.entry_leader.entry_meta.type") == "container"
@@ -63,7 +63,7 @@ def test_the_host_is_no_container(daemon: Daemon, runc: Runc, truth: Truth) -> N
 def test_the_daemon_in_namespaces_of_its_own(
     make_daemon: MakeDaemon, truth: Truth, audit_state: AuditState
 ) -> None:
-    """With the host's pids and its own mounts, as a container would have them, all is right."""
+    """All is correct with the host's pids and separate mounts, as in a container."""
     daemon = make_daemon()
     daemon.prefix = ["unshare", "--mount", "--uts", "--ipc", "--propagation", "private"]
     daemon.start()
@@ -78,7 +78,7 @@ def test_the_daemon_in_namespaces_of_its_own(
 
 
 def test_in_a_pid_namespace_it_says_what_is_wrong(make_daemon: MakeDaemon) -> None:
-    """The kernel takes no audit daemon from another pid namespace: one line, no traceback."""
+    """The kernel accepts no audit daemon from another pid namespace: one line, no traceback."""
     daemon = make_daemon()
     asked = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc",

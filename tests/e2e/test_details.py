@@ -25,14 +25,14 @@ os.write(fd, open("/bin/true", "rb").read())
 os.execve(f"/proc/self/fd/{fd}", ["hidden"], {})
 """
 
-# Strict mode (seccomp(2)): whatever is not read, write or exit ends the process, and is recorded.
+# Strict mode (seccomp(2)): any call except read, write and exit ends the process and is recorded.
 SECCOMP = """
 import ctypes, os
 ctypes.CDLL(None).prctl(22, 1)
 os.getppid()
 """
 
-# A session of its own on a pseudo terminal, whose other side is closed while it runs.
+# A session on a pseudo terminal whose other end is closed while it runs.
 HANG_UP = """
 import os, pty, sys, time
 pid, terminal = pty.fork()
@@ -44,7 +44,7 @@ os.close(terminal)
 os.waitpid(pid, 0)
 """
 
-# Becomes another user's session, and starts a program in it.
+# Becomes another user in another session, and starts a program in it.
 LEADER = """
 import os
 pid = os.fork()
@@ -120,7 +120,7 @@ def test_arguments_are_counted_as_they_were(make_daemon: MakeDaemon) -> None:
 
 
 def test_a_program_without_a_file_is_marked(daemon: Daemon, tmp_path: Path) -> None:
-    """A memfd, and one that was deleted while it ran: as its children see it."""
+    """A memfd, and a program that was deleted while it ran, as seen by its children."""
     pid = run(sys.executable, "-c", MEMFD)
     *_, hidden = by_action(daemon, pid, "exec")
     assert value(hidden, "sessiond.executable_deleted") is True
@@ -130,7 +130,7 @@ def test_a_program_without_a_file_is_marked(daemon: Daemon, tmp_path: Path) -> N
 
 
 def test_a_killed_process_is_told_by_the_kernels_record(daemon: Daemon) -> None:
-    """SECCOMP comes without a system call; it has the program that made the call."""
+    """SECCOMP has no system call; it shows the program that made the call."""
     pid = run(sys.executable, "-c", SECCOMP)
     line = daemon.await_one(5, event__action="violated-seccomp-policy", process__pid=pid)
     assert value(line, "process.executable") == os.path.realpath(sys.executable)
@@ -142,7 +142,7 @@ def test_a_killed_process_is_told_by_the_kernels_record(daemon: Daemon) -> None:
 def test_without_tracepoints_a_fork_tells_what_its_creator_has_become(
     make_daemon: MakeDaemon,
 ) -> None:
-    """Without tracefs, no setsid, setpgid or setuid is reported by itself."""
+    """Without tracefs, setsid, setpgid and setuid are not reported by themselves."""
     daemon = make_daemon({"auditd": {"audit_rules": ""}})
     hide = (
         "umount -l /sys/kernel/tracing /sys/kernel/debug 2>/dev/null;"

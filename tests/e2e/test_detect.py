@@ -1,4 +1,4 @@
-"""What sessiond's own rules are for happens for real, and is found."""
+"""The actions that sessiond's own rules detect are performed, and found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytest.importorskip("sigma", reason="needs pysigma, of PyPI")
 
 MakeDaemon = Callable[..., Daemon]
 
-# Executes a copy of a program that has no name in any file system.
+# Executes a copy of a program without a name in any file system.
 IN_MEMORY = """
 import os
 memory = os.memfd_create("hidden")
@@ -32,7 +32,7 @@ os.execve(memory, ["hidden"], {})
 
 
 def test_a_program_in_memory_and_rules_that_are_taken_away(make_daemon: MakeDaemon) -> None:
-    """Both are findings; the tree shows the one that is a process's."""
+    """Both are findings; the tree shows the one that belongs to a process."""
     daemon = make_daemon().start()
     subprocess.run([sys.executable, "-c", IN_MEMORY], check=True)
     auditctl("-D")

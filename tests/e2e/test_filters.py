@@ -1,4 +1,4 @@
-"""Filters on the real kernel: what a script starts is left out, and accounted for."""
+"""Filters on the real kernel: the processes of a script are dropped and counted."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def script(tmp_path: Path) -> Path:
 
 
 def checks(script: Path, then: Any = "drop") -> list[dict[str, Any]]:
-    """A filter of what a script starts."""
+    """A filter of the processes that a script starts."""
     when = {"ancestor.args": str(script), "process.user.id": "0"}
     return [{"name": "checks", "when": when, "then": then}]
 
 
 def run(script: Path, token: str = "") -> None:
-    """Let the script run to its end, and then a program with the token."""
+    """Run the script to its end, then a program with the token."""
     subprocess.run(["/bin/sh", str(script)], check=True, stdout=subprocess.DEVNULL)
     if token:
         subprocess.run(["/bin/true", token], check=True)
@@ -52,7 +52,7 @@ def await_end_of(daemon: Daemon, token: str) -> None:
 
 
 def named(daemon: Daemon, name: str) -> list[str]:
-    """The actions of the lines of a program."""
+    """Return the actions of the lines of a program."""
     return [
         each["event"]["action"]
         for each in daemon.documents()
@@ -62,9 +62,7 @@ def named(daemon: Daemon, name: str) -> list[str]:
     ]
 
 
-def test_what_a_script_starts_is_left_out_and_told_as_a_number(
-    make_daemon: Callable[..., Daemon], script: Path
-) -> None:
+def test_dropped_processes_are_counted(make_daemon: Callable[..., Daemon], script: Path) -> None:
     """The script itself is written; seen = written + dropped; the stream reports it at the end."""
     daemon = make_daemon({"filters": checks(script)}).start()
     run(script, "token")
@@ -74,7 +72,7 @@ def test_what_a_script_starts_is_left_out_and_told_as_a_number(
     account = daemon.status()["pipeline"]["filters"]
     assert account["balanced"] is True
     assert daemon.status()["ledger"]["balanced"] is True
-    # The programs, and the substitution that is a fork and an exec of seq.
+    # The programs, and the command substitution, which is a fork and an exec of seq.
     expected = 2 * (CHILDREN + 2)
     assert expected <= account["by_filter"]["checks"]["lines"] <= expected + 2
     daemon.stop()
@@ -84,7 +82,7 @@ def test_what_a_script_starts_is_left_out_and_told_as_a_number(
 
 
 def test_a_script_is_folded(make_daemon: Callable[..., Daemon], script: Path) -> None:
-    """Each kind once, then as a count."""
+    """Each kind is written once, then as a count."""
     daemon = make_daemon({"filters": checks(script, {"fold": "1d"})}).start()
     for _ in range(3):
         run(script)
@@ -104,7 +102,7 @@ def test_a_script_is_folded(make_daemon: Callable[..., Daemon], script: Path) ->
 def test_filters_are_live_and_outlive_a_crash(
     make_daemon: Callable[..., Daemon], script: Path
 ) -> None:
-    """A reload brings them; SIGKILL loses no count of what was left out."""
+    """A reload applies them; SIGKILL loses no count."""
     daemon = make_daemon().start()
     run(script, "token1")
     await_end_of(daemon, "token1")
@@ -126,31 +124,31 @@ def test_filters_are_live_and_outlive_a_crash(
     assert sum(each["sessiond"]["filter"]["lines"] for each in told) == 2 * first
 
 
-# Whoever has this uid is trusted with nothing; the service's account is daemon.
+# This uid has no privileges; the service's account is daemon.
 ORDINARY, SERVICE = 54_321, 1
 PROBE = "/usr/bin/true"
 
 
 def probes(**more: str) -> list[dict[str, Any]]:
-    """A filter of the probes that a service's account runs, or others."""
+    """A filter of the probes of a service's account, or of other users."""
     when = {"process.executable": PROBE, "process.args": "*healthz*", **more}
     return [{"name": "probes", "when": when, "then": "drop"}]
 
 
 def as_user(uid: int, *command: str, **environment: str) -> None:
-    """Run a command as a user without any privilege."""
+    """Run a command as a user without privileges."""
     subprocess.run(command, user=uid, group=uid, extra_groups=[], env=environment, check=False)
 
 
 def in_private_mounts(uid: int, program: Path, token: str) -> None:
-    """Run an own file at the probe's path, where a user namespace lets everybody mount."""
+    """Run the user's file at the probe's path, in a user namespace that allows mounts."""
     script = f"mount --bind {program} {PROBE} && exec {PROBE} /healthz {token}"
     as_user(uid, "/usr/bin/unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
 
 
 @pytest.fixture
 def own_program(tmp_path: Path) -> Iterator[Path]:
-    """A file of an ordinary user's, which anybody may execute."""
+    """A file of an ordinary user that everybody may execute."""
     directory = Path(tempfile.mkdtemp(dir="/var/tmp"))
     directory.chmod(0o755)
     program = directory / "true"
@@ -162,7 +160,7 @@ def own_program(tmp_path: Path) -> Iterator[Path]:
 
 
 def hides(daemon: Daemon, token: str) -> bool:
-    """Whether no line of a probe with the token was written."""
+    """Return whether no line of a probe with the token was written."""
     subprocess.run(["/bin/true", f"after-{token}"], check=True)
     await_end_of(daemon, f"after-{token}")
     return not any(token in each.get("process", {}).get("args", ()) for each in daemon.documents())
@@ -171,7 +169,7 @@ def hides(daemon: Daemon, token: str) -> bool:
 def test_an_ordinary_user_cannot_hide_behind_a_safe_filter(
     make_daemon: Callable[..., Daemon], own_program: Path
 ) -> None:
-    """By its arguments, its path, its libraries, a name space or a file of the user's own."""
+    """Tried are its arguments, path, libraries, namespaces, and a file of the user."""
     daemon = make_daemon({"filters": probes(**{"process.user.name": "daemon"})}).start()
     checked = daemon.command("check", "-c", str(daemon.config)).stdout
     assert "ok    probes: safe: no ordinary user fulfils process.user.name: daemon" in checked
@@ -183,7 +181,7 @@ def test_an_ordinary_user_cannot_hide_behind_a_safe_filter(
     in_private_mounts(ORDINARY, own_program, "mounts")
     for token in ("arguments", "preload", "copy", "mounts"):
         assert not hides(daemon, token), token
-    # Of the account itself, another's file and another mount namespace are told.
+    # Programs of other users and of other mount namespaces are written, even for the account.
     as_user(SERVICE, str(own_program), "/healthz", "file-of-another")
     in_private_mounts(SERVICE, own_program, "service-mounts")
     for token in ("file-of-another", "service-mounts"):
@@ -193,7 +191,7 @@ def test_an_ordinary_user_cannot_hide_behind_a_safe_filter(
 def test_check_names_the_filter_that_an_ordinary_user_can_hide_behind(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """A user can really hide behind it; the log says so too."""
+    """A user can really hide behind it; the log reports it too."""
     daemon = make_daemon({"filters": probes()}).start()
     checked = daemon.command("check", "-c", str(daemon.config)).stdout
     assert "warn  probes: unsafe: " in checked
@@ -206,7 +204,7 @@ def test_check_names_the_filter_that_an_ordinary_user_can_hide_behind(
 def test_a_set_user_id_program_below_a_dropped_one_is_told_with_it(
     make_daemon: Callable[..., Daemon], own_program: Path, script: Path
 ) -> None:
-    """So are its children, with all ancestors."""
+    """Its children are written too, with all ancestors."""
     own_program.write_bytes(Path("/bin/dash").read_bytes())
     os.chown(own_program, 0, 0)
     own_program.chmod(0o4755)
@@ -229,7 +227,7 @@ def test_a_set_user_id_program_below_a_dropped_one_is_told_with_it(
 def test_a_program_that_others_can_write_is_told(
     make_daemon: Callable[..., Daemon], own_program: Path
 ) -> None:
-    """Also where it is root's file."""
+    """This also applies to a file of root."""
     when = {"process.args": "*healthz*", "process.user.name": "daemon"}
     filters = [{"name": "probes", "when": when, "then": "drop"}]
     daemon = make_daemon({"filters": filters}).start()

@@ -1,6 +1,6 @@
-"""The disk under the output, the spool and the logs hangs: the daemon reads on, and says so.
+"""A hanging disk under output, spool and logs: the daemon continues to read, and reports it.
 
-Needs root, and that nobody else is the audit daemon.
+Requires root, and no other audit daemon.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.kernel
 
 MakeDaemon = Callable[..., Daemon]
 
-HANGS = 8.0  # seconds; longer than the daemon is patient
+HANGS = 8.0  # seconds; longer than the daemon's timeout
 
 
 def test_a_disk_that_hangs_loses_nothing(
     make_daemon: MakeDaemon, truth: Truth, tmp_path: Path
 ) -> None:
-    """Lines wait in memory, the kernel's backlog doesn't; all of them arrive afterwards."""
+    """Lines wait in memory, the kernel's backlog stays empty; all lines arrive afterwards."""
     with ext4(tmp_path / "image", tmp_path / "disk", 256 << 20) as disk:
         directory = disk.path / "sessiond"
         directory.mkdir()
@@ -36,7 +36,7 @@ def test_a_disk_that_hangs_loses_nothing(
         try:
             _storm_while_hanging(daemon, disk, truth)
         finally:
-            daemon.end()  # before its disk goes
+            daemon.end()  # before its disk disappears
         assert daemon.wait() == 0
 
 

@@ -1,6 +1,6 @@
-"""Local users who want to forge a line, break the JSON, or hide: what they wrote is only data.
+"""Local users who try to forge a line, break the JSON, or hide: their input is only data.
 
-Every test reads the daemon's output as lines first: each must be one valid ECS document.
+Every test first checks that each line of the output is one valid ECS document.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def told(daemon: Daemon, token: str, action: str = "exec") -> Document:
 
 
 def sane(daemon: Daemon) -> None:
-    """Hold every line against ECS, and find nothing that a terminal would obey."""
+    """Check every line against ECS, and that no character would affect a terminal."""
     agree(malformed(daemon))
     data = daemon.output.read_bytes()
     assert not re.search(rb"[\x00-\x09\x0b-\x1f]", data)
@@ -89,7 +89,7 @@ def sane(daemon: Daemon) -> None:
 
 
 def test_arguments_of_any_bytes(daemon: Daemon) -> None:
-    """Newlines, quotes, controls, invalid UTF-8, empty: shown by one rule, at exec and at end."""
+    """Newlines, quotes, controls, invalid UTF-8, empty ones: shown alike in exec and end."""
     execute("odd-arguments", *ODD.values())
     wanted = ["/bin/true", *map(display, ODD.values()), "odd-arguments"]
     for action in ("exec", "end"):
@@ -102,7 +102,7 @@ def test_arguments_of_any_bytes(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("name", [name for name, odd in ODD.items() if odd])
 def test_names_of_any_bytes(daemon: Daemon, tmp_path: Path, name: str) -> None:
-    """The name of a process, of its file and of its directory are bytes that a user chose."""
+    """The name of a process, its file and its directory are bytes that a user chooses."""
     odd = ODD[name].replace(b"/", b"_")
     directory = os.fsencode(tmp_path) + b"/" + odd
     os.mkdir(directory)
@@ -117,7 +117,7 @@ def test_names_of_any_bytes(daemon: Daemon, tmp_path: Path, name: str) -> None:
 
 
 def test_a_hundred_thousand_arguments(daemon: Daemon) -> None:
-    """All of them, or a part that says that it is one, with the true count."""
+    """All of them are written, or a part that is marked as such, with the true count."""
     subprocess.run(["/bin/true", *["a"] * 100_000, "many"], check=True)
 
     def found() -> list[Document]:
@@ -137,7 +137,7 @@ def test_a_hundred_thousand_arguments(daemon: Daemon) -> None:
 
 
 def test_an_argument_of_128_kib(make_daemon: MakeDaemon) -> None:
-    """The longest that the kernel takes (MAX_ARG_STRLEN), and what stands behind it."""
+    """The longest argument that the kernel accepts (MAX_ARG_STRLEN), and those after it."""
     daemon = make_daemon({"event": {"max_args_bytes": "1MiB", "max_line_bytes": "1MiB"}}).start()
     longest = b"\xff" + b"x" * (128 * 1024 - 2)
     subprocess.run([b"/bin/true", longest, b"behind-it"], check=True)
@@ -155,7 +155,7 @@ def test_an_argument_of_128_kib(make_daemon: MakeDaemon) -> None:
 
 
 def test_a_huge_environment_is_nobodys_argument(daemon: Daemon) -> None:
-    """Memory behind the arguments is never written."""
+    """Memory after the arguments is never written."""
     huge = {f"NAME{number}": "secret-canary" * 5_000 for number in range(10)}
     subprocess.run(["/bin/true", "huge-environment"], env=huge, check=True)
     assert told(daemon, "huge-environment")["process"]["args_count"] == 2
@@ -200,7 +200,7 @@ def test_a_title_that_was_set_changes_no_argument(daemon: Daemon) -> None:
 
 
 def test_a_message_that_poses_as_a_kernel_record_is_marked(daemon: Daemon) -> None:
-    """Whatever stands in a user's message, its origin and its sender are the kernel's word."""
+    """Whatever a user's message contains, its origin and its sender come from the kernel."""
     auditctl("-m", "forged-one: " + RECORD.decode())
     auditctl("-m", "forged-two exe=/bin/evil pid=1 uid=4242 res=success' type=SYSCALL")
     for word in ("forged-one", "forged-two"):
@@ -284,7 +284,7 @@ def test_redacted_secrets_are_nowhere(make_daemon: MakeDaemon) -> None:
 
 
 def test_nothing_of_theirs_reaches_a_terminal_raw(make_daemon: MakeDaemon) -> None:
-    """The console's output escapes controls, and so does what status prints."""
+    """The console's output escapes control characters, and so does the output of status."""
     daemon = make_daemon({"output": {"file": {"enabled": False}, "console": {}}}).start()
     execute("on-the-console", CONTROLS, INVALID)
     until(lambda: b'on-the-console"' in daemon.log.read_bytes(), 20, "the line on the console")

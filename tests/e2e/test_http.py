@@ -1,4 +1,4 @@
-"""The real daemon and an HTTP server that is killed, full, silent: each event is there, once."""
+"""The real daemon and an HTTP server that is killed, full, or silent: each event arrives once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def web() -> Iterator[Web]:
 
 
 def start(make_daemon: MakeDaemon, web: Web, key: Path) -> Daemon:
-    """A daemon that writes to the server alone, which writes to where the tests read."""
+    """A daemon whose only output is the server."""
     http = {
         "url": f"http://127.0.0.1:{web.port}",
         "preset": "elasticsearch",
@@ -43,7 +43,7 @@ def start(make_daemon: MakeDaemon, web: Web, key: Path) -> Daemon:
 
 
 def output(daemon: Daemon) -> dict[str, Any]:
-    """The state of the only output."""
+    """Return the state of the only output."""
     ((_, state),) = daemon.status()["outputs"].items()
     found: dict[str, Any] = state
     return found
@@ -57,7 +57,7 @@ def all_arrived(daemon: Daemon) -> bool:
 def test_every_event_arrives_once(
     make_daemon: MakeDaemon, truth: Truth, web: Web, tmp_path: Path
 ) -> None:
-    """While the server is well, gone, full and silent."""
+    """The server works, is unreachable, full, and silent in turn."""
     daemon = start(make_daemon, web, tmp_path / "key")
     files = []
     for trouble in ("none", "gone", "full", "silent"):
@@ -93,7 +93,7 @@ def test_every_event_arrives_once(
 def test_a_kill_loses_no_line(
     make_daemon: MakeDaemon, truth: Truth, web: Web, tmp_path: Path
 ) -> None:
-    """What the server had not confirmed when the daemon was killed, it gets from the next one."""
+    """The next daemon sends the lines that the server had not confirmed."""
     daemon = start(make_daemon, web, tmp_path / "key")
     first, second = truth.file(), truth.file()
     truth.run_into(first, "spawn", 100)

@@ -24,7 +24,7 @@ INTRODUCTIONS = ("already_running", "fork", "exec")
 
 @contextmanager
 def sleepers(number: int) -> Iterator[set[int]]:
-    """So many processes that live until the end."""
+    """Start that many processes, which live until the end."""
     processes = [subprocess.Popen(["/bin/sleep", "600"]) for _ in range(number)]
     try:
         yield {process.pid for process in processes}
@@ -35,19 +35,19 @@ def sleepers(number: int) -> Iterator[set[int]]:
 
 
 def told(daemon: Daemon) -> list[Document]:
-    """The inventory so far."""
+    """Return the inventory so far."""
     return daemon.find(event__action="already_running")
 
 
 def pids(documents: list[Document]) -> set[int]:
-    """The inventory has their processes; none is written twice."""
+    """Check that the inventory has their processes, each once."""
     found = [each["process"]["entity_id"] for each in documents]
     assert len(set(found)) == len(found)
     return {each["process"]["pid"] for each in documents}
 
 
-def test_each_older_process_is_told_once(make_daemon: Callable[..., Daemon]) -> None:
-    """With the process as it is, at most 1.5 KB on the mean; threads of the kernel are left out."""
+def test_each_older_process_is_written_once(make_daemon: Callable[..., Daemon]) -> None:
+    """Each has its current attributes, in at most 1.5 KB on average, without kernel threads."""
     with sleepers(30) as mine:
         before = [each for each in Procfs().snapshot() if not each.facts.kernel_thread]
         daemon = make_daemon().start()
@@ -62,7 +62,7 @@ def test_each_older_process_is_told_once(make_daemon: Callable[..., Daemon]) -> 
         assert sleeper["process"]["parent"]["name"]
         assert not [each for each in documents if each["process"].get("name") == "kthreadd"]
         assert malformed(daemon) == []
-        # Those of others here may have arguments of any length.
+        # Other processes of this host may have arguments of any length.
         lines = [
             line
             for line in daemon.output.read_bytes().splitlines()
@@ -71,7 +71,7 @@ def test_each_older_process_is_told_once(make_daemon: Callable[..., Daemon]) -> 
         assert sum(map(len, lines)) / len(lines) <= 1536
 
 
-def test_a_restart_tells_only_of_those_that_came_meanwhile(
+def test_a_restart_writes_only_new_processes(
     make_daemon: Callable[..., Daemon],
 ) -> None:
     """A crash keeps the state: written processes are not written again."""
@@ -125,7 +125,7 @@ def test_a_start_in_a_storm_introduces_each_process_first(
             continue
         for name in RELATIVES:
             relative = process.get(name, {})
-            # Of one that had ended before the daemon came, there is no start, and no line.
+            # A process that ended before the start of the daemon has no start and no line.
             known = "start" not in relative or relative["entity_id"] in introduced
             if not known and relative["entity_id"] != process["entity_id"]:
                 strange.append((action, process["pid"], name, relative["pid"]))
@@ -155,10 +155,10 @@ def test_a_start_in_a_storm_introduces_each_process_first(
 
 
 @pytest.mark.parametrize("backend", ["proc_connector", "procfs"])
-def test_other_sources_tell_what_is_older_and_not_what_is_new(
+def test_other_sources_write_only_older_processes(
     make_daemon: Callable[..., Daemon], backend: str
 ) -> None:
-    """A new process comes by its exec, also where it has to be looked up for that."""
+    """A new process is introduced by its exec, even if it has to be looked up for that."""
     with sleepers(3) as older:
         daemon = make_daemon({"session_metadata": {"backend": backend}}).start()
         until(lambda: older <= pids(told(daemon)), 10, "the inventory")

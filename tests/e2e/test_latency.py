@@ -1,4 +1,4 @@
-"""No process of the host waits for sessiond, whatever happens to it."""
+"""No process of the host waits for sessiond, whatever its state."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.kernel
 
 MakeDaemon = Callable[..., Daemon]
 
-# In full it is 20,000 spawns.
+# 20,000 spawns in the full version.
 COUNT = int(os.environ.get("SESSIOND_LATENCY_SPAWNS", "4000"))
-# How long, in seconds, the daemon is stopped at the least; in full it is a minute.
+# How long, in seconds, the daemon is at least stopped; a minute in the full version.
 STOPPED = float(os.environ.get("SESSIOND_LATENCY_STOPPED", "0"))
-# How much longer than on the bare machine the longest of all spawns may take, in microseconds.
+# How much longer than without sessiond the longest spawn may take, in microseconds.
 STALL = 50_000.0
 
 
@@ -39,7 +39,7 @@ def least(measure: Callable[[], Took]) -> Took:
 
 
 def many_rules() -> str:
-    """Two hundred rules, none of which is about any process here."""
+    """Return two hundred rules that apply to no process of this test."""
     rule = "-a always,exit -F arch=b64 -S execve -F uid={} -k many"
     return "".join(rule.format(60000 + number) + "\n" for number in range(200))
 
@@ -47,7 +47,7 @@ def many_rules() -> str:
 def test_no_spawn_is_stalled(
     make_daemon: MakeDaemon, spawns: Spawns, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
-    """Thousands of spawns: with sessiond running, stopped, unread, and while 200 rules load."""
+    """Thousands of spawns while sessiond runs, is stopped, is unread, and while 200 rules load."""
     bare = least(lambda: spawns.run(COUNT))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(tmp_path / "reader"))
@@ -90,7 +90,7 @@ def test_no_spawn_is_stalled(
 
 
 def test_a_wait_time_would_stall_the_host(make_daemon: MakeDaemon, spawns: Spawns) -> None:
-    """The same with a wait time of 60 s and no room shows a stall: the test above can fail."""
+    """A wait time of 60 s and a full backlog cause a stall: the test above can fail."""
     ticks = 60 * os.sysconf("SC_CLK_TCK")
     auditd = {
         "backlog_wait_time": ticks,
@@ -100,7 +100,7 @@ def test_a_wait_time_would_stall_the_host(make_daemon: MakeDaemon, spawns: Spawn
     }
     daemon = make_daemon({"auditd": auditd}).start()
     assert AuditState.read().status["backlog_wait_time"] == str(ticks)
-    # Nothing that has to start or end a process may be needed to end the stall.
+    # Ending the stall must not require the start or end of a process.
     end = threading.Timer(1.5, os.kill, (daemon.pid, signal.SIGCONT))
     end.start()
     daemon.send(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Nothing is lost unseen: what is missing from the output is what the account says."""
+"""No loss is unnoticed: the account shows what is missing from the output."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.kernel
 
 MakeDaemon = Callable[..., Daemon]
 
-# Only what the test's own user does, and of each event the SYSCALL record alone: the kernel counts
-# an event whose first record finds no room as one lost record, so that a count of records is exact
-# where each event has one.
+# Rules for the test's own user, and only the SYSCALL record of each event: the kernel counts an
+# event whose first record finds no room as one lost record, so that counts of records are exact if
+# each event has one.
 RULES = f"""\
 -a always,exclude -F msgtype=EXECVE
 -a always,exclude -F msgtype=CWD
@@ -37,14 +37,14 @@ RULES = f"""\
 
 
 def ledger_of(daemon: Daemon) -> Document:
-    """Ask for the ledger, by no process of its own: that would be in it."""
+    """Ask for the ledger without starting a process, which would be counted."""
     ledger: Document = query(daemon.directory / "run/status.sock")["ledger"]
     assert ledger["balanced"], ledger
     return ledger
 
 
 def settled(daemon: Daemon) -> Document:
-    """Wait until all has been read that was on its way; return the ledger."""
+    """Wait until all pending input has been read; return the ledger."""
     before: list[Any] = []
 
     def quiet() -> Document | None:
@@ -62,7 +62,7 @@ def settled(daemon: Daemon) -> Document:
 
 
 def stopped(daemon: Daemon, work: Callable[[], object], limit: int) -> None:
-    """Do something while the daemon doesn't read and the kernel's backlog is ``limit`` records."""
+    """Do something while the daemon does not read and the kernel's backlog is ``limit`` records."""
     daemon.send(signal.SIGSTOP)
     try:
         with AuditClient.open() as client:
@@ -70,18 +70,18 @@ def stopped(daemon: Daemon, work: Callable[[], object], limit: int) -> None:
         work()
     finally:
         daemon.send(signal.SIGCONT)
-    # It finds that somebody changed its limit, and sets it again.
+    # The daemon finds that its limit was changed, and restores it.
     until(lambda: AuditState.read().status["backlog_limit"] == "8192", 10, "the limit we set")
 
 
 class Account:
-    """How many records one piece of work brings, and how many it loses."""
+    """The number of records that a piece of work causes, and of those lost."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
     def of(self, work: Callable[[], object]) -> tuple[int, int]:
-        """Return how many records were received and how many lost, by all that ``work`` does."""
+        """Return the numbers of records received and lost by ``work``."""
         received, lost = settled(self._daemon)["socket"]["received"], kernel_lost()
         work()
         ledger = settled(self._daemon)
@@ -94,11 +94,11 @@ def at_once(spawns: Spawns) -> None:
         finished(each)
 
 
-def test_what_the_kernel_lost_is_what_is_missing(make_daemon: MakeDaemon, spawns: Spawns) -> None:
-    """Records made = received + lost, to the record; a quiet run afterwards has lost exactly 0."""
+def test_the_kernel_s_losses_are_exact(make_daemon: MakeDaemon, spawns: Spawns) -> None:
+    """Records made = received + lost, to the record; a quiet run afterwards loses exactly 0."""
     settings = {
         "auditd": {"audit_rules": RULES},
-        "session_metadata": {"ring_buffer": "64MiB"},  # room for all of them
+        "session_metadata": {"ring_buffer": "64MiB"},  # space for all of them
         "canary": {"interval": 0},
     }
     daemon = make_daemon(settings).start()
@@ -122,8 +122,8 @@ def test_what_the_kernel_lost_is_what_is_missing(make_daemon: MakeDaemon, spawns
     agree(malformed(daemon))
 
 
-def test_what_a_full_socket_costs(make_daemon: MakeDaemon, spawns: Spawns) -> None:
-    """A stop with no room: what the kernel doesn't count shows as a hint, and nothing else does."""
+def test_a_full_socket_is_reported(make_daemon: MakeDaemon, spawns: Spawns) -> None:
+    """A stop with full buffers: the hint shows what the kernel does not count."""
     settings = {"audit_rules": RULES, "receive_buffer": "64KiB"}
     daemon = make_daemon({"auditd": settings, "canary": {"interval": 0}}).start()
     account = Account(daemon)
@@ -132,15 +132,13 @@ def test_what_a_full_socket_costs(make_daemon: MakeDaemon, spawns: Spawns) -> No
     received, lost = account.of(lambda: stopped(daemon, lambda: at_once(spawns), 8))
     assert lost > 5000
     unseen = ledger_of(daemon)["kernel"]["hint_serials_unseen"]
-    # Some of those that never came were counted as lost as well, so the hint is no count.
+    # Some of these records were also counted as lost, so the hint is not a count.
     missing = 2 * 5000 + around - received
     assert lost <= missing <= lost + unseen
     assert account.of(lambda: spawns.run(20)) == (2 * 21, 0)
 
 
-def test_after_a_loss_of_the_tracer_nothing_false_is_said(
-    make_daemon: MakeDaemon, truth: Truth
-) -> None:
+def test_no_false_field_follows_a_loss_of_the_tracer(make_daemon: MakeDaemon, truth: Truth) -> None:
     """The loss is reported with its window; the table is checked; unknown fields are absent."""
     daemon = make_daemon({"session_metadata": {"ring_buffer": "64KiB"}}).start()
     stream = Stream(daemon)
@@ -157,7 +155,7 @@ def test_after_a_loss_of_the_tracer_nothing_false_is_said(
     assert ledger["tracer"]["lost"] > 0
     told = [found for found in losses(daemon.documents()) if value(found, "sessiond.loss")]
     assert sum(value(found, "sessiond.loss.count") for found in told) == ledger["tracer"]["lost"]
-    # Others on this machine may have been lost as well before the ring was empty again.
+    # Other processes of this host may have been lost before the ring was empty again.
     assert nanoseconds(told[0]["event"]["start"]) < after
     assert all(nanoseconds(found["event"]["end"]) > before for found in told)
     agree(inconsistent(daemon.documents()))
@@ -173,7 +171,7 @@ def test_after_a_loss_of_the_tracer_nothing_false_is_said(
 
 
 def _false(documents: list[Document], runs: dict[str, Path]) -> list[str]:
-    """Say what the execs of these runs claim that isn't so; what they leave out is no matter."""
+    """Return the wrong claims of the execs of these runs; missing fields are ignored."""
     told = {_shown(one.argv): one for file in runs.values() for one in images(read(file))}
     problems = []
     for document in documents:

@@ -37,7 +37,7 @@ def foreign_rule(audit_state: AuditState) -> Iterator[str]:
 def test_a_stop_leaves_audit_as_it_was(
     make_daemon: MakeDaemon, foreign_rule: str, number: signal.Signals
 ) -> None:
-    """Settings, registration and rules are as before, those of others included."""
+    """Settings, registration and rules are as before, including rules of other programs."""
     found = AuditState.read()
     daemon = make_daemon().start()
     running = AuditState.read()
@@ -49,8 +49,8 @@ def test_a_stop_leaves_audit_as_it_was(
     assert AuditState.read().rules == (foreign_rule,)
 
 
-def test_ctrl_c_is_no_mishap_of_a_helper(make_daemon: MakeDaemon) -> None:
-    """A terminal sends it to the whole process group: the daemon ends, and nothing complains."""
+def test_ctrl_c_leaves_no_error_of_a_helper(make_daemon: MakeDaemon) -> None:
+    """A terminal signals the whole process group: the daemon ends without an error message."""
     daemon = make_daemon()
     daemon.prefix = ["setsid"]
     daemon.start()
@@ -60,7 +60,7 @@ def test_ctrl_c_is_no_mishap_of_a_helper(make_daemon: MakeDaemon) -> None:
 
 
 def test_a_restart_after_a_crash_cleans_up(make_daemon: MakeDaemon, foreign_rule: str) -> None:
-    """After SIGKILL our rules stay until the next start, which knows them; its stop undoes all."""
+    """After SIGKILL the rules stay until the next start, whose stop removes them."""
     found = AuditState.read()
     daemon = make_daemon().start()
     loaded = AuditState.read().rules
@@ -80,7 +80,7 @@ def test_a_restart_after_a_crash_cleans_up(make_daemon: MakeDaemon, foreign_rule
     ],
     ids=["rule", "type"],
 )
-def test_a_start_that_fails_for_good_after_a_crash_cleans_up(
+def test_a_permanent_failure_after_a_crash_cleans_up(
     make_daemon: MakeDaemon, foreign_rule: str, settings: dict[str, object], code: int
 ) -> None:
     """A crashed run's changes are undone if the service is not restarted."""
@@ -98,7 +98,7 @@ def test_a_start_that_fails_for_good_after_a_crash_cleans_up(
 
 
 def test_a_bad_start_leaves_a_running_daemon_alone(make_daemon: MakeDaemon) -> None:
-    """Another start in the same directories, with rules that are wrong, takes nothing away."""
+    """A failed start in the same directories, with invalid rules, removes nothing."""
     daemon = make_daemon().start()
     running = AuditState.read()
     daemon.configure({"auditd": {"audit_rules": "-a always,exit -S nonsense"}})
@@ -107,9 +107,9 @@ def test_a_bad_start_leaves_a_running_daemon_alone(make_daemon: MakeDaemon) -> N
 
 
 @pytest.mark.parametrize("fallback", [True, False])
-def test_a_source_that_can_not_be_had(make_daemon: MakeDaemon, fallback: bool) -> None:
+def test_an_unavailable_source(make_daemon: MakeDaemon, fallback: bool) -> None:
     """The next source is used and reported; without session_metadata.fallback the start fails."""
-    # No room for its descriptors: the kernel's programs can't be handed over.
+    # Too few descriptors: the kernel's programs can't be handed over.
     settings = {"session_metadata": {"backend": "ebpf", "fallback": fallback}}
     daemon = make_daemon(settings, BCC_KERNEL_SOURCE="/nowhere")
     daemon.prefix = ["prlimit", "--nofile=24:24"]
@@ -126,7 +126,7 @@ def test_a_source_that_can_not_be_had(make_daemon: MakeDaemon, fallback: bool) -
 def test_a_restart_with_other_rules_after_a_crash(
     make_daemon: MakeDaemon, audit_state: AuditState
 ) -> None:
-    """The rules of the crashed daemon that the new configuration doesn't want are gone."""
+    """The new configuration's start removes the crashed daemon's rules that it lacks."""
     daemon = make_daemon().start()
     daemon.stop(signal.SIGKILL)
     daemon.configure({"auditd": {"audit_rules": MKDIR}})
@@ -138,7 +138,7 @@ def test_a_restart_with_other_rules_after_a_crash(
 
 
 def test_a_second_daemon_listens_beside_the_first(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """One instance is the audit daemon; the other one listens, and writes the same events."""
+    """One instance is the audit daemon; the other one listens and writes the same events."""
     first, second = make_daemon().start(), make_daemon().start()
     assert first.status()["role"] == "unicast"
     assert second.status()["role"] == "multicast"
@@ -214,7 +214,7 @@ def test_a_reload_changes_the_rules(make_daemon: MakeDaemon, foreign_rule: str) 
 def test_a_bad_reload_keeps_everything(
     make_daemon: MakeDaemon, truth: Truth, text: str, blamed: str
 ) -> None:
-    """Rules, output and the stream go on; the log says in one line what is wrong."""
+    """Rules, output and the stream stay; the log has one line with the reason."""
     daemon = make_daemon().start()
     before = AuditState.read()
     daemon.config.write_text(text)
@@ -233,7 +233,7 @@ def test_a_bad_reload_keeps_everything(
 def test_an_output_that_is_refused_leaves_the_old_one(
     make_daemon: MakeDaemon, truth: Truth
 ) -> None:
-    """It shows only when it is opened; the lines go on where they went before."""
+    """The error occurs only when the output is opened; lines continue to go to the old one."""
     daemon = make_daemon().start()
     elsewhere = daemon.directory / "a-directory"
     elsewhere.mkdir()
@@ -250,7 +250,7 @@ def test_an_output_that_is_refused_leaves_the_old_one(
 
 
 def test_a_reload_moves_the_output(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """Lines go on in the new file, with no number missing or twice."""
+    """Lines continue in the new file, without a missing or repeated number."""
     daemon = make_daemon().start()
     with _spawning(truth) as spawner:
         until(lambda: len(daemon.documents()) > 50, 10, "the first lines")
@@ -264,7 +264,7 @@ def test_a_reload_moves_the_output(make_daemon: MakeDaemon, truth: Truth) -> Non
 
 
 def test_a_file_that_was_moved_away_is_made_anew(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """As logrotate does it: rename, SIGHUP, and no line is lost or in both files."""
+    """As with logrotate: rename, SIGHUP, and no line is lost or in both files."""
     daemon = make_daemon().start()
     moved = daemon.directory / "events.ndjson.1"
     with _spawning(truth) as spawner:
@@ -280,7 +280,7 @@ def test_a_file_that_was_moved_away_is_made_anew(make_daemon: MakeDaemon, truth:
 
 
 def test_a_reload_applies_what_is_live(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """What the settings' descriptions call live is in force after a reload."""
+    """A reload applies the settings that their descriptions mark as live."""
     daemon = make_daemon({"event": {"fork_events": "none"}}).start()
     truth.run("fork")
     daemon.settle()

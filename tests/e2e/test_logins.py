@@ -1,6 +1,6 @@
-"""Logins and what they leave behind: every process knows through which one it came, and from where.
+"""Logins and processes that outlive them: every process has its entry and the client's address.
 
-Each test has a program executed at the end of some way into the host, known by its argument.
+Each test executes a program at the end of one way into the host, and finds it by its argument.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.kernel
 
 NOBODY = "65534"
 UNKNOWN_USER = "4711"
-CONSOLE = Path("/dev/tty63")  # where nobody looks
+CONSOLE = Path("/dev/tty63")  # a directory that no other process uses
 SERIAL = Path("/dev/ttyS0")
 
 
 @pytest.fixture
 def token() -> str:
-    """An argument that no other process has."""
+    """A unique argument."""
     return str(uuid.uuid4())
 
 
@@ -47,7 +47,7 @@ def came_by_ssh(document: Document, address: str = "127.0.0.1") -> bool:
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_an_ssh_login(daemon: Daemon, sshd: Sshd, token: str, terminal: bool, address: str) -> None:
-    """The login shell is session and entry leader, by sshd, with the client's address."""
+    """The login shell is session and entry leader, of type sshd, with the client's address."""
     sshd.login(f"/bin/true {token}; :", terminal=terminal, address=address)
     document = executed(daemon, token)
     process = document["process"]
@@ -62,8 +62,10 @@ def test_an_ssh_login(daemon: Daemon, sshd: Sshd, token: str, terminal: bool, ad
     agree(malformed(daemon))
 
 
-def test_two_logins_at_once_are_told_apart(daemon: Daemon, sshd: Sshd, token: str) -> None:
-    """Each of their processes has the address of its own."""
+def test_simultaneous_logins_have_their_own_addresses(
+    daemon: Daemon, sshd: Sshd, token: str
+) -> None:
+    """The processes of each login have its own address."""
     addresses = {"127.0.0.2": f"{token}-2", "127.0.0.3": f"{token}-3"}
     logins = [
         subprocess.Popen(
@@ -81,8 +83,8 @@ def test_two_logins_at_once_are_told_apart(daemon: Daemon, sshd: Sshd, token: st
         assert len({each["process"]["entry_leader"]["entity_id"] for each in found}) == 1
 
 
-def test_what_a_login_leaves_behind(daemon: Daemon, sshd: Sshd, token: str) -> None:
-    """In a session of its own, adopted, the login long ended: still that login's."""
+def test_a_process_that_outlives_its_login(daemon: Daemon, sshd: Sshd, token: str) -> None:
+    """A process in another session, adopted after the end of the login, still belongs to it."""
     sshd.login(f"setsid -f sh -c 'sleep 1; exec /bin/true {token}' >/dev/null 2>&1 </dev/null")
     process = executed(daemon, token)
     assert came_by_ssh(process)
@@ -125,7 +127,7 @@ def test_a_set_uid_program(daemon: Daemon, sshd: Sshd, token: str) -> None:
 
 
 def test_tmux_inside_ssh(daemon: Daemon, sshd: Sshd, tmux: Tmux, token: str) -> None:
-    """What runs in it came by that login, in a session and on a terminal of its own."""
+    """A process in tmux has the login's entry, in its own session and on its own terminal."""
     sshd.login(" ".join(tmux.new_session(f"'sleep 1; /bin/true {token}; :'")), terminal=True)
     document = executed(daemon, token)
     assert came_by_ssh(document)
@@ -181,14 +183,14 @@ def test_a_console_login(daemon: Daemon, token: str) -> None:
     assert process["entry_leader"]["name"] == "login"
     assert process["entry_leader"]["entry_meta"] == {"type": "console"}
     assert process["session_leader"]["pid"] == login.pid
-    # The shell controls jobs: each has a group of its own.
+    # The shell controls jobs: each job has its own group.
     assert process["group_leader"]["same_as_process"] is True
     assert process["tty"]["char_device"] == {"major": 4, "minor": 63}
     assert executed(daemon, token)["user"]["audit"]["id"] == "0"
 
 
 def test_a_serial_line(daemon: Daemon, token: str) -> None:
-    """Whoever leads a session on it came in by a terminal."""
+    """The leader of a session on a serial line has the entry type terminal."""
     with opened(SERIAL) as line:
         shell = ["sh", "-c", f"/bin/true {token}; :"]
         subprocess.run(["setsid", "-c", "-w", *shell], stdin=line, check=True)
@@ -199,7 +201,7 @@ def test_a_serial_line(daemon: Daemon, token: str) -> None:
 
 @pytest.fixture
 def cron(token: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A cron with one job, which it runs when it starts."""
+    """A cron with one job, which runs at its start."""
     table = Path("/etc/cron.d/sessiond-test")
     marks = [Path("/run/crond.reboot"), Path("/run/crond.pid")]
     if any(mark.exists() for mark in marks):
@@ -214,7 +216,7 @@ def cron(token: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_cron_job(daemon: Daemon, cron: subprocess.Popen[bytes], token: str) -> None:
-    """A session of its own below cron, as another user, without a terminal."""
+    """A session below cron, as another user, without a terminal."""
     process = executed(daemon, token)["process"]
     assert process["user"]["id"] == NOBODY
     assert process["interactive"] is False
@@ -237,7 +239,7 @@ def test_a_service(daemon: Daemon, user_manager: UserManager, token: str) -> Non
 
 
 def test_a_daemon_that_init_adopted(daemon: Daemon, token: str) -> None:
-    """Its parent is pid 1 when it executes; how it came in is still how its maker did."""
+    """Its parent is pid 1 when it executes; its entry is still that of its creator."""
     wait = "while [ $(cut -d' ' -f4 /proc/$$/stat) != 1 ]; do sleep 0.05; done"
     made = subprocess.run(
         ["setsid", "-f", "sh", "-c", f"{wait}; exec /bin/true {token}"], check=True

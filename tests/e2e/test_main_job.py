@@ -1,4 +1,4 @@
-"""The main job on the real kernel: the stream says what the processes say of themselves."""
+"""The main job on the real kernel: the stream agrees with the processes' own records."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ pytestmark = pytest.mark.kernel
 MakeDaemon = Callable[..., Daemon]
 
 
-# To procfs two processes with one pid that start in one clock tick are the same, and the process
-# group it shows is the one of the moment of reading.
+# procfs can't distinguish two processes with one pid that start in one clock tick, and shows the
+# process group at the time of reading.
 NOT_BY_PROCFS = ("reuse", "pgid")
 
 
 @pytest.mark.parametrize("backend", ["ebpf", "proc_connector", "procfs"])
-def test_every_process_is_told_once_and_truly(
+def test_every_process_is_written_once_and_correctly(
     make_daemon: MakeDaemon, truth: Truth, backend: str
 ) -> None:
-    """Hundreds of processes, made in every way there is: each exec, setsid and end is right."""
+    """Hundreds of processes of every kind: each exec, setsid and end is correct."""
     daemon = make_daemon({"session_metadata": {"backend": backend}}).start()
     stream = Stream(daemon, exact=backend == "ebpf")
     runs = {}

@@ -1,4 +1,4 @@
-"""Beside a real auditd, which keeps its socket, its settings and its log."""
+"""The daemon beside a real auditd, which keeps its socket, its settings and its log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MakeDaemon = Callable[..., Daemon]
 
 @pytest.fixture
 def auditd(audit_state: AuditState, tmp_path: Path) -> Iterator[Auditd]:
-    """A running auditd with rules of its own."""
+    """A running auditd with its own rules."""
     daemon = Auditd(tmp_path / "auditd")
     try:
         daemon.load()
@@ -31,8 +31,8 @@ def auditd(audit_state: AuditState, tmp_path: Path) -> Iterator[Auditd]:
         audit_state.restore()
 
 
-def test_both_hear_everything(auditd: Auditd, make_daemon: MakeDaemon, truth: Truth) -> None:
-    """By default sessiond listens beside it: both have every exec, and nothing of it is changed."""
+def test_both_receive_everything(auditd: Auditd, make_daemon: MakeDaemon, truth: Truth) -> None:
+    """By default sessiond listens beside it: both receive every exec, and auditd's state stays."""
     before = AuditState.read()
     daemon = make_daemon().start()
     assert daemon.status()["role"] == "multicast"

@@ -1,8 +1,7 @@
 """Sessions older than the daemon are written as if it had been running.
 
-Sessions of all kinds run a program while a daemon watches that was there before them, and once more
-under one that came later. What the second tells is what the first one told, but for what it says
-itself that it can't know.
+Sessions of all kinds run a program while an older daemon watches, and again under a newer one. The
+newer daemon's lines equal those of the older one, except for data that they list as unknown.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ pytestmark = pytest.mark.kernel
 
 
 class Told(NamedTuple):
-    """What was told of a session: of a program that it ran, and of its own exec afterwards."""
+    """The lines about a session: of a program that it ran, and of its own exec afterwards."""
 
     child: Document
     itself: Document
 
 
 class Watched(NamedTuple):
-    """Both daemons' accounts, by kind of session; ``missing`` says why others could not be had."""
+    """The lines of both daemons, by kind of session; ``missing`` has reasons for missing kinds."""
 
     warm: dict[str, Told]
     cold: dict[str, Told]
     missing: dict[str, str]
-    documents: list[Document]  # all of the later daemon
+    documents: list[Document]  # all lines of the later daemon
     problems: list[str]
 
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
-    """All sessions, watched by the one daemon, then by the other."""
+    """Run all sessions under one daemon, then under the other."""
     with tempfile.TemporaryDirectory(prefix="sessiond-older-") as name, kernel.lock():
         directory = Path(name)
         directory.chmod(0o1777)
@@ -51,7 +50,7 @@ def watched() -> Iterator[Watched]:
             try:
                 early.start()
                 sessions.start()
-                # Its first exec, from whatever started it, is nothing that the later one could see.
+                # The later daemon could not see the first exec of a session.
                 _run_all(early, sessions)
                 warm = _run_all(early, sessions)
                 early.stop()
@@ -83,7 +82,7 @@ def _run_all(daemon: Daemon, sessions: OlderSessions) -> dict[str, Told]:
     return told
 
 
-# What each exec has of its own, whoever tells it.
+# Fields that differ in each exec.
 _OWN = (
     "@timestamp",
     "event.",
@@ -98,13 +97,13 @@ _OWN = (
     "process.start",
     "process.title",
     "sessiond.incomplete",
-    # Where a process has gone since its last fork or exec, its next one shows (chdir isn't traced).
+    # A process's directory is revealed by its next fork or exec (chdir is not traced).
     "process.parent.working_directory",
     "process.session_leader.working_directory",
     "process.group_leader.working_directory",
     "process.entry_leader.working_directory",
 )
-# What follows from a field that could not be known.
+# Fields that depend on an unknown field.
 _ALSO = {
     "process.parent": ("sessiond.reparented_to",),
     "process.group_leader": ("process.parent.group_leader",),
@@ -117,7 +116,7 @@ _ALSO = {
 
 
 def _unlike(warm: Document, cold: Document) -> Iterator[str]:
-    """The fields that differ, though the later document doesn't say that it can't know them."""
+    """Return the fields that differ, unless the later document lists them as unknown."""
     said = [str(note).partition(":")[0] for note in value(cold, "sessiond.incomplete") or []]
     known = [*said, *(also for name in said for also in _ALSO.get(name, ()))]
     before, after = dict(_flat(warm)), dict(_flat(cold))
@@ -137,8 +136,8 @@ def _flat(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cold_is_warm(watched: Watched, kind: str) -> None:
-    """Field by field, of what a session runs and of its own exec."""
+def test_both_daemons_write_the_same_fields(watched: Watched, kind: str) -> None:
+    """All fields of the program's exec and of the session's own exec are equal."""
     if kind in watched.missing:
         pytest.skip(watched.missing[kind])
     for warm, cold in zip(watched.warm[kind], watched.cold[kind], strict=True):
@@ -156,14 +155,14 @@ def test_an_older_session_has_leaders_and_an_entry(watched: Watched, kind: str) 
         assert value(cold, "user.audit.id") == value(warm, "user.audit.id")
         assert value(cold, "process.entry_leader.start") <= cold["@timestamp"]
         entry = value(cold, "process.entry_leader.entry_meta")
-        if kind == "double fork":  # whoever ran it has no login
+        if kind == "double fork":  # The test's own process may have no login.
             assert entry == {"type": "init"}
         else:
             assert entry == value(warm, "process.entry_leader.entry_meta")
 
 
 def test_session_view_draws_whole_trees(watched: Watched) -> None:
-    """All that an analyst sees hangs together, and nothing is beside all sessions."""
+    """All processes that an analyst sees are connected, and none is outside all sessions."""
     assert len(watched.cold) >= 10
     agree(watched.problems)
     agree(orphans(watched.documents))

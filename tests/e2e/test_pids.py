@@ -1,4 +1,4 @@
-"""One pid, one process after the other: each keeps what is its own."""
+"""Several processes with one pid: each keeps its own data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MakeDaemon = Callable[..., Daemon]
 
 NUMBER = 300
 
-# Has the kernel give the same pid again and again (proc(5): ns_last_pid); prints it.
+# Makes the kernel assign the same pid repeatedly (proc(5): ns_last_pid); prints it.
 REUSE = f"""
 import os, time
 pid = next(n for n in range(9000, 30000) if not os.path.exists(f"/proc/{{n}}"))
@@ -37,8 +37,8 @@ print(pid)
 
 
 @pytest.mark.parametrize("backend", ["ebpf", "proc_connector"])
-def test_a_pid_that_is_given_again_and_again(make_daemon: MakeDaemon, backend: str) -> None:
-    """Also several times within the tick in which procfs and the connector tell a start."""
+def test_a_pid_that_is_reused_repeatedly(make_daemon: MakeDaemon, backend: str) -> None:
+    """This includes reuse within the tick in which procfs and the connector measure starts."""
     daemon = make_daemon({"session_metadata": {"backend": backend}}).start()
     starter = subprocess.run(
         [sys.executable, "-c", REUSE], capture_output=True, text=True, check=True
@@ -49,7 +49,7 @@ def test_a_pid_that_is_given_again_and_again(make_daemon: MakeDaemon, backend: s
     told = Counter((each["process"]["entity_id"], each["event"]["action"]) for each in own)
     assert set(told.values()) == {1}
     ends = [each for each in own if each["event"]["action"] == "end"]
-    # Another process may have taken the pid once or twice; sessiond has tens of its own a second.
+    # Another process may have taken the pid once or twice; sessiond starts tens per second.
     assert len(ends) >= NUMBER * 0.95
     wanted = Counter(number % 200 + 1 for number in range(NUMBER))
     codes = Counter(value(each, "process.exit_code") for each in ends)
@@ -60,7 +60,7 @@ def test_a_pid_that_is_given_again_and_again(make_daemon: MakeDaemon, backend: s
 
 
 def test_a_group_that_nothing_can_have_changed_is_its_creators(make_daemon: MakeDaemon) -> None:
-    """The connector sees its fork; what it can have become is inferred, and said to be."""
+    """The connector sees its fork; a possible change of the group is inferred, and marked."""
     daemon = make_daemon({"session_metadata": {"backend": "proc_connector"}}).start()
     with subprocess.Popen(
         ["/usr/bin/setsid", "/bin/sh", "-c", "for i in $(seq 200); do /bin/true; done"],

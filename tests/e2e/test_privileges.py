@@ -1,7 +1,7 @@
 """Least privilege: a separate user, the unit's capabilities, and only its own files.
 
-The daemon runs here as an unprivileged user with the capabilities that the shipped unit lists; the
-test of each capability takes it away, and sees what the documentation says of that.
+The daemon runs as an unprivileged user with the capabilities of the shipped unit. The test of each
+capability removes it, and checks the documented consequence.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GRANTED = tuple(
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody can reach: pytest's own are root's alone."""
+    """A directory that every user can access, unlike pytest's own."""
     path = Path(mkdtemp(prefix="sessiond-test-", dir="/var/tmp"))
     path.chmod(0o755)
     yield path
@@ -45,7 +45,7 @@ def place() -> Iterator[Path]:
 
 
 class Confined(Daemon):
-    """A daemon of another user, who may write to what stands for the service manager's socket."""
+    """A daemon of another user, with access to the stand-in for the service manager's socket."""
 
     def spawn(self) -> None:
         """Start it, with a umask that forbids nothing."""
@@ -60,7 +60,7 @@ class Confined(Daemon):
 def make_confined(audit_state: AuditState, place: Path) -> Iterator[Callable[..., Daemon]]:
     """Return a function that starts a daemon as nobody with only these capabilities.
 
-    It does by hand what the service manager does for the shipped unit.
+    It prepares the process like the service manager does for the shipped unit.
     """
     made: list[Daemon] = []
 
@@ -84,14 +84,14 @@ def make_confined(audit_state: AuditState, place: Path) -> Iterator[Callable[...
 
 
 def without(*names: str) -> list[str]:
-    """The unit's capabilities but for these."""
+    """Return the unit's capabilities except these."""
     return [name for name in GRANTED if name not in names]
 
 
 def test_main_job_with_the_units_capabilities_alone(
     make_confined: MakeDaemon, truth: Truth
 ) -> None:
-    """As nobody: rules are loaded, the tracer works, other users' processes are correct."""
+    """As nobody: rules are loaded, the tracer works, and other users' processes are correct."""
     daemon = make_confined(*GRANTED, settings={"session_metadata": {"backend": "ebpf"}}).start()
     status = daemon.status()
     assert (status["source"], status["role"]) == ("ebpf", "unicast")
@@ -121,10 +121,10 @@ def test_main_job_with_the_units_capabilities_alone(
     ],
     ids=lambda given: ",".join(given) if isinstance(given, list) else given,
 )
-def test_a_missing_capability_is_told_and_does_the_next_best(
+def test_a_missing_capability_selects_the_next_source(
     make_confined: MakeDaemon, missing: list[str], source: str
 ) -> None:
-    """The stream goes on by the next source; status and log say what is missing and the remedy."""
+    """The next source continues the stream; status and log name the capability and the remedy."""
     daemon = make_confined(*without(*missing)).start()
     status = daemon.status()
     assert status["source"] == source, status["declined"]
@@ -138,7 +138,7 @@ def test_a_missing_capability_is_told_and_does_the_next_best(
 def test_without_audit_control_there_is_one_clear_error(
     make_confined: MakeDaemon,
 ) -> None:
-    """Nobody audits without permission: exit code 4 and what to do, not a traceback."""
+    """Without the permission the exit code is 4, with a remedy and without a traceback."""
     daemon = make_confined(*without("CAP_AUDIT_CONTROL"))
     daemon.spawn()
     assert daemon.wait() == 4
@@ -148,7 +148,7 @@ def test_without_audit_control_there_is_one_clear_error(
 
 
 def test_a_configuration_that_others_can_write_is_refused(make_daemon: MakeDaemon) -> None:
-    """Whoever writes it would decide where a daemon with capabilities writes."""
+    """Its writer would decide where a daemon with capabilities writes."""
     daemon = make_daemon()
     daemon.config.chmod(0o666)
     daemon.spawn()
@@ -158,7 +158,7 @@ def test_a_configuration_that_others_can_write_is_refused(make_daemon: MakeDaemo
 
 
 def test_a_configuration_of_somebody_else_is_refused(make_daemon: MakeDaemon) -> None:
-    """Also when only its owner can write it."""
+    """This also applies if only its owner can write it."""
     daemon = make_daemon()
     os.chown(daemon.config, STRANGER, STRANGER)
     daemon.spawn()
@@ -168,7 +168,7 @@ def test_a_configuration_of_somebody_else_is_refused(make_daemon: MakeDaemon) ->
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Path]:
-    """A file that the daemon has no business with, which must stay as it is."""
+    """A file outside sessiond's directories, which must stay unchanged."""
     path = tmp_path / "victim"
     path.write_text("precious")
     before = path.stat()
@@ -182,7 +182,7 @@ def victim(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("trick", ["symlink", "hard link", "fifo"])
 def test_output_is_written_nowhere_else(make_daemon: MakeDaemon, victim: Path, trick: str) -> None:
-    """A link in the place of the output file is refused with one line, and exit code 6."""
+    """A link instead of the output file is refused with one line, and exit code 6."""
     daemon = make_daemon()
     _put(trick, daemon.output, victim)
     daemon.spawn()
@@ -195,7 +195,7 @@ def test_output_is_written_nowhere_else(make_daemon: MakeDaemon, victim: Path, t
 def test_state_is_written_nowhere_else(
     make_daemon: MakeDaemon, victim: Path, name: str, trick: str
 ) -> None:
-    """A link in the place of sessiond's file is replaced or refused; its target stays unchanged."""
+    """A link instead of sessiond's file is replaced or refused; its target stays unchanged."""
     daemon = make_daemon()
     run = daemon.directory / "run"
     run.mkdir()
@@ -210,7 +210,7 @@ def test_state_is_written_nowhere_else(
 
 
 def test_spool_is_written_nowhere_else(make_daemon: MakeDaemon, victim: Path) -> None:
-    """A link in the place of the spool's next file: the line goes elsewhere or nowhere."""
+    """A link instead of the spool's next file is not followed."""
     daemon = make_daemon({"output": {"socket": {"type": "unix", "address": "/nonexistent/s"}}})
     spool = daemon.directory / "state" / "spool" / "socket"
     spool.mkdir(parents=True)
@@ -230,7 +230,7 @@ def test_spool_is_written_nowhere_else(make_daemon: MakeDaemon, victim: Path) ->
 
 @pytest.mark.parametrize("name", ["run", "state", "spool"])
 def test_directories_that_others_can_write_are_refused(make_daemon: MakeDaemon, name: str) -> None:
-    """Whoever may write there could swap the files between two looks."""
+    """A user with write access could replace the files between two checks."""
     daemon = make_daemon()
     places = {"run": "run", "state": "state", "spool": "state/spool"}
     path = daemon.directory / places[name]
@@ -246,7 +246,7 @@ def test_directories_that_others_can_write_are_refused(make_daemon: MakeDaemon, 
 def test_a_runtime_directory_that_is_a_link_of_somebody_else_is_refused(
     make_daemon: MakeDaemon, tmp_path: Path
 ) -> None:
-    """Another user's link may lead anywhere, so it is refused."""
+    """Another user's link can lead anywhere, so it is refused."""
     daemon = make_daemon()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -258,8 +258,8 @@ def test_a_runtime_directory_that_is_a_link_of_somebody_else_is_refused(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_what_we_make_is_ours_alone(make_daemon: MakeDaemon) -> None:
-    """Nobody else can read or write what was made, whatever the umask was."""
+def test_created_files_are_private(make_daemon: MakeDaemon) -> None:
+    """Other users can neither read nor write created files, whatever the umask is."""
     daemon = make_daemon()
     before = os.umask(0)
     try:
@@ -276,8 +276,8 @@ def test_what_we_make_is_ours_alone(make_daemon: MakeDaemon) -> None:
     assert daemon.stop() == 0
 
 
-def test_status_answers_only_whom_it_may(make_confined: MakeDaemon) -> None:
-    """A socket that everybody can open is refused by who asks, by the kernel's own word."""
+def test_status_answers_only_permitted_users(make_confined: MakeDaemon) -> None:
+    """The kernel's credentials of the client decide, even if everybody can open the socket."""
     daemon = make_confined(*GRANTED, settings={"status_socket": {"mode": "0666"}}).start()
     asked = subprocess.run(
         ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups",

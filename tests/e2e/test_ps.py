@@ -1,4 +1,4 @@
-"""``sessiond ps`` on the real kernel: what the daemon believes, held against /proc."""
+"""``sessiond ps`` on the real kernel: the daemon's table compared with /proc."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load() -> Iterator[None]:
 
 
 def asked(daemon: Daemon, **request: object) -> list[bytes]:
-    """Ask the daemon as the command does."""
+    """Query the daemon like the command does."""
     socket = daemon.directory / "run" / "status.sock"
     return list(ps.listed(socket, ListRequest(**request)))  # type: ignore[arg-type]
 
@@ -51,7 +51,7 @@ def command(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.usefixtures("load")
 def test_every_living_process_is_as_proc_shows_it(daemon: Daemon) -> None:
-    """None is missing, none is too many, and each has the facts that the kernel has."""
+    """No process is missing or superfluous, and each has the attributes that the kernel shows."""
     absent_before: set[tuple[int, str]] = set()
     for _ in range(5):
         before = {(each.facts.pid, each.facts.start): each for each in Procfs().snapshot()}
@@ -81,7 +81,7 @@ def test_every_living_process_is_as_proc_shows_it(daemon: Daemon) -> None:
                 if each.program.args and not each.program.args_cut:
                     args = [arg.decode("utf-8", "backslashreplace") for arg in each.program.argv]
                     assert told.get("args") == args, each
-        # A process that is in no snapshot lived between them; one that stays so has long ended.
+        # A process in neither snapshot lived between them; one that stays in the table has ended.
         there = {pid for pid, _ in (*before, *after)}
         absent = {(row.pid, row.start) for row in listed if row.pid not in there}
         assert not absent & absent_before, "told as living, and not in /proc"
@@ -89,7 +89,7 @@ def test_every_living_process_is_as_proc_shows_it(daemon: Daemon) -> None:
 
 
 def test_the_command_shows_a_process_its_tree_and_its_facts(daemon: Daemon) -> None:
-    """A child of the tests, by table, tree, JSON, user, and pid."""
+    """A child of the tests, shown by table, tree, JSON, user, and pid."""
     with subprocess.Popen(["/bin/sleep", "4321"]) as child:
         try:
             until(lambda: "sleep 4321" in command(daemon).stdout, 10, "the child in the table")

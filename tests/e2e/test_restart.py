@@ -1,4 +1,4 @@
-"""Restarts under a real service manager: what happens meanwhile is in the output all the same."""
+"""Restarts under a real service manager: no event is missing from the output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RULES = f"""
 
 
 class Service:
-    """The daemon as a service of a user's manager; it runs as root, outside the sandbox."""
+    """The daemon as a service of a user's manager, as root and without the sandbox."""
 
     def __init__(self, manager: UserManager, directory: Path) -> None:
         self.manager = manager
@@ -42,7 +42,7 @@ class Service:
         self.configure()
         command = f"{sys.executable} -m sessiond run -c {self.config}"
         text = adapted(UNIT.read_text(), {"ExecStart": command})
-        # The sandbox has tests of its own; here it would hide this checkout and its directories.
+        # The sandbox has its own tests; here it would hide this checkout and its directories.
         kept = (
             "Type NotifyAccess ExecStart ExecReload Restart RestartSec FileDescriptorStoreMax "
             "KillMode Environment RestartPreventExitStatus TimeoutStopSec"
@@ -54,14 +54,14 @@ class Service:
         manager.install(NAME, self.unit)
 
     def forget_descriptors(self) -> None:
-        """Have the manager keep no descriptors, as most other ways to run a service don't."""
+        """Make the manager store no descriptors, as most other ways to run a service."""
         text = "\n".join(
             line for line in self.unit.splitlines() if not line.startswith("FileDescriptorStoreMax")
         )
         self.manager.install(NAME, text)
 
     def configure(self, **settings: Any) -> None:
-        """Write the configuration file anew."""
+        """Rewrite the configuration file."""
         self.config.write_text(
             yaml.safe_dump(
                 {
@@ -77,19 +77,19 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """Of the daemon that runs now."""
+        """Return the pid of the current daemon."""
         return int(self.manager.show(NAME, "MainPID"))
 
     def start(self) -> None:
-        """Start it, and wait until it is ready."""
+        """Start the service, and wait until it is ready."""
         self.manager.systemctl("start", NAME)
 
     def restart(self) -> None:
-        """Restart it, and wait until it is ready."""
+        """Restart the service, and wait until it is ready."""
         self.manager.systemctl("restart", NAME)
 
     def kill(self) -> None:
-        """Kill it, and wait until the manager has started it again."""
+        """Kill the daemon, and wait until the manager has restarted it."""
         killed = until(lambda: self.pid, 20, "a daemon")
         with contextlib.suppress(ProcessLookupError):
             os.kill(killed, signal.SIGKILL)
@@ -102,11 +102,11 @@ class Service:
         until(again, 20, "the next start")
 
     def stop(self) -> None:
-        """Stop it for good."""
+        """Stop the service permanently."""
         self.manager.systemctl("stop", NAME)
 
     def documents(self) -> list[dict[str, Any]]:
-        """Return the documents of the output, of which none may be half."""
+        """Return the documents of the output, each of which is complete."""
         data = self.output.read_bytes()
         assert data.endswith(b"\n")
         return [json.loads(line) for line in data.splitlines()]
@@ -123,8 +123,8 @@ def service(
     user_manager.systemctl("stop", NAME, check=False)
 
 
-def test_a_stop_gives_the_host_back(service: Service, audit_state: AuditState) -> None:
-    """After restarts and a crash, a stop leaves audit as it was before the first start."""
+def test_a_stop_restores_the_host(service: Service, audit_state: AuditState) -> None:
+    """After restarts and a crash, a stop leaves audit as before the first start."""
     running = AuditState.read()
     service.restart()
     service.kill()
@@ -134,7 +134,7 @@ def test_a_stop_gives_the_host_back(service: Service, audit_state: AuditState) -
     assert AuditState.read() == audit_state
 
 
-# When the manager's daemon is killed after the last time, in seconds: also while it starts.
+# Seconds after which the daemon is killed again: also during its start.
 KILLS = (1.0, 0.2, 0.05, 1.5, 0.2, 0.4)
 NOBODY = {"type": "unix_stream", "address": "nobody.sock"}
 
@@ -144,10 +144,10 @@ NOBODY = {"type": "unix_stream", "address": "nobody.sock"}
     [(False, False), (True, True)],
     ids=["one output", "two outputs, with forks"],
 )
-def test_every_event_is_told_once_through_restarts_and_kills(
+def test_every_event_is_written_once_through_restarts_and_kills(
     service: Service, spawns: Spawns, *, two_outputs: bool, forks: bool
 ) -> None:
-    """Each line says the same of the relatives whoever wrote it, and has the next number."""
+    """Relatives are the same in lines of every run, and the numbers increase by one."""
     outputs: dict[str, Any] = {"file": {"path": str(service.output), "rotate": {"size": 0}}}
     if two_outputs:
         address = str(service.directory / NOBODY["address"])
@@ -172,7 +172,7 @@ def test_every_event_is_told_once_through_restarts_and_kills(
     assert_all_known(everything)
     documents = [each for each in everything if of_spawns(each)]
     told = Counter(each["event"]["action"] for each in documents)
-    # The spawning program itself is one as well; its fork is root's.
+    # The spawning program is a process as well; root forked it.
     expected = {"exec": 12_001, "end": 12_001, **({"fork": 12_000} if forks else {})}
     assert {action: told[action] for action in expected} == expected, log
     lives = [each for each in documents if each["event"]["action"] in ("exec", "end")]
@@ -185,14 +185,14 @@ def test_every_event_is_told_once_through_restarts_and_kills(
 
 
 def test_kills_in_the_middle_of_a_reload_or_a_stop(service: Service, spawns: Spawns) -> None:
-    """Whatever the daemon is about, and one kill right after the other."""
+    """The daemon is killed in any phase, also twice in a row."""
     outputs: dict[str, Any] = {"file": {"path": str(service.output), "rotate": {"size": 0}}}
     outputs["socket"] = {**NOBODY, "address": str(service.directory / NOBODY["address"])}
     service.stop()
     service.output.unlink()
     service.configure(output=outputs)
     service.start()
-    # As many as the tracer's ring holds, for they are quicker than a daemon that is always killed.
+    # As many as the tracer's ring holds, because they outrun a daemon that is always killed.
     storms = [spawns.start(2_500), spawns.start(2_500)]
     for verb in ("reload", "restart"):
         for seconds in (0.0, 0.02, 0.1, 0.3):
@@ -219,13 +219,13 @@ UID = str(USER)
 
 
 def assert_all_known(documents: list[dict[str, Any]]) -> None:
-    """The tracer has reported every process in audit events."""
+    """Check that the tracer has reported every process of audit events."""
     lives = (each for each in documents if each["event"]["action"] in ("fork", "exec", "end"))
     assert [each for each in lives if not entity_id(each)] == []
 
 
 def assert_each_once(documents: list[dict[str, Any]]) -> None:
-    """No event is in the output twice, and the numbers rise by one."""
+    """Check that no event is in the output twice, and that the numbers increase by one."""
     ids = Counter(each["event"]["id"] for each in documents)
     assert [each for each, number in ids.most_common(3) if number > 1] == []
     numbers = [each["event"]["sequence"] for each in documents]
@@ -242,7 +242,7 @@ def assert_each_once(documents: list[dict[str, Any]]) -> None:
 def test_without_a_descriptor_store_only_gaps_are_missing(
     service: Service, spawns: Spawns, backend: str
 ) -> None:
-    """The gap between a kill and the next start is reported, and no event is repeated."""
+    """The time between a kill and the next start is reported, and no event is repeated."""
     service.stop()
     service.output.unlink()
     service.configure(session_metadata={"backend": backend, "fallback": False})
@@ -278,13 +278,13 @@ def test_without_a_descriptor_store_only_gaps_are_missing(
 
 
 def of_spawns(document: dict[str, Any]) -> bool:
-    """Whether it is an event of a process of the spawning program."""
+    """Return whether an event is about a process of the spawning program."""
     user: dict[str, Any] = document.get("process", {}).get("user", {})
     return user.get("id") == UID
 
 
 def entity_id(document: dict[str, Any]) -> str:
-    """The process that an event is of; "" for one of ourselves."""
+    """Return the process of an event; "" for events about sessiond."""
     return str(document.get("process", {}).get("entity_id", ""))
 
 
@@ -304,11 +304,11 @@ os.execv("/bin/true", ["true", "last"])
 
 
 def test_an_ended_leader_is_known_after_restarts(service: Service) -> None:
-    """Processes that ended long before are known after a restart, a crash, and both."""
+    """Processes that ended long ago are known after a restart, a crash, and both."""
     flag = service.directory / "flag"
     command = [sys.executable, "-c", SCRIPT.format(flag=str(flag))]
     subprocess.run(command, check=True)
-    time.sleep(2)  # the leader ends meanwhile
+    time.sleep(2)  # the leader ends in this time
     service.restart()
     service.kill()
     service.restart()

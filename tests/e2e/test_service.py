@@ -1,4 +1,4 @@
-"""The shipped unit under a real service manager: its sandbox, readiness, reload, watchdog, stop."""
+"""The shipped unit under a real service manager: sandbox, readiness, reload, watchdog, stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = "sessiond.service"
 
 
 class Service:
-    """sessiond as the unit runs it, but as the user nobody and from this checkout."""
+    """sessiond as in the unit, but as the user nobody and from this checkout."""
 
     def __init__(self, manager: UserManager) -> None:
         self.manager = manager
@@ -34,7 +34,7 @@ class Service:
         self.configure()
 
     def configure(self, **settings: Any) -> None:
-        """Write the configuration; directories are those that the manager makes."""
+        """Write the configuration; the manager creates the directories."""
         self.config.write_text(
             yaml.safe_dump(
                 {
@@ -59,13 +59,13 @@ class Service:
         return self.manager.show(NAME, name)
 
     def documents(self) -> list[dict[str, Any]]:
-        """Return what it has written so far."""
+        """Return the documents written so far."""
         data = self.output.read_bytes()
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
     def executed(self, token: str) -> dict[str, Any]:
         """Execute a program with this argument, and wait for its line."""
-        # In a session of its own: whoever runs the tests may be in session 0, which nobody leads.
+        # In a separate session: the tests may run in session 0, which has no leader.
         subprocess.run(["/bin/true", token], check=True, start_new_session=True)
         found: list[dict[str, Any]] = []
 
@@ -89,8 +89,8 @@ def unit(audit_state: AuditState, user_manager: UserManager) -> Iterator[Service
     user_manager.systemctl("stop", NAME, check=False)
 
 
-def test_the_unit_does_the_main_job(unit: Service, audit_state: AuditState) -> None:
-    """In its sandbox, as its user: ready means that it sees everything; a stop undoes it all."""
+def test_the_unit_works(unit: Service, audit_state: AuditState) -> None:
+    """The unit works in its sandbox, as its user; when it is ready it sees everything."""
     unit.start()
     assert unit.show("ActiveState") == "active"
     assert unit.show("StatusText").startswith("unicast, 8 rules, ")
@@ -108,7 +108,7 @@ def test_the_unit_does_the_main_job(unit: Service, audit_state: AuditState) -> N
     assert time.monotonic() - began < 15
     assert unit.show("Result") == "success"
     assert AuditState.read() == audit_state
-    # What was on its way at the stop is written.
+    # Events in flight at the stop are written.
     executed = [each for each in unit.documents() if each["event"]["action"] == "exec"]
     last = [each["process"]["args"][-1] for each in executed]
     assert [each for each in last if each in tokens] == tokens
@@ -116,11 +116,11 @@ def test_the_unit_does_the_main_job(unit: Service, audit_state: AuditState) -> N
 
 
 def test_a_reload_applies_what_changed_or_says_why_not(unit: Service) -> None:
-    """The status says what is in force now; a bad file leaves everything as it was."""
+    """The status shows the active configuration; an invalid file changes nothing."""
 
     def reload(said: str) -> None:
         unit.manager.systemctl("reload", NAME)
-        # It sends the signal; that the reload is done, the daemon tells the manager.
+        # systemctl sends the signal; the daemon notifies the manager when the reload is complete.
         until(lambda: said in unit.show("StatusText"), 10, said)
         until(lambda: unit.show("ActiveState") == "active", 10, "the end of the reload")
 
@@ -139,7 +139,7 @@ def test_a_reload_applies_what_changed_or_says_why_not(unit: Service) -> None:
 
 
 def test_a_hanging_daemon_is_replaced_and_nothing_is_missed(unit: Service) -> None:
-    """The watchdog ends it; the next one goes on with what gathered meanwhile."""
+    """The watchdog ends it; the next one processes the collected input."""
     unit.start(WatchdogSec="2", RestartSec="100ms")
     pid = int(unit.show("MainPID"))
     os.kill(pid, signal.SIGSTOP)

@@ -1,6 +1,6 @@
-"""Two spawners flat out, and a user whose failing execs flood the kernel's backlog: nothing hides.
+"""Two spawners without pauses, and a user whose failing execs flood the kernel's backlog.
 
-``SESSIOND_STORM`` is how many seconds it takes.
+``SESSIOND_STORM`` is the duration in seconds.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 MakeDaemon = Callable[..., Daemon]
 
 SECONDS = int(os.environ.get("SESSIOND_STORM", "4"))
-# What one of the spawners does in turn, so many times each.
+# The ways in which a spawner creates processes, with the number of each.
 WAYS = (("spawn", 100), ("setsid", 50), ("chain", 20), ("code", 50), ("signal", 20))
 
 
 class Spawner(threading.Thread):
-    """Makes processes without pause that write down themselves what they were."""
+    """Creates processes without pauses, which record their own attributes."""
 
     def __init__(self, truth: Truth, until: float) -> None:
         """Take when to stop, in monotonic seconds."""
@@ -40,7 +40,7 @@ class Spawner(threading.Thread):
         self._until = until
 
     def run(self) -> None:
-        """Make one run after the other."""
+        """Start one run after the other."""
         while time.monotonic() < self._until:
             for way, count in WAYS:
                 file = self._truth.file()
@@ -64,12 +64,12 @@ def storm(truth: Truth, attacks: Attacks) -> list[Path]:
 
 
 def hold(daemon: Daemon, files: list[Path]) -> Counter[str]:
-    """Compare the stream with the processes' own records; return the number of lines of each."""
+    """Compare the stream with the processes' own records; return the numbers of lines."""
     documents = daemon.settle(60)
     stream = Stream(daemon)
     agree(stream.untrue(told for file in files for told in read(file)))
     agree(inconsistent(documents))
-    for loss in losses(documents):  # of records; of processes none is lost
+    for loss in losses(documents):  # of records; no process is lost
         assert value(loss, "sessiond.loss.hop") in (None, "kernel", "socket")
     assert daemon.status()["ledger"]["balanced"]
     return Counter(each["event"]["action"] for each in documents)
@@ -77,7 +77,7 @@ def hold(daemon: Daemon, files: list[Path]) -> Counter[str]:
 
 @pytest.fixture
 def files() -> Iterator[list[Path]]:
-    """The files of truth, which are large; they go with the test."""
+    """The files of truth, which are large; they are removed after the test."""
     made: list[Path] = []
     yield made
     for file in made:
@@ -88,7 +88,7 @@ def files() -> Iterator[list[Path]]:
 def test_nothing_is_lost(
     make_daemon: MakeDaemon, truth: Truth, attacks: Attacks, files: list[Path], rules: str
 ) -> None:
-    """As the audit daemon with the built-in rules, and with the tracer alone."""
+    """As the audit daemon with the built-in rules, and with only the tracer."""
     daemon = make_daemon({"auditd": {"audit_rules": ""}} if rules == "none" else {}).start()
     files += storm(truth, attacks)
     lines = hold(daemon, files)
@@ -103,7 +103,7 @@ def test_nothing_is_lost_beside_auditd(
     files: list[Path],
     tmp_path: Path,
 ) -> None:
-    """By multicast, with auditd's rules, whose records of failing execs flood the socket."""
+    """By multicast, with auditd's rules, while records of failing execs flood the socket."""
     auditd = Auditd(tmp_path / "auditd")
     try:
         auditd.load()
@@ -118,8 +118,8 @@ def test_nothing_is_lost_beside_auditd(
         audit_state.restore()
 
 
-def test_the_flood_is_one(attacks: Attacks) -> None:
-    """It makes failing execs by the ten thousand."""
+def test_the_flood_is_large_enough(attacks: Attacks) -> None:
+    """The flood consists of tens of thousands of failing execs."""
     with attacks.start("failing", 3) as flood:
         time.sleep(0.5)
         stat = Path(f"/proc/{flood.pid}/stat").read_text().rsplit(")", 1)[1].split()

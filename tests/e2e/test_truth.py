@@ -1,4 +1,4 @@
-"""Right in every case, on the real kernel: what is hard to tell, as the processes tell it."""
+"""Difficult cases on the real kernel, compared with the processes' own records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STORM = 6  # seconds
 
 
 def run(*command: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
-    """Run a command that may end in any way."""
+    """Run a command, whose exit status does not matter."""
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
         command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60, **options
     )
@@ -38,7 +38,7 @@ def shell(script: str, *arguments: str | Path) -> None:
 
 
 def ended_with(daemon: Daemon, mark: str) -> Document:
-    """The end of the process whose last argument is ``mark``."""
+    """Return the end of the process whose last argument is ``mark``."""
     return until(  # type: ignore[no-any-return]
         lambda: next(
             (
@@ -53,14 +53,14 @@ def ended_with(daemon: Daemon, mark: str) -> Document:
     )
 
 
-# --- relatives that are gone ---
+# --- relatives that have ended ---
 
 
-def test_relatives_that_ended_long_ago_are_told_in_full(daemon: Daemon, truth: Truth) -> None:
-    """Parent, group leader and session leader ended seconds ago; all they were is still there."""
+def test_relatives_that_ended_long_ago_are_complete(daemon: Daemon, truth: Truth) -> None:
+    """Parent, group leader and session leader ended seconds ago; all their fields are present."""
     file = truth.file()
     inner = " ".join(truth.command(file, "spawn"))
-    # The shell leads session and group, forks one that waits, and ends.
+    # The shell leads session and group, forks a process that waits, and ends.
     process = subprocess.Popen(
         ["/bin/sh", "-c", f"(sleep 2.5; {inner}) & exit 3"],
         start_new_session=True,
@@ -82,7 +82,7 @@ def test_relatives_that_ended_long_ago_are_told_in_full(daemon: Daemon, truth: T
     assert end["process"]["entity_id"] == value(event, "process.session_leader.entity_id")
 
 
-def test_parent_that_ended_is_told_with_its_end(daemon: Daemon, truth: Truth) -> None:
+def test_an_ended_parent_has_its_end(daemon: Daemon, truth: Truth) -> None:
     """A process forked by an ended process has it as parent, with end and exit code."""
     told = truth.run("orphan", 5)
     daemon.settle()
@@ -96,11 +96,11 @@ def test_parent_that_ended_is_told_with_its_end(daemon: Daemon, truth: Truth) ->
         assert value(event, "sessiond.reparented_to.pid") == orphan.ppid
 
 
-# --- what is executed, and how ---
+# --- programs and arguments ---
 
 
 def test_a_script_is_its_interpreter(daemon: Daemon, tmp_path: Path) -> None:
-    """The executable is the interpreter, the arguments are those it gets."""
+    """The executable is the interpreter, the arguments are the interpreter's."""
     script = tmp_path / "script"
     script.write_text("#!/bin/sh -e\nexit 4\n")
     script.chmod(0o755)
@@ -124,7 +124,7 @@ def test_a_deleted_executable_keeps_its_path(daemon: Daemon, tmp_path: Path) -> 
 
 
 def test_a_failed_exec_is_told_as_such(daemon: Daemon) -> None:
-    """The error by its name, and the process that tried, as it is."""
+    """The event has the error's name and the process that tried."""
     shell("exec 2>/dev/null; /etc/passwd; true")
     event = daemon.await_one(event__action="exec-failed", event__outcome="failure")
     assert value(event, "error.code") == "EACCES"
@@ -146,7 +146,7 @@ def test_other_users(daemon: Daemon, truth: Truth) -> None:
 
 
 def test_supplementary_groups(daemon: Daemon) -> None:
-    """They change with setgroups(2): who executes before and who after has each its own."""
+    """setgroups(2) changes them: execs before and after it have different groups."""
     token = "groups-before-and-after"
     groups = ["setpriv", "--reuid=65534", "--regid=65534", "--groups=27,4,1000"]
     run(*groups, "/bin/sleep", "0", token)
@@ -163,7 +163,7 @@ def test_supplementary_groups(daemon: Daemon) -> None:
 
 
 def test_other_namespaces_and_roots(daemon: Daemon, truth: Truth, tmp_path: Path) -> None:
-    """In a pid namespace, pid is the host's and vpid the inner one; chroots hide nothing."""
+    """In a pid namespace, pid is the host's and vpid the inner one; chroots change no path."""
     root = tmp_path / "root"
     (root / "proc").mkdir(parents=True)
     (root / "tmp").mkdir()
@@ -219,7 +219,7 @@ def test_a_core_dump_is_told(daemon: Daemon, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGRTMIN + 3, signal.SIGKILL])
 def test_a_signal_is_named(daemon: Daemon, number: int) -> None:
-    """Each signal has its number and name, real-time ones too."""
+    """Each signal has its number and name, including real-time signals."""
     run("/bin/sh", "-c", f"kill -{number} $$; sleep 5", "sh", f"killed-by-{number}")
     event = ended_with(daemon, f"killed-by-{number}")
     assert value(event, "process.exit_code") == 128 + number
@@ -229,7 +229,7 @@ def test_a_signal_is_named(daemon: Daemon, number: int) -> None:
 
 
 def test_killed_for_want_of_memory(daemon: Daemon) -> None:
-    """The kernel's own kill in a control group out of memory is an end by SIGKILL."""
+    """A process that the kernel kills for lack of memory in its control group ends by SIGKILL."""
     group = Path("/sys/fs/cgroup/memory/sessiond-test-oom")
     limit = group / "memory.limit_in_bytes"
     if not group.parent.exists():
@@ -252,12 +252,12 @@ def test_killed_for_want_of_memory(daemon: Daemon) -> None:
 
 
 class Storm:
-    """Two spawners at once, flat out, until they are stopped."""
+    """Two spawners without pauses, until they are stopped."""
 
     def __init__(self, truth: Truth) -> None:
         self.files = [truth.file(), truth.file()]
         self._spawners = [
-            # In a session of its own: that of the tests may have lost its leader.
+            # In a separate session: the session of the tests may have lost its leader.
             subprocess.Popen(truth.command(file, "spawn", 10**6), start_new_session=True)
             for file in self.files
         ]
@@ -271,8 +271,8 @@ class Storm:
         time.sleep(0.3)
 
 
-def test_a_start_in_a_storm_misses_nobody(make_daemon: MakeDaemon, truth: Truth) -> None:
-    """Hundreds come and go while the daemon starts: from its readiness on each one is right."""
+def test_a_start_in_a_storm_misses_no_process(make_daemon: MakeDaemon, truth: Truth) -> None:
+    """Hundreds of processes start and end during the start: all are correct once it is ready."""
     storm = Storm(truth)
     time.sleep(1)
     daemon = make_daemon().start()
@@ -288,8 +288,8 @@ def test_a_start_in_a_storm_misses_nobody(make_daemon: MakeDaemon, truth: Truth)
     assert losses(daemon.documents()) == []
 
 
-def test_a_storm_is_told_without_loss(daemon: Daemon, truth: Truth) -> None:
-    """Flat out from two spawners: every process is there, all enriched, nothing lost."""
+def test_a_storm_is_written_without_loss(daemon: Daemon, truth: Truth) -> None:
+    """Two spawners without pauses: every process is written, all enriched, none lost."""
     storm = Storm(truth)
     storm.stop(after=STORM)
     until(lambda: _drained(daemon), 60, "the end of the storm in the stream")
@@ -305,14 +305,14 @@ def test_a_storm_is_told_without_loss(daemon: Daemon, truth: Truth) -> None:
         note
         for document in documents
         for note in value(document, "sessiond.incomplete") or []
-        # Ancestors of the tests themselves may have ended before.
+        # Ancestors of the tests may have ended before.
         if not note.startswith("sessiond.ancestors:")
         and {str(file) for file in storm.files} & set(value(document, "process.args") or [])
     )
     assert not incomplete
 
 
-def test_what_overflowed_is_told_and_nothing_false_is(
+def test_an_overflow_is_reported_and_nothing_false_follows(
     make_daemon: MakeDaemon, truth: Truth
 ) -> None:
     """After a stop under load, losses are reported per kind, and later events are correct."""
@@ -326,7 +326,7 @@ def test_what_overflowed_is_told_and_nothing_false_is(
     daemon.send(signal.SIGSTOP)
     storm = Storm(truth)
     time.sleep(STORM / 2)
-    # It begins while nobody listens, and executes something when somebody does again.
+    # It starts while no daemon reads, and executes a program when one reads again.
     inner = " ".join(truth.command(survivor_file, "spawn", 3))
     survivor = subprocess.Popen(
         ["/bin/sh", "-c", f"sleep {STORM}; {inner}; sleep 0.1"], start_new_session=True
@@ -356,7 +356,7 @@ def test_what_overflowed_is_told_and_nothing_false_is(
 
 
 def _drained(daemon: Daemon) -> bool:
-    """Whether nothing is on its way any more."""
+    """Return whether no record is on its way."""
     count = len(daemon.documents())
     time.sleep(1)
     return len(daemon.documents()) == count

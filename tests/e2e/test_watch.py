@@ -35,7 +35,7 @@ signal.signal(signal.SIGUSR1, detach)
 """
 
 
-# As sitecustomize.py in the daemon: from SIGUSR1 on audit records are taken, and go nowhere.
+# As sitecustomize.py in the daemon: from SIGUSR1 on audit records are read and dropped.
 STUCK = """
 import signal
 
@@ -47,7 +47,7 @@ signal.signal(signal.SIGUSR1, stick)
 """
 
 
-# As sitecustomize.py in the daemon: at SIGUSR1 it is the audit daemon no more, and doesn't know.
+# As sitecustomize.py in the daemon: SIGUSR1 ends its registration without its knowledge.
 UNREGISTERED = """
 import os, signal
 
@@ -58,7 +58,7 @@ def leave(*_):
 
 signal.signal(signal.SIGUSR1, leave)
 """
-# Then it stops, before it can find out.
+# Then it stops before it can detect that.
 STOPPED = """
 def stop(*_):
     leave()
@@ -69,12 +69,12 @@ signal.signal(signal.SIGUSR1, stop)
 
 
 def degraded(daemon: Daemon, what: str, seconds: float = 4) -> Document:
-    """Wait for the event that says that ``what`` is in trouble."""
+    """Wait for the event that reports a problem of ``what``."""
     return daemon.await_one(seconds, event__action="sessiond-degraded", sessiond__health__what=what)
 
 
 def recovered(daemon: Daemon, what: str, seconds: float = 10) -> Document:
-    """Wait for the event that says that ``what`` is well again."""
+    """Wait for the event that reports the end of the problem of ``what``."""
     return daemon.await_one(
         seconds, event__action="sessiond-recovered", sessiond__health__what=what
     )
@@ -91,7 +91,7 @@ def recovered(daemon: Daemon, what: str, seconds: float = 10) -> Document:
         (["--backlog_wait_time", "100"], "audit backlog_wait_time"),
     ],
 )
-def test_what_others_change_is_told_and_put_back(
+def test_changes_by_others_are_reported_and_reverted(
     make_daemon: MakeDaemon, truth: Truth, change: list[str], what: str
 ) -> None:
     """The event names change, time and author; the state is restored."""
@@ -136,7 +136,7 @@ def test_rules_that_go_without_a_record_are_missed(
     assert sorted(AuditState.read().rules) == sorted(ours.rules)
 
 
-def test_without_reconcile_it_is_only_told(make_daemon: MakeDaemon) -> None:
+def test_without_reconcile_changes_are_only_reported(make_daemon: MakeDaemon) -> None:
     """With auditd.reconcile: false a foreign change stays, and so does the problem."""
     daemon = make_daemon({"auditd": {"reconcile": False}}).start()
     auditctl("-r", "5000")
@@ -150,7 +150,7 @@ def test_without_reconcile_it_is_only_told(make_daemon: MakeDaemon) -> None:
 
 @pytest.fixture
 def auditd(audit_state: AuditState) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """A function that starts the distribution's audit daemon; it is ended with the test."""
+    """A function that starts the distribution's audit daemon, which ends with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
@@ -170,7 +170,7 @@ def auditd(audit_state: AuditState) -> Iterator[Callable[[], subprocess.Popen[by
         each.wait(10)
 
 
-def test_another_audit_daemon_beside_us_is_told(
+def test_another_audit_daemon_is_reported(
     make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
     """The kernel refuses the attempt, and it is reported."""
@@ -183,7 +183,7 @@ def test_another_audit_daemon_beside_us_is_told(
     recovered(daemon, "audit rival")
 
 
-def test_we_take_over_when_the_audit_daemon_leaves(
+def test_sessiond_replaces_an_audit_daemon_that_has_ended(
     make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]], truth: Truth
 ) -> None:
     """A listener beside auditd becomes the audit daemon after its exit, and reports the gap."""
@@ -203,10 +203,10 @@ def test_we_take_over_when_the_audit_daemon_leaves(
     assert daemon.status()["ledger"]["balanced"]
 
 
-def test_a_listener_tells_that_the_audit_daemon_left(
+def test_a_listener_reports_the_end_of_the_audit_daemon(
     make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
-    """By socket_type multicast nothing is taken over: it is a problem until there is a new one."""
+    """With socket_type multicast the missing audit daemon is a problem until there is a new one."""
     owner = auditd()
     until(lambda: AuditState.read().owner == owner.pid, 10, "auditd's registration")
     daemon = make_daemon({"auditd": {"socket_type": "multicast"}}).start()
@@ -229,11 +229,11 @@ def test_a_lost_registration_is_made_again(make_daemon: MakeDaemon, tmp_path: Pa
     assert AuditState.read().owner == daemon.pid
 
 
-def test_who_takes_our_place_has_it_until_it_leaves(
+def test_a_daemon_that_replaces_sessiond_is_replaced_after_its_end(
     make_daemon: MakeDaemon, auditd: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    """We say who it is, listen beside it, and are the audit daemon again when it has gone."""
-    # The kernel takes the place of no reader that lives, not even of one that doesn't read.
+    """The event names the other daemon; sessiond listens, and replaces it after its exit."""
+    # The kernel never replaces a living reader, not even one that does not read.
     (tmp_path / "sitecustomize.py").write_text(UNREGISTERED + STOPPED)
     daemon = make_daemon(PYTHONPATH=str(tmp_path)).start()
     daemon.send(signal.SIGUSR1)
@@ -255,7 +255,7 @@ def test_who_takes_our_place_has_it_until_it_leaves(
 
 
 def test_a_stuck_pipeline_starves_the_watchdog(make_daemon: MakeDaemon, tmp_path: Path) -> None:
-    """The loop turns, and nothing comes through: that is no life worth telling of."""
+    """The loop runs, but no event passes: the watchdog is not notified."""
     (tmp_path / "sitecustomize.py").write_text(STUCK)
     settings = {"canary": {"interval": "1s", "timeout": "2s"}}
     environment = {"WATCHDOG_USEC": "1000000", "PYTHONPATH": str(tmp_path)}
@@ -266,8 +266,8 @@ def test_a_stuck_pipeline_starves_the_watchdog(make_daemon: MakeDaemon, tmp_path
     until(lambda: not daemon.is_fed(2.5), 20, "a watchdog that is not fed any more")
 
 
-def test_a_canary_proves_the_way(make_daemon: MakeDaemon) -> None:
-    """It is in the output, marked, and counted; the watchdog is fed."""
+def test_a_canary_passes_the_whole_path(make_daemon: MakeDaemon) -> None:
+    """The canary is in the output, marked, and counted; the watchdog is notified."""
     daemon = make_daemon({"canary": {"interval": "1s"}}, WATCHDOG_USEC="1000000").start()
     document = daemon.await_one(event__action="exec", sessiond__canary=True)
     assert value(document, "process.parent.pid") == daemon.pid
@@ -294,12 +294,12 @@ def test_a_canary_that_a_rule_hides_costs_no_restart(make_daemon: MakeDaemon) ->
 
 
 def test_a_dead_tracer_is_replaced(make_daemon: MakeDaemon, truth: Truth, tmp_path: Path) -> None:
-    """When the kernel's programs are gone the next source takes over, and says so."""
+    """When the kernel's programs are gone, the next source takes over and is reported."""
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_TRACER)
     settings = {"canary": {"interval": "1s", "timeout": "2s"}}
     daemon = make_daemon(settings, PYTHONPATH=str(tmp_path)).start()
     until(lambda: daemon.status()["canary"]["seen"] >= 1, 10, "a canary that came back")
-    # What it gave to the service manager would keep the programs alive.
+    # The descriptors in the service manager's store would keep the programs alive.
     daemon.wait_notified("FDNAME=tracer-00")
     daemon.send(signal.SIGUSR1)
     told = degraded(daemon, "process source", 15)

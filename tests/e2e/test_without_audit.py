@@ -1,4 +1,4 @@
-"""``auditd.enabled: false``: every process from the tracer, and the kernel's audit left alone."""
+"""``auditd.enabled: false``: every process comes from the tracer, and audit stays unchanged."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def audit_sockets(pid: int) -> list[str]:
 
 
 @pytest.mark.parametrize("backend", ["ebpf", "proc_connector"])
-def test_every_process_is_told_and_audit_is_left_alone(
+def test_every_process_is_written_and_audit_is_unchanged(
     make_daemon: MakeDaemon, truth: Truth, backend: str
 ) -> None:
-    """Each exec, setsid and end once; no socket, no rule, no setting."""
+    """Each exec, setsid and end is written once; there is no socket, no rule, no setting."""
     before = AuditState.read()
     daemon = make_daemon(
         {"auditd": {"enabled": False}, "session_metadata": {"backend": backend}}
@@ -60,7 +60,7 @@ def test_every_process_is_told_and_audit_is_left_alone(
 
 
 def test_what_a_crash_left_of_audit_goes(make_daemon: MakeDaemon) -> None:
-    """The last run's rules are removed, since their records would have no reader."""
+    """The last run's rules are removed, because their records would have no reader."""
     daemon = make_daemon().start()
     daemon.stop(signal.SIGKILL)
     assert AuditState.read().rules
@@ -71,7 +71,7 @@ def test_what_a_crash_left_of_audit_goes(make_daemon: MakeDaemon) -> None:
 
 
 def test_without_a_tracer_the_start_fails(make_daemon: MakeDaemon) -> None:
-    """procfs alone would tell of nothing, and look healthy."""
+    """procfs alone would report nothing, and look healthy."""
     daemon = make_daemon({"auditd": {"enabled": False}})
     hide = "exec setpriv --bounding-set=-bpf,-sys_admin,-net_admin,-perfmon --inh-caps=-all"
     daemon.prefix = ["unshare", "-n", "/bin/sh", "-c", hide + ' "$@"', "sh"]
@@ -81,7 +81,7 @@ def test_without_a_tracer_the_start_fails(make_daemon: MakeDaemon) -> None:
 
 
 def test_a_pattern_that_no_file_matches_is_named(make_daemon: MakeDaemon, tmp_path: Path) -> None:
-    """In the log of the start, and by check."""
+    """The log of the start, and check, name the pattern."""
     pattern = f"{tmp_path}/nothing/*.rules"
     daemon = make_daemon({"auditd": {"audit_rule_files": [pattern]}}).start()
     assert pattern in daemon.log.read_text()
