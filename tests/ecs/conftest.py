@@ -1,4 +1,4 @@
-"""The one option of these tests: ``pytest tests/ecs --update-golden`` writes the golden files."""
+"""The option of these tests: ``pytest tests/ecs --update-golden`` rewrites the golden files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
-    """Say whether the golden files are to be written anew."""
-    # A run of all tests doesn't load this file before it reads its options.
+    """Whether to rewrite the golden files."""
+    # A run of all tests parses its options before it loads this file.
     return bool(request.config.getoption("--update-golden", default=False))

@@ -1,4 +1,4 @@
-"""AuditEventCache: what is remembered of an event says the same as reading it anew."""
+"""AuditEventCache: a cached event gives the same document as a newly encoded one."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def document(description: EncodedAuditEvent) -> object:
 
 
 def again(event: AuditEvent, **numbers: bytes) -> AuditEvent:
-    """The same event once more, with other numbers."""
+    """Return the same event with other numbers."""
     copy = AuditEvent(AuditStamp(event.time + 1), event.serial + 7, 0)
     copy.complete = True
     for record in event.records:
@@ -50,8 +50,8 @@ def again(event: AuditEvent, **numbers: bytes) -> AuditEvent:
 
 
 @pytest.mark.parametrize("event", CALLS, ids=lambda event: str(event.serial))
-def test_what_is_remembered_is_what_reading_anew_gives(event: AuditEvent) -> None:
-    """Other numbers, the same pieces: pid, serial and arguments are each event's own."""
+def test_a_cached_event_equals_a_new_one(event: AuditEvent) -> None:
+    """Pid, serial and arguments are those of each event; the other parts are cached."""
     remembering = descriptions()
     remembering.recall(event)
     other = again(event, pid=b"4242", ppid=b"4241", a0=b"7f", a1=b"55")
@@ -59,8 +59,8 @@ def test_what_is_remembered_is_what_reading_anew_gives(event: AuditEvent) -> Non
     assert document(remembering.recall(other)) == expected
 
 
-def test_another_user_is_not_taken_for_the_one_remembered() -> None:
-    """Whatever of a record can change what is said of it, is part of what is remembered."""
+def test_the_cache_distinguishes_users() -> None:
+    """Every value that affects the document is part of the cache key."""
     event = CALLS[0]
     remembering = descriptions()
     first = document(remembering.recall(event))
@@ -73,7 +73,7 @@ def test_another_user_is_not_taken_for_the_one_remembered() -> None:
 
 @pytest.mark.parametrize("event", CALLS[:3], ids=lambda event: str(event.serial))
 def test_tags_of_the_configuration_follow_those_of_the_rule(event: AuditEvent) -> None:
-    """Each once, on remembered and on other events."""
+    """Each tag is written once, on cached and on other events."""
     keys = orjson.loads(b"{%b}" % descriptions().recall(event).rest[1:]).get("tags", [])
     tagging = AuditEventCache(
         AuditEventEncoder(FixedNames(), SmallTables()), tags=("prod", *keys, "prod")

@@ -1,4 +1,4 @@
-"""Audit events as documents: real records in, ECS out, and nothing that a record says forges it."""
+"""Audit events as documents: real records in, ECS out, and no record can forge a field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parent / "golden"
 def describe(
     *records: tuple[int, bytes], options: Options | None = None, enriched: bool = False
 ) -> dict[str, Any]:
-    """Describe records that all can be read, and hold the document against ECS."""
+    """Describe records that are all valid, and check the document against ECS."""
     describer = AuditEventEncoder(FixedNames(), SmallTables(), options)
     document, warnings = describer.describe(event(*records), enriched=enriched)
     assert warnings == []
@@ -37,7 +37,7 @@ def describe(
 
 @pytest.mark.parametrize("log", sorted(GOLDEN.glob("*.log")), ids=lambda path: path.stem)
 def test_golden(log: Path, update_golden: bool) -> None:
-    """The records of NAME.log give the documents of NAME.json, and these are good ECS."""
+    """The records of NAME.log yield the documents of NAME.json, which are valid ECS."""
     kernel_names = pytest.importorskip("sessiond.audit.kernel_names")
     describer = AuditEventEncoder(FixedNames(), kernel_names, Options(include_warnings=True))
     documents = [describer.describe(one)[0] for one in events(log)]
@@ -51,7 +51,7 @@ def test_golden(log: Path, update_golden: bool) -> None:
 
 @pytest.mark.parametrize("log", sorted(DATA.glob("*.log")), ids=lambda path: path.stem)
 def test_every_event_of_a_real_log_is_good_ecs(log: Path) -> None:
-    """Whatever a real rule set brings has a category, a type and an action, and no warnings."""
+    """Every event of a real rule set has a category, a type and an action, and no warning."""
     kernel_names = pytest.importorskip("sessiond.audit.kernel_names")
     describer = AuditEventEncoder(FixedNames(), kernel_names)
     for one in events(log):
@@ -67,7 +67,7 @@ def test_every_event_of_a_real_log_is_good_ecs(log: Path) -> None:
 
 
 def test_a_successful_execve_is_an_exec() -> None:
-    """Category, type and action are what a process tree starts from."""
+    """A process tree starts from its category, type and action."""
     document = describe(syscall(59), (EXECVE, b'argc=2 a0="uname" a1="-a"'))
     assert document["event"] == {
         "kind": "event",
@@ -80,7 +80,7 @@ def test_a_successful_execve_is_an_exec() -> None:
 
 
 def test_a_failed_execve_says_why() -> None:
-    """It starts nothing, and error.code has the error's name."""
+    """No process starts, and error.code has the error's name."""
     document = describe(syscall(59, success="no", exit="-13"))
     assert document["event"]["action"] == "exec-failed"
     assert document["event"]["type"] == ["info"]
@@ -95,8 +95,8 @@ def test_an_error_that_never_reaches_user_space_has_its_name_too() -> None:
     assert document["error"] == {"code": "ERESTARTSYS"}
 
 
-def test_what_an_enriched_caller_knows_better_is_left_out() -> None:
-    """Of process there is the pid and the title."""
+def test_an_enriched_event_has_only_pid_and_title() -> None:
+    """The process has only the pid and the title."""
     document = describe(
         syscall(59),
         (EXECVE, b'argc=1 a0="uname"'),
@@ -107,7 +107,7 @@ def test_what_an_enriched_caller_knows_better_is_left_out() -> None:
 
 
 def test_a_machine_may_have_numbers_of_its_own() -> None:
-    """On MIPS 146 is ECONNREFUSED, 2 a stream; what Unix had before is the same everywhere."""
+    """On MIPS 146 is ECONNREFUSED; the oldest Unix errors are the same everywhere."""
     tables = pytest.importorskip("sessiond.audit.kernel_names")
     refused = syscall(5041, arch="80000008", success="no", exit="-146", a0="2", a1="2")
     document, _ = AuditEventEncoder(FixedNames(), tables).describe(event(refused))
@@ -119,7 +119,7 @@ def test_a_machine_may_have_numbers_of_its_own() -> None:
 
 
 def test_an_unknown_syscall_is_named_by_its_number() -> None:
-    """Such a document has a user, an action and an outcome."""
+    """The document has a user, an action and an outcome."""
     document = describe(syscall(999))
     assert document["event"]["action"] == "syscall-999"
     assert document["event"]["category"] == ["process"]
@@ -127,7 +127,7 @@ def test_an_unknown_syscall_is_named_by_its_number() -> None:
 
 
 def test_an_unknown_record_is_named_by_its_type() -> None:
-    """A kernel newer than the tables brings records too."""
+    """A newer kernel has records that the tables lack."""
     document = describe((1398, b'pid=7 uid=0 what="new"'))
     assert document["event"]["action"] == "newer-than-us"
     assert document["auditd"]["message_type"] == "newer_than_us"
@@ -145,7 +145,7 @@ def test_a_syscall_without_a_result_has_an_unknown_outcome() -> None:
 
 
 def test_the_record_of_an_end_has_the_exit_code() -> None:
-    """exit_group(2) is given an int in hexadecimal, of which the lowest byte is the code."""
+    """The argument of exit_group(2) is an int in hexadecimal, whose lowest byte is the code."""
     record = (SYSCALL, b"arch=c000003e syscall=231 a0=ffffff0b pid=7 uid=0")
     assert describe(record)["process"]["exit_code"] == 11
     assert "exit_code" not in describe(record, enriched=True)["process"]
@@ -155,7 +155,7 @@ def test_the_record_of_an_end_has_the_exit_code() -> None:
 
 
 def test_several_keys_are_several_tags() -> None:
-    """The kernel joins the keys of a rule with the byte 1, and so writes them in hex."""
+    """The kernel joins the keys of a rule with the byte 1, and therefore writes them in hex."""
     assert describe(syscall(112, key="73657373696F6E017365636F6E64"))["tags"] == [
         "session",
         "second",
@@ -166,7 +166,7 @@ def test_several_keys_are_several_tags() -> None:
 
 
 def test_a_changed_rule_is_known_by_its_key() -> None:
-    """It stands beside the key of the rule that brought the event, if one did."""
+    """The tag is added to the key of the rule that recorded the event, if any."""
     changed = (1305, b'auid=4242 ses=1 op=add_rule key="time" list=4 res=1')
     document = describe(changed)
     assert document["tags"] == ["time"]
@@ -175,7 +175,7 @@ def test_a_changed_rule_is_known_by_its_key() -> None:
 
 
 def test_what_the_kernel_tells_of_a_call_is_about_both() -> None:
-    """A denied unlink is an event of a file, too; the socket that audit was asked over is none."""
+    """A denied unlink is an event of a file, too; audit's own socket adds no network."""
     denied = b'apparmor="DENIED" operation="unlink" profile="x" name="/y" pid=7 comm="rm"'
     document = describe(syscall(263, success="no", exit="-13"), (1400, denied))
     assert document["event"]["category"] == ["intrusion_detection", "file"]
@@ -185,7 +185,7 @@ def test_what_the_kernel_tells_of_a_call_is_about_both() -> None:
 
 
 def test_a_denial_that_is_not_enforced_leaves_the_outcome_to_the_call() -> None:
-    """As SELinux in its permissive mode; without the call's record only the verdict is known."""
+    """As with SELinux in permissive mode; without the call's record only the verdict is known."""
     denied = b"avc:  denied  { read } for  pid=7 scontext=a:b:c:s0 tcontext=d:e:f:s0 tclass=file"
     document = describe(syscall(2), (1400, denied))
     assert document["event"]["outcome"] == "success"
@@ -195,7 +195,7 @@ def test_a_denial_that_is_not_enforced_leaves_the_outcome_to_the_call() -> None:
 
 
 def test_a_relative_path_is_completed_where_it_can_be() -> None:
-    """file.path is the whole path; auditd.paths has it as it was given."""
+    """file.path is the whole path; auditd.paths has it as it was recorded."""
     document = describe(
         syscall(2),
         (1307, b'cwd="/home/ann"'),
@@ -207,7 +207,7 @@ def test_a_relative_path_is_completed_where_it_can_be() -> None:
 
 
 def test_an_open_that_makes_the_file_is_a_creation() -> None:
-    """The record says so: nametype=CREATE."""
+    """The record says nametype=CREATE."""
     document = describe(
         syscall(2, a1="42", a2="1b6"),
         (PATH, b'item=0 name="/tmp/" inode=1 mode=041777 nametype=PARENT'),
@@ -219,7 +219,7 @@ def test_an_open_that_makes_the_file_is_a_creation() -> None:
 
 
 def test_a_path_below_a_descriptor_is_only_a_name() -> None:
-    """No record says which directory it is, and what it is relative to."""
+    """No record names the directory that the path is relative to."""
     document = describe(
         syscall(263, a0="4"),
         (1307, b'cwd="/home/ann"'),
@@ -229,7 +229,7 @@ def test_a_path_below_a_descriptor_is_only_a_name() -> None:
 
 
 def test_a_device_node_has_its_own_number() -> None:
-    """file.device is the device that a node is; the kernel's 00:00 says that it is none."""
+    """file.device is the device that a node represents; the kernel writes 00:00 for other files."""
     record = b"item=0 name=/dev/null inode=4 dev=00:05 mode=020666 rdev=01:03 nametype=NORMAL"
     assert describe(syscall(2), (PATH, record))["file"]["device"] == "01:03"
 
@@ -245,7 +245,7 @@ def test_a_device_node_has_its_own_number() -> None:
     ],
 )
 def test_a_file_has_a_name_and_an_extension(name: str, mode: str, file: dict[str, str]) -> None:
-    """The last part of its path, and what follows the last dot in that of a file."""
+    """The name is the last part of the path, the extension the part after a file's last dot."""
     document = describe(
         syscall(2),
         (1307, b'cwd="/home/ann"'),
@@ -257,13 +257,13 @@ def test_a_file_has_a_name_and_an_extension(name: str, mode: str, file: dict[str
 
 
 def test_the_root_directory_keeps_its_slash() -> None:
-    """It has a path, and no name."""
+    """It has a path and no name."""
     document = describe(syscall(2), (PATH, b'item=0 name="/" inode=2 mode=040755 nametype=NORMAL'))
     assert document["file"] == {"path": "/", "inode": "2", "mode": "0755", "type": "dir"}
 
 
 def test_a_label_of_selinux_is_split_in_paths_too() -> None:
-    """As Auditbeat does it; a label of another security module stays whole."""
+    """As in Auditbeat; the label of another security module stays whole."""
     record = b'item=0 name="/x" inode=4 mode=0100644 obj=system_u:object_r:shadow_t:s0'
     (path,) = describe(syscall(2), (PATH, record))["auditd"]["paths"]
     assert {name: path[name] for name in path if name.startswith("obj")} == {
@@ -277,7 +277,7 @@ def test_a_label_of_selinux_is_split_in_paths_too() -> None:
 
 
 def test_an_ipv6_peer_is_a_destination() -> None:
-    """The kernel writes the sockaddr as it lies in memory."""
+    """The kernel writes the sockaddr as in its memory."""
     saddr = b"saddr=0A0001BB0000000020010DB800000000000000000000000700000000"
     document = describe(syscall(42), (SOCKADDR, saddr))
     assert document["destination"] == {"address": "2001:db8::7", "ip": "2001:db8::7", "port": 443}
@@ -299,7 +299,7 @@ def test_a_family_without_a_usual_name_is_told_by_its_number() -> None:
 
 
 def test_no_message_can_take_the_place_of_the_socket() -> None:
-    """An index that has seen an object there refuses a document with a text."""
+    """An index that has an object in this place refuses a document with a text."""
     document = describe((1112, b"pid=31 uid=0 msg='op=login socket=x res=success'"))
     assert document["auditd"]["data"]["socket_"] == "x"
     assert "socket" not in document["auditd"]["data"]
@@ -331,8 +331,8 @@ def test_a_signal_has_a_target() -> None:
     assert "oauid" not in document["auditd"]["data"]
 
 
-def test_every_target_of_a_signal_is_told() -> None:
-    """A signal to a process group has a record of each; what they say stands in their order."""
+def test_every_target_of_a_signal_is_written() -> None:
+    """A signal to a process group has a record for each target; their values keep the order."""
     document = describe(
         syscall(62, a0="ffffe2eb", a1="f"),
         (OBJ_PID, b'opid=7445 oauid=-1 ouid=4242 oses=-1 ocomm="sleep"'),
@@ -346,8 +346,8 @@ def test_every_target_of_a_signal_is_told() -> None:
     assert document["auditd"]["summary"]["object"]["secondary"] == "7445"
 
 
-def test_both_adjustments_of_a_clock_are_told() -> None:
-    """One call of clock_adjtime(2) can change several values, with a record of each."""
+def test_both_adjustments_of_a_clock_are_written() -> None:
+    """One call of clock_adjtime(2) can change several values, with a record for each."""
     document = describe(
         syscall(62),
         (1333, b"op=offset old=0 new=524"),
@@ -361,8 +361,8 @@ def test_both_adjustments_of_a_clock_are_told() -> None:
     )
 
 
-def test_a_script_is_told_by_its_own_name() -> None:
-    """That python did it says nothing."""
+def test_a_script_has_its_own_name() -> None:
+    """The name of the interpreter alone says little."""
     document = describe(syscall(112, comm='"backup"', exe='"/usr/bin/python3.11"'))
     assert document["auditd"]["summary"]["how"] == "backup"
 
@@ -371,7 +371,7 @@ def test_a_script_is_told_by_its_own_name() -> None:
 
 
 def test_a_message_of_user_space_says_so() -> None:
-    """What the kernel wrote about the sender stays, whatever the message claims."""
+    """The kernel's data about the sender stays, whatever the message claims."""
     hostile = (
         b"pid=31 uid=4242 auid=4242 ses=3 subj=unconfined msg='op=x type=SYSCALL "
         b'msg=audit(1.0:1): pid=1 uid=0 auid=0 ses=9 subj=a:b:c exe="/bin/x" res=success\''
@@ -387,7 +387,7 @@ def test_a_message_of_user_space_says_so() -> None:
 
 
 def test_an_account_has_a_target() -> None:
-    """The added user, the login user and the acting user are three."""
+    """The added user, the login user and the acting user are distinguished."""
     message = b"pid=7 uid=0 auid=1000 msg='op=adding user id=4242 exe=\"/x\" res=success'"
     document = describe((1114, message))
     assert document["user"] == {
@@ -400,13 +400,13 @@ def test_an_account_has_a_target() -> None:
 
 
 def login(auid: int | str, account: str, number: int = 1112) -> dict[str, Any]:
-    """A message of sshd, which runs as root, about an account."""
+    """Return a message of sshd, which runs as root, about an account."""
     message = f'op=login {account} exe="/usr/sbin/sshd" addr=192.0.2.7 terminal=ssh res=success'
     return describe((number, f"pid=7 uid=0 auid={auid} ses=3 msg='{message}'".encode()))
 
 
 def test_a_login_has_its_users_as_auditbeat_writes_them() -> None:
-    """The user is the login user, and no effective one where that is the account itself."""
+    """The user is the login user; an effective user is written only if the account differs."""
     document = login(4242, 'acct="ann"')
     assert document["user"] == {
         "id": "4242",
@@ -425,14 +425,14 @@ def test_a_login_has_its_users_as_auditbeat_writes_them() -> None:
 
 
 def test_another_account_than_the_login_user_is_the_effective_one() -> None:
-    """As for su and sudo: the login user, and the user it acts as."""
+    """As for su and sudo: the login user, and the user that it acts as."""
     document = login(1000, 'acct="ann"')
     assert document["user"]["id"] == "1000"
     assert document["user"]["effective"] == {"id": "4242", "name": "ann"}
     assert document["auditd"]["summary"]["actor"] == {"primary": "1000", "secondary": "ann"}
 
 
-def test_a_login_that_is_not_made_yet_has_no_login_user() -> None:
+def test_a_failed_login_has_no_login_user() -> None:
     """The daemon that asks for the password is not the user."""
     document = login(4294967295, 'acct="root"')
     assert document["user"] == {
@@ -443,7 +443,7 @@ def test_a_login_that_is_not_made_yet_has_no_login_user() -> None:
 
 
 def test_an_account_may_be_named_by_its_uid() -> None:
-    """As pam_tally2 does it; that does not change who sent the message."""
+    """As in messages of pam_tally2; the sender stays the same."""
     document = login(1000, "uid=4242 reset=0", 1101)
     assert document["user"]["effective"] == {"id": "4242", "name": "ann"}
     assert document["process"]["real_user"] == {"id": "0", "name": "root"}
@@ -483,7 +483,7 @@ def test_a_login_id_is_set_by_the_one_before() -> None:
 
 
 def test_a_command_of_sudo_has_the_directory_that_it_is_run_in() -> None:
-    """The message says it, and stays."""
+    """The directory comes from the message."""
     message = (
         b"pid=7 uid=4242 auid=4242 msg='cwd=\"/srv\" cmd=6C73202D6C terminal=pts/0 res=success'"
     )
@@ -494,7 +494,7 @@ def test_a_command_of_sudo_has_the_directory_that_it_is_run_in() -> None:
 
 
 def test_an_account_that_sshd_does_not_know_is_no_target() -> None:
-    """Its words for them are no user names; it is what was asked for all the same."""
+    """sshd's words for unknown users are not names; the requested name is kept."""
     document = describe((1112, b"pid=7 uid=0 msg='op=login acct=\"(unknown)\" res=failed'"))
     assert document["user"] == {"effective": {"name": "(unknown)"}}
     assert document["auditd"]["data"]["acct"] == "(unknown)"
@@ -504,7 +504,7 @@ def test_an_account_that_sshd_does_not_know_is_no_target() -> None:
 
 
 def test_raw_messages_are_an_option() -> None:
-    """They are written as auditd's log has them."""
+    """They are written as in auditd's log."""
     document = describe(
         syscall(112), (PROCTITLE, b'proctitle="x"'), options=Options(include_raw_message=True)
     )
@@ -562,7 +562,7 @@ TYPES = st.one_of(
 def test_any_bytes_give_good_ecs(
     records: list[tuple[int, bytes]], serial: int, enriched: bool
 ) -> None:
-    """No record can make a document that isn't valid UTF-8, JSON and ECS, nor make it fail."""
+    """Any record yields a document that is valid UTF-8, JSON and ECS."""
     options = Options(include_raw_message=True, include_warnings=True)
     describer = AuditEventEncoder(FixedNames(), SmallTables(), options)
     document, warnings = describer.describe(event(*records, serial=serial), enriched=enriched)
@@ -575,7 +575,7 @@ def test_any_bytes_give_good_ecs(
 def test_any_syscall_gives_good_ecs(
     records: list[tuple[int, bytes]], path: bytes, saddr: bytes
 ) -> None:
-    """The fields of the records that a syscall's event has are as good as their values."""
+    """The fields of a syscall's records are as valid as their values."""
     number, text = syscall(59)
     records = [(number, text + b" " + records[0][1]), (PATH, b"item=0 name=" + path + b" mode=x")]
     records.append((SOCKADDR, b"saddr=" + saddr))

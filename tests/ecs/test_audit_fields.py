@@ -1,4 +1,4 @@
-"""Records as text: decoded, absent where there is nothing, and user space kept apart."""
+"""Records as text: decoded, absent if empty, with the claims of user space kept apart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sessiond.text import display
 
 
 def read(*records: tuple[int, bytes]) -> EventFields:
-    """Read records."""
+    """Parse records."""
     return FieldReader().read([Record(number, text) for number, text in records], enriched=False)
 
 
@@ -33,7 +33,7 @@ def read(*records: tuple[int, bytes]) -> EventFields:
     ],
 )
 def test_a_value_is_decoded_by_its_field(name: str, raw: bytes, text: str | None) -> None:
-    """Only what the kernel encodes is decoded, and its words for nothing are nothing."""
+    """Only values that the kernel encodes are decoded; its words for "none" give no value."""
     assert text_of(name, raw) == text
 
 
@@ -51,7 +51,7 @@ def test_a_value_is_decoded_by_its_field(name: str, raw: bytes, text: str | None
     ],
 )
 def test_a_number_is_only_digits(raw: bytes | None, base: int, number: int | None) -> None:
-    """What Python takes for a number beyond that, the kernel never writes."""
+    """The kernel writes no other forms of numbers that Python accepts."""
     assert integer(raw, base) == number
 
 
@@ -62,7 +62,7 @@ HOSTILE = (
 
 
 def test_a_message_can_claim_nothing_about_its_sender() -> None:
-    """The kernel's fields stay, and what the message says instead is kept as it is."""
+    """The kernel's fields stay, and the message's claims are kept as data."""
     parts = read((1112, HOSTILE))
     assert parts.own["uid"] == b"4242"
     assert "uid" not in parts.data
@@ -77,13 +77,13 @@ def test_the_fields_of_an_honest_message_are_enough() -> None:
 
 
 def test_free_text_is_kept_whole() -> None:
-    """A message needn't have fields."""
+    """A message need not have fields."""
     parts = read((1005, b"pid=7 uid=0 msg='disk is full, uid=0 did it'"))
     assert parts.data == {"msg": "disk is full, uid=0 did it"}
 
 
 def test_a_value_with_blanks_is_kept_whole() -> None:
-    """shadow-utils doesn't quote what it did."""
+    """shadow-utils does not quote its values."""
     parts = read((1114, b"pid=7 uid=0 msg='op=adding user id=4242 exe=\"/x\" res=success'"))
     assert parts.data == {"op": "adding user", "id": "4242"}
 
@@ -96,14 +96,14 @@ def test_the_title_is_one_line() -> None:
 
 
 def test_an_argument_list_that_is_not_whole_is_told() -> None:
-    """A record of it got lost."""
+    """A record of it is missing."""
     parts = read((1309, b'argc=2 a0="ls"'))
     assert parts.args == [b"ls"]
     assert parts.warnings == ["EXECVE: the argument list isn't whole"]
 
 
 def test_the_further_values_of_a_field_stay_when_the_first_one_has_moved() -> None:
-    """It may have become another field, such as user.selinux."""
+    """The first value may have become another field, such as user.selinux."""
     parts = read((1305, b"op=x"))
     parts.repeat({"op": "y"})
     del parts.data["op"]
@@ -114,7 +114,7 @@ def test_the_further_values_of_a_field_stay_when_the_first_one_has_moved() -> No
 
 
 def test_an_event_cannot_bring_fields_without_end() -> None:
-    """An index has a limit for all fields of all documents."""
+    """An index limits the number of fields over all documents."""
     fields = b" ".join(b"f%d=1" % number for number in range(1000))
     parts = read((1305, fields), (1321, fields))
     assert len(parts.data) <= DATA_LIMIT + 1

@@ -1,4 +1,4 @@
-"""Sealed lines: whatever is done to them without the key shows, and where."""
+"""Sealed lines: any change without the key is detected, with its place."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def problems(lines: list[bytes], key: bytes = KEY) -> list[str]:
 
 
 def test_a_sealed_line_is_the_line_and_its_seal() -> None:
-    """The seal is an additional last member, of the stated size."""
+    """The seal is a further last member, of the documented size."""
     made = sealed(1)[0]
     assert len(made) == len(line(1)) + SEAL_SIZE
     document = json.loads(made)
@@ -38,7 +38,7 @@ def test_a_sealed_line_is_the_line_and_its_seal() -> None:
 
 
 def test_lines_as_they_were_written_are_right() -> None:
-    """Also a part of them, and a chain that goes on in another run."""
+    """This includes parts of a file, and a chain that continues in another run."""
     first = sealed()
     more = sealed(begin=7, previous=seal_of(first[-1]))
     assert problems(first + more) == []
@@ -61,8 +61,8 @@ def test_lines_as_they_were_written_are_right() -> None:
     ],
     ids=["changed", "missing", "moved", "twice", "unsealed", "forged", "anew"],
 )
-def test_what_was_done_to_them_is_said(forge: object, said: str) -> None:
-    """The first line that doesn't fit is named."""
+def test_a_change_is_named(forge: object, said: str) -> None:
+    """The first line that does not match is named."""
     assert callable(forge)
     assert problems(forge(sealed()))[0].startswith(said)
 
@@ -73,7 +73,7 @@ def test_another_key_fits_nothing() -> None:
 
 
 def test_a_key_must_be_long() -> None:
-    """A short one could be guessed."""
+    """A short key could be guessed."""
     with pytest.raises(ValueError, match="32 bytes"):
         LineChain(b"short")
 
@@ -81,8 +81,8 @@ def test_a_key_must_be_long() -> None:
 @given(
     place=st.integers(0, 5), offset=st.integers(0, 400), byte=st.integers(0, 255), cut=st.booleans()
 )
-def test_no_change_of_a_byte_goes_unseen(place: int, offset: int, byte: int, *, cut: bool) -> None:
-    """Wherever it is, but for the white space at a line's end, which is no part of it."""
+def test_any_changed_byte_is_detected(place: int, offset: int, byte: int, *, cut: bool) -> None:
+    """Any byte counts, except white space at the end of a line, which is not part of it."""
     lines = sealed()
     victim = lines[place].rstrip()
     offset %= len(victim)
@@ -91,11 +91,11 @@ def test_no_change_of_a_byte_goes_unseen(place: int, offset: int, byte: int, *, 
         return
     lines[place] = changed + b"\n"
     found = problems(lines)
-    # Of the first line only the seal can be checked, where the chain did not begin with it.
+    # Only the seal of the first line can be checked, unless the chain started with it.
     assert found or place == 0
 
 
 @given(st.lists(st.binary(max_size=200), max_size=8))
 def test_no_bytes_raise(lines: list[bytes]) -> None:
-    """Whatever stands in a file."""
+    """Any content of a file gives a result."""
     problems(lines)

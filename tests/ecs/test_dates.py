@@ -21,13 +21,13 @@ def test_a_date_has_six_decimals_also_when_they_are_zero() -> None:
 
 
 def test_what_is_finer_than_a_microsecond_is_cut() -> None:
-    """Rounding up would date an event after itself, even into the next second."""
+    """A rounded date could be later than its event, even in the next second."""
     assert timestamp(1_777_630_272_999_999_999) == "2026-05-01T10:11:12.999999Z"
 
 
 @given(times)
 def test_a_date_says_the_time_it_was_made_from(time: int) -> None:
-    """Read back, it is the same microsecond."""
+    """Parsing returns the same microsecond."""
     parsed = datetime.strptime(timestamp(time), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     assert (parsed - EPOCH) // timedelta(microseconds=1) == time // 1000
 

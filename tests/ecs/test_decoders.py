@@ -1,4 +1,4 @@
-"""The kernel's numbers by name."""
+"""Names of the kernel's numbers."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from sessiond.ecs.normalizations import SYSCALLS
     ],
 )
 def test_a_socket_address_is_decoded(saddr: str, address: Address | None) -> None:
-    """As it lies in the memory of a little-endian machine."""
+    """The bytes are those in the memory of a little-endian machine."""
     assert socket_address(bytes.fromhex(saddr)) == address
 
 
 @given(st.binary(max_size=130))
 def test_any_bytes_are_an_address_or_none(saddr: bytes) -> None:
-    """A short one is no error."""
+    """A short one is not an error."""
     address = socket_address(saddr)
     assert address is None or address.family
     if address and address.path:
@@ -54,12 +54,12 @@ def test_any_bytes_are_an_address_or_none(saddr: bytes) -> None:
     [(9, "SIGKILL"), (31, "SIGSYS"), (34, "SIGRTMIN"), (36, "SIGRTMIN+2"), (64, "SIGRTMAX")],
 )
 def test_a_signal_has_a_name(number: int, name: str) -> None:
-    """kill -l has the same."""
+    """kill -l prints the same."""
     assert decoders.signal_name(number) == name
 
 
 def test_what_is_no_signal_is_a_number() -> None:
-    """kill(2) with 0 only asks."""
+    """Signal 0 of kill(2) is only a query."""
     assert [decoders.signal_name(number) for number in (0, 99, -1)] == ["0", "99", "-1"]
 
 
@@ -75,12 +75,12 @@ def test_what_is_no_signal_is_a_number() -> None:
     ],
 )
 def test_open_flags(value: int, flags: str) -> None:
-    """A flag that holds another one is named once; an unknown bit is shown."""
+    """A flag that includes another one is named once; an unknown bit is shown."""
     assert decoders.open_flags(value) == flags
 
 
 def test_open_flags_of_another_machine() -> None:
-    """Some have the flags of directories and links where others have those of the cache."""
+    """Machines differ in the flags for directories, links and the cache."""
     assert decoders.open_flags(0o140000, "aarch64") == "O_RDONLY|O_DIRECTORY|O_NOFOLLOW"
     assert decoders.open_flags(0o20040002, "ppc64le") == "O_RDWR|O_TMPFILE"
     assert decoders.open_flags(0o600000, "arm") == "O_RDONLY|O_DIRECT|O_LARGEFILE"
@@ -88,7 +88,7 @@ def test_open_flags_of_another_machine() -> None:
 
 
 def test_other_flags() -> None:
-    """Each by its header."""
+    """Each type of flags has its own header."""
     assert (
         decoders.mount_flags(0x1002F)
         == "MS_RDONLY|MS_NOSUID|MS_NODEV|MS_NOEXEC|MS_REMOUNT|MS_POSIXACL"
@@ -104,14 +104,14 @@ def test_other_flags() -> None:
 
 
 def test_a_mode_is_four_octal_digits_and_a_type() -> None:
-    """As chmod(1) takes it."""
+    """As in chmod(1)."""
     assert (decoders.octal_mode(0o104755), decoders.file_type(0o104755)) == ("4755", "file")
     assert (decoders.octal_mode(0o40000), decoders.file_type(0o40000)) == ("0000", "dir")
     assert decoders.file_type(0o644) is None
 
 
 def test_an_argument_is_a_32_bit_int() -> None:
-    """A kernel of 64 bits prints AT_FDCWD in either width."""
+    """A 64-bit kernel prints AT_FDCWD with either width."""
     assert decoders.signed(0xFFFFFF9C) == decoders.AT_FDCWD
     assert decoders.signed(0xFFFFFFFFFFFFFF9C) == decoders.AT_FDCWD
     assert decoders.signed(5) == 5

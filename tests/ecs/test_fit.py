@@ -1,4 +1,4 @@
-"""A line that is too long: what is cut, in which order, and that it is said."""
+"""A line that is too long: its cuts, their order, and their marks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cut(**process: Any) -> Any:
 
 
 def test_relatives_are_cut_first() -> None:
-    """The process keeps its argv where that is enough."""
+    """The process keeps its argv if that is enough."""
     args = ["x" * 1000, "y" * 2000]
     made = cut(args=args, parent={"args": ["z" * 9000], "pid": 1}, entry_leader={"args": ["short"]})
     assert made["process"]["args"] == args
@@ -40,14 +40,14 @@ def test_relatives_are_cut_first() -> None:
 
 
 def test_the_longest_is_cut_first() -> None:
-    """The others stay as they are."""
+    """The other values stay as they are."""
     made = cut(parent={"args": ["a" * 6000]}, group_leader={"args": ["b" * 5000]})
     assert made["sessiond"]["truncated"] == ["process.parent.args"]
     assert made["process"]["group_leader"]["args"] == ["b" * 5000]
 
 
 def test_the_text_of_the_records_is_cut_wherever_it_stands() -> None:
-    """It stands under two names, where it is asked for."""
+    """The text has two names, if it is configured."""
     document = json.loads(line())
     document["auditd"] = {"messages": ["m" * 9000, "short"]}
     document["event"]["original"] = ["m" * 9000, "short"]
@@ -59,7 +59,7 @@ def test_the_text_of_the_records_is_cut_wherever_it_stands() -> None:
 
 
 def test_the_argv_of_the_process_keeps_what_there_is_room_for() -> None:
-    """Whole arguments, then a part of one; its number stays true."""
+    """Whole arguments are kept, then a part of one; the count stays true."""
     args = [f"{number:03}" * 10 for number in range(1000)]
     process = cut(args=args, command_line=" ".join(args), args_count=1000)["process"]
     assert process["args_count"] == 1000
@@ -71,13 +71,13 @@ def test_the_argv_of_the_process_keeps_what_there_is_room_for() -> None:
 
 
 def test_a_record_with_many_short_parts_goes_whole() -> None:
-    """No value of it is long, and it does not fit."""
+    """No single value is long, and the line does not fit."""
     document = {"event": {"action": "x"}, "auditd": {"paths": [{"n": "short"}] * 5000}}
     made = json.loads(fitted(json.dumps(document).encode() + b"\n", LIMIT))
     assert made == {"event": {"action": "x"}, "sessiond": {"truncated": ["auditd"]}}
 
 
-def test_what_was_said_to_be_cut_is_said_once() -> None:
+def test_a_cut_value_is_named_once() -> None:
     """The argv may have been cut before."""
     document = json.loads(line(args=["x" * 9000]))
     document["sessiond"] = {"truncated": ["process.args"], "canary": True}
@@ -93,8 +93,8 @@ MEMBERS = st.dictionaries(
 
 
 @given(MEMBERS, MEMBERS, MEMBERS)
-def test_whatever_is_in_it_it_fits(own: Any, parent: Any, leader: Any) -> None:
-    """And it stays a document that says of each value that it is a beginning."""
+def test_any_line_fits(own: Any, parent: Any, leader: Any) -> None:
+    """The line stays a document, in which each cut value is a prefix."""
     whole = line(**own, parent=parent, entry_leader=leader)
     made = fitted(whole, LIMIT)
     assert len(made) <= LIMIT

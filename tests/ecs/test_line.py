@@ -1,4 +1,4 @@
-"""Whole lines: the parts that others made, put together once."""
+"""Whole lines: the encoded parts, composed once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVENT = {"event": {"action": "exec", "category": ["process"], "type": ["start"]}
 
 
 def test_a_line_begins_with_its_date_and_says_who_made_it() -> None:
-    """What is the same on every line comes last."""
+    """The parts that are the same in every line come last."""
     made = line(encoder(), EVENT, process=b'{"pid":1}', more={"container": {"id": "c"}})
     assert made.startswith(b'{"@timestamp":"2026-05-01T10:00:10.000000Z","event":{')
     document = json.loads(made)
@@ -56,7 +56,7 @@ def test_a_line_begins_with_its_date_and_says_who_made_it() -> None:
 
 
 def test_lines_are_numbered() -> None:
-    """From where the caller says, one by one."""
+    """The numbers continue from the caller's number."""
     numbered = encoder()
     numbered.sequence = 41
     numbers = [json.loads(line(numbered, EVENT))["event"]["sequence"] for _ in range(3)]
@@ -67,7 +67,7 @@ def test_lines_are_numbered() -> None:
 def test_whatever_is_in_it_a_line_is_one_line_of_json(
     data: dict[str, Any], more: dict[str, Any]
 ) -> None:
-    """No text can end the line or the string it is in."""
+    """No text can end the line or its own string."""
     made = line(encoder(), {**EVENT, "auditd": {"data": data}}, more=more)
     assert made.count(b"\n") == 1
     assert made.endswith(b"}\n")
@@ -77,7 +77,7 @@ def test_whatever_is_in_it_a_line_is_one_line_of_json(
 
 
 def test_ids_are_the_same_whenever_they_are_made() -> None:
-    """For one host and boot; another boot has others."""
+    """The ids depend on host and boot."""
     assert encoder().audit_id(AuditStamp(1777630272123), 7) == encoder().audit_id(
         AuditStamp(1777630272123), 7
     )
@@ -91,7 +91,7 @@ def test_ids_are_the_same_whenever_they_are_made() -> None:
 
 
 def test_labels_are_on_every_line() -> None:
-    """Also on short ones."""
+    """Short lines have them too."""
     labelled = DocumentEncoder(host={"name": "paper"}, identity="x", labels={"env": "prod"})
     for brief in (False, True):
         assert json.loads(line(labelled, EVENT, brief=brief))["labels"] == {"env": "prod"}
@@ -99,12 +99,12 @@ def test_labels_are_on_every_line() -> None:
 
 @given(st.text(), st.lists(st.text()))
 def test_a_line_is_known_by_its_id(text: str, tags: list[str]) -> None:
-    """Whatever others wrote into the members before it."""
+    """The members before the id may contain any text."""
     event = {**EVENT["event"], "original": text, "type": tags}
     assert identity(line(encoder(), {"event": event})) == (b"id-1", 1)
 
 
 def test_a_line_of_another_program_has_none() -> None:
-    """Nor has one that looks like it within a text."""
+    """Neither does a line with similar text."""
     assert identity(b'{"message":"\\"event\\":{\\"id\\":\\"x\\",\\"sequence\\":1"}') is None
     assert identity(b'{"event":{"id":"x"}}') is None

@@ -1,4 +1,4 @@
-"""The tables of meanings: real names, and what ECS allows."""
+"""The tables of normalizations: real names, and combinations that ECS allows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sessiond.ecs import normalizations
 
 
 def test_every_meaning_is_what_ecs_allows() -> None:
-    """Categories and types are ECS', and go together."""
+    """Categories and types are those of ECS, in allowed combinations."""
     variants = [variant[2] for variants in normalizations.VARIANTS.values() for variant in variants]
     for meaning in (
         *normalizations.SYSCALLS.values(),
@@ -32,12 +32,12 @@ def test_every_name_in_the_tables_is_a_real_one() -> None:
         assert libaudit.message_type_name(number) in (name, None)
 
 
-# No kernel has them under these names, but libraries, manual pages and Auditbeat do.
+# These names are not the kernel's, but those of libraries, manual pages and Auditbeat.
 WORDS_OF_LIBC = {"seteuid", "setegid", "futimens", "fstatat", "sysctl"}
 
 
 def test_an_action_that_peers_are_told_by_exists() -> None:
-    """A slip in its name would silently drop source and destination."""
+    """A misspelled name would silently drop source and destination."""
     known = {meaning.action for meaning in normalizations.SYSCALLS.values()}
     assert normalizations.PEER.keys() <= known
     assert known >= normalizations.HOW_IS_SYSCALL

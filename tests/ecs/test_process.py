@@ -1,4 +1,4 @@
-"""Processes as ECS has them: what is true is there, what is not known is absent."""
+"""Processes as ECS objects: known values are present, unknown ones absent."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ALL = frozenset(("parent", "group_leader", "session_leader", "entry_leader"))
 
 
 def test_a_process_and_its_relatives(table: ProcessTable) -> None:
-    """The same members for each of them, and what only the process itself has."""
+    """All of them have the same members; the process itself has further ones."""
     made = block(child_of_shell(table))
     assert (made["pid"], made["entity_id"], made["name"]) == (61, "p61", "ls")
     assert made["start"] == "2026-05-01T10:00:02.000000Z"
@@ -95,7 +95,7 @@ def test_a_process_and_its_relatives(table: ProcessTable) -> None:
     assert "previous" not in made["parent"]
 
 
-def test_who_leads_itself_says_so(table: ProcessTable) -> None:
+def test_a_leader_is_marked_as_itself(table: ProcessTable) -> None:
     """The shell is its own leader, in full."""
     shell = table.get(60)
     assert shell is not None
@@ -106,7 +106,7 @@ def test_who_leads_itself_says_so(table: ProcessTable) -> None:
 
 
 def test_an_end_has_its_code(table: ProcessTable) -> None:
-    """Of the process, and of a parent that ended before the event."""
+    """This includes a parent that ended before the event."""
     child = child_of_shell(table)
     table.exited(Exited(5 * SECOND, child.state.facts, 3 << 8))
     made = block(child, 5 * SECOND, ended=True)
@@ -119,7 +119,7 @@ def test_an_end_has_its_code(table: ProcessTable) -> None:
 
 
 def test_what_is_not_known_is_absent(table: ProcessTable) -> None:
-    """Never null, never empty."""
+    """No value is null or empty."""
     unknown = facts(70, 2 * SECOND, 0, pgid=None, sid=None, cap_effective=None, vpid=None)
     process = take_in(
         table, Observed(2 * SECOND, unknown, Program(b"", None, None, None), None, None)
@@ -130,8 +130,8 @@ def test_what_is_not_known_is_absent(table: ProcessTable) -> None:
     assert "null" not in json.dumps(made)
 
 
-def test_relatives_that_are_not_wanted_are_identities(table: ProcessTable) -> None:
-    """Enough for the tree of processes."""
+def test_other_relatives_are_identities(table: ProcessTable) -> None:
+    """They have what the tree of processes needs."""
     made = block(child_of_shell(table), full=frozenset({"session_leader"}))
     identity = {"entity_id": "p60", "pid": 60, "start": "2026-05-01T10:00:01.000000Z"}
     assert made["parent"] == identity
@@ -140,14 +140,14 @@ def test_relatives_that_are_not_wanted_are_identities(table: ProcessTable) -> No
 
 
 def test_a_moment_has_its_own_program(table: ProcessTable) -> None:
-    """An event of before the exec is of what was there before."""
+    """An event before the exec has the earlier program."""
     child = child_of_shell(table)
     assert block(child, 2 * SECOND)["name"] == "bash"
     assert block(child, 3 * SECOND)["name"] == "ls"
 
 
 def test_a_pid_of_its_own_namespace_is_told(table: ProcessTable) -> None:
-    """Only where it is another one."""
+    """The pid is written only if it differs."""
     assert block(child_of_shell(table, vpid=7))["vpid"] == 7
     assert "vpid" not in block(child_of_shell(table))["parent"]
 
@@ -156,7 +156,7 @@ def test_a_pid_of_its_own_namespace_is_told(table: ProcessTable) -> None:
     ("status", "code"), [(0, 0), (3 << 8, 3), (255 << 8, 255), (9, 137), (11 | 0x80, 139)]
 )
 def test_an_exit_code_is_the_shells(status: int, code: int) -> None:
-    """128 and the signal's number, when a signal ended it."""
+    """The code is 128 plus the number of the signal that ended the process."""
     assert exit_code(status) == code
 
 
@@ -170,12 +170,12 @@ def test_capabilities_have_names() -> None:
     [((136, 0), True), ((4, 64), True), ((5, 1), True), ((5, 0), False), ((0, 0), False)],
 )
 def test_a_terminal_is_what_a_person_can_sit_at(device: tuple[int, int], terminal: bool) -> None:
-    """A pseudo-terminal, a serial line, the console."""
+    """A pseudo terminal, a serial line, a console."""
     assert tty_is_terminal(*device) is terminal
 
 
-def test_leaders_that_nobody_saw_have_their_pids(table: ProcessTable) -> None:
-    """The kernel still says which group and session it is in; a later process is neither."""
+def test_unseen_leaders_have_their_pids(table: ProcessTable) -> None:
+    """The kernel still has the ids of its group and session; a later process differs."""
     told = facts(70, 2 * SECOND, 60, pgid=50, sid=40)
     table.forked(Forked(2 * SECOND, told, 60, SECOND + 1, b"bash", b"/srv"))
     process = table.executed(Executed(3 * SECOND, told, program("ls"), b"/srv"))

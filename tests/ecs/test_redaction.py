@@ -1,4 +1,4 @@
-"""Secrets on command lines: found in every form they come in, and nothing else is touched."""
+"""Secrets on command lines: found in every form, while other text stays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHIPPED = Path(redaction.__file__).with_name("redact.patterns")
 
 
 def shipped() -> Redactor:
-    """What event.redact.enabled alone gives."""
+    """The redactor with only event.redact.enabled."""
     found = read_patterns(SHIPPED.read_text())
     return Redactor(re.compile(pattern) for _, pattern in found)
 
@@ -49,7 +49,7 @@ def shipped() -> Redactor:
     ],
 )
 def test_a_secret_is_replaced_whether_arguments_or_a_shell_hold_it(line: str) -> None:
-    """The same command as a list of arguments and as one argument of a shell."""
+    """The same command as a list of arguments, and as one argument of a shell."""
     for args in (line.split(" "), ["sh", "-c", f"cd /; {line}"]):
         args = [argument.replace("@", SECRET, argument.count("@") or 1) for argument in args]
         args = [argument.replace(f"{SECRET}{SECRET}host", f"{SECRET}@host") for argument in args]
@@ -74,7 +74,7 @@ def test_a_secret_is_replaced_whether_arguments_or_a_shell_hold_it(line: str) ->
     ],
 )  # fmt: skip
 def test_only_the_secret_is_replaced(args: list[str], shown: list[str]) -> None:
-    """The option, the user and the host of the command stay."""
+    """Option, user and host of the command stay."""
     assert shipped().arguments(args) == shown
 
 
@@ -92,19 +92,19 @@ def test_only_the_secret_is_replaced(args: list[str], shown: list[str]) -> None:
         "git commit -m token-ring",
     ],
 )
-def test_what_is_no_secret_stays(line: str) -> None:
-    """Where a secret lies, ports, directories and mere words are shown."""
+def test_other_text_stays(line: str) -> None:
+    """Paths of secrets, ports, directories and ordinary words are shown."""
     assert shipped().arguments(line.split(" ")) == line.split(" ")
 
 
 def test_the_last_word_of_a_cut_command_line_is_not_shown() -> None:
-    """Half a secret has no looks that a pattern could know."""
+    """Half a secret matches no pattern."""
     shown = shipped().arguments(["x", "--url", f"https://me:{SECRET[:7]}"], cut=True)
     assert shown == ["x", "--url", MARK]
 
 
 def test_what_is_not_searched_is_not_shown() -> None:
-    """An argument of a megabyte is searched in part, in a time that has a bound."""
+    """An argument of a megabyte is searched in part, in bounded time."""
     args = ["x", "a " * SEARCHED + f"--password={SECRET}", SECRET, ""]
     shown = shipped().arguments(args)
     assert len(shown) == len(args)
@@ -117,7 +117,7 @@ def test_what_is_not_searched_is_not_shown() -> None:
               '="', "authorization:", "\0--token", "curl -u ", "-----BEGIN PRIVATE KEY-----"],
 )  # fmt: skip
 def test_no_argument_makes_the_search_slow(piece: str) -> None:
-    """A megabyte of what begins like a secret, over and over, takes a fraction of a second."""
+    """A megabyte of repeated beginnings of a secret takes a fraction of a second."""
     began = time.process_time()
     shipped().text(piece * (2**20 // len(piece)))
     assert time.process_time() - began < 1
@@ -125,23 +125,23 @@ def test_no_argument_makes_the_search_slow(piece: str) -> None:
 
 @given(st.lists(st.text()), st.booleans())
 def test_the_number_of_arguments_stays(args: list[str], cut: bool) -> None:
-    """Whatever is replaced, args_count is true."""
+    """args_count stays true."""
     assert len(shipped().arguments(args, cut=cut)) == len(args)
 
 
 def test_groups_say_what_is_replaced() -> None:
-    """Of a pattern with groups only what they match; otherwise all of it."""
+    """With groups only their matches are replaced; otherwise the whole match."""
     both = Redactor([re.compile("k=(a+)-(b+)|(c)"), re.compile("x.z")])
     assert both.arguments(["k=aa-bb", "c", "xyz"]) == [f"k={MARK}-{MARK}", MARK, MARK]
 
 
 def test_a_match_over_several_arguments_leaves_as_many() -> None:
-    """Each of the arguments is replaced by itself."""
+    """Each argument is replaced separately."""
     assert Redactor([re.compile("(?s)b.*")]).arguments(["a", "b", "c"]) == ["a", MARK, MARK]
 
 
 def test_records_of_a_document_are_searched() -> None:
-    """Values by their name, raw records also where they are hex, command lines not at all."""
+    """Values are searched with their names, raw records also in hex; command lines are not."""
     hexed = f"--password={SECRET}".encode().hex().upper()
     document: dict[str, Any] = {
         "auditd": {
@@ -170,5 +170,5 @@ def test_records_of_a_document_are_searched() -> None:
 
 
 def test_pattern_files_have_comments_and_blank_lines() -> None:
-    """A pattern keeps its place in the file, for messages about it."""
+    """A pattern keeps its line number, for messages."""
     assert read_patterns("# secrets\n\n  a(b)\n#c\nd#e\n") == [(3, "a(b)"), (5, "d#e")]

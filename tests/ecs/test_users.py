@@ -1,4 +1,4 @@
-"""Users: ids always, names where they are known, no field for what is absent."""
+"""Users: ids always, names if known, no field for absent values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sessiond.ecs.users import Users, selinux
 
 
 def parts(**fields: str) -> EventFields:
-    """The parts of a record by the user ann; ``fields`` replace or add some."""
+    """Return the parts of a record by the user ann; ``fields`` replace or add some."""
     made = EventFields()
     ids = dict.fromkeys("uid gid auid euid suid fsuid egid sgid fsgid".split(), "4242") | fields
     made.main = {name: value.encode() for name, value in ids.items()}
@@ -19,7 +19,7 @@ def parts(**fields: str) -> EventFields:
 
 
 def user(**fields: str) -> dict[str, Any]:
-    """The ``user`` of such a record."""
+    """Return the ``user`` of such a record."""
     return Users(FixedNames()).user(parts(**fields))
 
 
@@ -27,7 +27,7 @@ ANN = {"id": "4242", "name": "ann"}
 
 
 def test_a_user_has_all_its_identities() -> None:
-    """Real, audit, saved and filesystem user, each with its group where it has one."""
+    """Real, audit, saved and filesystem user, each with its group if it has one."""
     assert user() == {
         **ANN,
         "group": ANN,
@@ -38,7 +38,7 @@ def test_a_user_has_all_its_identities() -> None:
 
 
 def test_an_unset_login_uid_is_no_user() -> None:
-    """4294967295 is the kernel's word for unset, -1 some records'."""
+    """4294967295 means unset for the kernel, -1 in some records."""
     assert "audit" not in user(auid="4294967295")
     assert "audit" not in user(auid="-1")
 
@@ -54,13 +54,13 @@ def test_an_effective_group_of_its_own_is_told_too() -> None:
 
 
 def test_an_unknown_name_leaves_the_id() -> None:
-    """It may be known a second later."""
+    """The name may be known a second later."""
     assert user(auid="77")["audit"] == {"id": "77"}
     assert Users(None).user(parts())["audit"] == {"id": "4242"}
 
 
 def test_names_are_asked_again_every_second() -> None:
-    """An account can be made, renamed and resolved late."""
+    """An account can be created, renamed, or resolved late."""
 
     class Renamed(FixedNames):
         known = False
@@ -80,7 +80,7 @@ def test_names_are_asked_again_every_second() -> None:
 
 
 def test_what_is_no_id_is_left_out_and_told() -> None:
-    """Every time, not just the first."""
+    """The warning is repeated for every event."""
     accounts = Users(FixedNames())
     for value in ("root", "4294967296", "1_0", "", "0x1"):
         for _ in range(2):
@@ -105,7 +105,7 @@ def test_an_inode_has_its_owner_mode_and_type() -> None:
 
 
 def test_a_user_that_a_message_names_has_an_id_where_it_is_known() -> None:
-    """By the message itself, or by the accounts of the host."""
+    """The id comes from the message itself, or from the accounts of the host."""
     users, parts = Users(FixedNames()), EventFields()
     assert users.named("ann", None, parts) == {"id": "4242", "name": "ann"}
     assert users.named("bob", "77", parts) == {"id": "77", "name": "bob"}
@@ -117,7 +117,7 @@ def test_a_user_that_a_message_names_has_an_id_where_it_is_known() -> None:
 
 
 def test_a_label_is_split_where_it_is_selinux() -> None:
-    """Other security modules have labels that mean nothing of this."""
+    """Labels of other security modules have other formats."""
     assert selinux(b"staff_u:staff_r:staff_t:s0-s15:c0.c1023") == {
         "user": "staff_u",
         "role": "staff_r",

@@ -1,4 +1,4 @@
-"""Dates and audit stamps around the moments at which the wall clock was set."""
+"""Dates and audit stamps near changes of the wall clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sessiond.units import SECOND
 
 BOOT = 1_777_629_600 * SECOND
 MILLISECOND = SECOND // 1000
-# The clock was set between two looks, at 100 s and 100.5 s after boot.
+# The clock was set between two measurements, at 100 s and 100.5 s after boot.
 BEFORE, NOTICED = 100 * SECOND, 100 * SECOND + 500 * MILLISECOND
 
 
@@ -25,14 +25,14 @@ def stepped(by: int) -> WallClock:
 
 @pytest.mark.parametrize("by", [3600 * SECOND, -3600 * SECOND, 2 * MILLISECOND])
 def test_a_moment_keeps_the_date_that_the_clock_showed_then(by: int) -> None:
-    """Dates before the step stay; later ones use the new time."""
+    """Dates before the step stay; later ones use the new setting."""
     clock = stepped(by)
     assert clock.date(BEFORE - 1) == timestamp(BOOT + BEFORE - 1)
     assert clock.date(NOTICED + 1) == timestamp(BOOT + by + NOTICED + 1)
 
 
 def test_what_a_measurement_is_wrong_by_is_no_step() -> None:
-    """Some microseconds, each time others."""
+    """Measurements vary by some microseconds."""
     clock = WallClock.constant(BOOT)
     for number in range(100):
         assert clock.follow(number * SECOND, BOOT + number % 7 * 100_000) is None
@@ -48,7 +48,7 @@ def test_what_a_measurement_is_wrong_by_is_no_step() -> None:
 def test_a_stamp_means_the_moment_at_which_the_clock_showed_it(
     by: int, moment: int, latency: int, at: int
 ) -> None:
-    """Wherever between two looks the clock was set, for records read faster than it leapt."""
+    """The clock was set at any time between two measurements; the record is read at once."""
     clock = stepped(by)
     shown = BOOT + moment + (by if moment >= BEFORE + at else 0)
     read = max(moment + latency, NOTICED)
@@ -57,7 +57,7 @@ def test_a_stamp_means_the_moment_at_which_the_clock_showed_it(
 
 
 def test_a_clock_that_is_set_all_the_time_takes_no_room() -> None:
-    """The first setting is kept: processes of before have their start by it."""
+    """The first setting is kept, because the start of older processes depends on it."""
     clock = WallClock.constant(BOOT)
     for number in range(1, 5000):
         clock.follow(number * SECOND, BOOT + number % 2 * SECOND)

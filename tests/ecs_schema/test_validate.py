@@ -1,4 +1,4 @@
-"""The schema check itself: it must refuse what an index, or a reader of ECS, would."""
+"""The schema check: it must refuse what an index, or a reader of ECS, would refuse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_a_good_document_has_no_problems() -> None:
-    """ECS' own fields, Auditbeat's, and our namespaces."""
+    """Fields of ECS and of Auditbeat, and sessiond's namespaces."""
     assert validate(GOOD) == []
 
 
@@ -61,7 +61,7 @@ def test_a_good_document_has_no_problems() -> None:
     ],
 )
 def test_a_bad_document_is_refused(document: dict[str, Any], problem: str) -> None:
-    """Each of these has one problem, and it is told."""
+    """Each document has one problem, which is reported."""
     problems = validate(document)
     assert len(problems) == 1
     assert problem in problems[0]
@@ -79,5 +79,5 @@ def test_a_bad_document_is_refused(document: dict[str, Any], problem: str) -> No
     ],
 )
 def test_a_bad_line_is_refused(line: bytes, problem: str) -> None:
-    """A line of output has a form, too."""
+    """A line of output has a format, too."""
     assert problem in "; ".join(validate_line(line))

@@ -1,7 +1,8 @@
-"""Holds documents against ECS 9.4.0: fields, types, lists, and what goes with what.
+"""Checks documents against ECS 9.4.0: fields, types, lists, and combinations.
 
-The schema is ecs-9.4.0.json, made by generate.js from Elastic's own field list. Stricter than an
-index template: an unknown field is a problem, and so are null, "" and empty lists and objects.
+The schema is ecs-9.4.0.json, made by generate.js from Elastic's field list. The check is stricter
+than an index template: an unknown field is a problem, and so are null, "" and empty lists and
+objects.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ OBJECTS = frozenset(name.rpartition(".")[0] for name in FIELDS) | {
 }
 PATTERNS = {name: re.compile(pattern) for name, pattern in SCHEMA["patterns"].items()}
 
-# Our own namespaces, where ECS has nothing to say.
+# sessiond's namespaces, which ECS does not define.
 CUSTOM = ("auditd", "sessiond", "systemd", "labels")
 
-# What Auditbeat's auditd module writes outside of auditd.* although ECS has no such fields; kept
-# under its names for those who come from it.
+# Fields of Auditbeat's auditd module outside auditd.* that ECS lacks; they keep Auditbeat's names.
 _IDENTITY = {"id": "keyword", "name": "keyword", "group.id": "keyword", "group.name": "keyword"}
 _LABEL = dict.fromkeys(("user", "role", "domain", "level", "category"), "keyword")
-# process.Ext.ancestry is the one field of Elastic Defend's that Kibana's analyzer needs.
+# process.Ext.ancestry is the only field of Elastic Defend that Kibana's analyzer needs.
 AUDITBEAT = {
     "process.Ext.ancestry": "keyword[]",
     **{f"user.audit.{member}": kind for member, kind in _IDENTITY.items()},
@@ -44,23 +44,23 @@ AUDITBEAT_OBJECTS = frozenset(
     ".".join(name.split(".")[:depth]) for name in AUDITBEAT for depth in (1, 2, 3)
 ) - frozenset(AUDITBEAT)
 
-# ECS has one provider; an event that is made from two sources names both. Auditbeat gives the text
-# of each record, and each warning.
+# ECS has one provider; an event from two sources names both. Auditbeat has a list of record texts,
+# and of warnings.
 LISTS_BY_CONTRACT = frozenset(("event.provider", "event.original", "error.message"))
 
-# Every argument counts, empty ones too.
+# Empty arguments count.
 MAY_BE_EMPTY = re.compile(r"^process\.(?:[a-z_]+\.)?args$")
 
 _DATE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
 
 
 def validate(document: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a document, one line each: "field: problem"; [] when it is good."""
+    """Return the problems of a document, one line each: "field: problem"; [] if there are none."""
     return [*_object("", document), *_categorisation(document)]
 
 
 def validate_line(line: bytes) -> list[str]:
-    r"""Return what is wrong with a line of output: its form (UTF-8, "\n", JSON), its content."""
+    r"""Return the problems of a line of output: its format (UTF-8, "\n", JSON) and its content."""
     problems = []
     if not line.endswith(b"\n") or b"\n" in line[:-1]:
         problems.append("line: doesn't end with its only newline")
@@ -203,7 +203,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
 
 
 def _custom(name: str, value: object) -> Iterator[str]:
-    """Check what holds for every field, whoever defines it."""
+    """Check the rules that apply to every field."""
     if isinstance(value, dict):
         if not value:
             yield f"{name}: empty object"
@@ -232,7 +232,7 @@ def _categorisation(document: dict[str, Any]) -> Iterator[str]:
         return
     categories, types = event.get("category", []), event.get("type", [])
     if not isinstance(categories, list) or not isinstance(types, list):
-        return  # told already
+        return  # already reported
     known = SCHEMA["types_of_category"]
     expected = {kind for category in categories for kind in known.get(category, ())}
     for kind in types:

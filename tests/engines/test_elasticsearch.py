@@ -1,4 +1,4 @@
-"""``sessiond setup elasticsearch``: what it installs, and what it says when it can't."""
+"""``sessiond setup elasticsearch``: its requests, and its messages on failure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[str
         do_GET = do_PUT = do_POST = _answer  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
+            """Log nothing."""
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
@@ -60,16 +60,16 @@ def install(url: str, **options: Any) -> list[str]:
 
 
 def ask(url: str, method: str, path: str, body: bytes | None = None) -> Any:
-    """Ask an engine and return its answer."""
+    """Send a request to an engine and return its answer."""
     headers = {"Content-Type": "application/x-ndjson" if "_bulk" in path else "application/json"}
     request = urllib.request.Request(f"{url}/{path}", body, headers, method=method)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
-@pytest.mark.timeout(900)  # the first time it fetches 90 MB
-def test_a_real_engine_takes_all_of_it(tmp_path: Path) -> None:
-    """Templates, stream, aliases; lines, strictly mapped; each once, by its id."""
+@pytest.mark.timeout(900)  # the first run fetches 90 MB
+def test_a_real_engine_accepts_everything(tmp_path: Path) -> None:
+    """Templates, stream, aliases; lines with a strict mapping; each line once, by its id."""
     with opensearch(tmp_path) as url:
         assert all("would be" in line or ":" in line for line in install(url, dry_run=True))
         assert ask(url, "GET", "_data_stream")["data_streams"] == []
@@ -103,7 +103,7 @@ def test_a_real_engine_takes_all_of_it(tmp_path: Path) -> None:
 
 
 def _has_sessions(url: str, directory: Path) -> None:
-    """Ask for logins and one of their sessions with the shipped queries, and draw its tree."""
+    """Query logins and one of their sessions with the shipped queries, and draw its tree."""
     recorded = gzip.decompress((PROJECT / "tests/data/viewer/login.ndjson.gz").read_bytes())
     bulk = "".join(
         json.dumps({"create": {"_id": json.loads(line)["event"]["id"]}}) + f"\n{line}\n"
@@ -127,8 +127,8 @@ def _has_sessions(url: str, directory: Path) -> None:
     assert "├─ $ make -j2\n" in drawn
 
 
-def test_what_is_asked_of_elasticsearch() -> None:
-    """In this order; what is the administrator's own stays."""
+def test_requests_to_elasticsearch() -> None:
+    """The requests have this order; the administrator's objects stay."""
     asked = []
 
     def answer(method: str, path: str, _: dict[str, str]) -> Answer:
@@ -158,7 +158,7 @@ def test_what_is_asked_of_elasticsearch() -> None:
 
 
 def test_refusals_say_what_helps() -> None:
-    """A missing key, a proxy's page, a redirect: one line with the server's words."""
+    """A missing key, a proxy's page, a redirect: one line with the server's text."""
     answers: dict[str, Answer] = {
         "key": (401, {}, b'{"error": {"reason": "missing authentication"}}'),
         "page": (200, {}, b"<html>"),
@@ -180,7 +180,7 @@ def test_refusals_say_what_helps() -> None:
 
 
 def test_keys_go_nowhere_else() -> None:
-    """Not over plain HTTP to another host, not into a URL."""
+    """Keys are sent neither over plain HTTP to another host nor in a URL."""
     for url in ("http://es.example.org:9200", "http://192.0.2.1:9200"):
         with pytest.raises(ConfigError, match="use https://"):
             elasticsearch.Engine(url, elasticsearch.api_key("a:b"))
@@ -192,7 +192,7 @@ def test_keys_go_nowhere_else() -> None:
 
 
 def test_the_command_takes_its_key_from_a_file(tmp_path: Path) -> None:
-    """Of its owner alone; id and key are encoded as the engine wants them."""
+    """Only its owner can read the file; id and key are encoded for the engine."""
     seen = []
 
     def answer(_: str, path: str, headers: dict[str, str]) -> Answer:

@@ -1,6 +1,6 @@
-"""The daemon's own output by HTTP and a real engine that is killed: each event is there, once.
+"""The daemon's HTTP output and a real engine that is killed: each event is indexed once.
 
-SESSIOND_ENGINES=1 asks for it, as for the other tests of real engines.
+As for the other tests of real engines, SESSIOND_ENGINES=1 enables it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MakeDaemon = Callable[..., Daemon]
 
 
 def ids(url: str) -> list[str]:
-    """The ids of all documents of the data stream."""
+    """Return the ids of all documents of the data stream."""
     found: list[str] = []
     after: list[Any] = []
     while True:
@@ -46,11 +46,11 @@ def ids(url: str) -> list[str]:
 
 
 @pytest.mark.kernel
-@pytest.mark.timeout(900)  # the first time it fetches 90 MB
+@pytest.mark.timeout(900)  # the first run fetches 90 MB
 def test_a_killed_engine_has_each_event_once(
     make_daemon: MakeDaemon, truth: Truth, tmp_path: Path
 ) -> None:
-    """The file beside it says which there are."""
+    """A file beside it has the expected events."""
     port = free_port()
     home = tmp_path / "node"
     home.mkdir()
@@ -72,10 +72,10 @@ def test_a_killed_engine_has_each_event_once(
     truth.run_into(truth.file(), "spawn", 300)
     until(lambda: output()["spooled"] > 0, 20, "lines in the spool")
     with opensearch(home, port) as url:
-        accepted = output()["accepted"]  # asking makes events as well
+        accepted = output()["accepted"]  # the queries cause events as well
         until(lambda: output()["delivered"] >= accepted, 60, "all lines in the engine")
         assert output()["dropped"] == 0
-        assert daemon.stop() == 0  # and what waits is sent
+        assert daemon.stop() == 0  # and waiting lines are sent
         urllib.request.urlopen(
             urllib.request.Request(f"{url}/{templates.DATA_STREAM}/_refresh", method="POST")
         ).close()

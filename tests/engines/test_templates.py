@@ -20,7 +20,7 @@ FLAT = {"flattened", "flat_object"}
 
 
 def mapped(properties: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give each field of a mapping with its type."""
+    """Return each field of a mapping with its type."""
     for name, mapping in properties.items():
         if "properties" in mapping:
             yield from mapped(mapping["properties"], f"{prefix}{name}.")
@@ -29,7 +29,7 @@ def mapped(properties: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def misfits(properties: dict[str, Any], document: dict[str, Any], prefix: str = "") -> list[str]:
-    """Yield fields of a document that the mapping lacks, or with another type."""
+    """Yield fields of a document that the mapping lacks or has with another type."""
     found = []
     for name, value in document.items():
         where, mapping = f"{prefix}{name}", properties.get(name, {})
@@ -57,14 +57,14 @@ def test_the_mapping_has_exactly_the_fields_of_the_output(opensearch: bool) -> N
 
 
 def test_real_lines_fit() -> None:
-    """No field is left out of the index, and no value is of another type than its field."""
+    """Every field is indexed, and every value has its field's type."""
     documents = lines()
     assert len(documents) > 300
     assert [misfit for each in documents for misfit in misfits(MAPPINGS["properties"], each)] == []
 
 
 def test_what_does_not_fit_is_found() -> None:
-    """The check above can fail: on an unknown field, a wrong type, a scalar for an object."""
+    """The check above fails for an unknown field, a wrong type, a scalar instead of an object."""
     wrong = {"event": {"sequence": "7"}, "strange": 1, "process": {"parent": "x"}, "labels": "y"}
     assert [line.partition(":")[0] for line in misfits(MAPPINGS["properties"], wrong)] == [
         "event.sequence",
@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_found() -> None:
 
 
 def test_the_files_are_those_that_are_installed() -> None:
-    """integrations/elastic/ is written by python -m sessiond.engines.templates."""
+    """python -m sessiond.engines.templates writes integrations/elastic/."""
     directory = PROJECT / "integrations" / "elastic"
     help_ = "python -m sessiond.engines.templates integrations/elastic writes it anew"
     for name, content in templates.files().items():
@@ -84,7 +84,7 @@ def test_the_files_are_those_that_are_installed() -> None:
 
 
 def test_files_are_written(tmp_path: Path) -> None:
-    """All of them, as JSON."""
+    """All files are JSON."""
     templates.write(tmp_path)
     found = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     assert found == templates.files()
@@ -98,7 +98,7 @@ def test_a_changed_template_has_another_checksum() -> None:
 
 
 def test_the_policy_deletes_at_the_age_that_was_asked_for() -> None:
-    """In both engines' words."""
+    """Both engines delete at that age."""
     elastic = templates.lifecycle(30)["policy"]["phases"]
     assert elastic["delete"]["min_age"] == "30d"
     transition = templates.state_policy(30)["policy"]["states"][0]["transitions"][0]

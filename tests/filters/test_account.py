@@ -1,4 +1,4 @@
-"""The account of the filters: by window for the stream, in all for the status."""
+"""The account of the filters: per window for the stream, in total for the status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DROP, FOLD = Verdict("a", "drop"), Verdict("b", "fold")
 
 
 def test_a_window_is_told_once() -> None:
-    """With lines and bytes, and what was given back is not in it."""
+    """Reports have lines and bytes, without released lines."""
     account = FilterAccount()
     assert account.due(100) == []
     account.take(DROP, 10)
@@ -27,7 +27,7 @@ def test_a_window_is_told_once() -> None:
 
 
 def test_the_sums_are_balanced_where_each_line_was_counted() -> None:
-    """Seen is written, dropped and folded."""
+    """Seen is the sum of written, dropped and folded."""
     account = FilterAccount()
     account.seen, account.written = 4, 2
     account.take(DROP, 10)
@@ -43,7 +43,7 @@ def test_the_sums_are_balanced_where_each_line_was_counted() -> None:
 
 
 def test_each_filter_of_now_has_its_counts() -> None:
-    """Also those that have taken nothing, and those that label."""
+    """This includes filters that removed nothing, and those that only label."""
     account = FilterAccount()
     account.take(DROP, 10)
     account.mark("m")
@@ -54,7 +54,7 @@ def test_each_filter_of_now_has_its_counts() -> None:
 
 
 def test_what_was_not_told_goes_over_a_restart() -> None:
-    """Only that."""
+    """Reported counts are not saved."""
     account = FilterAccount()
     account.due(7)
     account.take(DROP, 10)

@@ -1,4 +1,4 @@
-"""Exposure of filters, by which values an ordinary user controls."""
+"""Exposure of filters: whether an ordinary user controls the values of their conditions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALICE = OrdinaryUser(1000, "alice", ((1000, "alice"), (998, "docker")))
 
 
 def judged(when: str, then: str = "drop") -> list[Exposure]:
-    """What is said of a filter with these conditions."""
+    """Return the result for a filter with these conditions."""
     filters = loads(f"filters: [{{name: f, when: {when}, then: {then}}}]", "f.yml").filters
     return exposures(filters, [ALICE])
 
@@ -35,7 +35,7 @@ def judged(when: str, then: str = "drop") -> list[Exposure]:
     ],
 )
 def test_what_a_user_cannot_choose_makes_a_filter_safe(when: str) -> None:
-    """Another user's id, a system unit, an entry that root vouches for."""
+    """Another user's id, a system unit, an entry established by root."""
     (found,) = judged(when)
     assert found.safe, found
 
@@ -68,7 +68,7 @@ def test_what_a_user_cannot_choose_makes_a_filter_safe(when: str) -> None:
     ],
 )
 def test_what_a_user_chooses_does_not(when: str) -> None:
-    """With the way out."""
+    """The result has a remedy."""
     (found,) = judged(when)
     assert not found.safe, found
     assert "systemd.unit" in found.advice
@@ -82,7 +82,7 @@ def test_only_what_takes_away_is_judged() -> None:
 
 
 def test_dropping_logins_is_told() -> None:
-    """Also where no ordinary user could."""
+    """This applies even if no ordinary user could cause it."""
     found = judged("{event.action: [logged-in, sessiond-lost, exec], process.user.id: 0}")
     assert [(each.safe, each.text) for each in found[1:]] == [
         (False, "it leaves out logged-in events, which tell who came in, or what was lost"),

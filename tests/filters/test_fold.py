@@ -6,12 +6,12 @@ from sessiond.filters.fold import MAX_KINDS, Folds, Kind
 
 
 def kind(code: str = "0", executable: bytes = b"/bin/x") -> Kind:
-    """One that differs in its exit code or program."""
+    """Return a kind with its own exit code or program."""
     return Kind("f", "process", executable, b"/bin/sh", 0, "init", code)
 
 
 def test_a_new_kind_is_told_at_once_and_then_counted() -> None:
-    """Until its window is over; then the next begins."""
+    """Later events are counted until the window closes; then the next one starts."""
     folds = Folds()
     assert folds.add(kind(), 10, 100) is None
     assert folds.add(kind("1"), 11, 100) is None
@@ -21,7 +21,7 @@ def test_a_new_kind_is_told_at_once_and_then_counted() -> None:
     ((told, window),) = folds.due(111)
     assert (told, window.count, window.first, window.last) == (kind(), 2, 20, 30)
     assert folds.add(kind(), 120, 100) is not None
-    assert folds.add(kind("1"), 121, 100) is None  # nothing of it happened in a whole window
+    assert folds.add(kind("1"), 121, 100) is None  # a whole window without such an event
     assert folds.deadline == 211
 
 
@@ -35,7 +35,7 @@ def test_all_windows_can_be_closed() -> None:
 
 
 def test_the_number_of_kinds_is_bounded() -> None:
-    """Whoever makes a program for each process gets a line for each."""
+    """A user who creates a program for each process causes a line for each."""
     folds = Folds()
     for number in range(MAX_KINDS + 10):
         folds.add(kind(executable=b"/%d" % number), number, 10**9)
@@ -44,7 +44,7 @@ def test_the_number_of_kinds_is_bounded() -> None:
 
 
 def test_windows_go_over_a_restart() -> None:
-    """With count, times and example."""
+    """They keep count, times and example."""
     folds = Folds()
     folds.add(kind(), 10, 100)
     window = folds.add(kind(), 12, 100)

@@ -1,4 +1,4 @@
-"""Filters over events that are written already: as they would have been at work."""
+"""Filters applied to existing events: as if they had been active."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sessiond.filters.recorded import Recorded, asks_for_paths
 
 
 def line(pid: int, action: str, parent: int = 1, **more: Any) -> dict[str, Any]:
-    """A line of a process, whose program is named by its pid unless ``more`` says otherwise."""
+    """Return a line of a process, whose program is named after its pid by default."""
     process = {
         "entity_id": f"p{pid}",
         "pid": pid,
@@ -27,7 +27,7 @@ def line(pid: int, action: str, parent: int = 1, **more: Any) -> dict[str, Any]:
 
 
 def tried(text: str, *lines: dict[str, Any]) -> Recorded:
-    """What filters do of these lines, each of 100 bytes and a second after the other."""
+    """Apply filters to these lines, of 100 bytes each, one second apart."""
     recorded = Recorded(Filters.parse(yaml.safe_load(text)))
     for number, each in enumerate(lines):
         recorded.take(each, 100, number * 10**9)
@@ -41,7 +41,7 @@ DROP = "[{name: d, when: {ancestor.executable: /bin/x5}, then: drop}]"
 
 
 def test_a_dropped_process_loses_its_life() -> None:
-    """By an ancestor that the lines tell of, or that the line itself names."""
+    """The ancestor is known from earlier lines, or from the line itself."""
     recorded = tried(
         DROP,
         line(5, "exec"),
@@ -58,8 +58,8 @@ def test_a_dropped_process_loses_its_life() -> None:
     assert recorded.tallies["d"].examples == ["/bin/x6", "/bin/x7", "/bin/x9"]
 
 
-def test_a_parent_that_is_needed_comes_back() -> None:
-    """With its ancestors, and its end is written then."""
+def test_a_needed_parent_is_written() -> None:
+    """Its ancestors are written too, and its end."""
     text = "[{name: d, when: {process.executable: [/bin/x5, /bin/x6]}, then: drop}]"
     recorded = tried(
         text, line(5, "exec"), line(6, "exec", 5), line(7, "exec", 6), line(6, "end", 5)
@@ -68,14 +68,14 @@ def test_a_parent_that_is_needed_comes_back() -> None:
 
 
 def test_set_user_id_is_written() -> None:
-    """And all below it."""
+    """So are all its descendants."""
     root = {"user": {"id": "0"}, "real_user": {"id": "1000"}}
     recorded = tried(DROP, line(5, "exec"), line(6, "exec", 5, **root), line(7, "exec", 6))
     assert recorded.written == 3
 
 
 def test_folds_are_counted_by_kind_and_window() -> None:
-    """Each kind once at first, then once a window."""
+    """Each kind is written once at first, then once per window."""
     text = "[{name: f, when: {process.name: probe}, then: {fold: 1m}}]"
     lines = [
         line(n, a, 5, name="probe", executable="/p") for n in range(20) for a in ("exec", "end")
@@ -85,7 +85,7 @@ def test_folds_are_counted_by_kind_and_window() -> None:
 
 
 def test_other_events_are_taken_by_filters_that_ask_for_them() -> None:
-    """A system call by any condition on it, a login by its name alone."""
+    """A system call matches any condition on it, a login only its own action."""
     call = line(5, "opened-file") | {"auditd": {"data": {"syscall": "openat"}}}
     login = line(5, "logged-in")
     for when, written in (
@@ -101,14 +101,14 @@ def test_other_events_are_taken_by_filters_that_ask_for_them() -> None:
     ("when", "asks"),
     [("process.name: x", True), ("ancestor.executable: /x", True), ("process.user.name: x", False)],
 )
-def test_who_names_a_program_asks_whose_it_is(when: str, asks: bool) -> None:
-    """Lines do not contain that."""
+def test_filters_on_programs_depend_on_their_owners(when: str, asks: bool) -> None:
+    """Lines do not contain the owner."""
     (rule,) = Filters.parse(yaml.safe_load(f"[{{when: {{{when}}}, then: drop}}]"))
     assert asks_for_paths(rule) is asks
 
 
 def test_what_a_pipeline_writes_is_understood() -> None:
-    """The lines themselves."""
+    """The lines of a real pipeline are understood."""
     bench = Bench()
     child = bench.child()
     event, records = child.execute("ls", bench.now + 1)

@@ -1,4 +1,4 @@
-"""What makes the lines, and what would take them away: an hour of a busy host on paper."""
+"""The causes of lines, and suggested filters: an hour of a simulated busy host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BusyHost(Bench):
     """A host with cron, a monitoring agent, a build and two people."""
 
     def __init__(self, filters: Filters = Filters()) -> None:  # noqa: B008 -- it never changes
-        """Let it be busy for some minutes."""
+        """Simulate some minutes."""
         super().__init__(filters=filters, fork_events="needed")
         facts = self.host.shell.facts._replace(
             pid=1, start=1, ppid=0, pgid=1, sid=1, tty_major=0, tty_minor=0
@@ -65,7 +65,7 @@ class BusyHost(Bench):
         self.tell(event, audit=records)
 
     def of_people(self) -> set[str]:
-        """The ids of the lines of what people ran."""
+        """Return the ids of lines of programs that people ran."""
         return {
             each["event"]["id"]
             for each in self.settle()
@@ -75,12 +75,12 @@ class BusyHost(Bench):
 
 @pytest.fixture(scope="module")
 def busy() -> BusyHost:
-    """What it writes without filters."""
+    """The lines without filters."""
     return BusyHost()
 
 
 def suggested(documents: list[dict[str, Any]]) -> Filters:
-    """The filters that are suggested."""
+    """The suggested filters."""
     suggestions = Suggestions()
     for document in documents:
         suggestions.take(document)
@@ -89,7 +89,7 @@ def suggested(documents: list[dict[str, Any]]) -> Filters:
 
 
 def test_suggested_filters_leave_a_tenth_and_all_of_people(busy: BusyHost) -> None:
-    """And the account adds up to the line."""
+    """The account is exact to the line."""
     before = busy.settle()
     filters = suggested(before)
     assert all(each.safe for each in exposures(filters, []))
@@ -102,12 +102,12 @@ def test_suggested_filters_leave_a_tenth_and_all_of_people(busy: BusyHost) -> No
     account = after.pipeline.status()["filters"]
     assert account["balanced"] is True
     whole = account["written"] + account["folded"] + account["dropped"]
-    # The relatives that a folded process had alone are not drawn.
+    # Relatives of only folded processes are not written.
     assert abs(whole - len(before)) <= 4
 
 
 def test_lines_are_counted_by_what_makes_them(busy: BusyHost) -> None:
-    """In all ways at once."""
+    """All causes are counted at once."""
     traffic = Traffic(["executable", "parent"])
     for document in busy.settle():
         traffic.take(document, 10)
@@ -120,7 +120,7 @@ def test_lines_are_counted_by_what_makes_them(busy: BusyHost) -> None:
 def test_the_commands_show_suggest_and_try(
     busy: BusyHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What top suggests, filters accept, and say what it takes."""
+    """The output of top --suggest is valid for filters, which shows its effect."""
     events = tmp_path / "events.ndjson"
     events.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in busy.settle()))
     assert main.run(["top", "--by", "executable,user", str(events)]) == 0
@@ -143,7 +143,7 @@ def test_the_commands_show_suggest_and_try(
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of the command line, of the file, of the configuration."""
+    """Mistakes on the command line, in the file, and in the configuration."""
     empty = tmp_path / "empty.ndjson"
     empty.write_text("[]\n")
     config = tmp_path / "none.yml"

@@ -1,6 +1,6 @@
-"""Records come in any order and number: each is in one event, and what is open has a bound.
+"""Records in any order and number: each is in one event, and the open events are bounded.
 
-Records that went in = records in events + records without a stamp + ends of events.
+Records fed = records in events + records without a stamp + ends of events.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAX_IN_FLIGHT = 4
 
 
 def one(data: bytes) -> None:
-    """Feed records one by one, letting time pass between them."""
+    """Feed records one by one, while time passes."""
     assembler = Reassembler(timeout=10, max_in_flight=MAX_IN_FLIGHT)
     events, ends, now = [], 0, 0
     records = frames(data)

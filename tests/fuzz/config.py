@@ -1,4 +1,4 @@
-"""A configuration is taken, or refused in one printable line that names the file."""
+"""A configuration is accepted, or refused in one printable line that names the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = [
 
 
 def one(data: bytes) -> None:
-    """Load ``data`` as a file would be."""
+    """Load ``data`` like a file."""
     try:
         loaded = load.loads(data.decode("utf-8", "replace"), "fuzz.yml")
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Any name of a cgroup is a container's or not, at once, and its fields are text for JSON."""
+"""Any cgroup name is classified quickly, and its fields are valid text for JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The records of an event, whatever they hold, make a document that is ECS, and never an exception.
+"""Any records of an event yield a valid ECS document, and never an exception.
 
-What user space says is marked as its own.
+The content of user space's messages is marked as such.
 """
 
 from __future__ import annotations

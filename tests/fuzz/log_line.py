@@ -1,6 +1,6 @@
-"""A log of any bytes is replayed: lines that are records are written, others refused and counted.
+"""A log of any bytes is replayed: records are written, other lines refused and counted.
 
-Every line written is JSON in one line of UTF-8, and the same log gives the same lines.
+Every written line is JSON in one line of UTF-8, and the same log yields the same lines.
 """
 
 from __future__ import annotations

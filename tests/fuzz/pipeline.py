@@ -1,7 +1,8 @@
-"""Bytes in, lines out: whatever the kernel's two sources bring, there is no exception.
+"""Any input of the kernel's two sources is processed without an exception.
 
-Every line is valid JSON, in one line of UTF-8, with an id of its own; the sequence has no gap; and
-what is kept (processes, events in flight) has a bound. What one pipeline saves the next one takes.
+Every line is valid JSON, in one line of UTF-8, with a unique id; the sequence has no gap; and the
+kept state (processes, events in flight) is bounded. The saved state of one pipeline is valid for
+the next.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from sessiond.sources.ebpf.records import Decoder, MalformedRecordError
 from sessiond.system.account_names import NoAccountNames
 from sessiond.system.host import HostFacts
 
-# Frames of these kinds are no audit records: one from the ring, time that passes, a loss, another
-# start of the daemon.
+# Frames of these kinds are not audit records: a chunk of the ring, passing time, a loss, a restart
+# of the daemon.
 RING, TIME, LOSS, RESTART = 60_000, 60_001, 60_002, 60_003
 MAX_IN_FLIGHT = 64
 HOST = HostFacts(
@@ -53,7 +54,7 @@ BEGIN = 1_700_000_000_000_000_000
 
 
 def _life() -> list[tuple[int, bytes]]:
-    """A process's whole life by the ring: fork, exec, setsid, exit, and a snapshot before."""
+    """A process's whole life from the ring: fork, exec, setsid, exit, after a snapshot."""
     return [
         (RING, laid_out(kind, 0x77, time=10**9 + kind, parts=PARTS))
         for kind in (7, 6, 0, 1, 3, 5, 4, 2)
@@ -73,7 +74,7 @@ SEEDS += [
 
 
 def one(data: bytes) -> None:
-    """Feed ``data``; its first byte says which source the pipeline believes in."""
+    """Feed ``data``; its first byte selects the source that the pipeline assumes."""
     mode = data[0] if data else 0
     pipeline, now, lines = _fed(mode, frames(data[1:]))
     lines += pipeline.flush(now)
@@ -103,7 +104,7 @@ def _pipeline(mode: int) -> Pipeline:
 
 
 def _beyond(facts: Facts, when: int) -> bool:
-    """Tell whether a pid or a time is none that a kernel could have."""
+    """Return whether a pid or a time is outside the kernel's range."""
     pids = (facts.pid, facts.ppid, facts.pgid or 0, facts.sid or 0)
     return any(pid >> 32 for pid in pids) or any(
         time >> 61 for time in (when, facts.start, facts.parent_start or 0)
@@ -129,7 +130,7 @@ def _fed(mode: int, records: list[tuple[int, bytes]]) -> tuple[Pipeline, int, li
             except MalformedRecordError:
                 continue
             if not isinstance(event, CgroupSeen | Lost) and _beyond(event.facts, event.time):
-                continue  # these are numbers that our own program in the kernel writes
+                continue  # these numbers come from sessiond's own program in the kernel
             pipeline.feed_process([event])
         else:
             pipeline.feed_audit([(kind, payload)], now=now)

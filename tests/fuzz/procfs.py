@@ -1,4 +1,4 @@
-"""Files of /proc are parsed or refused with ValueError; a name is never taken for a number."""
+"""Files of /proc are parsed or refused with ValueError; a name never affects a number."""
 
 from __future__ import annotations
 

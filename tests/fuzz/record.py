@@ -1,6 +1,6 @@
-"""A record's text is read without an exception, whatever it is, and what is read is part of it.
+"""Any record is parsed without an exception, and the result is part of its text.
 
-An argv that the kernel's own encoding was made of comes back exactly.
+An argv in the kernel's own encoding is restored exactly.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def one(data: bytes) -> None:
 
 
 def _argv(argv: list[bytes]) -> None:
-    """Write an argv as audit_log_execve_info of kernel/auditsc.c does, and read it back."""
+    """Write an argv like audit_log_execve_info of kernel/auditsc.c, and parse it."""
     text = f"argc={len(argv)}".encode()
     for number, argument in enumerate(argv):
         plain = all(0x20 < byte < 0x7F and byte != 0x22 for byte in argument)

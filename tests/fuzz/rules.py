@@ -1,6 +1,6 @@
-"""A rule file is refused with its line, or compiled to rules that describe themselves.
+"""A rule file is refused with its line, or compiled to rules with valid descriptions.
 
-What ``describe`` says of a rule, as ``auditctl -l`` would, can be read as a rule again.
+The description of a rule, as by ``auditctl -l``, can be parsed as a rule again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _regular(_path: bytes) -> int:
 
 
 def one(data: bytes) -> None:
-    """Compile ``data`` strictly, and again so that errors are gathered."""
+    """Compile ``data`` strictly, and again with collected errors."""
     with contextlib.suppress(RuleError):
         parser.parse(data, "fuzz.rules", path_mode=_regular)
     found = parser.parse(data, "fuzz.rules", keep_going=True, path_mode=_regular)
@@ -43,9 +43,9 @@ def one(data: bytes) -> None:
     odd = _ODD.search(data) is not None
     for rule in found:
         described = ruleset.LoadedRule(rule.data).describe()
-        # Of odd values auditctl's way to show a rule is ambiguous: blanks in a path, operators in a
-        # value, separators in a key, numbers beyond the kernel's; -p is taken where perm isn't, and
-        # whether -w is of a file or a directory is not said.
+        # auditctl's format is ambiguous for unusual values: blanks in a path, operators in a value,
+        # separators in a key, numbers beyond the kernel's. Also, -p is accepted where perm is not,
+        # and a -w does not show whether its path is a file or a directory.
         if odd or described.startswith("-w") or _AMBIGUOUS.search(described):
             continue
         if not _PLAIN.fullmatch(described):

@@ -1,8 +1,8 @@
-"""Runs one fuzz target, guided by what it covers: ``python tests/fuzz/run.py TARGET [OPTION...]``.
+"""Runs one fuzz target, guided by coverage: ``python tests/fuzz/run.py TARGET [OPTION...]``.
 
-A target is a module beside this one: its docstring is its invariant, ``one`` checks it for some
-bytes, ``SEEDS`` are inputs to begin with. What was once found is kept in ``corpus/TARGET``, one
-file each. Options are libFuzzer's, such as ``-max_total_time=60`` (seconds) or a file to try again.
+A target is a module in this directory: its docstring is its invariant, ``one`` checks it for some
+bytes, ``SEEDS`` are initial inputs. ``corpus/TARGET`` has the earlier findings, one file each.
+Options are libFuzzer's, such as ``-max_total_time=60`` (seconds) or a file to repeat.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LIMITS = ("-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1")
 
 
 def inputs(name: str, target: Any) -> Iterable[bytes]:
-    """All that a target must take: its seeds, and what was found earlier."""
+    """Return all inputs that a target must handle: its seeds, and earlier findings."""
     yield from target.SEEDS
     for path in sorted((HERE / "corpus" / name).glob("*")):
         yield path.read_bytes()
 
 
 def main(name: str, options: list[str]) -> None:
-    """Fuzz until something is found, or as long as an option says."""
+    """Fuzz until a finding, or as long as an option says."""
     import atheris
 
     sys.path.insert(0, str(HERE.parent))

@@ -1,4 +1,4 @@
-"""Real input to begin with: the logs of the golden tests, as lines and as netlink has them."""
+"""Real initial inputs: the logs of the golden tests, as lines and as netlink payloads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def framed(records: list[tuple[int, bytes]]) -> bytes:
 
 
 def frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Take such a text apart, whatever it is."""
+    """Split such a text, whatever it contains."""
     records, at = [], 0
     while at + 4 <= len(data):
         size = int.from_bytes(data[at + 2 : at + 4], "little")

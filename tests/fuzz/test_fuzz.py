@@ -1,4 +1,4 @@
-"""Every target takes its seeds, what was found earlier, and a few seconds of new input."""
+"""Every target handles its seeds, earlier findings, and a few seconds of new input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS = 3
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_known_input(name: str) -> None:
-    """The invariant holds for the seeds and for whatever has broken it before."""
+    """The invariant holds for the seeds and for earlier findings."""
     target = importlib.import_module(f"fuzz.{name}")
     target.one(b"")
     for data in inputs(name, target):
@@ -29,9 +29,10 @@ def test_known_input(name: str) -> None:
 )
 @pytest.mark.parametrize("name", TARGETS)
 def test_new_input(name: str, tmp_path: Path) -> None:
-    """The invariant holds for what a fuzzer thinks of in a few seconds."""
+    """The invariant holds for a few seconds of a fuzzer's input."""
     done = subprocess.run(
-        # timeout(1) as the parent: the kernel counts our own memory as that of who we start.
+        # timeout(1) as the parent: the kernel would count this process's memory as that of its
+        # child.
         ["timeout", "100", sys.executable, HERE / "run.py", name, f"-max_total_time={SECONDS}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""What the ring holds is an event or refused as malformed, and never reads behind its end."""
+"""Data of the ring is an event or malformed, and is never read beyond its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def laid_out(
     other: int = 0,
     parts: tuple[bytes, bytes, bytes, bytes] = (b"", b"", b"", b""),
 ) -> bytes:
-    """Lay a record out as struct event of programs.c is; parts: executable, cwd, filename, args."""
+    """Encode a record like struct event of programs.c; parts: executable, cwd, filename, args."""
     facts = (pid, time // 2, ppid, 1, pid, pid, pid, *(0,) * 12, 7, 7, 1, 2, 3, 4, 5)
     data = b"".join(parts)
     head = struct.pack("=IIQ26Q?7x", kind, flags, time, *facts, False)
@@ -30,7 +30,7 @@ SEEDS = [laid_out(kind, flags, parts=PARTS) for kind in range(8) for flags in (0
 
 
 def one(data: bytes) -> None:
-    """Decode all of ``data``, as a ring would be read."""
+    """Decode all of ``data``, like a ring."""
     decoder, at = Decoder(), 0
     while at < len(data):
         try:

@@ -17,7 +17,7 @@ INSERT = "INSERT INTO sessiond.events (doc) FORMAT JSONAsObject"
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Any:
-    """A function that asks an engine with the tables, and gives the answer's rows."""
+    """A function that queries an engine with the tables, and returns the rows."""
     session = pytest.importorskip("chdb.session", reason="needs chdb, of PyPI, 500 MB")
     engine = session.Session(str(tmp_path / "data"))
     script = (PROJECT / "integrations" / "clickhouse" / "sessiond.sql").read_text("utf-8")
@@ -33,8 +33,8 @@ def ask(tmp_path: Path) -> Any:
     engine.close()
 
 
-def test_lines_are_there_once_and_questions_are_answered(ask: Any) -> None:
-    """Sent twice, as after a crash; who came, what was run in a session, what is new."""
+def test_lines_are_stored_once_and_queries_work(ask: Any) -> None:
+    """Lines are sent twice, as after a crash; the queries are logins, tree and first_seen."""
     assert INSERT in (PROJECT / "integrations" / "clickhouse" / "README.md").read_text("utf-8")
     lines = gzip.decompress(LOGIN.read_bytes()).decode()
     documents = [json.loads(line) for line in lines.splitlines()]

@@ -1,4 +1,4 @@
-"""DuckDB with the shipped SQL, over files as sessiond leaves them."""
+"""DuckDB with the shipped SQL, on files as sessiond writes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG = "/var/log/sessiond/events.ndjson*"
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Any:
-    """A function that asks, of a login's lines: the older half rotated out and compressed."""
+    """A function that queries the lines of a login, half of them rotated and compressed."""
     duckdb = pytest.importorskip("duckdb", reason="needs duckdb, of PyPI")
     lines = gzip.decompress(LOGIN.read_bytes()).splitlines(keepends=True)
     half = len(lines) // 2
@@ -30,8 +30,8 @@ def ask(tmp_path: Path) -> Any:
     return lambda question: connection.execute(question).fetchall()
 
 
-def test_questions_are_answered(ask: Any) -> None:
-    """Who came, what was run in a session, what is new: the answers that the lines have."""
+def test_queries_work(ask: Any) -> None:
+    """The queries logins, tree and first_seen return the data of the lines."""
     documents = [json.loads(line) for line in gzip.decompress(LOGIN.read_bytes()).splitlines()]
     assert ask("SELECT count(*) FROM events") == [(len(documents),)]
     logins = ask("SELECT session, entry, address, user FROM logins")

@@ -1,4 +1,4 @@
-"""rsyslog with the shipped configuration: each line arrives, through kills and a full engine."""
+"""rsyslog with the shipped configuration: each line arrives, despite kills and a full engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ needs_rsyslogd = pytest.mark.skipif(
 
 
 def configuration(name: str, directory: Path, **changes: str) -> Path:
-    """Write a shipped configuration with its addresses and paths changed, and nothing else."""
+    """Return a shipped configuration with other addresses and paths."""
     text = (PROJECT / "integrations" / "rsyslog" / name).read_text("utf-8")
     marked = [line for line in text.splitlines() if "# change, or take them out" not in line]
     text = "\n".join(line for line in marked if "tls.cacert" not in line) + "\n"
@@ -38,7 +38,7 @@ def configuration(name: str, directory: Path, **changes: str) -> Path:
 
 
 class Bulk:
-    """A server that takes _bulk as Elasticsearch does, each tenth line at the second try only."""
+    """A server with Elasticsearch's _bulk, which accepts each tenth line only at the second try."""
 
     def __init__(self, port: int) -> None:
         self.stored: dict[str, Any] = {}
@@ -66,18 +66,18 @@ class Bulk:
             do_GET = do_HEAD = do_POST = _answer  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing."""
+                """Log nothing."""
 
         class Server(ThreadingHTTPServer):
             def handle_error(self, request: object, client_address: object) -> None:
-                """A client that was killed is no error."""
+                """A client that was killed is not an error."""
 
         self._server = Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
     def take(self, body: bytes) -> dict[str, Any]:
-        """Store what is new; answer for each line."""
+        """Store new lines; answer for each line."""
         lines = body.splitlines()
         items = [self._create(*pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
         return {"errors": any(each["create"]["status"] >= 300 for each in items), "items": items}
@@ -95,12 +95,12 @@ class Bulk:
         return {"create": {"_id": name, "status": 201}}
 
     def await_lines(self, number: int) -> None:
-        """Wait until so many lines are stored."""
+        """Wait until that many lines are stored."""
         what = f"{number} lines"
         until(lambda: len(self.stored) >= number, 60, f"{what}, but {len(self.stored)}")
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         self.answers.set()
         self._server.shutdown()
         self._thread.join()
@@ -108,7 +108,7 @@ class Bulk:
 
 
 def spooled(directory: Path, **changes: str) -> Path:
-    """Write the configuration for Elasticsearch for a test in ``directory``."""
+    """Write the configuration for Elasticsearch to ``directory``."""
     (directory / "spool").mkdir()
     return configuration(
         "elasticsearch.conf",
@@ -140,7 +140,7 @@ def rsyslogd(configuration: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @needs_rsyslogd
 def test_every_line_reaches_elasticsearch_once(tmp_path: Path) -> None:
-    """With the engine down at first, full at times, and rsyslogd killed twice."""
+    """The engine is down at first and full at times, and rsyslogd is killed twice."""
     port, events = free_port(), tmp_path / "events.ndjson"
     config = spooled(tmp_path, **{"https://es.example.org:9200": f"http://127.0.0.1:{port}"})
     written: dict[str, Any] = {}
@@ -168,7 +168,7 @@ def test_every_line_reaches_elasticsearch_once(tmp_path: Path) -> None:
 
 @needs_rsyslogd
 def test_a_stop_while_the_engine_hangs_loses_nothing(tmp_path: Path) -> None:
-    """Rsyslogd waits for the batch under way, and a kill leaves it in the queue."""
+    """rsyslogd waits for the current batch, and a kill leaves it in the queue."""
     port = free_port()
     config = spooled(tmp_path, **{"https://es.example.org:9200": f"http://127.0.0.1:{port}"})
     lines = "".join(f'{{"event": {{"id": "{2 * number + 1}"}}}}\n' for number in range(LINES))
@@ -181,7 +181,7 @@ def test_a_stop_while_the_engine_hangs_loses_nothing(tmp_path: Path) -> None:
             until(lambda: queue.exists() and queue.stat().st_size > 100 * LINES, 60, "the queue")
             running.terminate()
             with pytest.raises(subprocess.TimeoutExpired):
-                running.wait(15)  # by its own timeouts it would have given up after 10
+                running.wait(15)  # with its default timeouts it would give up after 10
         bulk.answers.set()
         with rsyslogd(config):
             bulk.await_lines(LINES)

@@ -1,4 +1,4 @@
-"""Elastic's prebuilt rules: the table is that of the data, and each rule does what it says."""
+"""Elastic's prebuilt rules: the table matches the data, and each rule behaves as it says."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CHECKOUT = os.environ.get("SESSIOND_DETECTION_RULES")
 
 
 def test_the_page_is_made_of_the_data() -> None:
-    """Written by SESSIOND_WRITE=1 pytest tests/integrations/test_rules.py."""
+    """SESSIOND_WRITE=1 pytest tests/integrations/test_rules.py writes the page."""
     if os.environ.get("SESSIOND_WRITE") == "1":
         (DIRECTORY / "rules.md").write_text(page(), "utf-8")
     assert (DIRECTORY / "rules.md").read_text("utf-8") == page()
 
 
-def test_each_rule_fires_or_says_why_not() -> None:
-    """One of both; and what fires reads only fields that a line can have."""
+def test_each_rule_fires_or_has_a_reason() -> None:
+    """A rule has one of the two; rules that fire read only fields that a line can have."""
     every = rules()
     assert len({rule["id"] for rule in every}) == len(every) == 361
     for rule in every:
@@ -45,7 +45,7 @@ def test_each_rule_fires_or_says_why_not() -> None:
 
 
 def test_the_audit_rules_are_rules() -> None:
-    """Each of them, where its directory exists; none is there twice."""
+    """Each rule compiles if its directory exists; there are no duplicates."""
     path = PROJECT / "etc" / "rules.d" / "elastic.rules"
     text = path.read_text("utf-8")
     compiled = parser.parse(text, path.name, path_mode=lambda _: 0o040755)
@@ -58,8 +58,8 @@ def test_the_audit_rules_are_rules() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not CHECKOUT, reason="SESSIOND_DETECTION_RULES names Elastic's rules")
 @pytest.mark.parametrize("actions", ["ecs", "auditbeat"])
-def test_rules_fire_on_what_is_done(actions: str, make_daemon: MakeDaemon, tmp_path: Path) -> None:
-    """Each on the events of its own behaviour; none of the others fires on anything."""
+def test_rules_fire_on_real_actions(actions: str, make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Each rule is evaluated on the events of its own action; the others never fire."""
     pytest.importorskip("eql", reason="needs eql, of PyPI")
     from support import eql_rules
 

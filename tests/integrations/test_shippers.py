@@ -1,4 +1,4 @@
-"""Configurations of shippers that can't be run here: at least they are files of their kind."""
+"""Configurations of shippers that can't be run here: their formats and names are checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHIPPERS = PROJECT / "integrations" / "shippers"
 
 @pytest.mark.parametrize("path", sorted(SHIPPERS.glob("*.y*ml")), ids=lambda path: path.name)
 def test_each_is_yaml_and_leads_from_the_file_to_the_data_stream(path: Path) -> None:
-    """By the names that sessiond and its setup give them."""
+    """They use the names of sessiond and its setup."""
     text = path.read_text("utf-8")
     assert isinstance(yaml.safe_load(text), dict)
     assert "/var/log/sessiond/events.ndjson" in text
@@ -22,7 +22,7 @@ def test_each_is_yaml_and_leads_from_the_file_to_the_data_stream(path: Path) -> 
 
 
 def test_the_page_says_that_they_are_not_tested() -> None:
-    """First of all, and names each file."""
+    """The page says so first, and names each file."""
     page = (SHIPPERS / "README.md").read_text("utf-8")
     assert page.index("**None of these configurations was tested**") < 100
     for path in SHIPPERS.iterdir():
