@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[1] / "data" / "migrate"
 
 
 def path_mode(path: bytes) -> int:
-    """A host where everything is a file, but for what is below /no."""
+    """A host on which everything is a file, except paths below /no."""
     if path.startswith(b"/no/"):
         raise FileNotFoundError
     return stat.S_IFREG
@@ -37,14 +37,14 @@ def migrated(text: str, where: Host | None = None) -> Migration:
 
 
 def config(text: str, where: Host | None = None) -> Config:
-    """The configuration that comes out; without notes, or the test fails."""
+    """Return the resulting configuration; fail if there are notes."""
     done = migrated(text, where)
     assert done.notes == []
     return load.loads(done.text, "new.yml")
 
 
 def module(text: str, where: Host | None = None) -> Config:
-    """The configuration of an auditd module with a rule and these settings."""
+    """Return the configuration of an auditd module with a rule and these settings."""
     rules = "  audit_rules: '-w /etc/passwd -k x'\n"
     return config(f"auditbeat.modules:\n- module: auditd\n{rules}  {text}\n", where)
 
@@ -54,7 +54,7 @@ def notes(text: str, where: Host | None = None) -> list[str]:
 
 
 def test_a_whole_file() -> None:
-    """A host's state before and after."""
+    """The configuration of a host before and after."""
     done = migrated((DATA / "auditbeat.yml").read_text("utf-8"))
     told = "".join(f"{line}: {name}: {text}\n" for line, name, text in done.notes)
     assert done.text == (DATA / "sessiond.yml").read_text("utf-8")
@@ -80,7 +80,7 @@ def test_a_whole_file() -> None:
     ],
 )
 def test_settings_of_the_auditd_module(setting: str, expected: tuple[str, object]) -> None:
-    """They have the same names here."""
+    """They have the same names in sessiond."""
     name, value = expected
     assert getattr(module(setting).auditd, name) == value
 
@@ -89,7 +89,7 @@ def test_settings_of_the_auditd_module(setting: str, expected: tuple[str, object
     "text", ["reassembler.timeout: 1m", "reassembler: {timeout: 60s}", "reassembler.timeout: 60"]
 )
 def test_dotted_and_nested_keys(text: str) -> None:
-    """Both are Auditbeat's."""
+    """Auditbeat accepts both."""
     assert module(text).auditd.reassembler.timeout == Duration(60)
 
 
@@ -116,12 +116,12 @@ _MODULE = "auditbeat.modules: [{module: auditd, audit_rules: '-w /etc/passwd -k 
 
 
 def test_names_of_actions_stay() -> None:
-    """Searches and dashboards go on as they are."""
+    """Searches and dashboards continue to work."""
     assert config(_MODULE).event.event_actions == "auditbeat"
 
 
 def test_rules_in_files_stay_in_files() -> None:
-    """Their patterns are made absolute, and whoever removes Auditbeat is warned."""
+    """Their patterns become absolute, and a note warns before Auditbeat is removed."""
     text = "auditbeat.modules: [{module: auditd, audit_rule_files: ['rules/*.conf']}]"
     where = host(a="-w /etc/passwd -k x\n")
     done = migrated(text, where)
@@ -134,7 +134,7 @@ def test_rules_in_files_stay_in_files() -> None:
 
 
 def test_files_with_rules_that_auditctl_refuses_are_taken_in() -> None:
-    """In their order, after the rules of the file itself, each below its name."""
+    """They are copied in order, after the rules of the file itself, each under its name."""
     text = (
         "auditbeat.modules:\n- module: auditd\n  audit_rules: '-w /etc/group -k g'\n"
         "  audit_rule_files: [rules/*.conf]\n"
@@ -155,7 +155,7 @@ def test_files_with_rules_that_auditctl_refuses_are_taken_in() -> None:
 
 
 def test_a_rule_that_this_host_refuses_stops_nothing() -> None:
-    """Auditbeat goes on without it; so does sessiond, with ignore_errors."""
+    """Auditbeat continues without it, and so does sessiond with ignore_errors."""
     done = migrated(
         "auditbeat.modules:\n- module: auditd\n  audit_rules: |\n\n    -w /no/such/file -k x\n"
     )
@@ -166,7 +166,7 @@ def test_a_rule_that_this_host_refuses_stops_nothing() -> None:
 
 
 def test_rules_and_multicast_do_not_go_together() -> None:
-    """Rules weigh more: auto takes multicast only where an audit daemon runs."""
+    """Rules take precedence: auto uses multicast only if an audit daemon runs."""
     text = _MODULE.replace("}", ", socket_type: multicast}")
     done = migrated(text)
     made = load.loads(done.text, "x").auditd
@@ -180,7 +180,7 @@ def test_without_rules_it_is_told_that_there_are_some() -> None:
 
 
 def test_the_file_output() -> None:
-    """Name, size, number and permissions; Auditbeat does not compress."""
+    """Name, size, number and permissions are kept; Auditbeat does not compress."""
     text = (
         f"{_MODULE}\noutput.file:\n  path: /var/log/sessiond\n  filename: audit\n"
         "  rotate_every_kb: 10000\n  number_of_files: 3\n  permissions: 0640\n"
@@ -194,7 +194,7 @@ def test_the_file_output() -> None:
 
 
 def test_a_file_elsewhere_needs_a_drop_in() -> None:
-    """The service's sandbox lets it write below /var/log/sessiond alone."""
+    """The service's sandbox allows only files below /var/log/sessiond."""
     text = f"{_MODULE}\noutput.file: {{path: '/data/%{{+yyyy.MM.dd}}'}}"
     done = migrated(text)
     file = load.loads(done.text, "x").output.file
@@ -221,7 +221,7 @@ def test_the_logstash_output(hosts: str, address: str) -> None:
 
 
 def test_tls_to_logstash() -> None:
-    """Certificates keep their files; a server is always checked."""
+    """Certificates keep their files; the server is always verified."""
     done = migrated(
         f"{_MODULE}\noutput.logstash:\n  hosts: [a:1]\n  ssl:\n"
         "    certificate_authorities: [/ca.pem, /other.pem]\n    certificate: /c.pem\n"
@@ -239,7 +239,7 @@ def test_tls_to_logstash() -> None:
 
 
 def test_a_key_in_the_file_itself_is_not_repeated() -> None:
-    """Neither in the result nor in the note."""
+    """The key is neither in the result nor in the note."""
     done = migrated(
         f"{_MODULE}\noutput.logstash:\n  hosts: [a:1]\n  ssl.key: |\n"
         "    -----BEGIN PRIVATE KEY-----\n    c2VjcmV0\n"
@@ -250,7 +250,7 @@ def test_a_key_in_the_file_itself_is_not_repeated() -> None:
 
 @pytest.mark.parametrize("name", ["elasticsearch", "kafka", "redis"])
 def test_other_outputs_take_a_shipper(name: str) -> None:
-    """Lines wait in a file, and the note says what reads it."""
+    """Lines go to a file, and the note names shippers that read it."""
     done = migrated(f"{_MODULE}\noutput.{name}:\n  hosts: [a:1]\n  password: secret\n")
     output = load.loads(done.text, "x").output
     assert output.file is not None
@@ -260,13 +260,13 @@ def test_other_outputs_take_a_shipper(name: str) -> None:
 
 
 def test_an_output_that_is_disabled_is_none() -> None:
-    """As if it were not there."""
+    """The output is ignored."""
     done = config(f"{_MODULE}\noutput.elasticsearch: {{enabled: false, hosts: [a]}}")
     assert done.output == Config().output
 
 
 def test_tags_fields_and_labels() -> None:
-    """What is the same on every event; custom fields become labels."""
+    """Constant fields of every event are kept; custom fields become labels."""
     done = migrated(
         f"{_MODULE}\ntags: [a, b]\nfields: {{env: prod, team: {{name: x}}}}\n"
         "fields_under_root: true\nname: web1\nprocessors:\n- add_tags: {tags: [c, a]}\n"
@@ -279,8 +279,8 @@ def test_tags_fields_and_labels() -> None:
     assert [note.text for note in done.notes] == ["told as labels"] * 2
 
 
-def test_a_condition_is_not_left_away() -> None:
-    """A processor for some events alone must not work on all of them."""
+def test_a_condition_is_never_dropped() -> None:
+    """A processor with a condition must not apply to all events."""
     text = (
         f"{_MODULE}\nprocessors:\n- add_tags: {{tags: [x], when.equals.process.name: cron}}\n"
         "- if: {equals: {a: b}}\n  then: [{add_tags: {tags: [y]}}]\n"
@@ -336,14 +336,14 @@ def test_what_drops_events_becomes_filters() -> None:
     ],
 )
 def test_what_has_no_counterpart_is_told(text: str, note: str) -> None:
-    """Line, name, and what to do in its place."""
+    """The note has the line, the name, and the alternative."""
     told = notes(f"{text}\n{_MODULE}")
     assert len(told) == 1
     assert told[0].startswith(note)
 
 
 def test_a_value_out_of_bounds_is_left_out() -> None:
-    """The note is our loader's; the rest loads."""
+    """The note is the loader's message; the rest loads."""
     done = migrated(_MODULE.replace("}", ", reassembler.max_in_flight: 1000000, immutable: 3}"))
     assert sorted(note.text for note in done.notes) == [
         "left out: 1000000 is not valid; allowed: a whole number from 1 to 65536",
@@ -352,7 +352,7 @@ def test_a_value_out_of_bounds_is_left_out() -> None:
 
 
 def test_modules_of_others_and_second_ones() -> None:
-    """One auditd module; the others have their own notes, disabled ones none."""
+    """One auditd module is used; other enabled ones have notes."""
     told = notes(
         "auditbeat:\n  modules:\n  - {module: file_integrity, paths: [/bin]}\n"
         "  - {module: system}\n  - {module: auditd, enabled: false}\n"
@@ -367,12 +367,12 @@ def test_modules_of_others_and_second_ones() -> None:
 
 
 def test_a_file_without_auditd_gives_defaults() -> None:
-    """Also an empty one."""
+    """This includes an empty file."""
     assert "there is no auditd module" in notes("# nothing\n")[0]
 
 
 def test_what_is_no_yaml_is_an_error() -> None:
-    """With file and line."""
+    """The error has the file and the line."""
     with pytest.raises(ConfigError, match=r"auditbeat\.yml:3: not valid YAML"):
         migrated("a: 1\nb: [\n")
 
@@ -404,7 +404,7 @@ _VALUES = st.recursive(
         _VALUES,
     )
 )  # fmt: skip
-def test_whatever_the_file_says_the_result_loads(document: dict[str, object]) -> None:
-    """Sections where a value is expected, values where a section is: nothing makes it fail."""
+def test_any_file_gives_a_configuration_that_loads(document: dict[str, object]) -> None:
+    """Sections instead of values, and values instead of sections, cause no exception."""
     done = migrated(json.dumps(document))
     load.loads(done.text, "new.yml")

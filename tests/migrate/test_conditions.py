@@ -1,4 +1,4 @@
-"""Conditions of Beats as conditions of filters: what holds there holds here."""
+"""Conditions of Beats as conditions of filters with the same meaning."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def translated(text: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_a_condition_means_the_same(beats: str, ours: dict[str, Any]) -> None:
-    """And the filter that it makes is a valid one."""
+    """The resulting filter is valid."""
     assert translated(beats) == ours
     assert Filters.parse([{"when": ours, "then": "drop"}])
 
@@ -64,13 +64,13 @@ def test_a_condition_means_the_same(beats: str, ours: dict[str, Any]) -> None:
     ],
 )
 def test_what_filters_do_not_have_is_said(beats: str, reason: str) -> None:
-    """Nothing is left away silently: the filter would take other events."""
+    """Dropping a condition would select other events."""
     with pytest.raises(UnknownConditionError, match=reason):
         translated(beats)
 
 
 def test_conditions_are_put_together() -> None:
-    """In one mapping, unless both are on one field."""
+    """They are in one mapping, unless both are about one field."""
     a, b = {"user.id": 0}, {"user.name": "x"}
     assert both(a) == a
     assert both(a, b) == {"user.id": 0, "user.name": "x"}

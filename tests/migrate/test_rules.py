@@ -83,7 +83,7 @@ def test_what_only_go_libaudit_takes_is_rewritten(line: str, rewritten_line: str
     ],
 )
 def test_what_cannot_be_understood_becomes_a_comment(line: str, reason: str) -> None:
-    """The others are loaded all the same."""
+    """The other rules are loaded."""
     done = rewritten(f"-w /etc/group -k a\n{line}\n-w /etc/passwd -k b\n")
     assert done.text == f"-w /etc/group -k a\n# {line}\n-w /etc/passwd -k b\n"
     ((number, change),) = done.changes
@@ -92,7 +92,7 @@ def test_what_cannot_be_understood_becomes_a_comment(line: str, reason: str) -> 
 
 
 def test_a_rule_that_is_there_twice_is_left_out_once() -> None:
-    """Auditbeat refuses that as well, unless it ignores errors."""
+    """Auditbeat refuses it as well, unless it ignores errors."""
     done = rewritten("-w /etc/passwd -k a\n-k a -w /etc/passwd\n")
     assert done.text == "-w /etc/passwd -k a\n# -w /etc/passwd -k a\n"
 
@@ -105,7 +105,7 @@ def test_a_rule_that_is_there_twice_is_left_out_once() -> None:
     ],
 )
 def test_what_this_host_lacks_is_kept(line: str, reason: str) -> None:
-    """It may be there on another one, or later."""
+    """Another host, or a later state of this one, may have it."""
     done = rewritten(line)
     assert done.text == line + "\n"
     ((number, why),) = done.skipped
@@ -115,7 +115,7 @@ def test_what_this_host_lacks_is_kept(line: str, reason: str) -> None:
 
 @given(st.text(alphabet=st.sampled_from("-awSFkpD =,/'\"\\#\t\nexit:lways64")))
 def test_no_rule_makes_it_fail(text: str) -> None:
-    """What is left loads, but for what this host lacks."""
+    """The remaining rules load, except those for missing parts of this host."""
     done = rewritten(text)
     left = parser.parse(done.text, "x", keep_going=True, path_mode=path_mode).errors
     assert len(left) == len(done.skipped)

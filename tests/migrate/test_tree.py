@@ -1,4 +1,4 @@
-"""Auditbeat's YAML as a tree: dotted and nested keys are one, and each setting has its line."""
+"""Auditbeat's YAML as a tree: dotted and nested keys are equal, and each setting has its line."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def tree(text: str, **variables: str) -> Setting:
     ],
 )
 def test_dotted_and_nested_keys_are_one(text: str) -> None:
-    """Both forms may even stand side by side."""
+    """Both forms can be used side by side."""
     file = tree(text).at("output.file")
     assert file is not None
     assert file.plain() == {"path": "/x", "mode": 1}
 
 
 def test_each_setting_has_its_line() -> None:
-    """A list's members too; a block of text begins in the line after its key."""
+    """This includes members of a list; a text block starts in the line after its key."""
     root = tree("a:\n- b: 1\n  c: |\n    first\n- d.e: 2\n")
     first, second = root.members["a"].items
     assert (first.line, first.members["b"].line) == (2, 2)
@@ -53,12 +53,12 @@ def test_each_setting_has_its_line() -> None:
     ],
 )
 def test_variables_are_replaced(text: str, value: str) -> None:
-    """With their default where they are not set; without one they stay as they are."""
+    """Unset variables have their default; without one they stay as they are."""
     assert tree(f"a: '{text}'", HOME_OF="/home").take("a") == value
 
 
 def test_what_nobody_used_is_told_once() -> None:
-    """A section of which nothing was used is one thing, else each of its members."""
+    """A completely unused section is one entry, otherwise each unused member."""
     root = tree("a:\n  b: 1\n  c: {d: 2, e: 3}\nf.g.h: 4\ni: [1, {j: 2}]\n")
     root.take("a.b")
     assert list(root.unused()) == [("a.c", 3), ("f", 4), ("i", 5)]
@@ -78,7 +78,7 @@ def test_what_nobody_used_is_told_once() -> None:
     ],
 )
 def test_what_is_no_configuration_is_one_line(text: str, message: str) -> None:
-    """File and line, as far as they are known."""
+    """The message has file and line, as far as they are known."""
     with pytest.raises(ConfigError) as caught:
         tree(text)
     assert str(caught.value).startswith(message)
@@ -86,7 +86,7 @@ def test_what_is_no_configuration_is_one_line(text: str, message: str) -> None:
 
 
 def test_a_file_that_multiplies_itself_is_refused() -> None:
-    """Aliases of aliases would be more settings than memory has room for."""
+    """Nested aliases would exceed any memory."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     with pytest.raises(ConfigError, match=f"more than {MAX_SETTINGS} settings"):
@@ -95,6 +95,6 @@ def test_a_file_that_multiplies_itself_is_refused() -> None:
 
 @given(st.text(alphabet=st.sampled_from("ab.:-[]{}&*<>|!?'\"#,~ \n\t0$")))
 def test_no_text_makes_it_fail(text: str) -> None:
-    """It is a tree or an error of the configuration."""
+    """Any text gives a tree or a configuration error."""
     with contextlib.suppress(ConfigError):
         list(tree(text).unused())

@@ -1,4 +1,4 @@
-"""The thread for what takes long."""
+"""The thread for slow work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sessiond.output.background import Background
 
 
 def test_jobs_run_one_after_the_other_elsewhere() -> None:
-    """In their order, in one thread of low priority that has the name it was given."""
+    """They keep their order, in one named thread of low priority."""
     background = Background("test-jobs")
     done: list[tuple[int, int, str]] = []
 

@@ -1,4 +1,4 @@
-"""The console: terminals, pipes and files, none of which may hold up the program."""
+"""The console: terminals, pipes and files, none of which may block the program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def opened(descriptor: int) -> ConsoleOutput:
 
 
 def test_a_pipe_that_nobody_reads_blocks_nothing() -> None:
-    """What fits is taken; when the reader goes on, all of it comes, in whole lines."""
+    """The pipe takes what fits; later it receives the rest, in whole lines."""
     reading, writing = os.pipe()
     output = opened(writing)
     taken = 0
@@ -57,7 +57,7 @@ def test_a_reader_that_has_gone_is_the_end() -> None:
 
 
 def test_a_file_is_appended_to_where_the_shell_stands(tmp_path: Path) -> None:
-    """``sessiond run > file`` after other output in the same file overwrites nothing."""
+    """``sessiond run > file`` after other output to the same file overwrites nothing."""
     with (tmp_path / "out").open("wb", buffering=0) as file:
         file.write(line(1))
         output = opened(file.fileno())
@@ -81,7 +81,7 @@ def test_a_socket_is_left_as_it_was() -> None:
 
 
 def test_a_stopped_terminal_blocks_nothing() -> None:
-    """^S stops the terminal, not the program; ^Q lets the rest come."""
+    """^S stops the terminal, not the program; ^Q releases the rest."""
     controller, terminal = pty.openpty()
     output = opened(terminal)
     assert output.write([line(1)]) == 1
@@ -101,7 +101,7 @@ def test_a_stopped_terminal_blocks_nothing() -> None:
     "text", ["\x7f", "\x9b2J", "\x90q", "\u202egnp.exe", "\u2066x\u2069", "ü€😀"]
 )
 def test_a_terminal_gets_no_commands(text: str) -> None:
-    """What a process calls itself can't clear the screen or turn the line around; JSON stays."""
+    """Names of processes can neither clear the screen nor reorder a line; the JSON stays valid."""
     controller, terminal = pty.openpty()
     output = opened(terminal)
     written = json.dumps({"name": text}, ensure_ascii=False).encode() + b"\n"
@@ -118,7 +118,7 @@ def test_a_terminal_gets_no_commands(text: str) -> None:
 
 
 def test_a_pipe_gets_the_bytes_as_they_are() -> None:
-    """Only a terminal needs care."""
+    """Only a terminal needs escapes."""
     reading, writing = os.pipe()
     output = opened(writing)
     written = '{"name":"\x9b"}\n'.encode()
@@ -130,7 +130,7 @@ def test_a_pipe_gets_the_bytes_as_they_are() -> None:
 
 
 def test_works_as_standard_output(tmp_path: Path) -> None:
-    """With the descriptor that it has by default."""
+    """The default descriptor is that of standard output."""
     script = (
         "from sessiond.output import ConsoleOutput\n"
         "output = ConsoleOutput()\n"

@@ -1,4 +1,4 @@
-"""The whole way of a line: sink, spool and queue, and the account of them."""
+"""The whole path of a line: sink, spool and queue, and their account."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from sessiond.output import (
 
 
 def balanced(delivery: Delivery) -> dict[str, Any]:
-    """The status, whose account must be right."""
+    """Return the status, whose account must be balanced."""
     status = delivery.status()
     parts = [status[name] for name in ("delivered", "queued", "spooled", "dropped")]
     assert min(parts) >= 0, status
@@ -43,7 +43,7 @@ def balanced(delivery: Delivery) -> dict[str, Any]:
 
 
 def until(delivery: Delivery, condition: Callable[[], bool], timeout: float = 20) -> None:
-    """Do what the loop does until something is so."""
+    """Act like the loop until a condition holds."""
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, delivery.status()
@@ -94,14 +94,14 @@ def test_what_an_earlier_run_left_goes_first(tmp_path: Path) -> None:
 
 
 def test_a_refused_file_is_an_error_at_the_start(tmp_path: Path) -> None:
-    """A link in its place isn't something that gets better by waiting."""
+    """A link in its place is a permanent error."""
     (tmp_path / "out").symlink_to("elsewhere")
     with pytest.raises(OutputError, match="symbolic link"):
         make(FileOutput(str(tmp_path / "out")), tmp_path / "spool")
 
 
 def test_a_missing_directory_is_an_error_only_without_a_spool(tmp_path: Path) -> None:
-    """With a spool the daemon starts, is sick, and delivers when the directory is there."""
+    """With a spool the daemon starts unhealthy, and delivers once the directory exists."""
     path = tmp_path / "log" / "out"
     with pytest.raises(OutputError, match="No such file or directory"):
         make(FileOutput(str(path)), None)
@@ -119,7 +119,7 @@ def test_a_missing_directory_is_an_error_only_without_a_spool(tmp_path: Path) ->
 
 @pytest.mark.kernel
 def test_a_full_disk_is_survived_without_a_loss(tmp_path: Path) -> None:
-    """The spool takes over within the batch; when there is room again, all comes in order."""
+    """The spool takes over within the batch; later all lines arrive in order."""
     with tmpfs(tmp_path / "disk") as disk:
         delivery = make(FileOutput(str(disk / "out")), tmp_path / "spool")
         delivery.write(lines(0, 100, 200))
@@ -150,7 +150,7 @@ def test_a_full_disk_is_survived_without_a_loss(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 def test_a_full_disk_costs_no_storm_of_attempts(tmp_path: Path) -> None:
-    """While it is full it is tried now and then, not with every batch."""
+    """While the disk is full, sessiond tries occasionally, not with every batch."""
     with tmpfs(tmp_path / "disk") as disk:
         clock = Clock()
         sink = FileOutput(str(disk / "out"), clock=clock)
@@ -171,7 +171,7 @@ def test_a_full_disk_costs_no_storm_of_attempts(tmp_path: Path) -> None:
 @pytest.mark.kernel
 @pytest.mark.parametrize("fault", ["read-only", "gone"])
 def test_a_disk_with_errors_is_survived(tmp_path: Path, fault: str) -> None:
-    """A file system that turns read-only, or answers EIO: mounted again, all comes in order."""
+    """A file system becomes read-only or returns EIO: after a mount all lines arrive in order."""
     with ext4(tmp_path / "image", tmp_path / "disk") as disk:
         delivery = make(FileOutput(str(disk.path / "out")), tmp_path / "spool")
         delivery.write(lines(0, 100))
@@ -186,7 +186,7 @@ def test_a_disk_with_errors_is_survived(tmp_path: Path, fault: str) -> None:
         assert expected in status["reason"]
         assert status["spooled"] == 400
 
-        disk.unmount()  # nothing of ours is open there any more
+        disk.unmount()  # no file of ours is open there
         disk.mount()
         until(delivery, lambda: all_delivered(delivery))
         assert numbers((disk.path / "out").read_bytes()) == list(range(500))
@@ -196,7 +196,7 @@ def test_a_disk_with_errors_is_survived(tmp_path: Path, fault: str) -> None:
 
 @pytest.mark.kernel
 def test_disk_and_spool_full_together(tmp_path: Path) -> None:
-    """Memory takes a bounded number; the loss is counted and reported, and order is kept."""
+    """Memory takes a bounded number; the loss is counted and reported, and the order is kept."""
     with tmpfs(tmp_path / "disk") as disk:
         delivery = make(FileOutput(str(disk / "out")), disk / "spool", queue_size=50_000)
         filler = fill(disk)
@@ -216,7 +216,7 @@ def test_disk_and_spool_full_together(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 def test_a_directory_that_must_not_be_written_any_more() -> None:
-    """An unprivileged daemon whose file is moved away and whose directory is closed to it."""
+    """An unprivileged daemon whose file is moved away and whose directory becomes unwritable."""
     directory = Path(tempfile.mkdtemp(dir="/tmp"))
     os.chown(directory, 65534, 65534)
     child = os.fork()
@@ -254,7 +254,7 @@ def test_a_directory_that_must_not_be_written_any_more() -> None:
 
 
 class Reader(threading.Thread):
-    """Accepts one connection after the other and keeps the whole lines of each."""
+    """Accepts connections one after the other, and keeps the whole lines of each."""
 
     def __init__(self, path: Path, pause: float = 0.0) -> None:
         super().__init__(daemon=True)
@@ -280,7 +280,7 @@ class Reader(threading.Thread):
         self._listener.close()
 
     def stop(self) -> None:
-        """Close the connection, whatever is still to be read."""
+        """Close the connection, whatever is unread."""
         self._stopping.set()
         self.join()
 
@@ -302,7 +302,7 @@ class Reader(threading.Thread):
 
 
 def test_readers_come_and_go(tmp_path: Path) -> None:
-    """Each line arrives, whole and in order, whichever reader is there; slow ones, too."""
+    """Each line arrives, whole and in order, at any of the readers, also slow ones."""
     delivery = make(StreamOutput(path=str(tmp_path / "socket")), tmp_path / "spool")
     received: list[int] = []
     written = 0
@@ -328,8 +328,8 @@ def test_readers_come_and_go(tmp_path: Path) -> None:
     delivery.close()
 
 
-def test_a_stopped_reader_makes_the_output_sick(tmp_path: Path) -> None:
-    """With a reader under SIGSTOP, lines go to the spool, and a problem is reported."""
+def test_a_stopped_reader_makes_the_output_unhealthy(tmp_path: Path) -> None:
+    """With a stopped reader (SIGSTOP), lines go to the spool, and a problem is reported."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "socket"))
     listener.listen()
@@ -364,7 +364,7 @@ def test_a_stopped_reader_makes_the_output_sick(tmp_path: Path) -> None:
 
 
 def test_a_stop_while_the_reader_has_not_read(tmp_path: Path) -> None:
-    """What the kernel holds for the reader is kept as well: the reader may die with it."""
+    """Lines in the kernel's buffer are kept as well, because the reader may die with it."""
     reader = Reader(tmp_path / "socket", pause=60)
     first = make(StreamOutput(path=str(tmp_path / "socket")), tmp_path / "spool")
     first.write(lines(0, 200, 500))
@@ -383,7 +383,7 @@ def test_a_stop_while_the_reader_has_not_read(tmp_path: Path) -> None:
 
 
 def test_datagrams_that_have_to_wait(tmp_path: Path) -> None:
-    """A queue of eleven is soon full; the spool gives the rest as the reader reads."""
+    """A queue of eleven datagrams fills up; the spool delivers the rest as the reader reads."""
     reader = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     reader.bind(str(tmp_path / "socket"))
     reader.settimeout(5)
@@ -419,7 +419,7 @@ def test_without_a_spool_memory_is_bounded(tmp_path: Path) -> None:
     delivery.close()
 
 
-def test_a_loss_of_the_newest_lines_is_told_when_there_is_room(tmp_path: Path) -> None:
+def test_a_loss_of_the_newest_lines_is_reported_later(tmp_path: Path) -> None:
     """Earlier, the line about the loss would be dropped too."""
     delivery = make(
         StreamOutput(path=str(tmp_path / "socket")), None, queue_size=1000, drop="newest"
@@ -436,8 +436,8 @@ def test_a_loss_of_the_newest_lines_is_told_when_there_is_room(tmp_path: Path) -
     delivery.close()
 
 
-def test_lines_that_nobody_gets_are_counted_at_the_end(tmp_path: Path) -> None:
-    """Without a spool, what waits when the daemon stops is lost, and said to be."""
+def test_undelivered_lines_are_counted_at_the_end(tmp_path: Path) -> None:
+    """Without a spool, waiting lines are lost at the end of the daemon, and counted."""
     delivery = make(StreamOutput(path=str(tmp_path / "socket")), None)
     delivery.write(lines(0, 20))
     assert not delivery.flush(0.05)
@@ -446,7 +446,7 @@ def test_lines_that_nobody_gets_are_counted_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_console_that_nobody_reads(tmp_path: Path) -> None:
-    """The same account holds for standard output."""
+    """The same account applies to standard output."""
     reading, writing = os.pipe()
     delivery = make(ConsoleOutput(writing), None, queue_size=100_000)
     for number in range(0, 1000, 10):
@@ -458,11 +458,11 @@ def test_a_console_that_nobody_reads(tmp_path: Path) -> None:
     delivery.close()
 
 
-# The account, whatever happens
+# The account at any moment
 
 
 class Account(RuleBasedStateMachine):
-    """A reader, a disk and a daemon that do anything in any order."""
+    """A reader, a disk and a daemon that act in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -484,7 +484,7 @@ class Account(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        """Start the daemon's part."""
+        """Start the daemon."""
         spool = Spool(str(self.path / "spool"), max_size=9000, drop=self.drop, clock=self.clock)
         self.delivery = Delivery(
             StreamOutput(path=str(self.path / "socket"), clock=self.clock),
@@ -497,7 +497,7 @@ class Account(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 30), size=st.sampled_from([0, 100, 4000, 100_000]))
     def write(self, count: int, size: int) -> None:
-        """Write lines, some of them larger than what is there to keep them."""
+        """Write lines, some of them larger than the limits."""
         self.delivery.write(lines(self.written, count, size))
         self.written += count
 
@@ -510,7 +510,7 @@ class Account(RuleBasedStateMachine):
     @precondition(lambda self: self.listener is None)
     @rule()
     def listen(self) -> None:
-        """Have a reader wait for connections."""
+        """Let a reader wait for connections."""
         (self.path / "socket").unlink(missing_ok=True)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.path / "socket"))
@@ -527,7 +527,7 @@ class Account(RuleBasedStateMachine):
 
     @rule(size=st.sampled_from([1, 137, 5000, 1 << 20]))
     def read(self, size: int) -> None:
-        """Have the reader accept, and read a little."""
+        """Let the reader accept, and read a little."""
         if self.connection is None and self.listener is not None:
             try:
                 self.connection, _ = self.listener.accept()
@@ -550,7 +550,7 @@ class Account(RuleBasedStateMachine):
 
     @rule()
     def hang_up(self) -> None:
-        """Have the reader close its connection, whatever it has not read."""
+        """Let the reader close its connection, whatever is unread."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -571,12 +571,12 @@ class Account(RuleBasedStateMachine):
 
     @invariant()
     def account_is_right(self) -> None:
-        """Check the identity."""
+        """Check that the account is balanced."""
         if hasattr(self, "delivery"):
             balanced(self.delivery)
 
     def teardown(self) -> None:
-        """Let a reader read on: what is missing then was counted."""
+        """Let the reader continue: missing lines must be counted."""
         if not hasattr(self, "delivery"):
             return
         try:
@@ -589,7 +589,7 @@ class Account(RuleBasedStateMachine):
             shutil.rmtree(self.path)
 
     def read_to_the_end(self) -> None:
-        """Read until nothing waits any more."""
+        """Read until no line is waiting."""
         if self.listener is None:
             self.listen()
         for _ in range(5000):
@@ -615,7 +615,7 @@ TestAccount = Account.TestCase
 
 
 def write_until_killed(sink: Callable[[], Sink], spool: Path, progress: Path, seed: int) -> None:
-    """Write numbered lines in batches, noting each batch that was taken; never returns."""
+    """Write numbered lines in batches, noting each accepted batch; never return."""
     chance = random.Random(seed)
     with progress.open("r+b", buffering=0) as file:
         written = int(file.read() or b"0")
@@ -631,7 +631,7 @@ def write_until_killed(sink: Callable[[], Sink], spool: Path, progress: Path, se
 def kill_at_random(
     sink: Callable[[], Sink], spool: Path, progress: Path, rounds: int, meanwhile: Any = None
 ) -> int:
-    """Run writers and kill each after a few milliseconds; return how many lines were taken."""
+    """Run writers and kill each after some milliseconds; return the number of accepted lines."""
     progress.write_bytes(b"")
     chance = random.Random(1)
     for seed in range(rounds):
@@ -651,7 +651,7 @@ def kill_at_random(
 
 
 def test_kills_of_a_writer_to_a_file(tmp_path: Path) -> None:
-    """Two hundred kills at any moment: every line is there, whole and in order."""
+    """Two hundred kills at any moment: every line is present, whole and in order."""
     path = tmp_path / "out"
     written = kill_at_random(
         lambda: FileOutput(str(path)), tmp_path / "spool", tmp_path / "progress", 200
@@ -663,7 +663,7 @@ def test_kills_of_a_writer_to_a_file(tmp_path: Path) -> None:
 
 
 def test_kills_of_a_writer_to_files_that_rotate(tmp_path: Path) -> None:
-    """The same while files are renamed all the time."""
+    """The same with continuous rotation."""
     path = tmp_path / "out"
     written = kill_at_random(
         lambda: FileOutput(str(path), rotate_size=1 << 20, keep=10_000, compress="none"),
@@ -679,7 +679,7 @@ def test_kills_of_a_writer_to_files_that_rotate(tmp_path: Path) -> None:
 
 
 def test_kills_of_a_writer_with_a_spool(tmp_path: Path) -> None:
-    """The reader is slow, so lines go through the spool; each arrives, in order, some twice."""
+    """The reader is slow, so lines go through the spool; each arrives in order, some twice."""
     reader = Reader(tmp_path / "socket", pause=0.002)
 
     def sink() -> StreamOutput:
@@ -702,7 +702,7 @@ def test_kills_of_a_writer_with_a_spool(tmp_path: Path) -> None:
 
 
 def test_the_kill_test_can_fail(tmp_path: Path) -> None:
-    """A writer that buffers in user space loses lines or tears one: the check sees that."""
+    """A writer that buffers in user space loses or tears lines, which the check detects."""
     path, progress = tmp_path / "out", tmp_path / "progress"
 
     class Careless(FileOutput):

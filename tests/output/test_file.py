@@ -1,4 +1,4 @@
-"""The file output: whole lines, whatever is done to the file."""
+"""The file output: whole lines, despite full disks, kills and other processes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make(path: Path) -> Iterator[Callable[..., FileOutput]]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a thread does."""
+    """Wait for the result of a thread."""
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end
@@ -56,7 +56,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_appends_lines(path: Path, make: Callable[..., FileOutput]) -> None:
-    """What is in the file stays, new lines come behind it."""
+    """The content of the file stays, and new lines are appended."""
     path.write_bytes(line(1))
     output = make()
     assert output.write(lines(2, 20)) == 20
@@ -64,7 +64,7 @@ def test_appends_lines(path: Path, make: Callable[..., FileOutput]) -> None:
 
 
 def test_a_batch_is_one_system_call(tmp_path: Path) -> None:
-    """Twenty lines cost one write(2) and nothing else."""
+    """Twenty lines cost one write(2) and no other call."""
     script = (
         "import os\n"
         "from sessiond.output import FileOutput\n"
@@ -105,7 +105,7 @@ def test_mode_owner_and_group_are_set(path: Path, make: Callable[..., FileOutput
 
 
 def test_a_symbolic_link_is_refused(path: Path, make: Callable[..., FileOutput]) -> None:
-    """What a link points to is neither written nor made."""
+    """The target of a link is neither written nor created."""
     target = path.with_name("target")
     path.symlink_to(target)
     with pytest.raises(OutputError, match="symbolic link"):
@@ -114,7 +114,7 @@ def test_a_symbolic_link_is_refused(path: Path, make: Callable[..., FileOutput])
 
 
 def test_a_hard_link_is_refused(path: Path, make: Callable[..., FileOutput]) -> None:
-    """A file with a second name may be anyone's."""
+    """A file with a second name may belong to anyone."""
     path.with_name("passwd").write_bytes(b"root\n")
     path.hardlink_to(path.with_name("passwd"))
     with pytest.raises(OutputError, match=r"2 names \(hard links\)"):
@@ -122,7 +122,7 @@ def test_a_hard_link_is_refused(path: Path, make: Callable[..., FileOutput]) -> 
 
 
 def test_what_is_no_regular_file_is_refused(path: Path, make: Callable[..., FileOutput]) -> None:
-    """A FIFO or a directory is refused at once; opening the FIFO doesn't wait for a reader."""
+    """A FIFO or a directory is refused at once; opening the FIFO does not wait for a reader."""
     os.mkfifo(path)
     with pytest.raises(OutputError, match="not a regular file"):
         make()
@@ -143,7 +143,7 @@ def test_a_directory_that_others_can_write_is_refused(
 
 
 def test_a_directory_on_the_way_that_others_can_write_is_refused(tmp_path: Path) -> None:
-    """It isn't enough that the last directory is safe."""
+    """A safe last directory is not enough."""
     inner = tmp_path / "open" / "inner"
     inner.mkdir(parents=True)
     (tmp_path / "open").chmod(0o777)
@@ -158,7 +158,7 @@ def test_a_sticky_directory_is_good_enough(path: Path, make: Callable[..., FileO
 
 
 def test_a_file_of_another_user_is_refused(path: Path, make: Callable[..., FileOutput]) -> None:
-    """Another user may have put it into a sticky directory, to read or to change it."""
+    """Another user may have put it into a sticky directory, to read or change it."""
     if os.geteuid():
         pytest.skip("needs root to give a file away")
     path.write_bytes(b"")
@@ -168,7 +168,7 @@ def test_a_file_of_another_user_is_refused(path: Path, make: Callable[..., FileO
 
 
 def test_links_of_the_administrator_are_followed(tmp_path: Path) -> None:
-    """/var/log may be a link to another disk: root's links in root's directories are fine."""
+    """/var/log may be a link to another disk: root's links in root's directories are safe."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "log").symlink_to("disk")
     (tmp_path / "absolute").symlink_to(tmp_path / "log")
@@ -198,7 +198,7 @@ def test_links_of_other_users_are_not_followed(tmp_path: Path) -> None:
 def test_half_a_line_at_the_end_is_cut_off(
     path: Path, make: Callable[..., FileOutput], half: bytes
 ) -> None:
-    """What a kill in mid-write has left is gone when the file is opened next."""
+    """The rest of an interrupted write is removed when the file is opened next."""
     path.write_bytes(line(1) + half)
     output = make()
     output.write([line(2)])
@@ -207,7 +207,7 @@ def test_half_a_line_at_the_end_is_cut_off(
 
 
 def test_half_a_line_alone_is_cut_off(path: Path, make: Callable[..., FileOutput]) -> None:
-    """The very first line can be torn, too."""
+    """The first line can be torn, too."""
     path.write_bytes(b'{"event":')
     make().write([line(1)])
     assert numbers(path.read_bytes()) == [1]
@@ -216,7 +216,7 @@ def test_half_a_line_alone_is_cut_off(path: Path, make: Callable[..., FileOutput
 def test_a_file_of_something_else_is_left_alone(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """A slip of the pen in the configuration must not cost a line of another file."""
+    """A wrong path in the configuration must not damage another file."""
     path.write_bytes(b"PASSWORD=1\nno newline")
     with pytest.raises(OutputError, match="not a file of events"):
         make()
@@ -225,7 +225,7 @@ def test_a_file_of_something_else_is_left_alone(
 
 @pytest.mark.kernel
 def test_a_full_disk_leaves_no_half_line_behind(tmp_path: Path) -> None:
-    """The line that the disk had no room for is finished first when there is room again."""
+    """The cut line is completed first when there is space again."""
     with tmpfs(tmp_path / "disk") as disk:
         output = FileOutput(str(disk / "out"), clock=(clock := Clock()))
         output.open()
@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_no_half_line_behind(tmp_path: Path) -> None:
 @pytest.mark.kernel
 @pytest.mark.parametrize("end", ["given up", "closed", "renamed"])
 def test_a_cut_line_that_is_not_finished_is_removed(tmp_path: Path, end: str) -> None:
-    """When the line is dropped, or goes into another file, its first part doesn't stay."""
+    """If the line is dropped, or goes to another file, its first part is removed."""
     with tmpfs(tmp_path / "disk") as disk:
         output = FileOutput(str(disk / "out"), clock=(clock := Clock()))
         output.open()
@@ -276,7 +276,7 @@ def test_a_cut_line_that_is_not_finished_is_removed(tmp_path: Path, end: str) ->
 
 @pytest.mark.kernel
 def test_an_append_only_file_is_written_to(path: Path) -> None:
-    """With chattr +a nothing can be cut off: half a line gets an end of its own."""
+    """With chattr +a nothing can be removed: the partial line is completed with a newline."""
     path.write_bytes(line(1) + b'{"half')
     if subprocess.run(["chattr", "+a", path], check=False).returncode:
         pytest.skip("the file system has no such attribute")
@@ -291,13 +291,13 @@ def test_an_append_only_file_is_written_to(path: Path) -> None:
     assert (first, half, second) == (line(1), b'{"half\n', line(2))
 
 
-# Someone else's hands
+# Changes by other processes
 
 
 def test_a_renamed_file_is_left_within_a_second(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """Logrotate needs no signal: the next lines go into a file of the old name."""
+    """logrotate needs no signal: the next lines go to a new file of that name."""
     output = make(clock=(clock := Clock()))
     output.write([line(1)])
     path.rename(path.with_name("old"))
@@ -311,7 +311,7 @@ def test_a_renamed_file_is_left_within_a_second(
 def test_lines_written_into_a_deleted_file_are_not_lost(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """What went into it after the last look goes into the new file, before anything else."""
+    """Lines since the last check are written to the new file, before any other."""
     output = make(clock=(clock := Clock()))
     output.write([line(1)])
     clock.now += 1
@@ -336,7 +336,7 @@ def test_a_deleted_file_is_noticed_before_the_end(
 
 
 def test_a_deleted_directory_is_waited_for(path: Path) -> None:
-    """Without the directory nothing is taken; what was in the file is written when it is back."""
+    """Without the directory no line is accepted; lines of the deleted file are written later."""
     directory = path.parent / "log"
     directory.mkdir()
     output = FileOutput(str(directory / "out"), clock=(clock := Clock()))
@@ -357,7 +357,7 @@ def test_a_deleted_directory_is_waited_for(path: Path) -> None:
 
 
 def test_copytruncate_is_survived(path: Path, make: Callable[..., FileOutput]) -> None:
-    """A file that is cut to nothing is appended to from its new end, and its size is known."""
+    """A truncated file is appended to at its new end, and its size is known."""
     output = make(clock=(clock := Clock()))
     output.write(lines(1, 10))
     os.truncate(path, 0)
@@ -371,7 +371,7 @@ def test_copytruncate_is_survived(path: Path, make: Callable[..., FileOutput]) -
 def test_reopen_goes_on_in_the_file_of_that_name(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """As after SIGHUP, when logrotate has made the new file itself."""
+    """As after SIGHUP, when logrotate has created the new file."""
     output = make()
     output.write([line(1)])
     path.rename(path.with_name("old"))
@@ -386,7 +386,7 @@ def test_reopen_goes_on_in_the_file_of_that_name(
 def test_a_link_put_in_the_place_of_the_file_is_not_followed(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """The checks hold for every later opening as well."""
+    """The checks apply to every later opening."""
     output = make(clock=(clock := Clock()))
     path.unlink()
     path.symlink_to(path.with_name("target"))
@@ -400,7 +400,7 @@ def test_a_link_put_in_the_place_of_the_file_is_not_followed(
 
 
 def test_rotates_before_the_size_is_exceeded(path: Path, make: Callable[..., FileOutput]) -> None:
-    """No file is larger than the limit, and all lines are in one of them, in order."""
+    """No file exceeds the limit, and all lines are in one of them, in order."""
     output = make(rotate_size=1000, keep=100, compress="none")
     for number in range(1, 101):
         output.write([line(number, 90)])
@@ -414,7 +414,7 @@ def test_rotates_before_the_size_is_exceeded(path: Path, make: Callable[..., Fil
 
 
 def test_keeps_as_many_as_configured(path: Path, make: Callable[..., FileOutput]) -> None:
-    """The oldest rotated file goes; a file of another name stays."""
+    """The oldest rotated file is removed; files with other names stay."""
     path.with_name("events.ndjson.bak").write_bytes(b"")
     output = make(rotate_size=1, keep=2, compress="none")
     for number in range(1, 6):
@@ -428,10 +428,8 @@ def test_keeps_as_many_as_configured(path: Path, make: Callable[..., FileOutput]
     }
 
 
-def test_what_is_young_is_kept_whoever_writes_how_much(
-    path: Path, make: Callable[..., FileOutput]
-) -> None:
-    """A flood of lines pushes out those of before it only when they are old."""
+def test_young_files_are_kept_despite_a_flood(path: Path, make: Callable[..., FileOutput]) -> None:
+    """A flood of lines removes older files only when these are old enough."""
     now = [time.time()]
     output = make(rotate_size=1, keep=2, min_age=3600, compress="none", wall=lambda: now[0])
     for number in range(1, 8):
@@ -449,9 +447,7 @@ def test_what_is_young_is_kept_whoever_writes_how_much(
 
 
 @pytest.mark.parametrize("keep", [0, 1])
-def test_keeping_none_or_one_is_no_trap(
-    path: Path, make: Callable[..., FileOutput], keep: int
-) -> None:
+def test_keeping_none_or_one(path: Path, make: Callable[..., FileOutput], keep: int) -> None:
     """With 0 only the current file is there."""
     output = make(rotate_size=1, keep=keep)
     for number in range(1, 6):
@@ -461,7 +457,7 @@ def test_keeping_none_or_one_is_no_trap(
 
 
 def test_rotates_when_an_interval_has_passed(path: Path, make: Callable[..., FileOutput]) -> None:
-    """At a multiple of the interval since 1970 (UTC), with the first line after it."""
+    """It rotates at a multiple of the interval since 1970 (UTC), with the first line after it."""
     clock, wall = Clock(), Clock(86400 * 20000 - 10)
     output = make(rotate_interval=86400, keep=5, compress="none", clock=clock, wall=wall)
     output.write([line(1)])
@@ -478,7 +474,7 @@ def test_rotates_when_an_interval_has_passed(path: Path, make: Callable[..., Fil
 def test_an_old_file_is_rotated_at_the_first_line(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """The time of a file is that of its last line, also when that was before a restart."""
+    """The time of a file is that of its last line, even before a restart."""
     path.write_bytes(line(1))
     os.utime(path, (0, 0))
     output = make(rotate_interval=3600, clock=(clock := Clock()))
@@ -489,12 +485,12 @@ def test_an_old_file_is_rotated_at_the_first_line(
 
 
 def unpacked(file: Path) -> bytes:
-    """What a file holds, whatever it is packed with."""
+    """Return the content of a file in any compression."""
     return b"".join(files.read(str(file)))
 
 
 def everything(path: Path) -> list[int]:
-    """The numbers of all lines, the oldest first, as the commands read them."""
+    """Return the numbers of all lines, oldest first, as the commands read them."""
     found = map(Path, files.with_rotated(path))
     oldest_first = sorted(found, key=lambda file: -int(f"{file.name}.0".split(".")[2]))
     return numbers(b"".join(map(unpacked, oldest_first)))
@@ -504,7 +500,7 @@ def everything(path: Path) -> list[int]:
 def test_compresses_all_but_the_newest_rotated_file(
     path: Path, make: Callable[..., FileOutput], compress: str, suffix: str
 ) -> None:
-    """The newest stays as it is for readers at its end; the others have the same mode and time."""
+    """The newest stays uncompressed for its readers; the others keep mode and time."""
     output = make(rotate_size=100_000, keep=10, mode=0o640, compress=compress)
     assert output.status()["compression"] == compress
     for number in range(5):
@@ -521,7 +517,7 @@ def test_compresses_all_but_the_newest_rotated_file(
 def test_without_a_library_for_zstd_it_is_gzip(
     path: Path, make: Callable[..., FileOutput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The status says so; nothing else changes."""
+    """The status shows that; otherwise nothing changes."""
     monkeypatch.setattr("sessiond.system.zstd.implementation", lambda: None)
     path.with_name("events.ndjson.2").write_bytes(line(1))
     output = make(compress="zstd")
@@ -533,7 +529,7 @@ def test_without_a_library_for_zstd_it_is_gzip(
 def test_rotation_while_compressing_mixes_nothing_up(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """However the thread and the rotations interleave, each line is in one file."""
+    """Threads and rotations may interleave in any way: each line is in one file."""
     output = make(rotate_size=30_000, keep=1000, compress="zstd")
     for number in range(200):
         output.write(lines(number * 100, 100, 300))
@@ -545,7 +541,7 @@ def test_rotation_while_compressing_mixes_nothing_up(
 def test_another_compression_leaves_what_is_there(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
-    """Files of each are numbered on, read, and removed when they are too many."""
+    """Files of either compression are renumbered, read, and removed."""
     for number, compress in enumerate(("gzip", "zstd", "none")):
         output = make(rotate_size=1, keep=8, compress=compress)
         for each in range(3 * number, 3 * number + 3):
@@ -560,10 +556,10 @@ def test_another_compression_leaves_what_is_there(
     assert everything(path) == list(range(3, 10))
 
 
-_STEPS = {  # what a compression does last, and the number of the call that isn't done any more
+_STEPS = {  # the last call of a compression, and the number of the omitted call
     "it packs": ("read", 2),
     "it gives the file its name": ("rename", 1),
-    "it removes the source": ("unlink", 3),  # after two files of earlier runs that aren't there
+    "it removes the source": ("unlink", 3),  # after two missing files of earlier runs
 }
 
 
@@ -573,7 +569,7 @@ _STEPS = {  # what a compression does last, and the number of the call that isn'
 def test_a_kill_while_compressing_loses_and_doubles_nothing(
     path: Path, make: Callable[..., FileOutput], compress: Compression, step: str, after: str
 ) -> None:
-    """SIGKILL before any step: whoever reads then, and after the next start, has each line once."""
+    """SIGKILL before any step: before and after the next start, each line can be read once."""
     path.with_name("events.ndjson.3").write_bytes(b"".join(lines(0, 2000, 300)))
     path.with_name("events.ndjson.1").write_bytes(line(2000))
     path.write_bytes(line(2001))
@@ -609,7 +605,7 @@ def test_a_kill_while_compressing_loses_and_doubles_nothing(
 
 
 def as_nobody(work: Callable[[], None]) -> None:
-    """Do ``work`` in a child that has no privileges; it must not fail."""
+    """Run ``work`` in a child without privileges; it must not fail."""
     child = os.fork()
     if not child:
         try:
@@ -626,7 +622,7 @@ def as_nobody(work: Callable[[], None]) -> None:
 
 @pytest.mark.kernel
 def test_a_directory_that_becomes_unwritable_stops_rotation_only() -> None:
-    """Lines still go to the open file; the problem is reported until its cause is gone."""
+    """Lines still go to the open file; the problem is reported until its cause is removed."""
     directory = Path(tempfile.mkdtemp(dir="/tmp"))
     os.chown(directory, 65534, 65534)
     directory.chmod(0o755)

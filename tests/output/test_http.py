@@ -1,4 +1,4 @@
-"""Lines by HTTP: to servers that are killed, slow, full, refusing or lying. Nothing is lost."""
+"""Lines over HTTP to servers that are killed, slow, full, refusing or faulty: no loss."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def names(first: int, count: int) -> set[str]:
 
 
 def make_output(web: Web, path: Path, preset: Preset = "ndjson", **more: Any) -> HttpOutput:
-    """An output that is in no mood to wait."""
+    """Return an output with short timeouts."""
     server = Server("127.0.0.1", web.port, "/")
     options = {"interval": 0.01, "timeout": 5.0, "backoff": (0.001, 0.02), "patience": 0.0, **more}
     return HttpOutput(
@@ -63,14 +63,14 @@ def make_output(web: Web, path: Path, preset: Preset = "ndjson", **more: Any) ->
 
 
 def refused_in(path: Path) -> list[str]:
-    """The ids of the lines in the file of refused ones, oldest first."""
+    """Return the ids of the lines in the file of refused lines, oldest first."""
     file = path / "refused.ndjson"
     texts = file.read_text().splitlines() if file.exists() else []
     return [json.loads(json.loads(text)["event"]["original"])["event"]["id"] for text in texts]
 
 
 def balanced(delivery: Delivery) -> dict[str, Any]:
-    """The status, whose account must be right."""
+    """Return the status, whose account must be balanced."""
     state = delivery.status()
     parts = [state[name] for name in ("delivered", "queued", "spooled", "dropped")]
     assert min(parts) >= 0, state
@@ -79,7 +79,7 @@ def balanced(delivery: Delivery) -> dict[str, Any]:
 
 
 def until(delivery: Delivery, condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Do what the output's thread does until something is so."""
+    """Act like the output's thread until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, delivery.status()
@@ -111,7 +111,7 @@ def make(web: Web, path: Path, preset: Preset = "ndjson", **more: Any) -> Delive
 
 @pytest.mark.parametrize(("preset", "take"), [("ndjson", ndjson), ("elasticsearch", bulk)])
 def test_lines_go_many_at_a_time(web: Web, tmp_path: Path, preset: Preset, take: Behaviour) -> None:
-    """No request has more than it may, and a healthy server needs no disk."""
+    """Requests stay within their limit, and a healthy server needs no disk."""
     web.take = take
     delivery = make(web, tmp_path, preset, max_size=10_000)
     for number in range(0, 500, 10):
@@ -128,7 +128,7 @@ def test_lines_go_many_at_a_time(web: Web, tmp_path: Path, preset: Preset, take:
 
 
 def test_a_line_waits_for_others(web: Web, tmp_path: Path) -> None:
-    """As long as it may, and is then sent without them."""
+    """It is sent alone after its interval."""
     clock = Clock()
     output = make_output(web, tmp_path, interval=1.0, clock=clock)
     assert output.write(lines(0, 1)) == 1
@@ -142,7 +142,7 @@ def test_a_line_waits_for_others(web: Web, tmp_path: Path) -> None:
 
 
 def test_at_the_end_no_line_waits_for_others(web: Web, tmp_path: Path) -> None:
-    """A stop takes no longer than the server does, the spool included."""
+    """A stop takes no longer than the server does, including the spool."""
     web.kill()
     delivery = make(web, tmp_path, interval=60.0, max_size=4000)
     delivery.write(lines(0, 100))
@@ -155,7 +155,7 @@ def test_at_the_end_no_line_waits_for_others(web: Web, tmp_path: Path) -> None:
 
 
 def settle(output: HttpOutput, clock: Clock) -> None:
-    """Let the output take its answer, without any time passing for it."""
+    """Let the output handle its answer, without passing time."""
     output.tick(clock.now)
     end = time.monotonic() + 10
     while output._asked is not None:
@@ -172,13 +172,13 @@ def settle(output: HttpOutput, clock: Clock) -> None:
 def test_nothing_is_lost_whatever_the_server_does(
     web: Web, tmp_path: Path, preset: Preset, take: Behaviour, seed: int
 ) -> None:
-    """Killed, restarted, full, slow, lying: each line is there in the end; by _id, once."""
+    """Killed, restarted, full, slow, faulty: each line arrives in the end; by _id, once."""
     chance = random.Random(seed)
     web.take = take
     poison = {f"e-{number}" for number in chance.sample(range(500), 3)}
     if preset == "elasticsearch":
         web.take = partial(bulk, faults=dict.fromkeys(poison, (400, "mapper_parsing_exception")))
-        lost_word: Behaviour = bulk_without_a_word
+        lost_word: Behaviour = bulk_without_answer
     else:
         web.take = partial(refusing, poison=poison)
         lost_word = taken_without_a_word
@@ -233,8 +233,8 @@ def test_nothing_is_lost_whatever_the_server_does(
     delivery.close()
 
 
-def bulk_without_a_word(exchange: Exchange) -> None:
-    """Take the documents, and die before the answer."""
+def bulk_without_answer(exchange: Exchange) -> None:
+    """Store the documents, and close without an answer."""
     web = exchange.server.web
     with web.lock:
         for action in exchange.body.splitlines()[::2]:
@@ -243,15 +243,15 @@ def bulk_without_a_word(exchange: Exchange) -> None:
 
 
 def refusing(exchange: Exchange, poison: set[str]) -> None:
-    """Refuse a request that has a bad line in it, as ClickHouse does."""
+    """Refuse a request with an invalid line, as ClickHouse does."""
     if poison & set(ids_of(exchange.body)):
         exchange.send(400, b"Code: 117. Unknown field")
     else:
         ndjson(exchange)
 
 
-def test_a_server_that_is_away_is_told(web: Web, tmp_path: Path) -> None:
-    """Lines wait on disk, and all of them arrive when it is back."""
+def test_an_unreachable_server_is_reported(web: Web, tmp_path: Path) -> None:
+    """Lines wait on disk, and all of them arrive when the server is back."""
     web.kill()
     delivery = make(web, tmp_path)
     delivery.write(lines(0, 10))
@@ -286,8 +286,8 @@ def test_a_server_that_is_full_for_long(web: Web, tmp_path: Path) -> None:
     delivery.close()
 
 
-def test_a_server_that_hangs_is_left(web: Web, tmp_path: Path) -> None:
-    """After the time that a request may take, also where it sends a byte now and then."""
+def test_a_hanging_request_is_aborted(web: Web, tmp_path: Path) -> None:
+    """The limit is the time of a request, even if the server sends single bytes."""
 
     def trickle(exchange: Exchange) -> None:
         exchange.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
@@ -309,7 +309,7 @@ def test_a_server_that_hangs_is_left(web: Web, tmp_path: Path) -> None:
 
 
 def test_one_bad_line_is_found_and_set_aside(web: Web, tmp_path: Path) -> None:
-    """The others go on, and the output is not sick for it."""
+    """The others are delivered, and the output stays healthy."""
     web.take = partial(refusing, poison={"e-77"})
     delivery = make(web, tmp_path)
     delivery.write(lines(0, 200))
@@ -334,7 +334,7 @@ ALL_BAD = dict.fromkeys(names(0, 1000), (400, "strict_dynamic_mapping_exception"
         ("elasticsearch", lambda exchange: bulk(exchange, ALL_BAD)),
     ],
 )
-def test_a_server_that_refuses_everything_is_not_given_everything(
+def test_a_server_that_refuses_everything_gets_few_lines(
     web: Web, tmp_path: Path, preset: Preset, answer: Behaviour
 ) -> None:
     """With a misconfigured server, few lines are lost in ten minutes, and a problem is reported."""
@@ -362,7 +362,7 @@ def test_a_server_that_refuses_everything_is_not_given_everything(
 
 
 def test_only_what_was_not_taken_is_sent_again(web: Web, tmp_path: Path) -> None:
-    """Elasticsearch says it of each line."""
+    """Elasticsearch has a result for each line."""
     web.take = bulk
     web.script.append(partial(bulk, faults={"e-3": (429, "es_rejected_execution_exception")}))
     delivery = make(web, tmp_path, "elasticsearch")
@@ -377,7 +377,7 @@ def test_only_what_was_not_taken_is_sent_again(web: Web, tmp_path: Path) -> None
 
 
 def test_a_request_that_is_too_large_gets_smaller(web: Web, tmp_path: Path) -> None:
-    """And those after it begin smaller; a line that is too large alone is set aside."""
+    """Later requests start smaller; a line that is too large by itself is set aside."""
     refused = 0
 
     def picky(exchange: Exchange) -> None:
@@ -402,8 +402,8 @@ def test_a_request_that_is_too_large_gets_smaller(web: Web, tmp_path: Path) -> N
     delivery.close()
 
 
-def test_a_busy_server_is_no_trouble(web: Web, tmp_path: Path) -> None:
-    """Unless it stays busy: health does not go up and down with it."""
+def test_a_busy_server_is_no_problem(web: Web, tmp_path: Path) -> None:
+    """Only a server that stays busy makes the output unhealthy."""
     clock = Clock()
     output = make_output(web, tmp_path, clock=clock, backoff=(1.0, 1.0), patience=5.0)
     output.write(lines(0, 10))
@@ -426,8 +426,8 @@ def test_a_busy_server_is_no_trouble(web: Web, tmp_path: Path) -> None:
 # --- time ----------------------------------------------------------------------------------------
 
 
-def test_a_server_says_when_to_come_again(web: Web, tmp_path: Path) -> None:
-    """It is believed, within limits; a reload does not wait for it."""
+def test_retry_after_is_followed(web: Web, tmp_path: Path) -> None:
+    """The delay is used, within limits; a reload does not wait for it."""
     clock = Clock()
     output = make_output(web, tmp_path, clock=clock)
     output.write(lines(0, 10))
@@ -447,7 +447,7 @@ def test_a_server_says_when_to_come_again(web: Web, tmp_path: Path) -> None:
 
 
 def test_waits_grow_while_it_fails(web: Web, tmp_path: Path) -> None:
-    """From the first to the longest, each shortened at random by up to a half."""
+    """From the first to the longest delay, each shortened at random by at most a half."""
     web.kill()
     clock = Clock()
     output = make_output(web, tmp_path, clock=clock, backoff=(1.0, 60.0))
@@ -468,8 +468,8 @@ def test_waits_grow_while_it_fails(web: Web, tmp_path: Path) -> None:
 # --- what survives -------------------------------------------------------------------------------
 
 
-def test_what_is_in_memory_alone_can_be_secured(web: Web, tmp_path: Path) -> None:
-    """Then the next run has it, whenever this one is killed."""
+def test_lines_in_memory_can_be_secured(web: Web, tmp_path: Path) -> None:
+    """The next run then has these lines, whenever this one is killed."""
     web.take = hang
     delivery = make(web, tmp_path)
     delivery.write(lines(0, 10))
@@ -493,7 +493,7 @@ def test_what_is_in_memory_alone_can_be_secured(web: Web, tmp_path: Path) -> Non
 
 
 def test_an_end_while_the_server_hangs(web: Web, tmp_path: Path) -> None:
-    """Nobody waits for it longer than asked, and its lines are there for the next run."""
+    """The stop waits no longer than requested, and the next run has the lines."""
     web.take = hang
     delivery = make(web, tmp_path, timeout=60.0)
     delivery.write(lines(0, 10))
@@ -509,7 +509,7 @@ def test_an_end_while_the_server_hangs(web: Web, tmp_path: Path) -> None:
 
 
 def test_without_a_spool_what_is_not_confirmed_is_counted(web: Web, tmp_path: Path) -> None:
-    """It is lost at the end, and said to be."""
+    """These lines are lost at the end, and counted."""
     web.kill()
     delivery = Delivery(make_output(web, tmp_path))
     delivery.open()
@@ -521,14 +521,14 @@ def test_without_a_spool_what_is_not_confirmed_is_counted(web: Web, tmp_path: Pa
 
 
 def test_the_loop_can_have_it_secured(web: Web, tmp_path: Path) -> None:
-    """Through the output's thread, while a request is under way."""
+    """The output's thread does that, while a request is in flight."""
     web.take = hang
     output = make_output(web, tmp_path, timeout=60.0)
     thread = OutputThread(Delivery(output, spool=Spool(str(tmp_path / "spool"))))
     thread.open()
     thread.write(lines(0, 10))
     end = time.monotonic() + 10
-    while not thread.secure():  # False while the thread has not taken them yet
+    while not thread.secure():  # False until the thread has handled them
         assert time.monotonic() < end
     assert thread.volatile == 0
     assert thread.status()["queued"] + thread.status()["spooled"] == 10
@@ -542,7 +542,7 @@ def test_the_loop_can_have_it_secured(web: Web, tmp_path: Path) -> None:
 def test_an_error_in_this_program_is_not_hidden(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread that makes requests hands it on."""
+    """The thread that sends requests passes the exception on."""
     output = make_output(web, tmp_path)
     monkeypatch.setattr(output._format, "encode", lambda _: 1 / 0)
     output.write(lines(0, 1))

@@ -1,4 +1,4 @@
-"""One POST: over TLS and proxies, to servers that are rude, and never a secret in words."""
+"""One POST: over TLS and proxies, to faulty servers, without secrets in messages."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_a_request_has_its_fields_and_its_body(web: Web) -> None:
 
 
 def test_the_name_of_a_server_has_no_query() -> None:
-    """A key may be in it."""
+    """The query may be a key."""
     assert Server("::1", 80, "/a?key=k").name == "http://[::1]:80/a"
 
 
 def test_an_idle_connection_that_was_closed_is_no_failure(web: Web) -> None:
-    """A server ends it when it likes; the request goes over a new one."""
+    """The server may close it at any time; the request uses a new one."""
     with closing(client(web)) as made:
         made.post(b"1", {})
         web.kill()
@@ -89,7 +89,7 @@ def test_an_idle_connection_that_was_closed_is_no_failure(web: Web) -> None:
 
 
 def test_keys_are_read_for_each_connection(web: Web) -> None:
-    """After an error there is a new one: a key that was replaced is found without a reload."""
+    """After an error there is a new connection, so that a replaced key needs no reload."""
     current = ["old"]
     with closing(client(web, secrets=lambda: {"Authorization": current[0]})) as made:
         web.script.append(status(401))
@@ -111,7 +111,7 @@ def test_a_key_that_can_not_be_read_is_a_failure(web: Web) -> None:
 
 
 def test_a_redirect_is_not_followed(web: Web) -> None:
-    """The key would go to whoever the server names."""
+    """The key would go to the server that the redirect names."""
     with closing(Web(status(200))) as other, closing(client(web)) as made:
         web.script.append(status(307, Location=f"http://127.0.0.1:{other.port}/"))
         answer = made.post(b"1", {})
@@ -132,8 +132,8 @@ def test_a_redirect_is_not_followed(web: Web) -> None:
         (b"HTTP/1.1 " + b"2" * 100_000, "does not speak HTTP"),
     ],
 )
-def test_a_rude_server_is_a_failure_in_words(web: Web, data: bytes, reason: str) -> None:
-    """A status line alone is no answer."""
+def test_a_faulty_server_is_an_error(web: Web, data: bytes, reason: str) -> None:
+    """A status line alone is not an answer."""
     with closing(client(web)) as made:
         web.script.append(raw(data))
         with pytest.raises(HttpError, match=reason) as raised:
@@ -143,7 +143,7 @@ def test_a_rude_server_is_a_failure_in_words(web: Web, data: bytes, reason: str)
 
 
 def test_an_endless_answer_is_cut(web: Web) -> None:
-    """Memory is bounded; what was read says so."""
+    """Memory is bounded; the result is marked as cut."""
     with closing(client(web)) as made:
         web.script.append(status(200, b"x" * (MAX_ANSWER + 1)))
         answer = made.post(b"1", {})
@@ -152,7 +152,7 @@ def test_an_endless_answer_is_cut(web: Web) -> None:
 
 
 def test_an_answer_before_the_end_of_the_request_is_heard() -> None:
-    """A server that finds a request too large says so and closes."""
+    """A server that finds a request too large answers and closes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -170,8 +170,8 @@ def test_an_answer_before_the_end_of_the_request_is_heard() -> None:
 
 
 @pytest.mark.parametrize("when", ["answer", "handshake"])
-def test_what_hangs_can_be_aborted(keys: Path, web: Web, when: str) -> None:
-    """From another thread, wherever it hangs; it is not tried again then."""
+def test_a_hanging_request_can_be_aborted(keys: Path, web: Web, when: str) -> None:
+    """Another thread aborts it, in any phase; it is not retried."""
     web.take = hang
     web.script.append(status(200))
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -190,30 +190,30 @@ def test_what_hangs_can_be_aborted(keys: Path, web: Web, when: str) -> None:
 
         threading.Thread(target=post, daemon=True).start()
         end = time.monotonic() + 10
-        while not failed.wait(0.02):  # once it has come to where it hangs
+        while not failed.wait(0.02):  # once it has reached the phase in which it hangs
             made.abort()
             assert time.monotonic() < end
         made.close()
         assert len(web.bodies) == (2 if when == "answer" else 0)
 
 
-def test_nobody_there(web: Web) -> None:
-    """The reason is the system's."""
+def test_no_server(web: Web) -> None:
+    """The reason is the system's error."""
     web.kill()
     with closing(client(web)) as made, pytest.raises(HttpError, match="Connection refused"):
         made.post(b"1", {})
 
 
 def test_tls_with_certificates_of_both(tls_web: Web, keys: Path) -> None:
-    """The server is checked, and checks us."""
+    """Both sides verify the other."""
     with closing(client(tls_web, tls=tls(keys))) as made:
         assert made.post(b"1", {}).status == 200
         assert made.post(b"2", {}).status == 200
 
 
 @pytest.mark.parametrize(("ca", "name"), [("other", "localhost"), ("ca", "elsewhere.example")])
-def test_another_server_learns_nothing(tls_web: Web, keys: Path, ca: str, name: str) -> None:
-    """Neither lines nor key, where authority or name are not those that are believed."""
+def test_another_server_receives_nothing(tls_web: Web, keys: Path, ca: str, name: str) -> None:
+    """A server with another authority or name receives neither lines nor key."""
     with (
         closing(client(tls_web, tls=tls(keys, ca=ca, name=name))) as made,
         pytest.raises(HttpError, match="certificate verify failed"),
@@ -223,7 +223,7 @@ def test_another_server_learns_nothing(tls_web: Web, keys: Path, ca: str, name: 
 
 
 class Proxy:
-    """A proxy that connects through to wherever it is asked, or refuses."""
+    """A proxy that connects to the requested target, or refuses."""
 
     def __init__(self, *, refuse: bool = False) -> None:
         self.heads: list[bytes] = []
@@ -266,7 +266,7 @@ class Proxy:
             return
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._listener.close()
 
 
@@ -274,7 +274,7 @@ FOR_BOTH = {"Authorization": SECRET, "Proxy-Authorization": "Basic cHJveHk="}
 
 
 def test_tls_through_a_proxy(tls_web: Web, keys: Path) -> None:
-    """The proxy has its own key and sees no other; the server has its own."""
+    """The proxy has its own key and sees no other."""
     with closing(Proxy()) as proxy:
         made = client(tls_web, tls=tls(keys), proxy=proxy.address, secrets=lambda: FOR_BOTH)
         with closing(made):
@@ -288,7 +288,7 @@ def test_tls_through_a_proxy(tls_web: Web, keys: Path) -> None:
 
 
 def test_a_plain_request_through_a_proxy(web: Web) -> None:
-    """It is asked for the whole URL."""
+    """The request line has the whole URL."""
     with closing(Proxy()) as proxy:
         with closing(client(web, proxy=proxy.address, secrets=lambda: FOR_BOTH)) as made:
             assert made.post(b"1", {}).status == 200
@@ -297,7 +297,7 @@ def test_a_plain_request_through_a_proxy(web: Web) -> None:
 
 
 def test_a_proxy_that_refuses(tls_web: Web, keys: Path) -> None:
-    """The failure has its words."""
+    """The error has the proxy's text."""
     with (
         closing(Proxy(refuse=True)) as proxy,
         closing(client(tls_web, tls=tls(keys), proxy=proxy.address)) as made,
@@ -306,8 +306,8 @@ def test_a_proxy_that_refuses(tls_web: Web, keys: Path) -> None:
         made.post(b"1", {})
 
 
-def test_a_server_says_when_to_come_again(web: Web) -> None:
-    """In seconds, or by a date; nonsense says nothing."""
+def test_retry_after_is_parsed(web: Web) -> None:
+    """In seconds, or as a date; invalid values are ignored."""
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     waits = []
     with closing(client(web)) as made:
@@ -322,7 +322,7 @@ def test_a_server_says_when_to_come_again(web: Web) -> None:
 
 
 def test_bodies_are_compressed() -> None:
-    """As the name of the encoding says."""
+    """The name of the encoding says how."""
     gzipped, packed = compressor("gzip"), compressor("zstd")
     assert gzipped is not None
     assert packed is not None
@@ -335,7 +335,7 @@ def test_bodies_are_compressed() -> None:
 
 
 def test_without_zstd_it_is_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing library is no reason not to send lines."""
+    """Lines are sent even if the library is missing."""
     monkeypatch.setattr(zstd, "implementation", lambda: None)
     made = compressor("zstd")
     assert made is not None

@@ -1,4 +1,4 @@
-"""What is sent to each kind of server, and what its answers mean."""
+"""The requests for each kind of server, and the meaning of its answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def judge(preset: Preset, status: int, body: Any = b"", count: int = 3, **more: 
 
 
 def test_elasticsearch_gets_each_event_under_its_id() -> None:
-    """Whatever text stands before the id in the line."""
+    """Any text may precede the id in the line."""
     body = Format("elasticsearch").encode(LINES).splitlines()
     assert [json.loads(action) for action in body[::2]] == [
         {"create": {"_id": "a-1"}},
@@ -49,12 +49,12 @@ def test_elasticsearch_gets_each_event_under_its_id() -> None:
 
 
 def test_ndjson_is_the_lines() -> None:
-    """Nothing more, nothing less."""
+    """The body is exactly the lines."""
     assert Format("ndjson").encode(LINES) == b"".join(LINES)
 
 
 def test_splunk_gets_the_time_of_the_event() -> None:
-    """With its microseconds."""
+    """The time has microseconds."""
     events = [json.loads(text) for text in Format("splunk_hec").encode(LINES).splitlines()]
     assert [event["event"] for event in events] == [json.loads(text) for text in LINES]
     assert {(event["time"], event["sourcetype"]) for event in events} == {
@@ -63,7 +63,7 @@ def test_splunk_gets_the_time_of_the_event() -> None:
 
 
 def test_loki_gets_a_stream_of_the_host() -> None:
-    """Each line whole, at its time in ns."""
+    """Each line is whole, with its time in ns."""
     (stream,) = json.loads(Format("loki").encode(LINES))["streams"]
     assert stream["stream"] == {"service_name": "sessiond", "host_name": "web-1"}
     texts = [text.decode().rstrip("\n") for text in LINES]
@@ -71,7 +71,7 @@ def test_loki_gets_a_stream_of_the_host() -> None:
 
 
 def test_a_collector_gets_log_records() -> None:
-    """With the names of OpenTelemetry's conventions."""
+    """The names follow OpenTelemetry's conventions."""
     (resource,) = json.loads(Format("otlp").encode(LINES))["resourceLogs"]
     assert {"key": "host.name", "value": {"stringValue": "web-1"}} in resource["resource"][
         "attributes"
@@ -98,14 +98,14 @@ def test_a_collector_gets_log_records() -> None:
 def test_a_url_without_a_path_means_that_of_the_preset(
     preset: Preset, url: str, wanted: str
 ) -> None:
-    """A path that is given is taken as it is."""
+    """A given path is used as it is."""
     assert target(preset, urlsplit(url), "logs-x").startswith(wanted)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("status", [301, 307, 401, 403, 404, 408, 429, 500, 502, 503, 504])
 def test_what_is_no_fault_of_the_lines_is_tried_again(preset: Preset, status: int) -> None:
-    """All of it, however the server or its setup fails."""
+    """Any failure of the server or its configuration leads to a retry of all lines."""
     verdict = judge(preset, status, b"why\n\x1b[31m")
     assert (verdict.again, verdict.refused, verdict.smaller) == ([0, 1, 2], {}, False)
     assert str(status) in verdict.problem
@@ -117,7 +117,7 @@ def test_what_is_no_fault_of_the_lines_is_tried_again(preset: Preset, status: in
 def test_a_refused_request_is_made_smaller_until_one_line_is_to_blame(
     preset: Preset, status: int
 ) -> None:
-    """That one is refused for good."""
+    """The last line is refused for good."""
     many = judge(preset, status, {"error": {"type": "t", "reason": "r"}})
     assert (many.again, many.refused, many.smaller) == ([0, 1, 2], {}, True)
     one = judge(preset, status, {"error": {"type": "t", "reason": "r"}}, 1)
@@ -127,7 +127,7 @@ def test_a_refused_request_is_made_smaller_until_one_line_is_to_blame(
 @pytest.mark.parametrize("preset", ["ndjson", "splunk_hec", "loki"])
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_2xx_is_the_acknowledgement(preset: Preset, status: int) -> None:
-    """Whatever the body says."""
+    """The body is ignored."""
     assert judge(preset, status, b"garbage") == ([], {}, "", False, 0)
 
 
@@ -137,7 +137,7 @@ def item(status: int, kind: str = "") -> dict[str, Any]:
 
 
 def test_elasticsearch_answers_for_each_line() -> None:
-    """409: it is there already; 400: never; 429, 503, 403: later."""
+    """409: it exists already; 400: never; 429, 503, 403: later."""
     statuses = [201, 409, 429, 400, 503, 403]
     body = {"errors": True, "items": [item(s, "" if s == 201 else f"t{s}") for s in statuses]}
     verdict = judge("elasticsearch", 200, body, 6)
@@ -161,20 +161,20 @@ def test_elasticsearch_answers_for_each_line() -> None:
     ],
 )
 def test_an_answer_that_lies_acknowledges_nothing(body: bytes) -> None:
-    """Elasticsearch's 200 alone says nothing of the lines."""
+    """Elasticsearch's status 200 does not acknowledge lines."""
     verdict = judge("elasticsearch", 200, body)
     assert (verdict.again, verdict.refused) == ([0, 1, 2], {})
     assert verdict.problem
 
 
 def test_an_answer_too_long_to_read_is_asked_for_in_parts() -> None:
-    """Of fewer lines it is shorter."""
+    """The answer for fewer lines is shorter."""
     assert judge("elasticsearch", 200, cut=True).smaller
     assert judge("ndjson", 200, cut=True).again == []
 
 
 def test_a_collector_says_how_many_it_refuses() -> None:
-    """Not which; and they must not be sent again."""
+    """The answer does not name these lines, and they must not be sent again."""
     body = {"partialSuccess": {"rejectedLogRecords": "2", "errorMessage": "too old"}}
     verdict = judge("otlp", 200, body)
     assert (verdict.again, verdict.refused, verdict.unnamed) == ([], {}, 2)
@@ -184,7 +184,7 @@ def test_a_collector_says_how_many_it_refuses() -> None:
 
 @given(st.sampled_from(PRESETS), st.integers(100, 599), st.binary(max_size=200), st.integers(1, 5))
 def test_no_answer_is_too_odd(preset: Preset, status: int, body: bytes, count: int) -> None:
-    """Each line is taken, refused or sent again, and no more than there are."""
+    """Each line is accepted, refused or sent again; the numbers add up."""
     verdict = judge(preset, status, body, count)
     places = [*verdict.again, *verdict.refused]
     assert len(set(places)) == len(places)

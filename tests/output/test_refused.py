@@ -14,7 +14,7 @@ WHY = Refusal(400, "document_parsing_exception", "failed to parse")
 
 
 def test_a_line_is_kept_with_the_reason(tmp_path: Path) -> None:
-    """As it was, so that it can be sent again by hand."""
+    """The line is unchanged, so that it can be sent again by hand."""
     refused = RefusedLines(tmp_path / "refused.ndjson", 1 << 20)
     refused.add([(line(1), WHY), (line(2), Refusal(413, "", ""))], 0.5)
     first, second = map(json.loads, (tmp_path / "refused.ndjson").read_text().splitlines())
@@ -28,8 +28,8 @@ def test_a_line_is_kept_with_the_reason(tmp_path: Path) -> None:
     assert (tmp_path / "refused.ndjson").stat().st_mode & 0o777 == 0o600
 
 
-def test_it_takes_no_more_room_than_it_may(tmp_path: Path) -> None:
-    """The oldest half goes."""
+def test_the_size_is_bounded(tmp_path: Path) -> None:
+    """The oldest half is removed."""
     refused = RefusedLines(tmp_path / "refused.ndjson", 10_000)
     for number in range(200):
         refused.add([(line(number, 300), WHY)], 0.0)
@@ -45,7 +45,7 @@ def test_it_takes_no_more_room_than_it_may(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_kept_is_told(tmp_path: Path) -> None:
-    """A link in its place, no directory, a line larger than the file."""
+    """A link in its place, a missing directory, a line larger than the file."""
     (tmp_path / "link").symlink_to("elsewhere")
     link = RefusedLines(tmp_path / "link", 1 << 20)
     link.add([(line(1), WHY)], 0.0)
@@ -63,7 +63,7 @@ def test_what_can_not_be_kept_is_told(tmp_path: Path) -> None:
     assert (small.status()["kept"], small.status()["problem"] is None) == (1, False)
 
 
-def test_none_are_kept_where_nobody_wants_them(tmp_path: Path) -> None:
+def test_no_file_if_disabled(tmp_path: Path) -> None:
     """With a size of 0 there is no file."""
     RefusedLines(tmp_path / "refused", 0).add([(line(1), WHY)], 0.0)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The spool: what is on the disk comes back, in order, whatever happened to it."""
+"""The spool: lines on the disk are returned in order, despite kills and damage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make(path: Path) -> Iterator[Callable[..., Spool]]:
 
 
 def take_all(spool: Spool) -> list[int]:
-    """Take everything out and confirm it."""
+    """Take all lines and confirm them."""
     found = []
     while batch := spool.peek(10_000):
         found += numbers(b"".join(batch))
@@ -49,7 +49,7 @@ def take_all(spool: Spool) -> list[int]:
 
 
 def kill(spool: Spool) -> None:
-    """Let go of the spool as a kill does: nothing is saved any more."""
+    """Release the spool as a kill does: nothing more is saved."""
     for descriptor in {spool._directory, spool._position, *spool._unsynced.values()} - {-1}:
         os.close(descriptor)
     spool._unsynced.clear()
@@ -61,7 +61,7 @@ def segments(path: Path) -> list[Path]:
 
 
 def test_lines_come_out_in_order(make: Callable[..., Spool]) -> None:
-    """First in, first out, while more is put in; nothing is left on the disk afterwards."""
+    """First in, first out, while lines are added; no file remains afterwards."""
     spool = make(max_size=1 << 20)
     found: list[int] = []
     for number in range(0, 1000, 10):
@@ -77,7 +77,7 @@ def test_lines_come_out_in_order(make: Callable[..., Spool]) -> None:
 
 
 def test_survives_a_kill(path: Path, make: Callable[..., Spool]) -> None:
-    """What was appended is there again, and the numbering goes on."""
+    """Appended lines are present again, and the numbering continues."""
     first = make()
     first.append(lines(1, 100))
     kill(first)
@@ -88,7 +88,7 @@ def test_survives_a_kill(path: Path, make: Callable[..., Spool]) -> None:
 
 
 def test_repeats_only_what_was_not_confirmed_and_saved(make: Callable[..., Spool]) -> None:
-    """The position is saved every half second; what was handed out since comes again."""
+    """The position is saved every half second; lines returned since then are repeated."""
     first = make(clock=(clock := Clock()))
     first.append(lines(1, 100))
     first.peek(1 << 20)
@@ -118,7 +118,7 @@ def test_a_graceful_end_repeats_nothing(make: Callable[..., Spool]) -> None:
 def test_a_lost_position_makes_lines_come_again(
     path: Path, make: Callable[..., Spool], content: bytes | None
 ) -> None:
-    """A damaged or missing position costs repeats, never lines."""
+    """A damaged or missing position repeats lines, but loses none."""
     first = make()
     first.append(lines(1, 10))
     first.peek(1 << 20)
@@ -133,7 +133,7 @@ def test_a_lost_position_makes_lines_come_again(
 
 
 def test_the_oldest_lines_go_when_it_is_full(path: Path, make: Callable[..., Spool]) -> None:
-    """The bound holds at every moment; what is dropped is counted, what is left is the newest."""
+    """The limit always holds; dropped lines are counted, and the newest remain."""
     spool = make(max_size=16_384, drop="oldest")
     for number in range(1000):
         assert spool.append([line(number, 100)]) == 1
@@ -145,7 +145,7 @@ def test_the_oldest_lines_go_when_it_is_full(path: Path, make: Callable[..., Spo
 
 
 def test_the_newest_lines_go_when_it_is_full(path: Path, make: Callable[..., Spool]) -> None:
-    """The other policy keeps how it began."""
+    """With the other policy the oldest remain."""
     spool = make(max_size=16_384, drop="newest")
     for number in range(1000):
         assert spool.append([line(number, 100)]) == 1
@@ -157,7 +157,7 @@ def test_the_newest_lines_go_when_it_is_full(path: Path, make: Callable[..., Spo
 
 
 def test_a_line_that_is_larger_than_the_bound_is_dropped(make: Callable[..., Spool]) -> None:
-    """It alone; its neighbours are kept."""
+    """Only this line is dropped; its neighbours are kept."""
     spool = make(max_size=4096)
     assert spool.append([line(1), line(2, 5000), line(3)]) == 3
     assert take_all(spool) == [1, 3]
@@ -181,7 +181,7 @@ def test_lines_dropped_just_before_a_kill_are_counted_by_the_next_run(
 def test_what_was_delivered_before_a_kill_is_not_counted_as_dropped(
     make: Callable[..., Spool],
 ) -> None:
-    """Segments that are gone because they were delivered are no loss."""
+    """Segments removed after delivery are not a loss."""
     first = make(max_size=16_384)
     first.append(lines(0, 100, 100))
     first.peek(8000)
@@ -192,7 +192,7 @@ def test_what_was_delivered_before_a_kill_is_not_counted_as_dropped(
 
 
 def test_a_torn_end_is_ignored_and_counted(path: Path, make: Callable[..., Spool]) -> None:
-    """The last frame of a killed run may be a part of one; all before it is read."""
+    """The last frame of a killed run may be incomplete; all frames before it are read."""
     first = make()
     first.append(lines(1, 10))
     kill(first)
@@ -205,7 +205,7 @@ def test_a_torn_end_is_ignored_and_counted(path: Path, make: Callable[..., Spool
 
 
 def test_an_empty_segment_is_no_matter(path: Path, make: Callable[..., Spool]) -> None:
-    """A kill between making a segment and writing to it leaves an empty file."""
+    """A kill between creating a segment and writing to it leaves an empty file."""
     first = make()
     first.append(lines(1, 3))
     kill(first)
@@ -217,7 +217,7 @@ def test_an_empty_segment_is_no_matter(path: Path, make: Callable[..., Spool]) -
 
 
 def test_a_segment_that_was_removed_is_counted(path: Path, make: Callable[..., Spool]) -> None:
-    """A file that is deleted from the spool makes a visible gap."""
+    """A deleted file leaves a visible gap."""
     spool = make(max_size=80_000)
     spool.append(lines(0, 500, 100))
     removed = segments(path)[1]
@@ -256,7 +256,7 @@ def test_a_directory_that_others_can_write_is_refused(
 def test_the_directory_and_its_files_are_for_their_owner_alone(
     path: Path, make: Callable[..., Spool]
 ) -> None:
-    """What is made has mode 0700 and 0600."""
+    """Directories have mode 0700, files 0600."""
     make().append([line(1)])
     assert path.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o600}
@@ -271,7 +271,7 @@ def test_two_processes_cannot_share_it(make: Callable[..., Spool]) -> None:
 
 @pytest.mark.kernel
 def test_a_full_disk_takes_what_fits_and_goes_on_later(tmp_path: Path) -> None:
-    """What isn't written is left to the caller; no line is written twice or torn."""
+    """The rest is left to the caller; no line is written twice or torn."""
     with tmpfs(tmp_path / "disk") as disk:
         spool = Spool(str(disk / "spool"), clock=(clock := Clock()))
         spool.open()
@@ -291,7 +291,7 @@ def test_a_full_disk_takes_what_fits_and_goes_on_later(tmp_path: Path) -> None:
 
 
 def test_positions_are_saved_and_data_synchronised_when_due(make: Callable[..., Spool]) -> None:
-    """Nothing is due in a spool that is empty and saved; a write and a delivery make it so."""
+    """An empty, saved spool has nothing due; a write and a delivery do."""
     spool = make(clock=(clock := Clock()), sync_interval=1.0)
     assert spool.deadline() is None
     spool.append(lines(1, 2))
@@ -314,7 +314,7 @@ some_lines = st.lists(
 
 @given(some_lines)
 def test_frames_are_read_as_they_were_written(content: list[bytes]) -> None:
-    """Whatever bytes the lines have, the magic ones included."""
+    """Lines may have any bytes, including the magic ones."""
     content = [*content, b"\xffSPL\n"]
     data = b"".join(encode(number, text) for number, text in enumerate(content))
     assert [(frame.number, frame.line) for frame in decode(data)] == list(enumerate(content))
@@ -322,7 +322,7 @@ def test_frames_are_read_as_they_were_written(content: list[bytes]) -> None:
 
 @given(some_lines, st.data())
 def test_a_cut_segment_loses_its_end_alone(content: list[bytes], data: st.DataObject) -> None:
-    """All frames that are whole are read, and nothing else."""
+    """All complete frames are read, and nothing else."""
     frames = [encode(number, text) for number, text in enumerate(content)]
     whole = b"".join(frames)
     cut = data.draw(st.integers(0, len(whole)))
@@ -335,7 +335,7 @@ def test_a_cut_segment_loses_its_end_alone(content: list[bytes], data: st.DataOb
 
 @given(some_lines.filter(bool), st.data())
 def test_a_flipped_bit_costs_one_line(content: list[bytes], data: st.DataObject) -> None:
-    """The frame it is in is skipped, all others are read."""
+    """Its frame is skipped, all others are read."""
     frames = [encode(number, text) for number, text in enumerate(content)]
     damaged = bytearray(b"".join(frames))
     bit = data.draw(st.integers(0, 8 * len(damaged) - 1))
@@ -353,7 +353,7 @@ def test_a_flipped_bit_costs_one_line(content: list[bytes], data: st.DataObject)
 def test_any_damage_is_counted_exactly(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Bytes are changed or cut anywhere: what comes back and what is counted make up the whole."""
+    """Bytes are changed or cut anywhere: returned and counted lines add up to all lines."""
     path = tmp_path_factory.mktemp("damaged") / "spool"
     first = Spool(str(path), max_size=20_000)
     first.open()

@@ -16,7 +16,7 @@ from sessiond.output import DatagramOutput, StreamOutput
 
 
 def until(output: StreamOutput | DatagramOutput, condition: Callable[[], bool]) -> None:
-    """Tick the output, as the loop does, until something is so."""
+    """Tick the output, like the loop, until a condition holds."""
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end, output.status()
@@ -25,7 +25,7 @@ def until(output: StreamOutput | DatagramOutput, condition: Callable[[], bool]) 
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Read what is there, and to the end if the other side has closed."""
+    """Read all available data, up to the end if the other side has closed."""
     connection.settimeout(0.2)
     received = b""
     while True:
@@ -61,7 +61,7 @@ class Listener:
         return output
 
     def accept(self) -> socket.socket:
-        """The next connection."""
+        """Return the next connection."""
         self.socket.settimeout(5)
         return self.socket.accept()[0]
 
@@ -74,7 +74,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listene
 
 
 def test_sends_lines(listener: Listener) -> None:
-    """What is written arrives, and is known to have arrived."""
+    """The lines arrive, and are confirmed."""
     output = listener.output()
     reader = listener.accept()
     assert output.write(lines(1, 20)) == 20
@@ -83,8 +83,8 @@ def test_sends_lines(listener: Listener) -> None:
     output.close()
 
 
-def test_takes_no_more_than_a_stopped_reader_has_room_for(listener: Listener) -> None:
-    """It doesn't block; when the reader goes on, every line arrives once, whole and in order."""
+def test_a_stopped_reader_blocks_nothing(listener: Listener) -> None:
+    """The output does not block; later every line arrives once, whole and in order."""
     output = listener.output()
     reader = listener.accept()
     taken = 0
@@ -104,7 +104,7 @@ def test_takes_no_more_than_a_stopped_reader_has_room_for(listener: Listener) ->
 
 
 def test_a_reader_that_dies_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    """Its successor gets that line whole, and all that the dead one had not read."""
+    """The next reader gets that line whole, and all lines that the dead one had not read."""
     listener = Listener(tmp_path / "socket")
     output = listener.output()
     reader = listener.accept()
@@ -124,7 +124,7 @@ def test_a_reader_that_dies_in_the_middle_of_a_line(tmp_path: Path) -> None:
 
 
 def test_what_was_read_is_not_sent_again(tmp_path: Path) -> None:
-    """A reader that comes and goes between the events costs no repeats."""
+    """Reconnecting between the events repeats no line."""
     listener = Listener(tmp_path / "socket")
     output = listener.output()
     received: list[int] = []
@@ -141,7 +141,7 @@ def test_what_was_read_is_not_sent_again(tmp_path: Path) -> None:
 
 
 def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path) -> None:
-    """The line that the kernel has taken only a part of begins anew on the next connection."""
+    """The partially accepted line is repeated from its beginning on the next connection."""
     listener = Listener(tmp_path / "socket")
     output = listener.output()
     reader = listener.accept()
@@ -168,7 +168,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path) -> No
 
 
 def test_a_killed_reader(tmp_path: Path) -> None:
-    """A process that is stopped, and killed with a full queue, has its lines sent again."""
+    """A stopped process is killed with a full queue: its lines are sent again."""
     listener = Listener(tmp_path / "socket")
     report, child_report = os.pipe()
     child = os.fork()
@@ -206,7 +206,7 @@ def test_a_killed_reader(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_not_there_yet(tmp_path: Path) -> None:
-    """It is no error; it is looked for again, at first soon, then less often."""
+    """That is no error; the output retries, with growing delays."""
     output = StreamOutput(path=str(tmp_path / "socket"))
     output.open()
     assert output.write([line(1)]) == 0
@@ -227,8 +227,8 @@ def test_a_reader_that_is_not_there_yet(tmp_path: Path) -> None:
     output.close()
 
 
-def test_a_name_is_looked_up_beside_the_loop() -> None:
-    """The name server may be slow: tick and write return at once all the same."""
+def test_a_name_is_resolved_without_blocking() -> None:
+    """The name server may be slow: tick and write return at once."""
     try:
         socket.getaddrinfo("localhost", None)
     except OSError:
@@ -250,7 +250,7 @@ def test_a_name_that_does_not_exist_is_a_trouble() -> None:
 
 
 def test_a_dead_tcp_peer_is_noticed() -> None:
-    """A host that vanishes without a word is given up after the time that is configured."""
+    """A host that vanishes silently is given up after the configured time."""
     listener = Listener(None)
     output = listener.output()
     connection = output._connection
@@ -276,7 +276,7 @@ def datagrams(tmp_path: Path) -> Iterator[tuple[DatagramOutput, socket.socket]]:
 
 
 def test_a_line_is_a_datagram(datagrams: tuple[DatagramOutput, socket.socket]) -> None:
-    """With its newline; a full queue takes no more, and does not block."""
+    """It includes the newline; a full queue refuses it without blocking."""
     output, reader = datagrams
     received: list[int] = []
     sent = 0
@@ -293,7 +293,7 @@ def test_a_line_is_a_datagram(datagrams: tuple[DatagramOutput, socket.socket]) -
 def test_a_line_that_is_too_long_is_counted(
     datagrams: tuple[DatagramOutput, socket.socket],
 ) -> None:
-    """It can never be sent, so it must not hold up the others."""
+    """It can never be sent, so it must not block the others."""
     output, reader = datagrams
     assert output.write([line(1), line(2, 30 << 20), line(3)]) == 3
     assert output.rejected == 1
@@ -303,7 +303,7 @@ def test_a_line_that_is_too_long_is_counted(
 def test_a_datagram_reader_that_comes_back(
     datagrams: tuple[DatagramOutput, socket.socket], tmp_path: Path
 ) -> None:
-    """While it is away nothing is taken; the next one at the same path gets what follows."""
+    """Meanwhile no line is accepted; the next reader at the path gets the following lines."""
     output, reader = datagrams
     reader.close()
     assert output.write(lines(1, 3)) == 0

@@ -1,4 +1,4 @@
-"""A thread for each output: handing lines over never waits, every line is accounted for."""
+"""A thread for each output: passing lines never blocks, and every line is counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems
 
 
 class Stuck(FileOutput):
-    """A file on a disk that stops answering when a test says so."""
+    """A file on a disk that hangs on request."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         super().__init__(str(path), **options)
@@ -37,7 +37,7 @@ class Stuck(FileOutput):
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """No write ends meanwhile."""
+        """Let no write end in this time."""
         self.answers.clear()
         try:
             yield
@@ -46,7 +46,7 @@ class Stuck(FileOutput):
 
 
 def balanced(writer: OutputThread) -> dict[str, Any]:
-    """The status, whose account must be right."""
+    """Return the status, whose account must be balanced."""
     status = writer.status()
     parts = [status[name] for name in ("delivered", "queued", "spooled", "dropped")]
     assert min(parts) >= 0, status
@@ -56,7 +56,7 @@ def balanced(writer: OutputThread) -> dict[str, Any]:
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -65,7 +65,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 @contextmanager
 def opened(sink: FileOutput, **options: Any) -> Iterator[OutputThread]:
-    """A writer at work."""
+    """An output with its running thread."""
     writer = OutputThread(Delivery(sink), **options)
     writer.open()
     try:
@@ -75,7 +75,7 @@ def opened(sink: FileOutput, **options: Any) -> Iterator[OutputThread]:
 
 
 def test_lines_arrive_in_order(tmp_path: Path) -> None:
-    """Whatever is handed over is written, and after ``flush`` it is there."""
+    """After ``flush`` all lines are written."""
     with opened(FileOutput(str(tmp_path / "out"))) as writer:
         for number in range(0, 1000, 10):
             writer.write(lines(number, 10))
@@ -87,14 +87,14 @@ def test_lines_arrive_in_order(tmp_path: Path) -> None:
 
 
 def test_closing_writes_what_still_waits(tmp_path: Path) -> None:
-    """Nothing that was handed over is left behind."""
+    """No accepted line is left behind."""
     with opened(FileOutput(str(tmp_path / "out"))) as writer:
         writer.write(lines(0, 100))
     assert numbers((tmp_path / "out").read_bytes()) == list(range(100))
 
 
-def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
-    """Lines wait in memory; the status says why; all arrives when the disk answers."""
+def test_a_hanging_disk_blocks_nothing(tmp_path: Path) -> None:
+    """Lines wait in memory; the status has the reason; all arrive when the disk answers."""
     clock = Clock()
     disk = Stuck(tmp_path / "out")
     with opened(disk, clock=clock, stall_timeout=3.0) as writer:
@@ -142,7 +142,7 @@ def test_what_waits_for_a_disk_is_bounded(tmp_path: Path, drop: Any) -> None:
 
 
 def test_a_batch_larger_than_the_bound_is_taken_when_nothing_waits(tmp_path: Path) -> None:
-    """The bound is for what waits; a single event may be as long as it is."""
+    """The limit applies to waiting lines; a single event may be larger."""
     with opened(FileOutput(str(tmp_path / "out")), queue_size=1000) as writer:
         writer.write([line(7, 5000)])
         assert writer.flush(10)
@@ -150,7 +150,7 @@ def test_a_batch_larger_than_the_bound_is_taken_when_nothing_waits(tmp_path: Pat
 
 
 def test_an_output_that_can_not_be_opened_says_why(tmp_path: Path) -> None:
-    """The error is the delivery's own, and no thread stays behind."""
+    """The error is that of the delivery, and no thread remains."""
     (tmp_path / "out").mkdir()
     before = threading.active_count()
     with pytest.raises(OutputError, match="is not a regular file"):
@@ -159,7 +159,7 @@ def test_an_output_that_can_not_be_opened_says_why(tmp_path: Path) -> None:
 
 
 def test_opening_does_not_wait_for_ever(tmp_path: Path) -> None:
-    """A disk that hangs at the start is an error that names it."""
+    """A disk that hangs at the start causes an error that names it."""
     answers = threading.Event()
 
     class Hung(FileOutput):
@@ -173,7 +173,7 @@ def test_opening_does_not_wait_for_ever(tmp_path: Path) -> None:
         answers.set()
 
 
-def test_an_error_of_our_own_is_not_silent(tmp_path: Path) -> None:
+def test_a_bug_is_raised(tmp_path: Path) -> None:
     """It ends the thread, and the next write raises it."""
 
     class Wrong(FileOutput):
@@ -189,7 +189,7 @@ def test_an_error_of_our_own_is_not_silent(tmp_path: Path) -> None:
 
 
 def test_reopening_is_done_when_it_returns(tmp_path: Path) -> None:
-    """As logrotate needs it: afterwards nothing is written into the file that was moved away."""
+    """As logrotate needs: afterwards nothing is written to the renamed file."""
     with opened(FileOutput(str(tmp_path / "out"))) as writer:
         writer.write(lines(0, 10))
         (tmp_path / "out").rename(tmp_path / "old")
@@ -201,7 +201,7 @@ def test_reopening_is_done_when_it_returns(tmp_path: Path) -> None:
 
 
 def test_what_is_due_is_done_without_lines(tmp_path: Path) -> None:
-    """A file that can't be opened yet is tried again by the thread itself."""
+    """The thread itself retries to open a file."""
     directory = tmp_path / "later"
     sink = FileOutput(str(directory / "out"))
     writer = OutputThread(Delivery(sink, spool=Spool(str(tmp_path / "spool"))))
@@ -216,7 +216,7 @@ def test_what_is_due_is_done_without_lines(tmp_path: Path) -> None:
 
 @needs_mounts
 def test_a_real_disk_that_hangs(tmp_path: Path) -> None:
-    """A frozen file system, with file and spool on it: nothing is lost, the loop does not wait."""
+    """A frozen file system with file and spool: no line is lost, and the loop does not wait."""
     with ext4(tmp_path / "image", tmp_path / "disk") as disk:
         sink = FileOutput(str(disk.path / "out"))
         writer = OutputThread(

@@ -1,4 +1,4 @@
-"""Lines over TLS: to the server that is meant, and to no other."""
+"""Lines over TLS: only to the right server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Server:
-    """Takes one connection after the other and keeps what comes."""
+    """Accepts connections one after the other, and keeps the received data."""
 
     def __init__(self, keys: Path, *, version: ssl.TLSVersion | None = None) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -58,7 +58,7 @@ class Server:
                 raw.close()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._listener.close()
 
 
@@ -78,7 +78,7 @@ def output(server: Server, keys: Path, *, ca: str = "ca", name: str = "localhost
 
 
 def deliver(made: StreamOutput, lines: list[bytes], seconds: float = 10) -> None:
-    """Write lines as the output's thread does, until all are confirmed."""
+    """Write lines like the output's thread, until all are confirmed."""
     end = time.monotonic() + seconds
     while lines or made.unconfirmed:
         lines = lines[made.write(lines) :] if lines else lines
@@ -88,7 +88,7 @@ def deliver(made: StreamOutput, lines: list[bytes], seconds: float = 10) -> None
 
 
 def test_lines_arrive_encrypted_and_whole(server: Server, keys: Path) -> None:
-    """More than the kernel takes at once; the client shows its certificate."""
+    """More data than the kernel accepts at once; the client shows its certificate."""
     lines = [line(number) + b"x" * 1000 + b"\n" for number in range(5_000)]
     with closing(output(server, keys)) as made:
         made.open()
@@ -103,7 +103,7 @@ def test_lines_arrive_encrypted_and_whole(server: Server, keys: Path) -> None:
 
 @pytest.mark.parametrize(("ca", "name"), [("other", "localhost"), ("ca", "elsewhere.example")])
 def test_another_server_gets_nothing(server: Server, keys: Path, ca: str, name: str) -> None:
-    """Of an authority that is not believed, or for another name."""
+    """A server with an unknown authority, or another name."""
     with closing(output(server, keys, ca=ca, name=name)) as made:
         made.open()
         end = time.monotonic() + 10
@@ -117,7 +117,7 @@ def test_another_server_gets_nothing(server: Server, keys: Path, ca: str, name: 
 
 
 def test_an_old_version_is_refused(keys: Path) -> None:
-    """TLS 1.2 is the least."""
+    """TLS 1.2 is the minimum."""
     context = client_context(ca=keys / "ca.pem", certificate=None, key=None, setting="x")
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED
@@ -125,7 +125,7 @@ def test_an_old_version_is_refused(keys: Path) -> None:
 
 
 def test_a_server_that_is_replaced_gets_what_may_be_lost(keys: Path) -> None:
-    """A new connection is a new handshake."""
+    """A new connection has a new handshake."""
     with closing(Server(keys)) as server, closing(output(server, keys)) as made:
         made.open()
         deliver(made, [line(1)])

@@ -1,4 +1,4 @@
-"""The package: what is in it, that it runs, and that the same source gives the same bytes."""
+"""The package: its contents, the packaged program, and reproducible builds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PYTHONS = ("311", "312", "313", "314")
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb"),
-    pytest.mark.timeout(900),  # pip, and a busy machine
+    pytest.mark.timeout(900),  # pip on a busy machine
 ]
 
 
 def run(*command: str | Path, **environment: str) -> str:
-    """Run a command and return its output; what it has to say is the test's message."""
+    """Run a command and return its output, which a failed test shows."""
     done = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=800
     )
@@ -46,14 +46,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def root(package: Path) -> Path:
-    """The package, unpacked."""
+    """The unpacked package."""
     directory = package.parent / "root"
     run("dpkg-deb", "--raw-extract", package, directory)
     return directory
 
 
 def test_the_version_is_in_one_place(package: Path) -> None:
-    """Package, file name and program have the one of the source."""
+    """Package, file name and program have the version of the source."""
     assert (
         package.name == f"sessiond_{__version__}-1_{run('dpkg', '--print-architecture')[:-1]}.deb"
     )
@@ -61,7 +61,7 @@ def test_the_version_is_in_one_place(package: Path) -> None:
 
 
 def test_the_checksum_is_that_of_the_package(package: Path) -> None:
-    """As sha256sum reads it."""
+    """sha256sum accepts it."""
     done = subprocess.run(["sha256sum", "--check", f"{package.name}.sha256"], cwd=package.parent)
     assert done.returncode == 0
 
@@ -98,7 +98,7 @@ def test_every_file_of_the_package_is_there(root: Path) -> None:
 
 
 def test_libraries_are_there_for_each_python(root: Path) -> None:
-    """Side by side, as each loads what is named after it."""
+    """Their names differ, and each Python loads its own."""
     names = [path.name for path in (root / "usr/lib/sessiond").rglob("*.so")]
     for python in PYTHONS:
         assert len([name for name in names if f"cpython-{python}-" in name]) == 2, python
@@ -108,7 +108,7 @@ def test_libraries_are_there_for_each_python(root: Path) -> None:
 
 
 def test_the_packaged_program_runs(root: Path) -> None:
-    """With its own libraries, found before the system's."""
+    """It uses its own libraries, in preference to the system's."""
     library = root / "usr/lib/sessiond"
     program = "import msgspec, orjson, pyroute2; print(msgspec.__file__, orjson.__file__)"
     where = run(sys.executable, "-P", "-c", program, PYTHONPATH=str(library))
@@ -120,20 +120,20 @@ def test_the_packaged_program_runs(root: Path) -> None:
 
 
 def test_the_program_trusts_no_environment(root: Path) -> None:
-    """PYTHONPATH and the like are others' to set: the daemon has capabilities."""
+    """Others can set PYTHONPATH and the like, and the daemon has capabilities."""
     program = (root / "usr/bin/sessiond").read_text()
     assert program.startswith("#!/usr/bin/python3 -I\n")
     assert 'sys.path.insert(0, "/usr/lib/sessiond")' in program
 
 
 def test_the_configuration_is_a_conffile_that_others_cannot_read(root: Path) -> None:
-    """What the administrator changes stays, and nobody else sees what is watched."""
+    """Changes of the administrator stay, and no other user sees what is watched."""
     assert (root / "DEBIAN/conffiles").read_text() == "/etc/sessiond.yml\n"
     assert stat.S_IMODE((root / "etc/sessiond.yml").stat().st_mode) == 0o640
 
 
 def test_units_run_the_packaged_program(root: Path) -> None:
-    """And point to the manual pages that come with it."""
+    """They refer to the included manual pages."""
     for unit in (root / "usr/lib/systemd/system").glob("*.service"):
         text = unit.read_text()
         assert re.search(r"^ExecStart=/usr/bin/sessiond ", text, re.MULTILINE)
@@ -142,26 +142,26 @@ def test_units_run_the_packaged_program(root: Path) -> None:
 
 
 def test_scripts_are_shell(root: Path) -> None:
-    """Debian's /bin/sh reads them."""
+    """Debian's /bin/sh parses them."""
     for name in ("postinst", "prerm", "postrm"):
         run("sh", "-n", root / "DEBIAN" / name)
 
 
 def test_the_same_commit_gives_the_same_bytes(package: Path, tmp_path: Path) -> None:
-    """Elsewhere and later."""
+    """Also in another place and later."""
     again = build(tmp_path / "elsewhere" / "checkout")
     assert again.read_bytes() == package.read_bytes()
 
 
 @pytest.mark.skipif(shutil.which("lintian") is None, reason="needs lintian")
 def test_lintian_finds_no_error(package: Path) -> None:
-    """Nor a warning."""
+    """There are no warnings either."""
     assert run("lintian", "--allow-root", "--fail-on", "error,warning", package) == ""
 
 
 @pytest.mark.skipif(shutil.which("rpm") is None, reason="needs rpm")
 def test_the_rpm_has_the_same(tmp_path: Path) -> None:
-    """Files, configuration and dependencies; its scripts are not run here."""
+    """Files, configuration and dependencies are the same; its scripts are not run here."""
     made = build(tmp_path / "checkout", "rpm")
     assert run("rpm", "-qp", "--qf", "%{NAME} %{VERSION}", made) == f"sessiond {__version__}"
     assert run("rpm", "-qp", "--configfiles", made) == "/etc/sessiond.yml\n"

@@ -1,4 +1,4 @@
-"""Ansible's role and the Helm chart ask for what the service's unit has, and no more."""
+"""Ansible's role and the Helm chart require what the service's unit has, and no more."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ROLE = PROJECT / "packaging/ansible/sessiond"
 
 @pytest.fixture(scope="module")
 def objects() -> dict[str, dict[str, Any]]:
-    """The objects of the manifest by their kind."""
+    """Return the objects of the manifest by their kind."""
     return {each["kind"]: each for each in yaml.safe_load_all(MANIFEST.read_text("utf-8"))}
 
 
 @pytest.fixture(scope="module")
 def pod(objects: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What runs on each node."""
+    """Return the pod that runs on each node."""
     spec: dict[str, Any] = objects["DaemonSet"]["spec"]["template"]["spec"]
     return spec
 
@@ -46,7 +46,7 @@ def test_the_container_has_the_capabilities_of_the_service(pod: dict[str, Any]) 
 
 
 def test_the_container_has_the_mounts_of_the_documented_one(pod: dict[str, Any]) -> None:
-    """docs/operations.md says which directories give ids and names their meaning."""
+    """docs/operations.md lists the directories that provide ids and names."""
     page = (PROJECT / "docs/operations.md").read_text("utf-8")
     documented = set(re.findall(r"-v (/[^:\s]+):", page))
     mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
@@ -56,13 +56,13 @@ def test_the_container_has_the_mounts_of_the_documented_one(pod: dict[str, Any])
 
 
 def test_every_mount_has_its_volume(pod: dict[str, Any]) -> None:
-    """And each volume is mounted."""
+    """Each volume is mounted."""
     mounts = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts == {volume["name"] for volume in pod["volumes"]}
 
 
 def test_the_configuration_of_the_chart_loads(objects: dict[str, dict[str, Any]]) -> None:
-    """It is the file that the daemon is started with."""
+    """It is the configuration file of the daemon."""
     (name,) = objects["ConfigMap"]["data"]
     load.loads(objects["ConfigMap"]["data"][name], name)
     container = objects["DaemonSet"]["spec"]["template"]["spec"]["containers"][0]
@@ -77,7 +77,7 @@ def test_the_chart_has_the_version_of_the_source() -> None:
 
 @pytest.mark.skipif(shutil.which("helm") is None, reason="needs helm")
 def test_the_manifest_is_what_the_chart_makes() -> None:
-    """helm lint has nothing to say about the chart."""
+    """helm lint reports no problem."""
     subprocess.run(["helm", "lint", "--strict", CHART], check=True, capture_output=True)
     made = subprocess.run(
         [
@@ -98,7 +98,7 @@ def test_the_manifest_is_what_the_chart_makes() -> None:
 
 
 def test_the_role_documents_its_variables() -> None:
-    """Each default is an argument of the role, with what it is for."""
+    """Each default is an argument of the role, with a description."""
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text("utf-8"))
     specification = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text("utf-8"))
     options = specification["argument_specs"]["main"]["options"]

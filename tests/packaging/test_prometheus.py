@@ -46,7 +46,7 @@ HEALTHY = {
 
 
 def firing(tmp_path: Path, series: dict[str, str], expected: list[dict[str, str]]) -> None:
-    """Let Prometheus' own tester say whether exactly these alerts fire after half an hour."""
+    """Check with Prometheus's own tester which alerts fire after half an hour."""
     samples = [
         {"labels": _selector({"__name__": "ALERTS", "alertstate": "firing", **labels}), "value": 1}
         for labels in expected
@@ -86,7 +86,7 @@ def _expanded(values: str) -> str:
 
 
 def test_a_healthy_host_is_quiet(tmp_path: Path) -> None:
-    """Nor do losses of long ago ring for ever."""
+    """Old losses do not fire forever either."""
     firing(tmp_path, HEALTHY, [])
 
 
@@ -143,7 +143,7 @@ def test_a_healthy_host_is_quiet(tmp_path: Path) -> None:
 def test_an_alert_fires(
     tmp_path: Path, alert: str, series: dict[str, str], labels: dict[str, str]
 ) -> None:
-    """What is wrong makes its own alert fire, and no other."""
+    """Each problem fires its own alert, and no other."""
     severity = RULES[alert]["labels"]["severity"]
     firing(
         tmp_path,
@@ -153,7 +153,7 @@ def test_an_alert_fires(
 
 
 def test_a_listener_has_no_rules_of_its_own(tmp_path: Path) -> None:
-    """Beside another audit daemon that is as it should be."""
+    """Beside another audit daemon that is normal."""
     series = {name: values for name, values in HEALTHY.items() if "sessiond_info" not in name}
     series |= {'sessiond_info{role="multicast",source="ebpf"}': "1x40", "sessiond_rules": "0x40"}
     firing(tmp_path, series, [])
@@ -173,7 +173,7 @@ def test_every_metric_that_is_named_exists() -> None:
 
 
 def test_prometheus_can_read_every_panel(tmp_path: Path) -> None:
-    """Each expression is one of PromQL, once Grafana has put in its variables."""
+    """Each expression is valid PromQL after Grafana has inserted its variables."""
     rules = [
         {"record": f"panel:{index}", "expr": re.sub(r"\$\w+", "5m", expression)}
         for index, expression in enumerate(_expressions())
@@ -185,7 +185,7 @@ def test_prometheus_can_read_every_panel(tmp_path: Path) -> None:
 
 
 def test_panels_have_their_place() -> None:
-    """Ids are unique, no panel lies on another, and each says what it shows."""
+    """Ids are unique, panels do not overlap, and each has a description."""
     panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels) >= 12
     taken: set[tuple[int, int]] = set()

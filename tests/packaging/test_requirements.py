@@ -1,4 +1,4 @@
-"""What is installed from PyPI: each file by its hash, and all that the project needs."""
+"""Requirements from PyPI: each file with its hash, and complete lists."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from packaging.requirements import Requirement
 
 LISTS = Path("packaging")
-# Its wheels are the distribution's: PyPI has the source only.
+# The distribution has its wheels: PyPI has only the source.
 OF_THE_DISTRIBUTION = {"systemd-python"}
 
 
 def locked(name: str) -> dict[str, tuple[Requirement, list[str]]]:
-    """The requirements of a list and of those it includes, with their hashes."""
+    """Return the requirements of a list and of included lists, with their hashes."""
     file = LISTS / name
     text = re.sub(r"(?m)^#.*\n", "", file.read_text()).replace("\\\n", " ")
     found: dict[str, tuple[Requirement, list[str]]] = {}
@@ -34,7 +34,7 @@ def locked(name: str) -> dict[str, tuple[Requirement, list[str]]]:
     ["requirements.txt", "compile-requirements.txt", "package/build-requirements.txt"],
 )
 def test_each_is_one_version_by_its_hashes(name: str) -> None:
-    """So pip can only install what was there when the list was made."""
+    """pip can then only install the files that the list was made from."""
     for requirement, hashes in locked(name).values():
         assert [each.operator for each in requirement.specifier] == ["=="], requirement
         assert hashes, requirement
@@ -49,7 +49,7 @@ def test_each_is_one_version_by_its_hashes(name: str) -> None:
     ],
 )
 def test_no_list_is_out_of_date(name: str, wanted: object) -> None:
-    """What pyproject.toml asks for is in it, in a version that pyproject.toml allows."""
+    """Each requirement of pyproject.toml is in the list, in an allowed version."""
     assert callable(wanted)
     have = locked(name)
     for text in wanted(tomllib.loads(Path("pyproject.toml").read_text())):

@@ -1,4 +1,4 @@
-"""The units of the metrics: what systemd says of them, and what the service does."""
+"""The units of the metrics: systemd accepts them, and the service works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNITS = PROJECT / "packaging" / "systemd"
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units, with a program that exists: where it is installed is another matter."""
+    """The units, with the path of an existing program."""
     command = f"{sys.executable} -m sessiond status --prometheus -o ${{TEXTFILE}}"
     for name in ("sessiond-metrics.service", "sessiond-metrics.timer"):
         text = (UNITS / name).read_text()
@@ -26,7 +26,7 @@ def units(tmp_path: Path) -> Path:
 
 
 def test_systemd_understands_the_metrics_units(units: Path) -> None:
-    """The service manager has nothing to say: no unknown name, no bad value."""
+    """systemd reports no unknown name and no invalid value."""
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units.iterdir()], capture_output=True, text=True
     )
@@ -34,7 +34,7 @@ def test_systemd_understands_the_metrics_units(units: Path) -> None:
 
 
 def test_the_metrics_service_is_confined(units: Path) -> None:
-    """It runs as root, because root may ask, and may do little else."""
+    """It runs as root, which may query the status, and may do little else."""
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager",
          units / "sessiond-metrics.service"],
@@ -44,7 +44,7 @@ def test_the_metrics_service_is_confined(units: Path) -> None:
 
 
 def test_the_metrics_service_may_write_where_it_writes() -> None:
-    """The file of TEXTFILE is in the one directory that the sandbox leaves writable."""
+    """The file of TEXTFILE is in the only directory that the sandbox leaves writable."""
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(UNITS / "sessiond-metrics.service")

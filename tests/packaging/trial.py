@@ -1,11 +1,8 @@
-"""The package on a clean system: installed, started, upgraded under load, taken away.
+"""The package on a clean system: installed, started, upgraded under load, removed.
 
 ``packaging/trial.sh`` runs it with the system as root directory, on the real kernel and under a
-real service manager (``systemd --user``, which as root does nearly all that pid 1 does):
-
-    python3 trial.py OLD.deb NEW.deb
-
-prints what it has tried, and ends with 1 at the first thing that is not as it should be.
+real service manager (``systemd --user``, which as root does nearly all that pid 1 does): python3
+trial.py OLD.deb NEW.deb prints the steps, and exits with 1 at the first failure.
 """
 
 from __future__ import annotations
@@ -27,20 +24,21 @@ from support.manager import UserManager, adapted, version
 from support.truth import until
 
 NAME = "sessiond.service"
-# From version 254 on a user's manager makes these with a user namespace, where audit is not.
+# From version 254 on a user's manager implements these with a user namespace, in which audit does
+# not work.
 SANDBOX = re.compile(
     "(Protect|Private|Restrict|SystemCall|Lock|MemoryDeny|NoNew|Keyring|IPAddress|RemoveIPC"
     "|CapabilityBounding|AmbientCap|SecureBits)"
 )
-LOCK = Path("/run/lock/sessiond-kernel.lock")  # that of the tests of the real kernel
+LOCK = Path("/run/lock/sessiond-kernel.lock")  # the lock of the tests on the real kernel
 CONFIGURATION = Path("/etc/sessiond.yml")
 UNIT = Path("/usr/lib/systemd/system/sessiond.service")
-# The package's scripts speak to the system's manager; here they must reach this one.
+# The package's scripts call the system's manager; here they must reach this one.
 WRAPPER = Path("/usr/local/bin/systemctl")
 
 
 def run(*command: str | Path, check: bool = True) -> str:
-    """Run a command and return its output, errors included."""
+    """Run a command and return its output, including errors."""
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,
@@ -55,7 +53,7 @@ def run(*command: str | Path, check: bool = True) -> str:
 
 
 def expect(fact: object, what: str) -> None:
-    """Print what holds; end when it does not."""
+    """Print what holds; exit if it does not."""
     if not fact:
         raise SystemExit(f"FAILED: {what}")
     sys.stdout.write(f"ok: {what}\n")
@@ -68,7 +66,7 @@ def install(package: str) -> str:
 
 
 class Load:
-    """Starts programs, some 40 a second, each with an argument of its own, until it is stopped."""
+    """Starts programs, some 40 per second, each with a unique argument, until it is stopped."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
@@ -92,7 +90,7 @@ class Load:
 
 
 def events(file: Path) -> list[dict[str, Any]]:
-    """Read what has been written, rotated files left out."""
+    """Read the written events, without rotated files."""
     data = file.read_bytes()
     return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
@@ -109,7 +107,7 @@ def executed(file: Path) -> Counter[str]:
 
 
 def main(old: str, new: str) -> None:
-    """Try it all."""
+    """Run all steps."""
     started = time.monotonic()
     install(old)
     seconds = time.monotonic() - started
@@ -161,10 +159,10 @@ def _under_the_manager(manager: UserManager, old: str, new: str, before: str) ->
     WRAPPER.chmod(0o755)
 
     def unit(user: str = "root") -> None:
-        """The packaged unit, with its log in a file.
+        """Return the packaged unit, with its log in a file.
 
-        This manager tells root alone whether a restart is on its way, which decides what is handed
-        on; the system's tells every user, by D-Bus.
+        This manager reports a pending restart only to root, which decides what is kept; the
+        system's manager reports it to every user, over D-Bus.
         """
         lines = f"[Service]\nStandardOutput=append:{log}\nStandardError=append:{log}\n"
         text = adapted(UNIT.read_text(), {"User": user, "Group": user})
@@ -172,7 +170,7 @@ def _under_the_manager(manager: UserManager, old: str, new: str, before: str) ->
             text = "\n".join(line for line in text.split("\n") if not SANDBOX.match(line))
         manager.install(NAME, text.replace("[Service]\n", lines))
 
-    # A user's manager gives directories to another user up to version 253 alone.
+    # Only up to version 253 does a user's manager give directories to another user.
     for user in ("root",) if version() > 253 else ("sessiond", "root"):
         unit(user)
         manager.systemctl("start", NAME, check=False)
