@@ -17,18 +17,18 @@ ENABLED = b"op=set audit_enabled=0 old=1 auid=4294967295 ses=4294967295 res=1"
 
 
 def nobody(_uid: int) -> None:
-    """No user has a name."""
+    """Return no name for any user."""
 
 
 def event(*records: tuple[int, bytes]) -> AuditEvent:
-    """An audit event of these records."""
+    """Return an audit event of these records."""
     made = AuditEvent(AuditStamp(1000), 1, 0)
     made.records = [Record(kind, text) for kind, text in records]
     return made
 
 
 def test_a_rule_that_was_removed_is_told_with_its_author() -> None:
-    """The login user, by name where it is known, and the program that did it."""
+    """The author is the login user, by name if known, and the program."""
     removed = event((CONFIG_CHANGE, REMOVED), (SYSCALL, CALL))
     assert is_config_change(removed)
     change = config_change(removed, {1000: "ann"}.get)
@@ -37,12 +37,12 @@ def test_a_rule_that_was_removed_is_told_with_its_author() -> None:
 
 
 def test_a_change_without_a_login_user_has_none() -> None:
-    """4294967295 is the kernel's word for unset."""
+    """4294967295 is the kernel's value for unset."""
     change = config_change(event((CONFIG_CHANGE, ENABLED)), nobody)
     assert (change.text, change.auid, change.user) == ("op=set audit_enabled=0 old=1", None, None)
 
 
 def test_other_events_are_no_changes() -> None:
-    """A system call is none, and an event without records neither."""
+    """Neither a system call nor an event without records is one."""
     assert not is_config_change(event((SYSCALL, CALL)))
     assert not is_config_change(event())

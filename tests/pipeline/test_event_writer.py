@@ -1,4 +1,4 @@
-"""Lines: the fields that sessiond adds to an event."""
+"""Lines: the fields that sessiond adds to events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def taken(bench: Bench) -> list[dict[str, Any]]:
 
 
 def test_a_loss_has_window_hop_count_and_reason(bench: Bench) -> None:
-    """In words for people, in fields for machines."""
+    """The message is for people, the fields are for programs."""
     lines = bench.pipeline.lines
     lines.loss(Loss("kernel", 812, "the backlog was full", T, T + 3 * SECOND, {}), T + 4 * SECOND)
     (told,) = taken(bench)
@@ -47,7 +47,7 @@ def test_a_loss_has_window_hop_count_and_reason(bench: Bench) -> None:
 
 
 def test_events_about_ourselves_have_ids_of_their_own(bench: Bench) -> None:
-    """Two at one moment are two; neither is an audit event."""
+    """Two at the same time have different ids; neither is an audit event."""
     lines = bench.pipeline.lines
     for _ in range(2):
         lines.write_self_event("sessiond-degraded", T, {"health": {"what": "x"}}, "x is ill")
@@ -58,7 +58,7 @@ def test_events_about_ourselves_have_ids_of_their_own(bench: Bench) -> None:
 
 
 def test_what_a_process_does_as_a_canary_is_marked(bench: Bench) -> None:
-    """So that whoever reads can leave it out, or take it for a heartbeat."""
+    """Consumers can ignore it, or use it as a heartbeat."""
     child = bench.child()
     bench.pipeline.lines.canary = Probe(child.pid)
     event, records = child.execute("true", T + 1000)

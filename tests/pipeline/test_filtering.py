@@ -21,12 +21,12 @@ DROP_CHECKS = """
 
 
 def filters(text: str) -> Filters:
-    """The filters of a configuration."""
+    """Return the filters of a configuration."""
     return Filters.parse(yaml.safe_load(text))
 
 
 class Filtered(Bench):
-    """A bench whose programs are files of root's, with a monitoring agent below the shell."""
+    """A bench with programs of root, and a monitoring agent below the shell."""
 
     def __init__(self, text: str, **options: Any) -> None:
         """Start the agent, which is written."""
@@ -69,14 +69,14 @@ class Filtered(Bench):
         return found
 
     def account(self) -> dict[str, Any]:
-        """The account of the filters, which must be balanced, as must be that of audit events."""
+        """Return the filters' account; check that it and that of audit events are balanced."""
         assert self.pipeline.account()["balanced"] is True
         account: dict[str, Any] = self.pipeline.status()["filters"]
         assert account["balanced"] is True
         return account
 
 
-def test_a_dropped_process_is_told_nowhere() -> None:
+def test_a_dropped_process_has_no_line() -> None:
     """Exec, end and children of checks are dropped; the agent itself is written."""
     bench = Filtered(DROP_CHECKS)
     check = bench.run(bench.agent, 62, "check")
@@ -94,12 +94,12 @@ def test_a_dropped_process_is_told_nowhere() -> None:
 
 
 def test_without_filters_there_is_no_account() -> None:
-    """Nothing is asked, nothing is counted."""
+    """Nothing is evaluated or counted."""
     assert "filters" not in pipeline().status()
 
 
 def test_the_first_filter_wins() -> None:
-    """A keep before a drop is an exception to it."""
+    """A keep before a drop is an exception."""
     text = "- {name: but, when: {process.name: curl}, then: keep}" + DROP_CHECKS
     bench = Filtered(text)
     bench.run(bench.agent, 62, "df")
@@ -108,7 +108,7 @@ def test_the_first_filter_wins() -> None:
     assert ("exec", "df") not in bench.told()
 
 
-def test_a_branch_with_leaves_is_drawn() -> None:
+def test_a_needed_parent_is_written() -> None:
     """A dropped parent is written before its child, with its exec; its end is written too."""
     bench = Filtered("- {name: scripts, when: {process.name: script}, then: drop}")
     script = bench.run(bench.agent, 62, "script")
@@ -145,7 +145,7 @@ def test_another_event_is_written_and_introduces_its_process() -> None:
 
 
 def test_an_event_is_dropped_by_a_filter_that_asks_for_it() -> None:
-    """By its action or the key of its rule."""
+    """The filter names its action or the key of its rule."""
     for condition in ("event.action: opened-file", "tags: k, event.action: opened*"):
         bench = Filtered(f"- {{name: files, when: {{{condition}}}, then: drop}}")
         bench.now += 1000
@@ -156,7 +156,7 @@ def test_an_event_is_dropped_by_a_filter_that_asks_for_it() -> None:
         assert numbers == [1, 2, 3]
 
 
-def test_what_sessiond_says_of_itself_is_dropped_by_name_alone() -> None:
+def test_events_about_sessiond_are_dropped_only_by_name() -> None:
     """A glob never drops a loss."""
     for action, told in (("sessiond-*", 1), ("sessiond-lost", 0)):
         bench = Filtered(f"- {{name: quiet, when: {{event.action: '{action}'}}, then: drop}}")
@@ -165,8 +165,8 @@ def test_what_sessiond_says_of_itself_is_dropped_by_name_alone() -> None:
         assert len(found) == told
 
 
-def test_what_is_decided_at_the_exec_holds() -> None:
-    """Other filters after a reload change nothing for those that run."""
+def test_a_decision_holds_until_the_next_exec() -> None:
+    """Other filters after a reload do not affect running processes."""
     bench = Filtered(DROP_CHECKS)
     check = bench.run(bench.agent, 62, "check")
     ls = bench.run(bench.host.shell, 63, "ls")
@@ -181,7 +181,7 @@ def test_what_is_decided_at_the_exec_holds() -> None:
 
 
 def test_decisions_and_account_survive_a_restart() -> None:
-    """Also where the next run has no filters any more."""
+    """This applies even if the next run has no filters."""
     bench = Filtered(DROP_CHECKS)
     check = bench.run(bench.agent, 62, "check")
     bench.settle()
@@ -198,7 +198,7 @@ def test_decisions_and_account_survive_a_restart() -> None:
 
 
 def test_set_user_id_is_told_with_its_ancestors() -> None:
-    """So is everything that it starts, despite filters."""
+    """Its descendants are written too, despite filters."""
     bench = Filtered(DROP_CHECKS)
     user = dict.fromkeys(("uid", "euid", "suid"), 1000)
     bench.execute(bench.agent, "agent", **user)
@@ -210,7 +210,7 @@ def test_set_user_id_is_told_with_its_ancestors() -> None:
 
 
 def test_a_change_that_gains_is_told_at_once() -> None:
-    """A new login user of a process that was dropped."""
+    """A dropped process gets a new login user."""
     bench = Filtered(DROP_CHECKS)
     check = bench.run(bench.agent, 62, "check")
     check.facts = check.facts._replace(loginuid=1000)
@@ -222,7 +222,7 @@ def test_a_change_that_gains_is_told_at_once() -> None:
 
 
 def test_a_path_counts_for_a_drop_where_it_is_roots() -> None:
-    """A copy of one's own at that path, or a file in another mount namespace, hides nothing."""
+    """A user's copy of a program, or a file in another mount namespace, hides nothing."""
     text = "- {name: df, when: {process.executable: /bin/df}, then: drop}"
     bench = Filtered(text)
     bench.run(bench.agent, 62, "df", owner=1000)
@@ -236,7 +236,7 @@ FOLD = "- {name: health, when: {process.name: probe}, then: {fold: 1m}}"
 
 
 def test_a_fold_tells_each_kind_once_a_window() -> None:
-    """The first at once, then one line with the count; another exit code is another kind."""
+    """The first one is written at once, then the count; another exit code is another kind."""
     bench = Filtered(FOLD)
     for number in range(10):
         bench.end(bench.run(bench.agent, 100 + number, "probe", str(number)))
@@ -253,7 +253,7 @@ def test_a_fold_tells_each_kind_once_a_window() -> None:
 
 
 def test_a_folded_process_that_stays_is_told_after_a_window() -> None:
-    """A program that does not end is not silence."""
+    """A program that does not end must not stay hidden."""
     bench = Filtered(FOLD)
     probe = bench.run(bench.agent, 62, "probe")
     assert ("exec", "probe") not in bench.told()
@@ -263,7 +263,7 @@ def test_a_folded_process_that_stays_is_told_after_a_window() -> None:
 
 
 def test_labels_and_tags_are_on_all_lines_of_a_process() -> None:
-    """Omitted fields are on no line."""
+    """No line has the omitted fields."""
     bench = Filtered(
         "- {name: l, when: {process.name: df}, then: {labels: {job: mon}, tags: [t],"
         " fields: {omit: [process.parent, process.args]}}}"
@@ -280,8 +280,8 @@ def test_labels_and_tags_are_on_all_lines_of_a_process() -> None:
     assert bench.account()["written"] == 5
 
 
-def test_the_stream_is_told_every_hour() -> None:
-    """With the window; and a window without anything is not."""
+def test_the_stream_has_hourly_reports() -> None:
+    """Each report has its window; an empty window has no report."""
     bench = Filtered(DROP_CHECKS)
     bench.end(bench.run(bench.agent, 62, "check"))
     bench.tell(after=3601 * SECOND)
@@ -293,7 +293,7 @@ def test_the_stream_is_told_every_hour() -> None:
 
 
 def test_all_forks_and_sessions_go_by_the_process() -> None:
-    """Whatever is told of its life."""
+    """This includes every line of their lives."""
     bench = Filtered(DROP_CHECKS, fork_events="all")
     child, forked = bench.agent.fork(62, bench.now + 1)
     bench.tell(forked)
@@ -306,7 +306,7 @@ def test_all_forks_and_sessions_go_by_the_process() -> None:
 
 
 def test_an_inventory_leaves_out_what_is_dropped() -> None:
-    """Until another line needs it."""
+    """They are written when another line needs them."""
     bench = Bench(
         filters=filters("- {name: bash, when: {process.args: bash}, then: drop}"), inventory=True
     )
@@ -320,7 +320,7 @@ def test_an_inventory_leaves_out_what_is_dropped() -> None:
 
 
 def test_arguments_are_asked_for_in_any_form() -> None:
-    """Equal, as a part, as a glob, as one of several, in bytes that are no text."""
+    """Equal, as a part, as a glob, as one of several, in bytes that are not text."""
     conditions = ("'-l'", "'*srv/a*'", "['x', '*/srv*']", "'/srv/?'", "'re:^/srv'", "'/srv/a'")
     for condition in conditions:
         bench = Filtered(f"- {{name: a, when: {{process.args: {condition}}}, then: drop}}")
@@ -330,8 +330,8 @@ def test_arguments_are_asked_for_in_any_form() -> None:
         assert told == [63], condition
 
 
-def test_an_entry_on_a_users_word_takes_nothing_away() -> None:
-    """Also that of a leader that is gone: logind's record counts, the environment doesn't."""
+def test_an_entry_claimed_by_a_user_drops_nothing() -> None:
+    """This includes ended leaders: logind's record counts, the environment does not."""
     text = "[{name: ssh, when: {entry_leader.entry_meta.type: sshd}, then: drop}]"
     for login, connection, actions in (
         (Login("logind", b"sshd", b"192.0.2.7", None, None), None, []),

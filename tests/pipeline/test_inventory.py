@@ -19,20 +19,20 @@ DAY = 86_400 * SECOND
 
 
 def told(documents: list[dict[str, Any]], action: str = "already_running") -> list[int]:
-    """The pids of the events of a kind, in their order."""
+    """Return the pids of the events of a kind, in order."""
     return [each["process"]["pid"] for each in documents if each["event"]["action"] == action]
 
 
 def stranger(bench: Bench, pid: int, **facts: Any) -> Observed:
-    """A process in a snapshot: a child of the shell."""
+    """Return a process of a snapshot: a child of the shell."""
     shell = bench.host.shell
     own = shell.facts._replace(pid=pid, start=6 * SECOND + pid, ppid=60, vpid=pid, **facts)
     program = Program(b"sleep", b"/bin/sleep", b"sleep\x0060\x00", None)
     return Observed(9 * SECOND, own, program, b"/", None)
 
 
-def test_each_living_process_is_told_once() -> None:
-    """With its relatives by name, and as good ECS."""
+def test_each_living_process_is_written_once() -> None:
+    """The line has its relatives with names, and is valid ECS."""
     bench = Bench(inventory=True)
     written = bench.settle()
     assert told(written) == [1, 60]
@@ -57,7 +57,7 @@ def test_each_living_process_is_told_once() -> None:
     assert process["entry_leader"]["entry_meta"] == {"type": "init"}
 
 
-def test_nothing_is_told_where_it_is_off() -> None:
+def test_nothing_is_written_if_disabled() -> None:
     """Neither at the start nor later."""
     bench = Bench(inventory=False, inventory_period=60)
     bench.tell(after=DAY)
@@ -65,7 +65,7 @@ def test_nothing_is_told_where_it_is_off() -> None:
 
 
 def test_threads_of_the_kernel_are_left_out() -> None:
-    """They never execute anything, and there are hundreds."""
+    """They execute no program, and a host has hundreds of them."""
     bench = Bench(inventory=True)
     bench.tell(stranger(bench, 99, kernel_thread=True), stranger(bench, 100))
     assert told(bench.settle()) == [1, 60, 100]
@@ -74,7 +74,7 @@ def test_threads_of_the_kernel_are_left_out() -> None:
 def test_a_process_is_introduced_before_a_line_speaks_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So are its relatives, oldest first; the others are written later, once."""
+    """Its relatives too, oldest first; the other processes are written later, once."""
     monkeypatch.setattr(inventory, "BATCH", 0)
     bench = Bench(inventory=True)
     bench.tell(stranger(bench, 100), stranger(bench, 101))
@@ -89,8 +89,8 @@ def test_a_process_is_introduced_before_a_line_speaks_of_it(
     assert told(bench.written) == [1, 60, 100, 101]
 
 
-def test_a_process_of_which_more_will_be_known_is_told_then() -> None:
-    """Unless another line mentions it; it is not written twice."""
+def test_a_partial_process_is_written_when_complete() -> None:
+    """Unless another line mentions it earlier; it is not written twice."""
     bench = Bench(inventory=True)
     bench.settle()
     one, two = stranger(bench, 100), stranger(bench, 101)
@@ -109,10 +109,10 @@ def test_a_process_of_which_more_will_be_known_is_told_then() -> None:
     assert written[-1]["process"]["args"] == ["sleep", "60"]
 
 
-def test_a_process_that_is_found_again_unread_is_not_told_twice(
+def test_a_partial_process_is_not_written_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A snapshot after a loss may come before the inventory has got to it."""
+    """A snapshot after a loss may precede its turn in the inventory."""
     monkeypatch.setattr(inventory, "BATCH", 0)
     bench = Bench(inventory=True)
     one = stranger(bench, 100)
@@ -129,7 +129,7 @@ def test_a_process_that_is_found_again_unread_is_not_told_twice(
 
 
 def test_an_introduction_is_dated_before_what_it_introduces() -> None:
-    """An audit record may be older than the snapshot, and not than the process."""
+    """An audit record can be older than the snapshot, but not older than the process."""
     bench = Bench(inventory=True)
     shell = bench.host.shell
     _, records = shell.execute("vi", 5 * SECOND + 500_000_000)
@@ -139,8 +139,8 @@ def test_an_introduction_is_dated_before_what_it_introduces() -> None:
     assert dates == sorted(dates)
 
 
-def test_a_few_are_told_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next poll is due at once while there are more; live events come between them."""
+def test_a_few_are_written_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While more remain, the next poll is due at once, and live events are handled in between."""
     monkeypatch.setattr(inventory, "BATCH", 10)
     bench = Bench(inventory=True)
     bench.tell(*(stranger(bench, pid) for pid in range(100, 150)))
@@ -156,8 +156,8 @@ def test_a_few_are_told_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.pipeline.deadline() is None
 
 
-def test_what_a_fork_or_exec_introduced_is_not_told_again() -> None:
-    """After a loss, the inventory has only processes that started meanwhile."""
+def test_introduced_processes_are_not_in_the_inventory() -> None:
+    """After a loss, the inventory has only processes that started in the meantime."""
     bench = Bench(inventory=True)
     child = bench.child(61)
     executed, records = child.execute("ls", T + 3)
@@ -171,8 +171,8 @@ def test_what_a_fork_or_exec_introduced_is_not_told_again() -> None:
     assert told(bench.written) == [1, 60, 100]
 
 
-def test_a_restart_tells_only_of_those_that_came_meanwhile() -> None:
-    """The state knows which the stream has introduced, and those that it has not come to."""
+def test_a_restart_writes_only_new_processes() -> None:
+    """The state has the introduced processes, and those still to be written."""
     bench = Bench(inventory=True)
     bench.settle()
     state = bench.pipeline.save(bench.now)
@@ -183,10 +183,10 @@ def test_a_restart_tells_only_of_those_that_came_meanwhile() -> None:
     assert told(bench.settle()) == [100]
 
 
-def test_what_was_not_told_before_a_restart_is_told_after_it(
+def test_an_interrupted_inventory_continues_after_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A stop in the middle of an inventory loses nothing."""
+    """A stop during an inventory loses nothing."""
     monkeypatch.setattr(inventory, "BATCH", 1)
     bench = Bench(inventory=True)
     bench.tell()
@@ -198,8 +198,8 @@ def test_what_was_not_told_before_a_restart_is_told_after_it(
     assert told(bench.settle()) == [1, 60]
 
 
-def test_all_are_told_again_after_a_period() -> None:
-    """With ids of their own; those that ended are not."""
+def test_all_are_repeated_after_a_period() -> None:
+    """They have new ids; ended processes are left out."""
     bench = Bench(inventory=True, inventory_period=3600)
     bench.tell(stranger(bench, 100))
     bench.settle()
@@ -215,8 +215,8 @@ def test_all_are_told_again_after_a_period() -> None:
     assert again["@timestamp"] > "2026-05-01T11:00:00"
 
 
-def test_a_repetition_is_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are, a poll looks at a few; a reload that turns it off ends it."""
+def test_a_repetition_is_written_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each poll handles a few, however many there are; a reload can end the repetition."""
     monkeypatch.setattr(inventory, "BATCH", 10)
     bench = Bench(inventory=True, inventory_period=3600)
     bench.tell(*(stranger(bench, pid) for pid in range(100, 150)))
@@ -233,7 +233,7 @@ def test_a_repetition_is_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     assert bench.pipeline.deadline() is None
 
 
-def test_a_process_that_is_looked_up_is_told_only_if_it_is_older() -> None:
+def test_a_looked_up_process_is_written_only_if_older() -> None:
     """Without an exact source a new process is looked up for its exec, which introduces it."""
     bench = Bench(inventory=True, source="procfs", exact=False)
     new = stranger(bench, 100)
@@ -243,7 +243,7 @@ def test_a_process_that_is_looked_up_is_told_only_if_it_is_older() -> None:
 
 
 def test_an_inventory_is_short() -> None:
-    """Capabilities of root, real and saved ids that are the effective ones say nothing new."""
+    """It omits capabilities of root, and real and saved ids that equal the effective ones."""
     everything = (1 << 41) - 1
     bench = Bench(inventory=True)
     bench.tell(
@@ -258,7 +258,7 @@ def test_an_inventory_is_short() -> None:
 
 
 def test_long_arguments_are_cut_and_counted() -> None:
-    """What is cut is said; the next event of the process has all."""
+    """The cut is marked; the next event of the process has all arguments."""
     bench = Bench(inventory=True)
     long = stranger(bench, 100)
     args = b"java\0" + b"-classpath\0" * 100

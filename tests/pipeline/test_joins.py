@@ -1,4 +1,4 @@
-"""The two sides of one thing: held, matched, and let go when audit has no more to tell."""
+"""The two reports of one action: held, matched, and released when audit has no more to report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sessiond.units import MILLISECOND, SECOND
 
 @pytest.fixture
 def process() -> Process:
-    """A process that has executed something at T."""
+    """A process that has executed a program at T."""
     bench = Bench()
     event, _ = bench.child(time=T).execute("ls", T)
     bench.pipeline.feed_process([event])
@@ -30,7 +30,7 @@ def process() -> Process:
 
 
 def test_audit_is_done_when_the_socket_was_empty_afterwards() -> None:
-    """It also waits after the usual hold: a record may still be on its way to the socket."""
+    """It also waits for the usual hold: a record may still be on its way to the socket."""
     hearing = Hearing()
     assert not hearing.is_done(T, T + HOLD)
     hearing.drained = T
@@ -39,7 +39,7 @@ def test_audit_is_done_when_the_socket_was_empty_afterwards() -> None:
 
 
 def test_audit_is_done_when_something_younger_has_come() -> None:
-    """Records come in the order in which they were made, however long the queue is."""
+    """Records arrive in the order of their creation, however long the queue is."""
     hearing = Hearing()
     hearing.latest = T + HOLD - 1
     assert not hearing.is_done(T, T + HOLD)
@@ -48,15 +48,15 @@ def test_audit_is_done_when_something_younger_has_come() -> None:
 
 
 def test_audit_is_heard_up_to_when_its_socket_was_empty() -> None:
-    """What is behind in it may belong to what is open."""
+    """Unread records may belong to events that are open."""
     hearing = Hearing()
     hearing.drained = T
     assert hearing.heard(T + SECOND) == T
     assert hearing.heard(T + MAX_HOLD + SECOND) == T + SECOND
 
 
-def test_many_expire_some_at_a_time() -> None:
-    """After a loss of records thousands wait: their lines are not in memory all at once."""
+def test_many_reports_expire_some_at_a_time() -> None:
+    """After a loss of records thousands wait: their lines must not be in memory all at once."""
     hearing, join = Hearing(), EndJoin()
     hearing.drained = T + HOLD
     processes = [Process(pid, pid, str(pid), exact=True) for pid in range(MAX_EXPIRED + 1)]
@@ -68,7 +68,7 @@ def test_many_expire_some_at_a_time() -> None:
 
 
 def test_nothing_waits_for_ever() -> None:
-    """A socket that is behind for longer than that holds nothing up any more."""
+    """A socket that lags behind for longer delays nothing any more."""
     assert not Hearing().is_done(T, T + MAX_HOLD - 1)
     assert Hearing().is_done(T, T + MAX_HOLD)
 
@@ -92,7 +92,7 @@ def test_an_exec_that_waits_is_let_go_once(process: Process) -> None:
 
 
 def test_an_end_waits_and_is_matched_by_its_exit_group(process: Process) -> None:
-    """Whichever side comes first."""
+    """The order of the two reports does not matter."""
     join = EndJoin()
     assert not join.match(process)
     join.hold(process, T)
@@ -102,7 +102,7 @@ def test_an_end_waits_and_is_matched_by_its_exit_group(process: Process) -> None
 
 
 def test_a_session_is_matched_by_pid_and_time(process: Process) -> None:
-    """A setsid's stamp may be a little older than what the source saw."""
+    """The stamp of a setsid may be slightly older than the source's time."""
     join = SessionJoin()
     join.hold(process, T)
     assert join.caller([process], T - MILLISECOND) is process
@@ -111,11 +111,11 @@ def test_a_session_is_matched_by_pid_and_time(process: Process) -> None:
     assert join.flush() == []
 
 
-# The pipeline with its joins: what the source told is written, whatever audit says.
+# The pipeline with its joins: the source's events are written, whatever audit reports.
 
 
-def test_an_exec_that_audit_does_not_tell_is_written_by_the_source() -> None:
-    """A rule should have brought it: status counts it as missing."""
+def test_an_exec_without_an_audit_event_is_written() -> None:
+    """A rule should have caused an audit event: status counts it as missing."""
     bench = Bench()
     event, _ = bench.child().execute("hidden", T + MILLISECOND)
     bench.tell(event)
@@ -125,7 +125,7 @@ def test_an_exec_that_audit_does_not_tell_is_written_by_the_source() -> None:
     assert bench.pipeline.status()["execs_unaudited"] == {"missing": 1}
 
 
-def test_an_audit_event_that_comes_after_its_line_makes_no_second_one() -> None:
+def test_a_late_audit_event_makes_no_second_line() -> None:
     """It is counted, and the account stays balanced."""
     bench = Bench()
     event, records = bench.child().execute("late", T + MILLISECOND)
@@ -148,7 +148,7 @@ def test_an_exec_that_no_rule_covers_waits_for_nothing() -> None:
 
 
 def test_an_exec_is_written_before_the_end_of_its_process() -> None:
-    """Also if its exit_group is the only audit event."""
+    """This applies even if its exit_group is the only audit event."""
     bench = Bench()
     child = bench.child()
     event, _ = child.execute("short", T + MILLISECOND)
@@ -157,7 +157,7 @@ def test_an_exec_is_written_before_the_end_of_its_process() -> None:
     assert [each["event"]["action"] for each in bench.settle()] == ["exec", "end"]
 
 
-def test_only_audited_processes_are_told_where_that_is_wanted() -> None:
+def test_only_audited_processes_are_written_if_configured() -> None:
     """event.processes: audited leaves out the exec, and the end of its process."""
     bench = Bench(processes="audited")
     hidden, told = bench.child(61), bench.child(62)
@@ -170,7 +170,7 @@ def test_only_audited_processes_are_told_where_that_is_wanted() -> None:
 
 
 def test_a_host_needs_no_rule() -> None:
-    """Without any rule an end waits for nothing either."""
+    """Without rules an end does not wait either."""
     bench = Bench(audited=frozenset(), always_audited=frozenset(), audit_is_silent=True)
     child = bench.child()
     event, _ = child.execute("ls", T + MILLISECOND)

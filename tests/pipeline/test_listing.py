@@ -19,7 +19,7 @@ LATER = T + 60 * SECOND
 
 @pytest.fixture
 def bench() -> Bench:
-    """The shell (60) of a snapshot, its child 61 in a session of its own, and 62, which ended."""
+    """The shell (60) of a snapshot, its child 61 in another session, and 62, which ended."""
     bench = Bench()
     child = bench.child(61)
     changed, records = child.set_session(T + 2)
@@ -35,7 +35,7 @@ def bench() -> Bench:
 
 
 def answer(bench: Bench, request: ListRequest) -> list[bytes]:
-    """Return the lines before the last one, which counts them."""
+    """Return the lines before the last one, which has their number."""
     pipeline = bench.pipeline
     listing = ProcessList(pipeline.table, pipeline.lines.process_encoder, "ebpf", lambda _: {})
     lines = [line for line in listing.lines(request, LATER) if line]
@@ -52,7 +52,7 @@ def rows(bench: Bench, **request: Any) -> dict[int, Row]:
 
 
 def test_rows_are_the_living(bench: Bench) -> None:
-    """With command, session and the process that forked them; 62 has ended."""
+    """They have the command, the session and the creator; 62 has ended."""
     found = rows(bench)
     assert set(found) == {1, 60, 61, 63}
     make = found[61]
@@ -61,7 +61,7 @@ def test_rows_are_the_living(bench: Bench) -> None:
 
 
 def test_ended_processes_are_those_kept_for_others(bench: Bench) -> None:
-    """62 is kept, for it forked 63."""
+    """62 is kept because it forked 63."""
     found = rows(bench, ended=True)
     assert set(found) == {62}
     assert found[62].end is not None
@@ -85,12 +85,12 @@ def test_ended_processes_are_those_kept_for_others(bench: Bench) -> None:
     ],
 )
 def test_a_request_chooses(bench: Bench, request_: dict[str, str], pids: set[int]) -> None:
-    """Each condition that is given must hold."""
+    """All given conditions must hold."""
     assert set(rows(bench, **request_)) == pids
 
 
 def test_objects_are_those_of_events(bench: Bench) -> None:
-    """As the last event of the process had it, but for what only an event has."""
+    """They equal the last event of the process, except for members that only events have."""
     lines = answer(bench, ListRequest(form="objects", session="61"))
     objects = {each["pid"]: each for each in documents(lines)}
     (event,) = [each for each in bench.written if each["event"]["action"] == "exec"]
@@ -108,7 +108,7 @@ def test_a_list_leaves_nothing_in_memory(bench: Bench) -> None:
 
 
 def test_a_pid_is_told_with_its_ancestors_and_sources(bench: Bench) -> None:
-    """From the process up to the first, ended ones too, each fact with how it is known."""
+    """The process is first, ended ancestors are included, and each fact has its source."""
     lines = answer(bench, ListRequest(form="facts", pid=63))
     family = [msgspec.json.decode(line, type=Facts) for line in lines]
     assert [(each.pid, each.ended) for each in family] == [
@@ -129,13 +129,13 @@ def test_a_pid_is_told_with_its_ancestors_and_sources(bench: Bench) -> None:
 
 
 def test_an_ended_process_is_found_by_its_pid(bench: Bench) -> None:
-    """Also when only its child refers to it."""
+    """This applies even if only its child refers to it."""
     lines = answer(bench, ListRequest(pid=62))
     assert msgspec.json.decode(lines[0], type=Row).pid == 62
 
 
 def test_a_container_is_found_by_its_id_short_or_whole() -> None:
-    """The column has the id as engines show it; both are accepted."""
+    """The column has the short id; both forms are accepted."""
     identity = "6f2d1a9c" * 8
     bench = Bench()
     shell = bench.host.shell

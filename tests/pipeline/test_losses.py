@@ -1,4 +1,4 @@
-"""The account of what went through and what was lost."""
+"""The account of received and lost units."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sessiond.pipeline.losses import INTERVAL, Loss, Losses, account, balanced
 
 
-def test_a_loss_is_told_once_with_its_window() -> None:
-    """What was noted is due at once, with hop, number, unit, reason and window, and then is not."""
+def test_a_loss_is_reported_once_with_its_window() -> None:
+    """A noted loss is due at once, with hop, number, unit, reason and window, and only once."""
     losses = Losses()
     losses.note("kernel", 812, "the backlog was full", since=100, until=300)
     (loss,) = losses.due(400)
@@ -18,8 +18,8 @@ def test_a_loss_is_told_once_with_its_window() -> None:
     assert losses.due(400 + INTERVAL) == []
 
 
-def test_a_hop_tells_once_an_interval_and_then_all_of_it() -> None:
-    """Losses within the interval wait, and are reported as one loss with the combined window."""
+def test_a_hop_reports_once_per_interval() -> None:
+    """Losses within the interval are reported as one loss with the combined window."""
     losses = Losses()
     losses.note("tracer", 1, "full", since=0, until=10, kind="fork")
     assert len(losses.due(10)) == 1
@@ -49,7 +49,7 @@ def test_hops_do_not_wait_for_each_other() -> None:
         )
     )
 )
-def test_what_is_told_adds_up_to_what_was_lost(noted: list[tuple[str, int, int]]) -> None:
+def test_reports_add_up_to_the_losses(noted: list[tuple[str, int, int]]) -> None:
     """For any sequence of losses, reports and totals agree, and reports are few."""
     losses = Losses()
     told: list[Loss] = []

@@ -1,4 +1,4 @@
-"""The pipeline: two voices of the kernel become one line for each thing that happened."""
+"""The pipeline: the reports of audit and of the tracer become one line for each action."""
 
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,7 @@ def bench() -> Bench:
 
 
 def test_an_exec_is_joined_and_enriched(bench: Bench) -> None:
-    """An event of audit and the tracer is one line, with the relatives at its time."""
+    """An event of audit and of the tracer is one line, with the relatives at its time."""
     event, records = bench.child().execute("ls", T + 2_000_000, "-l")
     bench.tell(event, audit=records)
     line = only(bench.settle(), "exec")
@@ -44,7 +44,7 @@ def test_an_exec_is_joined_and_enriched(bench: Bench) -> None:
 
 
 def test_the_audit_event_may_come_before_the_tracers(bench: Bench) -> None:
-    """The one waits for the other; the line is the same."""
+    """It waits for the tracer's event; the line is the same."""
     event, records = bench.child().execute("ls", T + 2_000_000)
     bench.tell(audit=records)
     assert bench.written == []
@@ -52,8 +52,8 @@ def test_the_audit_event_may_come_before_the_tracers(bench: Bench) -> None:
     assert only(bench.settle(), "exec")["process"]["name"] == "ls"
 
 
-def test_two_execs_in_one_tick_are_told_apart(bench: Bench) -> None:
-    """One pid, one audit stamp, two programs: each line has its own."""
+def test_two_execs_in_one_tick_are_distinguished(bench: Bench) -> None:
+    """They have one pid and one audit stamp, but different programs: each line has its own."""
     child = bench.child()
     first, first_records = child.execute("env", T + 100_000)
     second, second_records = child.execute("ls", T + 200_000)
@@ -61,8 +61,8 @@ def test_two_execs_in_one_tick_are_told_apart(bench: Bench) -> None:
     assert [each["process"]["name"] for each in bench.settle()] == ["env", "ls"]
 
 
-def test_a_record_that_was_lost_is_not_made_good_by_the_next_execs(bench: Bench) -> None:
-    """One pid, one audit stamp, one program, and only the arguments tell the execs apart."""
+def test_a_lost_record_is_not_replaced_by_the_next_exec_s(bench: Bench) -> None:
+    """They have one pid, one audit stamp and one program; only the arguments differ."""
     child = bench.child()
     first, _ = child.execute("sh", T + 100_000, "one")
     second, records = child.execute("sh", T + 200_000, "two")
@@ -72,8 +72,8 @@ def test_a_record_that_was_lost_is_not_made_good_by_the_next_execs(bench: Bench)
     assert told == [(["sh", "one"], ["ebpf"]), (["sh", "two"], ["auditd", "ebpf"])]
 
 
-def test_an_argv_that_was_changed_under_audits_eyes_makes_no_second_exec(bench: Bench) -> None:
-    """Its user can write into its memory while audit waits for room in its backlog."""
+def test_a_changed_argv_makes_no_second_exec(bench: Bench) -> None:
+    """The user can write to the memory while audit waits for room in its backlog."""
     executed, records = bench.child().execute("sh", T + 100_000, "one")
     changed = [(kind, text.replace(b"one", b"two")) for kind, text in records]
     bench.tell(executed, audit=changed)
@@ -83,8 +83,8 @@ def test_an_argv_that_was_changed_under_audits_eyes_makes_no_second_exec(bench: 
 
 
 @pytest.mark.parametrize("audit_first", [True, False])
-def test_an_end_is_one_line_whoever_tells_first(bench: Bench, audit_first: bool) -> None:
-    """exit_group by audit and the exit by the tracer are the same end."""
+def test_an_end_is_one_line_in_any_order(bench: Bench, audit_first: bool) -> None:
+    """audit's exit_group and the tracer's exit are one end."""
     event, records = bench.child().exit(3, T + 5_000_000)
     if audit_first:
         bench.tell(audit=records)
@@ -118,7 +118,7 @@ def test_nothing_is_written_of_a_process_after_its_end(bench: Bench) -> None:
 
 
 def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
-    """The process is its own session leader in it."""
+    """The process is its own session leader in the line."""
     changed, records = bench.child().set_session(T + 3_000_000)
     bench.tell(changed, audit=records)
     line = only(bench.settle(), "setsid")
@@ -126,7 +126,7 @@ def test_setsid_by_audit_and_by_the_tracer_is_one_line(bench: Bench) -> None:
     assert line["process"]["parent"]["pid"] == 60
 
 
-def test_an_event_whose_last_record_was_lost_is_told_before_the_end(bench: Bench) -> None:
+def test_an_incomplete_event_is_written_before_the_end(bench: Bench) -> None:
     """No more records can follow, and no event of a process is written after its end."""
     child = bench.child()
     failed = child.fail_to_execute(T + 1_000_000)
@@ -137,8 +137,8 @@ def test_an_event_whose_last_record_was_lost_is_told_before_the_end(bench: Bench
     assert bench.pipeline.status()["audit_events_unfinished"] == 1
 
 
-def test_a_setsid_that_waits_for_audit_is_told_before_the_end(bench: Bench) -> None:
-    """Its record was lost, and that of the end was not."""
+def test_a_waiting_setsid_is_written_before_the_end(bench: Bench) -> None:
+    """Its record was lost, the record of the end was not."""
     child = bench.child()
     session, _ = child.set_session(T + 1_000_000)
     end, records = child.exit(0, T + 2_000_000)
@@ -148,9 +148,9 @@ def test_a_setsid_that_waits_for_audit_is_told_before_the_end(bench: Bench) -> N
     assert bench.written[0]["@timestamp"] < bench.written[1]["@timestamp"]
 
 
-def test_who_had_one_pid_in_one_tick_are_told_apart(bench: Bench) -> None:
-    """Sessions and ends of three processes get their own audit events, not each other's."""
-    bench.child()  # and its pid, again and again
+def test_processes_with_one_pid_in_one_tick_are_distinguished(bench: Bench) -> None:
+    """Sessions and ends of three processes are joined with their own audit events."""
+    bench.child()  # the same pid is assigned repeatedly
     told: list[ProcessEvent] = []
     records: Records = []
     for number in range(3):
@@ -182,8 +182,8 @@ def test_who_had_one_pid_in_one_tick_are_told_apart(bench: Bench) -> None:
             assert int(line["auditd"]["data"]["a0"], 16) == line["process"]["exit_code"]
 
 
-def test_a_helper_that_the_kernel_starts_is_told_by_the_tracer(bench: Bench) -> None:
-    """Its exec is no syscall, so audit has nothing; what it executes after that is audited."""
+def test_a_helper_of_the_kernel_is_reported_by_the_tracer(bench: Bench) -> None:
+    """Its exec has no system call and no audit event; its later execs are audited."""
     worker = bench.host.shell.fork(70, T)[0]
     worker.facts = worker.facts._replace(ppid=2, sid=0, pgid=0, kernel_thread=True)
     helper, forked = worker.fork(71, T + 1_000)
@@ -201,7 +201,7 @@ def test_a_helper_that_the_kernel_starts_is_told_by_the_tracer(bench: Bench) -> 
 
 
 def test_a_failed_exec_changes_nothing_and_says_why(bench: Bench) -> None:
-    """It is enriched with the process as it is."""
+    """The event has the process as it is."""
     bench.tell(audit=bench.child().fail_to_execute(T + 1_000_000))
     line = only(bench.settle(), "exec-failed")
     assert line["event"]["outcome"] == "failure"
@@ -209,8 +209,8 @@ def test_a_failed_exec_changes_nothing_and_says_why(bench: Bench) -> None:
     assert line["process"]["executable"] == "/bin/bash"
 
 
-def test_the_creator_stays_the_parent_and_the_new_parent_is_told(bench: Bench) -> None:
-    """A double fork: the process in the middle is gone when the daemon executes."""
+def test_the_creator_stays_the_parent_after_reparenting(bench: Bench) -> None:
+    """A double fork: the process in the middle has ended when the daemon executes its program."""
     middle = bench.child(61)
     daemon, forked = middle.fork(62, T + 2_000_000)
     bench.tell(forked, middle.exit(0, T + 3_000_000)[0])
@@ -223,8 +223,8 @@ def test_the_creator_stays_the_parent_and_the_new_parent_is_told(bench: Bench) -
     assert line["sessiond"]["reparented_to"] == {"pid": 1, "entity_id": "p1-1"}
 
 
-def test_of_an_unknown_process_only_what_audit_knows_is_told(bench: Bench) -> None:
-    """Nothing is guessed: no relatives, and the reason in words."""
+def test_an_unknown_process_has_only_audit_s_data(bench: Bench) -> None:
+    """No relative is guessed, and the reason is a text."""
     stranger = Actor(
         bench.host, 999, T, bench.host.shell.facts._replace(pid=999), bench.host.shell.program
     )
@@ -235,8 +235,8 @@ def test_of_an_unknown_process_only_what_audit_knows_is_told(bench: Bench) -> No
     assert line["sessiond"]["incomplete"] == ["process: the tracer did not see it"]
 
 
-def test_a_record_that_is_lost_is_told(bench: Bench) -> None:
-    """An event whose end never comes is written late, and says so."""
+def test_a_lost_record_is_reported(bench: Bench) -> None:
+    """An event without its end is written late, and marked."""
     event, records = bench.child().execute("ls", T + 1_000_000)
     bench.tell(event, audit=records[:-1])
     line = only(bench.settle(), "exec")
@@ -244,7 +244,7 @@ def test_a_record_that_is_lost_is_told(bench: Bench) -> None:
 
 
 def test_a_loss_of_the_tracer_is_an_event_in_the_stream(bench: Bench) -> None:
-    """A loss event has the hop and the number, so that an analyst knows where data is missing."""
+    """The event has the hop and the number, so that an analyst knows where data is missing."""
     bench.tell(Lost(T, "exec", 812))
     line = only(bench.settle(), "sessiond-lost")
     assert line["event"]["kind"] == "pipeline_error"
@@ -252,8 +252,8 @@ def test_a_loss_of_the_tracer_is_an_event_in_the_stream(bench: Bench) -> None:
     assert line["sessiond"]["loss"]["hop"] == "tracer"
 
 
-def test_a_loss_began_when_was_read_last(bench: Bench) -> None:
-    """What is written in between, without reading, doesn't make the blind time shorter."""
+def test_a_loss_begins_at_the_last_read(bench: Bench) -> None:
+    """Lines that are written in between, without reading, do not shorten the window."""
     bench.tell()
     bench.pipeline.poll(bench.now + 5 * SECOND)
     bench.tell(Lost(T + 6 * SECOND, "exec", 1), after=6 * SECOND)
@@ -263,7 +263,7 @@ def test_a_loss_began_when_was_read_last(bench: Bench) -> None:
 
 
 def test_after_lost_execs_no_program_is_guessed(bench: Bench) -> None:
-    """The child may have executed something: its end doesn't show the shell's program."""
+    """The child may have executed a program: its end does not show the shell's."""
     child, forked = bench.host.shell.fork(61, T + 1)
     bench.tell(forked, child.exit(0, T + 2_000_000)[0], Lost(T + 3_000_000, "exec", 1))
     line = only(bench.settle(), "end")
@@ -282,7 +282,7 @@ def test_lines_are_numbered_without_a_gap(bench: Bench) -> None:
 
 
 def test_the_same_event_has_the_same_id_when_it_is_read_again() -> None:
-    """After a crash a reader can tell a repeated line from a new event."""
+    """After a crash a reader can distinguish a repeated line from a new event."""
     ids = []
     for _ in range(2):
         bench = Bench()
@@ -295,8 +295,8 @@ def test_the_same_event_has_the_same_id_when_it_is_read_again() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["all", True])
-def test_every_fork_is_told_where_that_is_wanted(wanted: object) -> None:
-    """Also of a child that nothing else speaks of."""
+def test_every_fork_is_written_if_configured(wanted: object) -> None:
+    """This includes a child that no other line mentions."""
     bench = Bench(fork_events=wanted)
     bench.child()
     forked = [each for each in bench.settle() if each["process"]["pid"] == 61]
@@ -304,10 +304,10 @@ def test_every_fork_is_told_where_that_is_wanted(wanted: object) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "told"), [("needed", [62]), ("none", []), (False, [])])
-def test_a_fork_is_told_before_the_exec_of_a_child(wanted: object, told: list[int]) -> None:
-    """A subshell never executes: without its fork its child would hang in the air."""
+def test_a_fork_is_written_before_the_exec_of_a_child(wanted: object, told: list[int]) -> None:
+    """A subshell executes nothing: without its fork, its child would have no parent."""
     bench = Bench(fork_events=wanted)
-    bench.child(63)  # nothing needs it
+    bench.child(63)  # no line needs it
     subshell = bench.child(62)
     child, forked = subshell.fork(64, T + 2_000_000)
     event, records = child.execute("ls", T + 4_000_000)
@@ -319,7 +319,7 @@ def test_a_fork_is_told_before_the_exec_of_a_child(wanted: object, told: list[in
 
 
 def test_a_process_that_is_older_has_its_fork_when_a_child_executes() -> None:
-    """Session View draws forks, execs and ends only; the inventory's lines it does not."""
+    """Session View draws only forks, execs and ends, not the inventory's lines."""
     bench = Bench(fork_events="needed", inventory=True)
     event, records = bench.child().execute("ls", T + 2_000_000)
     bench.tell(event, audit=records)
@@ -334,7 +334,7 @@ def test_a_process_that_is_older_has_its_fork_when_a_child_executes() -> None:
 
 
 def test_a_session_leader_that_never_executes_has_its_fork_first() -> None:
-    """Such as the server that tmux forks; its fork is written once."""
+    """An example is the server that tmux forks; its fork is written once."""
     bench = Bench(fork_events="needed")
     child = bench.child()
     event, records = child.set_session(T + 2_000_000)
@@ -345,7 +345,7 @@ def test_a_session_leader_that_never_executes_has_its_fork_first() -> None:
 
 
 def test_an_event_that_waits_has_a_deadline(bench: Bench) -> None:
-    """The daemon sleeps no longer than until the first of them."""
+    """The daemon sleeps no longer than until the first deadline."""
     assert bench.pipeline.deadline() is None
     bench.tell(bench.child().exit(0, T)[0])
     deadline = bench.pipeline.deadline()
@@ -354,7 +354,7 @@ def test_an_event_that_waits_has_a_deadline(bench: Bench) -> None:
 
 
 def test_at_the_end_nothing_stays_behind(bench: Bench) -> None:
-    """flush writes what still waits for its other half."""
+    """flush writes all waiting reports."""
     child = bench.child()
     event, records = child.execute("ls", T + 1_000_000)
     bench.tell(event, child.exit(0, T + 2_000_000)[0], audit=records[:-1])
@@ -363,7 +363,7 @@ def test_at_the_end_nothing_stays_behind(bench: Bench) -> None:
     assert bench.pipeline.in_flight == 0
 
 
-def test_without_a_tracer_audit_moves_the_table_and_look_ups_help() -> None:
+def test_without_a_tracer_audit_updates_the_table() -> None:
     """The pipeline returns unknown pids; an ended process is written with audit's data."""
     bench = Bench(source="procfs", exact=False)
     child, _ = bench.host.shell.fork(61, T + 1)
@@ -399,10 +399,10 @@ CUTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 
 
 @settings(max_examples=60, deadline=None)
 @given(CUTS)
-def test_however_the_two_voices_are_cut_the_story_is_the_same(
+def test_batches_do_not_change_the_lines(
     cuts: list[tuple[int, int, int]],
 ) -> None:
-    """Batches of any size, the tracer ahead or not: the same lines, each valid and in order."""
+    """Any batches, with the tracer ahead or not, yield the same valid lines in order."""
     straight = Bench()
     events, records = Story(straight.host).turn(1000, 1000)
     straight.tell(*events, audit=records)
@@ -424,7 +424,7 @@ def test_however_the_two_voices_are_cut_the_story_is_the_same(
 
 
 def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
-    """The offset between the clocks, measured at each reading, varies by some microseconds."""
+    """The offset between the clocks varies by some microseconds between measurements."""
     bench = Bench(source="procfs", exact=False)
     child, _ = bench.host.shell.fork(61, T + 1)
     _, first = child.execute("ls", T + 2_000_000)
@@ -439,11 +439,11 @@ def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
     assert told == [("exec", "ls"), ("exec", "id"), ("exec", "env"), ("end", "env")]
 
 
-# What is true of a process at the moment that a line is about
+# The state of a process at the time of its lines
 
 
 def test_the_end_has_the_terminal_that_the_process_had(bench: Bench) -> None:
-    """A connection that is cut takes it away first: the session was interactive all the same."""
+    """A cut connection removes the terminal first: the session was interactive nevertheless."""
     child = bench.child()
     assert child.facts.tty_major
     child.facts = child.facts._replace(tty_major=0, tty_minor=0)
@@ -454,7 +454,7 @@ def test_the_end_has_the_terminal_that_the_process_had(bench: Bench) -> None:
 
 
 def test_a_process_that_left_its_terminal_for_a_session_has_none(bench: Bench) -> None:
-    """The program's own action is written."""
+    """The program itself has given up its terminal."""
     child = bench.child()
     child.facts = child.facts._replace(tty_major=0, tty_minor=0)
     changed, records = child.set_session(T + 5)
@@ -473,7 +473,7 @@ def titled(records: Records, title: bytes) -> Records:
 
 
 def test_a_title_of_an_earlier_program_is_left_out(bench: Bench) -> None:
-    """The kernel keeps the first one of a task: ``bash -c '/bin/true X'``."""
+    """The kernel keeps the first title of a task: ``bash -c '/bin/true X'``."""
     child = bench.child()
     title = b"bash\0-c\0/bin/true X"
     for name, args in (("bash", ("-c", "/bin/true X")), ("true", ("X",))):
@@ -503,8 +503,8 @@ def test_a_title_that_a_server_gave_itself_before_the_exec_is_left_out(bench: Be
     assert [each["process"].get("title") for each in bench.settle()] == [None, None]
 
 
-def test_a_title_of_its_own_is_told() -> None:
-    """The title has the arguments, or the process's own title without earlier audit events."""
+def test_a_title_of_its_own_is_written() -> None:
+    """The title has the arguments, or is the process's own if it has no earlier audit events."""
     bench = Bench()
     child = bench.child()
     executed, records = child.execute("ls", T + 5, "-l")
@@ -519,7 +519,7 @@ def test_a_title_of_its_own_is_told() -> None:
 
 
 def test_cut_arguments_are_counted_as_they_were(bench: Bench) -> None:
-    """In the exec, in the end and wherever the process is named."""
+    """This applies to the exec, the end, and every reference to the process."""
     child = bench.child()
     executed, _ = child.execute("ls", T + 5)
     args = b"ls\0" + b"x\0" * 100
@@ -557,7 +557,7 @@ def test_a_lone_record_has_the_program_and_the_time_of_its_stamp(bench: Bench) -
 
 
 def test_a_lone_record_just_after_an_exec_is_of_the_new_program(bench: Bench) -> None:
-    """Its stamp, of a clock that ticks every 4 ms, is before the exec; its own word decides."""
+    """Its stamp, from a clock with ticks of 4 ms, precedes the exec; its own path decides."""
     child = bench.child()
     executed, records = child.execute("ls", T + 1_000_000)
     bench.tell(executed, audit=records)
@@ -572,7 +572,7 @@ def test_a_lone_record_just_after_an_exec_is_of_the_new_program(bench: Bench) ->
 
 
 def test_with_auditbeats_names_a_failed_exec_is_no_process() -> None:
-    """It is "executed" there, so a viewer would draw a process that never was."""
+    """Auditbeat's action is "executed": a viewer would draw a process that never existed."""
     bench = Bench(event_actions="auditbeat")
     records = bench.child().fail_to_execute(T + 5)
     bench.tell(audit=records)
@@ -584,7 +584,7 @@ def test_with_auditbeats_names_a_failed_exec_is_no_process() -> None:
 
 
 def test_a_fork_brings_its_creator_up_to_date(bench: Bench) -> None:
-    """Where no tracepoint tells of setsid, setpgid and setuid, a child shows what they did."""
+    """Without tracepoints for setsid, setpgid and setuid, a child shows their effects."""
     child = bench.child()
     child.facts = child.facts._replace(sid=child.pid, pgid=child.pid, uid=1000, euid=1000)
     grandchild, forked = child.fork(62, T + 6)
@@ -601,7 +601,7 @@ def test_a_fork_brings_its_creator_up_to_date(bench: Bench) -> None:
 
 
 def test_a_new_user_namespace_is_the_childs_alone(bench: Bench) -> None:
-    """Its creator has got neither its capabilities nor its ids."""
+    """Its creator has neither its capabilities nor its ids."""
     child = bench.child()
     grandchild, forked = child.fork(62, T + 6)
     facts = forked.facts._replace(user_namespace=99, uid=65534, euid=65534)
@@ -612,7 +612,7 @@ def test_a_new_user_namespace_is_the_childs_alone(bench: Bench) -> None:
 
 
 def test_a_program_that_is_no_file_any_more_is_marked(bench: Bench) -> None:
-    """Deleted since, or a memfd."""
+    """Deleted later, or a memfd."""
     child = bench.child()
     executed, records = child.execute("ls", T + 5)
     gone = executed._replace(program=executed.program._replace(deleted=True))

@@ -1,4 +1,4 @@
-"""What one run knows, through bytes, is what the next one knows."""
+"""The state of one run, encoded and decoded, is the state of the next one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CUTS = st.lists(
 
 
 def successor(before: Pipeline, now: int) -> Pipeline:
-    """Another pipeline, which knows what ``before`` knew."""
+    """Return another pipeline with the state of ``before``."""
     after = pipeline()
     assert after.restore(before.save(now)) == now
     return after
@@ -33,7 +33,7 @@ def successor(before: Pipeline, now: int) -> Pipeline:
 @settings(max_examples=60, deadline=None)
 @given(CUTS)
 def test_restarts_change_nothing(cuts: list[tuple[int, int, int, bool]]) -> None:
-    """Saved and restored at any moments, the pipeline writes the same lines to the byte."""
+    """Saved and restored at any time, the pipeline writes the same lines to the byte."""
     straight, restarted = Bench(), Bench()
     stories = Story(straight.host), Story(restarted.host)
     for some, more, milliseconds, restart in [*cuts, (1000, 1000, 0, True)]:
@@ -47,7 +47,7 @@ def test_restarts_change_nothing(cuts: list[tuple[int, int, int, bool]]) -> None
 
 
 def test_ended_relatives_are_known_after_a_restart() -> None:
-    """A session leader and a parent that ended long ago, with every field they had."""
+    """A session leader and a parent that ended long ago, with every field."""
     bench = Bench()
     leader, forked = bench.host.shell.fork(61, T + 1)
     changed, _ = leader.set_session(T + 2)
@@ -68,7 +68,7 @@ def test_ended_relatives_are_known_after_a_restart() -> None:
 
 
 def test_lines_of_descent_are_known_after_a_restart() -> None:
-    """Also the ancestors that nothing but their descendants remembers."""
+    """This includes ancestors that only their descendants refer to."""
     bench = Bench(ancestors=3)
     script, forked = bench.host.shell.fork(61, T + 1)
     executed, _ = script.execute("script", T + 2)
@@ -130,14 +130,14 @@ def test_a_gone_entry_leader_is_known_after_a_restart() -> None:
     assert is_torn(job)
 
 
-# What is made anew: encoded JSON, what follows from the identities, and the places in the table.
+# Members that are made anew: encoded JSON, values derived from the identities, places in the table.
 MADE_ANEW = {
     State: {"cached", "descent"},
     Process: {"pid", "start", "entity_id", "exact", "predecessor"},
 }
 
 
-# Another value of a member, by its type.
+# Return another value of a member, by its type.
 CHANGES: dict[str, Callable[[Any], object]] = {
     "bool": lambda at: not at,
     "int": lambda at: at + 4711,
@@ -156,13 +156,13 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 def test_no_member_is_forgotten(
     kind: type[State | Process], saved: type[tuple[object, ...]], more: set[str]
 ) -> None:
-    """A new member of a process or a state is saved, or it is named above."""
+    """A new member of a process or a state is saved, or listed above."""
     fields = set(saved.__annotations__)
     assert set(kind.__slots__) - MADE_ANEW[kind] == fields - more
 
 
 def test_every_member_comes_back_as_it_was() -> None:
-    """Each has another value than a new process and a new state have."""
+    """Each member has a value that differs from that of a new process or state."""
     bench = Bench()
     child = bench.child()
     executed, records = child.execute("ls", T + 5)
@@ -176,7 +176,7 @@ def test_every_member_comes_back_as_it_was() -> None:
     ):
         for name, kind in saved.__annotations__.items():
             if name in ("listed", "pid", "start", "time", "end"):
-                continue  # what tells it from others
+                continue  # distinguishes it from other processes
             change = CHANGES.get(str(getattr(kind, "__forward_arg__", kind)))
             if change is not None and name not in ("facts", "lineage", "program"):
                 changed[of, name] = change(getattr(owner, name))
@@ -193,7 +193,7 @@ def test_every_member_comes_back_as_it_was() -> None:
 
 
 def test_lines_are_numbered_on() -> None:
-    """event.sequence goes on where it was."""
+    """event.sequence continues."""
     bench = Bench()
     child = bench.child()
     first, first_records = child.execute("ls", T + 1)
@@ -204,8 +204,8 @@ def test_lines_are_numbered_on() -> None:
     assert [each["event"]["sequence"] for each in bench.written] == [1, 2]
 
 
-def test_who_has_ended_and_is_nobodys_relative_is_left_out() -> None:
-    """The state does not grow with what has happened."""
+def test_ended_processes_without_references_are_left_out() -> None:
+    """The size of the state does not depend on past processes."""
     bench = Bench()
     for pid in range(61, 161):
         child, forked = bench.host.shell.fork(pid, T + pid * 1000)
@@ -218,7 +218,7 @@ def test_who_has_ended_and_is_nobodys_relative_is_left_out() -> None:
 
 @given(st.data())
 def test_damage_is_an_error_and_changes_nothing(data: st.DataObject) -> None:
-    """Whatever became of the bytes: they are refused, or still mean something."""
+    """Damaged bytes are refused, or are still valid."""
     bench = Bench()
     child = bench.child()
     event, records = child.execute("ls", T + 1)
@@ -237,8 +237,8 @@ def test_damage_is_an_error_and_changes_nothing(data: st.DataObject) -> None:
     assert documents(after.flush(bench.now + 9 * SECOND))
 
 
-def test_a_number_of_nothing_is_refused() -> None:
-    """References are checked before anything is made of them."""
+def test_an_invalid_number_is_refused() -> None:
+    """References are checked before they are used."""
     state = snapshot.decode(Bench().pipeline.save(T))
     broken = state._replace(ends=[(len(state.table.identities), T)])
     with pytest.raises(SavedStateError, match="it has no item"):
@@ -246,7 +246,7 @@ def test_a_number_of_nothing_is_refused() -> None:
 
 
 def test_a_table_comes_back_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as it takes; of pieces that are missing, or too many, nothing is made."""
+    """Any number of pieces is read; missing or superfluous pieces are refused."""
     monkeypatch.setattr(snapshot, "PIECE", 1)
     bench = Bench()
     bench.child()

@@ -1,4 +1,4 @@
-"""Containers by their cgroup's path: one sample for each line of the table, and what isn't one."""
+"""Containers by the path of their cgroup: a sample for each line of the table, and others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STATIC_UID = "57ee7bb4e5bb2d0c2d0c1ed6d3a4a1c6"
 def test_the_id_and_the_engine_are_in_the_path(
     path: str, container_id: str | None, runtime: str | None
 ) -> None:
-    """Each way in which an engine spells a container's cgroup."""
+    """Each spelling of a container's cgroup by an engine."""
     found = identify(path.encode())
     assert found is not None
     assert found.id == (container_id or path.rpartition("/")[2])
@@ -100,7 +100,7 @@ def test_the_id_and_the_engine_are_in_the_path(
     ],
 )
 def test_a_container_of_kubernetes_names_its_pod(path: str, uid: str, runtime: str | None) -> None:
-    """Both drivers, each class of service; the pod's uid with dashes again."""
+    """Both drivers and each class of service; the pod's uid has dashes again."""
     assert identify(path.encode()) == Container(ID, runtime, uid, rootless=False)
 
 
@@ -126,7 +126,7 @@ def test_a_container_of_kubernetes_names_its_pod(path: str, uid: str, runtime: s
     ],
 )
 def test_other_cgroups_are_no_containers(path: str) -> None:
-    """Engines, their monitors, virtual machines, logins, and what merely resembles an id."""
+    """Engines, their monitors, virtual machines, logins, and similar ids."""
     assert identify(path.encode()) is None
 
 
@@ -137,13 +137,13 @@ def test_of_nested_containers_the_innermost_counts() -> None:
 
 
 def test_a_container_of_a_user_is_marked_as_such() -> None:
-    """Below user@.service the user names the cgroups, so what is found there is the user's word."""
+    """Below user@.service the user names the cgroups, so the container is the user's claim."""
     path = f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"
     assert identify(path.encode()) == Container(ID, "podman", None, rootless=True)
 
 
 def test_a_user_cannot_claim_to_be_a_pod() -> None:
-    """The name of a pod counts only where the user can't have made it."""
+    """The name of a pod counts only if the user can't have created it."""
     path = f"/user.slice/user-1000.slice/user@1000.service/kubepods/pod{UID}/{ID}"
     found = identify(path.encode())
     assert found is not None
@@ -152,7 +152,7 @@ def test_a_user_cannot_claim_to_be_a_pod() -> None:
 
 
 def test_the_fields_are_those_of_ecs() -> None:
-    """The container, and the pod as the resource that the orchestrator runs."""
+    """The container, and the pod as the resource of the orchestrator."""
     assert Container(ID, "containerd", UID, rootless=False).fields() == {
         "container": {"id": ID, "runtime": "containerd"},
         "orchestrator": {"type": "kubernetes", "resource": {"type": "pod", "id": UID}},
@@ -167,7 +167,7 @@ def test_the_fields_are_those_of_ecs() -> None:
     ).map(b"".join)
 )
 def test_any_name_is_safe(path: bytes) -> None:
-    """Whoever makes a cgroup chooses its name: whatever it is, the fields are clean text."""
+    """The creator of a cgroup chooses its name: the fields are always valid text."""
     found = identify(path)
     if found is not None:
         assert found.id
@@ -176,7 +176,7 @@ def test_any_name_is_safe(path: bytes) -> None:
 
 @pytest.mark.parametrize("part", [b"/lxc/", b"/runc-", b"kubepods-pod", b"/a:cri-containerd:"])
 def test_a_long_hostile_path_costs_little(part: bytes) -> None:
-    """No spelling makes the match slow: 4,096 bytes are the most that a path can have."""
+    """No spelling makes the match slow: a path has at most 4,096 bytes."""
     path = (part * 4096)[:4096]
     start = time.perf_counter()
     identify.__wrapped__(path)

@@ -1,4 +1,4 @@
-"""Entity ids: opaque, stable, never given twice."""
+"""Entity ids: opaque, stable, unique."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ processes = st.tuples(pids, starts)
 
 
 def test_the_id_of_a_process_never_changes_between_versions() -> None:
-    """Events of yesterday and of today must meet: the value itself is part of the contract."""
+    """Events of different versions must match: the value itself is part of the contract."""
     assert entity_id(MACHINE, BOOT, 4711, 3_614_970_123_456) == "NQrsDXc1S7akl7qBrbbA8gDe"
 
 
 @given(processes)
 def test_an_id_is_short_and_safe_in_a_url(process: tuple[int, int]) -> None:
-    """At most 64 characters, none of which needs quoting anywhere."""
+    """At most 64 characters, none of which needs quoting."""
     assert re.fullmatch(r"[A-Za-z0-9_-]{24}", entity_id(MACHINE, BOOT, *process))
 
 
@@ -38,20 +38,20 @@ def test_two_processes_have_two_ids_and_one_process_has_one(
 
 
 def test_a_pid_reused_a_nanosecond_later_is_another_process() -> None:
-    """The whole resolution of the kernel's start time counts."""
+    """The start counts with the kernel's full resolution."""
     identify = identifier(MACHINE, BOOT)
     assert identify(4711, 1_000_000_000) != identify(4711, 1_000_000_001)
 
 
 def test_a_million_ids_differ() -> None:
-    """Neither neighbouring pids nor neighbouring starts meet."""
+    """Neighbouring pids and starts have different ids."""
     identify = identifier(MACHINE, BOOT)
     ids = {identify(pid, start) for pid in range(1000) for start in range(1000)}
     assert len(ids) == 1_000_000
 
 
 def test_another_boot_or_machine_gives_other_ids() -> None:
-    """The same pid at the same time after boot is no stranger coincidence than it sounds."""
+    """Two boots can have the same pid at the same time after boot."""
     ids = {
         entity_id(machine, boot, 1, 0)
         for machine, boot in ((MACHINE, BOOT), (MACHINE, "other"), ("other", BOOT), ("", BOOT))
@@ -60,5 +60,5 @@ def test_another_boot_or_machine_gives_other_ids() -> None:
 
 
 def test_machine_and_boot_id_cannot_run_into_each_other() -> None:
-    """Where one ends and the other begins is part of the hash."""
+    """The boundary between the two is part of the hash."""
     assert entity_id("ab", "c", 1, 0) != entity_id("a", "bc", 1, 0)

@@ -1,4 +1,4 @@
-"""How a process came in: a test for each line of the rules, and for those who would forge one."""
+"""The entry rules: a test for each line, and attempts to forge an entry."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def party(
     mounted_in: int | None = None,
     **more: object,
 ) -> ProcessView:
-    """A process on the host; by default it leads its session and is an ordinary user's."""
+    """Return a process on the host; by default a session leader of an ordinary user."""
     known: dict[str, object] = {
         "parent_start": None,
         "pgid": sid,
@@ -84,7 +84,7 @@ def party(
 
 
 def parent(executable: str | None, *, euid: int = 0, **more: object) -> ProcessView:
-    """The process that forked the candidate: pid 100, and root's where nothing else is said."""
+    """Return the process that forked the candidate: pid 100, by default root's."""
     return party(executable, 100, sid=100, euid=euid, **more)  # type: ignore[arg-type]
 
 
@@ -108,7 +108,7 @@ def its_own(kind: str) -> Decision:
     return Decision(Origin.ITSELF, kind)
 
 
-# 1. Who has none
+# 1. Processes without an entry
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def its_own(kind: str) -> Decision:
     ],
     ids=["init", "kthreadd", "kworker"],
 )
-def test_init_and_kernel_threads_came_in_by_no_entry(process: ProcessView) -> None:
-    """Pid 1, pid 2 and kernel threads have none, whatever else is known."""
+def test_init_and_kernel_threads_have_no_entry(process: ProcessView) -> None:
+    """Pid 1, pid 2 and kernel threads have none, whatever their other attributes."""
     assert judge(process, None, parent_pid=0) == Decision(Origin.NONE)
 
 
 def test_a_program_in_brackets_is_no_kernel_thread() -> None:
-    """What makes a kernel thread is the kernel's flag; any process can be called [kworker/0:1]."""
+    """The kernel's flag decides; any process can be called [kworker/0:1]."""
     assert judge(party("/home/eve/[kworker]"), parent("/usr/bin/bash")) == INHERITED
 
 
@@ -135,19 +135,19 @@ def test_a_program_in_brackets_is_no_kernel_thread() -> None:
 
 @pytest.mark.parametrize("minor", [64, 255])
 def test_a_serial_line_is_a_terminal(minor: int) -> None:
-    """Major 4, minor 64 to 255; it comes before what the parent says."""
+    """Major 4, minor 64 to 255; this rule precedes those about the parent."""
     getty = party("/sbin/agetty", tty=(4, minor), euid=0)
     assert judge(getty, parent("/sbin/init"), parent_pid=1) == its_own("terminal")
 
 
 def test_login_on_a_virtual_console_is_a_console_login() -> None:
-    """Getty becomes login by exec; it was an entry by init till then."""
+    """getty becomes login by exec; until then its entry type was init."""
     login = party("/usr/bin/login", tty=VIRTUAL_CONSOLE, euid=0)
     assert judge(login, parent("/sbin/init"), parent_pid=1, type="init") == its_own("console")
 
 
 def test_another_program_on_a_virtual_console_is_no_login() -> None:
-    """The shell below login has login's entry, a display server init's."""
+    """The shell below login inherits login's entry, a display server has init."""
     shell = party("/usr/bin/bash", tty=VIRTUAL_CONSOLE)
     assert judge(shell, parent("/usr/bin/login")) == INHERITED
     server = party("/usr/lib/xorg/Xorg", tty=VIRTUAL_CONSOLE, euid=0)
@@ -155,42 +155,42 @@ def test_another_program_on_a_virtual_console_is_no_login() -> None:
 
 
 def test_a_users_program_called_login_is_no_console_login() -> None:
-    """Only a program that root put there, or that runs as root, logs anyone in."""
+    """Only a program that root installed, or that runs as root, can log users in."""
     fake = party("/home/eve/login", tty=VIRTUAL_CONSOLE)
     assert judge(fake, parent("/usr/bin/bash", euid=1000)) == INHERITED
 
 
 def test_a_service_of_pid_1_came_by_init() -> None:
-    """Forked by pid 1: the kernel's word, the name of pid 1 doesn't matter."""
+    """The fork by pid 1 comes from the kernel; the name of pid 1 does not matter."""
     service = party("/usr/sbin/sshd", euid=0)
     assert judge(service, None, parent_pid=1) == its_own("init")
     assert judge(service, parent("/usr/lib/systemd/systemd"), parent_pid=1) == its_own("init")
 
 
-def test_what_pid_1_only_adopted_did_not_come_by_init() -> None:
-    """An orphaned tmux server, found in procfs: its cgroup is that of a login."""
+def test_a_process_adopted_by_pid_1_has_not_entry_init() -> None:
+    """An orphaned tmux server from procfs: its cgroup is that of a login."""
     scope = b"/user.slice/user-1000.slice/session-3.scope"
     server = party("/usr/bin/tmux")
     decision = judge(server, None, parent_pid=1, cgroup=scope, entered=(False, False, False))
     assert decision == its_own("unknown")
 
 
-def test_an_orphan_with_an_audit_session_did_not_come_by_init() -> None:
-    """The same without systemd: pam_loginuid has marked what a login left behind."""
+def test_an_orphan_with_an_audit_session_has_not_entry_init() -> None:
+    """The same without systemd: pam_loginuid has marked the processes of a login."""
     daemon = party("/usr/bin/tmux", loginuid=1000, audit_session=7)
     decision = judge(daemon, None, parent_pid=1, entered=(False, False, False))
     assert decision == its_own("unknown")
 
 
 def test_the_service_manager_of_a_user_came_by_init() -> None:
-    """Systemd opens a PAM session for user@.service, so an audit session alone is no login."""
+    """systemd opens a PAM session for user@.service, so an audit session alone proves no login."""
     manager = party("/usr/lib/systemd/systemd", loginuid=1000, audit_session=2)
     cgroup = b"/user.slice/user-1000.slice/user@1000.service/init.scope"
     assert judge(manager, None, parent_pid=1, cgroup=cgroup) == its_own("init")
 
 
 def test_an_ssm_session_has_a_pts() -> None:
-    """The worker's session leader on a pts came by SSM; without a pts it is one of its helpers."""
+    """The worker's session leader on a pts is an SSM session; without a pts it is a helper."""
     worker = parent("/usr/bin/ssm-session-worker")
     assert judge(party("/usr/bin/sh", tty=PTS), worker) == its_own("ssm")
     assert judge(party("/usr/bin/sh"), worker) == INHERITED
@@ -205,7 +205,7 @@ def test_an_ssm_session_has_a_pts() -> None:
 def test_the_shell_of_an_ssh_login_came_by_sshd(
     executable: str, tty: tuple[int, int], euid: int
 ) -> None:
-    """Before and since OpenSSH 9.8, with a terminal and without; sshd has become the user here."""
+    """Before and since OpenSSH 9.8, with and without a terminal; sshd has become the user here."""
     shell = party("/usr/bin/bash", tty=tty, euid=euid)
     listener = parent("/usr/sbin/sshd")
     assert judge(shell, parent(executable, euid=euid), grandparent=listener) == its_own("sshd")
@@ -219,30 +219,30 @@ LOADED = parent("/usr/sbin/sshd", euid=1000, executed_by=1000)
 @pytest.mark.parametrize(
     ("fake", "grandparent"),
     [
-        # The real program with a library of the user's in it (LD_PRELOAD).
+        # The real program with a library of the user (LD_PRELOAD).
         (LOADED, parent("/usr/bin/bash", euid=1000)),
         (LOADED, parent("/usr/sbin/sshd", euid=1000)),
-        # Executed in a login, whose sshd is root's.
+        # Executed in a login, whose sshd belongs to root.
         (LOADED, parent("/usr/sbin/sshd")),
-        # A program of the user's, seen as sshd through /proc/PID/root or in a mount namespace.
+        # A program of the user, seen as sshd through /proc/PID/root or in a mount namespace.
         (parent("/usr/sbin/sshd", euid=1000, executed_by=1000, mounted_in=7), None),
         (parent("/usr/sbin/sshd", mounted_in=7, executed_by=0), None),
-        # A file of the user's at a path of the system's.
+        # A file of the user at a path of the system.
         (parent("/opt/x/sshd", owner=1000, executed_by=0), None),
-        # Nobody saw its exec, and no sshd of root's forked it.
+        # Its exec was not observed, and no sshd of root forked it.
         (parent("/usr/sbin/sshd", euid=1000), None),
         (parent("/usr/sbin/sshd", euid=1000), parent("/usr/bin/sudo")),
-        # Root in a user namespace of its own.
+        # Root in its own user namespace.
         (parent("/usr/sbin/sshd", executed_by=0, user_namespace=9), None),
     ],
 )
 def test_a_users_program_is_no_sshd(fake: ProcessView, grandparent: ProcessView | None) -> None:
-    """Whatever it is called, wherever it seems to lie."""
+    """Its name and its path do not matter."""
     assert judge(party("/usr/bin/bash"), fake, grandparent=grandparent) == INHERITED
 
 
 def test_a_runtime_of_the_users_own_is_told() -> None:
-    """Engines run without root, too; then any code of the user's may call itself one."""
+    """Engines also run without root; then any code of the user can call itself one."""
     process = party("/bin/sh", pid_namespace=4026532500)
     decision = judge(process, parent("/usr/bin/runc", euid=1000, executed_by=1000))
     assert decision == Decision(Origin.ITSELF, "container", ROOTLESS)
@@ -251,12 +251,12 @@ def test_a_runtime_of_the_users_own_is_told() -> None:
 
 @pytest.mark.parametrize("own", ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session"])
 def test_sshds_own_processes_are_no_logins(own: str) -> None:
-    """Sshd leads a session for each connection, before anyone has logged in."""
+    """sshd leads a session for each connection before the login."""
     assert judge(party(own, euid=0), parent("/usr/sbin/sshd")) == INHERITED
 
 
 def test_an_upgraded_sshd_is_still_sshd() -> None:
-    """Its file is gone and its path is kept: `deleted` says so elsewhere."""
+    """Its file is deleted and its path is kept: `deleted` marks that."""
     sshd = parent("/usr/sbin/sshd")
     deleted = sshd._replace(program=sshd.program._replace(deleted=True))
     assert judge(party("/usr/bin/bash"), deleted) == its_own("sshd")
@@ -264,13 +264,13 @@ def test_an_upgraded_sshd_is_still_sshd() -> None:
 
 @pytest.mark.parametrize("runtime", ["containerd-shim-runc-v2", "runc", "crun", "conmon"])
 def test_the_first_process_of_a_container_came_by_the_container(runtime: str) -> None:
-    """The engine's part that starts it is its parent, and it has a pid namespace of its own."""
+    """The engine's process that starts it is its parent, and it has its own pid namespace."""
     process = party("/bin/sh", euid=0, pid_namespace=4026532500, vpid=1)
     assert judge(process, parent(f"/usr/bin/{runtime}")) == its_own("container")
 
 
 def test_a_container_with_the_hosts_pids_shows_by_its_cgroup() -> None:
-    """Without namespaces of its own, the engine's cgroup tells the container."""
+    """Without separate namespaces, the engine's cgroup identifies the container."""
     process = party("/bin/sh", euid=0)
     shim = parent("/usr/bin/containerd-shim")
     assert judge(process, shim, cgroup=CONTAINER) == its_own("container")
@@ -278,7 +278,7 @@ def test_a_container_with_the_hosts_pids_shows_by_its_cgroup() -> None:
 
 
 def test_runc_that_runs_from_memory_is_runc() -> None:
-    """runc copies itself to a memory file, whose path ends in /exe."""
+    """runc copies itself to a memfd, whose path ends in /exe."""
     runc = parent("/memfd:runc_cloned:/proc/self/exe")
     process = party("/bin/sh", euid=0, pid_namespace=4026532500)
     assert judge(process, runc) == its_own("container")
@@ -287,7 +287,7 @@ def test_runc_that_runs_from_memory_is_runc() -> None:
 
 
 def test_where_nothing_shows_the_surroundings_an_engine_of_roots_is_believed() -> None:
-    """Neither namespaces nor cgroup are known: the parent's name and owner are all there is."""
+    """Neither namespaces nor cgroup are known: only the parent's name and owner count."""
     process = party("/bin/sh", euid=0, pid_namespace=None, mount_namespace=None)
     assert judge(process, parent("/usr/bin/runc"), cgroup=None) == its_own("container")
 
@@ -297,29 +297,29 @@ def test_where_nothing_shows_the_surroundings_an_engine_of_roots_is_believed() -
     ["runc", "containerd-shim-runc-v2", "calico-node", "check-status", "conmon", "pause"],
 )
 def test_helpers_of_containers_are_no_entry(own: str) -> None:
-    """What engines run on the way into a container has its parent's entry leader."""
+    """Programs that engines run on the way into a container inherit their parent's entry leader."""
     helper = party(f"/usr/bin/{own}", euid=0, pid_namespace=4026532500)
     assert judge(helper, parent("/usr/bin/containerd-shim"), cgroup=CONTAINER) == INHERITED
 
 
 def test_a_teleport_session_came_by_teleport() -> None:
-    """Teleport runs itself again before it becomes the user's shell."""
+    """teleport executes itself again before it becomes the user's shell."""
     teleport = parent("/usr/local/bin/teleport")
     assert judge(party("/usr/bin/bash", tty=PTS), teleport) == its_own("teleport")
     assert judge(party("/usr/local/bin/teleport", euid=0), teleport) == INHERITED
 
 
 def test_a_session_that_kubelet_starts_came_by_kubelet() -> None:
-    """Kubelet itself came by init."""
+    """kubelet itself has the entry type init."""
     assert judge(party("/usr/bin/sh", euid=0), parent("/usr/bin/kubelet")) == its_own("kubelet")
 
 
-# Who isn't a session leader, is none of these
+# Processes that do not lead a session
 
 
 @pytest.mark.parametrize("executable", ["/usr/sbin/sshd", "/usr/bin/runc", "/usr/bin/kubelet"])
 def test_only_a_session_leader_is_an_entry(executable: str) -> None:
-    """The same parents, a process in another's session: it inherits."""
+    """A process in another's session inherits, with the same parents."""
     process = party("/usr/bin/bash", sid=150, tty=SERIAL, pid_namespace=4026532500)
     assert judge(process, parent(executable)) == INHERITED
 
@@ -328,13 +328,13 @@ def test_only_a_session_leader_is_an_entry(executable: str) -> None:
 
 
 def test_a_tmux_inside_ssh_keeps_the_ssh_entry() -> None:
-    """The server calls setsid, and so does each pane: what forked them came in by sshd."""
+    """The server calls setsid, and so does each pane: their creator's entry is sshd."""
     assert judge(party("/usr/bin/tmux"), parent("/usr/bin/tmux", euid=1000)) == INHERITED
     assert judge(party("/usr/bin/bash", tty=PTS), parent("/usr/bin/tmux", euid=1000)) == INHERITED
 
 
-def test_an_adopted_tmux_server_keeps_the_entry_of_who_forked_it() -> None:
-    """Its parent is pid 1 by now; what forked it is known, and counts."""
+def test_an_adopted_tmux_server_keeps_its_creator_s_entry() -> None:
+    """Its parent is now pid 1; its creator is known, and counts."""
     server = party("/usr/bin/tmux")
     server = server._replace(facts=server.facts._replace(ppid=1))
     assert judge(server, parent("/usr/bin/tmux", euid=1000), parent_pid=100) == INHERITED
@@ -343,7 +343,7 @@ def test_an_adopted_tmux_server_keeps_the_entry_of_who_forked_it() -> None:
 
 @pytest.mark.parametrize("executable", ["/usr/bin/sudo", "/usr/bin/su", "/usr/sbin/cron"])
 def test_su_sudo_and_cron_are_no_entry(executable: str) -> None:
-    """Who changes identity stays who came in."""
+    """A change of identity does not change the entry."""
     assert judge(party("/usr/bin/bash", tty=PTS, euid=0), parent(executable)) == INHERITED
 
 
@@ -359,48 +359,48 @@ def test_su_sudo_and_cron_are_no_entry(executable: str) -> None:
 def test_parent_then_session_then_group_leader(
     entered: tuple[bool, bool, bool], origin: Origin
 ) -> None:
-    """Whoever of them is known hands the entry leader down; nobody known is no entry leader."""
+    """The first of them that is known passes its entry leader on; otherwise there is none."""
     process = party("/usr/bin/ls", sid=150)
     assert judge(process, parent("/usr/bin/bash"), entered=entered) == Decision(origin)
     assert judge(process, None, entered=entered) == Decision(origin)
 
 
-# 4. Nothing fits
+# 4. No rule matches
 
 
 def test_a_session_leader_from_nowhere_is_its_own_entry() -> None:
-    """No rule, no parent known: type unknown, and nothing is guessed."""
+    """No rule and no known parent: type unknown, without a guess."""
     process = party("/usr/bin/bash", tty=PTS)
     assert judge(process, None, entered=(False, False, False)) == its_own("unknown")
 
 
 def test_an_unknown_entry_is_known_better_once_its_parent_is() -> None:
-    """Unknown is what to say until something fits."""
+    """Unknown is replaced when a rule matches."""
     process = party("/usr/bin/bash", tty=PTS)
     assert judge(process, parent("/usr/sbin/sshd"), type="unknown") == its_own("sshd")
     assert judge(process, parent("/usr/bin/tmux"), type="unknown") == INHERITED
 
 
-# Those who would forge an entry, or lose theirs
+# Attempts to forge an entry, or to lose one
 
 
 @pytest.mark.parametrize("called", ["sshd", "sshd-session", "teleport", "kubelet", "runc", "crun"])
 @pytest.mark.parametrize("folder", ["/home/eve", "/tmp", "/dev/shm", "/memfd:"])
-def test_a_users_program_by_a_great_name_is_no_entry(called: str, folder: str) -> None:
-    """A copy of a shell that is called sshd: its children have the entry they always had."""
+def test_a_users_program_with_a_server_s_name_is_no_entry(called: str, folder: str) -> None:
+    """The children of a copy of a shell called sshd keep their entry."""
     path = f"{folder}{called}" if folder == "/memfd:" else f"{folder}/{called}"
     assert judge(party("/usr/bin/bash", tty=PTS), parent(path, euid=1000)) == INHERITED
 
 
 @pytest.mark.parametrize("called", ["sshd", "teleport", "kubelet"])
 def test_a_mount_over_usr_is_no_entry(called: str) -> None:
-    """In a user namespace of his own, a user can put anything at /usr/sbin."""
+    """In the user's own user namespace, a user can mount anything at /usr/sbin."""
     forger = parent(f"/usr/sbin/{called}", euid=1000, user_namespace=4026532600)
     assert judge(party("/usr/bin/bash", tty=PTS), forger) == INHERITED
 
 
 def test_a_comm_is_not_a_name() -> None:
-    """Comm is what any process can call itself; without a path it counts for root's alone."""
+    """Any process can choose its comm; without a path it counts only for root."""
     shell = party("/usr/bin/bash", tty=PTS)
     assert judge(shell, parent("/usr/bin/python3", comm="sshd")) == INHERITED
     assert judge(shell, parent(None, euid=1000, comm="sshd")) == INHERITED
@@ -408,33 +408,33 @@ def test_a_comm_is_not_a_name() -> None:
 
 
 def test_a_program_called_runc_makes_no_container() -> None:
-    """Installed or not, run by root or not: there is no container around the process."""
+    """Installed or not, run by root or not: the process is in no container."""
     assert judge(party("/usr/bin/bash"), parent("/usr/bin/runc", euid=1000)) == INHERITED
     assert judge(party("/usr/bin/bash", euid=0), parent("/usr/bin/runc")) == INHERITED
 
 
 def test_a_cgroup_that_a_user_named_makes_no_container() -> None:
-    """Below user@.service every user makes cgroups, by any name."""
+    """Below user@.service every user creates cgroups with any name."""
     forged = b"/user.slice/user-1000.slice/user@1000.service" + CONTAINER
     conmon = parent("/usr/bin/conmon", euid=1000)
     assert judge(party("/usr/bin/bash"), conmon, cgroup=forged) == INHERITED
 
 
 @pytest.mark.parametrize("disguise", ["/home/eve/sshd", "/home/eve/pause", "/usr/sbin/sshd"])
-def test_nobody_leaves_an_ssh_session_by_exec(disguise: str) -> None:
-    """The login shell executes something whose name is an exception: it is still the login."""
+def test_an_exec_does_not_leave_an_ssh_session(disguise: str) -> None:
+    """The login shell executes a program whose name is an exception: it stays the login."""
     shell = party(disguise, tty=PTS)
     assert judge(shell, parent("/usr/sbin/sshd", euid=1000), type="sshd") == its_own("sshd")
 
 
 def test_a_container_that_executes_runc_is_still_the_container() -> None:
-    """The first process of a container becomes runc to run another one."""
+    """The first process of a container executes runc to run another one."""
     process = party("/usr/bin/runc", euid=0, pid_namespace=4026532500)
     shim = parent("/usr/bin/containerd-shim")
     assert judge(process, shim, type="container") == its_own("container")
 
 
-# Everything
+# Any process
 
 
 programs = st.sampled_from(
@@ -479,7 +479,7 @@ def test_every_process_gets_one_consistent_answer(
     kind: str | None,
     entered: tuple[bool, bool, bool],
 ) -> None:
-    """A type exactly for entry leaders, which lead their session; nobody inherits from nobody."""
+    """Exactly entry leaders, which lead their session, have a type; an origin always exists."""
     decision = judge(
         process, creator, parent_pid=parent_pid, cgroup=cgroup, type=kind, entered=entered
     )
@@ -490,7 +490,7 @@ def test_every_process_gets_one_consistent_answer(
         assert decision.origin is not origin or has_one
 
 
-# Where from
+# The client's address
 
 
 @pytest.mark.parametrize(
@@ -504,7 +504,7 @@ def test_every_process_gets_one_consistent_answer(
     ],
 )
 def test_the_address_of_the_client_is_the_first_word(connection: bytes, address: str) -> None:
-    """Alone, or as in SSH_CONNECTION: address and port of the client, of the server."""
+    """Alone, or as in SSH_CONNECTION: address and port of the client and of the server."""
     assert source_address(connection) == address
 
 
@@ -520,17 +520,17 @@ def test_the_address_of_the_client_is_the_first_word(connection: bytes, address:
     ],
 )
 def test_what_is_no_address_is_left_out(connection: bytes) -> None:
-    """An environment can hold anything: only an address is one."""
+    """An environment can contain anything: only an address is accepted."""
     assert source_address(connection) is None
 
 
 @given(st.binary())
 def test_any_environment_is_safe(connection: bytes) -> None:
-    """Whatever the bytes, the answer is an address or nothing."""
+    """Any bytes yield an address or none."""
     source_address(connection)
 
 
-# Who has lost its way in
+# Processes whose entry has ended
 
 CONNECTION = b"192.0.2.9 4711 192.0.2.1 22"
 SCOPE = b"/user.slice/user-1000.slice/session-7.scope"
@@ -581,10 +581,10 @@ SERVICE = party("/usr/sbin/nginx")
 )
 @pytest.mark.parametrize("process", [LOGGED_IN, LEFT], ids=["leader", "left behind"])
 @pytest.mark.parametrize("cgroup", [b"/", SCOPE, None])
-def test_of_a_login_that_is_over_the_best_trace_counts(
+def test_the_best_evidence_of_an_ended_login_counts(
     process: ProcessView, cgroup: bytes | None, host_shows: dict[str, object], expected: Entry
 ) -> None:
-    """What only root can write before what others can, and that is said."""
+    """Data that only root can write takes precedence, and other data is marked."""
     assert lost(process, cgroup, **host_shows) == expected  # type: ignore[arg-type]
 
 
@@ -610,14 +610,14 @@ def test_the_service_of_a_session_tells_the_type(
 
 
 def test_a_name_is_no_address() -> None:
-    """logind has the name where sshd asks for it (UseDNS)."""
+    """logind has the name if sshd resolves it (UseDNS)."""
     login = SSH._replace(host=b"laptop.example")
     assert lost(LOGGED_IN, login=login) == RECORDED._replace(source=None)
 
 
 @pytest.mark.parametrize("traces", [{}, {"connection": CONNECTION}])
 def test_a_unit_of_the_system_came_by_init(traces: dict[str, bytes]) -> None:
-    """Whatever its environment is: root alone can put it into that control group."""
+    """Only root can put it into that control group, whatever its environment contains."""
     assert lost(SERVICE, UNIT, **traces) == Entry("init")  # type: ignore[arg-type]
     worker = party("/usr/sbin/nginx", sid=100)
     assert lost(worker, UNIT, **traces) == Entry("init", inferred=BY_CGROUP)  # type: ignore[arg-type]
@@ -625,14 +625,14 @@ def test_a_unit_of_the_system_came_by_init(traces: dict[str, bytes]) -> None:
     assert lost(SERVICE, UNIT, login=wtmp) == Entry("init")
 
 
-def test_who_has_no_login_user_and_nothing_else_came_by_init() -> None:
-    """A daemon that forked twice, where no systemd is."""
+def test_a_process_without_any_evidence_has_entry_init() -> None:
+    """A daemon that forked twice, on a host without systemd."""
     assert lost(SERVICE) == Entry("init", inferred=BY_INIT)
     assert lost(SERVICE, None) == Entry("init", inferred=BY_INIT)
 
 
 def test_a_container_that_its_runtime_has_left() -> None:
-    """By its control group, which root made, and a namespace of its own; neither is enough."""
+    """The evidence is a control group created by root and a separate namespace, both needed."""
     inside = party("/bin/sh", pid_namespace=5)
     assert lost(inside, CONTAINER, login=SSH) == Entry("container", inferred=BY_CGROUP)
     assert lost(party("/bin/sh"), CONTAINER) != Entry("container", inferred=BY_CGROUP)
@@ -642,10 +642,10 @@ def test_a_container_that_its_runtime_has_left() -> None:
 
 
 @given(st.binary(max_size=60), st.none() | st.binary(max_size=60), st.binary(max_size=60))
-def test_what_a_user_may_have_written_is_always_marked(
+def test_data_that_a_user_can_write_is_always_marked(
     connection: bytes, host: bytes | None, terminal: bytes
 ) -> None:
-    """An address that is neither logind's nor the server's never goes unmarked."""
+    """An address that is neither logind's nor the server's is always marked."""
     for login in (None, Login("wtmp", None, host, terminal, None)):
         for process in (LOGGED_IN, LEFT, SERVICE):
             for cgroup in (b"/", SCOPE, UNIT):

@@ -1,4 +1,4 @@
-"""Real ways in, as procfs shows them: the rules, the reading and the table together."""
+"""Real entries, as procfs shows them: the rules, the reader and the table together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kernel
 
 @contextmanager
 def running(command: list[str]) -> Iterator[None]:
-    """Run a command as long as the block takes."""
+    """Run a command for the duration of the block."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
         yield
@@ -32,7 +32,7 @@ def running(command: list[str]) -> Iterator[None]:
 
 
 def find(wanted: Callable[[Process], bool]) -> Process:
-    """Take snapshots into new tables until a process is there."""
+    """Take snapshots into new tables until a process is present."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         table = ProcessTable(lambda pid, start: f"{pid}@{start}")
@@ -44,7 +44,7 @@ def find(wanted: Callable[[Process], bool]) -> Process:
 
 
 def executes(*args: str) -> Callable[[Process], bool]:
-    """Tell a process by its argv."""
+    """Return a predicate for a process with this argv."""
     return lambda process: process.state.program.argv == tuple(each.encode() for each in args)
 
 
@@ -59,7 +59,7 @@ def entry_of(process: Process) -> Process:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_ssh_login_says_where_it_came_from(sshd: Sshd, terminal: bool) -> None:
     """The login shell is the entry leader, by sshd, from the client's address."""
-    # It ends when the client does, with or without a terminal: by a hangup, or at the end of file.
+    # It ends with the client: by a hangup with a terminal, at the end of the input without one.
     token = f"/{uuid.uuid4()}"
     command = f"cat - {token}; true"
     with running(sshd.command(command, terminal=terminal)):
@@ -74,7 +74,7 @@ def test_an_ssh_login_says_where_it_came_from(sshd: Sshd, terminal: bool) -> Non
 
 
 def test_a_containers_first_process_came_in_by_the_container(runc: Runc) -> None:
-    """Its id is in its cgroup's path, and inside it is pid 1."""
+    """Its id is in the path of its cgroup, and its inner pid is 1."""
     ids: list[str] = []
     run = threading.Thread(target=lambda: ids.append(runc.run("/bin/sleep", "3.14")))
     run.start()

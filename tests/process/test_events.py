@@ -1,4 +1,4 @@
-"""The vocabulary of the sources."""
+"""The types of process events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def program(args: bytes | None, size: int | None) -> Program:
 @pytest.mark.parametrize(
     ("args", "size", "cut"),
     [
-        (None, 9999, False),  # nothing is known, so nothing is cut
+        (None, 9999, False),  # the whole is unknown, so that it does not count as cut
         (b"x\0", None, False),
         (b"x" * 300 + b"\0", 301, False),
         (b"x" * 300, 301, True),
@@ -28,19 +28,19 @@ def program(args: bytes | None, size: int | None) -> Program:
 def test_an_argv_is_cut_when_there_is_more_of_it(
     args: bytes | None, size: int | None, cut: bool
 ) -> None:
-    """Its size counts each argument's NUL."""
+    """Its size includes the NUL of each argument."""
     assert program(args, size).args_cut is cut
 
 
 @given(ARGUMENTS)
 def test_an_argv_in_one_piece_is_the_same_arguments(args: list[bytes]) -> None:
-    """Empty ones, too."""
+    """Empty arguments are kept."""
     assert split_args(join_args(args)) == tuple(args)
 
 
 @given(ARGUMENTS, st.integers(0, 3000))
 def test_a_shortened_program_says_so(args: list[bytes], limit: int) -> None:
-    """Its arguments are the beginning, and its size is that of the whole."""
+    """Its arguments are a prefix, and its size is that of the whole."""
     whole = program(join_args(args), None)
     short = shortened_program(whole, limit)
     assert whole.args is not None
@@ -59,10 +59,10 @@ def test_a_shortened_program_says_so(args: list[bytes], limit: int) -> None:
         (b"SCREEN\0-dm\0", b"screen", None, True),
         (b"sshd: root@pts/0\0", b"sshd", None, True),
         (b"login\0-f\0\0\0\0\0", b"login", None, True),
-        (b"SCREEN\0", b"screen", 0, False),  # taken at its exec
+        (b"SCREEN\0", b"screen", 0, False),  # read at its exec
         (b"", b"x", None, False),
     ],
 )
 def test_what_looks_rewritten(args: bytes, comm: bytes, euid: int | None, rewritten: bool) -> None:
-    """A process can write over its arguments in memory, and procfs shows what is there."""
+    """A process can overwrite its arguments in memory, which procfs shows."""
     assert Program(comm, None, args, None, euid=euid).seems_rewritten is rewritten

@@ -1,4 +1,4 @@
-"""Process data from an audit event alone."""
+"""Process data from audit events alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALL = (
 
 
 def test_an_unknown_process_begins_with_its_exec() -> None:
-    """Ids, terminal and program are the record's; what it doesn't say is not known."""
+    """Ids, terminal and program come from the record; other members are unknown."""
     told = event((SYSCALL, CALL), (EXECVE, b'argc=2 a0="id" a1="-u"'), (CWD, b'cwd="/srv/a b"'))
     executed = execution(told, 5_000, None, None)
     facts, program = executed.facts, executed.program
@@ -45,20 +45,20 @@ def test_a_known_process_keeps_what_the_record_does_not_tell() -> None:
 
 
 def test_a_deleted_executable_has_its_path_alone() -> None:
-    """The kernel's suffix is a fact of its own."""
+    """The kernel's suffix becomes a separate attribute."""
     told = event((SYSCALL, CALL.replace(b'"/usr/bin/id"', b'"/tmp/x (deleted)"')))
     program = execution(told, 0, None, None).program
     assert (program.executable, program.deleted) == (b"/tmp/x", True)
 
 
 def test_an_argv_of_which_a_part_is_missing_is_cut() -> None:
-    """Two of three arguments came."""
+    """Two of three arguments arrived."""
     told = event((SYSCALL, CALL), (EXECVE, b'argc=3 a0="id" a1="' + b"x" * 300 + b'"'))
     assert execution(told, 0, None, None).program.args_cut
 
 
 def test_without_its_record_the_working_directory_is_not_known() -> None:
-    """None, not empty."""
+    """The value is None, not empty."""
     assert working_directory(event((SYSCALL, CALL))) is None
 
 
@@ -76,13 +76,13 @@ def test_without_its_record_the_working_directory_is_not_known() -> None:
     ],
 )
 def test_a_terminal_has_its_numbers(name: bytes, device: tuple[int, int]) -> None:
-    """As Documentation/admin-guide/devices.txt lists them."""
+    """Numbers as listed in Documentation/admin-guide/devices.txt."""
     assert terminal(name) == device
 
 
 @given(st.lists(st.binary(max_size=20)), st.integers(0, 100))
 def test_shortened_is_the_beginning_and_fits(args: list[bytes], limit: int) -> None:
-    """Each argument costs its NUL as well; at most the last one is cut."""
+    """Each argument also costs its NUL; at most the last one is cut."""
     short = shortened(args, limit)
     size = sum(map(len, args)) + len(args)
     assert (short is args) == (size <= limit)

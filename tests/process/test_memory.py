@@ -36,7 +36,7 @@ def table() -> ProcessTable:
 
 
 def children(table: ProcessTable, number: int, *, execs: int = 1) -> list[Process]:
-    """Make children of init that execute a program with a long argv so many times."""
+    """Create children of init that repeatedly execute a program with a long argv."""
     init = table.get(1)
     assert init is not None
     made = []
@@ -49,7 +49,7 @@ def children(table: ProcessTable, number: int, *, execs: int = 1) -> list[Proces
 
 
 def test_an_earlier_program_keeps_little(table: ProcessTable) -> None:
-    """Of its argv the beginning, with the size that it had."""
+    """The beginning of its argv is kept, with the original size."""
     (process,) = children(table, 1, execs=3)
     assert process.state.program.args == LONG
     for program in process.state.previous[1:]:
@@ -58,7 +58,7 @@ def test_an_earlier_program_keeps_little(table: ProcessTable) -> None:
 
 
 def test_states_of_the_past_are_dropped(table: ProcessTable) -> None:
-    """A process that executes no more has one state, once no event can ask for the others."""
+    """A process without further execs has one state once no event can need the others."""
     (process,) = children(table, 1, execs=9)
     limit = MemoryLimit(table, MIB // 4)
     table.grown = MIB
@@ -76,7 +76,7 @@ def test_ended_processes_are_cut_before_living_ones(table: ProcessTable) -> None
         table.ended(process, process.state.time + 1, 0)
     limit = MemoryLimit(table, 16 * MIB)
     limit.check(made[-1].state.time)
-    bare = 251 * (PROCESS_BYTES + STATE_BYTES)  # of the living ones
+    bare = 251 * (PROCESS_BYTES + STATE_BYTES)  # of the living processes
     assert 12 * MIB - 2 * len(LONG) < limit.used - bare <= 12 * MIB
     assert limit.cuts["ended"] == 50
     cut = [process.state.program.args_cut for process in made]
@@ -87,7 +87,7 @@ def test_ended_processes_are_cut_before_living_ones(table: ProcessTable) -> None
 
 
 def test_a_program_that_many_share_is_cut_once(table: ProcessTable) -> None:
-    """A shell and its children have one argv, before and after."""
+    """A shell and its children share one argv, before and after."""
     (shell,) = children(table, 1)
     execute(table, shell, shell.state.time + 1, LONG * 20)
     sharing = [table.forked(fork(pid, 10 * SECOND, shell)) for pid in range(500, 520)]
@@ -98,7 +98,7 @@ def test_a_program_that_many_share_is_cut_once(table: ProcessTable) -> None:
 
 
 def test_ended_processes_are_forgotten_in_the_end(table: ProcessTable) -> None:
-    """When nothing is left to cut: the longest ended first, and no living one."""
+    """When nothing is left to cut: the ones that ended first, and no living process."""
     made = children(table, 3_000)
     for process in made[:1000]:
         table.ended(process, process.state.time + 1, 0)
@@ -111,7 +111,7 @@ def test_ended_processes_are_forgotten_in_the_end(table: ProcessTable) -> None:
 
 
 def test_very_many_processes_are_measured_some_at_a_time(table: ProcessTable) -> None:
-    """Live events need not wait, unless the table goes on growing fast."""
+    """Live events need not wait, unless the table grows fast."""
     children(table, 2 * MEASURED_AT_ONCE)
     limit = MemoryLimit(table, 128 * MIB)
     calls = 0
@@ -120,7 +120,7 @@ def test_very_many_processes_are_measured_some_at_a_time(table: ProcessTable) ->
         calls += 1
     assert calls == 3
     limit.used = 0
-    table.grown = 64 * MIB  # there is room for that
+    table.grown = 64 * MIB  # within the limit
     limit.check(SECOND)
     assert not limit.used
     table.grown = 128 * MIB
@@ -132,7 +132,7 @@ def test_very_many_processes_are_measured_some_at_a_time(table: ProcessTable) ->
 
 
 def test_nothing_is_measured_while_little_is_added(table: ProcessTable) -> None:
-    """Walking through all processes costs: once for every quarter of the limit."""
+    """Measuring all processes is expensive: once per quarter of the limit."""
     limit = MemoryLimit(table, 64 * MIB)
     children(table, 2)
     limit.check(SECOND)
@@ -163,7 +163,7 @@ print(after - before, limit.used)
 
 
 def test_the_estimate_is_what_python_takes() -> None:
-    """Within half of it, for 20,000 processes with two states each."""
+    """Within 50 %, for 20,000 processes with two states each."""
     ran = subprocess.run(
         [sys.executable, "-c", _GROW], capture_output=True, text=True, check=True, cwd="tests"
     )

@@ -1,4 +1,4 @@
-"""Units of systemd by the path of a cgroup: as journald names them."""
+"""systemd units by the path of a cgroup, named as in journald."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from sessiond.process.systemd_unit import identify
     ],
 )
 def test_a_path_names_its_unit(path: str, fields: dict[str, object]) -> None:
-    """The system's unit is the first below the slices; a user's unit lies below it."""
+    """The system's unit is the first one below the slices; a user's unit is below it."""
     found = identify(path.encode())
     assert found is not None
     assert found.fields() == fields
@@ -67,7 +67,7 @@ def test_a_path_names_its_unit(path: str, fields: dict[str, object]) -> None:
     "path", ["", "/", "/docker/" + "ab" * 32, "/kubepods/pod1", "/a b.service", "/.slice", "/x"]
 )
 def test_what_systemd_did_not_make_is_in_no_unit(path: str) -> None:
-    """Nothing is guessed."""
+    """No unit is guessed."""
     assert identify(path.encode()) is None
 
 
@@ -80,7 +80,7 @@ def test_a_user_cannot_name_a_system_unit() -> None:
 
 @given(st.binary(max_size=200) | st.lists(st.sampled_from([b"/", b"user@1.service", b"a.slice"])))
 def test_any_path_is_read(path: bytes | list[bytes]) -> None:
-    """Names of cgroups are any bytes; nothing of them is empty."""
+    """Names of cgroups are any bytes; no member is empty."""
     found = identify(path if isinstance(path, bytes) else b"/".join(path))
     if found is not None:
         assert "" not in found.fields().values()

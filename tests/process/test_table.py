@@ -1,4 +1,4 @@
-"""The process table: who is who, what each was at any moment, and nothing kept for ever."""
+"""The process table: identities, states over time, relatives, and bounded memory."""
 
 import gc
 import sys
@@ -76,8 +76,8 @@ def observed(pid: int, start: int, name: str, ppid: int = INIT, **more: object) 
     return Observed(start, facts(pid, start, ppid, **more), program(name), b"/", None)
 
 
-def take_in(table: ProcessTable, event: Observed) -> Process:
-    """Have the table take in one process of procfs."""
+def observe(table: ProcessTable, event: Observed) -> Process:
+    """Let the table observe one process of procfs."""
     (process,) = table.snapshot([event])
     return process
 
@@ -134,7 +134,7 @@ def test_a_child_inherits_what_its_creator_is(table: ProcessTable) -> None:
 
 
 def test_each_moment_has_its_own_program(table: ProcessTable) -> None:
-    """Several execs in one pid: an event that is read late sees the program of its time."""
+    """Several execs of one process: an event that is read late gets the program of its time."""
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     table.executed(execute(child, 10 * SECOND + 10, "env"))
     table.executed(execute(child, 10 * SECOND + 20, "nice"))
@@ -145,7 +145,7 @@ def test_each_moment_has_its_own_program(table: ProcessTable) -> None:
 
 
 def test_a_leader_that_has_ended_is_kept_whole_while_referred_to(table: ProcessTable) -> None:
-    """Hours after its end a session leader still has every field it had."""
+    """Hours after its end a session leader still has every field."""
     shell = at(table, 60)
     child = table.forked(fork(61, 10 * SECOND + 1, shell))
     table.exited(leave(shell, 11 * SECOND, 3 << 8))
@@ -162,8 +162,8 @@ def test_a_leader_that_has_ended_is_kept_whole_while_referred_to(table: ProcessT
     assert leader.creator == Reference(50, 5 * SECOND + 1, f"50@{5 * SECOND + 1}")
 
 
-def test_who_nobody_refers_to_is_gone_after_the_grace(table: ProcessTable) -> None:
-    """An ended process can be found for a while, then its memory is free: by counting alone."""
+def test_an_unreferenced_process_is_freed_after_the_grace(table: ProcessTable) -> None:
+    """An ended process is found for a while, then reference counting frees its memory."""
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     table.exited(leave(child, 11 * SECOND))
     references = sys.getrefcount(child)
@@ -175,8 +175,8 @@ def test_who_nobody_refers_to_is_gone_after_the_grace(table: ProcessTable) -> No
 
 
 def test_a_chain_of_forks_does_not_keep_its_first_process(table: ProcessTable) -> None:
-    """Each generation forks the next and ends: memory stays that of a handful of processes."""
-    gc.collect()  # what other tests have left
+    """Each generation forks the next one and ends: memory stays that of a few processes."""
+    gc.collect()  # objects of other tests
     gc.disable()
     try:
         process = at(table, 60)
@@ -193,7 +193,7 @@ def test_a_chain_of_forks_does_not_keep_its_first_process(table: ProcessTable) -
 
 
 def line(process: Process) -> list[tuple[int, bytes]]:
-    """The line of descent: pid and name of each, the nearest first."""
+    """Return the ancestors: pid and name of each, nearest first."""
     lineage = process.lineage
     return [] if lineage is None else [(a.pid, a.program.comm) for a in lineage.ancestors]
 
@@ -214,7 +214,7 @@ def test_a_line_of_descent_outlives_its_processes(table: ProcessTable) -> None:
 
 
 def test_siblings_share_their_line_of_descent(table: ProcessTable) -> None:
-    """However many a shell starts, and at most MAX_ANCESTORS of a long line."""
+    """All children of a shell share it; it has at most MAX_ANCESTORS."""
     shell = at(table, 60)
     first = table.forked(fork(61, 10 * SECOND + 1, shell))
     second = table.forked(fork(62, 10 * SECOND + 2, shell))
@@ -226,7 +226,7 @@ def test_siblings_share_their_line_of_descent(table: ProcessTable) -> None:
 
 
 def test_a_reused_pid_is_another_process(table: ProcessTable) -> None:
-    """Nothing of the old holder is in the new one, and each is found at its time."""
+    """The new process has no data of the old one, and each is found at its time."""
     shell = at(table, 60)
     old = table.forked(fork(61, 10 * SECOND + 1, shell))
     table.executed(execute(old, 10 * SECOND + 2, "old"))
@@ -239,8 +239,8 @@ def test_a_reused_pid_is_another_process(table: ProcessTable) -> None:
     assert table.holder(61, 10 * SECOND + 5) is new
 
 
-def test_a_missed_end_is_told_when_the_pid_comes_back(table: ProcessTable) -> None:
-    """A process whose end was lost can't go on under a pid that someone else has."""
+def test_a_missed_end_is_noted_when_the_pid_is_reused(table: ProcessTable) -> None:
+    """A process whose end was lost can't continue under a pid of another process."""
     shell = at(table, 60)
     old = table.forked(fork(61, 10 * SECOND + 1, shell))
     table.forked(fork(61, 20 * SECOND + 1, shell))
@@ -260,7 +260,7 @@ def test_the_creator_stays_the_parent_after_reparenting(table: ProcessTable) -> 
 
 
 def test_setsid_makes_a_leader_of_the_process_itself(table: ProcessTable) -> None:
-    """Before: its creator's session; from then on: its own."""
+    """Before it has its creator's session, afterwards its own."""
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     new = child.state.facts._replace(sid=61, pgid=61, tty_major=0)
     table.changed(Changed(10 * SECOND + 5, new, "session"))
@@ -270,7 +270,7 @@ def test_setsid_makes_a_leader_of_the_process_itself(table: ProcessTable) -> Non
 
 
 def test_a_change_of_directory_shows_when_the_process_forks(table: ProcessTable) -> None:
-    """chdir isn't traced; the creator's directory is told by each fork."""
+    """chdir is not traced; each fork reveals the creator's directory."""
     shell = at(table, 60)
     event = fork(61, 10 * SECOND + 1, shell)._replace(working_directory=b"/srv")
     child = table.forked(event)
@@ -280,15 +280,15 @@ def test_a_change_of_directory_shows_when_the_process_forks(table: ProcessTable)
 
 
 def test_a_snapshot_and_the_tracer_mean_the_same_process(table: ProcessTable) -> None:
-    """procfs rounds the start to a tick; the first one known stays the identity."""
-    rough = take_in(table, observed(70, 7 * SECOND, "cron"))
+    """procfs rounds the start to a tick; the first known start stays the identity."""
+    rough = observe(table, observed(70, 7 * SECOND, "cron"))
     event = Executed(9 * SECOND, facts(70, 7 * SECOND + 123_456), program("job"), None)
     assert table.executed(event) is rough
     assert rough.start == 7 * SECOND
 
 
 def test_an_event_of_an_unknown_process_makes_it_known(table: ProcessTable) -> None:
-    """After a loss: what the event says is taken, what it doesn't say stays unknown."""
+    """After a loss: members that the event lacks stay unknown."""
     event = Executed(9 * SECOND, facts(80, 8 * SECOND + 1, ppid=999, sid=998), program("x"), None)
     process = table.executed(event)
     assert process.creator is None
@@ -297,7 +297,7 @@ def test_an_event_of_an_unknown_process_makes_it_known(table: ProcessTable) -> N
 
 
 def test_after_a_loss_the_table_is_checked_against_the_host(table: ProcessTable) -> None:
-    """Who isn't there any more has ended; who is there and wasn't known is taken in."""
+    """Missing processes have ended; unknown ones are added."""
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     there = [
         observed(INIT, 1, "init", ppid=0),
@@ -311,41 +311,41 @@ def test_after_a_loss_the_table_is_checked_against_the_host(table: ProcessTable)
 
 
 def test_the_ceiling_is_kept_and_counted() -> None:
-    """Over the ceiling the ended go first, then who was taken in first."""
+    """Beyond the limit ended processes are dropped first, then the oldest ones."""
     table = ProcessTable(lambda pid, start: f"{pid}@{start}", max_processes=10)
     for pid in range(1, 12):
-        take_in(table, observed(pid, pid * SECOND + 1, "p", ppid=0))
+        observe(table, observed(pid, pid * SECOND + 1, "p", ppid=0))
     table.exited(leave(at(table, 5), 20 * SECOND))
     table.forget(20 * SECOND)
     assert table.get(5) is None
     assert table.get(1) is not None
-    take_in(table, observed(99, 30 * SECOND + 1, "p", ppid=0))
+    observe(table, observed(99, 30 * SECOND + 1, "p", ppid=0))
     table.forget(30 * SECOND)
     assert table.get(1) is None
     assert (len(table), table.evicted) == (10, 2)
 
 
-def test_after_a_lost_exec_nobody_says_what_a_process_executes(table: ProcessTable) -> None:
-    """The program is unknown until procfs provides it: neither the old one nor a guess."""
+def test_after_a_lost_exec_the_program_is_unknown(table: ProcessTable) -> None:
+    """It is unknown until procfs provides it: neither the old program nor a guess."""
     shell = at(table, 60)
     table.mark_program_unknown(shell, 10 * SECOND)
     assert name_of(shell, 9 * SECOND) == b"bash"
     assert name_of(shell) == b""
-    take_in(table, observed(60, 6 * SECOND + 1, "vim", ppid=50)._replace(time=12 * SECOND))
+    observe(table, observed(60, 6 * SECOND + 1, "vim", ppid=50)._replace(time=12 * SECOND))
     assert name_of(shell, 11 * SECOND) == b""
     assert name_of(shell, 12 * SECOND) == b"vim"
 
 
 def test_a_doubt_without_cause_leaves_no_trace(table: ProcessTable) -> None:
-    """Procfs shows the program of before: nothing was executed."""
+    """procfs shows the earlier program: no exec was lost."""
     shell = at(table, 60)
     table.mark_program_unknown(shell, 10 * SECOND)
-    take_in(table, observed(60, 6 * SECOND + 1, "bash", ppid=50)._replace(time=12 * SECOND))
+    observe(table, observed(60, 6 * SECOND + 1, "bash", ppid=50)._replace(time=12 * SECOND))
     assert name_of(shell, 11 * SECOND) == b"bash"
 
 
 def test_a_late_audit_event_of_a_lost_exec_is_put_where_it_belongs(table: ProcessTable) -> None:
-    """What was executed later stays the latest; what was in doubt since then is known now."""
+    """Later execs stay the latest; states after the lost exec get its program."""
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     table.mark_program_unknown(child, 10 * SECOND + 2)
     end = child.state.facts._replace(ppid=INIT)
@@ -360,7 +360,7 @@ def test_a_late_audit_event_of_a_lost_exec_is_put_where_it_belongs(table: Proces
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
-    """Whatever happens, in the end the table holds who lives, and never the wrong relatives."""
+    """Any history leaves only living processes in the table, and never wrong relatives."""
     table = ProcessTable(lambda pid, start: f"{pid}@{start}")
     table.snapshot([observed(INIT, 1, "init", ppid=0)])
     living = {INIT: at(table, INIT)}
@@ -397,7 +397,7 @@ def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
 def test_cgroups_are_forgotten_when_there_are_too_many(
     table: ProcessTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest answers are dropped first; a repeated answer counts as new."""
+    """The oldest entries are dropped first; a repeated one counts as new."""
     monkeypatch.setattr("sessiond.process.table.MAX_CGROUPS", 4)
     for number in (1, 2, 3, 4, 1, 5):
         table.name_cgroup(number, b"/%d" % number)
@@ -405,8 +405,8 @@ def test_cgroups_are_forgotten_when_there_are_too_many(
 
 
 def test_groups_go_with_the_identity(table: ProcessTable) -> None:
-    """A login gives up its parent's; what it was before, and has done as that, had the old ones."""
-    shell = take_in(
+    """A login drops its parent's groups; its earlier states keep them."""
+    shell = observe(
         table, observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
     )
     child = table.forked(fork(71, 10 * SECOND + 1, shell))
@@ -419,8 +419,8 @@ def test_groups_go_with_the_identity(table: ProcessTable) -> None:
 
 
 def test_groups_are_unknown_where_the_source_does_not_see_them_change(table: ProcessTable) -> None:
-    """Showing those of the parent would be wrong."""
-    shell = take_in(
+    """The parent's groups would be wrong."""
+    shell = observe(
         table, observed(70, 9 * SECOND + 1, "sh")._replace(supplementary_groups=(4, 27))
     )
     table.changed(Changed(10 * SECOND + 2, shell.state.facts._replace(uid=1), "ids"))
@@ -428,16 +428,16 @@ def test_groups_are_unknown_where_the_source_does_not_see_them_change(table: Pro
 
 
 def test_a_process_without_groups_is_seen_to_have_none(table: ProcessTable) -> None:
-    """None seen by procfs is knowledge too, and replaces what was inherited."""
+    """An empty list from procfs replaces the inherited groups."""
     seen = observed(70, 9 * SECOND + 1, "sh")
-    shell = take_in(table, seen._replace(supplementary_groups=(4, 27)))
-    take_in(table, seen._replace(supplementary_groups=()))
+    shell = observe(table, seen._replace(supplementary_groups=(4, 27)))
+    observe(table, seen._replace(supplementary_groups=()))
     assert shell.state.groups == ()
 
 
 def test_execs_stamped_before_the_start_keep_their_order(table: ProcessTable) -> None:
     """The audit stamp is from a coarse clock, a tick before the start in procfs."""
-    take_in(table, observed(61, 10 * SECOND, "bash", ppid=60))
+    observe(table, observed(61, 10 * SECOND, "bash", ppid=60))
     child = at(table, 61)
     for name in ("one", "two", "three", "four"):
         table.audited_exec(execute(child, 10 * SECOND - 4_000_000, name), session_known=True)
@@ -447,7 +447,7 @@ def test_execs_stamped_before_the_start_keep_their_order(table: ProcessTable) ->
 
 @pytest.mark.parametrize(("number", "name"), [(70_000, b"x"), (3_000, b"x" * 4_000)])
 def test_a_container_keeps_its_cgroup_whoever_makes_others(number: int, name: bytes) -> None:
-    """Empty ones that a user makes, many or with long names, push out each other only."""
+    """Empty cgroups of a user, many or with long names, displace only each other."""
     table = ProcessTable(lambda pid, start: f"{pid}@{start}")
     table.name_cgroup(7, b"/docker/abc")
     (process,) = table.snapshot([observed(500, SECOND, "sh", cgroup_id=7)])
@@ -459,14 +459,14 @@ def test_a_container_keeps_its_cgroup_whoever_makes_others(number: int, name: by
     assert 1_000 + number - 1 in table.cgroups  # it may be about to get a process
 
 
-# Older than anybody who looks
+# Processes older than the daemon
 
 SSH = Login("logind", b"sshd", b"192.0.2.7", b"pts/0", 10 * SECOND)
 LOGGED_IN: dict[str, Any] = {"loginuid": 1000, "audit_session": 7}
 
 
-def test_what_a_login_left_behind_has_its_gone_leader(table: ProcessTable) -> None:
-    """The pid is the kernel's word; the leader is an ancestor, and stands for the parent."""
+def test_a_process_that_outlives_its_login_has_its_ended_leader(table: ProcessTable) -> None:
+    """The pid comes from the kernel; the leader is an ancestor, and replaces the parent."""
     job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
     inside = observed(81, 21 * SECOND + 1, "make", ppid=80, pgid=81, sid=81, **LOGGED_IN)
     table.snapshot([inside, job._replace(login=SSH)])
@@ -484,7 +484,7 @@ def test_what_a_login_left_behind_has_its_gone_leader(table: ProcessTable) -> No
 
 
 def test_what_a_gone_leader_left_stays_with_it(table: ProcessTable) -> None:
-    """Also through another program, a session of its own, and children."""
+    """This includes another program, another session, and children."""
     job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
     table.snapshot([job._replace(login=SSH)])
     gone = at(table, 80).state.entry_leader
@@ -496,8 +496,8 @@ def test_what_a_gone_leader_left_stays_with_it(table: ProcessTable) -> None:
     assert at(table, 80).state.entry_leader == child.state.entry_leader == gone
 
 
-def test_two_that_one_session_left_have_one_entry(table: ProcessTable) -> None:
-    """With the start of the older one: without a record nothing earlier is known."""
+def test_two_processes_of_one_ended_session_have_one_entry(table: ProcessTable) -> None:
+    """Its start is that of the older one: without a record no earlier time is known."""
     some: dict[str, Any] = {"pgid": 70, "sid": 70}
     table.snapshot([observed(80, 20 * SECOND + 1, "sh", **some)])
     table.snapshot([observed(90, 30 * SECOND + 1, "sh", **some)])
@@ -509,7 +509,7 @@ def test_two_that_one_session_left_have_one_entry(table: ProcessTable) -> None:
 
 
 def test_a_server_that_a_login_left_behind_is_its_own_entry(table: ProcessTable) -> None:
-    """tmux: init did not make it, whoever it belongs to; whatever it executes, it came that way."""
+    """tmux: init did not create it; its entry stays through execs."""
     table.snapshot([observed(80, 20 * SECOND + 1, "tmux", **LOGGED_IN)._replace(login=SSH)])
     server = at(table, 80)
     assert server.creator is None
@@ -520,7 +520,7 @@ def test_a_server_that_a_login_left_behind_is_its_own_entry(table: ProcessTable)
 
 
 def test_the_server_of_a_login_tells_for_the_whole_audit_session(table: ProcessTable) -> None:
-    """Its connection becomes known after the snapshot; an address of the environment gives way."""
+    """Its connection becomes known later, and replaces an address from the environment."""
     listener = at(table, 50)
     job = observed(80, 20 * SECOND + 1, "sh", pgid=70, sid=70, **LOGGED_IN)
     table.snapshot(
@@ -588,8 +588,8 @@ def test_a_session_leader_that_lives_stands_for_the_parent(table: ProcessTable) 
     assert process.state.entry_leader is at(table, 60)
 
 
-def test_a_fork_that_is_told_late_puts_a_guess_right(table: ProcessTable) -> None:
-    """The snapshot saw an orphan; then the tracer says whose it is."""
+def test_a_late_fork_corrects_an_inferred_entry(table: ProcessTable) -> None:
+    """The snapshot saw an orphan; then the tracer reports its creator."""
     table.snapshot([observed(80, 20 * SECOND + 1, "sh", ppid=1, pgid=80, sid=80)])
     assert at(table, 80).entry_inferred == BY_INIT
     shell = at(table, 60)
