@@ -25,7 +25,7 @@ def read(path: Path) -> list[bytes]:
 
 
 def test_the_logs_of_a_directory_come_oldest_first(tmp_path: Path) -> None:
-    """By the times of their first records: copies have other dates, and 10 sorts before 2."""
+    """The order is that of their first records: copies have other dates, and 10 sorts before 2."""
     names = [log(tmp_path / f"audit.log.{n}", 1000 - n) for n in (2, 10, 1)]
     names.append(log(tmp_path / "audit.log", 1000))
     (tmp_path / "notes.txt").write_text("not a log")
@@ -33,7 +33,7 @@ def test_the_logs_of_a_directory_come_oldest_first(tmp_path: Path) -> None:
 
 
 def test_patterns_name_files_once(tmp_path: Path) -> None:
-    """A shell that expands nothing, or a quoted pattern."""
+    """The shell has not expanded them."""
     one, two = log(tmp_path / "a.log", 1), log(tmp_path / "b.log", 2)
     assert expand([f"{tmp_path}/*.log", two]) == [one, two]
     with pytest.raises(UnreadableFileError, match="no file has such a name"):
@@ -41,7 +41,7 @@ def test_patterns_name_files_once(tmp_path: Path) -> None:
 
 
 def test_files_without_a_time_stay_where_they_were_named(tmp_path: Path) -> None:
-    """Standard input too."""
+    """This includes standard input."""
     late = log(tmp_path / "b.log", 2)
     early = log(tmp_path / "a.log", 1)
     assert expand([late, "-", early]) == [late, "-", early]
@@ -51,14 +51,14 @@ def test_files_without_a_time_stay_where_they_were_named(tmp_path: Path) -> None
 def test_what_a_file_is_packed_with_shows_in_it(
     tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
-    """Whatever its name says."""
+    """The name does not matter."""
     path = tmp_path / "audit.log"
     path.write_bytes(pack(b"one\ntwo\n"))
     assert read(path) == [b"one\n", b"two\n"]
 
 
 def test_a_packed_file_that_is_cut_is_told(tmp_path: Path) -> None:
-    """One line is logged."""
+    """The error is one line."""
     path = tmp_path / "audit.log.gz"
     path.write_bytes(gzip.compress(b"one\n" * 1000)[:-9])
     with pytest.raises(UnreadableFileError, match="damaged"):
@@ -76,7 +76,7 @@ def test_a_packed_file_that_is_cut_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_not_be_read_says_what_to_run(tmp_path: Path, data: bytes, hint: str) -> None:
-    """Nothing is guessed."""
+    """No content is guessed."""
     path = tmp_path / "log"
     path.write_bytes(data)
     with pytest.raises(UnreadableFileError, match=hint):
@@ -84,7 +84,7 @@ def test_what_can_not_be_read_says_what_to_run(tmp_path: Path, data: bytes, hint
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
-    """Editors put it there."""
+    """Some editors write one."""
     path = tmp_path / "log"
     path.write_bytes(b"\xef\xbb\xbfone\n")
     assert read(path) == [b"one\n"]

@@ -1,4 +1,4 @@
-"""Which host and which boot a record is of."""
+"""The host and the boot of a record."""
 
 import pytest
 from support.replayed import pipeline
@@ -24,29 +24,29 @@ def boots(*records: LogRecord) -> int:
 
 
 def test_serials_that_fall_while_time_goes_on_are_another_boots() -> None:
-    """They start anew with each boot."""
+    """Serials restart with each boot."""
     assert boots(record(100, 9000), record(160, 12)) == 2
     assert boots(record(100, 90), record(160, 12)) == 2
 
 
 @pytest.mark.parametrize("serial", [8999, 8950])
 def test_records_that_changed_places_are_of_one_boot(serial: int) -> None:
-    """Records of different processors arrive in any order, within a short time."""
+    """Records of different processors can be reordered within a short time."""
     assert boots(record(100, 9000), record(100.004, serial), record(100.01, 9001)) == 1
 
 
 def test_a_clock_that_is_set_back_is_no_boot() -> None:
-    """Serials go on."""
+    """The serials continue."""
     assert boots(record(100, 9000), record(40, 9001), record(41, 9002)) == 1
 
 
 def test_a_serial_that_overflows_is_no_boot() -> None:
-    """It has 32 bits."""
+    """A serial has 32 bits."""
     assert boots(record(100, (1 << 32) - 2), record(110, 3)) == 1
 
 
-def test_a_boot_is_told_once() -> None:
-    """The daemon starts, its new kernel shows, and then user space says that it booted."""
+def test_a_boot_counts_once() -> None:
+    """The daemon starts, the new kernel appears, then user space reports the boot: one boot."""
     first = record(90, 7000, DAEMON_START, "op=start kernel=6.1 pid=1")
     second = record(200, 8000, DAEMON_START, "op=start kernel=6.2 pid=1")
     assert (
@@ -55,19 +55,19 @@ def test_a_boot_is_told_once() -> None:
 
 
 def test_a_daemon_that_starts_again_is_no_boot() -> None:
-    """The kernel is the same, and the serials of the daemon are its own."""
+    """The kernel is the same, and the daemon's own records have separate serials."""
     start = "op=start kernel=6.1 pid=1"
     first, second = record(90, 7000, DAEMON_START, start), record(120, 4, DAEMON_START, start)
     assert boots(first, record(100, 9000), second, record(130, 9001)) == 1
 
 
 def test_the_journal_knows_boots_itself() -> None:
-    """Whatever the serials are."""
+    """The serials do not matter."""
     assert boots(record(1, 9, boot="a"), record(90, 3, boot="a"), record(91, 10, boot="b")) == 2
 
 
 def test_nodes_are_hosts() -> None:
-    """Serials of one say nothing of another."""
+    """The serials of one node do not affect another."""
     hosts = Hosts(pipeline)
     for each in (record(1, 9000, node="a"), record(60, 3, node="b"), record(70, 9001, node="a")):
         hosts.of(each).boot_of(each)

@@ -1,4 +1,4 @@
-"""The journal's forms: what journald vouches for is a record, and nothing else."""
+"""The journal's formats: only entries that journald vouches for are records."""
 
 import io
 from typing import Any
@@ -26,19 +26,19 @@ def read(**changed: Any) -> Any:
 
 
 def test_type_time_and_serial_are_the_journals() -> None:
-    """The text of the message begins with the name of the type, which is no part of the record."""
+    """The message starts with the name of the type, which is not part of the record."""
     found = read()
     assert found.payload == b"audit(1712345600.100:40): arch=c000003e syscall=59"
     assert (found.type, found.node, found.boot, found.machine) == (1300, "web7", "b", "m")
 
 
 def test_a_message_may_be_bytes() -> None:
-    """So the journal writes what is no UTF-8."""
+    """journald writes text that is not UTF-8 that way."""
     assert read(MESSAGE=list(b"SYSCALL comm=\xff")).payload.endswith(b": comm=\xff")
 
 
 def test_the_kernels_own_log_has_records_too() -> None:
-    """Where no daemon listens, the kernel prints them."""
+    """Without a daemon the kernel prints records to its log."""
     message = "audit: type=1300 audit(1712345600.100:40): arch=c000003e"
     found = read(_TRANSPORT="kernel", MESSAGE=message)
     assert (found.type, found.payload) == (1300, b"audit(1712345600.100:40): arch=c000003e")
@@ -52,13 +52,13 @@ def test_only_journald_itself_can_say_that_it_is_a_record() -> None:
 
 @pytest.mark.parametrize("missing", ["_AUDIT_ID", "_SOURCE_REALTIME_TIMESTAMP", "MESSAGE"])
 def test_an_entry_must_be_whole(missing: str) -> None:
-    """journalctl leaves out a message that is long, unless it is asked for all."""
+    """journalctl omits long messages unless it runs with --all."""
     with pytest.raises(RecordError):
         read(**{missing: None})
 
 
 def test_an_export_has_binary_fields() -> None:
-    """They come with their length, and may hold newlines."""
+    """They have their length, and may contain newlines."""
     value = b"two\nlines"
     data = b"A=1\nB\n" + len(value).to_bytes(8, "little") + value + b"\nC=x=y\n\nA=2\n"
     entries = list(export_entries([], io.BytesIO(data)))
@@ -66,6 +66,6 @@ def test_an_export_has_binary_fields() -> None:
 
 
 def test_an_export_that_is_cut_ends() -> None:
-    """No length makes it take memory that is not there."""
+    """A claimed length allocates no memory."""
     with pytest.raises(RecordError):
         list(export_entries([], io.BytesIO(b"B\n" + b"\xff" * 8)))

@@ -1,4 +1,4 @@
-"""LAUREL's objects become the records that they were made of."""
+"""LAUREL's objects are converted back to records."""
 
 import pytest
 from support.auditlog import record_type
@@ -21,15 +21,15 @@ def test_values_are_encoded_as_the_kernel_does() -> None:
 
 
 def test_any_argument_comes_back() -> None:
-    """Empty ones, blanks, quotes and bytes that are no text too."""
+    """This includes empty arguments, blanks, quotes and bytes that are not text."""
     argv = ["sh", "-c", "echo 'a b'", "", "100%25", '%ff"']
     (record,) = laurel_records({"ID": ID, "EXECVE": {"argc": 6, "ARGV": argv}}, record_type)
     found = arguments([Record(1309, record.payload.partition(b": ")[2])])
     assert found == ([b"sh", b"-c", b"echo 'a b'", b"", b"100%", b'\xff"'], True, 6)
 
 
-def test_a_message_is_one_again() -> None:
-    """What the kernel says of the sender stands outside of what the sender says."""
+def test_a_message_is_restored() -> None:
+    """The kernel's data about the sender stays outside of the message."""
     said = {"pid": 7, "uid": 0, "auid": 5, "ses": 1, "op": "login", "exe": "/bin/x", "res": "1"}
     (record,) = laurel_records({"ID": ID, "USER_LOGIN": [said]}, record_type)
     assert record.payload.endswith(
@@ -45,6 +45,6 @@ def test_names_are_kept_apart() -> None:
 
 @pytest.mark.parametrize("event", [{}, {"ID": "x"}, {"ID": ID}, {"ID": ID, "X_INFO": {}}])
 def test_other_objects_are_refused(event: dict[str, object]) -> None:
-    """Auditbeat's documents, for one, are no records any more."""
+    """Auditbeat's documents, for example, can't be converted."""
     with pytest.raises(RecordError):
         laurel_records(event, record_type)

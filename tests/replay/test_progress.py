@@ -1,4 +1,4 @@
-"""What is told of a replay while it runs, and after it."""
+"""The progress line and the summary of a replay."""
 
 import io
 from pathlib import Path
@@ -11,15 +11,15 @@ from sessiond.replay.replay import Outcome
 
 
 class Terminal(io.StringIO):
-    """A terminal that keeps what is written."""
+    """A terminal that keeps its output."""
 
     def isatty(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
 
-def test_a_terminal_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Share of the bytes, lines and speed, in one line that goes away."""
+def test_a_terminal_shows_the_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share of the bytes, lines and speed, in one line that is removed at the end."""
     monkeypatch.setattr(progress, "_INTERVAL", 0)
     log = tmp_path / "audit.log"
     log.write_bytes(b"x" * 1000)
@@ -41,7 +41,7 @@ def test_elsewhere_nothing_is_shown() -> None:
 
 
 def test_the_summary_names_what_was_not_understood() -> None:
-    """By kind; what is nothing is not named."""
+    """Refused lines are listed by kind; zero counts are left out."""
     outcome = Outcome(records=5210, events=1, written=1)
     text = "5,210 records, 1 event, 1 line written, 2 hosts, 3 boots"
     assert summary(outcome, hosts=2, boots=3) == text

@@ -1,4 +1,4 @@
-"""Replay: logs of others, offline, become what the daemon would have written."""
+"""Replay: logs are converted offline to the lines of the daemon."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ NAMES = {1300: "SYSCALL", 1307: "CWD", 1309: "EXECVE", 1327: "PROCTITLE"}
 
 
 def test_a_real_log_becomes_valid_events() -> None:
-    """Every line is valid ECS, and what happened is in it."""
+    """Every line is valid ECS, and the log's actions are present."""
     written, replay = replayed(LOG.read_bytes().splitlines())
     assert [problem for line in written for problem in validate_line(line)] == []
     assert replay.outcome.written == replay.outcome.events == len(written)
@@ -30,7 +30,7 @@ def test_a_real_log_becomes_valid_events() -> None:
 
 
 def test_the_same_log_gives_the_same_lines() -> None:
-    """The events' own stamps are the clock: nothing depends on when it is read."""
+    """The events' stamps are the clock, so that the time of the replay does not matter."""
     lines = LOG.read_bytes().splitlines()
     assert replayed(lines)[0] == replayed(lines)[0]
 
@@ -46,7 +46,7 @@ END = (
 
 
 def test_an_end_alone_says_what_is_not_known() -> None:
-    """A log that starts with it: the record's data is written, and missing data is named."""
+    """The log starts with an end: its data is written, and missing data is named."""
     (document,) = documents(END)
     assert document["event"]["action"] == "end"
     process = document["process"]
@@ -58,7 +58,7 @@ def test_an_end_alone_says_what_is_not_known() -> None:
 
 
 def test_an_enriched_log_names_users_as_its_host_did() -> None:
-    """The raw format of the same log has the ids alone."""
+    """The raw format of the same log has only the ids."""
     enriched = LOG.read_bytes().splitlines()
     raw = [line.partition(b"\x1d")[0] for line in enriched]
     named, bare = documents(enriched), documents(raw)
@@ -82,7 +82,7 @@ def test_a_process_is_followed_through_the_log() -> None:
 
 
 def test_what_is_no_record_is_counted_and_named() -> None:
-    """The rest of the log is read on; blank lines are nothing."""
+    """The rest of the log is read; blank lines do not count."""
     lines = [
         b"garbage",
         b"",
@@ -108,7 +108,7 @@ def _endless(number: int) -> Iterator[bytes]:
 
 
 def test_a_long_log_does_not_fill_the_memory() -> None:
-    """Ten thousand processes come and go; the table holds those of the last seconds."""
+    """Ten thousand processes start and end; the table holds those of the last seconds."""
     replay = Replay(pipeline, len, record_type)
     replay.read(_endless(10_000))
     assert replay.finish().written == 20_000
@@ -116,11 +116,11 @@ def test_a_long_log_does_not_fill_the_memory() -> None:
     assert len(boot.pipeline.table) < 2_000
 
 
-# What a log tells, log by log
+# Single logs
 
 
 def of_log(name: str) -> list[dict[str, Any]]:
-    """Replay a log of tests/data/replay; all of it is understood, and each line is good ECS."""
+    """Replay a log of tests/data/replay; all lines are understood, and each result is valid ECS."""
     written, replay = replayed((DATA / "replay" / f"{name}.log").read_bytes())
     assert replay.outcome.first_refused == []
     assert [problem for line in written for problem in validate_line(line)] == []
@@ -135,7 +135,7 @@ def told(document: dict[str, Any]) -> list[str]:
 
 
 def test_a_record_names_the_parent_by_its_pid() -> None:
-    """Of a parent that the log does not tell of, ppid= is all that there is."""
+    """For a parent that the log does not contain, ppid= is the only data."""
     executed, opened, other = of_log("parent-by-pid")
     assert executed["process"]["parent"] == {"pid": 700}
     assert opened["process"]["parent"] == {"pid": 700}
@@ -151,19 +151,19 @@ def test_events_without_title_and_end_are_whole() -> None:
 
 
 def test_the_order_of_records_does_not_matter() -> None:
-    """The title comes first in what ausearch writes."""
+    """ausearch writes the title first."""
     (executed,) = of_log("title-first")
     assert executed["process"]["args"] == ["hostname", "-f"]
     assert executed["process"]["title"] == "hostname"
 
 
-def test_what_ausearch_writes_between_events_is_nothing() -> None:
-    """Lines of dashes and times are passed over."""
+def test_separators_of_ausearch_are_skipped() -> None:
+    """Lines of dashes and times are skipped."""
     assert [each["process"]["name"] for each in of_log("ausearch")] == ["hostname", "id"]
 
 
 def test_one_serial_is_one_event() -> None:
-    """A message of user space and a system call may have one; the message is what it is about."""
+    """A user message and a system call may share one; the message is the subject."""
     (stopped,) = of_log("message-of-a-call")
     assert stopped["event"]["action"] == "stopped-service"
     assert stopped["auditd"]["data"]["syscall"] == "sendmsg"
@@ -171,14 +171,14 @@ def test_one_serial_is_one_event() -> None:
 
 
 def test_success_may_be_quoted() -> None:
-    """A failure is one, however success= is written."""
+    """The spelling of success= does not matter."""
     executed, failed = of_log("quoted-success")
     assert (executed["event"]["action"], executed["event"]["outcome"]) == ("exec", "success")
     assert (failed["event"]["action"], failed["event"]["outcome"]) == ("exec-failed", "failure")
 
 
 def test_what_rhel_7_calls_objtype_is_nametype() -> None:
-    """The directory is context, and the file is what was changed."""
+    """The directory is context, and the file is the changed one."""
     deleted, made, renamed = of_log("rhel7")
     assert deleted["file"]["path"] == "/var/log/messages"
     assert (made["file"]["path"], made["event"]["type"]) == ("/etc/cron.d/job", ["creation"])
@@ -187,7 +187,7 @@ def test_what_rhel_7_calls_objtype_is_nametype() -> None:
 
 
 def test_the_actor_of_a_login_is_who_did_it() -> None:
-    """The login user before; also as old kernels write it."""
+    """The actor is the earlier login user, also in records of old kernels."""
     old, new = of_log("logins")
     assert old["auditd"]["summary"]["actor"]["primary"] == "unset"
     assert old["auditd"]["summary"]["object"]["primary"] == "1200"
@@ -197,7 +197,7 @@ def test_the_actor_of_a_login_is_who_did_it() -> None:
 
 
 def test_another_parent_means_another_process() -> None:
-    """The pid was given away between the two execs, whose ends the log does not tell."""
+    """The pid was reused between the two execs, whose ends the log does not contain."""
     first, second = (each for each in of_log("pid-reused") if each["event"]["action"] == "exec")
     assert first["process"]["entity_id"] != second["process"]["entity_id"]
     assert second["process"]["parent"] == {"pid": 500}
@@ -218,14 +218,14 @@ def test_another_user_and_program_mean_another_process() -> None:
 
 
 def test_a_parent_further_up_is_no_other_process() -> None:
-    """Whose parent ends gets one of its ancestors, or init."""
+    """A process whose parent ends gets an ancestor, or init, as parent."""
     _, *sleeps = of_log("reparented")
     assert len({each["process"]["entity_id"] for each in sleeps}) == 1
     assert [each["process"]["parent"]["pid"] for each in sleeps] == [700, 700, 700]
 
 
 def test_no_companion_makes_an_exec_something_else() -> None:
-    """What security modules say of it are fields; a type without a name changes no action."""
+    """Records of security modules become fields; a type without a name changes no action."""
     *execs, opened = of_log("companions")
     assert {each["event"]["action"] for each in execs} == {"exec"}
     assert {each["event"]["outcome"] for each in execs} == {"success"}
@@ -244,14 +244,14 @@ def test_no_companion_makes_an_exec_something_else() -> None:
 
 
 def test_an_address_is_in_the_byte_order_of_its_machine() -> None:
-    """A big-endian host wrote it in its own, wherever the log is read."""
+    """A big-endian host wrote it; the reader's byte order does not matter."""
     connections = [each for each in of_log("arches") if "destination" in each]
     assert {each["destination"]["ip"] for each in connections} == {"192.0.2.7"}
     assert {"s390x", "ppc64"} <= {each["auditd"]["data"]["arch"] for each in connections}
 
 
 def test_a_record_of_any_machine_has_names() -> None:
-    """On each the same was done, under other numbers."""
+    """Each machine did the same, under other numbers."""
     done: dict[str, list[str]] = {}
     for each in of_log("arches"):
         done.setdefault(each["auditd"]["data"]["arch"], []).append(each["event"]["action"])
@@ -261,11 +261,11 @@ def test_a_record_of_any_machine_has_names() -> None:
         assert actions[:3] == ["exec", "connected-to", "end"]
 
 
-# Several hosts, several boots
+# Several hosts and boots
 
 
-def test_each_node_is_a_host_of_its_own() -> None:
-    """One stamp, one serial, one pid on two hosts: two events of two processes."""
+def test_each_node_is_a_separate_host() -> None:
+    """Equal stamps, serials and pids on two hosts are two events of two processes."""
     web, db = sorted(of_log("nodes"), key=lambda each: str(each["host"]["name"]))[::-1][:2]
     assert (web["host"]["name"], db["host"]["name"]) == ("web7", "db3")
     assert (web["process"]["args"], db["process"]["args"]) == (["hostname"], ["dropdb", "shop"])
@@ -275,33 +275,33 @@ def test_each_node_is_a_host_of_its_own() -> None:
 
 
 def test_lines_of_all_hosts_are_numbered_as_one_stream() -> None:
-    """A gap would tell of a loss."""
+    """A gap would indicate a loss."""
     numbers = [each["event"]["sequence"] for each in of_log("nodes")]
     assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_one_node_can_be_wanted() -> None:
-    """The records of others are counted as theirs."""
+    """The records of other nodes are counted."""
     written, replay = replayed((DATA / "replay" / "nodes.log").read_bytes(), node="db3")
     assert {orjson.loads(line)["host"]["name"] for line in written} == {"db3"}
     assert replay.outcome.others == 3
 
 
 def test_a_name_counts_from_its_event_on() -> None:
-    """An id that was given to another user has the name of its time, in each event."""
+    """An id that now belongs to another user has the name of its time, in each event."""
     found = [each["user"].get("name") for each in of_log("renamed")]
     assert found == [None, "eve", "mallory", "mallory", None]
 
 
-def test_nobody_of_an_earlier_boot_is_a_relative() -> None:
-    """Its pids are reused; ids differ although pid and second could be equal."""
+def test_processes_of_an_earlier_boot_are_not_relatives() -> None:
+    """Pids are reused; ids differ even if pid and second are equal."""
     executed = [each for each in of_log("reboots") if each["event"]["action"] == "exec"]
     assert [each["process"]["name"] for each in executed] == ["shell", "one", "two", "three"]
     assert all(each["process"]["parent"] == {"pid": 700} for each in executed[1:])
     assert len({each["event"]["id"].partition("-")[0] for each in executed}) == 4
 
 
-# What is written
+# Selection of the output
 
 
 def test_only_a_span_of_time_can_be_written() -> None:
@@ -315,13 +315,13 @@ def test_only_a_span_of_time_can_be_written() -> None:
 
 
 def test_only_a_session_can_be_written() -> None:
-    """By the number that audit gave it."""
+    """The session has audit's number."""
     log = (DATA / "replay" / "pid-reused-by-a-daemon.log").read_bytes()
     written, _ = replayed(log, wanted=Filter(session="8"))
     assert {orjson.loads(line)["process"]["name"] for line in written} == {"vim"}
 
 
-# Other forms of records
+# Other formats of records
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_only_a_session_can_be_written() -> None:
     ],
 )
 def test_every_form_of_the_same_event_is_the_same(name: str) -> None:
-    """Whoever passed the records on."""
+    """The forwarding program does not matter."""
     (path,) = (DATA / "replay").glob(f"{name}.*")
     (document,) = documents(path.read_bytes())
     process = document["process"]
@@ -361,7 +361,7 @@ def test_every_form_of_the_same_event_is_the_same(name: str) -> None:
 
 
 def test_a_form_that_lost_a_part_is_named_with_what_to_do() -> None:
-    """Nothing is guessed: the line says what to run instead."""
+    """The line has the command to use instead."""
     interpreted = (
         b"type=SYSCALL msg=audit(04/05/2024 19:33:20.100:40) : arch=x86_64 syscall=execve "
         b"success=yes exit=0 pid=701\n"
@@ -390,7 +390,7 @@ FORGED = b"type=SYSCALL msg=audit(1712345600.100:40): arch=c000003e syscall=59 s
     ],
 )
 def test_no_text_of_a_user_passes_for_a_record(line: bytes) -> None:
-    """It is a line of another program, and no event."""
+    """The line belongs to another program, and is not an event."""
     written, replay = replayed(line + b"\n")
     assert written == []
     assert (replay.outcome.others, replay.outcome.refused) == (1, 0)

@@ -1,4 +1,4 @@
-"""What the service manager is told to keep, as it reads it from its notification socket."""
+"""The descriptor store, as the service manager sees it on its notification socket."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Manager:
             messages.append(data.decode().replace("\n", " "))
 
     def close(self) -> None:
-        """Go away."""
+        """Close the socket."""
         self._socket.close()
 
 
@@ -62,7 +62,7 @@ class Socket:
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """A manager that listens."""
+    """A service manager that listens."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     one = Manager(tmp_path / "notify")
     yield one
@@ -70,7 +70,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 
 
 def test_the_socket_in_use_is_kept_and_no_other(manager: Manager) -> None:
-    """The registered socket and the one that listens by multicast have names of their own."""
+    """The registered socket and the multicast socket have different names."""
     DescriptorStore().keep_audit(Socket(0))
     assert manager.told() == [
         "FDSTOREREMOVE=1 FDNAME=audit",
@@ -80,7 +80,7 @@ def test_the_socket_in_use_is_kept_and_no_other(manager: Manager) -> None:
 
 
 def test_the_order_of_the_tracers_descriptors_is_kept(manager: Manager) -> None:
-    """The store has no order: the names have it."""
+    """The store does not preserve order, so the names contain it."""
     DescriptorStore().keep_source(Source(0, 1))
     assert manager.told() == [
         "FDSTORE=1 FDNAME=tracer-00 FDPOLL=0",
@@ -89,7 +89,7 @@ def test_the_order_of_the_tracers_descriptors_is_kept(manager: Manager) -> None:
 
 
 def test_a_source_that_replaces_another_one_replaces_its_descriptors(manager: Manager) -> None:
-    """A source that cannot be handed on leaves nothing in the store."""
+    """A source without stored descriptors leaves none in the store."""
     handover = DescriptorStore()
     handover.keep_source(Source(0))
     manager.told()
@@ -102,10 +102,10 @@ def test_a_source_that_replaces_another_one_replaces_its_descriptors(manager: Ma
     [("", True), ("7 a.service restart running", True), ("7 a.service stop running", False)],
     ids=["no job", "restart", "stop"],
 )
-def test_only_a_stop_is_for_good(
+def test_only_a_stop_is_permanent(
     manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, again: bool
 ) -> None:
-    """An automatic restart has no job of its own; that of a stop says so."""
+    """An automatic restart has no job; a stop has one."""
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(f"#!/bin/sh\necho '{job}'\n")
     systemctl.chmod(0o755)
@@ -114,10 +114,10 @@ def test_only_a_stop_is_for_good(
     assert systemd.will_start_again() is again
 
 
-def test_a_manager_that_does_not_answer_means_for_good(
+def test_without_an_answer_the_stop_is_permanent(
     manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rules left behind are worse than a gap; without a unit the manager is not asked."""
+    """Remaining rules are worse than a gap; without a unit the manager is not asked."""
     assert not systemd.will_start_again()
     monkeypatch.setenv("SESSIOND_UNIT", "a.service")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Process events through bytes."""
+"""Process events as bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sessiond.restart.event_log import decode, encode
 
 
 def test_every_kind_of_event_comes_back_as_it_was() -> None:
-    """Of all the kinds that there are."""
+    """Every kind of event is included."""
     events: list[ProcessEvent] = [*Host().snapshot(), *Story(Host()).events]
     events += [CgroupSeen(7, b"/system.slice"), Lost(5, "exec", 3)]
     assert {type(each) for each in events} == set(ProcessEvent.__args__)
@@ -23,7 +23,7 @@ def test_every_kind_of_event_comes_back_as_it_was() -> None:
 
 @given(st.binary(max_size=60))
 def test_other_bytes_are_refused(data: bytes) -> None:
-    """Whatever the file holds, there is a list of events or one error."""
+    """Any bytes give a list of events or one error."""
     try:
         assert isinstance(decode(data), list)
     except SavedStateError:
@@ -31,6 +31,6 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    """A later version may have more of them."""
+    """A later version may have further kinds."""
     with pytest.raises(SavedStateError):
         decode(b"\x91\x92\x63\x90")

@@ -1,6 +1,6 @@
 """Whenever a run is killed, the file has each event once, in order, and without a gap.
 
-Up to two sockets beside it, which take lines when they like, have each at least once.
+Two further sockets, which accept lines irregularly, receive each event at least once.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def unpickle(chunks: Iterable[bytes]) -> list[ProcessEvent]:
     return [event for chunk in chunks for event in pickle.loads(chunk)]
 
 
-# The processes that were there before: init and the shell.
+# The older processes: init and the shell.
 OLDER = ("p1-", "p60-")
 
 
 class _Source:
-    """Tells of the living processes, then what its ring has."""
+    """Reports the living processes, then the events in its ring."""
 
     passes_input = True
 
@@ -55,7 +55,7 @@ class _Source:
 
 
 class _Socket:
-    """Another output: what waits for it is lost with the run, what it has received is not."""
+    """Another output: its waiting lines are lost with the run, received ones are not."""
 
     def __init__(self) -> None:
         self.waiting: list[bytes] = []
@@ -78,7 +78,7 @@ class Life(RuleBasedStateMachine):
         self.time = 10 * SECOND
         self.pid = 100
         self.living: list[Actor] = []
-        self.ring: list[ProcessEvent] = []  # the kernel's side, which outlives a run
+        self.ring: list[ProcessEvent] = []  # the kernel's side, which survives a run
         self.socket: Records = []
         self.happened: Counter[str] = Counter()
         self.unwritten: list[bytes] = []  # lines that the run has made
@@ -88,7 +88,7 @@ class Life(RuleBasedStateMachine):
     # The daemon
 
     def start(self) -> None:
-        """Begin a run: it goes on where the last one ended."""
+        """Start a run, which continues where the last one ended."""
         self.restart = Restart(
             self.path,
             "boot",
@@ -107,21 +107,21 @@ class Life(RuleBasedStateMachine):
 
     @initialize(number=st.integers(0, 2))
     def configure(self, number: int) -> None:
-        """Have some outputs beside the file."""
+        """Configure further outputs beside the file."""
         self.sockets = [_Socket() for _ in range(number)]
 
     def written_lines(self, after: int | None) -> WrittenLines:
-        """Read what the file has."""
+        """Read the lines of the file."""
         return WrittenLines(self.file, after=after, max_tail=1 << 24)
 
     def give(self, lines: list[bytes]) -> None:
-        """Give lines to every output."""
+        """Pass lines to every output."""
         self.unwritten += lines
         for socket in self.sockets:
             socket.waiting += lines
 
     def take_ring(self) -> list[ProcessEvent]:
-        """Read the ring, and keep what was read, before it is worked on."""
+        """Read the ring, and save the events before they are processed."""
         events, self.ring = self.ring, []
         if events:
             self.restart.keep_chunk(pickle.dumps(events))
@@ -140,7 +140,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(share=st.floats(0, 1))
     def write(self, share: float) -> None:
-        """Write some of the lines that are ready."""
+        """Write some of the ready lines."""
         number = round(len(self.unwritten) * share)
         with self.file.open("ab") as file:
             file.writelines(self.unwritten[:number])
@@ -149,12 +149,12 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.sockets)
     @rule(which=st.integers(0, 1), number=st.integers(0, 30))
     def deliver(self, which: int, number: int) -> None:
-        """A socket takes some lines, or none."""
+        """Let a socket accept some lines, or none."""
         self.sockets[which % len(self.sockets)].deliver(number)
 
     @rule()
     def save(self) -> None:
-        """Save the state, as the daemon does: only when everything is written."""
+        """Save the state, like the daemon: only when everything is written."""
         waiting = self.unwritten or any(socket.waiting for socket in self.sockets)
         all_written = not waiting and not self.pipeline.waiting
         if self.restart.is_due(all_written=all_written):
@@ -162,7 +162,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(read=st.booleans())
     def kill(self, *, read: bool) -> None:
-        """Kill the run: between reading and working, or at any other moment."""
+        """Kill the run: between reading and processing, or at any other time."""
         if read:
             self.restart.keep_records(self.socket[:3])
             self.socket = self.socket[3:]
@@ -182,7 +182,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def fork(self) -> None:
-        """The shell forks."""
+        """Let the shell fork."""
         self.time += 1_000_000
         self.pid += 1
         child, event = self.host.shell.fork(self.pid, self.time)
@@ -193,7 +193,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.living)
     @rule(which=st.integers(0, 50), late=st.booleans())
     def execute(self, which: int, *, late: bool) -> None:
-        """A child executes something; audit is heard of it, or its record is lost."""
+        """Let a child execute a program; audit reports it, or its record is lost."""
         self.time += 5_000_000
         actor = self.living[which % len(self.living)]
         event, records = actor.execute("ls", self.time)
@@ -205,7 +205,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.living)
     @rule(which=st.integers(0, 50), killed=st.booleans())
     def end(self, which: int, *, killed: bool) -> None:
-        """A child ends."""
+        """Let a child end."""
         self.time += 5_000_000
         actor = self.living.pop(which % len(self.living))
         if killed:
@@ -216,23 +216,23 @@ class Life(RuleBasedStateMachine):
             self.socket += records
         self.happened["end"] += 1
 
-    # What must be true
+    # The invariants
 
     @invariant()
     def nothing_is_there_twice(self) -> None:
-        """Each id is in the file once, and the numbers rise by one."""
+        """Check that each id is in the file once, and that the numbers increase by one."""
         told = self.told()
         ids = [each["id"] for each in told]
         assert len(ids) == len(set(ids))
         assert [each["sequence"] for each in told] == list(range(1, len(told) + 1))
 
     def told(self) -> list[dict[str, Any]]:
-        """The events in the file."""
+        """Return the events in the file."""
         lines = self.file.read_bytes().splitlines() if self.file.exists() else []
         return [json.loads(line)["event"] for line in lines]
 
     def teardown(self) -> None:
-        """At the end everything is there."""
+        """Check at the end that no event is missing."""
         self.read(len(self.socket))
         self.give(self.pipeline.flush(self.time + 100 * SECOND))
         with self.file.open("ab") as file:

@@ -1,4 +1,4 @@
-"""A start goes on where the run before it ended."""
+"""A start continues where the last run ended."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def resume(restart: Restart, pipeline: Pipeline, *living: ProcessEvent, **option
 
 @pytest.fixture
 def shell() -> Observed:
-    """The one process of the host."""
+    """The only process of the host."""
     actor = Host().shell
     return Observed(10 * SECOND, actor.facts, actor.program, b"/srv", None)
 
@@ -46,7 +46,7 @@ def lines(pipeline: Pipeline) -> list[Any]:
     return [json.loads(each) for each in pipeline.flush(100 * SECOND)]
 
 
-def test_records_that_were_read_are_worked_on_by_the_next_run(tmp_path: Path) -> None:
+def test_the_next_run_processes_read_records(tmp_path: Path) -> None:
     """The run that read them ended before it wrote their line."""
     first = Restart(tmp_path, "boot")
     host = Host()
@@ -76,7 +76,7 @@ def test_a_saved_state_needs_no_record_again(tmp_path: Path, shell: Observed) ->
     assert (len(again.table), again.records) == (1, 0)
 
 
-def test_what_another_boot_has_left_is_set_aside(tmp_path: Path) -> None:
+def test_a_state_of_another_boot_is_set_aside(tmp_path: Path) -> None:
     """Its pids mean other processes."""
     first = Restart(tmp_path, "boot")
     first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
@@ -89,7 +89,7 @@ def test_what_another_boot_has_left_is_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_state_is_due_after_its_period_when_all_is_written(tmp_path: Path) -> None:
-    """Lines that could still be lost must be made again from the log."""
+    """Unwritten lines must be made again from the log."""
     now = 100.0
     restart = Restart(tmp_path, "boot", lambda: now)
     resume(restart, scripted_pipeline())
@@ -103,7 +103,7 @@ def test_a_state_is_due_after_its_period_when_all_is_written(tmp_path: Path) -> 
     restart.close()
 
 
-def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
+def test_a_permanent_stop_leaves_nothing(tmp_path: Path) -> None:
     """The next start begins with the kernel's data."""
     first = Restart(tmp_path, "boot")
     first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
@@ -116,10 +116,8 @@ def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
     assert lines(pipeline) == []
 
 
-def test_a_time_without_a_listener_is_told_until_its_line_is_written(
-    tmp_path: Path, shell: Observed
-) -> None:
-    """Nothing was kept for this run; the next one says it again, with the same id."""
+def test_a_gap_is_reported_until_its_line_is_written(tmp_path: Path, shell: Observed) -> None:
+    """No state was kept for this run; the next one repeats the report, with the same id."""
     first, pipeline = Restart(tmp_path, "boot", boot_clock=lambda: 12 * SECOND), scripted_pipeline()
     resume(first, pipeline, shell)
     first.save(pipeline)
@@ -133,14 +131,12 @@ def test_a_time_without_a_listener_is_told_until_its_line_is_written(
         gap, *others = (each for each in lines(again) if each["event"]["action"] == "sessiond-lost")
         assert gap["sessiond"]["loss"]["hop"] == "gap"
         ids.append([each["event"]["id"] for each in (gap, *others)])
-    # The second run's own gap is empty, as on paper no time went by; it is another one.
+    # The second run's own gap is empty, because no time passed in the test; it is another one.
     assert ids[0] == ids[1][:1]
 
 
-def test_a_process_that_ended_while_nobody_listened_has_one_end(
-    tmp_path: Path, shell: Observed
-) -> None:
-    """Under the id that it had; what is not known of it is said."""
+def test_a_process_that_ended_without_a_daemon_has_one_end(tmp_path: Path, shell: Observed) -> None:
+    """Its id stays the same, and unknown data is named."""
     first, pipeline = Restart(tmp_path, "boot", boot_clock=lambda: 12 * SECOND), scripted_pipeline()
     resume(first, pipeline, shell)
     known = pipeline.table.get(shell.facts.pid)
@@ -156,10 +152,8 @@ def test_a_process_that_ended_while_nobody_listened_has_one_end(
     assert "the end was not seen" in end["sessiond"]["incomplete"][-1]
 
 
-def test_records_that_the_kernel_lost_meanwhile_are_told_first(
-    tmp_path: Path, shell: Observed
-) -> None:
-    """With the time since the last look at its counter; once."""
+def test_losses_without_a_daemon_are_reported_first(tmp_path: Path, shell: Observed) -> None:
+    """The window begins at the last reading of the counter; they are reported once."""
     first = Restart(tmp_path, "boot")
     first.save_reading(lost=5, time=12 * SECOND)
     first.close()
@@ -188,8 +182,8 @@ def test_lines_are_numbered_on_from_those_of_the_file(tmp_path: Path) -> None:
     assert pipeline.lines.sequence == 41
 
 
-def test_a_loss_is_told_until_its_line_is_written(tmp_path: Path) -> None:
-    """A run that ends before that leaves it to the next one, under the same id."""
+def test_a_loss_is_reported_until_its_line_is_written(tmp_path: Path) -> None:
+    """A run that ends before that leaves it to the next one, with the same id."""
     ids = []
     for number in range(3):
         pipeline = scripted_pipeline()

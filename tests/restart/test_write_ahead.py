@@ -1,4 +1,4 @@
-"""State and log, through ends of every kind."""
+"""The state and the log of input, after ends of every kind."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def close_all() -> None:
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
-    """No journal stays open: those that a test lets be killed aren't closed before."""
+    """Close logs that a test left open as if it was killed."""
     yield
     close_all()
 
 
-def test_what_was_added_is_left_to_the_next(tmp_path: Path) -> None:
+def test_added_input_is_available_to_the_next_run(tmp_path: Path) -> None:
     """The next one to open the log, as after SIGKILL, finds everything in order."""
     one = journal(tmp_path)
     assert (one.state, one.entries) == (None, [])
@@ -53,7 +53,7 @@ def test_what_was_added_is_left_to_the_next(tmp_path: Path) -> None:
 
 
 def test_a_state_stands_for_what_was_added_before_it(tmp_path: Path) -> None:
-    """The next start gets the state, and what came after it."""
+    """The next start gets the state, and later input."""
     one = journal(tmp_path)
     one.add(FIRST)
     one.begin(b"known", 0.0, 1.0)
@@ -64,8 +64,8 @@ def test_a_state_stands_for_what_was_added_before_it(tmp_path: Path) -> None:
     assert (after.state, after.entries) == (b"known", SECOND)
 
 
-def test_starts_that_follow_each_other_fast_forget_nothing(tmp_path: Path) -> None:
-    """What one start has read is there for the next, however often it is killed at once."""
+def test_quick_restarts_lose_nothing(tmp_path: Path) -> None:
+    """The input read by one start is available to the next, however quickly it is killed."""
     journal(tmp_path).begin(b"known", 0.0, 1.0)
     journal(tmp_path).add(FIRST)
     journal(tmp_path)
@@ -75,7 +75,7 @@ def test_starts_that_follow_each_other_fast_forget_nothing(tmp_path: Path) -> No
 
 
 def test_a_kill_while_the_state_is_being_replaced(tmp_path: Path) -> None:
-    """Until the new state is there, the old one and its log are whole."""
+    """Until the new state is complete, the old one and its log are whole."""
     one = journal(tmp_path)
     one.begin(b"old", 0.0, 1.0)
     one.add(FIRST)
@@ -88,14 +88,14 @@ def test_a_kill_while_the_state_is_being_replaced(tmp_path: Path) -> None:
                 path = Path(directory) / other
                 path.write_bytes(data)
                 path.chmod(0o600)
-            if name == "log.0":  # of the new number, 2; the state was not replaced any more
+            if name == "log.0":  # the new number is 2; the state was not replaced
                 (Path(directory) / name).write_bytes(fresh)
             after = journal(Path(directory))
             assert (after.state, after.entries) == (b"old", FIRST)
 
 
 def test_a_state_is_due_after_a_while_or_when_the_log_is_full(tmp_path: Path) -> None:
-    """Not while nothing happens, and not so often that making it costs much."""
+    """Not while no input arrives, and not so often that making it costs much."""
     one = journal(tmp_path)
     assert not one.due(1e9), "nothing was read"
     one.add(FIRST)
@@ -112,7 +112,7 @@ def test_a_state_is_due_after_a_while_or_when_the_log_is_full(tmp_path: Path) ->
 
 
 def test_its_size_is_bounded(tmp_path: Path) -> None:
-    """With each state the log is empty."""
+    """With each state the log is emptied."""
     one = journal(tmp_path)
     for number in range(5):
         one.add([(1300, bytes(MAX_LOG_SIZE))])
@@ -120,8 +120,8 @@ def test_its_size_is_bounded(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.glob("log.*")) < 1000
 
 
-def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
-    """Then there is nothing to go on with."""
+def test_a_permanent_stop_leaves_nothing(tmp_path: Path) -> None:
+    """The next start begins without state."""
     one = journal(tmp_path)
     one.begin(b"known", 0.0, 1.0)
     one.add(FIRST)
@@ -132,7 +132,7 @@ def test_a_stop_for_good_leaves_nothing(tmp_path: Path) -> None:
 
 @given(cut=st.integers(min_value=0, max_value=60))
 def test_a_cut_entry_is_left_out(cut: int) -> None:
-    """A write that SIGKILL cut short costs its own last entry, and the journal goes on."""
+    """A write that SIGKILL cut short costs only its own last entry, and the log continues."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         journal(directory).add(FIRST + SECOND)
@@ -148,7 +148,7 @@ def test_a_cut_entry_is_left_out(cut: int) -> None:
 
 @given(place=st.integers(min_value=0, max_value=40), value=st.integers(1, 255))
 def test_a_damaged_state_is_set_aside(place: int, value: int) -> None:
-    """One line says so, and what was read is still there."""
+    """One line reports it, and the input is still there."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         one = journal(directory)
@@ -165,7 +165,7 @@ def test_a_damaged_state_is_set_aside(place: int, value: int) -> None:
 
 
 def test_another_boot_is_set_aside(tmp_path: Path) -> None:
-    """What means nothing any more is not read, and one line says so."""
+    """Data without meaning is not used, and one line reports it."""
     one = journal(tmp_path)
     one.begin(b"known", 0.0, 1.0)
     one.add(FIRST)
@@ -177,7 +177,7 @@ def test_another_boot_is_set_aside(tmp_path: Path) -> None:
 
 
 def test_another_version_takes_the_log_alone(tmp_path: Path) -> None:
-    """An upgrade that knows other things than before still loses no record."""
+    """An upgrade with another layout of the state still loses no record."""
     one = journal(tmp_path)
     one.begin(b"known", 0.0, 1.0)
     one.add(FIRST)
@@ -192,8 +192,8 @@ def test_others_cannot_read_it(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
-def test_what_another_tracer_told_is_set_aside(tmp_path: Path) -> None:
-    """Its records have another layout; those of audit are of use all the same."""
+def test_events_of_another_tracer_are_set_aside(tmp_path: Path) -> None:
+    """Its records have another layout; audit's records are still usable."""
     one = journal(tmp_path)
     one.add([*FIRST, (RING ^ 1, b"of another layout"), (1, b"of the first version")])
     upgraded = journal(tmp_path)
@@ -201,8 +201,8 @@ def test_what_another_tracer_told_is_set_aside(tmp_path: Path) -> None:
     assert "source of another version" in upgraded.problem
 
 
-def test_the_last_look_at_the_kernel_is_kept(tmp_path: Path) -> None:
-    """For the next run of this boot, until a stop for good."""
+def test_the_last_kernel_reading_is_kept(tmp_path: Path) -> None:
+    """The next run of this boot has it, until a permanent stop."""
     one = journal(tmp_path)
     assert one.kernel_reading is None
     one.save_reading(KernelReading(5, 100))
@@ -213,8 +213,8 @@ def test_the_last_look_at_the_kernel_is_kept(tmp_path: Path) -> None:
     assert journal(tmp_path).kernel_reading is None
 
 
-def test_a_run_is_unfinished_until_it_stops_for_good(tmp_path: Path) -> None:
-    """Also when it has read nothing: it may have written lines."""
+def test_a_run_is_unfinished_until_a_permanent_stop(tmp_path: Path) -> None:
+    """Also without any input: it may have written lines."""
     one = journal(tmp_path)
     assert not one.unfinished
     assert journal(tmp_path).unfinished

@@ -1,4 +1,4 @@
-"""The data of the output at a start: the last number, and the ids of events."""
+"""The lines of the output at a start: the last number, and the ids of events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINE = b'{"@timestamp":"x","event":{"kind":"event","id":"%b","sequence":%d},"a":
 
 
 def lines(*numbers: int) -> bytes:
-    """Lines of these numbers, whose ids are the same."""
+    """Return lines with these numbers, which are also their ids."""
     return b"".join(LINE % (b"%d" % number, number) for number in numbers)
 
 
@@ -23,7 +23,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_the_last_line_says_how_many_there_are(tmp_path: Path) -> None:
-    """Whatever stands in front of it, and without reading that."""
+    """Earlier lines are neither used nor read."""
     assert WrittenLines(write(tmp_path / "events", lines(7, 8))).sequence == 8
     assert WrittenLines(tmp_path / "none").sequence == 0
     assert WrittenLines(write(tmp_path / "empty", b"")).ids == set()
@@ -38,14 +38,14 @@ def test_only_lines_after_the_number_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("room", "kept"), [(len(lines(3)), (3,)), (2 * len(lines(3)), (2, 3))])
 def test_the_tail_is_bounded(tmp_path: Path, room: int, kept: tuple[int, ...]) -> None:
-    """The last lines are the ones that other outputs may lack."""
+    """Other outputs may lack the last lines."""
     found = WrittenLines(write(tmp_path / "events", lines(1, 2, 3)), after=0, max_tail=room)
     assert found.tail == [lines(number) for number in kept]
     assert found.ids == {"1", "2", "3"}
 
 
 def test_a_raw_message_does_not_hide_a_line(tmp_path: Path) -> None:
-    """It stands before the id, and may hold what looks like the end of an object."""
+    """It precedes the id, and may contain text like the end of an object."""
     raw = LINE.replace(b'"kind":"event"', b'"kind":"event","original":"a3={} \\\\\\" }"')
     assert WrittenLines(write(tmp_path / "events", raw % (b"1", 1)), after=0).ids == {"1"}
 
@@ -60,7 +60,7 @@ def test_lines_are_found_across_a_rotation(tmp_path: Path) -> None:
 
 
 def test_lines_in_the_spool_are_as_good_as_written(tmp_path: Path) -> None:
-    """They wait for the file, and come after what is in it."""
+    """They wait for the file, and follow its content."""
     spool = tmp_path / "spool"
     spool.mkdir()
     write(spool / f"{9:020d}.spool", encode(9, lines(3)) + encode(10, lines(4)))
@@ -69,6 +69,6 @@ def test_lines_in_the_spool_are_as_good_as_written(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_and_lines_of_others_do_not_count(tmp_path: Path) -> None:
-    """The end of a run can cut its last line, which is made again then."""
+    """A kill can cut the last line, which is then made again."""
     file = write(tmp_path / "events", lines(1) + b"not ours\n" + lines(2)[:-3])
     assert WrittenLines(file, after=0).ids == {"1"}

@@ -1,4 +1,4 @@
-"""The sources under test, opened on the real kernel."""
+"""The sources under test, on the real kernel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def procfs() -> Procfs:
 
 @pytest.fixture(scope="module")
 def shared_ebpf(tracefs: None) -> Iterator[EbpfSource]:
-    """One eBPF source for a whole module: to load it takes most of a second."""
+    """One eBPF source for a whole module: loading it takes most of a second."""
     source, declined = open_source("ebpf", Procfs())
     assert isinstance(source, EbpfSource)
     assert declined == []
@@ -45,7 +45,7 @@ def shared_ebpf(tracefs: None) -> Iterator[EbpfSource]:
 
 @pytest.fixture
 def ebpf(shared_ebpf: EbpfSource) -> EbpfSource:
-    """The eBPF source with nothing left to drain of what was before the test."""
+    """The eBPF source, drained of events before the test."""
     shared_ebpf.drain()
     return shared_ebpf
 

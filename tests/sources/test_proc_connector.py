@@ -1,4 +1,4 @@
-"""The proc connector: what it can know must be as true as eBPF's."""
+"""The proc connector: the data that it provides must agree with eBPF's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 @pytest.fixture
 def connector() -> Iterator[Source]:
-    """The source, with the snapshot drained."""
+    """The source, with its snapshot drained."""
     source, declined = open_source("auto", Procfs(), after="ebpf")
     assert source.name == "proc_connector"
     assert declined == []
@@ -43,12 +43,12 @@ def connector() -> Iterator[Source]:
 
 
 def of(pid: int, events: list[ProcessEvent], kind: type[Any]) -> list[Any]:
-    """Keep the events of one kind that a process had."""
+    """Return the events of one kind of a process."""
     return [event for event in events if isinstance(event, kind) and event.facts.pid == pid]
 
 
 def run_reading(source: Source, truth: Truth, way: str, count: int) -> tuple[list[Told], list[Any]]:
-    """Let processes come and go while the source is read, as the daemon reads it."""
+    """Run processes while the source is read, as the daemon reads it."""
     told: list[Told] = []
     maker = threading.Thread(target=lambda: told.extend(truth.run(way, count)))
     maker.start()
@@ -63,7 +63,7 @@ def run_reading(source: Source, truth: Truth, way: str, count: int) -> tuple[lis
     "way", ["spawn", "code", "vfork", "fork", "chain", "thread", "signal", "last_thread", "setsid"]
 )
 def test_forks_and_ends_are_all_there(connector: Source, truth: Truth, way: str) -> None:
-    """Each process is forked once and ends once, with the status that wait(2) had."""
+    """Each process is forked once and ends once, with the status of wait(2)."""
     told, events = run_reading(connector, truth, way, 10)
     assert not [event for event in events if isinstance(event, Lost)]
     for end in ends(told):
@@ -71,13 +71,13 @@ def test_forks_and_ends_are_all_there(connector: Source, truth: Truth, way: str)
         (exited,) = of(end.pid, events, Exited)
         assert exited.status == end.status
         assert exited.facts.start == forked.facts.start
-        # What was gone before procfs was read begins when the kernel told of its fork.
+        # A process that ended before procfs was read starts at the kernel's report of its fork.
         assert abs(forked.facts.start // TICK - end.start) <= 1
         assert forked.facts.start <= forked.time <= exited.time
 
 
 def test_living_process_is_known_in_full(connector: Source) -> None:
-    """What still runs when it is looked up has its facts and its program."""
+    """A process that is alive at its look-up has its facts and its program."""
     process = subprocess.Popen(["/bin/sleep", "60"], cwd="/usr")
     events: list[ProcessEvent] = []
 
@@ -99,7 +99,7 @@ def test_living_process_is_known_in_full(connector: Source) -> None:
 
 
 def test_program_that_is_gone_is_unknown(connector: Source) -> None:
-    """Of two execs in a row, the first has no program when the second came before it was read."""
+    """The first of two execs has no program if the second one preceded its look-up."""
     process = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60"])
     until(lambda: os.path.basename(os.readlink(f"/proc/{process.pid}/exe")) == "sleep", 5, "sleep")
     first, second = of(process.pid, connector.drain(), Executed)
@@ -110,7 +110,7 @@ def test_program_that_is_gone_is_unknown(connector: Source) -> None:
 
 
 def test_changes_of_session_and_ids(connector: Source) -> None:
-    """setsid(2) and setuid(2) are told with what they changed."""
+    """setsid(2) and setuid(2) are reported with their effects."""
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -125,7 +125,7 @@ def test_changes_of_session_and_ids(connector: Source) -> None:
 
 
 def test_who_is_gone_had_its_effective_ids_saved_by_its_exec(connector: Source) -> None:
-    """procfs can't tell it any more, but execve(2) always does so."""
+    """procfs no longer has them, but execve(2) always saves the effective ids."""
     pid = os.fork()
     if pid == 0:
         os.setresgid(65534, 65534, 0)
@@ -137,7 +137,7 @@ def test_who_is_gone_had_its_effective_ids_saved_by_its_exec(connector: Source) 
 
 
 def test_threads_are_not_processes(connector: Source) -> None:
-    """Threads that come and go neither begin nor end a process."""
+    """Threads that start and end cause no event."""
     code = (
         "import threading\n"
         "for _ in range(20): t = threading.Thread(target=int); t.start(); t.join()"
@@ -149,7 +149,7 @@ def test_threads_are_not_processes(connector: Source) -> None:
 
 
 def test_overrun_is_counted(truth: Truth, kernel_lock: None) -> None:
-    """Messages lost at the socket are counted from gaps in the kernel's sequence numbers."""
+    """Lost messages are counted from gaps in the kernel's sequence numbers."""
     source: Any = open_source("proc_connector", Procfs())[0]
     source.drain()
     source._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -158,7 +158,7 @@ def test_overrun_is_counted(truth: Truth, kernel_lock: None) -> None:
 
     def lost() -> int:
         events.extend(source.drain())
-        truth.run("spawn", 1)  # behind the gap, on any CPU
+        truth.run("spawn", 1)  # after the gap, on any CPU
         return sum(event.number for event in events if isinstance(event, Lost))
 
     assert lost() > 0
@@ -168,7 +168,7 @@ def test_overrun_is_counted(truth: Truth, kernel_lock: None) -> None:
 
 
 def test_a_dead_socket_is_an_error() -> None:
-    """What is no loss of messages ends the source, rather than being tried for ever."""
+    """Any error except a loss of messages ends the source, instead of being retried forever."""
     source: Any = open_source("proc_connector", Procfs())[0]
     source.drain()
     with open(os.devnull, "rb") as null:
@@ -179,7 +179,7 @@ def test_a_dead_socket_is_an_error() -> None:
 
 
 def test_snapshot_comes_first() -> None:
-    """The first drain has the processes that were there, the resnapshot has them again."""
+    """The first drain has the older processes, and the resnapshot has them again."""
     source, _ = open_source("proc_connector", Procfs())
     for events in (source.drain(), source.resnapshot()):
         assert os.getpid() in [event.facts.pid for event in events if isinstance(event, Observed)]

@@ -1,4 +1,4 @@
-"""The generated header: right for this kernel, and for kernels that differ from it."""
+"""The generated header: for this kernel, and for kernels that differ from it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class OtherKernel:
         self.size = kernel.size
 
     def offset(self, struct: str, path: str) -> int | None:
-        """Return the offset that the real kernel has, None for what is absent."""
+        """Return the real kernel's offset, None for a missing member."""
         return None if f"{struct}.{path}" in self._absent else self._kernel.offset(struct, path)
 
 
 class OlderKernel(OtherKernel):
-    """A kernel whose audit context has its time stamp where it was before Linux 6.17."""
+    """A kernel whose audit context has the time stamp in its place before Linux 6.17."""
 
     def offset(self, struct: str, path: str) -> int | None:
-        """Move the stamp."""
+        """Return another offset for the stamp."""
         if struct == "audit_context" and path.startswith("ctime."):
             return super().offset(struct, "stamp." + path)
         if path.startswith("stamp."):
@@ -49,7 +49,7 @@ class OlderKernel(OtherKernel):
 
 
 def compiles(header: str, tmp_path: Path, *claims: str) -> bool:
-    """Compile the header with static assertions about it."""
+    """Return whether the header compiles with static assertions about it."""
     types = "typedef unsigned short u16; typedef unsigned u32; typedef unsigned long long u64;"
     lines = [types, "#include <stddef.h>", header]
     lines += [f'_Static_assert({claim}, "{claim}");' for claim in claims]
@@ -61,7 +61,7 @@ def compiles(header: str, tmp_path: Path, *claims: str) -> bool:
 
 @pytest.mark.kernel
 def test_members_are_at_their_offsets(kernel: KernelBtf, tmp_path: Path) -> None:
-    """The header is C that puts each member where the kernel has it, in structs of their size."""
+    """The header is C with each member at the kernel's offset, in structs of the right size."""
     claims = [
         f"offsetof(struct {struct}, {name}) == {kernel.offset(struct, paths[0])}"
         for struct, members in btf.MEMBERS.items()
@@ -80,7 +80,7 @@ def test_members_in_anonymous_unions_are_found(kernel: KernelBtf) -> None:
     name, start = kernel.offset("dentry", "d_name.name"), kernel.offset("dentry", "d_name")
     assert None not in (qstr, name, start)
     assert name == start + qstr  # type: ignore[operator]
-    assert qstr == 8  # behind an anonymous union of a hash and a length
+    assert qstr == 8  # after an anonymous union of a hash and a length
 
 
 @pytest.mark.kernel
@@ -99,7 +99,7 @@ def test_what_is_not_there_is_none(kernel: KernelBtf) -> None:
 
 @pytest.mark.kernel
 def test_older_place_of_the_audit_stamp(kernel: KernelBtf, tmp_path: Path) -> None:
-    """The stamp is found where older kernels have it."""
+    """The offset is that of older kernels."""
     header = generate(OlderKernel(kernel))
     assert header.missing == ()
     at = kernel.offset("audit_context", "stamp.ctime.tv_sec")
@@ -108,7 +108,7 @@ def test_older_place_of_the_audit_stamp(kernel: KernelBtf, tmp_path: Path) -> No
 
 @pytest.mark.kernel
 def test_kernel_without_audit_is_told(kernel: KernelBtf, tmp_path: Path) -> None:
-    """What only a kernel with audit has may be missing; the header says so and still compiles."""
+    """Members that only a kernel with audit has are optional; the header still compiles."""
     header = generate(OtherKernel(kernel, "task_struct.loginuid", "audit_context.dummy"))
     assert header.missing == ("LOGIN", "AUDIT_STAMP")
     assert "HAVE_LOGIN" not in header.text
@@ -117,6 +117,6 @@ def test_kernel_without_audit_is_told(kernel: KernelBtf, tmp_path: Path) -> None
 
 @pytest.mark.kernel
 def test_kernel_without_what_is_needed_is_an_error(kernel: KernelBtf) -> None:
-    """A kernel that lacks what the programs need is refused with the name of it."""
+    """The error names the missing member."""
     with pytest.raises(SourceUnavailableError, match="struct signal_struct has no tty"):
         generate(OtherKernel(kernel, "signal_struct.tty"))

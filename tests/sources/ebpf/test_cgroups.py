@@ -1,4 +1,4 @@
-"""Which cgroups there are, from the mounts and directories that a test lays out."""
+"""The list of cgroups, from simulated mounts and directories."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hybrid(tmp_path: Path) -> Path:
 
 
 def test_version_2_alone(hybrid: Path, tmp_path: Path) -> None:
-    """Without a version 1 controller only the version 2 hierarchy is told, with inode numbers."""
+    """Without a version 1 controller only the version 2 hierarchy is listed, with inode numbers."""
     told = {(seen.cgroup_id, seen.path) for seen in snapshot(hybrid, None)}
     unified = tmp_path / "unified"
     assert told == {
@@ -42,7 +42,7 @@ def test_version_2_alone(hybrid: Path, tmp_path: Path) -> None:
 
 
 def test_version_1_is_marked(hybrid: Path, tmp_path: Path) -> None:
-    """The ids of the version 1 hierarchy can't be taken for version 2's."""
+    """The ids of the version 1 hierarchy differ from those of version 2."""
     told = {seen.cgroup_id: seen.path for seen in snapshot(hybrid, "memory")}
     inode = (tmp_path / "memory/docker").stat().st_ino
     assert told[inode | VERSION_1] == b"/docker"
@@ -50,7 +50,7 @@ def test_version_1_is_marked(hybrid: Path, tmp_path: Path) -> None:
 
 
 def test_path_of_a_mount_inside_the_hierarchy(tmp_path: Path) -> None:
-    """Where only a part of the hierarchy is mounted, paths still count from its root."""
+    """If only a part of the hierarchy is mounted, paths still start at its root."""
     (tmp_path / "b").mkdir()
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 1 0:1 /a {tmp_path} rw - cgroup2 none rw\n")

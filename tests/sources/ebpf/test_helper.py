@@ -23,13 +23,13 @@ os._exit(0)
 
 
 def test_a_source_that_needs_no_compiler_prepares_nothing() -> None:
-    """Only eBPF takes long."""
+    """Only eBPF needs time."""
     assert prepare("procfs", ring_bytes=RING_BYTES, args_limit=ARGS_LIMIT) is None
     assert prepare("proc_connector", ring_bytes=RING_BYTES, args_limit=ARGS_LIMIT) is None
 
 
 def test_a_helper_that_is_not_needed_is_gone() -> None:
-    """With everything that was opened for it."""
+    """Everything that was opened for it is closed."""
     before = os.listdir("/proc/self/fd")
     helper = Helper(RING_BYTES, ARGS_LIMIT)
     helper.close()

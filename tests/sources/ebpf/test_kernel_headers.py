@@ -1,4 +1,4 @@
-"""Layouts from headers: made-up ones everywhere, and the running kernel's own where they are."""
+"""Layouts from headers: simulated ones everywhere, and the running kernel's if installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bcc() -> Any:  # it has no types
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Headers of a kernel 5.10 whose structs have nothing but the members that are read."""
+    """Headers of a kernel 5.10 whose structs have only the members that are read."""
     tree = tmp_path / "kernel"
     shutil.copytree(OURS, tree)
     include = tree / "include"
@@ -60,14 +60,14 @@ struct ns_common { long stashed, ops; int inum; };
 
 
 def test_offsets_are_those_of_the_headers(bcc: Any, source: Path) -> None:
-    """Members, members of members, sizes and numbers; what this kernel lacks isn't there."""
+    """Members, nested members, sizes and numbers; members that this kernel lacks are absent."""
     layouts = KernelHeaders(bcc, source)
     assert layouts.offset("task_struct", "pid") == 0
     assert layouts.offset("task_struct", "tgid") == 8
     assert layouts.offset("file", "f_path.mnt") == 8
     assert layouts.size("upid") == 16
     assert layouts.offset("mount", "mnt_mountpoint") == 24
-    assert layouts.offset("mnt_namespace", "ns.inum") == 24  # behind the count of 5.10
+    assert layouts.offset("mnt_namespace", "ns.inum") == 24  # after the count of 5.10
     assert layouts.enumerator("cgroup_subsys_id", "memory_cgrp_id") == 1
     assert layouts.enumerator("cgroup_subsys_id", "pids_cgrp_id") is None
     assert layouts.offset("signal_struct", "quick_threads") is None
@@ -81,7 +81,7 @@ def test_all_that_the_programs_need_is_found(bcc: Any, source: Path) -> None:
 
 
 def test_headers_that_do_not_compile_are_an_error(bcc: Any, tmp_path: Path) -> None:
-    """The error is reported, and later compilations find the programs' headers again."""
+    """The error is reported, and later compilations use the right headers again."""
     shutil.copytree(OURS, tmp_path / "kernel")
     with pytest.raises(SourceUnavailableError, match="could not compile the kernel's headers"):
         KernelHeaders(bcc, tmp_path / "kernel")
@@ -89,7 +89,7 @@ def test_headers_that_do_not_compile_are_an_error(bcc: Any, tmp_path: Path) -> N
 
 
 def test_headers_are_looked_for_where_the_compiler_does(tmp_path: Path) -> None:
-    """As a folder of the running release, or as the archive that the kernel carries."""
+    """In a folder of the running release, or in the kernel's own archive."""
     assert not kernel_headers.available(tmp_path)
     (tmp_path / "lib/modules" / platform.release() / "build").mkdir(parents=True)
     assert kernel_headers.available(tmp_path)
@@ -101,7 +101,7 @@ def test_headers_are_looked_for_where_the_compiler_does(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not kernel_headers.available(), reason="needs the running kernel's headers")
 def test_headers_and_btf_of_one_kernel_agree(bcc: Any) -> None:
-    """Each member is where the kernel's own description has it."""
+    """Each member is at the offset that BTF describes."""
     by_headers, by_btf = KernelHeaders(bcc), KernelBtf()
     for struct, members in btf.MEMBERS.items():
         for _, (path,) in members.values():

@@ -1,4 +1,4 @@
-"""The bytes that the eBPF programs write, as events."""
+"""The records of the eBPF programs, decoded to events."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def record(
     file: tuple[int, int] = (0, 0),
     parts: tuple[bytes, bytes, bytes, bytes] = (b"", b"", b"", b""),
 ) -> bytes:
-    """Lay a record out as struct event of programs.c is; parts: executable, cwd, filename, args.
+    """Encode a record like struct event of programs.c; parts: executable, cwd, filename, args.
 
     ``file``: the owner of the executable and its mount namespace.
     """
@@ -61,7 +61,7 @@ def decoded(data: bytes) -> Any:
 
 
 def test_fork() -> None:
-    """A fork has its creator, its name and the directory that was walked from its end."""
+    """A fork has its creator, its name and the directory, which was walked from its end."""
     data = record(FORK, CWD_KNOWN, other=9, other_start=8, parts=(b"", b"log\0var\0", b"", b""))
     assert decoded(data) == Forked(7, FACTS, 9, 8, b"name", b"/var/log", inherited=True)
 
@@ -78,14 +78,14 @@ def test_exec() -> None:
 
 
 def test_what_is_not_known_is_none() -> None:
-    """Without the flags that say so there is no path, no argument, no stamp."""
+    """Without the corresponding flags, path, arguments and stamp are None."""
     assert decoded(record(EXEC)) == Executed(
         7, FACTS, Program(b"name", None, None, None, euid=FACTS.euid), None, None
     )
 
 
 def test_cut_argument_is_the_last() -> None:
-    """Arguments cut in the middle end with what is left, and their size is the whole's."""
+    """Arguments that are cut in the middle end with the remaining part; their size is the whole."""
     program = decoded(
         record(EXEC, ARGS_KNOWN, args_size=99, parts=(b"", b"", b"", b"a\0bc"))
     ).program
@@ -93,7 +93,7 @@ def test_cut_argument_is_the_last() -> None:
 
 
 def test_path_without_its_beginning() -> None:
-    """A path of which only the end is known doesn't begin at the root, and says so."""
+    """A path without its beginning does not start with a slash, and is marked."""
     flags = EXECUTABLE_KNOWN | TRUNCATED | DELETED
     program = decoded(record(EXEC, flags, parts=(b"c\0b\0", b"", b"", b""))).program
     assert program.executable == b"b/c"
@@ -107,7 +107,7 @@ def test_exit() -> None:
 
 @pytest.mark.parametrize(("kind", "what"), [(SESSION, "session"), (GROUP, "group"), (IDS, "ids")])
 def test_change(kind: int, what: str) -> None:
-    """A change says what it was of."""
+    """A change has its kind."""
     assert decoded(record(kind)) == Changed(7, FACTS, what)
 
 
@@ -118,7 +118,7 @@ def test_cgroup() -> None:
 
 
 def test_zeros_that_mean_unknown() -> None:
-    """A parent, namespaces and a cgroup that aren't there are None; a uid of 0 is root."""
+    """A missing parent, namespace and cgroup is None; a uid of 0 is root."""
     nothing = FACTS._replace(
         ppid=0, parent_start=0, uid=0, mount_namespace=0, network_namespace=0, cgroup_id=0
     )
@@ -136,7 +136,7 @@ def test_unknown_kind_is_malformed() -> None:
 
 @given(st.binary(max_size=600))
 def test_any_bytes_are_an_event_or_malformed(data: bytes) -> None:
-    """Whatever comes, the decoder returns an event or raises its one error."""
+    """Any bytes yield an event or MalformedRecordError."""
     try:
         _, behind = Decoder().decode(data, 0, len(data))
     except MalformedRecordError:
@@ -153,7 +153,7 @@ def test_any_bytes_are_an_event_or_malformed(data: bytes) -> None:
 def test_records_with_any_content(
     kind: int, flags: int, parts: tuple[bytes, bytes, bytes, bytes], cut: int
 ) -> None:
-    """A whole record is an event, whatever its paths and arguments are; a cut one is malformed."""
+    """A complete record is an event, with any paths and arguments; a cut one is malformed."""
     data = record(kind, flags, parts=parts)
     event, behind = Decoder().decode(data, 0, len(data))
     assert behind == len(data)
@@ -163,7 +163,7 @@ def test_records_with_any_content(
 
 
 def test_paths_are_remembered_up_to_a_limit() -> None:
-    """The memory for paths is bounded, and a path is right before and after it was forgotten."""
+    """The cache of paths is bounded, and a path is the same before and after its removal."""
     decoder = Decoder()
     for number in range(10_000):
         data = record(FORK, CWD_KNOWN, parts=(b"", b"%d\0" % number, b"", b""))
@@ -180,14 +180,14 @@ def test_each_kind_that_can_be_lost_has_a_name() -> None:
     assert len(LOSS_KINDS) == SNAPSHOT
 
 
-# The layout stands in programs.c, in records.py and, for the facts, in events.py.
+# The layout is defined in programs.c, in records.py and, for the facts, in events.py.
 
 PROGRAMS = Path(records.__file__).with_name("programs.c").read_text()
 SHORT = {"_ns": "_namespace", "mnt_": "mount_", "net_": "network_"}
 
 
 def members(struct_name: str) -> list[tuple[str, str]]:
-    """The (type, name) of the members of a struct of programs.c, in their order."""
+    """Return the (type, name) of the members of a struct of programs.c, in order."""
     found = re.search(rf"struct {struct_name} {{\n(.*?)\n}};", PROGRAMS, re.DOTALL)
     assert found is not None
     text = re.sub(r"/\*.*?\*/", "", found[1], flags=re.DOTALL)
@@ -210,7 +210,7 @@ def test_facts_are_the_same_in_c_and_here() -> None:
 
 
 def test_the_head_of_a_record_is_the_same_in_c_and_here() -> None:
-    """The widths of all members up to the data are those that are unpacked."""
+    """The widths of all members up to the data equal those that are unpacked."""
     widths = {"u64": "Q", "u32": "I", "u16": "H", "struct facts": f"{records._FACTS.size}s"}
     *head, comm, data = members("event")
     assert comm == ("char", "comm[16]")
@@ -220,7 +220,7 @@ def test_the_head_of_a_record_is_the_same_in_c_and_here() -> None:
 
 
 def test_flags_and_kinds_are_the_same_in_c_and_here() -> None:
-    """By name and value."""
+    """Names and values are equal."""
     for name, value in re.findall(r"^#define (\w+) (\d+)\b", PROGRAMS, re.MULTILINE):
         here = {"EXECUTABLE_DELETED": "_DELETED", "EXECUTABLE_TRUNCATED": "_TRUNCATED"}
         if value in {"1", "2", "4", "8", "16", "32", "64", "128", "256"} and "LIMIT" not in name:

@@ -1,4 +1,4 @@
-"""Reading a ring buffer's memory, laid out by the test as the kernel lays it out."""
+"""Reading a ring buffer's memory, which the test writes like the kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Writer:
-    """The kernel's side: writes records behind the producer's position."""
+    """The kernel's side: writes records at the producer's position."""
 
     def __init__(self) -> None:
         self.fileno = os.memfd_create("ring")
@@ -36,7 +36,7 @@ class Writer:
         return int(struct.unpack_from("=Q", self._memory, mmap.PAGESIZE)[0])
 
     def write(self, payload: bytes, flags: int = 0) -> int:
-        """Append a record; return where its header is."""
+        """Append a record; return the offset of its header."""
         at = self.produced
         self._put(at, struct.pack("=II", len(payload) | flags, 0) + payload)
         behind = at + (8 + len(payload) + 7) // 8 * 8
@@ -44,7 +44,7 @@ class Writer:
         return at
 
     def commit(self, at: int, length: int) -> None:
-        """Take the busy flag off a record's header."""
+        """Clear the busy flag of a record's header."""
         self._put(at, struct.pack("=I", length))
 
     def _put(self, at: int, data: bytes) -> None:
@@ -52,7 +52,7 @@ class Writer:
             self._memory[2 * mmap.PAGESIZE + (at + index) % SIZE] = byte
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._memory.close()
         os.close(self.fileno)
 
@@ -74,12 +74,12 @@ def ring(writer: Writer) -> Iterator[Ring]:
 
 
 def read(ring: Ring) -> list[bytes]:
-    """All records that are whole now."""
+    """Return all complete records."""
     return [chunk[begin:end] for chunk, spans in ring.read() for begin, end in spans]
 
 
 def test_records_come_once_and_in_order(ring: Ring, writer: Writer) -> None:
-    """What was written is read, and then it is gone."""
+    """A record is read once."""
     for payload in (b"first", b"", b"second one"):
         writer.write(payload)
     assert read(ring) == [b"first", b"", b"second one"]
@@ -88,14 +88,14 @@ def test_records_come_once_and_in_order(ring: Ring, writer: Writer) -> None:
 
 
 def test_discarded_records_are_passed_over(ring: Ring, writer: Writer) -> None:
-    """A record that its writer gave up isn't one."""
+    """Their writer has abandoned them."""
     writer.write(b"given up", DISCARDED)
     writer.write(b"kept")
     assert read(ring) == [b"kept"]
 
 
 def test_nothing_behind_a_busy_record_is_read(ring: Ring, writer: Writer) -> None:
-    """Records behind one that is still being written wait for it, so the order stays."""
+    """Records after an unfinished one wait for it, so that the order is kept."""
     writer.write(b"before")
     at = writer.write(b"being written", BUSY)
     writer.write(b"after")
@@ -108,7 +108,7 @@ def test_nothing_behind_a_busy_record_is_read(ring: Ring, writer: Writer) -> Non
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.binary(max_size=700), max_size=30))
 def test_records_wrap_around_the_end(ring: Ring, writer: Writer, payloads: list[bytes]) -> None:
-    """Records that go over the end of the memory are whole."""
+    """Records that cross the end of the memory are complete."""
     for payload in payloads:
         writer.write(payload)
         assert read(ring) == [payload]

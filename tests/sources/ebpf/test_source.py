@@ -1,4 +1,4 @@
-"""The eBPF source against what processes of the test's own say about themselves."""
+"""The eBPF source, compared with the test processes' own records."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ AS_NOBODY = (
 
 
 def of(pid: int, events: list[ProcessEvent], kind: type[Any]) -> list[Any]:
-    """Keep the events of one kind that a process had."""
+    """Return the events of one kind of a process."""
     return [event for event in events if isinstance(event, kind) and event.facts.pid == pid]
 
 
 def only(pid: int, events: list[ProcessEvent], kind: type[Any]) -> Any:
-    """Return the one event of a kind that a process must have had."""
+    """Return the only event of a kind of a process."""
     (event,) = of(pid, events, kind)
     return event
 
 
 def run(*command: str, **options: Any) -> tuple[int, int]:
-    """Run a command to its end; return its pid and its status as wait(2) has it."""
+    """Run a command to its end; return its pid and its status as of wait(2)."""
     process = subprocess.Popen(command, **options)
     _, status = os.waitpid(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -72,7 +72,7 @@ def run(*command: str, **options: Any) -> tuple[int, int]:
 
 
 def in_child(act: Callable[[], int]) -> int:
-    """Fork, act in the child, end with what it returns; return the child's pid once it is over."""
+    """Fork, act in the child, exit with the result; return the child's pid when it has ended."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -84,12 +84,12 @@ def in_child(act: Callable[[], int]) -> int:
 
 
 def key(one: Told) -> tuple[int, int]:
-    """A process's own identity: pid, and start in ticks."""
+    """Return a process's identity in its own record: pid, and start in ticks."""
     return one.pid, one.start
 
 
 def by_key(events: list[ProcessEvent], kind: type[Any]) -> dict[tuple[int, int], list[Any]]:
-    """The events of one kind by pid and start in ticks."""
+    """Return the events of one kind by pid and start in ticks."""
     found: dict[tuple[int, int], list[Any]] = {}
     for event in events:
         if isinstance(event, kind):
@@ -97,12 +97,12 @@ def by_key(events: list[ProcessEvent], kind: type[Any]) -> dict[tuple[int, int],
     return found
 
 
-def assert_told(told: list[Told], events: list[ProcessEvent]) -> None:
-    """Check that what the processes wrote down is exactly what the events say of them."""
+def assert_agreement(told: list[Told], events: list[ProcessEvent]) -> None:
+    """Check that the events agree exactly with the processes' own records."""
     assert not [event for event in events if isinstance(event, Lost)]
     executed, exited, forked = (by_key(events, kind) for kind in (Executed, Exited, Forked))
     for one in {key(one) for one in told}:
-        # One pid may have been used twice within a tick, and some ends nobody waits for.
+        # A pid may have been used twice within a tick, and some ends have no waiting parent.
         lives = max(1, sum(key(end) == one for end in ends(told)))
         assert len(forked[one]) == len(exited[one]) == lives
         expected = [image.argv for image in images(told) if key(image) == one]
@@ -122,8 +122,8 @@ def assert_told(told: list[Told], events: list[ProcessEvent]) -> None:
         assert (facts.pgid, facts.sid) == (image.pgid, image.sid)
 
 
-def test_who_was_there_before_comes_before_what_it_did() -> None:
-    """The list is made after the programs are attached: whoever forked meanwhile is known first."""
+def test_older_processes_precede_their_events() -> None:
+    """Processes are listed after the programs are attached: parents must precede children."""
     (shell,) = [each for each in Procfs().snapshot() if each.facts.pid == os.getpid()]
     child = shell.facts._replace(pid=1 << 22, start=shell.time + 1)
     forked = Forked(shell.time - 5, child, shell.facts.pid, shell.facts.start, b"", None)
@@ -136,25 +136,25 @@ def test_who_was_there_before_comes_before_what_it_did() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_sees_each_way_to_make_a_process(ebpf: EbpfSource, truth: Truth, way: str) -> None:
-    """In whatever way processes come and go, each forks, executes and ends as it says itself."""
+    """Each way to create and end processes causes the right forks, execs and ends."""
     told = truth.run(way, 7)
-    assert_told(told, ebpf.drain())
+    assert_agreement(told, ebpf.drain())
 
 
 def test_loses_none_of_hundreds(ebpf: EbpfSource, truth: Truth, kernel_lock: None) -> None:
-    """Two spawners flat out: every fork, exec and exit is there, and nothing was lost."""
+    """Two spawners without pauses: every fork, exec and exit is present, without a loss."""
     files = [truth.file(), truth.file()]
     makers = [subprocess.Popen(truth.command(file, "code", 400)) for file in files]
     for maker in makers:
         assert maker.wait() == 0
     told = [one for file in files for one in read(file)]
     assert len(ends(told)) == 800
-    assert_told(told, ebpf.drain())
+    assert_agreement(told, ebpf.drain())
     assert ebpf.malformed == 0
 
 
-def test_tells_who_forked_and_where(ebpf: EbpfSource, tmp_path: Path) -> None:
-    """A fork names its creator by identity, and the working directory that both have."""
+def test_a_fork_has_its_creator_and_directory(ebpf: EbpfSource, tmp_path: Path) -> None:
+    """A fork has the identity of its creator, and the working directory that both share."""
     pid, _ = run("/bin/true", cwd=tmp_path)
     events = ebpf.drain()
     forked = only(pid, events, Forked)
@@ -167,7 +167,7 @@ def test_tells_who_forked_and_where(ebpf: EbpfSource, tmp_path: Path) -> None:
 
 
 def test_threads_are_not_processes(ebpf: EbpfSource) -> None:
-    """A thread that starts and ends makes no event."""
+    """The start and end of a thread cause no event."""
     thread = threading.Thread(target=time.sleep, args=(0.01,))
     thread.start()
     thread.join()
@@ -175,13 +175,13 @@ def test_threads_are_not_processes(ebpf: EbpfSource) -> None:
 
 
 def test_exit_of_the_last_thread_is_the_end(ebpf: EbpfSource, truth: Truth) -> None:
-    """A group whose threads all left with exit(2) ends once, with the status that wait(2) has."""
+    """A group whose threads all called exit(2) ends once, with the status of wait(2)."""
     (end,) = ends(truth.run("last_thread"))
     exited = only(end.pid, ebpf.drain(), Exited)
     assert (exited.status, exited.group_exit) == (end.status, False)
 
 
-def test_exit_group_is_told_from_exit(ebpf: EbpfSource) -> None:
+def test_exit_group_is_distinguished_from_exit(ebpf: EbpfSource) -> None:
     """exit_group(2) and a signal end the whole group."""
     pid, _ = run("/bin/sh", "-c", "exit 3")
     exited = only(pid, ebpf.drain(), Exited)
@@ -189,7 +189,7 @@ def test_exit_group_is_told_from_exit(ebpf: EbpfSource) -> None:
 
 
 def test_core_dump_is_in_the_status(ebpf: EbpfSource, tmp_path: Path) -> None:
-    """The status of a process that dumped core is wait(2)'s, with the core flag."""
+    """The status of a dumped core is that of wait(2), with the core flag."""
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     pid, status = run(
         "/bin/sh",
@@ -204,7 +204,7 @@ def test_core_dump_is_in_the_status(ebpf: EbpfSource, tmp_path: Path) -> None:
 
 
 def test_reused_pid_is_another_process(ebpf: EbpfSource, truth: Truth) -> None:
-    """Two processes with one pid differ in their start, which is exact to the ns."""
+    """Two processes with one pid have different starts, exact to the ns."""
     first, second = ends(truth.run("reuse"))
     assert first.pid == second.pid
     exits = of(first.pid, ebpf.drain(), Exited)
@@ -213,7 +213,7 @@ def test_reused_pid_is_another_process(ebpf: EbpfSource, truth: Truth) -> None:
 
 
 def test_script_runs_its_interpreter(ebpf: EbpfSource, tmp_path: Path) -> None:
-    """A script's executable is the interpreter; what execve was given is the script."""
+    """The executable is the interpreter; the name passed to execve is the script."""
     script = tmp_path / "script"
     script.write_text("#!/bin/sh -e\nexit 5\n")
     script.chmod(0o755)
@@ -225,7 +225,7 @@ def test_script_runs_its_interpreter(ebpf: EbpfSource, tmp_path: Path) -> None:
 
 
 def test_deleted_executable_keeps_its_path(ebpf: EbpfSource, tmp_path: Path) -> None:
-    """What was executed after it had been deleted is named by where it was."""
+    """A program that was deleted before its exec has its former path."""
     program = tmp_path / "gone"
     shutil.copy2("/bin/true", program)
     descriptor = os.open(program, os.O_RDONLY)
@@ -237,7 +237,7 @@ def test_deleted_executable_keeps_its_path(ebpf: EbpfSource, tmp_path: Path) -> 
 
 
 def test_chroot_is_seen_from_outside(ebpf: EbpfSource, truth: Truth, tmp_path: Path) -> None:
-    """In a chroot, paths are the host's, as /proc/PID/exe and cwd show them to the host."""
+    """Paths are the host's, as in /proc/PID/exe and cwd."""
     root = tmp_path / "root"
     (root / "home").mkdir(parents=True)
     shutil.copy2(truth.program, root / "program")
@@ -253,7 +253,7 @@ def _enter(root: Path) -> None:
 
 
 def test_mount_points_are_crossed(ebpf: EbpfSource, tmp_path: Path) -> None:
-    """A program on a mounted file system has the path that leads there over the mount."""
+    """A program on a mounted file system has the path through its mount point."""
     inside = tmp_path / "mounted"
     inside.mkdir()
     command = f"mount -t tmpfs x {inside} && cp /bin/true {inside}/program && {inside}/program"
@@ -263,7 +263,7 @@ def test_mount_points_are_crossed(ebpf: EbpfSource, tmp_path: Path) -> None:
 
 
 def test_pid_namespace_has_its_own_numbers(ebpf: EbpfSource) -> None:
-    """A process in a pid namespace has the host's pid and, beside it, the one inside."""
+    """Such a process has the host's pid and the inner one."""
     run("unshare", "-pf", "/bin/sh", "-c", "exit 0")
     own = os.stat("/proc/self/ns/pid").st_ino
     inside = [
@@ -276,7 +276,7 @@ def test_pid_namespace_has_its_own_numbers(ebpf: EbpfSource) -> None:
 
 
 def test_namespaces_and_login_are_procfs_s(ebpf: EbpfSource) -> None:
-    """The numbers of namespaces, ids and the audit login are those that procfs shows."""
+    """Namespaces, ids and the login user equal those of procfs."""
     process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
     here = Path(f"/proc/{process.pid}")
     names = ("pid", "mnt", "user", "net")
@@ -319,7 +319,7 @@ def test_controlling_terminal(ebpf: EbpfSource) -> None:
 
 
 def test_clone_parent_tells_creator_and_parent(ebpf: EbpfSource) -> None:
-    """Under CLONE_PARENT the one who called clone isn't the parent."""
+    """Under CLONE_PARENT the caller of clone is not the parent."""
     libc = ctypes.CDLL(None)
     ours, theirs = os.pipe()
 
@@ -340,14 +340,14 @@ def test_clone_parent_tells_creator_and_parent(ebpf: EbpfSource) -> None:
 
 
 def test_setsid_is_a_change(ebpf: EbpfSource) -> None:
-    """setsid(2) tells the session it made."""
+    """setsid(2) reports the new session."""
     pid = in_child(lambda: os.setsid() or 0)  # type: ignore[func-returns-value]
     changed = only(pid, ebpf.drain(), Changed)
     assert (changed.what, changed.facts.sid, changed.facts.pgid) == ("session", pid, pid)
 
 
 def test_setpgid_is_a_change(ebpf: EbpfSource) -> None:
-    """setpgid(2) tells the group, also when the parent sets it for its child."""
+    """setpgid(2) reports the new group, also if the parent calls it for its child."""
     own = in_child(lambda: os.setpgid(0, 0) or 0)  # type: ignore[func-returns-value]
     ours, theirs = os.pipe()
     other = os.fork()
@@ -372,7 +372,7 @@ def _drop_ids() -> int:
 
 
 def test_set_ids_are_changes(ebpf: EbpfSource) -> None:
-    """setresuid(2) and its like tell the ids after the call, the capabilities too."""
+    """setresuid(2) and similar calls report the new ids and capabilities."""
     pid = in_child(_drop_ids)
     groups, users = of(pid, ebpf.drain(), Changed)
     assert (groups.what, users.what) == ("ids", "ids")
@@ -398,7 +398,7 @@ def test_failed_changes_are_none(ebpf: EbpfSource) -> None:
 
 
 def test_ids_of_another_thread_are_the_process_s(ebpf: EbpfSource) -> None:
-    """glibc changes the ids of all threads: one change is told, not one per thread."""
+    """glibc changes the ids of all threads: one change is reported, not one per thread."""
     code = (
         "import os,threading,time;"
         "[threading.Thread(target=time.sleep,args=(1,),daemon=True).start() for _ in range(3)];"
@@ -421,7 +421,7 @@ def test_arguments_are_cut_at_the_limit(open_ebpf: Callable[..., Source], truth:
     assert 255 <= len(kept) <= 256
 
 
-def test_new_cgroup_is_seen_before_who_runs_in_it(ebpf: EbpfSource) -> None:
+def test_a_new_cgroup_precedes_its_processes(ebpf: EbpfSource) -> None:
     """A new cgroup is reported with its path, under the id of its processes."""
     path = Path("/sys/fs/cgroup/memory/sessiond-test")
     if not path.parent.is_dir():
@@ -439,7 +439,7 @@ def test_new_cgroup_is_seen_before_who_runs_in_it(ebpf: EbpfSource) -> None:
 
 
 def test_container_is_seen_from_the_host(ebpf: EbpfSource, runc: Runc) -> None:
-    """In a container paths are its own, pids both, and the cgroup names the container."""
+    """Paths are those in the container, both pids are known, and the cgroup names the container."""
     identifier = runc.run("/bin/sh", "-c", "/bin/true; exit 0")
     events = ebpf.drain()
     inside = [
@@ -456,10 +456,10 @@ def test_container_is_seen_from_the_host(ebpf: EbpfSource, runc: Runc) -> None:
         assert identifier.encode() in paths[event.facts.cgroup_id or 0]
 
 
-def test_snapshot_has_the_identity_that_the_tracer_told(
+def test_a_snapshot_has_the_tracer_s_identities(
     ebpf: EbpfSource, open_ebpf: Callable[..., Source]
 ) -> None:
-    """Who was there before a source has the pid and start that one which saw it come told."""
+    """An older process has the same pid and start as for a source that saw its fork."""
     process = subprocess.Popen(
         ["/bin/cat", "-u", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/usr"
     )
@@ -479,8 +479,8 @@ def test_snapshot_has_the_identity_that_the_tracer_told(
     assert cgroups[observed.facts.cgroup_id] == observed.cgroup
 
 
-def test_snapshot_has_everyone(ebpf: EbpfSource) -> None:
-    """The snapshot has each process of procfs, kernel threads too, with exact starts."""
+def test_a_snapshot_has_every_process(ebpf: EbpfSource) -> None:
+    """It has each process of procfs, including kernel threads, with exact starts."""
     before = {process.facts.pid: process.facts.start for process in Procfs().snapshot()}
     events = ebpf.resnapshot()
     after = {process.facts.pid: process.facts.start for process in Procfs().snapshot()}
@@ -496,10 +496,10 @@ def test_snapshot_has_everyone(ebpf: EbpfSource) -> None:
     assert (init.facts.ppid, init.facts.parent_start) == (0, None)
 
 
-def test_what_procfs_tells_of_very_many_processes_comes_later(
+def test_procfs_data_of_many_processes_comes_later(
     ebpf: EbpfSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A start waits for the kernel's facts alone, and the drains that follow have the rest."""
+    """A start waits only for the kernel's facts, and later drains add the rest."""
     monkeypatch.setattr(ebpf_module, "_READ_FIRST", 0)
     first = {e.facts.pid: e for e in ebpf.resnapshot() if isinstance(e, Observed)}
     me = os.getpid()
@@ -520,7 +520,7 @@ def test_what_procfs_tells_of_very_many_processes_comes_later(
 def test_start_in_a_storm_misses_none(
     open_ebpf: Callable[..., Source], truth: Truth, kernel_lock: None
 ) -> None:
-    """Attached before the snapshot is taken: whoever executes or ends was forked or observed."""
+    """The programs are attached before the snapshot: no process that acts is missed."""
     files = [truth.file(), truth.file()]
     storm = [subprocess.Popen(truth.command(file, "spawn", 100_000)) for file in files]
     try:
@@ -540,7 +540,7 @@ def test_start_in_a_storm_misses_none(
         if isinstance(event, (Observed, Forked)):
             known.add((event.facts.pid, event.facts.start))
         elif isinstance(event, (Executed, Exited)):
-            # Who had all but ended when the snapshot was taken isn't in it.
+            # A process that was ending during the snapshot is not in it.
             late = isinstance(event, Executed) or event.time > taken
             if late and (event.facts.pid, event.facts.start) not in known:
                 strangers.append(event)
@@ -556,7 +556,7 @@ def test_overflow_is_counted_exactly(
     lower = Counter[str]()
     ebpf.drain()
     small = open_ebpf(ring_bytes=1 << 16)
-    small.drain()  # the ring is empty when the counting begins
+    small.drain()  # the ring is empty when the counting starts
     early = ebpf.drain()
     for _ in range(300):
         run("/bin/true")
@@ -572,7 +572,7 @@ def test_overflow_is_counted_exactly(
     assert not [event for event in small.drain() if isinstance(event, Lost)]
 
 
-def test_snapshot_after_a_loss_has_who_is_left(
+def test_a_snapshot_after_a_loss_has_the_living_processes(
     open_ebpf: Callable[..., Source], kernel_lock: None
 ) -> None:
     """Processes that started and executed during a loss are in the next snapshot."""
@@ -623,10 +623,10 @@ OF_LATER_KERNELS = (
 )
 
 
-def test_kernel_that_tells_less(
+def test_a_kernel_with_fewer_features(
     monkeypatch: pytest.MonkeyPatch, tracefs: None, procfs: Procfs, truth: Truth
 ) -> None:
-    """Without what only later kernels have, each process still ends once; what lacks is said."""
+    """Without features of later kernels, each process still ends once; missing ones are listed."""
     offset = btf.KernelBtf.offset
     monkeypatch.setattr(
         btf.KernelBtf,
@@ -640,7 +640,7 @@ def test_kernel_that_tells_less(
         source.drain()
         told = truth.run("last_thread", 50) + truth.run("thread", 50)
         events = source.drain()
-        assert_told(told, events)
+        assert_agreement(told, events)
         assert only(told[0].pid, events, Exited).facts.loginuid == 0xFFFFFFFF
         assert len(source.degraded) == 3
     finally:
@@ -648,13 +648,13 @@ def test_kernel_that_tells_less(
 
 
 class HeadersOnly(btf.KernelBtf):
-    """What the headers of this kernel would tell: neither audit's struct nor registers."""
+    """The data in this kernel's headers: neither audit's struct nor registers."""
 
     def __init__(self, _bcc: object) -> None:
         super().__init__()
 
     def offset(self, struct: str, path: str) -> int | None:
-        """Return the real offset, except of what is private to the kernel."""
+        """Return the real offset, None for members that are private to the kernel."""
         private = struct in ("audit_context", "pt_regs")
         return None if private else super().offset(struct, path)
 
@@ -662,7 +662,7 @@ class HeadersOnly(btf.KernelBtf):
 def test_kernel_without_btf(
     monkeypatch: pytest.MonkeyPatch, tracefs: None, procfs: Procfs, truth: Truth
 ) -> None:
-    """With its headers each process is told; procfs tells who was there before, and it says so."""
+    """With its headers each process is reported; older processes come from procfs, as listed."""
 
     def no_btf() -> None:
         raise SourceUnavailableError("ebpf", "no BTF", "")
@@ -675,7 +675,7 @@ def test_kernel_without_btf(
     try:
         there = {event.facts.pid for event in source.drain() if isinstance(event, Observed)}
         assert {1, os.getpid()} <= there
-        assert_told(truth.run("spawn", 50) + truth.run("orphan", 20), source.drain())
+        assert_agreement(truth.run("spawn", 50) + truth.run("orphan", 20), source.drain())
         again = [event for event in source.resnapshot() if isinstance(event, Observed)]
         assert os.getpid() in {event.facts.pid for event in again}
         assert any("procfs" in what for what in source.degraded)
@@ -684,7 +684,7 @@ def test_kernel_without_btf(
 
 
 def test_host_without_tracefs_has_its_tracepoints_all_the_same(tracefs: None) -> None:
-    """Where tracefs is not mounted the loader mounts it for itself alone, and nothing is left."""
+    """If tracefs is not mounted the loader mounts it privately, and no mount remains."""
     hidden = "umount -l /sys/kernel/tracing; "
     command = hidden + f"{sys.executable} -c '{OPEN_AND_TELL}'; grep -c tracefs /proc/mounts"
     told = subprocess.run(
@@ -695,8 +695,8 @@ def test_host_without_tracefs_has_its_tracepoints_all_the_same(tracefs: None) ->
     assert told[-1] == "0"
 
 
-def test_host_without_tracefs_that_lets_nobody_mount_it_is_told(tracefs: None) -> None:
-    """Without tracefs changes of identity come later, and the source says so."""
+def test_a_host_without_mountable_tracefs_is_reported(tracefs: None) -> None:
+    """Without tracefs changes of identity are reported later, and the source lists that."""
     hidden = (
         "umount -l /sys/kernel/tracing; exec setpriv --bounding-set=-sys_admin"
         " --inh-caps=-sys_admin "
@@ -711,7 +711,7 @@ def test_host_without_tracefs_that_lets_nobody_mount_it_is_told(tracefs: None) -
 
 @pytest.fixture
 def audited_true() -> Iterator[socket.socket]:
-    """A rule for execs of /usr/bin/true, and the socket on which its records come."""
+    """A rule for execs of /usr/bin/true, and the socket that receives its records."""
     audit = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)  # NETLINK_AUDIT
     audit.bind((0, 1))  # AUDIT_NLGRP_READLOG
     audit.settimeout(5)
@@ -727,7 +727,7 @@ def audited_true() -> Iterator[socket.socket]:
 def test_exec_knows_the_stamp_of_its_audit_event(
     ebpf: EbpfSource, audited_true: socket.socket
 ) -> None:
-    """The audit time of an exec is that of the audit event to come; without audit there is none."""
+    """The audit time of an exec is the stamp of its later audit event; without audit it is None."""
     for _ in range(20):
         pid, _ = run("/usr/bin/true")
         stamp = None
@@ -744,7 +744,7 @@ def test_exec_knows_the_stamp_of_its_audit_event(
 
 @pytest.mark.usefixtures("tracefs")
 def test_needs_three_capabilities_and_not_root() -> None:
-    """An ordinary user with CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH has all of it."""
+    """A user with CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH gets everything."""
     user = AS_NOBODY.format("+bpf,+perfmon,+dac_read_search").split()
     told = subprocess.run(
         [*user, sys.executable, "-c", OPEN_AND_TELL], capture_output=True, text=True, check=True
@@ -755,7 +755,7 @@ def test_needs_three_capabilities_and_not_root() -> None:
 
 
 def test_without_capabilities_says_which() -> None:
-    """Who may do nothing gets a lesser source, with the reason and the remedy."""
+    """Without capabilities the next source is used, with the reason and the remedy."""
     user = AS_NOBODY.format("+kill").split()
     first, declined, *_ = subprocess.run(
         [*user, sys.executable, "-c", OPEN_AND_TELL], capture_output=True, text=True, check=True
@@ -782,7 +782,7 @@ def test_ring_that_the_kernel_refuses_is_an_error(procfs: Procfs) -> None:
 
 
 def test_daemon_side_has_no_compiler(ebpf: EbpfSource) -> None:
-    """Opening the source brings neither bcc, LLVM nor libbpf into the process."""
+    """Opening the source loads neither bcc, LLVM nor libbpf into the process."""
     code = OPEN_AND_TELL + "print(open('/proc/self/maps').read())"
     maps = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -792,7 +792,7 @@ def test_daemon_side_has_no_compiler(ebpf: EbpfSource) -> None:
 
 
 def drained(source: Source, seconds: float) -> list[Lost]:
-    """Drain for a while, as the daemon does, while processes come and go; return the losses."""
+    """Drain for a while, like the daemon, while processes start and end; return the losses."""
     lost: list[Lost] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -801,8 +801,8 @@ def drained(source: Source, seconds: float) -> list[Lost]:
     return lost
 
 
-def test_records_that_another_reader_takes_are_missed(open_ebpf: Callable[..., Source]) -> None:
-    """Who has the ring mapped can move on its reader's place: the counters tell."""
+def test_records_taken_by_another_reader_are_counted(open_ebpf: Callable[..., Source]) -> None:
+    """A process that maps the ring can move the reader's position: the counters reveal that."""
     source = open_ebpf()
     assert drained(source, 2.5) == []
     thief = Ring(source.descriptors[1], RING_BYTES)

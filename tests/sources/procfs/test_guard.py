@@ -1,4 +1,4 @@
-"""No process keeps the reader of /proc waiting: a pipe without a writer stands for its memory."""
+"""No process blocks the reader of /proc; a pipe without a writer stands for its memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def procfs(tree: Tree) -> Iterator[GuardedProcfs]:
 
 
 def hang(tree: Tree, pid: int, uid: int = 4242) -> None:
-    """Make a process whose arguments keep their reader waiting."""
+    """Make a process whose arguments block their reader."""
     directory = tree.add(pid, {"status": status_text(pid, uid)})
     (directory / "cmdline").unlink()
     os.mkfifo(directory / "cmdline")
@@ -65,8 +65,8 @@ def test_a_helper_that_was_prepared_is_the_one_that_reads() -> None:
     assert procfs.left_behind == 0
 
 
-def test_who_cannot_be_read_is_told_without_arguments(tree: Tree, procfs: GuardedProcfs) -> None:
-    """All others are read whole, in a time that does not depend on it."""
+def test_an_unreadable_process_has_no_arguments(tree: Tree, procfs: GuardedProcfs) -> None:
+    """All other processes are read completely, in unchanged time."""
     tree.add(500)
     hang(tree, 501)
     tree.add(502)
@@ -78,8 +78,8 @@ def test_who_cannot_be_read_is_told_without_arguments(tree: Tree, procfs: Guarde
     assert procfs.unreadable == 1
 
 
-def test_a_user_costs_one_wait(tree: Tree, procfs: GuardedProcfs) -> None:
-    """Of their other processes nothing is read that could wait, nor of the same one again."""
+def test_a_user_delays_the_reader_once(tree: Tree, procfs: GuardedProcfs) -> None:
+    """The memory of the user's other processes is not read, nor that of the same one again."""
     for pid in range(501, 520):
         hang(tree, pid)
     assert len(procfs.snapshot()) == len(procfs.pids())
@@ -118,7 +118,7 @@ def test_helpers_that_can_not_be_ended_are_few(
 
 
 def test_a_helper_that_was_ended_is_replaced(tree: Tree, procfs: GuardedProcfs) -> None:
-    """By whoever did it."""
+    """It does not matter which program ended it."""
     tree.add(500)
     assert procfs.lookup(500) is not None
     assert procfs._worker is not None
@@ -130,7 +130,7 @@ def test_a_helper_that_was_ended_is_replaced(tree: Tree, procfs: GuardedProcfs) 
 
 
 def test_while_audit_is_read_no_helper_is_waited_for(tree: Tree, procfs: GuardedProcfs) -> None:
-    """Its exec may wait for the reader: until it is ready, what can't wait is read."""
+    """Its exec may wait for the reader: until it is ready, only non-blocking data is read."""
     tree.add(500)
     procfs.waits_for_helpers = False
     first = procfs.lookup(500)

@@ -1,4 +1,4 @@
-"""What is on record of logins: read as it was written, believed only from who may write it."""
+"""Login records: parsed as written, and trusted only from their owners."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_member_in_another_form(text: bytes, member: str, value: object) -> No
     st.binary() | st.builds(lambda text, at: SSH_SESSION[:at] + text, st.binary(), st.integers())
 )
 def test_any_bytes_are_no_error(data: bytes) -> None:
-    """Neither as a session nor as wtmp, of whatever machine."""
+    """Neither as a session's file nor as wtmp, of any machine."""
     parse_session(data)
     for machine in ("x86_64", "aarch64"):
         list(parse_utmp(data, machine))
@@ -89,7 +89,7 @@ def test_any_bytes_are_no_error(data: bytes) -> None:
 def test_a_login_comes_back_as_it_was_written(
     pid: int, line: bytes, host: bytes, seconds: int, micros: int, machine: str
 ) -> None:
-    """As the struct of <utmp.h> holds it, with a record of another kind before it."""
+    """The format is the struct of <utmp.h>; a record of another kind precedes it."""
     data = record(8, pid, line, machine=machine) + record(
         7, pid, line, host, seconds, micros, machine=machine
     )
@@ -117,7 +117,7 @@ def record(
 
 
 def test_an_address_is_better_than_a_name() -> None:
-    """Of four words the first is an address of version 4."""
+    """The first of four words is an IPv4 address."""
     four = record(7, 1, b"pts/0", b"example", address=bytes([192, 0, 2, 7]))
     six = record(7, 1, b"pts/0", b"example", address=bytes([0x20, 1, 0xD, 0xB8, *[0] * 11, 1]))
     assert [each.host for each in parse_utmp(four + six, "x86_64")] == [
@@ -147,7 +147,7 @@ LOGINS = [
 def test_the_last_login_before_a_process_began(
     pids: set[int], line: bytes | None, until: int, expected: bytes | None
 ) -> None:
-    """By pid before terminal; none of another boot, and none that came later."""
+    """By pid before terminal; neither of another boot nor later."""
     found = login_of(LOGINS, pids, line, 50 * SECOND, until * SECOND)
     assert (found.host if found else None) == expected
     assert login_of(LOGINS, pids, line, 350 * SECOND, until * SECOND) is None
@@ -155,7 +155,7 @@ def test_the_last_login_before_a_process_began(
 
 @pytest.fixture
 def records(tmp_path: Path) -> LoginRecords:
-    """With session 7, and a wtmp of one login."""
+    """Records with session 7, and a wtmp of one login."""
     (tmp_path / "sessions").mkdir()
     write(tmp_path, "7", SSH_SESSION)
     wtmp = tmp_path / "wtmp"
@@ -199,7 +199,7 @@ def test_a_session_is_found(
 def test_the_session_of_another_audit_session_is_not_taken(
     records: LoginRecords, tmp_path: Path
 ) -> None:
-    """Without audit, logind counts by itself."""
+    """Without audit, logind uses its own numbers."""
     write(tmp_path, "9", SSH_SESSION)
     assert records.of_session(9, None) is None
 
@@ -230,7 +230,7 @@ def test_another_users_file_is_not_believed(records: LoginRecords, tmp_path: Pat
 
 
 def test_wtmp_is_read_anew_when_it_grows(records: LoginRecords, tmp_path: Path) -> None:
-    """By pid or by terminal; the dates are those of boot time."""
+    """By pid or by terminal; dates are converted to boot time."""
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     login = records.of_terminal([10], None, now)
     assert login is not None

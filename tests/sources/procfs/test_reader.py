@@ -1,4 +1,4 @@
-"""procfs: what it shows is taken as it is, whatever the bytes; gone and denied are answers."""
+"""procfs: its data is returned unchanged, whatever the bytes; ended and denied are results."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Tree:
         self.root = root
 
     def add(self, pid: int, files: dict[str, bytes] | None = None, **members: object) -> Path:
-        """Write down a process; ``files`` replace or add, links are files whose name ends in @."""
+        """Add a process; ``files`` replace or add, links are files whose name ends in @."""
         directory = self.root / str(pid)
         directory.mkdir()
         content = {
@@ -126,7 +126,7 @@ class Tree:
         return directory
 
     def lookup(self, pid: int) -> Observed:
-        """Read a process that is there."""
+        """Read a living process."""
         found = Procfs(self.root).lookup(pid)
         assert found is not None
         return found
@@ -137,11 +137,11 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
 
 
-# The whole
+# Whole processes
 
 
-def test_a_process_is_told_with_all_that_procfs_knows(tree: Tree) -> None:
-    """Each member from its file."""
+def test_a_process_has_all_data_of_procfs(tree: Tree) -> None:
+    """Each member comes from its file."""
     tree.add(100, ppid=1, start=4000)
     tree.add(500, ppid=100, tty=34817, start=4200)
     seen = tree.lookup(500)
@@ -194,8 +194,8 @@ def test_a_snapshot_has_every_process_and_nothing_else(tree: Tree) -> None:
     assert sorted(each.facts.pid for each in Procfs(tree.root).snapshot()) == [1, 500]
 
 
-def test_who_is_gone_is_none(tree: Tree) -> None:
-    """No directory, or one that has become empty since it was opened."""
+def test_an_ended_process_is_none(tree: Tree) -> None:
+    """Its directory is missing, or has become empty since it was opened."""
     (tree.root / "500").mkdir()
     source = Procfs(tree.root)
     assert source.lookup(499) is None
@@ -214,7 +214,7 @@ def test_rubbish_is_counted_and_left_out(tree: Tree) -> None:
 
 
 def test_a_file_that_the_kernel_does_not_have_leaves_its_member_unknown(tree: Tree) -> None:
-    """A kernel without audit, without user namespaces, an older one without NSpid."""
+    """A kernel without audit, without user namespaces, or an older one without NSpid."""
     directory = tree.add(500)
     for name in ("loginuid", "sessionid", "ns/user"):
         (directory / name).unlink()
@@ -226,13 +226,13 @@ def test_a_file_that_the_kernel_does_not_have_leaves_its_member_unknown(tree: Tr
 
 
 def test_a_thread_is_no_process(tree: Tree) -> None:
-    """Its directory can be opened by its id, but it is never listed."""
+    """Its directory can be opened by its id, but is not listed."""
     tree.add(501, {"status": STATUS % {b"tgid": 500}})
     assert Procfs(tree.root).lookup(501) is None
 
 
 def test_a_kernel_thread_is_known_by_the_kernels_flag(tree: Tree) -> None:
-    """It executes nothing, has no arguments, and works nowhere."""
+    """It has no program, no arguments, and no working directory."""
     tree.add(77, {"cmdline": b""}, comm=b"kworker/0:1", ppid=2, sid=0, flags=0x4208060)
     seen = tree.lookup(77)
     assert seen.facts.kernel_thread
@@ -256,7 +256,7 @@ def test_a_zombie_is_found_by_its_pid_and_is_in_no_snapshot(tree: Tree) -> None:
 
 
 def test_a_process_whose_first_thread_has_ended_is_no_zombie(tree: Tree) -> None:
-    """It shows state Z as well, but has other threads."""
+    """It also has state Z, but it has other threads."""
     directory = tree.add(500, {"cmdline": b""}, state=b"Z", threads=2, args_end=0)
     (directory / "exe").unlink()
     (seen,) = Procfs(tree.root).snapshot()
@@ -264,7 +264,7 @@ def test_a_process_whose_first_thread_has_ended_is_no_zombie(tree: Tree) -> None
 
 
 def test_an_argv_over_the_limit_is_cut_and_says_how_long_it_is(tree: Tree) -> None:
-    """stat tells where the argv starts and ends."""
+    """stat has the start and the end of the argv."""
     tree.add(500, {"cmdline": b"cat\0" + b"x" * 996})
     seen = Procfs(tree.root, args_limit=100).lookup(500)
     assert seen is not None
@@ -276,22 +276,22 @@ def test_an_argv_over_the_limit_is_cut_and_says_how_long_it_is(tree: Tree) -> No
 
 
 def test_comm_may_hold_parentheses_blanks_and_newlines() -> None:
-    """Anyone can call a process so: the last parenthesis ends the name."""
+    """Any process can choose such a name: the last parenthesis ends it."""
     comm = b") R 1 1 1\n(x) S"
     parsed = parse_stat(stat_line(500, comm=comm, ppid=33))
     assert (parsed.comm, parsed.state, parsed.ppid) == (comm, b"S", 33)
 
 
 @given(st.binary(max_size=64))
-def test_any_comm_is_told_as_it_is(comm: bytes) -> None:
-    """Nothing that a process calls itself moves the fields after it."""
+def test_any_comm_is_returned_unchanged(comm: bytes) -> None:
+    """No name moves the fields after it."""
     parsed = parse_stat(stat_line(500, comm=comm, ppid=33))
     assert (parsed.pid, parsed.comm, parsed.ppid) == (500, comm, 33)
 
 
 @given(st.binary())
 def test_any_bytes_are_a_stat_or_an_error(data: bytes) -> None:
-    """Nothing but ValueError comes out."""
+    """No exception other than ValueError is raised."""
     try:
         parse_stat(data)
     except ValueError:
@@ -322,7 +322,7 @@ def test_a_terminal_is_split_as_the_kernel_joins_it(number: int, device: tuple[i
 
 @given(st.binary())
 def test_any_bytes_are_a_status_or_an_error(data: bytes) -> None:
-    """Nothing but ValueError comes out."""
+    """No exception other than ValueError is raised."""
     try:
         parse_status(data)
     except ValueError:
@@ -332,7 +332,7 @@ def test_any_bytes_are_a_status_or_an_error(data: bytes) -> None:
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=300))
 def test_all_supplementary_groups_are_told(groups: list[int]) -> None:
-    """However many there are."""
+    """Any number of them."""
     line = b"Groups:\t" + b"".join(b"%d " % group for group in groups) + b"\n"
     data = (STATUS % {b"tgid": 500}).replace(b"Groups:\t4 24 1000 \n", line)
     assert parse_status(data).groups == tuple(groups)
@@ -356,13 +356,13 @@ def test_all_supplementary_groups_are_told(groups: list[int]) -> None:
     ],
 )
 def test_arguments_end_with_a_nul_each(data: bytes, args: tuple[bytes, ...]) -> None:
-    """Empty ones count, the padding after a title doesn't."""
+    """Empty arguments count, the padding after a title does not."""
     assert split_args(parse_args(data)) == args
 
 
 @given(st.lists(st.binary().map(lambda each: each.replace(b"\0", b"")), min_size=1))
-def test_an_argv_is_told_as_it_was_executed(args: list[bytes]) -> None:
-    """Whatever is in it; but a title isn't one."""
+def test_an_argv_is_returned_unchanged(args: list[bytes]) -> None:
+    """Any argv is returned unchanged; a title is not an argv."""
     if b" " in args[0] and not any(args[1:]):
         del args[1:]
     assert split_args(parse_args(join_args(args))) == tuple(args)
@@ -372,7 +372,7 @@ def test_an_argv_is_told_as_it_was_executed(args: list[bytes]) -> None:
 
 
 def test_a_deleted_executable_keeps_its_path(tree: Tree) -> None:
-    """The kernel's suffix isn't part of the name."""
+    """The kernel's suffix is not part of the name."""
     tree.add(500, {"exe@": b"/tmp/x (deleted)", "cwd@": b"/tmp/d (deleted)"})
     seen = tree.lookup(500)
     assert seen.program.executable == b"/tmp/x"
@@ -381,7 +381,7 @@ def test_a_deleted_executable_keeps_its_path(tree: Tree) -> None:
 
 
 def test_a_file_can_be_called_deleted(tree: Tree, tmp_path: Path) -> None:
-    """Then it is there, by this very name, in the root directory of the process."""
+    """A file of this very name then exists in the root directory of the process."""
     there = tmp_path / "x (deleted)"
     there.touch()
     tree.add(500, {"exe@": os.fsencode(there), "root@": b"/"})
@@ -406,7 +406,7 @@ def test_a_file_can_be_called_deleted(tree: Tree, tmp_path: Path) -> None:
             ),
             "/user.slice/user-0.slice/session-1.scope",
         ),
-        # version 1, with a container that only the controllers know
+        # version 1, with a container that only the controllers show
         (f"9:memory:/docker/{ID}\n1:name=systemd:/a.service\n0::/\n", f"/docker/{ID}"),
         ("3:cpu,cpuacct:/c\n1:name=systemd:/\n0::/\n", "/c"),
         ("0::/a:b:c\n", "/a:b:c"),
@@ -414,14 +414,14 @@ def test_a_file_can_be_called_deleted(tree: Tree, tmp_path: Path) -> None:
         ("0::/../../other\n", "/../../other"),
     ],
 )
-def test_the_cgroup_is_the_path_that_tells_most(text: str, path: str) -> None:
-    """A container before all, then version 2, then systemd, then whatever isn't the root."""
+def test_the_cgroup_is_the_most_informative_path(text: str, path: str) -> None:
+    """A container first, then version 2, then systemd, then any path except the root."""
     assert parse_cgroup(text.encode()) == path.encode()
 
 
 @given(st.binary())
 def test_any_bytes_are_cgroups_or_nothing(data: bytes) -> None:
-    """A path starts with a slash, or there is none."""
+    """A path starts with a slash, or is None."""
     path = parse_cgroup(data)
     assert path is None or path.startswith(b"/")
 
@@ -434,13 +434,13 @@ def test_any_bytes_are_cgroups_or_nothing(data: bytes) -> None:
     [(b"pid:[4026531836]", 4026531836), (b"pid:[]", None), (b"", None), (b"pid:[x]", None)],
 )
 def test_a_namespace_is_its_inode(link: bytes, number: int | None) -> None:
-    """As the kernel writes it into the link."""
+    """The kernel writes it into the link."""
     assert parse_namespace(link) == number
 
 
 @given(st.binary())
 def test_any_link_is_a_namespace_or_nothing(link: bytes) -> None:
-    """Nothing is raised."""
+    """No exception is raised."""
     parse_namespace(link)
 
 
@@ -459,18 +459,18 @@ def test_any_link_is_a_namespace_or_nothing(link: bytes) -> None:
 def test_the_connection_is_a_variable_of_the_environment(
     environment: bytes, connection: bytes | None
 ) -> None:
-    """The first of that name, wherever it stands."""
+    """The first variable of that name counts, at any position."""
     assert parse_variable(environment, b"SSH_CONNECTION") == connection
 
 
 @given(st.binary())
 def test_any_environment_is_searched_safely(environment: bytes) -> None:
-    """What is found has no NUL in it."""
+    """The result contains no NUL."""
     assert b"\0" not in (parse_variable(environment, b"SSH_CONNECTION") or b"")
 
 
 def test_only_the_environment_of_an_sshds_child_is_read(tree: Tree) -> None:
-    """A session leader below sshd; nobody else's environment is anyone's business."""
+    """A session leader below sshd; other environments are not read."""
     environ = {"environ": b"SSH_CONNECTION=192.0.2.7 1 192.0.2.1 22\0"}
     tree.add(100, comm=b"sshd-session")
     tree.add(200, comm=b"bash")
@@ -483,8 +483,8 @@ def test_only_the_environment_of_an_sshds_child_is_read(tree: Tree) -> None:
         assert tree.lookup(pid).connection is None
 
 
-def test_whose_parent_is_init_is_asked_for_its_login(tree: Tree, tmp_path: Path) -> None:
-    """init adopts those whose own parent has ended: what lets a login in is gone then."""
+def test_the_login_of_a_child_of_init_is_read(tree: Tree, tmp_path: Path) -> None:
+    """init adopts processes whose parent has ended: the login's server may be gone."""
     environ = {"environ": b"SSH_CONNECTION=192.0.2.7 1 192.0.2.1 22\0"}
     tree.add(500, environ, ppid=1, sid=500)
     tree.add(501, environ, ppid=200, sid=501)
@@ -509,21 +509,21 @@ def test_whose_parent_is_init_is_asked_for_its_login(tree: Tree, tmp_path: Path)
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that waits."""
+    """A waiting process."""
     process = subprocess.Popen(
         [sys.executable, "-c", "input()", "", "a b", b"\xff"],
         stdin=subprocess.PIPE,
         cwd=tmp_path,
         start_new_session=True,
     )
-    # Popen comes back when exec has succeeded.
+    # Popen returns when the exec has succeeded.
     yield process
     process.kill()
     process.communicate()
 
 
-def test_a_real_process_is_told_right(child: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    """Checked against what the test itself knows of its child."""
+def test_a_real_process_is_read_correctly(child: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """The result is compared with the test's knowledge of its child."""
     before = clock.now()
     seen = Procfs().lookup(child.pid)
     assert seen is not None
@@ -562,7 +562,7 @@ def test_a_real_process_is_told_right(child: subprocess.Popen[bytes], tmp_path: 
 
 
 def test_a_real_zombie_and_a_real_end(child: subprocess.Popen[bytes]) -> None:
-    """Found by its pid until it is waited for, and gone after that."""
+    """It is found by its pid until it is waited for, and then no longer."""
     alive = Procfs().lookup(child.pid)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -577,7 +577,7 @@ def test_a_real_zombie_and_a_real_end(child: subprocess.Popen[bytes]) -> None:
 
 
 def test_a_real_thread_is_no_process() -> None:
-    """/proc/TID can be opened, but isn't one."""
+    """/proc/TID can be opened, but is not a process."""
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
@@ -591,7 +591,7 @@ def test_a_real_thread_is_no_process() -> None:
 
 
 def test_a_real_deleted_executable_and_one_that_is_called_so(tmp_path: Path) -> None:
-    """Told apart by whether the name is there, also when the deleted file has another link."""
+    """They are distinguished by the existence of the name, even if the deleted file has a link."""
     sleep = Path("/bin/sleep").read_bytes()
     seen = []
     for name in ("gone", "linked", "here (deleted)"):
@@ -614,8 +614,8 @@ def test_a_real_deleted_executable_and_one_that_is_called_so(tmp_path: Path) -> 
     assert seen == [True, True, False]
 
 
-def test_a_real_memory_file_is_told_by_its_name() -> None:
-    """memfd_create(2) has no path but a name."""
+def test_a_real_memory_file_has_its_name() -> None:
+    """A file of memfd_create(2) has a name and no path."""
     memory = os.memfd_create("a program", 0)
     try:
         os.write(memory, Path("/bin/sleep").read_bytes())
@@ -635,7 +635,7 @@ def test_a_real_memory_file_is_told_by_its_name() -> None:
 
 
 def test_a_real_comm_with_a_trap_in_it() -> None:
-    """prctl(PR_SET_NAME) takes any bytes."""
+    """prctl(PR_SET_NAME) accepts any bytes."""
     code = (
         "import ctypes; ctypes.CDLL(None).prctl(15, b') R 1 (\\n\\xff'); print(flush=True); input()"
     )
@@ -655,7 +655,7 @@ def test_a_real_comm_with_a_trap_in_it() -> None:
 
 
 def test_a_program_is_never_mixed_with_the_next(tmp_path: Path) -> None:
-    """A process executes two programs in turn as fast as it can: each has its own argv."""
+    """A process executes two programs in turn, as fast as possible: each has its own argv."""
     for name, other, interpreter in (("one", "two", "bash"), ("two", "one", "sh")):
         (tmp_path / name).write_text(f"exec /bin/{interpreter} {tmp_path / other}\n")
     process = subprocess.Popen(["/bin/sh", tmp_path / "one"])
@@ -679,7 +679,7 @@ def test_a_program_is_never_mixed_with_the_next(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 def test_what_is_denied_is_unknown_and_counted(child: subprocess.Popen[bytes]) -> None:
-    """Another user sees who it is and its argv, but neither executable nor namespaces."""
+    """Another user sees ids and argv, but neither executable nor namespaces."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -707,7 +707,7 @@ def test_what_is_denied_is_unknown_and_counted(child: subprocess.Popen[bytes]) -
 
 @pytest.mark.kernel
 def test_a_reused_pid_is_never_half_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends while it is read, and its pid is at once another's: it is gone."""
+    """The process ends during the read, and its pid is reused at once: it counts as ended."""
     victim = subprocess.Popen(["/bin/sleep", "60"])
     heirs: list[int] = []
     parse_status = parse.parse_status
@@ -733,7 +733,7 @@ def test_a_reused_pid_is_never_half_of_each(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _fork_with_pid(pid: int) -> int:
-    """Fork until the child has this pid: the kernel gives the number after ns_last_pid."""
+    """Fork until the child has this pid: the kernel uses the number after ns_last_pid."""
     for _ in range(1000):
         Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
         child = os.fork()
@@ -749,7 +749,7 @@ def _fork_with_pid(pid: int) -> int:
 
 @pytest.mark.kernel
 def test_a_real_kernel_thread_is_one() -> None:
-    """Pid 2, and everything it forked."""
+    """Pid 2, and the processes that it forked."""
     threads = [each for each in Procfs().snapshot() if each.facts.kernel_thread]
     assert {each.facts.ppid for each in threads} == {0, 2}
     assert all(each.program.executable is None for each in threads)
@@ -769,7 +769,7 @@ def test_each_of_many_processes_is_seen() -> None:
 
 
 def test_stat_shows_the_same_process_whether_it_runs_or_waits() -> None:
-    """A process that is merely busy isn't read again; one that executed or ended is."""
+    """A busy process is not read again; one that executed or ended is."""
     one = parse_stat(stat_line(500))
     assert one.shows_the_same(parse_stat(stat_line(500, state=b"R", flags=0, threads=7)))
     others: list[Stat] = [
@@ -782,7 +782,7 @@ def test_stat_shows_the_same_process_whether_it_runs_or_waits() -> None:
 
 
 def test_the_boot_has_an_id() -> None:
-    """A UUID, the same until the next boot."""
+    """A UUID, which stays the same until the next boot."""
     assert len(clock.boot_id()) == 36
     assert clock.boot_id() == clock.boot_id()
 
@@ -812,34 +812,34 @@ def test_connections_are_those_that_are_established() -> None:
 @pytest.mark.parametrize(
     ("inodes", "accepted"),
     [
-        ([5, 12], b"192.0.2.7 51234 127.0.0.1 22"),  # what is no connection is passed over
-        ([20, 12, 13], b"192.0.2.7 51234 127.0.0.1 22"),  # a forward was made to 192.0.2.9:80
-        ([20], b"192.0.2.9 80 127.0.0.1 40000"),  # nobody listens any more
+        ([5, 12], b"192.0.2.7 51234 127.0.0.1 22"),  # lines without a connection are skipped
+        ([20, 12, 13], b"192.0.2.7 51234 127.0.0.1 22"),  # a forward to 192.0.2.9:80
+        ([20], b"192.0.2.9 80 127.0.0.1 40000"),  # no process listens any more
         ([11], None),
     ],
 )
-def test_a_login_servers_client_came_in_where_root_listens(
+def test_a_login_server_s_client_uses_a_port_of_root(
     inodes: list[int], accepted: bytes | None
 ) -> None:
-    """The connections that it makes for its user don't."""
+    """Connections that it opens for its user do not."""
     table = parse_tcp(TCP, TCP6)
     table.connections[20] = b"192.0.2.9 80 127.0.0.1 40000"
     assert table.accepted(inodes) == accepted
 
 
 def test_a_port_of_another_users_is_no_login_servers() -> None:
-    """Anyone may listen, only root where logins come in."""
+    """Any user may listen, but only root on the port of logins."""
     assert not parse_tcp(TCP.replace(b" 0        0 11", b" 4242     0 11")).root_ports
 
 
 @given(st.binary(max_size=300))
 def test_any_table_of_connections_is_read(table: bytes) -> None:
-    """A line that is none is left out."""
+    """Invalid lines are skipped."""
     assert isinstance(parse_tcp(b"head\n" + table).connections, dict)
 
 
 def test_a_process_is_known_by_the_connection_that_it_holds() -> None:
-    """Of whoever holds none, nothing is said; nor of whoever is gone."""
+    """Processes without one, and ended processes, are not in the result."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         ours, theirs = server.getsockname()[1], 0
         with socket.create_connection(server.getsockname()) as client:

@@ -1,4 +1,4 @@
-"""The source of last resort."""
+"""The last-resort source."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sessiond.sources import open_source
 from sessiond.sources.procfs.reader import Procfs
 
 
-def test_tells_a_snapshot_once() -> None:
-    """The first drain has the processes that are there; after that nothing comes by itself."""
+def test_returns_a_snapshot_once() -> None:
+    """The first drain has the living processes; later drains have none."""
     source, declined = open_source("procfs", Procfs())
     pids = [event.facts.pid for event in source.drain() if isinstance(event, Observed)]
     assert os.getpid() in pids
@@ -22,8 +22,8 @@ def test_tells_a_snapshot_once() -> None:
     source.close()
 
 
-def test_is_what_is_left_when_the_connector_died() -> None:
-    """Below the proc connector there is only procfs, and nothing better is tried again."""
+def test_replaces_a_failed_connector() -> None:
+    """After the proc connector only procfs remains; better sources are not tried again."""
     source, declined = open_source("auto", Procfs(), after="proc_connector")
     assert (source.name, declined) == ("procfs", [])
     source.close()
