@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from process.test_table import take_in
+from process.test_table import observe
 from support.auditlog import FixedNames
 
 from sessiond.ecs.process import (
@@ -121,7 +121,7 @@ def test_an_end_has_its_code(table: ProcessTable) -> None:
 def test_what_is_not_known_is_absent(table: ProcessTable) -> None:
     """No value is null or empty."""
     unknown = facts(70, 2 * SECOND, 0, pgid=None, sid=None, cap_effective=None, vpid=None)
-    process = take_in(
+    process = observe(
         table, Observed(2 * SECOND, unknown, Program(b"", None, None, None), None, None)
     )
     made = block(process)

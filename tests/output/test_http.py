@@ -24,7 +24,7 @@ from support.web import (
     raw,
     slowly,
     status,
-    taken_without_a_word,
+    stored_without_answer,
 )
 
 from sessiond.output import Delivery, OutputThread, Spool
@@ -181,7 +181,7 @@ def test_nothing_is_lost_whatever_the_server_does(
         lost_word: Behaviour = bulk_without_answer
     else:
         web.take = partial(refusing, poison=poison)
-        lost_word = taken_without_a_word
+        lost_word = stored_without_answer
     faults: list[Behaviour] = [
         status(429, b"busy"),
         status(503, Retry_After="0"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.truth import Told, Truth, ends, until
+from support.truth import Record, Truth, ends, until
 
 from sessiond.process.events import (
     Changed,
@@ -47,9 +47,11 @@ def of(pid: int, events: list[ProcessEvent], kind: type[Any]) -> list[Any]:
     return [event for event in events if isinstance(event, kind) and event.facts.pid == pid]
 
 
-def run_reading(source: Source, truth: Truth, way: str, count: int) -> tuple[list[Told], list[Any]]:
+def run_reading(
+    source: Source, truth: Truth, way: str, count: int
+) -> tuple[list[Record], list[Any]]:
     """Run processes while the source is read, as the daemon reads it."""
-    told: list[Told] = []
+    told: list[Record] = []
     maker = threading.Thread(target=lambda: told.extend(truth.run(way, count)))
     maker.start()
     events: list[ProcessEvent] = []

@@ -12,7 +12,7 @@ USER = 4242
 
 
 class Attacks:
-    """The attacker's program, built into ``directory``, which others must be able to enter."""
+    """The attacker's program, built in ``directory``, which other users must be able to enter."""
 
     def __init__(self, directory: Path) -> None:
         self.program = directory / "attacks"
@@ -32,7 +32,7 @@ class Attacks:
             subprocess.run(command, check=True)
 
     def start(self, way: str, *arguments: object) -> subprocess.Popen[bytes]:
-        """Start one way of attacks.c, by a user without capabilities, in a group of its own."""
+        """Start an attack of attacks.c as a user without capabilities, in a separate group."""
         return self.execute([self.program, way, *map(str, arguments)])
 
     def execute(self, command: Sequence[str | Path], **environment: str) -> subprocess.Popen[bytes]:
@@ -50,7 +50,7 @@ class Attacks:
 
 
 def peak_memory(pid: int) -> int:
-    """The most memory that a process has had resident so far, in bytes (VmHWM of proc(5))."""
+    """Return the peak of a process's resident memory in bytes (VmHWM of proc(5))."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "VmHWM":

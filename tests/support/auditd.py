@@ -1,4 +1,4 @@
-"""A real auditd, with its configuration and log in a directory of the test's."""
+"""A real auditd, with its configuration and log in a directory of the test."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Auditd:
         until(lambda: AuditState.read().owner == self.process.pid, 10, "a registered auditd")
 
     def load(self) -> None:
-        """Load its rules, and switch auditing on."""
+        """Load its rules, and enable auditing."""
         for rule in RULES:
             auditctl(*rule.split())
         auditctl("-b", "8192")
         auditctl("-e", "1")
 
     def stop(self) -> None:
-        """Take its rules away and end it."""
+        """Remove its rules and stop it."""
         auditctl("-D")
         self.process.terminate()
         self.process.wait(10)

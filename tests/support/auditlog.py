@@ -1,4 +1,4 @@
-"""Audit events for tests: from logs and made by hand, with names that don't depend on this host."""
+"""Audit events for tests: from logs and synthetic, with names independent of this host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def events(path: Path) -> list[AuditEvent]:
 
 
 class FixedNames:
-    """Knows root, and the one user and group that the logs were made with."""
+    """Has root, and the user and group of the logs."""
 
     def user(self, uid: int) -> str | None:
         """The name of a user id."""
@@ -62,7 +62,7 @@ CALLS = {
 
 
 class SmallTables:
-    """A few of the kernel's numbers, so that these tests need no libaudit."""
+    """A few of the kernel's numbers, so that these tests do not need libaudit."""
 
     def arch_name(self, value: int, /) -> str | None:
         """The machine's name."""
@@ -82,14 +82,14 @@ class SmallTables:
 
 
 def event(*records: tuple[int, bytes], serial: int = 8972) -> AuditEvent:
-    """Make an event of records."""
+    """Return an event of records."""
     made = AuditEvent(AuditStamp(1777630272123), serial, 0)
     made.records = [Record(number, text) for number, text in records]
     return made
 
 
 def syscall(number: int, **more: str) -> tuple[int, bytes]:
-    """Make a SYSCALL record by the user ann; ``more`` replaces or adds fields."""
+    """Return a SYSCALL record by the user ann; ``more`` replaces or adds fields."""
     fields = {
         "arch": f"{ARCH:x}",
         "syscall": str(number),

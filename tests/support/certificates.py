@@ -1,4 +1,4 @@
-"""Certificates for tests, made by openssl: an authority, a server's and a client's."""
+"""Certificates for tests, made with openssl: an authority, a server's and a client's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _openssl(directory: Path, *arguments: str) -> None:
 
 
 def make_certificates(directory: Path) -> Path:
-    """Make NAME.pem and NAME.key: ca, other (an authority, too), server and client (localhost)."""
+    """Create NAME.pem and NAME.key: ca, other (an authority, too), server and client."""
     new = (
         "req",
         "-x509",

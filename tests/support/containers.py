@@ -31,9 +31,9 @@ class Runc:
         return f"/bin/{program.name}"
 
     def run(self, *command: str) -> str:
-        """Run a command in a new container, wait for its end, and return the container's id.
+        """Run a command in a new container to its end, and return the container's id.
 
-        Raises CalledProcessError when it fails.
+        Raises CalledProcessError if it fails.
         """
         identifier, run = self.command(*command)
         try:
@@ -47,9 +47,9 @@ class Runc:
     def command(self, *command: str, detached: bool = False) -> tuple[str, list[str]]:
         """Prepare a container; return its id and the command line that runs it.
 
-        ``detached``: runc ends once the command runs.
+        ``detached``: runc exits once the command runs.
         """
-        identifier = uuid.uuid4().hex * 2  # 64 hex digits, as engines have them
+        identifier = uuid.uuid4().hex * 2  # 64 hex digits, as engines use
         bundle = self.directory / identifier
         bundle.mkdir()
         subprocess.run(["runc", "spec"], cwd=bundle, check=True)
@@ -63,7 +63,7 @@ class Runc:
         return identifier, [*run, "--bundle", str(bundle), identifier]
 
     def remove(self, identifier: str) -> None:
-        """End a container that still runs."""
+        """Remove a container that may still run."""
         subprocess.run(
             ["runc", "--root", self._root, "delete", "--force", identifier],
             capture_output=True,

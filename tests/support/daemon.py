@@ -1,4 +1,4 @@
-"""The real daemon as a subprocess: started, watched, asked, stopped."""
+"""The real daemon as a subprocess: start, queries, stop."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Document = dict[str, Any]
 
 
 class Daemon:
-    """One ``sessiond run`` with a directory, and so output, state, spool and socket, of its own.
+    """One ``sessiond run`` with its own directory, and so its own output, state, spool and socket.
 
-    ``settings`` are those of the configuration file, on top of what keeps everything inside the
-    directory and writes lines whole. ``environment`` is added to that of the tests.
+    ``settings`` extend a base configuration that keeps everything inside the directory and
+    writes long lines. ``environment`` is added to that of the tests.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Daemon:
         self.log = directory / "log"
         self.config = directory / "sessiond.yml"
         self.notified: list[str] = []
-        # A command that becomes the daemon, such as unshare.
+        # A command that executes the daemon, such as unshare.
         self.prefix: list[str] = []
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,27 +48,27 @@ class Daemon:
         self.configure(settings or {})
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Write the configuration file anew."""
+        """Rewrite the configuration file."""
         inside = {
             "output": {"file": {"path": str(self.output), "rotate": {"size": 0}}},
             "state_directory": str(self.directory / "state"),
             "runtime_directory": str(self.directory / "run"),
-            # Processes say what their whole argv is; tests of the limits set these themselves.
+            # The processes record their whole argv; tests of the limits set these themselves.
             "event": {"max_args_bytes": "1MiB", "max_line_bytes": "16MiB"},
         }
         self.config.write_text(yaml.safe_dump(_merged(inside, settings)))
         self.config.chmod(0o600)
 
-    # --- life ---
+    # --- lifecycle ---
 
     @property
     def pid(self) -> int:
-        """Of the running daemon."""
+        """The pid of the running daemon."""
         assert self._process is not None
         return self._process.pid
 
     def spawn(self) -> None:
-        """Start the daemon, without waiting until it is ready."""
+        """Start the daemon without waiting for its readiness."""
         address = self.directory / "notify"
         address.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -85,13 +85,13 @@ class Daemon:
             )
 
     def start(self, seconds: float = 30) -> Daemon:
-        """Start the daemon and wait until it says READY=1, for at most ``seconds``."""
+        """Start the daemon and wait at most ``seconds`` for READY=1."""
         self.spawn()
         self.wait_notified("READY=1", seconds)
         return self
 
     def wait_notified(self, word: str, seconds: float = 10) -> None:
-        """Wait until a message to the service manager has ``word`` in it."""
+        """Wait until a message to the service manager contains ``word``."""
 
         def said() -> bool:
             assert self._process is not None
@@ -104,7 +104,7 @@ class Daemon:
         until(said, seconds, f"{word} from the daemon: {self.log.read_text()[-2000:]}")
 
     def is_fed(self, seconds: float) -> bool:
-        """Tell whether the daemon feeds the watchdog within ``seconds`` from now."""
+        """Return whether the daemon notifies the watchdog within ``seconds`` from now."""
         self._receive_notifications()
         self.notified.clear()
         try:
@@ -122,7 +122,7 @@ class Daemon:
                 return
 
     def send(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         os.kill(self.pid, number)
 
     def reload(self) -> None:
@@ -134,7 +134,7 @@ class Daemon:
         self.wait_notified("READY=1")
 
     def wait(self, seconds: float = 30) -> int:
-        """Wait until it has ended by itself, or by a signal sent before; return its exit code."""
+        """Wait for its end, such as after a signal; return its exit code."""
         assert self._process is not None
         deadline = time.monotonic() + seconds
         try:
@@ -152,12 +152,12 @@ class Daemon:
                 self._notify = None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop it by a signal, and return its exit code."""
+        """Stop it with a signal, and return its exit code."""
         self.send(number)
         return self.wait()
 
     def end(self) -> None:
-        """End it in any way, if it still runs."""
+        """End it in any way, if it is still running."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -169,10 +169,10 @@ class Daemon:
                 self._process.kill()
         self.wait()
 
-    # --- what it says ---
+    # --- queries ---
 
     def documents(self) -> list[Document]:
-        """Return every document that is whole in the output file so far."""
+        """Return every complete document in the output file."""
         if not self.output.exists():
             return []
         with self.output.open("rb") as file:
@@ -212,7 +212,7 @@ class Daemon:
         return self.documents()
 
     def status(self) -> Document:
-        """Ask for the status, as ``sessiond status --json`` prints it, of whatever health."""
+        """Return the output of ``sessiond status --json``, whatever the health."""
         asked = self.command("status", "--json")
         assert asked.returncode in (0, 1), asked.stderr
         status: Document = json.loads(asked.stdout)
@@ -230,7 +230,7 @@ class Daemon:
 
 
 def value(document: Document, path: str) -> Any:
-    """Return what a dotted path leads to; None when it is absent."""
+    """Return the value at a dotted path; None if it is absent."""
     found: Any = document
     for name in path.split("."):
         if not isinstance(found, dict) or name not in found:
@@ -240,7 +240,7 @@ def value(document: Document, path: str) -> Any:
 
 
 def token_of(document: Document) -> str | None:
-    """Return the last argument, which names one of the truth's runs."""
+    """Return the last argument, which identifies a run of the generator."""
     arguments = value(document, "process.args")
     return str(arguments[-1]) if arguments else None
 

@@ -1,4 +1,4 @@
-"""Logs made of real events: one of each kind, whole and damaged in every way that a log can be."""
+"""Logs made of real events: one of each kind, intact and damaged in every possible way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMS: Final = ("raw", "enriched", "node")
 
 
 class Damaged(NamedTuple):
-    """The lines of one event, and what was done to it: whole, missing, doubled, reordered, cut."""
+    """The lines of one event, and their state: intact, missing, doubled, reordered, cut."""
 
     serial: int
     damage: str
@@ -24,9 +24,9 @@ class Damaged(NamedTuple):
 
 
 def kinds_of_events(logs: Iterable[Path]) -> list[list[bytes]]:
-    """Return the lines of one event of each kind: of the same record types and system call.
+    """Return the lines of one event of each kind: with the same record types and system call.
 
-    What is no line of auditd's is left out, and so are the names of nodes.
+    Lines that are not auditd's are left out, and so are the names of nodes.
     """
     found: dict[tuple[bytes, ...], list[bytes]] = {}
     for log in logs:
@@ -42,7 +42,7 @@ def kinds_of_events(logs: Iterable[Path]) -> list[list[bytes]]:
 
 
 def damaged(events: Iterable[list[bytes]]) -> Iterator[Damaged]:
-    """Yield each event whole and in all its damaged forms, each with a stamp of its own."""
+    """Yield each event intact and in all damaged forms, each with its own stamp."""
     serial = 1000
     for event in events:
         for damage, lines in _damages(event):
@@ -68,7 +68,7 @@ def _damages(event: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def in_form(line: bytes, form: str) -> bytes:
-    """Return a line in a form that auditd writes: raw, with names of its own, or with its node."""
+    """Return a line in one of auditd's formats: raw, ENRICHED, or with its node."""
     if form == "enriched":
         return line if b"\x1d" in line else line + b'\x1dUID="root"'
     raw = line.partition(b"\x1d")[0]

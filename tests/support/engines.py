@@ -1,6 +1,7 @@
-"""Real engines for the tests of integrations/, where SESSIOND_ENGINES=1 asks for them.
+"""Real engines for the tests of integrations/, enabled by SESSIOND_ENGINES=1.
 
-OpenSearch comes as jars from Maven Central (90 MB), kept in ~/.cache/sessiond or XDG_CACHE_HOME.
+OpenSearch consists of jars from Maven Central (90 MB), cached in ~/.cache/sessiond or
+XDG_CACHE_HOME.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ HERE = Path(__file__).parent / "opensearch"
 
 
 def lines() -> list[dict[str, Any]]:
-    """Give real lines of the output: of a log that is replayed, and golden documents."""
+    """Return real lines of the output: of a replayed log, and golden documents."""
     log = (PROJECT / "tests" / "data" / "debian-12-linux-6.18-stig.log").read_bytes()
     found = documents(replayed(log)[0])
     for file in sorted((PROJECT / "tests" / "ecs" / "golden").glob("*.json")):
@@ -39,7 +40,7 @@ def lines() -> list[dict[str, Any]]:
 
 
 def cache() -> Path:
-    """Give the directory where what is fetched stays, outside of the repository."""
+    """Return the directory of the cache, outside of the repository."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "sessiond"
 
@@ -53,7 +54,7 @@ def free_port() -> int:
 
 
 def _jars() -> Path:
-    """Fetch the jars once; skip the test with the reason where they can't be had."""
+    """Fetch the jars once; skip the test with the reason if that fails."""
     if os.environ.get("SESSIOND_ENGINES") != "1":
         pytest.skip("SESSIOND_ENGINES=1 fetches and starts the real engine")
     for program in ("java", "mvn"):
@@ -76,7 +77,7 @@ def _jars() -> Path:
 
 @contextmanager
 def opensearch(home: Path, port: int | None = None) -> Iterator[str]:
-    """Run one node of OpenSearch with its data in ``home``; give its URL. Ends it by a kill."""
+    """Run one node of OpenSearch with its data in ``home``; yield its URL. Kill it at the end."""
     jars, port = _jars(), port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{jars}/*", str(HERE / "OneNode.java")]

@@ -1,8 +1,8 @@
-"""Elastic's rules, asked of events by Elastic's own evaluators: eql of PyPI, and the rules' kql.
+"""Evaluates Elastic's rules with Elastic's evaluators: eql from PyPI, and the rules' own kql.
 
-Where Elasticsearch differs from it, this follows Elasticsearch: a field with several values fits
-where one does; a missing field fits no comparison, and so every negation of one. Of wildcards the
-letter case is never looked at.
+It follows Elasticsearch where that differs from eql: a field with several values matches if one
+does; a missing field matches no comparison, and so every negation of one. The letter case of
+wildcards is ignored.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Fires = Callable[[list[Document]], bool]
 
 
 def rules(checkout: Path) -> dict[str, Fires]:
-    """Give the rules for Linux of a checkout of detection-rules, by their ids.
+    """Return the rules for Linux of a checkout of detection-rules, by their ids.
 
-    Each is a function that tells whether it fires on documents, which are in the order of time. Of
-    a rule that looks for new terms, or for many events, that is whether its query fits any.
+    Each is a function that returns whether it fires on documents in the order of time. For a
+    rule about new terms or thresholds that means that its query matches any document.
     """
     sys.path.append(str(checkout / "lib" / "kql"))
     kql = importlib.import_module("kql")
@@ -91,7 +91,7 @@ _NAMES = {name.lower(): name for name in eql.functions.list_functions()}
 
 
 class _Engine(PythonEngine):  # type: ignore[misc] # its package has no types
-    """The evaluator, with what is different in Elasticsearch."""
+    """The evaluator, with the behaviour of Elasticsearch."""
 
     def _convert_not(self, node: Any) -> Ask:
         term = self.convert(node.term)

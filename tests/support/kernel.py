@@ -1,4 +1,4 @@
-"""The kernel that the tests share: one user at a time, and left as it was found."""
+"""The kernel, which the tests share: one user at a time, and unchanged afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-# Three kinds, and the failures that are left out, each for two architectures.
+# Three kinds of rules, and the ignored failures, each for two architectures.
 BUILT_IN_RULES = 8
 
 LOCK = Path("/run/lock/sessiond-kernel.lock")
@@ -38,7 +38,7 @@ _AFTER_BOOT = {  # kernel/audit.c
 
 
 def missing() -> str | None:
-    """Say why tests of the real kernel can't run here; None when they can."""
+    """Return why tests of the real kernel can't run here, as text; None if they can."""
     if os.geteuid() != 0:
         return "needs root"
     if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
@@ -56,21 +56,21 @@ def missing() -> str | None:
 
 @contextmanager
 def lock() -> Iterator[None]:
-    """Be the only one on this machine that uses audit or makes storms."""
+    """Hold the lock of this machine for using audit or creating heavy load."""
     with LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def auditctl(*arguments: str) -> str:
-    """Run auditctl and return what it prints; raises CalledProcessError when it fails."""
+    """Run auditctl and return its output; raises CalledProcessError if it fails."""
     return subprocess.run(
         ["auditctl", *arguments], capture_output=True, text=True, check=True
     ).stdout
 
 
 def send_user_message(kind: int, text: bytes) -> None:
-    """Send a user record, such as 1107 or 2100 to 2999; it comes back among the records."""
+    """Send a user record, such as 1107 or 2100 to 2999; it is returned among the records."""
     payload = text + b"\0"
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_AUDIT) as kernel:
         kernel.send(struct.pack("=IHHII", 16 + len(payload), kind, 5, 1, 0) + payload)
@@ -87,7 +87,7 @@ class AuditState:
 
     @classmethod
     def read(cls) -> AuditState:
-        """Ask the kernel for the state of now."""
+        """Read the kernel's current state."""
         status = dict(line.split(" ", 1) for line in auditctl("-s").splitlines() if " " in line)
         for counter in ("lost", "backlog", "backlog_wait_time_actual"):
             status.pop(counter, None)
@@ -96,11 +96,11 @@ class AuditState:
 
     @property
     def owner(self) -> int:
-        """The pid of the audit daemon; 0 when there is none."""
+        """The pid of the audit daemon; 0 for none."""
         return int(self.status["pid"])
 
     def restore(self) -> None:
-        """Bring the kernel back to this state; an owner goes away when its socket is closed."""
+        """Restore this state in the kernel; an owner disappears when its socket is closed."""
         now = AuditState.read()
         if now.rules != self.rules:
             auditctl("-D")
@@ -113,10 +113,10 @@ class AuditState:
 
 @contextmanager
 def after_boot() -> Iterator[AuditState]:
-    """Give audit the state that it has after a boot, and bring back at the end what was found.
+    """Set audit to its state after a boot, and restore the found state at the end.
 
-    What else happened on this machine before the tests is no part of them: rules that someone
-    left, auditing that is on. Skips the test when another program is the audit daemon.
+    Earlier activity on this machine must not affect the tests: remaining rules, enabled
+    auditing. Skips the test if another program is the audit daemon.
     """
     found = AuditState.read()
     if found.owner:
@@ -130,6 +130,6 @@ def after_boot() -> Iterator[AuditState]:
 
 
 def kernel_lost() -> int:
-    """How many audit records the kernel has lost since boot, or since that was reset."""
+    """Return the number of records that the kernel has lost since the boot or a reset."""
     status = dict(line.split(" ", 1) for line in auditctl("-s").splitlines() if " " in line)
     return int(status["lost"])

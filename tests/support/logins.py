@@ -27,9 +27,9 @@ UsePAM {pam}
 
 
 class Sshd:
-    """An sshd that lets the user who runs the tests in, with keys and a port of its own.
+    """An sshd that accepts the user of the tests, with its own keys and port.
 
-    With ``pam`` a login is an audit session of its own, of the user who logs in.
+    With ``pam`` a login has its own audit session.
     """
 
     def __init__(self, directory: Path, *, pam: bool = False) -> None:
@@ -41,12 +41,12 @@ class Sshd:
 
     @property
     def pid(self) -> int:
-        """Of the sshd that listens."""
+        """The pid of the listening sshd."""
         assert self._process is not None
         return self._process.pid
 
     def start(self) -> None:
-        """Make keys and configuration, start it, and wait until it takes connections."""
+        """Create keys and configuration, start it, and wait until it accepts connections."""
         for name in ("host_key", "user_key"):
             subprocess.run(
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.directory / name],
@@ -68,7 +68,7 @@ class Sshd:
         until(lambda: "Server listening" in log.read_text(), 10, "a listening sshd")
 
     def stop(self) -> None:
-        """End it; logins that are open end with it."""
+        """Stop it, with all open logins."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
@@ -78,9 +78,9 @@ class Sshd:
     def command(
         self, command: str, *, terminal: bool = False, address: str = "127.0.0.1"
     ) -> list[str]:
-        """Return the ssh command line that runs ``command`` there, with a terminal if wanted.
+        """Return the ssh command line that runs ``command``, with a terminal if wanted.
 
-        ``address`` is one of this host, which the connection comes from and goes to.
+        ``address`` is one of this host: the connection's source and destination.
         """
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
         return [
@@ -92,7 +92,7 @@ class Sshd:
         ]
 
     def login(self, command: str, *, terminal: bool = False, address: str = "127.0.0.1") -> str:
-        """Log in, run ``command`` by the login shell, and return what it prints."""
+        """Log in, run ``command`` in the login shell, and return its output."""
         done = subprocess.run(
             self.command(command, terminal=terminal, address=address),
             stdin=subprocess.DEVNULL,
@@ -106,7 +106,7 @@ class Sshd:
 
 
 class Tmux:
-    """A tmux server with a socket of its own."""
+    """A tmux server with its own socket."""
 
     def __init__(self, directory: Path) -> None:
         self.socket = directory / "tmux.sock"
@@ -120,11 +120,11 @@ class Tmux:
         return self.command("new-session", "-d", "-x", "80", "-y", "24", command)
 
     def run(self, command: str) -> None:
-        """Run ``command`` in a new session of the server, which is started if need be."""
+        """Run ``command`` in a new session of the server, and start the server if necessary."""
         subprocess.run(self.new_session(command), stdin=subprocess.DEVNULL, check=True, timeout=10)
 
     def pid(self) -> int | None:
-        """Return the server's pid; None when it doesn't run."""
+        """Return the server's pid; None if it does not run."""
         asked = subprocess.run(
             self.command("display-message", "-p", "#{pid}"),
             capture_output=True,
@@ -134,7 +134,7 @@ class Tmux:
         return int(asked.stdout) if asked.returncode == 0 and asked.stdout.strip() else None
 
     def stop(self) -> None:
-        """End the server and everything in it."""
+        """Stop the server and everything in it."""
         pid = self.pid()
         subprocess.run(self.command("kill-server"), capture_output=True, check=False)
         if pid is not None:
@@ -142,7 +142,7 @@ class Tmux:
 
 
 def quoted(command: list[str]) -> str:
-    """Return a command line as text for a shell."""
+    """Return a command line, quoted for a shell."""
     return shlex.join(command)
 
 

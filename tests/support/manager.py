@@ -15,18 +15,18 @@ from support.truth import until
 
 SYSTEMD = Path("/lib/systemd/systemd")
 UNITS = Path("/usr/lib/systemd/user")
-# Without this directory systemctl believes that systemd isn't here at all, see sd_booted(3).
+# Without this directory systemctl assumes that systemd is not running, see sd_booted(3).
 BOOTED = Path("/run/systemd/system")
-# What pid 1 makes for ProtectHome= and the like; a manager of root looks for it there, too.
+# pid 1 creates this for ProtectHome= and the like; a manager of root looks for it there, too.
 INACCESSIBLE = Path("/run/systemd/inaccessible")
-# Where a service's mounts are put together; made when the first one is started.
+# The mounts of a service are built here; the first start creates it.
 UNIT_ROOT = Path("/run/systemd/unit-root")
 PROJECT = Path(__file__).parents[2]
 UNIT = PROJECT / "packaging/systemd/sessiond.service"
 
 
 CGROUPS = Path("/sys/fs/cgroup")
-# A manager takes the control group it is started in for its own, and all that is in it.
+# A manager owns the control group that it is started in, and everything in it.
 _INTO_CGROUPS = """
 for group; do echo $$ >"$group/cgroup.procs" || exit; done
 exec "$0" --user --log-target=console
@@ -40,20 +40,21 @@ def version() -> int:
 
 
 class UserManager:
-    """One manager with directories of its own, with no units but those that are installed here.
+    """A manager with its own directories, and only the units that are installed here.
 
-    They are below /var/lib: PrivateTmp= hides the directories that tests usually have, and where
-    /run is no mount point, as in a container, services with ProtectProc= get an empty one.
+    The directories are below /var/lib, because PrivateTmp= hides the usual directories of
+    tests. If /run is not a mount point, as in a container, services with ProtectProc= get an
+    empty one.
     """
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sessiond-manager-", dir="/var/lib"))
-        # Services that run as another user must reach their runtime and notification sockets.
+        # Services of other users need access to their runtime and notification sockets.
         self.directory.chmod(0o711)
         self.units = self.directory / "units"
-        # Where a user's manager puts RuntimeDirectory=, StateDirectory= and LogsDirectory=.
+        # The places of RuntimeDirectory=, StateDirectory= and LogsDirectory= of a user's manager.
         self.runtime = self.directory / "run"
-        # A user's manager has state with the configuration up to version 253.
+        # Up to version 253 a user's manager keeps state beside the configuration.
         self.state = self.directory / ("state" if version() > 253 else "config")
         self.logs = self.state / "log"
         for made in (self.units, self.runtime, self.logs):
@@ -93,7 +94,7 @@ class UserManager:
                 stderr=log,
             )
         until((self.runtime / "systemd/private").exists, 10, "the manager's socket")
-        # As pid 1's is: services that run as another user write to it.
+        # As pid 1's socket is: services of other users write to it.
         (self.runtime / "systemd/notify").chmod(0o777)
         if not UNIT_ROOT.exists():
             self._undo.append(lambda: UNIT_ROOT.rmdir() if UNIT_ROOT.exists() else None)
@@ -107,7 +108,7 @@ class UserManager:
         )
 
     def stop(self) -> None:
-        """End the manager, what it started, and what it made."""
+        """Stop the manager, its services, and remove its files."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -123,7 +124,7 @@ class UserManager:
         shutil.rmtree(self.directory)
 
     def systemctl(self, *arguments: str, check: bool = True) -> str:
-        """Run ``systemctl --user`` and return what it prints."""
+        """Run ``systemctl --user`` and return its output."""
         done = subprocess.run(
             ["systemctl", "--user", "--no-pager", *arguments],
             env=self._environment,
@@ -140,19 +141,19 @@ class UserManager:
         return self.systemctl("show", unit, f"--property={name}", "--value")
 
     def log(self) -> str:
-        """Return what the manager itself logged."""
+        """Return the manager's own log."""
         return self._log.read_text(errors="replace")
 
     def install(self, name: str, text: str) -> None:
-        """Write a unit file and let the manager read it."""
+        """Write a unit file and reload the manager."""
         (self.units / name).write_text(text)
         self.systemctl("daemon-reload")
 
 
 def adapted(unit: str, settings: Mapping[str, str | None]) -> str:
-    """Return the text of a unit with other values for some settings; None takes one out.
+    """Return the text of a unit with changed settings; None removes one.
 
-    Raises KeyError for a setting that isn't in the unit, so that a test can't change nothing.
+    Raises KeyError for a setting that the unit lacks, so that every change has an effect.
     """
     for name, given in settings.items():
         line = re.compile(rf"^{re.escape(name)}=.*\n", re.MULTILINE)
@@ -167,8 +168,8 @@ def adapted(unit: str, settings: Mapping[str, str | None]) -> str:
 def service(command: str, log: Path, **settings: str | None) -> str:
     """Return the shipped unit as a service of these tests: other program, user and log.
 
-    Everything else, the sandbox and the capabilities above all, is as shipped, but that the
-    sandbox must not hide this very checkout.
+    Everything else is as shipped, in particular the sandbox and the capabilities, except that
+    the sandbox must not hide this checkout.
     """
     changed: dict[str, str | None] = {"ExecStart": command, "User": "nobody", "Group": "nogroup"}
     if PROJECT.is_relative_to("/home") or PROJECT.is_relative_to("/root"):

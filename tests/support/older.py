@@ -1,7 +1,6 @@
 """Waiting sessions of all kinds, each of which runs a program on request.
 
-They are started once, and can be watched by a daemon that was there before them and by one that
-came later.
+They are started once; an older daemon and a newer one can observe them.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from support.logins import Sshd, Tmux
 from support.manager import UserManager
 from support.truth import until
 
-CONSOLE = Path("/dev/tty63")  # where nobody looks
+CONSOLE = Path("/dev/tty63")  # a directory that no other process uses
 CRON_TABLE = Path("/etc/cron.d/sessiond-older")
 CRON_MARKS = (Path("/run/crond.reboot"), Path("/run/crond.pid"))
 MARKER = "/bin/true"
 
-# Says who it is, then reads a word, runs a program with it, and executes itself anew.
+# Prints its attributes, then reads a word, runs a program with it, and executes itself again.
 _SCRIPT = f"""\
 echo $$ >"${{0%/*}}/$1.pid"
 read -r word <"${{0%/*}}/$1" && {MARKER} "$word"
@@ -68,9 +67,9 @@ KINDS = (
 
 
 class OlderSessions:
-    """One session of each kind that can be had here, by its name.
+    """One session of each kind that this host supports, by its name.
 
-    ``missing`` says why the others can't. All users can write in ``directory``.
+    ``missing`` has the reasons for the other kinds. All users can write to ``directory``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -83,7 +82,7 @@ class OlderSessions:
         self._stack = ExitStack()
 
     def start(self) -> None:
-        """Start them, and wait for the logins that are to be over."""
+        """Start them, and wait for the end of the logins that are to end."""
         self._script.write_text(_SCRIPT)
         with self._stack as stack:
             self._start_logins()
@@ -94,7 +93,7 @@ class OlderSessions:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """End them all, and what they need."""
+        """Stop all sessions, and their servers."""
         for kind in self.kinds:
             if kind not in self._in_containers:
                 with suppress(OSError, ValueError):
@@ -103,12 +102,12 @@ class OlderSessions:
         self._stack.close()
 
     def command(self, kind: str) -> list[str]:
-        """The command line that a session executes again and again."""
+        """Return the command line that a session executes repeatedly."""
         directory = "/bin" if kind in self._in_containers else str(self.directory)
         return ["/bin/sh", f"{directory}/{self._script.name}", _file(kind)]
 
     def run(self, kind: str, word: str) -> None:
-        """Have a session run ``/bin/true WORD``, and then execute itself."""
+        """Make a session run ``/bin/true WORD``, and then execute itself."""
         fifo = self._in_containers.get(kind, self.directory) / _file(kind)
         descriptor: int = until(lambda: _opened(fifo), 30, f"{kind} to wait")
         try:
@@ -116,10 +115,10 @@ class OlderSessions:
         finally:
             os.close(descriptor)
 
-    # How they are started
+    # Starting the sessions
 
     def _add(self, kind: str, directory: Path | None = None) -> str:
-        """Make what a session needs, and return its command line as text for a shell."""
+        """Prepare a session, and return its command line as text for a shell."""
         self.kinds.append(kind)
         if directory is not None:
             self._in_containers[kind] = directory
@@ -202,7 +201,7 @@ class OlderSessions:
         command = [sys.executable, "-c", _DOUBLE_FORK, *shlex.split(double_fork)]
         self._background(command, ends=True)
         pipeline = self._add("pipeline")
-        # With job control the pipeline has a process group, which its first process leads.
+        # With job control the pipeline has a process group, led by its first process.
         self._background(["/bin/bash", "-c", f"set -m; {MARKER} | {pipeline}"])
 
     def _start_cron(self) -> None:
@@ -243,7 +242,7 @@ def _file(kind: str) -> str:
 
 
 def _opened(fifo: Path) -> int | None:
-    """A descriptor to wake a waiting reader; None without one."""
+    """Return a descriptor that wakes a waiting reader; None without one."""
     try:
         return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:

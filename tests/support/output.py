@@ -1,4 +1,4 @@
-"""What the tests of outputs share: numbered lines, a clock to turn, file systems that fill up."""
+"""Helpers for tests of outputs: numbered lines, a manual clock, file systems that fill up."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ _WITHOUT_LOG_FLUSH = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock in seconds that the test advances."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
 
     def __call__(self) -> float:
-        """The time now."""
+        """Return the time."""
         return self.now
 
 
 def line(number: int, size: int = 0) -> bytes:
-    """An event's line with its number, at least ``size`` bytes long."""
+    """Return an event's line with its number, at least ``size`` bytes long."""
     text = json.dumps({"event": {"sequence": number}, "message": ""})
     return (text[:-2] + "x" * (size - len(text) - 1) + text[-2:] + "\n").encode()
 
 
 def lines(first: int, count: int, size: int = 0) -> list[bytes]:
-    """``count`` lines, numbered from ``first``."""
+    """Return ``count`` lines, numbered from ``first``."""
     return [line(number, size) for number in range(first, first + count)]
 
 
 def numbers(data: bytes) -> list[int]:
-    """The numbers of the lines in ``data``; fails if one of them isn't whole."""
+    """Return the numbers of the lines in ``data``; fails if one of them is incomplete."""
     assert not data or data.endswith(b"\n"), data[-100:]
     return [json.loads(text)["event"]["sequence"] for text in data.splitlines()]
 
 
 def firsts(received: Iterable[int]) -> list[int]:
-    """``received`` without the repeats."""
+    """Return ``received`` without repetitions."""
     return list(dict.fromkeys(received))
 
 
 @contextmanager
 def tmpfs(path: Path, size: str = "1M") -> Iterator[Path]:
-    """A file system in memory that is full after ``size``."""
+    """Mount a file system in memory with a limit of ``size``."""
     path.mkdir(exist_ok=True)
     options = f"size={size},mode=0755"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "sessiond-test", path], check=True)
@@ -61,7 +61,7 @@ def tmpfs(path: Path, size: str = "1M") -> Iterator[Path]:
 
 
 class Ext4:
-    """A small ext4 file system in an image, that a test can break and mend."""
+    """A small ext4 file system in an image, which a test can break and repair."""
 
     def __init__(self, image: Path, path: Path, size: int) -> None:
         self.path = path
@@ -81,12 +81,12 @@ class Ext4:
         subprocess.run(["umount", self.path], check=True)
 
     def make_read_only(self) -> None:
-        """Have the kernel treat it as after an error on the disk: read-only from now on."""
+        """Make the kernel treat it as after a disk error: read-only."""
         subprocess.run(["mount", "-o", "remount,abort", self.path], check=True)
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Have every write to it wait, as on a disk that doesn't answer."""
+        """Make every write to it wait, as on a disk that does not answer."""
         subprocess.run(["fsfreeze", "--freeze", self.path], check=True)
         try:
             yield
@@ -94,7 +94,7 @@ class Ext4:
             subprocess.run(["fsfreeze", "--unfreeze", self.path], check=True)
 
     def take_away(self) -> None:
-        """Have every operation on it fail with EIO, as when the disk is pulled out."""
+        """Make every operation fail with EIO, as if the disk was removed."""
         directory = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(directory, _EXT4_SHUTDOWN, struct.pack("I", _WITHOUT_LOG_FLUSH))
@@ -104,7 +104,7 @@ class Ext4:
 
 @contextmanager
 def ext4(image: Path, path: Path, size: int = 16 << 20) -> Iterator[Ext4]:
-    """An ``Ext4`` of ``size`` bytes, gone afterwards."""
+    """Create an ``Ext4`` of ``size`` bytes, removed afterwards."""
     disk = Ext4(image, path, size)
     try:
         yield disk
@@ -113,7 +113,7 @@ def ext4(image: Path, path: Path, size: int = 16 << 20) -> Iterator[Ext4]:
 
 
 def fill(directory: Path) -> Path:
-    """Leave no room on ``directory``'s file system; return the file that holds it."""
+    """Fill the file system of ``directory``; return the file that does it."""
     filler = directory / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (65536, 4096, 1):

@@ -1,4 +1,4 @@
-"""Behaviours, played on the real kernel beside a running daemon; see stage.py."""
+"""Performs actions on the real kernel beside a running daemon; see stage.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.containers import Runc
 
 Document = dict[str, Any]
 
-# What is played is all that these bring, whatever file system it sees.
+# The records of these rules belong to an action, whatever file system it sees.
 _PLAYED = f"-a always,exit -F arch=b64 -F auid={stage.LOGIN_UID}"
 RULES = f"""
 -a always,exit -F arch=b64 -S execve,execveat -k exec
@@ -31,9 +31,9 @@ def _actor(directory: Path) -> Path:
 
 
 def play(directory: Path, behaviours: list[dict[str, Any]]) -> dict[str, int]:
-    """Play behaviours, and return the pid of the session leader of each, by its id.
+    """Perform actions, and return the pid of the session leader of each, by its id.
 
-    Those that have ``container`` run in one, by runc: they are its only processes.
+    Actions with ``container`` run in one, by runc: they are its only processes.
     """
     directory.mkdir()
     actor = _actor(directory)
@@ -54,7 +54,7 @@ def play(directory: Path, behaviours: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def play_in_containers(directory: Path, behaviours: list[dict[str, Any]]) -> dict[str, str]:
-    """Play those that have ``container`` in one each, by runc; return the containers' ids."""
+    """Perform each action with ``container`` in a container; return the containers' ids."""
     runc, found = Runc(directory), {}
     actor = _actor(directory)
     for behaviour in behaviours:

@@ -1,8 +1,8 @@
-"""Events for the viewer: a real recording, and lines made for one thing each.
+"""Events for the viewer: a real recording, and synthetic lines for single features.
 
 The recording is of one host, web1: ann logs in by ssh with a terminal, builds a program, uses sudo,
-tmux and background jobs, and types names that are made to harm; another login runs one command; a
-container runs a shell.
+tmux and background jobs, and types hostile names; another login runs one command; a container runs
+a shell.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ LOGIN = Path(__file__).parent.parent / "data" / "viewer" / "login.ndjson.gz"
 
 
 def login_lines() -> list[bytes]:
-    """The lines of the recording."""
+    """Return the lines of the recording."""
     return gzip.decompress(LOGIN.read_bytes()).splitlines(keepends=True)
 
 
 def recorded(*lines: bytes | dict[str, Any]) -> Recording:
-    """Feed lines, or documents, to a recording."""
+    """Return a recording of lines, or of documents."""
     recording = Recording()
     for line in lines:
         recording.feed(line if isinstance(line, bytes) else json.dumps(line).encode())
@@ -31,30 +31,30 @@ def recorded(*lines: bytes | dict[str, Any]) -> Recording:
 
 
 def session_of(recording: Recording, identity: str) -> Session:
-    """The session with an entry leader of this id."""
+    """Return the session with an entry leader of this id."""
     return next(each for each in recording.sessions() if each.id == identity)
 
 
 def by_command(recording: Recording, command: str) -> Process:
-    """The one process with a command line that begins so."""
+    """Return the only process whose command line has this prefix."""
     (found,) = (each for each in recording.processes.values() if each.command.startswith(command))
     return found
 
 
 def at(second: float) -> str:
-    """A date, so many seconds after ten o'clock."""
+    """Return a date, in seconds after ten o'clock."""
     return f"2026-05-01T10:{int(second) // 60:02}:{second % 60:09.6f}Z"
 
 
 class Story:
-    """Makes documents of processes of one host, with as many members as the viewer needs."""
+    """Makes documents of processes of one host, with the members that the viewer needs."""
 
     def __init__(self, host: str = "web1", boot: str = "b1", ip: str = "192.0.2.10") -> None:
         self.host = {"name": host, "boot": {"id": boot}, "ip": [ip]}
         self._sequence = 0
 
     def event(self, time: float, action: str, name: str, **more: Any) -> dict[str, Any]:
-        """An event of the process ``name``, whose entity id is made of host and name.
+        """Return an event of the process ``name``, whose entity id is made of host and name.
 
         ``parent`` and ``entry`` are names; without them it is its own entry leader.
         """
@@ -79,7 +79,7 @@ class Story:
     def process(
         self, name: str, *, parent: str = "", entry: str = "", user: str = "root", **more: Any
     ) -> dict[str, Any]:
-        """The ``process`` object of an event."""
+        """Return the ``process`` object of an event."""
         entry = entry or name
         process: dict[str, Any] = {
             "entity_id": self.id(name),
@@ -104,11 +104,11 @@ class Story:
         return process
 
     def id(self, name: str) -> str:
-        """The entity id of a process."""
+        """Return the entity id of a process."""
         return f"{self.host['name']}-{name.replace(' ', '-')}"
 
     def own(self, time: float, action: str, **more: Any) -> dict[str, Any]:
-        """An event about sessiond itself."""
+        """Return an event about sessiond itself."""
         self._sequence += 1
         return {
             "@timestamp": at(time),
@@ -126,5 +126,5 @@ class Story:
         }
 
     def skip(self, count: int) -> None:
-        """Leave out so many lines."""
+        """Skip that many line numbers."""
         self._sequence += count

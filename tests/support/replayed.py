@@ -1,4 +1,4 @@
-"""Logs replayed in tests, as the command does it."""
+"""Replays of logs in tests, like the command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sessiond.system.packed import lines
 
 
 def pipeline(host: Identity, names: EnrichedNames) -> Pipeline:
-    """Make the pipeline of a boot of a host."""
+    """Return the pipeline of a boot of a host."""
     return factory.offline_pipeline(
         Config(), names, node=host.node, machine=host.machine, boot=host.boot
     )
@@ -28,7 +28,7 @@ def pipeline(host: Identity, names: EnrichedNames) -> Pipeline:
 def replayed(
     *logs: Iterable[bytes] | bytes, wanted: Filter | None = None, node: str = ""
 ) -> tuple[list[bytes], Replay]:
-    """Replay logs, each as its lines or in one piece; return what was written."""
+    """Replay logs, each as its lines or as one text; return the written lines."""
     written: list[bytes] = []
     replay = Replay(pipeline, written.extend, record_type, wanted=wanted, node=node)
     for log in logs:

@@ -1,7 +1,7 @@
-"""A host that exists only on paper: its processes act, and the kernel's two voices tell of it.
+"""A simulated host: its processes act, and each act yields the kernel's events.
 
-Each act gives the process event and the audit records that the real kernel would give, so that a
-test can feed them to a pipeline in any order.
+Each act has the process event and the audit records of the real kernel, so that a test can feed
+them to a pipeline in any order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sessiond.process.events import (
 from sessiond.process.table import ProcessTable
 from sessiond.units import SECOND
 
-# Boot was at 2026-05-01T10:00:00Z, and the wall clock has run true since.
+# The boot was at 2026-05-01T10:00:00Z, and the wall clock has been right since.
 BOOT = 1_777_629_600 * SECOND
 MILLISECOND = 1_000_000
 NUMBERS = {b"59": "execve", b"231": "exit_group", b"112": "setsid", b"2": "open"}
@@ -47,10 +47,10 @@ def _identify(pid: int, start: int) -> str:
 
 
 def pipeline(**options: Any) -> Pipeline:
-    """Make a pipeline for the scripted host; by default with an exact source called ebpf.
+    """Return a pipeline for the simulated host; by default with an exact source called ebpf.
 
-    What was there before it is told only with ``inventory=True``, forks only as ``fork_events``
-    says, and as many ancestors as ``ancestors``.
+    Older processes are written only with ``inventory=True``, forks as ``fork_events`` says, and
+    as many ancestors as ``ancestors``.
     """
     event: dict[str, Any] = {"inventory": False, "fork_events": "none", "ancestors": 0} | {
         name: options.pop(name) for name in EventSettings.__struct_fields__ if name in options
@@ -80,7 +80,7 @@ def pipeline(**options: Any) -> Pipeline:
 
 @dataclass
 class Actor:
-    """A process of the scripted host; times are ns since boot."""
+    """A process of the simulated host; times are ns since boot."""
 
     host: Host
     pid: int
@@ -89,7 +89,7 @@ class Actor:
     program: Program
 
     def fork(self, pid: int, time: int) -> tuple[Actor, Forked]:
-        """Fork a child that inherits everything."""
+        """Fork a child, which inherits everything."""
         facts = self.facts._replace(
             pid=pid, start=time, ppid=self.pid, parent_start=self.start, vpid=pid
         )
@@ -97,7 +97,7 @@ class Actor:
         return child, Forked(time, facts, self.pid, self.start, self.program.comm, b"/srv")
 
     def execute(self, name: str, time: int, *args: str) -> tuple[Executed, Records]:
-        """Execute /bin/NAME; the audit stamp is the clock's tick before."""
+        """Execute /bin/NAME; the audit stamp is that of the clock's last tick."""
         argv = (name, *args)
         packed = join_args(each.encode() for each in argv)
         self.program = Program(name.encode(), b"/bin/" + name.encode(), packed, None)
@@ -116,7 +116,7 @@ class Actor:
         return event, records
 
     def fail_to_execute(self, time: int) -> Records:
-        """Try to execute what may not be executed."""
+        """Try to execute a file without permission."""
         return self.host.records(self, time, "59 success=no exit=-13")
 
     def exit(self, code: int, time: int) -> tuple[Exited, Records]:
@@ -125,7 +125,7 @@ class Actor:
         return event, self.host.records(self, time, "231", a0=code)
 
     def die(self, signal: int, time: int) -> Exited:
-        """End by a signal, which audit does not record."""
+        """End by a signal, for which audit has no record."""
         return Exited(time, self.facts, signal, group_exit=True)
 
     def set_session(self, time: int) -> tuple[Changed, Records]:
@@ -156,7 +156,7 @@ class Host:
         )
 
     def snapshot(self) -> list[Observed]:
-        """What was there before us."""
+        """Return the processes that are older than the daemon."""
         init = self.shell.facts._replace(pid=1, start=1, ppid=0, pgid=1, sid=1, tty_major=0)
         return [
             Observed(
@@ -166,13 +166,13 @@ class Host:
         ]
 
     def stamp(self, time: int) -> int:
-        """The audit stamp, ms since the epoch, of a syscall at that time: a clock of 4 ms ticks."""
+        """Return the audit stamp, ms since the epoch, of a syscall at that time: ticks are 4 ms."""
         return (BOOT + time) // (4 * MILLISECOND) * 4
 
     def records(
         self, who: Actor, time: int, call: str, *more: tuple[int, bytes], a0: int = 0
     ) -> Records:
-        """The records of a syscall, ending with EOE."""
+        """Return the records of a syscall, ending with EOE."""
         self.serial += 1
         stamp = self.stamp(time)
         head = f"audit({stamp // 1000}.{stamp % 1000:03d}:{self.serial}): ".encode()

@@ -1,4 +1,4 @@
-"""``spawns.c``, built and run: many processes one after the other, and how long each took."""
+"""Builds and runs ``spawns.c``: sequential processes, and the duration of each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("spawns.c")
-# Nobody else on the host is this user: rules with -F uid=... see these processes alone.
+# Only these tests use this user: rules with -F uid=... match only their processes.
 USER = 54321
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """How long a process took from its start to its end, in microseconds."""
+    """The duration of a process from its start to its end, in microseconds."""
 
     p50: float
     p99: float
@@ -29,7 +29,7 @@ class Spawns:
 
     @classmethod
     def build(cls, directory: Path) -> Spawns:
-        """Compile ``spawns.c`` into ``directory``, statically, so that an image costs little."""
+        """Compile ``spawns.c`` into ``directory``, statically, so that an image is small."""
         program = directory / "spawns"
         subprocess.run(
             ["gcc", "-O2", "-Wall", "-Werror", "-static", "-o", program, SOURCE], check=True
@@ -37,7 +37,7 @@ class Spawns:
         return cls(program)
 
     def start(self, count: int) -> subprocess.Popen[str]:
-        """Begin to start ``count`` processes, as USER and in a session of their own."""
+        """Start ``count`` processes in the background, as USER and in a separate session."""
         return subprocess.Popen(
             [str(self.program), str(count)],
             stdout=subprocess.PIPE,
@@ -47,12 +47,12 @@ class Spawns:
         )
 
     def run(self, count: int, seconds: float = 60) -> Took:
-        """Start ``count`` processes and return how long they took."""
+        """Run ``count`` processes and return their durations."""
         return finished(self.start(count), seconds)
 
 
 def finished(process: subprocess.Popen[str], seconds: float = 60) -> Took:
-    """Wait for a run and return how long its processes took."""
+    """Wait for a run and return the durations of its processes."""
     output, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0
     return Took(**json.loads(output))

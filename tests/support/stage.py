@@ -1,14 +1,12 @@
-"""Plays behaviours with real processes, in a copy of the file system that only they see.
+"""Performs actions with real processes, in a private copy of the file system.
 
-A behaviour is a list of steps: {"run": EXECUTABLE, "args": [...], "do": [steps of that process]},
+An action is a list of steps: {"run": EXECUTABLE, "args": [...], "do": [steps of that process]},
 with ``cwd``, ``env``, ``user`` and ``group`` (ids), ``setuid`` or ``capability`` (a number) of its
-file, ``real`` where it is the host's own program; or one act, such as {"create": PATH}. Every other
-executable is a copy of tests/support/actor.c, which does its steps and nothing else, so that no
-behaviour does harm.
-
-``python3 stage.py WORK ACTOR PLAYS PIDS`` does it, as root, in a mount namespace of its own: WORK
-is an empty directory, PLAYS a file of JSON, PIDS a descriptor that gets a line of JSON for each
-(id, session leader's pid). It needs nothing but the standard library, because it runs in the copy.
+file, ``real`` for the host's own program; or one operation, such as {"create": PATH}. Every other
+executable is a copy of tests/support/actor.c, which performs only its steps, so that no action does
+harm. ``python3 stage.py WORK ACTOR PLAYS PIDS`` runs as root in its own mount namespace: WORK is an
+empty directory, PLAYS a file of JSON, PIDS a descriptor that gets a line of JSON for each (id,
+session leader's pid). It needs only the standard library, because it runs in the copy.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-LOGIN_UID = 4242  # by which audit rules know what is played
+LOGIN_UID = 4242  # audit rules select the actions by this
 ACTOR = "/.actor"
 _FILES = ("create", "open", "delete", "chmod", "chown", "rename")
 
@@ -32,7 +30,7 @@ Step = dict[str, Any]
 
 
 def encode(steps: list[Step]) -> str:
-    """Write steps as the actor reads them."""
+    """Encode steps for the actor."""
     return "".join("".join(word + "\x1f" for word in words) + "\x1e" for words in _flat(steps))
 
 
@@ -51,7 +49,7 @@ def _flat(steps: list[Step]) -> list[list[str]]:
 
 
 def programs(steps: list[Step]) -> list[Step]:
-    """Give every program of a behaviour."""
+    """Yield every program of an action."""
     below = [each for step in steps for each in programs(step.get("do", []))]
     return [step for step in steps if "run" in step] + below
 
@@ -62,7 +60,7 @@ def _acts(steps: list[Step]) -> list[tuple[str, str]]:
 
 
 def _enter(work: str) -> None:
-    """Make a copy of the file system over the host's, and move into it."""
+    """Mount a copy of the file system over the host's, and enter it."""
     tree = f"{work}/root"
     script = f"""
         mount -t tmpfs -o mode=0755 stage {work} && cd {work} && mkdir up work root
@@ -76,7 +74,7 @@ def _enter(work: str) -> None:
 
 
 def _directory(path: Path) -> None:
-    """Make a directory and those above it; what is not a directory makes room."""
+    """Create a directory and its parents, replacing other files."""
     for each in [*reversed(path.parents), path]:
         if os.path.lexists(each) and not each.is_dir():
             each.unlink()
@@ -90,7 +88,7 @@ def _clear(path: Path) -> None:
 
 
 def _set(steps: list[Step]) -> None:
-    """Put programs and files where a behaviour needs them."""
+    """Create the programs and files of an action."""
     for program in programs(steps):
         if "cwd" in program:
             _directory(Path(program["cwd"]))
@@ -102,7 +100,7 @@ def _set(steps: list[Step]) -> None:
         _directory(path.parent)
         _clear(path)
         if not {"setuid", "capability"} & set(program):
-            with suppress(OSError):  # on another file system a copy does
+            with suppress(OSError):  # on another file system a copy is used
                 os.link(ACTOR, path)
                 continue
         shutil.copy(ACTOR, path)
@@ -125,7 +123,7 @@ def _set(steps: list[Step]) -> None:
 
 
 def _play(steps: list[Step], *, terminal: bool) -> int:
-    """Run a behaviour in a session of its own and return the leader's pid."""
+    """Run an action in a separate session and return the leader's pid."""
     environment = {"PLAY": encode(steps)}
     if terminal:
         pid, master = pty.fork()
@@ -142,7 +140,7 @@ def _play(steps: list[Step], *, terminal: bool) -> int:
 
 
 def main(work: str, actor: str, plays: str, pids: str) -> None:
-    """Play all behaviours."""
+    """Perform all actions."""
     behaviours = json.loads(Path(plays).read_text("utf-8"))
     program = Path(actor).read_bytes()
     _enter(work)
@@ -150,7 +148,7 @@ def main(work: str, actor: str, plays: str, pids: str) -> None:
     Path(ACTOR).write_bytes(program)
     Path(ACTOR).chmod(0o755)
     Path("/proc/self/loginuid").write_text(str(LOGIN_UID))
-    # The host's own programs come first: others are replaced by actors of their name.
+    # The host's own programs come first: actors with their names replace them later.
     behaviours.sort(key=lambda each: not any("real" in one for one in programs(each["do"])))
     with os.fdopen(int(pids), "w") as told:
         for behaviour in behaviours:

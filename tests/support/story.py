@@ -1,4 +1,4 @@
-"""A pipeline on a bench, and a story of processes to tell it."""
+"""A pipeline with a simulated host, and a random history of processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = 10 * SECOND
 
 
 class Bench:
-    """A pipeline that has seen the host's snapshot, and everything it wrote so far."""
+    """A pipeline that has read the host's snapshot, and all its lines so far."""
 
     def __init__(self, **options: Any) -> None:
         """Start the host and the pipeline."""
@@ -25,20 +25,20 @@ class Bench:
         self.now = T
 
     def tell(self, *events: ProcessEvent, audit: Records | None = None, after: int = 0) -> None:
-        """Feed what one turn of the daemon would, ``after`` ns later than the last one."""
+        """Feed the input of one turn of the daemon, ``after`` ns later than the last one."""
         self.now += after
         self.pipeline.feed_process(list(events))
         self.pipeline.feed_audit(audit or [], now=self.now)
         self.written += documents(self.pipeline.poll(self.now))
 
     def settle(self) -> list[dict[str, Any]]:
-        """Let every deadline pass; return all that was written."""
+        """Let every deadline pass; return all lines."""
         for _ in range(4):
             self.tell(after=3 * SECOND)
         return self.written
 
     def actions(self) -> list[str]:
-        """What was written, by its action."""
+        """Return the actions of all lines."""
         return [each["event"]["action"] for each in self.settle()]
 
     def child(self, pid: int = 61, time: int = T + 1) -> Actor:
@@ -49,14 +49,14 @@ class Bench:
 
 
 class Story:
-    """Some processes that fork, execute, set sessions, fail and end, as the two voices tell it.
+    """Some processes that fork, execute, set sessions, fail and end, with both kinds of events.
 
-    ``audit`` holds each record with the number of process events that the kernel has told before
-    it: a fork and an exec are told before their audit records are, a setsid and an end after.
+    ``audit`` holds each record with the number of process events that precede it: a fork and an
+    exec precede their audit records, a setsid and an end follow them.
     """
 
     def __init__(self, host: Host) -> None:
-        """Let six processes live."""
+        """Simulate six processes."""
         self.events: list[ProcessEvent] = []
         self.audit: list[tuple[int, tuple[int, bytes]]] = []
         for pid in range(61, 67):
@@ -87,7 +87,7 @@ class Story:
         self.audit += [(len(self.events), record) for record in records]
 
     def turn(self, events: int, records: int) -> tuple[list[ProcessEvent], Records]:
-        """What is read next: at most so many records, and at least the events before them."""
+        """Return the input of a turn: at most so many records, and the events before them."""
         read, self.audit = self.audit[:records], self.audit[records:]
         told = len(self.events)
         needed = max((before for before, _ in read), default=0) - (_EVENTS - told)

@@ -1,4 +1,4 @@
-"""What the daemon wrote, held against the truth that the processes themselves told."""
+"""Compares the daemon's output with the processes' own records."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 
 from ecs_schema.validate import validate_line
 from support.daemon import Daemon, Document, value
-from support.truth import Told
+from support.truth import Record
 
 from sessiond.text import display
 
 TICK = 10_000_000  # ns; USER_HZ is 100
 RELATIVES = ("parent", "group_leader", "session_leader", "entry_leader")
-# Records of the kernel without a system call.
+# Record types of the kernel without a system call.
 _LATE = ("crashed-program", "violated-seccomp-policy")
 # The kernel lost the record that ends the event, so that the reassembler closes it after a timeout.
 _UNFINISHED = "audit: the end of the event was lost"
 _OWN = ("sessiond-lost", "sessiond-degraded", "sessiond-recovered", "sessiond-clock-changed")
-# A process is told as ended when it begins to leave; it gives its children away a moment later.
+# The end is dated at the beginning of the exit; children are reparented a moment later.
 _LEAVING = 20_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def nanoseconds(date: str) -> int:
-    """Read a date as the documents have it, in ns since the epoch."""
+    """Convert a date of a document to ns since the epoch."""
     since = datetime.fromisoformat(date) - _EPOCH
     return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
@@ -41,7 +41,7 @@ def agree(problems: Iterable[str]) -> None:
 
 
 def malformed(daemon: Daemon) -> list[str]:
-    """Say what is wrong with the lines themselves, against ECS and the contract."""
+    """Return the problems of the lines themselves, by ECS and the output's contract."""
     problems = []
     for line in daemon.output.read_bytes().splitlines(keepends=True):
         problems += [f"{problem}: {line[:300]!r}" for problem in validate_line(line)]
@@ -49,12 +49,12 @@ def malformed(daemon: Daemon) -> list[str]:
 
 
 def inconsistent(documents: Iterable[Document]) -> list[str]:
-    """Say where the documents contradict each other, or what every document promises.
+    """Return contradictions between documents, and broken promises of single documents.
 
-    One identity is one process in every block of every document; ids are unique; the sequence has
-    no gap; nothing happens to a process before its start, after its end, or in the wrong order.
-    A line that is told late (a kernel record without a system call, an event whose end was lost) is
-    dated within the life of its process.
+    One identity is one process in every object of every document; ids are unique; the sequence
+    has no gap; no event of a process precedes its start, follows its end, or is out of order.
+    A line that is written late (a kernel record without a system call, an event whose end was
+    lost) is dated within the life of its process.
     """
     problems: list[str] = []
     identities: dict[str, tuple[int, str]] = {}
@@ -74,14 +74,14 @@ def inconsistent(documents: Iterable[Document]) -> list[str]:
         for block in _blocks(process):
             who = block["pid"], block.get("start", "")
             known = identities.setdefault(block["entity_id"], who)
-            # Who had ended before the daemon's start has none that is known: as an entry leader it
-            # has the one that it began at by the latest.
+            # A leader that ended before the daemon's start has no known start: as an entry leader
+            # it has the latest possible one.
             if known[0] != who[0] or ("" not in (known[1], who[1]) and known != who):
                 problems.append(f"{block['entity_id']} is {known} and {who}")
         identity, date = process["entity_id"], document["@timestamp"]
         late = event["action"] in _LATE or _UNFINISHED in _incomplete(document)
         if event["action"] == "fork":
-            # Told when it is needed, and dated when it was.
+            # Written when it is needed, with its own date.
             if date != process["start"]:
                 problems.append(f"the fork of {process['pid']} is not dated at its start")
         elif late:
@@ -111,7 +111,7 @@ def _incomplete(document: Document) -> list[str]:
 
 
 def processes_of(documents: Iterable[Document], session: str) -> set[str]:
-    """The entity ids of the processes of a session, by that of its entry leader."""
+    """Return the entity ids of the processes of a session, by that of its entry leader."""
     return {
         document["process"]["entity_id"]
         for document in documents
@@ -120,7 +120,7 @@ def processes_of(documents: Iterable[Document], session: str) -> set[str]:
 
 
 def _blocks(process: Document) -> Iterator[Document]:
-    """The process, its relatives, and theirs; not those of which only the pid is known."""
+    """Yield the process, its relatives, and theirs; not those with only a pid."""
     if "entity_id" in process:
         yield process
     for name in (*RELATIVES, "parent", "group_leader"):
@@ -130,7 +130,7 @@ def _blocks(process: Document) -> Iterator[Document]:
 
 
 def _contract(document: Document) -> Iterator[str]:
-    """What the blocks of one document owe each other."""
+    """Return broken promises of the objects of one document."""
     process, action = document["process"], document["event"]["action"]
     for name in RELATIVES[1:]:
         leader = process.get(name)
@@ -147,10 +147,10 @@ def _contract(document: Document) -> Iterator[str]:
 
 
 class Stream:
-    """A daemon's documents, to be held against truths.
+    """A daemon's documents, to be compared with records.
 
-    ``exact`` tells whether the source promises every process with all its relatives; without that,
-    what can't be known may be absent, but what is there must be right all the same.
+    ``exact`` says whether the source promises every process with all its relatives; otherwise
+    unknown data may be absent, but present data must be right.
     """
 
     def __init__(self, daemon: Daemon, *, exact: bool = True) -> None:
@@ -162,14 +162,14 @@ class Stream:
         self._ends_of = 0
 
     def _ticks(self, process: Document) -> range:
-        """The clock ticks since boot in which a process may have started, as its date is cut."""
+        """Return the clock ticks since boot in which a process may have started."""
         if not self.exact:
-            # The start of those that nobody could look up is that of their exec.
+            # The start of a process that could not be looked up is that of its exec.
             return range(1 << 62)
         since_boot = nanoseconds(process["start"]) - self._boot_time
         return range(since_boot // TICK, (since_boot + 999) // TICK + 1)
 
-    def false(self, told: Iterable[Told]) -> list[str]:
+    def false(self, told: Iterable[Record]) -> list[str]:
         """Yield contradictions between documents and records; fields may be missing."""
         written = self._written()
         problems: list[str] = []
@@ -187,17 +187,18 @@ class Stream:
                     problems += [
                         where + each for each in self._relatives(image, document, lacking=True)
                     ]
-                elif args and action != "fork":  # which has those of whoever forked it
+                elif args and action != "fork":  # which are those of its creator
                     problems.append(f"{where}it never was {args}")
                 if action == "end":
                     problems += [where + each for each in _outcome(life, document, lacking=True)]
         return problems
 
-    def untrue(self, told: Iterable[Told], run: Path | None = None) -> list[str]:
+    def untrue(self, told: Iterable[Record], run: Path | None = None) -> list[str]:
         """Yield differences between documents and the processes' records, one line each.
 
-        Each image is in one exec, each setsid in one setsid, each process that told anything ends
-        once. ``run`` is the truth's file: then no other exec may claim to be of that run.
+        Each image is in one exec, each setsid in one setsid, and each process with a record
+        ends once. ``run`` is the generator's file: then no other exec may claim to belong
+        to that run.
         """
         written = self._written()
         problems: list[str] = []
@@ -213,7 +214,7 @@ class Stream:
         return problems
 
     def _written(self) -> dict[int, list[list[Document]]]:
-        """The documents of each process, by pid; of several with one pid the oldest first."""
+        """Return the documents of each process, by pid; with one pid the oldest come first."""
         identities: dict[str, list[Document]] = defaultdict(list)
         for document in self.daemon.documents():
             identity = value(document, "process.entity_id")
@@ -225,16 +226,16 @@ class Stream:
         return written
 
     def _take(
-        self, written: dict[int, list[list[Document]]], life: list[Told]
+        self, written: dict[int, list[list[Document]]], life: list[Record]
     ) -> list[Document] | None:
-        """Take the documents of a life out of what is written."""
+        """Remove the documents of a life from the rest."""
         candidates = written.get(life[0].pid, [])
         for place, documents in enumerate(candidates):
             if life[0].start in self._ticks(documents[0]["process"]):
                 return candidates.pop(place)
         return None
 
-    def _life(self, life: list[Told], documents: list[Document]) -> Iterator[str]:
+    def _life(self, life: list[Record], documents: list[Document]) -> Iterator[str]:
         by_action: dict[str, list[Document]] = defaultdict(list)
         for document in documents:
             by_action[document["event"]["action"]].append(document)
@@ -257,15 +258,17 @@ class Stream:
             where = f"end of {life[0].pid} {life[0].token}: "
             yield from (where + problem for problem in _ending(life, document))
 
-    def _image(self, one: Told, document: Document) -> Iterator[str]:
+    def _image(self, one: Record, document: Document) -> Iterator[str]:
         yield from _differences(document["process"], _shown(one))
         yield from self._relatives(one, document)
 
-    def _relatives(self, one: Told, document: Document, *, lacking: bool = False) -> Iterator[str]:
+    def _relatives(
+        self, one: Record, document: Document, *, lacking: bool = False
+    ) -> Iterator[str]:
         lacking = lacking or not self.exact
         process = document["process"]
         for name, number in (("group_leader", one.pgid), ("session_leader", one.sid)):
-            # Whom the kernel itself started may be in group and session 0, which nobody leads.
+            # Processes started by the kernel may be in group and session 0, which have no leader.
             expected = number or None
             found = value(process, f"{name}.pid")
             if found != expected and not (lacking and found is None):
@@ -274,15 +277,15 @@ class Stream:
         adopted = value(document, "sessiond.reparented_to.pid")
         now = parent if adopted is None else adopted
         if parent == one.ppid and not self.exact:
-            return  # what procfs says a moment later
+            return  # procfs shows it a moment later
         if adopted is None and now != one.ppid and self._parent_was_there(document):
-            # It told its parent a moment after its exec; in between it was adopted.
+            # It recorded its parent a moment after its exec; in between it was adopted.
             return
         if now != one.ppid and not (lacking and now is None):
             yield f"its parent is {parent}, or now {adopted}, not {one.ppid}"
 
     def _parent_was_there(self, document: Document) -> bool:
-        """Tell whether the parent's own end says that it had not yet left at the event."""
+        """Return whether the parent's own end shows that it was alive at the event."""
         parent = value(document, "process.parent.entity_id")
         documents = self.daemon.documents()
         if self._ends_of != len(documents):
@@ -298,10 +301,10 @@ class Stream:
         return nanoseconds(end) + _LEAVING >= nanoseconds(document["@timestamp"])
 
 
-def _lives(told: Iterable[Told]) -> list[list[Told]]:
+def _lives(told: Iterable[Record]) -> list[list[Record]]:
     """Group records by process; a pid may be reused within one tick."""
-    open_: dict[tuple[int, int], list[Told]] = {}
-    lives: list[list[Told]] = []
+    open_: dict[tuple[int, int], list[Record]] = {}
+    lives: list[list[Record]] = []
     for one in told:
         key = one.pid, one.start
         if key not in open_:
@@ -314,7 +317,7 @@ def _lives(told: Iterable[Told]) -> list[list[Told]]:
 
 
 def _strangers(run: Path, documents: list[Document]) -> Iterator[str]:
-    """Execs that claim to be of a run, though no process wrote them down."""
+    """Return execs that claim to belong to a run, without a record."""
     for document in documents:
         args = value(document, "process.args") or []
         of_maker = args[3:4] and args[3].isdigit()
@@ -331,8 +334,8 @@ def _differences(
             yield f"{name} is {found!r:.200}, not {wanted!r:.200}"
 
 
-def _shown(one: Told) -> dict[str, Any]:
-    """The host data in an exec and an end of an image."""
+def _shown(one: Record) -> dict[str, Any]:
+    """Return the host's data in an exec and an end of an image."""
     executable = display(one.exe.removesuffix(b" (deleted)"))
     tty = one.tty or 0
     minor = tty & 0xFF | tty >> 12 & 0xFFF00  # new_encode_dev of linux/kdev_t.h
@@ -348,15 +351,15 @@ def _shown(one: Told) -> dict[str, Any]:
     }
 
 
-def _ending(life: list[Told], document: Document) -> Iterator[str]:
-    """An end has what the last exec had, and how it ended, if anyone waited for it."""
+def _ending(life: list[Record], document: Document) -> Iterator[str]:
+    """Compare an end with the last exec, and with its status if a process waited for it."""
     images = [one for one in life if one.event == "exec"]
     if images:
         yield from _differences(document["process"], _shown(images[-1]))
     yield from _outcome(life, document)
 
 
-def _outcome(life: list[Told], document: Document, *, lacking: bool = False) -> Iterator[str]:
+def _outcome(life: list[Record], document: Document, *, lacking: bool = False) -> Iterator[str]:
     for one in life:
         if one.status is None:
             continue
@@ -375,17 +378,17 @@ def _outcome(life: list[Told], document: Document, *, lacking: bool = False) -> 
 
 
 def losses(documents: Iterable[Document]) -> list[Document]:
-    """Keep the daemon's events about losses and problems."""
+    """Return the daemon's events about losses and problems."""
     return [document for document in documents if document["event"]["action"] in _OWN]
 
 
 def orphans(documents: Iterable[Document]) -> list[str]:
-    """Say of which processes Session View can't draw whole trees.
+    """Return the processes for which Session View can't draw whole trees.
 
-    It asks for the fork, exec and end events with one entry leader that are not before its start,
-    and hangs each process below its parent, if that has events of its own; the entry leader is the
-    root. A process without an entry leader is in no session at all; init and those that it keeps in
-    its own session, which has no leader, are in none.
+    It queries the fork, exec and end events with one entry leader that are not before its
+    start, and draws each process below its parent, if that has its own events; the entry leader
+    is the root. A process without an entry leader is in no session; this applies to init and
+    the processes in its own session, which has no leader.
     """
     drawn = [
         each

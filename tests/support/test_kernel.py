@@ -1,4 +1,4 @@
-"""The shared kernel is given back as it was, and only one test uses it at a time."""
+"""The shared kernel is restored, and only one test uses it at a time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ pytestmark = pytest.mark.kernel
 
 
 def test_the_lock_is_held(kernel_lock: None) -> None:
-    """No other process gets it while the test runs."""
+    """No other process gets the lock while the test runs."""
     with LOCK.open("w") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_changed_state_is_seen_and_restored(audit_state: AuditState) -> None:
-    """Rules, the backlog limit and the wait time come back."""
+    """Rules, the backlog limit and the wait time are restored."""
     auditctl("-a", "always,exit", "-F", "arch=b64", "-S", "swapon", "-k", "sessiond-test")
     auditctl("-b", "1234")
     auditctl("--backlog_wait_time", "1")

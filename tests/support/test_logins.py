@@ -1,4 +1,4 @@
-"""Logins are real: another session, another terminal, the client's address."""
+"""Logins of the tests have their own session and terminal, and the client's address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.kernel
 
 
 def test_ssh_gives_a_session_of_its_own(sshd: Sshd, truth: Truth) -> None:
-    """What runs by ssh is in a session below sshd, and knows the client's address."""
+    """A command over ssh is in a session below sshd, and has the client's address."""
     file = truth.file()
     said = sshd.login(f"{' '.join(truth.command(file, 'spawn'))}; echo $SSH_CONNECTION")
     assert said.startswith("127.0.0.1 ")
@@ -22,7 +22,7 @@ def test_ssh_gives_a_session_of_its_own(sshd: Sshd, truth: Truth) -> None:
 
 
 def test_ssh_gives_a_terminal(sshd: Sshd, truth: Truth) -> None:
-    """With a terminal the processes have one: major 136, a pts."""
+    """With a terminal the processes have major 136, a pts."""
     file = truth.file()
     sshd.login(" ".join(truth.command(file, "spawn")), terminal=True)
     (image,) = images(read(file))
@@ -31,7 +31,7 @@ def test_ssh_gives_a_terminal(sshd: Sshd, truth: Truth) -> None:
 
 
 def test_tmux_inside_ssh_outlives_the_login(sshd: Sshd, tmux: Tmux, truth: Truth) -> None:
-    """A tmux session started by ssh runs in a session of its own, on after the login ended."""
+    """A tmux session started over ssh has its own session, and continues after the login."""
     file = truth.file()
     inner = "sleep 0.5; " + " ".join(truth.command(file, "spawn"))
     sshd.login(" ".join(tmux.new_session(f"'{inner}'")), terminal=True)

@@ -9,7 +9,7 @@ from support.manager import UNIT, UserManager, adapted, service
 
 pytestmark = pytest.mark.kernel
 
-# Says who it is and what it may do, keeps a descriptor, then waits; all under the shipped sandbox.
+# Prints its attributes, stores a descriptor, then waits, in the shipped sandbox.
 PROGRAM = """
 import os, signal, sys, time
 from systemd import daemon
@@ -52,7 +52,7 @@ def test_the_shipped_sandbox_starts_a_service(user_manager: UserManager) -> None
 
 
 def test_a_setting_that_is_not_there_cannot_be_changed() -> None:
-    """A test that believes to have changed the unit has."""
+    """A test that changes a missing setting fails."""
     assert "WatchdogSec=1\n" in adapted(UNIT.read_text(), {"WatchdogSec": "1"})
     assert "AmbientCapabilities" not in adapted(UNIT.read_text(), {"AmbientCapabilities": None})
     with pytest.raises(KeyError):
@@ -60,5 +60,5 @@ def test_a_setting_that_is_not_there_cannot_be_changed() -> None:
 
 
 def _shipped_capabilities() -> int:
-    """CAP_DAC_READ_SEARCH, NET_ADMIN, SYS_PTRACE, AUDIT_CONTROL, AUDIT_READ, PERFMON, BPF."""
+    """Return the capabilities of the shipped unit as a mask."""
     return sum(1 << number for number in (2, 12, 19, 30, 37, 38, 39))

@@ -9,6 +9,6 @@ pytestmark = pytest.mark.kernel
 
 
 def test_it_measures_every_spawn(spawns: Spawns) -> None:
-    """What it tells is in order, and no spawn takes no time."""
+    """The records are in order, and no duration is zero."""
     took = spawns.run(100)
     assert 10 < took.p50 <= took.p99 <= took.max

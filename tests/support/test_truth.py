@@ -14,7 +14,7 @@ from support.truth import WAYS, Truth, ends, images, read
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_leaves_its_traces(truth: Truth, way: str) -> None:
-    """Each kind of spawn reports its processes, with the run's token in their arguments."""
+    """Each kind of spawn records its processes, with the run's token in their arguments."""
     told = truth.run(way, 2)
     assert told
     assert all(one.token.startswith(f"{way}-") for one in told if one.event == "exec" and one.argv)
@@ -22,7 +22,7 @@ def test_every_way_leaves_its_traces(truth: Truth, way: str) -> None:
 
 
 def test_spawned_processes_have_their_maker_as_parent(truth: Truth) -> None:
-    """Of twenty processes each one has one image, one end, and the same parent."""
+    """Twenty processes have one image and one end each, and the same parent."""
     told = truth.run("spawn", 20)
     assert Counter(one.event for one in told) == {"exec": 20, "end": 20}
     assert len({one.token for one in images(told)}) == 20
@@ -49,7 +49,7 @@ def test_a_chain_is_one_process_with_four_images(truth: Truth) -> None:
 
 
 def test_exec_in_a_thread_keeps_the_pid(truth: Truth) -> None:
-    """The thread that execs takes over the pid of the whole process."""
+    """The thread that executes a program takes over the pid of its process."""
     first, second = images(truth.run("thread"))
     assert (first.pid, first.start) == (second.pid, second.start)
 
@@ -73,7 +73,7 @@ def test_a_daemon_leads_nothing_and_belongs_to_another(truth: Truth) -> None:
 
 
 def test_an_orphan_executes_after_its_parent_ended(truth: Truth) -> None:
-    """The process that forked it is not its parent any more."""
+    """The process that forked it is no longer its parent."""
     told = truth.run("orphan")
     (forker,) = (one for one in told if one.event == "fork")
     (orphan,) = images(told)
@@ -87,7 +87,7 @@ def test_a_subreaper_adopts(truth: Truth) -> None:
 
 
 def test_a_session_and_a_group_are_led(truth: Truth) -> None:
-    """A setsid and a setpgid show in the numbers of the process."""
+    """setsid and setpgid change the ids of the process."""
     before, after = truth.run("setsid")[:2]
     assert before.sid != before.pid
     assert (after.event, after.sid, after.pgid) == ("setsid", after.pid, after.pid)
@@ -96,7 +96,7 @@ def test_a_session_and_a_group_are_led(truth: Truth) -> None:
 
 
 def test_arguments_of_any_bytes(truth: Truth) -> None:
-    """Arguments are exact to the byte, also empty and invalid ones."""
+    """Arguments are exact to the byte, including empty and invalid ones."""
     (odd,) = images(truth.run("arguments"))
     assert odd.argv[3] == b""
     assert {b"3005", b"\x80\xff", b"line\nbreak", b"\xed\xa0\x80"} < set(odd.argv)

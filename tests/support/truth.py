@@ -1,4 +1,4 @@
-"""What processes really were, told by the processes themselves: ``truth.c`` built, run and read."""
+"""Builds and runs ``truth.c``, whose processes record their own attributes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 SOURCE = Path(__file__).with_name("truth.c")
 
-# Every way in which truth.c makes processes; what each does is said there, next to its code.
+# The ways in which truth.c creates processes; the source describes each of them.
 WAYS = (
     "spawn", "code", "vfork", "fork", "chain", "thread", "signal", "last_thread", "setsid", "pgid",
     "daemon", "orphan", "failed", "subreaper", "memfd", "arguments", "long", "reuse",
@@ -20,8 +20,8 @@ WAYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One line of the truth: ``event`` is "exec", "fork", "setsid" or "end" (which has a status).
+class Record:
+    """One record: ``event`` is "exec", "fork", "setsid" or "end" (which has a status).
 
     ``start`` is in clock ticks since boot, as in /proc/PID/stat; ``status`` is as in wait(2).
     """
@@ -41,30 +41,30 @@ class Told:
 
     @property
     def token(self) -> str:
-        """The last argument, which is given to one run of one way only."""
+        """The last argument, which identifies one run of one way."""
         return self.argv[-1].decode() if self.argv else ""
 
     @property
     def exit_code(self) -> int:
-        """The exit status as a shell would show it: 0 to 255, or 128 and the signal's number."""
+        """The exit status as in a shell: 0 to 255, or 128 plus the signal's number."""
         assert self.status is not None
         signal = self.status & 0x7F
         return 128 + signal if signal else self.status >> 8
 
 
-def _told(line: str) -> Told:
+def _told(line: str) -> Record:
     fields: dict[str, Any] = json.loads(line)
     for name in ("exe", "cwd"):
         if name in fields:
             fields[name] = bytes.fromhex(fields[name])
     if "argv" in fields:
         fields["argv"] = tuple(bytes.fromhex(argument) for argument in fields["argv"])
-    return Told(**fields)
+    return Record(**fields)
 
 
 @dataclass(slots=True)
 class Truth:
-    """The built generator, writing into files of ``directory``, one per run."""
+    """The built generator, which writes to files of ``directory``, one per run."""
 
     program: Path
     directory: Path
@@ -72,7 +72,7 @@ class Truth:
 
     @classmethod
     def build(cls, directory: Path) -> Truth:
-        """Compile ``truth.c`` into ``directory``, statically, so that an image costs little."""
+        """Compile ``truth.c`` into ``directory``, statically, so that an image is small."""
         program = directory / "truth"
         subprocess.run(
             ["gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", program, SOURCE],
@@ -89,37 +89,37 @@ class Truth:
         return path
 
     def command(self, file: Path, way: str, count: int = 1, rate: float = 0) -> list[str]:
-        """Return the command line that makes ``count`` times ``way``, ``rate`` times a second."""
+        """Return the command line for ``count`` times ``way``, at ``rate`` per second."""
         return [str(self.program), str(file), way, str(count), str(rate)]
 
-    def run(self, way: str, count: int = 1, rate: float = 0) -> list[Told]:
+    def run(self, way: str, count: int = 1, rate: float = 0) -> list[Record]:
         """Spawn ``count`` times by ``way`` and return the records, in order."""
         file = self.file()
         self.run_into(file, way, count, rate)
         return read(file)
 
     def run_into(self, file: Path, way: str, count: int = 1, rate: float = 0) -> None:
-        """Make ``count`` times ``way``, telling it in ``file``."""
+        """Spawn ``count`` times by ``way`` with the records in ``file``."""
         subprocess.run(self.command(file, way, count, rate), check=True, timeout=120)
 
 
-def read(file: Path) -> list[Told]:
-    """Read the lines of a run that is over."""
+def read(file: Path) -> list[Record]:
+    """Read the records of a finished run."""
     return [_told(line) for line in file.read_text().splitlines()]
 
 
-def images(told: Iterable[Told]) -> list[Told]:
-    """Keep what became visible by an exec."""
+def images(told: Iterable[Record]) -> list[Record]:
+    """Return the records of execs."""
     return [one for one in told if one.event == "exec"]
 
 
-def ends(told: Iterable[Told]) -> list[Told]:
-    """Keep the ends that a parent waited for."""
+def ends(told: Iterable[Record]) -> list[Record]:
+    """Return the ends that a parent waited for."""
     return [one for one in told if one.event == "end"]
 
 
 def until(condition: Any, seconds: float, what: str) -> Any:
-    """Call ``condition`` until it gives something true, and return that; fail after ``seconds``."""
+    """Call ``condition`` until it returns a true value, and return that; fail after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         found = condition()

@@ -24,7 +24,7 @@ class Exchange(BaseHTTPRequestHandler):
     server: _Listener
 
     def do_POST(self) -> None:
-        """Answer as the test has said."""
+        """Answer as the test requires."""
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers["content-encoding"] == "gzip":
             body = gzip.decompress(body)
@@ -32,7 +32,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.server.web.answer(self)
 
     def send(self, status: int, body: bytes = b"", **fields: str) -> None:
-        """Answer whole; _ in the name of a field stands for -."""
+        """Send a complete answer; _ in the name of a header stands for -."""
         self.send_response(status)
         for name, text in fields.items():
             self.send_header(name.replace("_", "-"), text)
@@ -41,12 +41,12 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send_raw(self, data: bytes) -> None:
-        """Write these bytes instead of an answer, and close the connection."""
+        """Send these bytes instead of an answer, and close the connection."""
         self.wfile.write(data)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Listener(ThreadingHTTPServer):
@@ -64,14 +64,14 @@ class _Listener(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients go away here."""
+        """Report nothing: clients disconnect here."""
 
 
 class Web:
-    """A server on a port of its own, which can be stopped as by a kill and started again.
+    """A server on its own port, which can be killed and restarted.
 
-    ``take`` answers what ``script`` has no behaviour for. ``bodies`` and ``headers`` are those of
-    all requests, ``kept`` counts the documents that were taken, by their ids.
+    ``take`` answers when ``script`` has no behaviour. ``bodies`` and ``headers`` are those of
+    all requests, ``kept`` counts the stored documents by their ids.
     """
 
     def __init__(self, take: Behaviour, tls: ssl.SSLContext | None = None) -> None:
@@ -81,16 +81,16 @@ class Web:
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.kept: Counter[str] = Counter()
-        self.file: Path | None = None  # where bulk puts the documents
+        self.file: Path | None = None  # the documents of bulk
         self.lock = threading.Lock()
-        self.release = threading.Event()  # lets those who hang go on
+        self.release = threading.Event()  # releases hanging behaviours
         self._tls = tls
         self._listener: _Listener | None = None
         self.port = 0
         self.start()
 
     def start(self) -> None:
-        """Listen, at the same port as before."""
+        """Listen on the same port as before."""
         listener = _Listener(("127.0.0.1", self.port), Exchange)
         listener.web = self
         self.port = listener.server_address[1]
@@ -102,7 +102,7 @@ class Web:
         threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
 
     def kill(self) -> None:
-        """Close the port and all connections, whatever is on them."""
+        """Close the port and all connections."""
         if self._listener is not None:
             listener, self._listener = self._listener, None
             listener.shutdown()
@@ -114,7 +114,7 @@ class Web:
                     continue
 
     def close(self) -> None:
-        """End for good."""
+        """Close permanently."""
         self.release.set()
         self.kill()
 
@@ -128,24 +128,24 @@ class Web:
         behaviour(exchange)
 
     def keep(self, ids: list[str]) -> None:
-        """Count documents as taken."""
+        """Count documents as stored."""
         with self.lock:
             self.kept.update(ids)
 
 
 def ids_of(body: bytes) -> list[str]:
-    """The ids of the events that are the lines of a body."""
+    """Return the ids of the events in the lines of a body."""
     return [json.loads(line)["event"]["id"] for line in body.splitlines()]
 
 
 def ndjson(exchange: Exchange) -> None:
-    """Take every line, as ClickHouse does."""
+    """Store every line, like ClickHouse."""
     exchange.server.web.keep(ids_of(exchange.body))
     exchange.send(200)
 
 
 def bulk(exchange: Exchange, faults: dict[str, tuple[int, str]] | None = None) -> None:
-    """Do what Elasticsearch's _bulk does: an item for each line, no id twice.
+    """Behave like Elasticsearch's _bulk: an item for each line, each id once.
 
     ``faults`` are the status and type of the error for some ids.
     """
@@ -172,23 +172,23 @@ def bulk(exchange: Exchange, faults: dict[str, tuple[int, str]] | None = None) -
 
 
 def status(code: int, body: bytes = b"", **fields: str) -> Behaviour:
-    """Answer with this status, and take nothing."""
+    """Answer with this status, and store nothing."""
     return lambda exchange: exchange.send(code, body, **fields)
 
 
 def raw(data: bytes) -> Behaviour:
-    """Answer with bytes that may be no HTTP."""
+    """Answer with arbitrary bytes."""
     return lambda exchange: exchange.send_raw(data)
 
 
 def hang(exchange: Exchange) -> None:
-    """Say nothing until the server is closed."""
+    """Do not answer until the server is closed."""
     exchange.server.web.release.wait(60)
     exchange.close_connection = True
 
 
-def taken_without_a_word(exchange: Exchange) -> None:
-    """Take the lines, and die before the answer."""
+def stored_without_answer(exchange: Exchange) -> None:
+    """Store the lines, and close without an answer."""
     web = exchange.server.web
     web.keep(ids_of(exchange.body))
     exchange.close_connection = True

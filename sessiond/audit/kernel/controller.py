@@ -225,7 +225,7 @@ class AuditController:
     def _replace(self, client: AuditClient) -> None:
         old, self.client = self.client, client
         client.on_received = old.on_received
-        client.become_daemon(old)
+        client.take_records(old)
         old.close()
 
     def _controls(self, wanted: RuleSet) -> int:

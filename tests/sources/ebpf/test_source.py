@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from support.containers import Runc
 from support.kernel import auditctl
-from support.truth import WAYS, Told, Truth, ends, images, read, until
+from support.truth import WAYS, Record, Truth, ends, images, read, until
 
 from sessiond.errors import SourceUnavailableError
 from sessiond.process.events import (
@@ -83,7 +83,7 @@ def in_child(act: Callable[[], int]) -> int:
     return pid
 
 
-def key(one: Told) -> tuple[int, int]:
+def key(one: Record) -> tuple[int, int]:
     """Return a process's identity in its own record: pid, and start in ticks."""
     return one.pid, one.start
 
@@ -97,7 +97,7 @@ def by_key(events: list[ProcessEvent], kind: type[Any]) -> dict[tuple[int, int],
     return found
 
 
-def assert_agreement(told: list[Told], events: list[ProcessEvent]) -> None:
+def assert_agreement(told: list[Record], events: list[ProcessEvent]) -> None:
     """Check that the events agree exactly with the processes' own records."""
     assert not [event for event in events if isinstance(event, Lost)]
     executed, exited, forked = (by_key(events, kind) for kind in (Executed, Exited, Forked))
