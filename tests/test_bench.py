@@ -1,4 +1,4 @@
-"""bench/run: it explains itself, refuses what makes no sense, and measures."""
+"""bench/run: its help, its errors, and a measurement."""
 
 import re
 import subprocess
@@ -14,15 +14,15 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_names_every_section() -> None:
-    """Whoever wants only a part of it finds its name."""
+    """A user of a single section finds its name."""
     done = bench("--help")
     assert done.returncode == 0
     for section in ("load", "flat", "delay", "idle", "rules", "table", "replay"):
         assert re.search(rf"^  {section} +\w", done.stdout, re.MULTILINE), section
 
 
-def test_a_wrong_option_is_told_in_one_line() -> None:
-    """No traceback, and nothing is measured."""
+def test_a_wrong_option_is_one_line() -> None:
+    """There is no traceback, and nothing is measured."""
     done = bench("--rate", "0")
     assert done.returncode == 2
     assert "argument --rate: must be at least 1" in done.stderr

@@ -1,4 +1,4 @@
-"""The documentation is that of the code: it builds, its fields are those of the output."""
+"""The documentation agrees with the code: it builds, and its fields are those of the output."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from sessiond.units import SECOND
 DOCS = PROJECT / "docs"
 OUTPUT = (DOCS / "output.md").read_text("utf-8")
 RELATIVE = re.compile(r"^process\.(?:parent|(?:group|session|entry)_leader)\.")
-# Of these the page lists the members that mean something of their own, and the rest as ".*".
+# The page lists special members of these objects, and ".*" for the others.
 OPEN = ("auditd.data.", "auditd.arguments.", "auditd.paths.", "sessiond.loss.kinds.")
 
 
 def _rows() -> dict[str, tuple[str, bool]]:
-    """Each field of the page: its type, and whether relatives have it too."""
+    """Return each field of the page: its type, and whether relatives have it too."""
     found = {}
     for line in OUTPUT.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -68,7 +68,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def written() -> set[str]:
-    """The fields of a story that a pipeline writes, of real logs and of the golden documents."""
+    """Return the fields of a pipeline's lines, of real logs and of the golden documents."""
     return {leaf for document in _written() for leaf in _leaves(document)}
 
 
@@ -90,13 +90,13 @@ def _written() -> Iterator[dict[str, Any]]:
 
 
 def test_every_field_that_is_written_is_documented(written: set[str]) -> None:
-    """A field that output.md doesn't have is a line of output.md that is missing."""
+    """A missing field must be added to output.md."""
     assert len(written) > 150
     assert sorted(field for field in written if not _is_documented(field)) == []
 
 
 def test_every_documented_field_can_be_written(written: set[str]) -> None:
-    """What no story writes is at least named in the code, member by member."""
+    """A field that the test data lacks must be in the code, member by member."""
     code = "\n".join(path.read_text("utf-8") for path in (PROJECT / "sessiond").rglob("*.py"))
     words = set(re.findall(r"\w+", code))
     strange = [
@@ -108,7 +108,7 @@ def test_every_documented_field_can_be_written(written: set[str]) -> None:
 
 
 def test_documented_types_are_those_of_ecs() -> None:
-    """The type column is the schema's; our own fields and Auditbeat's have theirs."""
+    """The type column is that of the schema; sessiond's and Auditbeat's fields have their own."""
     known = FIELDS | AUDITBEAT
     for name, (kind, _) in ROWS.items():
         if name.startswith(tuple(f"{custom}." for custom in CUSTOM)):
@@ -119,14 +119,14 @@ def test_documented_types_are_those_of_ecs() -> None:
 
 
 def test_every_option_of_the_event_is_in_the_documentation() -> None:
-    """Each setting of ``event`` changes the output, so the pages say how."""
+    """Each setting of ``event`` changes the output, which the pages describe."""
     pages = "\n".join(page.read_text("utf-8") for page in DOCS.glob("*.md"))
     for name in EventSettings.__struct_fields__:
         assert f"event.{name}" in pages, name
 
 
 def test_every_entry_type_and_every_hop_is_documented() -> None:
-    """The table of entry leaders has every rule, that of losses every hop."""
+    """The table of entry leaders has every rule, and the table of losses every hop."""
     for name, _ in _RULES:
         assert f"`{name}`" in OUTPUT, name
     for hop in UNITS:
@@ -134,7 +134,7 @@ def test_every_entry_type_and_every_hop_is_documented() -> None:
 
 
 def test_every_field_of_the_host_is_documented() -> None:
-    """Also those that ``host_fields: full`` alone writes."""
+    """This includes fields that only ``host_fields: full`` writes."""
     facts = HostFacts(
         hostname="h", id="i", boot_id="b", architecture="a", kernel="k", os_name="n",
         os_version="v", os_full="f", os_family="f", os_platform="p", ip=("192.0.2.1",),
@@ -145,7 +145,7 @@ def test_every_field_of_the_host_is_documented() -> None:
 
 
 def test_files_that_the_documentation_names_exist() -> None:
-    """A path in the pages is one of the repository; a promise names a test that is there."""
+    """Paths in the pages exist in the repository, and each guarantee names existing tests."""
     pages = [*DOCS.glob("*.md"), PROJECT / "README.md", PROJECT / "CONTRIBUTING.md"]
     named = re.compile(r"`((?:tests|sessiond|docs|etc|packaging|bench)/[\w./-]+\.\w+)`")
     examples = ("kafka", "NAME", "/a/")
@@ -156,7 +156,7 @@ def test_files_that_the_documentation_names_exist() -> None:
 
 
 def test_the_readme_is_short_and_has_its_two_commands() -> None:
-    """A page and a half: what, quick start, install, an example, commands, links."""
+    """At most 120 lines: purpose, quick start, install, an example, commands, links."""
     text = (PROJECT / "README.md").read_text("utf-8")
     assert len(text.splitlines()) <= 120
     assert "\nsh packaging/setup.sh run && .venv/bin/sessiond run --output -\n" in text
@@ -164,7 +164,7 @@ def test_the_readme_is_short_and_has_its_two_commands() -> None:
 
 
 def test_the_site_builds(tmp_path: Path) -> None:
-    """Every link and heading that a page leads to exists, in the README too."""
+    """Every link and heading exists, also in the README."""
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
         cwd=PROJECT,

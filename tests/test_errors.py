@@ -1,4 +1,4 @@
-"""Errors are lines for people, and codes for scripts."""
+"""Errors: one line for people, and exit codes for scripts."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from sessiond.errors import RuleError, SessiondError, SourceUnavailableError
 
 
 def test_a_rule_error_says_where() -> None:
-    """File and line first, as compilers have it."""
+    """File and line come first, as in compilers."""
     error = RuleError("audit.rules", 7, "unknown field: pidd")
     assert str(error) == "audit.rules:7: unknown field: pidd"
     assert (error.source, error.line, error.reason) == ("audit.rules", 7, "unknown field: pidd")
 
 
 def test_a_missing_source_says_what_would_help() -> None:
-    """The reason and the fix, in one line."""
+    """The line has the reason and the remedy."""
     error = SourceUnavailableError("ebpf", "no BTF", "use backend: procfs")
     assert str(error) == "ebpf: no BTF; use backend: procfs"
 
 
 def test_each_kind_of_trouble_has_a_code_of_its_own() -> None:
-    """Scripts tell a wrong rule from a missing privilege."""
+    """Scripts distinguish an invalid rule from a missing privilege."""
     kinds = [
         each
         for each in vars(errors).values()

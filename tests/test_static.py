@@ -1,4 +1,4 @@
-"""What can be told without running anything: style, types, architecture, the shipped unit."""
+"""Checks without running the program: style, types, architecture, the shipped unit."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from support.manager import PROJECT, UNIT, adapted
 PACKAGE = PROJECT / "sessiond"
 MODULES = sorted(path.relative_to(PROJECT) for path in PACKAGE.rglob("*.py"))
 
-# Modules without a test file of their own, and where they are tested instead: those that open
-# things and move them about need a kernel and a daemon around them.
+# Modules without a test file, and the tests that cover them: modules that open and connect other
+# parts need a kernel and a daemon.
 TESTED_ELSEWHERE = {
     "sessiond/audit/kernel/disabled.py": "tests/e2e/test_without_audit.py",
     "sessiond/__main__.py": "tests/support/daemon.py",
@@ -59,27 +59,27 @@ def _run(*command: str | Path) -> None:
 
 
 def test_code_keeps_to_the_rules() -> None:
-    """Ruff finds nothing in the rules that pyproject.toml chooses."""
+    """ruff finds no violation of the rules in pyproject.toml."""
     _run(sys.executable, "-m", "ruff", "check", "--quiet")
 
 
 def test_code_is_formatted() -> None:
-    """Ruff would format nothing differently."""
+    """ruff would not change the format."""
     _run(sys.executable, "-m", "ruff", "format", "--check", "--quiet")
 
 
 def test_types_fit() -> None:
-    """Mypy, in its strict mode, finds nothing, in the tests either."""
+    """mypy in strict mode finds nothing, including the tests."""
     _run(sys.executable, "-m", "mypy")
 
 
 def test_imports_go_one_way() -> None:
-    """The contracts of .importlinter are kept."""
+    """The contracts of .importlinter hold."""
     _run(Path(sys.executable).with_name("lint-imports"))
 
 
 def test_every_module_has_its_layer() -> None:
-    """No module is left out of the contract on who may import whom."""
+    """Every module is in the contract about imports."""
     contracts = configparser.ConfigParser()
     contracts.read(PROJECT / ".importlinter")
     layers = contracts["importlinter:contract:one-way"]["layers"].replace("|", " ").split()
@@ -92,7 +92,7 @@ def test_every_module_has_its_layer() -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_every_module_has_tests(module: Path) -> None:
-    """Tests of sessiond/a/b.py are in tests/a/test_b.py."""
+    """The tests of sessiond/a/b.py are in tests/a/test_b.py."""
     if _is_empty(PROJECT / module):
         return
     if str(module) in TESTED_ELSEWHERE:
@@ -105,7 +105,7 @@ def test_every_module_has_tests(module: Path) -> None:
 
 
 def test_scripts_in_tests_import_modules_that_exist() -> None:
-    """A script in a string moves with the module that it imports: mypy does not read it."""
+    """A script in a string must move with the module that it imports: mypy does not read it."""
     for path in sorted((PROJECT / "tests").rglob("*.py")):
         for name in re.findall(r"^ *from (sessiond[.\w]*) import", path.read_text(), re.MULTILINE):
             module = PROJECT.joinpath(*name.split("."))
@@ -113,7 +113,7 @@ def test_scripts_in_tests_import_modules_that_exist() -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Tell whether a module has nothing to test: a docstring, a version."""
+    """Return whether a module has nothing to test, such as only a docstring."""
     code = ast.parse(path.read_text()).body
     nothing = ast.Expr | ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom
     return all(isinstance(node, nothing) for node in code)
@@ -121,14 +121,14 @@ def _is_empty(path: Path) -> bool:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The shipped unit, with a program that exists: where it is installed is another matter."""
+    """The shipped unit, with the path of an existing program."""
     path = tmp_path / UNIT.name
     path.write_text(adapted(UNIT.read_text(), {"ExecStart": f"{sys.executable} -m sessiond run"}))
     return path
 
 
 def test_systemd_understands_the_unit(unit: Path) -> None:
-    """The service manager has nothing to say about the unit: no unknown name, no bad value."""
+    """systemd reports no unknown name and no invalid value in the unit."""
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True
     )
@@ -136,5 +136,5 @@ def test_systemd_understands_the_unit(unit: Path) -> None:
 
 
 def test_the_unit_is_confined(unit: Path) -> None:
-    """Systemd's own measure of exposure, 10 being worst, is 2.0 or better."""
+    """systemd's measure of exposure, of which 10 is the worst, is 2.0 or better."""
     _run("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit)

@@ -21,7 +21,7 @@ GROUP = "root:x:0:\nusers:x:100:eve\n"
 
 
 class Service:
-    """A name service that knows some, can be made to hang, and counts its questions."""
+    """A name service with some accounts, which can hang, and counts its queries."""
 
     def __init__(self) -> None:
         self.names: dict[int, str] = {}
@@ -31,7 +31,7 @@ class Service:
         self.works.set()
 
     def __call__(self, number: int) -> str:
-        """Answer, as getpwuid(3) would."""
+        """Answer like getpwuid(3)."""
         self.works.wait()
         self.asked.append(number)
         if number not in self.names:
@@ -56,7 +56,7 @@ def names(tmp_path: Path, service: Service) -> Iterator[AccountNames]:
 
 
 def settle(condition: Callable[[], bool]) -> None:
-    """Wait until the other thread has come so far."""
+    """Wait until the other thread has reached a state."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -64,7 +64,7 @@ def settle(condition: Callable[[], bool]) -> None:
 
 
 def test_users_and_groups_are_those_of_the_files(names: AccountNames, service: Service) -> None:
-    """At once, and without any question to the name service."""
+    """They are returned at once, without a query to the name service."""
     assert names.user(0) == "root"
     assert names.user(1000) == "eve"
     assert names.group(100) == "users"
@@ -73,7 +73,7 @@ def test_users_and_groups_are_those_of_the_files(names: AccountNames, service: S
 
 
 def test_a_user_of_the_file_is_found_by_name(names: AccountNames, tmp_path: Path) -> None:
-    """The name service is not asked for that, and a removed user is not found any more."""
+    """The name service is not queried, and a removed user is no longer found."""
     assert (names.user_id("eve"), names.user_id("mallory")) == (1000, None)
     (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/root:/bin/sh\n")
     names.refresh(2.0)
@@ -84,7 +84,7 @@ def test_a_user_of_the_file_is_found_by_name(names: AccountNames, tmp_path: Path
 def test_a_name_from_elsewhere_is_there_once_the_service_has_answered(
     names: AccountNames, service: Service
 ) -> None:
-    """Until then it is None, and counted."""
+    """Until then the name is None, and counted."""
     service.names[5000] = "adele"
     service.works.clear()
     assert names.user(5000) is None
@@ -96,14 +96,14 @@ def test_a_name_from_elsewhere_is_there_once_the_service_has_answered(
 
 
 def answered(names: AccountNames, uid: int) -> bool:
-    """Tell whether what is said of a user is an answer, not the want of one."""
+    """Return whether the result for a user is an answer of the service."""
     before = names.unknown
     names.user(uid)
     return names.unknown == before
 
 
-def test_that_nobody_has_a_number_is_an_answer_too(names: AccountNames, service: Service) -> None:
-    """It is asked once, not for every event."""
+def test_an_unknown_number_is_an_answer_too(names: AccountNames, service: Service) -> None:
+    """The service is queried once, not for every event."""
     settle(lambda: answered(names, 5000))
     for _ in range(100):
         assert names.user(5000) is None
@@ -112,15 +112,15 @@ def test_that_nobody_has_a_number_is_an_answer_too(names: AccountNames, service:
 
 
 def test_an_error_is_counted_and_taken_for_no_name(names: AccountNames, service: Service) -> None:
-    """The service is asked again when the answer is outdated, not before."""
+    """The service is queried again when the answer has expired, not before."""
     service.error = OSError
     settle(lambda: answered(names, 5000))
     assert names.user(5000) is None
     assert names.failed == 1
 
 
-def test_a_service_that_hangs_stalls_nobody(names: AccountNames, service: Service) -> None:
-    """Ten thousand look-ups of a thousand users: none waits, and what is known stays known."""
+def test_a_hanging_service_blocks_nothing(names: AccountNames, service: Service) -> None:
+    """Ten thousand look-ups of a thousand users: none blocks, and known names stay known."""
     service.works.clear()
     start = time.perf_counter()
     for _ in range(10):
@@ -133,7 +133,7 @@ def test_a_service_that_hangs_stalls_nobody(names: AccountNames, service: Servic
 
 
 def test_the_questions_that_wait_are_bounded(names: AccountNames, service: Service) -> None:
-    """A refused question is asked again later."""
+    """A refused query is repeated later."""
     service.works.clear()
     for uid in range(5000, 6000):
         names.user(uid)
@@ -145,7 +145,7 @@ def test_the_questions_that_wait_are_bounded(names: AccountNames, service: Servi
 
 
 def test_an_answer_holds_a_minute(names: AccountNames, service: Service) -> None:
-    """The name is queried again, and the old one is returned meanwhile."""
+    """The name is queried again, and the old one is returned in the meantime."""
     service.names[5000] = "adele"
     settle(lambda: names.user(5000) == "adele")
     names.refresh(59)
@@ -162,7 +162,7 @@ def test_an_answer_holds_a_minute(names: AccountNames, service: Service) -> None
 
 
 def test_a_name_nobody_asked_for_is_forgotten(names: AccountNames, service: Service) -> None:
-    """Two minutes later, it has to be asked for like any other."""
+    """After two minutes it has to be queried again."""
     service.names[5000] = "adele"
     settle(lambda: names.user(5000) == "adele")
     names.refresh(61)
@@ -172,7 +172,7 @@ def test_a_name_nobody_asked_for_is_forgotten(names: AccountNames, service: Serv
 
 
 def test_a_changed_file_is_read_again(names: AccountNames, tmp_path: Path) -> None:
-    """New users, renamed ones and removed ones; looked at once a second at the most."""
+    """New, renamed and removed users are found; the file is checked at most once a second."""
     other = tmp_path / "passwd.new"
     other.write_text("root:x:0:0::/root:\nmallory:x:1001:1001::/:\n")
     other.rename(tmp_path / "passwd")
@@ -186,7 +186,7 @@ def test_a_changed_file_is_read_again(names: AccountNames, tmp_path: Path) -> No
 def test_a_file_knows_better_than_an_earlier_answer(
     names: AccountNames, service: Service, tmp_path: Path
 ) -> None:
-    """A user that the service knew is in the file now, and gone from it later."""
+    """A user known from the service is now in the file, and later removed from it."""
     service.names[5000] = "adele"
     settle(lambda: names.user(5000) == "adele")
     (tmp_path / "passwd").write_text(PASSWD + "local:x:5000:5000::/:\n")
@@ -208,7 +208,7 @@ def test_a_missing_file_is_an_empty_one(tmp_path: Path, service: Service) -> Non
 
 
 def test_an_unset_id_is_nobodys(names: AccountNames, service: Service) -> None:
-    """4294967295 is what the kernel has for none: no question is asked."""
+    """4294967295 means none for the kernel: there is no query."""
     assert names.user(4294967295) is None
     assert names.group(4294967295) is None
     assert service.asked == []
@@ -217,26 +217,26 @@ def test_an_unset_id_is_nobodys(names: AccountNames, service: Service) -> None:
 def test_a_name_in_bytes_that_are_no_text_can_be_written(
     names: AccountNames, service: Service
 ) -> None:
-    """Whatever the service gives, it is clean text."""
+    """The name is converted to valid text."""
     service.names[5000] = os.fsdecode(b"ad\xe8le")
     settle(lambda: names.user(5000) == "ad\\xe8le")
 
 
 def test_a_known_name_costs_next_to_nothing(names: AccountNames) -> None:
-    """It is looked up a dozen times for each event."""
+    """A name is looked up a dozen times for each event."""
     each = min(timeit.repeat(lambda: names.user(1000), number=100_000, repeat=3)) / 100_000
     assert each < 1e-6
 
 
 def test_the_hosts_own_users_are_known() -> None:
-    """With nothing injected, as the daemon uses it."""
+    """Without replacements, as in the daemon."""
     names = AccountNames()
     assert names.user(0) == pwd.getpwuid(0).pw_name
     names.close()
 
 
 def test_nobody_is_asked_when_ids_are_not_resolved() -> None:
-    """No name at all, and nothing to count."""
+    """There is no name, and nothing to count."""
     names = NoAccountNames()
     assert (names.user(0), names.group(0)) == (None, None)
     assert (names.unknown, names.refused, names.failed) == (0, 0, 0)
@@ -259,13 +259,13 @@ def test_nobody_is_asked_when_ids_are_not_resolved() -> None:
     ],
 )
 def test_an_entry_is_a_name_and_a_number(line: bytes, entry: dict[int, str]) -> None:
-    """passwd(5), group(5), and what NIS puts there."""
+    """passwd(5), group(5), and entries of NIS."""
     assert parse(line) == entry
 
 
 @given(st.binary())
 def test_any_file_can_be_parsed(data: bytes) -> None:
-    """What isn't an entry is left out; what is one can be written as UTF-8."""
+    """Invalid lines are skipped; names are valid UTF-8."""
     for number, name in parse(data).items():
         assert number >= 0
         assert name.encode()

@@ -1,4 +1,4 @@
-"""The clocks of the host, and the file that keeps what the wall clock was set to."""
+"""The clocks of the host, and the file with the settings of the wall clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = [(0, 0, 1_777_629_600_000_000_000), (5, 7, 1_777_629_603_000_000_000)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file is."""
+    """The path of the file."""
     return tmp_path / "boot_time"
 
 
@@ -27,7 +27,7 @@ def saved(path: Path) -> list[tuple[int, int, int]]:
 
 
 def test_the_boot_is_as_long_ago_as_the_kernel_says() -> None:
-    """/proc/stat tells it in whole seconds."""
+    """/proc/stat has it in whole seconds."""
     (btime,) = (
         int(line.split()[1])
         for line in Path("/proc/stat").read_text().splitlines()
@@ -37,12 +37,12 @@ def test_the_boot_is_as_long_ago_as_the_kernel_says() -> None:
 
 
 def test_two_measurements_agree_to_the_millisecond() -> None:
-    """The quickest of some readings counts, so being interrupted in between doesn't."""
+    """The fastest of several readings counts, so that interruptions do not matter."""
     assert abs(measure_offset() - measure_offset()) < 1_000_000
 
 
 def test_what_was_saved_is_read(tmp_path: Path) -> None:
-    """The directory is made, and nothing else is left in it."""
+    """The directory is created, and no other file remains in it."""
     path = tmp_path / "run/boot_time"
     ClockFile(path, BOOT).write(SETTINGS)
     assert saved(path) == SETTINGS
@@ -50,13 +50,13 @@ def test_what_was_saved_is_read(tmp_path: Path) -> None:
 
 
 def test_another_boot_is_another_time(path: Path) -> None:
-    """What was saved then is not used."""
+    """Its settings are not used."""
     ClockFile(path, "another").write(SETTINGS)
     assert saved(path) == []
 
 
 def test_a_file_of_an_older_version_has_one_setting(path: Path) -> None:
-    """It knew of no steps."""
+    """It has no steps."""
     path.write_text(json.dumps({"boot_id": BOOT, "boot_time": SETTINGS[0][2]}))
     assert saved(path) == SETTINGS[:1]
 
@@ -81,13 +81,13 @@ def test_a_file_of_an_older_version_has_one_setting(path: Path) -> None:
     ],
 )
 def test_a_damaged_file_says_nothing(path: Path, content: str) -> None:
-    """Cut off by a crash, or written by something else."""
+    """It was cut by a crash, or written by another program."""
     path.write_text(content.replace("BOOT", BOOT))
     assert saved(path) == []
 
 
 def test_a_link_is_neither_followed_nor_written_through(path: Path) -> None:
-    """A link gains its maker nothing; the file it leads to stays as it is."""
+    """The target of the link stays as it is."""
     target = path.with_name("target")
     ClockFile(target, BOOT).write(SETTINGS)
     before = target.read_text()
@@ -99,7 +99,7 @@ def test_a_link_is_neither_followed_nor_written_through(path: Path) -> None:
 
 
 def test_a_fifo_does_not_hang(path: Path) -> None:
-    """What isn't a file is replaced by one."""
+    """Other types of files are replaced."""
     os.mkfifo(path)
     start = time.monotonic()
     assert saved(path) == []
@@ -109,7 +109,7 @@ def test_a_fifo_does_not_hang(path: Path) -> None:
 
 
 def test_a_file_that_others_can_write_is_not_believed(path: Path) -> None:
-    """Its mode says so."""
+    """Its mode shows that."""
     ClockFile(path, BOOT).write(SETTINGS)
     path.chmod(0o666)
     assert saved(path) == []
@@ -117,14 +117,14 @@ def test_a_file_that_others_can_write_is_not_believed(path: Path) -> None:
 
 @pytest.mark.kernel
 def test_a_file_of_another_user_is_not_believed(path: Path) -> None:
-    """Only root's and the daemon's own."""
+    """Only files of root and of the daemon's user are trusted."""
     ClockFile(path, BOOT).write(SETTINGS)
     os.chown(path, 65534, 65534)
     assert saved(path) == []
 
 
 def test_where_it_cannot_be_saved_the_log_says_so(tmp_path: Path) -> None:
-    """The daemon continues; a restart will measure again."""
+    """The daemon continues; a restart measures again."""
     (tmp_path / "file").touch()
     with capture_logs() as logs:
         ClockFile(tmp_path / "file/boot_time", BOOT).write(SETTINGS)

@@ -1,4 +1,4 @@
-"""Directories and files that other users can't swap."""
+"""Directories and files that other users can't replace."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def opened(path: Path, name: str = "file") -> int:
 
 
 def test_a_new_file_has_the_mode_that_is_asked_for(tmp_path: Path) -> None:
-    """Whatever the umask says."""
+    """The umask does not matter."""
     before = os.umask(0o777)
     try:
         os.close(opened(tmp_path))
@@ -48,29 +48,29 @@ def test_a_new_file_has_the_mode_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    """A name in our place that leads elsewhere is refused, and named."""
+    """A link in place of the file is refused, and named."""
     (tmp_path / "file").symlink_to("/etc/passwd")
     with pytest.raises(OutputError, match="file: is a symbolic link"):
         opened(tmp_path)
 
 
 def test_a_hard_link_is_refused(tmp_path: Path) -> None:
-    """It could be another file's second name."""
+    """It could be a second name of another file."""
     (tmp_path / "other").touch()
     os.link(tmp_path / "other", tmp_path / "file")
     with pytest.raises(OutputError, match="has 2 names"):
         opened(tmp_path)
 
 
-def test_a_fifo_does_not_hold_us_up(tmp_path: Path) -> None:
-    """Opening one would wait for its reader."""
+def test_a_fifo_does_not_block(tmp_path: Path) -> None:
+    """Opening it would wait for its other end."""
     os.mkfifo(tmp_path / "file")
     with pytest.raises(OutputError, match="not a regular file"):
         opened(tmp_path)
 
 
 def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> None:
-    """They could put anything in our file's place."""
+    """Its writers could replace our file."""
     tmp_path.chmod(0o777)
     with pytest.raises(OutputError, match="others can write into the directory"):
         opened(tmp_path)
@@ -78,7 +78,7 @@ def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make files of others")
 def test_what_belongs_to_others_is_refused(tmp_path: Path) -> None:
-    """A file, a directory on the way, and a symbolic link on the way."""
+    """A file, a directory of the path, and a symbolic link of the path."""
     (tmp_path / "file").touch()
     os.chown(tmp_path / "file", STRANGER, -1)
     with pytest.raises(OutputError, match="belongs to uid 54321"):
@@ -96,7 +96,7 @@ def test_what_belongs_to_others_is_refused(tmp_path: Path) -> None:
 
 
 def test_links_of_our_own_are_followed_but_not_for_ever(tmp_path: Path) -> None:
-    """As the kernel does it."""
+    """The limit is the kernel's."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     os.close(opened(tmp_path / "link"))
@@ -107,7 +107,7 @@ def test_links_of_our_own_are_followed_but_not_for_ever(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Whatever stood in its place goes; no temporary file stays."""
+    """Any file in its place is replaced; no temporary file remains."""
     (tmp_path / "file").symlink_to("/etc/passwd")
     replace_file(tmp_path / "file", b"new", mode=0o600)
     assert not (tmp_path / "file").is_symlink()
@@ -129,7 +129,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         (0o750, 0o640, STRANGER, [4242], True),
         (0o700, 0o640, STRANGER, [4242], False),
         (0o755, 0o640, STRANGER, [4243], False),
-        (0o755, 0o604, STRANGER, [4242], False),  # the group's bits count, not those of others
+        (0o755, 0o604, STRANGER, [4242], False),  # the group's bits apply, not those of others
         (0o755, 0o400, 4711, [], True),
         (0o755, 0o044, 4711, [4242], False),
     ],
@@ -137,7 +137,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_the_permission_bits_say_who_may_read(
     directory_mode: int, mode: int, uid: int, groups: list[int], may: bool
 ) -> None:
-    """Of the file, and of every directory on the way to it."""
+    """The bits of the file, and of every directory of its path."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         Path(name).chmod(0o755)
         directory = Path(name) / "log"
@@ -153,7 +153,7 @@ def test_the_permission_bits_say_who_may_read(
 
 
 def test_a_published_file_is_whole_or_not_there(tmp_path: Path) -> None:
-    """A link in its place is replaced, not followed; what can't be put there leaves nothing."""
+    """A link in its place is replaced, not followed; on failure no file remains."""
     secret, place = tmp_path / "secret", tmp_path / "place"
     secret.write_text("mine")
     place.symlink_to(secret)

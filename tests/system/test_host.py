@@ -1,4 +1,4 @@
-"""The host: what it is called and consists of."""
+"""The facts of the host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_the_whole_block(root: Path) -> None:
-    """Every member of ECS's host that is written at the level "full"."""
+    """It has every member of ECS's host that the level "full" writes."""
     assert facts(root, interfaces=lambda: INTERFACES).block("full") == {
         "name": "web1",
         "hostname": "web1",
@@ -80,13 +80,13 @@ def test_session_view_shows_all_but_the_namespace(root: Path) -> None:
 
 
 def test_the_least_is_name_id_and_the_type_of_system(root: Path) -> None:
-    """For consumers that join the rest from elsewhere; detection rules ask for the type."""
+    """For consumers that join the rest; detection rules use the type."""
     block = facts(root, interfaces=list).block("minimal")
     assert block == {"name": "web1", "id": MACHINE_ID, "os": {"type": "linux"}}
 
 
 def test_what_is_not_known_is_absent(root: Path) -> None:
-    """No os-release, no addresses: no member, and no empty one."""
+    """Without os-release and addresses, no member is empty."""
     (root / "etc/os-release").unlink()
     block = facts(root, interfaces=list).block("session_view")
     assert block["os"] == {"type": "linux", "kernel": "6.1.0-21-amd64"}
@@ -111,7 +111,7 @@ def test_what_is_not_known_is_absent(root: Path) -> None:
 def test_a_host_without_machine_id_has_an_id(
     root: Path, files: dict[str, str], machine_id: str
 ) -> None:
-    """D-Bus's, the firmware's, or at the last the boot's: never none, and never another host's."""
+    """D-Bus's id, the firmware's, or else the boot's: never none, never another host's."""
     (root / "etc/machine-id").unlink()
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def test_a_host_without_machine_id_has_an_id(
 def test_the_family_is_that_of_what_the_system_is_like(
     root: Path, release: str, family: str | None
 ) -> None:
-    """ID first, then ID_LIKE; a system of no known family is its own."""
+    """ID first, then ID_LIKE; a system of no known family is its own family."""
     (root / "etc/os-release").write_text(release)
     assert facts(root, interfaces=list).os_family == family
 
@@ -147,12 +147,12 @@ def test_os_release_is_quoted_as_in_a_shell() -> None:
 
 @given(st.text())
 def test_any_os_release_can_be_read(text: str) -> None:
-    """Nothing is raised."""
+    """No exception is raised."""
     parse_os_release(text)
 
 
 def test_this_host_has_the_addresses_that_it_has() -> None:
-    """Asked of the kernel: no loopback, each address once, every mac as ECS writes it."""
+    """The kernel's answer: no loopback, each address once, every mac in ECS's format."""
     here = facts()
     assert here.hostname == os.uname().nodename
     assert here.kernel == os.uname().release

@@ -1,4 +1,4 @@
-"""The daemon's own log: where it goes, and that nothing logged can forge a line."""
+"""The daemon's own log: its destinations, and that no value can forge a line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _restore_logging() -> Iterator[None]:
 
 
 def test_the_console_gets_a_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Time, level, event and fields; nothing on standard output."""
+    """It has time, level, event and fields; standard output stays empty."""
     log.configure("info", "console")
     structlog.get_logger().info("rules_loaded", added=4, path="/etc/sessiond.rules")
     captured = capsys.readouterr()
@@ -38,7 +38,7 @@ def test_the_console_gets_a_readable_line(capsys: pytest.CaptureFixture[str]) ->
 def test_values_cannot_forge_lines_or_drive_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Newlines, escapes and bidirectional controls are shown, not sent."""
+    """Newlines, escapes and bidirectional controls are escaped."""
     log.configure("info", "console")
     structlog.get_logger().warning("odd", name="a\n12:00:00 error \x1b[31m\u202e\udcff b", b=b"\n")
     error = capsys.readouterr().err
@@ -60,7 +60,7 @@ def test_an_exception_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]
 
 
 def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same fields for machines."""
+    """The fields are the same."""
     log.configure("info", "json")
     structlog.get_logger().error("output_failed", errno=28, path=Path("/full"))
     entry = json.loads(capsys.readouterr().err)
@@ -82,7 +82,7 @@ def test_the_journal_gets_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_journal_that_fails_falls_back_to_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the journal doesn't take is not lost."""
+    """The message goes to standard error."""
 
     def fail(*_entry: str) -> None:
         raise OSError(90, "Message too long")
@@ -94,7 +94,7 @@ def test_a_journal_that_fails_falls_back_to_standard_error(
 
 
 def test_the_journal_is_recognised_by_its_stream(tmp_path: Path) -> None:
-    """JOURNAL_STREAM must name the very file that standard error is (systemd.exec(5))."""
+    """JOURNAL_STREAM must identify the file of standard error (systemd.exec(5))."""
     with (tmp_path / "stream").open("w") as stream:
         facts = os.fstat(stream.fileno())
         named = {"JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}"}
@@ -125,16 +125,16 @@ def test_libraries_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class Clock:
-    """A clock that is set by hand, in seconds."""
+    """A clock in seconds that the test sets."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
-def test_a_throttle_tells_once_a_minute_and_how_often() -> None:
+def test_a_throttle_counts_repetitions() -> None:
     """Repetitions within the interval are counted and logged with the next one."""
     clock = Clock()
     with structlog.testing.capture_logs() as logs:

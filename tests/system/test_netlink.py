@@ -1,4 +1,4 @@
-"""Of pyroute2 as much as is needed."""
+"""Imports of pyroute2: only the necessary parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def printed(code: str) -> str:
 
 
 def test_the_rest_is_not_imported() -> None:
-    """The netlink core is there; the database and the routing sockets are not."""
+    """The netlink core is imported; the database and the routing sockets are not."""
     assert printed(PARTS) == "['pyroute2.netlink']"
 
 

@@ -1,4 +1,4 @@
-"""Ordinary users, as the files of a host have them."""
+"""Ordinary users according to the files of a host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from sessiond.system.ordinary_users import OrdinaryUser, ordinary_users
 
 
-def test_people_are_told_from_accounts_of_services(tmp_path: Path) -> None:
+def test_people_are_distinguished_from_services(tmp_path: Path) -> None:
     """Ordinary users follow login.defs, with their groups; the user nobody does not count."""
     (tmp_path / "passwd").write_text(
         "root:x:0:0::/:/bin/sh\nzabbix:x:110:110::/:/bin/false\nalice:x:1000:1000::/:/bin/sh\n"
@@ -22,6 +22,6 @@ def test_people_are_told_from_accounts_of_services(tmp_path: Path) -> None:
     assert ordinary_users(tmp_path)[1].groups == ((100, "users"), (998, "docker"))
 
 
-def test_without_files_nobody_is_known(tmp_path: Path) -> None:
+def test_without_files_there_are_no_users(tmp_path: Path) -> None:
     """No error occurs."""
     assert ordinary_users(tmp_path) == []

@@ -18,20 +18,20 @@ def read(path: Path) -> list[bytes]:
 
 @pytest.fixture
 def zst(tmp_path: Path) -> Path:
-    """A file of 1000 lines, packed with the program zstd."""
+    """A file of 1000 lines, compressed by the program zstd."""
     path = tmp_path / "log.zst"
     path.write_bytes(subprocess.run(["zstd", "-qc"], input=b"one\n" * 1000, stdout=-1).stdout)
     return path
 
 
 def no_library() -> None:
-    """Nothing for zstd in this Python."""
+    """This Python has no library for zstd."""
     return
 
 
 @pytest.fixture(params=["library", "program"])
 def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What unpacks zstd: a library of this Python, or the program where there is none."""
+    """Each decompressor of zstd: a library of this Python, or the program without one."""
     if request.param == "program":
         monkeypatch.setattr("sessiond.system.zstd.implementation", no_library)
 
@@ -42,7 +42,7 @@ needs_zstd = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs the 
 @needs_zstd
 @pytest.mark.usefixtures("unpacker")
 def test_what_zstd_packed_is_read(zst: Path) -> None:
-    """The reader may also leave early."""
+    """The reader may also stop early."""
     assert read(zst) == [b"one\n"] * 1000
     with packed.opened(str(zst), "sessiond replay -") as (source, _):
         assert packed.peek(source, 3) == b"one"
@@ -51,8 +51,8 @@ def test_what_zstd_packed_is_read(zst: Path) -> None:
 
 @needs_zstd
 @pytest.mark.usefixtures("unpacker")
-def test_a_damaged_file_of_zstd_is_told(zst: Path) -> None:
-    """Its lines end in an error, not as if that were all."""
+def test_a_damaged_file_of_zstd_is_reported(zst: Path) -> None:
+    """Its lines end with an error, not like a complete file."""
     zst.write_bytes(zst.read_bytes()[:-5])
     with pytest.raises(UnreadableFileError, match="damaged"):
         read(zst)
@@ -61,7 +61,7 @@ def test_a_damaged_file_of_zstd_is_told(zst: Path) -> None:
 def test_without_a_library_for_zstd_the_way_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every Python has a library for it, nor every host the program."""
+    """Some Pythons have no library for it, and some hosts no program."""
     path = tmp_path / "audit.log.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
     monkeypatch.setattr("sessiond.system.zstd.implementation", no_library)
@@ -70,8 +70,8 @@ def test_without_a_library_for_zstd_the_way_is_told(
         read(path)
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
-    """A packed file that ends too early gives its lines, then an error."""
+def test_damage_is_reported(tmp_path: Path) -> None:
+    """A compressed file that ends too early yields its lines, then an error."""
     path = tmp_path / "log.gz"
     path.write_bytes(gzip.compress(b"one\n" * 1000)[:-9])
     with pytest.raises(UnreadableFileError, match="damaged"):
@@ -79,7 +79,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
 
 
 def test_a_long_line_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that no file fills the memory."""
+    """No file can fill the memory."""
     monkeypatch.setattr(packed, "MAX_LINE", 4)
     path = tmp_path / "log"
     path.write_bytes(b"\xef\xbb\xbf123456\n")

@@ -1,4 +1,4 @@
-"""What this process may do, as procfs tells it."""
+"""Capabilities, namespaces and memory of this process, from procfs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_capabilities_are_the_bits_of_the_effective_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "CapEff:\n", "CapEff:\tmany\n"])
 def test_what_cannot_be_read_is_no_capability(tmp_path: Path, text: str) -> None:
-    """Unknown is None, and not a set."""
+    """Unknown is None, not an empty set."""
     here = make_proc(tmp_path, "0")
     (here / "self" / "status").write_text(text)
     assert effective_capabilities(here) is None
@@ -48,7 +48,7 @@ def test_the_initial_namespaces_are_known_by_their_numbers(tmp_path: Path) -> No
 
 
 def test_a_container_is_in_others(tmp_path: Path) -> None:
-    """Its own pid and network namespaces; an unreadable one is unknown."""
+    """It has its own pid and network namespaces; an unreadable one is unknown."""
     here = make_proc(tmp_path, "0", pid="pid:[4026532000]", net="net:[4026532001]")
     assert namespaces(here) == (False, None, False)
     (here / "2" / "comm").write_text("sleep\n")
@@ -56,7 +56,7 @@ def test_a_container_is_in_others(tmp_path: Path) -> None:
 
 
 def test_memory_is_counted_in_bytes(tmp_path: Path) -> None:
-    """The second number of statm is resident pages; a Python process has some megabytes of them."""
+    """The second number of statm is resident pages; a Python process has some megabytes."""
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "statm").write_text("9000 1000 800 1 0 2000 0\n")
     assert proc.resident_bytes(tmp_path) == 1000 * os.sysconf("SC_PAGE_SIZE")

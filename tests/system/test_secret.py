@@ -11,7 +11,7 @@ from sessiond.system.secret import credential, make_key, read_key, read_secret
 
 
 def test_a_new_key_is_random_and_ones_own(tmp_path: Path) -> None:
-    """It is never written over another one."""
+    """An existing key is never overwritten."""
     one, other = tmp_path / "one", tmp_path / "other"
     make_key(one, 32)
     make_key(other, 32)
@@ -42,7 +42,7 @@ def test_a_bad_key_is_refused(tmp_path: Path, mode: int | None, content: bytes, 
 
 
 def test_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LoadCredential= puts it into a directory of the service."""
+    """LoadCredential= puts it in a directory of the service."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     assert credential("sessiond.chain") is None
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
@@ -52,7 +52,7 @@ def test_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_secret_is_one_line(tmp_path: Path) -> None:
-    """Its newline is none of it."""
+    """Its newline does not belong to it."""
     path = tmp_path / "key"
     path.write_bytes(b"ApiKey c2VjcmV0\r\n")
     path.chmod(0o600)
@@ -60,8 +60,8 @@ def test_a_secret_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"a\nb\n", b"\xff\n", b"a\x00\n"])
-def test_what_is_no_secret_is_refused_and_not_told(tmp_path: Path, content: bytes) -> None:
-    """The line names the file, never what is in it."""
+def test_an_invalid_secret_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
+    """The line names the file, never its content."""
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -71,7 +71,7 @@ def test_what_is_no_secret_is_refused_and_not_told(tmp_path: Path, content: byte
 
 
 def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    """But for a credential, whose directory systemd guards: an ACL shows as the group's bits."""
+    """Except for a credential in systemd's directory: an ACL shows as group bits."""
     path = tmp_path / "key"
     path.write_text("secret")
     path.chmod(0o440)

@@ -1,4 +1,4 @@
-"""What the service manager is told, as a manager's socket hears it."""
+"""Messages to the service manager, as its socket receives them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Manager:
         self.socket.settimeout(2)
 
     def heard(self) -> tuple[dict[str, str], list[int]]:
-        """Return the next message, and the descriptors that came with it."""
+        """Return the next message, and its descriptors."""
         data, ancillary, _, _ = self.socket.recvmsg(4096, 1024)
         descriptors = array.array("i")
         for _, kind, payload in ancillary:
@@ -35,7 +35,7 @@ class Manager:
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """A manager that listens."""
+    """A service manager that listens."""
     one = Manager(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     yield one
@@ -43,13 +43,13 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 
 
 def test_ready_has_a_status_of_one_line(manager: Manager) -> None:
-    """A line end in it would be another assignment."""
+    """A newline in it would start another assignment."""
     systemd.ready("4 rules\nMAINPID=1")
     assert manager.heard()[0] == {"READY": "1", "STATUS": "4 rules MAINPID=1"}
 
 
 def test_a_reload_says_when_it_began(manager: Manager) -> None:
-    """Type=notify-reload wants the time, in microseconds."""
+    """Type=notify-reload requires the time, in microseconds."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     systemd.reloading()
     said, _ = manager.heard()
@@ -58,7 +58,7 @@ def test_a_reload_says_when_it_began(manager: Manager) -> None:
 
 
 def test_a_stored_descriptor_goes_with_its_name(manager: Manager) -> None:
-    """It is the same file, under another number."""
+    """The received descriptor is the same file."""
     ours, theirs = os.pipe()
     assert systemd.store("audit", ours)
     said, (kept,) = manager.heard()
@@ -70,7 +70,7 @@ def test_a_stored_descriptor_goes_with_its_name(manager: Manager) -> None:
 
 
 def test_a_barrier_waits_until_the_manager_has_read(manager: Manager) -> None:
-    """It has when the descriptor is closed at its end."""
+    """The manager closes the descriptor after reading."""
     systemd.remove_stored("audit")
     assert manager.heard()[0] == {"FDSTOREREMOVE": "1", "FDNAME": "audit"}
     child = os.fork()
@@ -92,7 +92,7 @@ def test_a_barrier_waits_until_the_manager_has_read(manager: Manager) -> None:
 def test_the_watchdog_wants_half_its_time(
     monkeypatch: pytest.MonkeyPatch, usec: str, pid: str | None, interval: float | None
 ) -> None:
-    """The rule covers only the named process."""
+    """The variable applies only to the named process."""
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     if pid is not None:
@@ -100,8 +100,8 @@ def test_the_watchdog_wants_half_its_time(
     assert systemd.watchdog_interval() == interval
 
 
-def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
-    """What finds no room is not sent, and a store says so."""
+def test_a_manager_that_does_not_read_blocks_nothing(manager: Manager) -> None:
+    """A message that does not fit is not sent, and a store reports that."""
     began = time.monotonic()
     for _ in range(2000):
         if not systemd.store("audit", 0):
@@ -109,7 +109,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
     else:
         pytest.fail("the queue never filled up")
     assert time.monotonic() - began < 3
-    while True:  # what had room is whole
+    while True:  # messages that fit are complete
         try:
             said, descriptors = manager.heard()
         except TimeoutError:
@@ -119,7 +119,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager) -> None:
 
 
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor where the one that was there is gone."""
+    """This includes a manager that has exited."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     systemd.ready("x")
     assert not systemd.store("audit", 0)

@@ -1,4 +1,4 @@
-"""zstd by each library that there is: what one packs the other unpacks, in bounded memory."""
+"""zstd with each available library: each reads the other's output, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINES = b"".join(b'{"event":{"sequence":%d}}\n' % number for number in range(20_
 
 @pytest.fixture(params=["compression.zstd", "zstandard"])
 def library(request: pytest.FixtureRequest) -> zstd.Implementation:
-    """A library; before Python 3.14 backports.zstd is the one of the standard library."""
+    """Each library; before Python 3.14 backports.zstd is that of the standard library."""
     made = zstd._KNOWN[request.param]
     for name in (request.param, "backports.zstd"):
         try:
@@ -35,7 +35,7 @@ def reader(library: zstd.Implementation, data: bytes) -> io.BufferedReader:
 
 
 def test_what_was_packed_is_read(library: zstd.Implementation) -> None:
-    """By both libraries, also several frames one after the other, with empty ones between."""
+    """This includes several consecutive frames, with empty ones between."""
     frame = packed(library, LINES)
     assert len(frame) < len(LINES) / 5
     ours = zstd.implementation()
@@ -48,7 +48,7 @@ def test_what_was_packed_is_read(library: zstd.Implementation) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "checksum", "middle", "behind"])
 def test_damage_is_an_error(library: zstd.Implementation, damage: str) -> None:
-    """Never an end that looks like the real one."""
+    """It never looks like the end of the file."""
     frame = packed(library, LINES)
     damaged = {
         "cut": frame[:-1],
@@ -61,7 +61,7 @@ def test_damage_is_an_error(library: zstd.Implementation, damage: str) -> None:
 
 
 def bomb(block_size: int, blocks: int, window: int) -> bytes:
-    """A frame of blocks that repeat one byte: four bytes become ``block_size`` (RFC 8878)."""
+    """Return a frame of blocks that repeat one byte: four bytes become ``block_size``."""
     head = b"\x28\xb5\x2f\xfd\x00" + bytes([(window.bit_length() - 11) << 3])
     block = (block_size << 3 | 1 << 1).to_bytes(3, "little") + b"x"
     last = (block_size << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"x"
@@ -69,7 +69,7 @@ def bomb(block_size: int, blocks: int, window: int) -> bytes:
 
 
 def test_a_bomb_is_unpacked_in_bounded_memory(library: zstd.Implementation) -> None:
-    """512 MiB out of 16 KB, of which no more than some pieces are ever there at once."""
+    """16 KB expand to 512 MiB, of which only small parts are in memory at once."""
     size = 128 << 10
     read = 0
     tracemalloc.start()
@@ -84,7 +84,7 @@ def test_a_bomb_is_unpacked_in_bounded_memory(library: zstd.Implementation) -> N
 
 
 def test_a_frame_that_wants_much_memory_is_refused(library: zstd.Implementation) -> None:
-    """Its window is what the unpacker would have to keep."""
+    """The decompressor would have to keep its window in memory."""
     assert reader(library, bomb(1024, 2, zstd.MAX_WINDOW)).read() == b"x" * 2048
     with pytest.raises(OSError, match="memory"):
         reader(library, bomb(1024, 2, 2 * zstd.MAX_WINDOW)).read()
