@@ -1,6 +1,5 @@
-# sessiond in a container that watches the host it runs on: it shares the host's namespaces of
-# processes, network, control groups and (no user remapping) users, for all of these tell what is
-# going on there. docs/operations.md has the command that runs it.
+# sessiond in a container that monitors its host: it shares the host's namespaces of processes,
+# network, control groups and users (no user remapping). docs/operations.md has the command to run it.
 FROM debian:12-slim AS build
 COPY . /usr/src/sessiond
 WORKDIR /usr/src/sessiond
@@ -13,7 +12,7 @@ RUN apt-get update \
 
 FROM debian:12-slim
 
-# As on a host: bcc, systemd's binding and libaudit are Debian's; the rest comes from PyPI.
+# As on a host, bcc, systemd's binding and libaudit come from Debian, the rest from PyPI.
 COPY etc/sessiond.yml /etc/sessiond.yml
 COPY packaging /usr/src/packaging
 COPY --from=build /build/*.whl /usr/src/
@@ -30,10 +29,10 @@ RUN apt-get update \
     && rm -rf /usr/src/packaging /usr/src/*.whl
 
 ENV PATH=/opt/sessiond/bin:/usr/sbin:/usr/bin:/sbin:/bin
-# Events and state outlive the container when these are kept.
+# These volumes keep events and state beyond the container.
 VOLUME ["/var/log/sessiond", "/var/lib/sessiond"]
 STOPSIGNAL SIGTERM
-# "health" of the status is what an orchestrator wants to know; no answer is no health either.
+# An orchestrator uses "health" of the status; a missing answer counts as unhealthy.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["sessiond", "status"]
 ENTRYPOINT ["sessiond"]
 CMD ["run", "-c", "/etc/sessiond.yml"]

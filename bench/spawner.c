@@ -1,11 +1,11 @@
-/* The load: starts processes at a rate, one at a time, and notes what was started.
+/* The load: starts processes at a rate, one at a time, and records them.
  *
- *   spawner RATE SECONDS FILE    RATE processes a second, 0 for as many as there can be
+ *   spawner RATE SECONDS FILE    RATE processes per second, 0: without pauses
  *
  * Each process is this program itself, statically linked, with the two arguments
  * leave bench-PID-NUMBER (PID is the spawner's); it calls exit_group at once. FILE gets a line for
- * each: its pid, and when it was about to be started in ns since the epoch. When behind its pace
- * the spawner catches up. Prints one line: PID NUMBER SECONDS.
+ * each: its pid, and the time just before its start in ns since the epoch. The spawner catches up
+ * when it is late. It prints one line: PID NUMBER SECONDS.
  */
 #include <spawn.h>
 #include <stdio.h>

@@ -26,7 +26,7 @@ say() {
     echo "build: $*" >&2
 }
 
-# Compile the hot modules of the source in the directory $1 there, with this system's Python.
+# Compile the hot modules of the source in directory $1, in place, with this system's Python.
 compile() {
     headers=$($python -c 'import sysconfig; print(sysconfig.get_path("include"))')
     if ! command -v cc >/dev/null || ! [ -e "$headers/Python.h" ]; then
@@ -108,7 +108,7 @@ pip() {
 pip install --require-hashes --only-binary=:all: \
     -r "$work/source/packaging/package/build-requirements.txt"
 
-# --- what is installed -----------------------------------------------------------------------------
+# --- the installed files ---------------------------------------------------------------------------
 
 root=$work/root
 library=$root/usr/lib/sessiond
@@ -122,7 +122,7 @@ for version_of_python in $pythons; do
         --abi "$abi" --platform "manylinux2014_$(uname -m)" \
         --platform "manylinux_2_17_$(uname -m)" --platform "manylinux_2_28_$(uname -m)" \
         -r "$work/source/packaging/package/vendored.txt"
-    # Each has the same modules, and its own name for what is compiled.
+    # All have the same modules; the names of compiled modules differ.
     cp -r "$work/vendored/$abi/." "$library"
 done
 mkdir -p "$documents"
@@ -135,7 +135,7 @@ if [ "$kind" = rpm ]; then
     cp "$work/source/LICENSE" "$root/usr/share/licenses/sessiond"
 fi
 rm -rf "$library"/bin "$library"/*.dist-info
-# Nothing in there is a program.
+# None of these files is a program.
 find "$library" -name '*.py' -exec sed -i '1{/^#!/d}' {} +
 find "$library" -type f -exec chmod 644 {} +
 
@@ -189,7 +189,7 @@ install -D -m 640 "$work/source/etc/sessiond.yml" "$work/sessiond.yml"
 page() {
     PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 "$work/venv/bin/python" -P -m sessiond.cli.pages "$1"
 }
-# The distribution has structlog and PyYAML, and this environment has not.
+# structlog and PyYAML come from the distribution, and are missing in this environment.
 pip install --require-hashes --only-binary=:all: -r "$work/source/packaging/requirements.txt"
 mkdir -p "$root/usr/share/man/man8" "$root/usr/share/man/man5"
 page sessiond.8 | gzip -9n >"$root/usr/share/man/man8/sessiond.8.gz"

@@ -43,13 +43,13 @@ esac
 
 sh packaging/setup.sh packages
 
-# Exactly the files whose hashes are in the lists, and nothing that is built, where there are wheels.
+# Install exactly the files whose hashes are in the lists, and use wheels if there are any.
 wheels=--only-binary=:all:
 case "$(uname -m)" in
     x86_64 | aarch64) ;;
     *) wheels=--prefer-binary ;;
 esac
-# What is built is only this checkout, in an environment that goes with it.
+# Only this checkout is built, in a temporary environment.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 /usr/bin/python3 -m venv "$work/venv"

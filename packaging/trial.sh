@@ -1,12 +1,12 @@
 #!/bin/sh
-# Try the package on a clean system: install, start, upgrade under load, downgrade, remove, purge.
+# Test the package on a clean system: install, start, upgrade under load, downgrade, remove, purge.
 #
 #   sh packaging/trial.sh bookworm|trixie [DIRECTORY]
 #
-# As root, with mmdebstrap, on a machine whose audit daemon is none. The system is made in DIRECTORY
-# (/var/tmp/sessiond-trial by default), outside of the checkout, and deleted at the end; a copy of
-# what mmdebstrap made is kept beside it for the next time. It shares the kernel, /proc, /sys and /dev
-# with the host.
+# Requires root, mmdebstrap, and a machine without an audit daemon. The system is created in DIRECTORY
+# (/var/tmp/sessiond-trial by default), outside of the checkout, and deleted at the end; a copy of the
+# fresh system is kept beside it for the next run. It shares the kernel, /proc, /sys and /dev with the
+# host.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ clean_up
 mkdir "$system"
 tar -x -f "$directory/$suite.tar" -C "$system"
 
-# Two versions of the package: the second differs in its number alone.
+# Two versions of the package, which differ only in their number.
 old=${SESSIOND_PACKAGE:-$(sh packaging/build.sh deb)}
 new=$directory/new.deb
 rm -rf "$directory/new"
@@ -55,7 +55,7 @@ for shared in proc sys dev run/lock; do
     mount --make-rslave "$system/$shared"
 done
 
-# In a mount namespace whose root the system is, as paths in events are those of the host's.
+# In a mount namespace with the system as its root, because paths in events are the host's.
 unshare --mount --propagation private sh -c '
     mount --rbind "$0" "$0"
     mkdir -p "$0/.old"

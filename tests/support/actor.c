@@ -1,4 +1,4 @@
-/* An actor: under whatever name, it does what the variable PLAY says, and nothing else.
+/* An actor: under any name, it performs the steps in the variable PLAY, and nothing else.
 
    PLAY is a list of steps, each ended by 0x1e, of words, each ended by 0x1f:
 
@@ -35,7 +35,7 @@ static void need(int result, const char *what) {
     if (result < 0) fail(what);
 }
 
-/* Takes one word off the text and returns it. */
+/* Removes the first word from the text and returns it. */
 static char *take(char **text, int end) {
     char *word = *text, *stop = strchr(word, end);
     if (!stop) fail("PLAY is cut");
@@ -83,17 +83,17 @@ static void act(const char *what, const char *path) {
     } else if (!strcmp(what, "rename")) {
         snprintf(other, sizeof other, "%s.new", path);
         need(rename(other, path), path);
-    } else if (!strcmp(what, "connect") && *path == '/') { /* nobody need listen */
+    } else if (!strcmp(what, "connect") && *path == '/') { /* a listener is not required */
         struct sockaddr_un to = {.sun_family = AF_UNIX};
         strncpy(to.sun_path, path, sizeof to.sun_path - 1);
         int stream = socket(AF_UNIX, SOCK_STREAM, 0);
         need(stream, "socket");
         connect(stream, (struct sockaddr *)&to, sizeof to);
         close(stream);
-    } else if (!strcmp(what, "protect")) { /* a page of its own: writable and executable */
+    } else if (!strcmp(what, "protect")) { /* a separate page: writable and executable */
         void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         need(mprotect(page, 4096, atoi(path)), "mprotect");
-    } else if (!strcmp(what, "connect")) { /* of UDP: nothing is sent */
+    } else if (!strcmp(what, "connect")) { /* UDP: nothing is sent */
         struct sockaddr_in to = {.sin_family = AF_INET};
         snprintf(other, sizeof other, "%s", path);
         char *port = strchr(other, ':');
@@ -109,9 +109,9 @@ static void act(const char *what, const char *path) {
     } else if (!strcmp(what, "signal")) { /* to itself, which ignores it */
         signal(atoi(path), SIG_IGN);
         need(kill(getpid(), atoi(path)), "kill");
-    } else if (!strcmp(what, "module")) { /* which is none: the kernel refuses it */
+    } else if (!strcmp(what, "module")) { /* not a module: the kernel refuses it */
         syscall(SYS_init_module, "", 0L, path);
-    } else if (!strcmp(what, "fopen")) { /* by the old system call, as some libraries do */
+    } else if (!strcmp(what, "fopen")) { /* with the old system call, like some libraries */
         int file = syscall(SYS_open, path, O_RDONLY, 0666);
         if (file >= 0) close(file);
     } else {

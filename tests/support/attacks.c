@@ -1,4 +1,4 @@
-/* What an ordinary user does to blind, fool or exhaust the daemon; main() lists the ways. */
+/* An ordinary user's attempts to blind, deceive or exhaust the daemon; main() lists them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@ static void reap(void)
 }
 
 /* arguments PROCESSES EXECS BYTES SECONDS: each process executes this program EXECS times with BYTES
- * of arguments of two letters, then sleeps. One of 20 ms each is started. */
+ * of arguments of two letters, then sleeps. One process is started every 20 ms. */
 static void execute_with_arguments(int execs, int bytes, const char *seconds)
 {
   int number = bytes / 3, next = 0;
@@ -76,7 +76,7 @@ static void again(char **given)
   sleep(atoi(given[2]));
 }
 
-/* descriptors NUMBER FORKS: calls itself sshd, opens so many descriptors, and forks children that end. */
+/* descriptors NUMBER FORKS: calls itself sshd, opens NUMBER descriptors, and forks children that end. */
 static void descriptors(char **given)
 {
   struct rlimit limit;
@@ -96,8 +96,8 @@ static void descriptors(char **given)
   pause();
 }
 
-/* login COMMAND: forks as a login server does, and the child's child leads a session that runs COMMAND
- * in a shell. As a library in another program (LD_PRELOAD) the command is that of ATTACK_LOGIN. */
+/* login COMMAND: forks like a login server; the grandchild leads a session that runs COMMAND in a
+ * shell. As a library in another program (LD_PRELOAD) the command is in ATTACK_LOGIN. */
 static void login(char **given)
 {
   if (fork() == 0) {
@@ -112,10 +112,10 @@ static void login(char **given)
   reap();
 }
 
-/* hang DEVICE FOLDER SECONDS: a process whose memory keeps its readers waiting. A file system of its own
- * (FUSE, mounted on FOLDER in a user namespace) lets the first read of a mapped page fail and never
- * answers the next: the page fault waits with the lock of the memory, a mmap queues up for writing, and
- * whoever reads /proc/PID/cmdline queues up behind that. DEVICE is /dev/fuse or another node of it. */
+/* hang DEVICE FOLDER SECONDS: a process whose memory blocks its readers. Its file system (FUSE, mounted on
+ * FOLDER in a user namespace) fails the first read of a mapped page and never answers the next: the page
+ * fault holds the lock of the memory, an mmap waits for writing, and a reader of /proc/PID/cmdline waits
+ * behind that. DEVICE is /dev/fuse or another node of it. */
 static char *page;
 
 static void answer(int device, unsigned long unique, int error, const void *data, size_t size)
@@ -245,7 +245,7 @@ __attribute__((constructor)) static void loaded(void)
   _exit(0);
 }
 
-/* failing SECONDS: tries to execute what is not there, without pause; one in 100 may not be executed. */
+/* failing SECONDS: tries to execute missing files without pauses; one in 100 lacks the permission. */
 static void failing(char **given)
 {
   char *nothing[] = {0};

@@ -1,7 +1,7 @@
-/* Executes a program by the 32-bit system call, from a 64-bit process: compat PROGRAM ARGUMENT...
+/* Executes a program with the 32-bit system call, from a 64-bit process: compat PROGRAM ARGUMENT...
  *
  * int 0x80 enters the kernel's table of 32-bit calls, where execve is number 11 and setsid 66. Its
- * arguments are 32 bits wide, so all that they point to lies below 4 GB. */
+ * arguments are 32 bits wide, so their targets must lie below 4 GB. */
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -1,6 +1,6 @@
-/* Starts a program again and again, one at a time, and measures how long each takes.
+/* Starts a program repeatedly, one process at a time, and measures the duration of each.
  *
- *   spawns COUNT      posix_spawn of itself, which ends at once, and wait for it, COUNT times
+ *   spawns COUNT      COUNT times: posix_spawn of itself, which exits at once, and a wait for it
  *
  * Prints one line of JSON: the median, the 99th percentile and the longest, in microseconds.
  */

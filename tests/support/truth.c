@@ -1,12 +1,12 @@
-/* Makes processes in every way there is, and writes down what each of them really was.
+/* Creates processes in every possible way, which record their own attributes.
  *
  * usage: truth FILE WAY [COUNT [RATE]]
  *
- * Runs WAY COUNT times, RATE times a second (0: as fast as it goes). The processes themselves append
- * one line of JSON each to FILE when they begin an image ("exec"), begin without one ("fork") or
- * begin a session ("setsid"); who waits for them appends an "end" with the wait status. Numbers are
- * the kernel's own: start in clock ticks since boot as in /proc/PID/stat; argv and cwd in hex.
- * The last argument of each image names its run: way-<pid of the maker>-<number>.
+ * Runs WAY COUNT times, RATE times per second (0: without pauses). Each process appends a line of
+ * JSON to FILE when it starts an image ("exec"), starts without one ("fork") or starts a session
+ * ("setsid"); its waiting parent appends an "end" with the wait status. Numbers are the kernel's:
+ * start in clock ticks since boot as in /proc/PID/stat; argv and cwd in hex. The last argument of
+ * each image identifies its run: way-<pid of the creator>-<number>.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,7 +30,7 @@
 
 extern char **environ;
 
-static const char *file; /* where the truth goes */
+static const char *file; /* the records */
 static const char *self; /* this program's own path */
 static char **arguments;
 
@@ -77,7 +77,7 @@ static char *hex(char *to, const char *from)
 	return to;
 }
 
-/* Appends what the calling process is now. */
+/* Appends the current attributes of the calling process. */
 static void tell(const char *event)
 {
 	long long n[20];
@@ -110,7 +110,7 @@ static void tell(const char *event)
 	free(line);
 }
 
-/* Waits for a child, and appends how it ended. */
+/* Waits for a child, and appends its end. */
 static int reap(pid_t pid)
 {
 	char line[256];
@@ -131,7 +131,7 @@ static int reap(pid_t pid)
 
 static char token[64];
 
-/* argv of a further image of this program, which then does WAY's part in the new process. */
+/* argv of a further image of this program, which performs WAY's part in the new process. */
 static char **image(const char *part)
 {
 	static char *argv[8];
@@ -171,7 +171,7 @@ static pid_t forked(void)
 	return pid;
 }
 
-/* --- the ways; each makes its processes once --- */
+/* --- the ways; each creates its processes once --- */
 
 static void way_spawn(long number)
 {
@@ -250,7 +250,7 @@ static void way_pgid(long number)
 	reap(spawned(image("lead_group")));
 }
 
-/* The grandchild leads no session and has init, or a subreaper, for its parent. */
+/* The grandchild leads no session, and its parent is init or a subreaper. */
 static void way_daemon(long number)
 {
 	int done[2];
@@ -276,7 +276,7 @@ static void way_daemon(long number)
 	close(done[0]);
 }
 
-/* The one who forked is gone before its child executes anything. */
+/* The creator ends before its child executes a program. */
 static void way_orphan(long number)
 {
 	int done[2];
@@ -346,7 +346,7 @@ static void way_memfd(long number)
 	reap(pid);
 }
 
-/* Arguments of every kind: empty, blank, quotes, what looks like hex, bytes that are no UTF-8. */
+/* Arguments of every kind: empty, blank, quotes, hex-like text, bytes that are not UTF-8. */
 static void way_arguments(long number)
 {
 	static char *odd[] = {"", " ", "a b", "\"quoted\"", "'", "3005", "DEADBEEF", "\x80\xff", "\xed\xa0\x80",
@@ -406,7 +406,7 @@ static void way_reuse(long number)
 	}
 }
 
-/* --- what an image does in the process it was executed in --- */
+/* --- the part of an image in its process --- */
 
 static void *leave_by_exec(void *unused)
 {
@@ -484,7 +484,7 @@ static int play(const char *part)
 			_exit(0);
 		}
 		reap(child);
-		child = wait(NULL); /* the adopted one, whose number only it knows */
+		child = wait(NULL); /* the adopted process, whose pid only itself knows */
 		_exit(child < 0);
 	}
 	fprintf(stderr, "truth: no such part: %s\n", part);

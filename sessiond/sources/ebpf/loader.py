@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
 
     @functools.cache
     def wait() -> None:
-        """Wait for the message; end where nobody will send it any more."""
+        """Wait for the message; exit if the other end of the socket is closed."""
         if not channel.recv(1):
             os._exit(0)
 

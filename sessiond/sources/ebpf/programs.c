@@ -1,8 +1,8 @@
-/* What the kernel tells about processes: one record for each fork, exec, exit and change of identity.
+/* The tracer's programs: they write a record for each fork, exec, exit and change of identity.
  *
  * The generated header before this text declares the members of the kernel's structs that are read
- * here, each at its offset in the running kernel, and the limits that the loader was given.
- * Every read is explicit, so this is plain C to bcc. Records are laid out as ebpf.py unpacks them.
+ * here, at their offsets in the running kernel, and the loader's limits. Every read is explicit, so
+ * that bcc treats this as plain C. records.py decodes the records.
  */
 
 #define PF_KTHREAD 0x00200000
@@ -19,23 +19,23 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define ARGS_KNOWN 16
 #define GROUP_EXIT 32
 #define AUDIT_STAMP 64
-#define UNKNOWNS 128 /* some of the facts are 0 for unknown */
+#define UNKNOWNS 128 /* in some of the facts 0 means unknown */
 #define OWNER_KNOWN 256
-#define ANYBODY 0xffffffff /* owns what others than its owner and root's group can write */
+#define ANYBODY 0xffffffff /* the owner of a file that others can write, except root's group */
 
 #define PATH_LIMIT 4096
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
-#define PRESSED_ARGS_LIMIT 256 /* for the arguments, while so much in the ring is not read yet: */
+#define PRESSED_ARGS_LIMIT 256 /* for the arguments, while the ring has this many unread bytes: */
 #define PRESSED (RING_SIZE / 2 < 1048576 ? RING_SIZE / 2 : 1048576)
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
 #define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
 #define GROUPS_SIZE 1024 /* 256 groups */
 #define DATA_SIZE (OFFSET_MASK + 1 + MAX_PART)
-/* Keeps the compiler from moving or splitting a check that the verifier has to see. */
+/* Keeps the compiler from moving or splitting a check that the verifier needs. */
 #define AS_CHECKED(variable) asm volatile("" : "+r"(variable))
 
-/* In the order of Facts in events.py, each as wide as the widest, so that it unpacks in one go. */
+/* In the order of Facts in events.py, all of the same width, so that they are unpacked at once. */
 struct facts {
   u64 pid, start, ppid, parent_start, pgid, sid, vpid, tty_major, tty_minor;
   u64 uid, euid, suid, fsuid, gid, egid, sgid, fsgid, cap_permitted, cap_effective;
@@ -50,27 +50,26 @@ struct event {
   u64 other_start; /* fork: the creator's start; exec: the audit stamp in ms */
   u32 other;       /* fork: the creator's pid; exec: argc; exit: the status of wait(2) */
   u32 args_size;
-  u32 end; /* how much of the data is filled */
+  u32 end; /* the size of the used data */
   u16 executable_length, cwd_length, filename_length, args_length;
   u32 owner;  /* of the executable's file, as a uid of the host */
-  u32 mnt_ns; /* of the mount that the executable lies on; 0 where not known */
+  u32 mnt_ns; /* of the executable's mount; 0 if unknown */
   char comm[16];
   char data[DATA_SIZE];
 };
 
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
 BPF_F_TABLE("array", u32, u64, lost, KINDS, 1024 /* BPF_F_MMAPABLE */);
-/* How many records went into the ring, by CPU, each on a cache line of its own. The reader compares it
- * with what it got: another reader of the ring would show. Behind them stand how many bytes went in,
- * and how many of them the reader has taken out: it writes that down here, as bcc knows no
- * bpf_ringbuf_query. */
+/* The number of records written to the ring, per CPU, each on its own cache line. The reader compares
+ * it with the number received, which reveals another reader. After these numbers come the bytes
+ * written, and the bytes consumed, which the reader writes because bcc has no bpf_ringbuf_query. */
 BPF_F_TABLE("array", u32, u64, submitted, CPUS * 8 + 16, 1024 /* BPF_F_MMAPABLE */);
 #define BYTES_IN (CPUS * 8)
 #define BYTES_OUT (CPUS * 8 + 8)
 #define RING_SIZE ((u64)RING_PAGES * PAGE_SIZE)
-BPF_ARRAY(unannounced, u32, 1); /* whether there is something in the ring that woke nobody */
+BPF_ARRAY(unannounced, u32, 1); /* whether the ring has a record that did not wake the reader */
 BPF_PERCPU_ARRAY(scratch, struct event, 1);
-/* The snapshot runs in a task that others may preempt, so it has a place of its own. */
+/* The snapshot runs in a task that others may preempt, so it has its own buffer. */
 BPF_PERCPU_ARRAY(snapshot_scratch, struct event, 1);
 BPF_TABLE("lru_hash", u64, s64, setpgid_targets, 4096);
 #ifndef HAVE_GROUP_DEAD
@@ -104,7 +103,7 @@ static __always_inline u64 cgroup_id_of(struct task_struct *task)
   struct cgroup_subsys_state *state;
   bpf_probe_read_kernel(&state, sizeof(state), &set->subsys + CONTROLLER);
   struct cgroup *old = READ(state, cgroup);
-  /* Ids count up in each hierarchy by itself: bit 63 tells version 1's from version 2's. */
+  /* Each hierarchy has its own numbering: bit 63 marks the ids of version 1. */
   if (READ(READ(old, root), hierarchy_id) != 0 && READ(old, level) != 0)
     return READ(READ(old, kn), id) | 1ULL << 63;
 #endif
@@ -166,9 +165,9 @@ static __always_inline void read_facts(struct facts *facts, struct task_struct *
   facts->kernel_thread = !!(READ(task, flags) & PF_KTHREAD);
 }
 
-/* Copy a string of the kernel with its NUL behind what ``data`` holds already; return its size, 0
- * if it can't be read. The end of the data is kept in the record: a value that comes from a map is
- * unknown to the verifier, so it needn't follow each path through the loops below by itself. */
+/* Append a string of the kernel with its NUL to ``data``; return its size, 0 if it can't be read. The
+ * end of the data is kept in the record: the verifier does not know a value from a map, so it need
+ * not follow each path through the loops below separately. */
 static __always_inline u64 append_string(struct event *event, u32 limit, const void *source)
 {
   u64 offset = event->end & OFFSET_MASK;
@@ -182,9 +181,9 @@ static __always_inline u64 append_string(struct event *event, u32 limit, const v
 
 enum walk { BROKEN, COMPLETE, PSEUDO };
 
-/* Append the names from ``dentry`` up to the root of its mount namespace, last one first, each
- * with its NUL: what /proc/PID/exe and /proc/PID/cwd show to a reader who isn't in a chroot.
- * PSEUDO: a file without a place in any directory, as memfd_create makes them. */
+/* Append the names from ``dentry`` up to the root of its mount namespace, last one first, each with
+ * its NUL: the path of /proc/PID/exe and /proc/PID/cwd for a reader outside of any chroot.
+ * PSEUDO: a file without a directory, such as that of memfd_create. */
 static __always_inline enum walk append_path(struct event *event, struct dentry *dentry,
                                              struct vfsmount *vfsmount)
 {
@@ -218,7 +217,7 @@ static __always_inline void append_cwd(struct event *event, struct task_struct *
   if (!fs)
     return;
   if (append_path(event, READ(fs, pwd_dentry), READ(fs, pwd_mnt)) == BROKEN) {
-    event->end = start; /* a path without its beginning would be a wrong one */
+    event->end = start; /* a path without its beginning would be wrong */
     return;
   }
   event->flags |= CWD_KNOWN;
@@ -243,7 +242,7 @@ static __always_inline void append_executable(struct event *event, struct mm_str
 #ifdef HAVE_MOUNT_NAMESPACE
   struct mount *mount = (void *)vfsmount - __builtin_offsetof(struct mount, mnt);
   struct mnt_namespace *mnt_ns = READ(mount, mnt_ns);
-  if ((u64)mnt_ns > 4096) /* not an error that a detached mount has here */
+  if ((u64)mnt_ns > 4096) /* a detached mount has an error here */
     event->mnt_ns = READ(mnt_ns, inum);
 #endif
   event->flags |= EXECUTABLE_KNOWN;
@@ -281,7 +280,7 @@ static __always_inline void append_args(struct event *event, struct mm_struct *m
   }
 }
 
-/* The supplementary groups, when there are not too many of them: all or none. */
+/* The supplementary groups: all of them, or none if there are too many. */
 static __always_inline void append_groups(struct event *event, struct task_struct *task)
 {
   struct group_info *groups = READ(READ(task, real_cred), group_info);
@@ -328,9 +327,9 @@ static __always_inline void count_lost(u32 kind)
 }
 
 /*
- * The reader is woken only when it had read everything before (adaptive, the kernel's default), and
- * never for a kernel thread: it is read with whatever comes next, which has to wake the reader then.
- * The kernel makes such threads all the time, one for each question about audit's state.
+ * The reader is woken only if it has read everything before (adaptive, the kernel's default), and
+ * never for a kernel thread: its record is read with the next one, which must then wake the reader.
+ * The kernel often creates such threads, for example one for each request for audit's state.
  */
 static __always_inline void submit(struct event *event)
 {
@@ -414,7 +413,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
   return 0;
 }
 
-/* Whether all threads were made to end at once: by exit_group(2) or a signal, not by exit(2). */
+/* Whether exit_group(2) or a signal ended all threads at once, rather than exit(2). */
 static __always_inline bool is_group_exit(struct signal_struct *signal)
 {
   if (!(READ(signal, flags) & SIGNAL_GROUP_EXIT))
@@ -439,7 +438,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 #else
   if (READ(signal, live) != 0)
     return 0;
-  /* Two last threads that end at the same moment both see none alive: the first one tells. */
+  /* If the last two threads end at the same time, both see none alive: the first one reports. */
   u64 start = READ(READ(task, group_leader), start_boottime);
   u64 key = (u64)signal;
   u64 *told = ended.lookup(&key);
@@ -451,7 +450,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
   if (!event)
     return 0;
   begin(event, EXIT, task);
-  /* As wait(2) has it. */
+  /* As in wait(2). */
   event->other = READ(signal, flags) & SIGNAL_GROUP_EXIT
                      ? READ(signal, group_exit_code)
                      : READ(READ(task, group_leader), exit_code);
@@ -504,7 +503,7 @@ int on_setsid(struct sys_exit_args *ctx)
   return 0;
 }
 
-/* setpgid(2) may be about a child: what it was asked for is kept until it succeeds. */
+/* setpgid(2) may be about a child: its arguments are kept until it succeeds. */
 int on_setpgid_enter(struct sys_enter_args *ctx)
 {
   u64 id = bpf_get_current_pid_tgid();
@@ -517,7 +516,7 @@ int on_setpgid_enter(struct sys_enter_args *ctx)
 static __always_inline struct task_struct *child_numbered(struct task_struct *task, int wanted)
 {
   struct list_head *head = &task->children;
-  struct list_head *link = READ(head, prev); /* the youngest: most likely the one */
+  struct list_head *link = READ(head, prev); /* the youngest is the most likely one */
   u32 level = READ(pid_of(READ(task, signal), PIDTYPE_TGID), level) & 31;
   for (int i = 0; i < 64 && link != head; i++) {
     struct task_struct *child = (void *)link - __builtin_offsetof(struct task_struct, sibling);
@@ -553,7 +552,7 @@ int on_setpgid(struct sys_exit_args *ctx)
   return 0;
 }
 
-/* glibc changes the ids of all threads, each by its own call: the leader's tells for all. */
+/* glibc changes the ids of all threads, each by its own call: only the leader's is reported. */
 static __always_inline void ids_changed(void)
 {
   u64 id = bpf_get_current_pid_tgid();
@@ -590,7 +589,7 @@ struct bpf_iter__task {
   };
 };
 
-/* Each process that exists, one after the other, when the iterator is read. */
+/* Writes a record for each process when the iterator is read. */
 int bpf_iter__task(struct bpf_iter__task *ctx)
 {
   void *sequence = ctx->meta->sequence;
@@ -599,7 +598,7 @@ int bpf_iter__task(struct bpf_iter__task *ctx)
   if (!task || READ(task, pid) != READ(task, tgid))
     return 0;
   if (READ(READ(task, signal), live) == 0)
-    return 0; /* a zombie, or about to be one */
+    return 0; /* a zombie, or about to become one */
   struct event *event = snapshot_scratch.lookup(&zero);
   if (!event)
     return 0;
