@@ -500,14 +500,7 @@ class ProcessTable:
         """Apply an exec: the process continues with another program."""
         process = self._known(event.facts, event.time, event.program)
         before = process.state
-        state = State(
-            event.time,
-            _filled(event.facts, before.facts),
-            event.program,
-            event.working_directory or before.working_directory,
-            _with_previous(before),
-        )
-        state.executed = True
+        state = _after_exec(before, event)
         state.audit_time = event.audit_time
         state.group_inferred = event.facts.pgid is None and state.facts.pgid is not None
         self._append(process, state)
@@ -609,14 +602,7 @@ class ProcessTable:
         states = process.states
         index = sum(state.time <= event.time for state in states)
         before = states[max(0, index - 1)]
-        state = State(
-            event.time,
-            _filled(event.facts, before.facts),
-            event.program,
-            event.working_directory or before.working_directory,
-            _with_previous(before),
-        )
-        state.executed = True
+        state = _after_exec(before, event)
         states.insert(index, state)
         self._relate(process, state, (process, before))
         self._enter(process, state)
@@ -1206,6 +1192,19 @@ def _grace(state: State) -> int:
     """Return how long a superseded state is kept, in ns."""
     awaited = state.executed and not state.reported and state.observed is None
     return UNREPORTED_GRACE if awaited else GRACE
+
+
+def _after_exec(before: State, event: Executed) -> State:
+    """Return the state that an exec makes of the one ``before`` it."""
+    state = State(
+        event.time,
+        _filled(event.facts, before.facts),
+        event.program,
+        event.working_directory or before.working_directory,
+        _with_previous(before),
+    )
+    state.executed = True
+    return state
 
 
 def _with_previous(before: State) -> tuple[Program, ...]:
