@@ -37,7 +37,6 @@ TESTED_ELSEWHERE = {
     "sessiond/filters/decide.py": "tests/pipeline/test_filtering.py",
     "sessiond/filters/stage.py": "tests/pipeline/test_filtering.py",
     "sessiond/filters/subject.py": "tests/pipeline/test_filtering.py",
-    "sessiond/output/__init__.py": "tests/output/test_delivery.py",
     "sessiond/output/datagram.py": "tests/output/test_stream.py",
     "sessiond/output/resolver.py": "tests/output/test_stream.py",
     "sessiond/output/rotation.py": "tests/output/test_file.py",

@@ -40,21 +40,19 @@ from sessiond.ecs.process import ProcessEncoder
 from sessiond.ecs.redaction import Redactor, read_patterns
 from sessiond.ecs.wall_clock import WallClock
 from sessiond.errors import ConfigError
-from sessiond.output import (
-    ConsoleOutput,
-    DatagramOutput,
-    Delivery,
-    FileOutput,
-    HttpOutput,
-    OutputThread,
-    Sink,
-    Spool,
-    StreamOutput,
-)
+from sessiond.output.console import ConsoleOutput
+from sessiond.output.datagram import DatagramOutput
+from sessiond.output.delivery import Delivery
+from sessiond.output.file import FileOutput
+from sessiond.output.http import HttpOutput
 from sessiond.output.http_client import HttpClient, Server, compressor
 from sessiond.output.http_formats import Format, target
 from sessiond.output.refused import RefusedLines
 from sessiond.output.rotation import NO_ZSTD, NO_ZSTD_FIX
+from sessiond.output.sink import Sink
+from sessiond.output.spool import Spool
+from sessiond.output.stream import StreamOutput
+from sessiond.output.thread import OutputThread
 from sessiond.output.tls import client_context
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions

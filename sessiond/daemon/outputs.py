@@ -10,7 +10,7 @@ import structlog
 
 from sessiond.daemon.health import Health
 from sessiond.errors import SessiondError
-from sessiond.output import OutputThread
+from sessiond.output.thread import OutputThread
 from sessiond.pipeline import losses
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system.clock import wall_offset

@@ -13,8 +13,10 @@ from sessiond.daemon.factory import offline_pipeline
 from sessiond.daemon.health import Health
 from sessiond.daemon.outputs import OutputSet
 from sessiond.errors import OutputError
-from sessiond.output import Delivery, FileOutput, OutputThread
+from sessiond.output.delivery import Delivery
+from sessiond.output.file import FileOutput
 from sessiond.output.sink import HealthChange, LineLoss
+from sessiond.output.thread import OutputThread
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.units import SECOND, BootTime, WallTime
 

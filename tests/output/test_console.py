@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.output import line, lines, numbers
 
-from sessiond.output import ConsoleOutput
+from sessiond.output.console import ConsoleOutput
 
 
 def opened(descriptor: int) -> ConsoleOutput:
@@ -132,7 +132,7 @@ def test_a_pipe_gets_the_bytes_as_they_are() -> None:
 def test_works_as_standard_output(tmp_path: Path) -> None:
     """The default descriptor is that of standard output."""
     script = (
-        "from sessiond.output import ConsoleOutput\n"
+        "from sessiond.output.console import ConsoleOutput\n"
         "output = ConsoleOutput()\n"
         "output.open()\n"
         "output.write([b'{}\\n'])\n"

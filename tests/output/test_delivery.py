@@ -21,16 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.output import Clock, ext4, fill, firsts, line, lines, numbers, tmpfs
 
 from sessiond.errors import OutputError
-from sessiond.output import (
-    ConsoleOutput,
-    DatagramOutput,
-    Delivery,
-    FileOutput,
-    Policy,
-    Sink,
-    Spool,
-    StreamOutput,
-)
+from sessiond.output.console import ConsoleOutput
+from sessiond.output.datagram import DatagramOutput
+from sessiond.output.delivery import Delivery
+from sessiond.output.file import FileOutput
+from sessiond.output.sink import Sink
+from sessiond.output.spool import Policy, Spool
+from sessiond.output.stream import StreamOutput
 
 
 def balanced(delivery: Delivery) -> dict[str, Any]:

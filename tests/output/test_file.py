@@ -20,7 +20,7 @@ import pytest
 from support.output import Clock, fill, line, lines, numbers, tmpfs
 
 from sessiond.errors import OutputError
-from sessiond.output import FileOutput
+from sessiond.output.file import FileOutput
 from sessiond.output.rotation import Compression
 from sessiond.viewer import files
 
@@ -67,7 +67,7 @@ def test_a_batch_is_one_system_call(tmp_path: Path) -> None:
     """Twenty lines cost one write(2) and no other call."""
     script = (
         "import os\n"
-        "from sessiond.output import FileOutput\n"
+        "from sessiond.output.file import FileOutput\n"
         f"output = FileOutput({str(tmp_path / 'out')!r})\n"
         "output.open()\n"
         "batch = [b'{}\\n'] * 20\n"

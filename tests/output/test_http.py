@@ -27,11 +27,13 @@ from support.web import (
     stored_without_answer,
 )
 
-from sessiond.output import Delivery, OutputThread, Spool
+from sessiond.output.delivery import Delivery
 from sessiond.output.http import MAX_RETRY_AFTER, HttpOutput
 from sessiond.output.http_client import HttpClient, Server, compressor
 from sessiond.output.http_formats import Format, Preset
 from sessiond.output.refused import RefusedLines
+from sessiond.output.spool import Spool
+from sessiond.output.thread import OutputThread
 
 
 def line(number: int, size: int = 0) -> bytes:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from support.output import Clock, fill, line, lines, numbers, tmpfs
 
 from sessiond.errors import OutputError
-from sessiond.output import Spool
-from sessiond.output.spool import decode, encode
+from sessiond.output.spool import Spool, decode, encode
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from support.output import firsts, line, lines, numbers
 
-from sessiond.output import DatagramOutput, StreamOutput
+from sessiond.output.datagram import DatagramOutput
+from sessiond.output.stream import StreamOutput
 
 
 def until(output: StreamOutput | DatagramOutput, condition: Callable[[], bool]) -> None:

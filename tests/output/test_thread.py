@@ -14,7 +14,10 @@ import pytest
 from support.output import Clock, ext4, line, lines, numbers
 
 from sessiond.errors import OutputError
-from sessiond.output import Delivery, FileOutput, OutputThread, Spool
+from sessiond.output.delivery import Delivery
+from sessiond.output.file import FileOutput
+from sessiond.output.spool import Spool
+from sessiond.output.thread import OutputThread
 
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems: needs root")
 

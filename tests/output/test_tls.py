@@ -15,7 +15,7 @@ from support.certificates import make_certificates
 from support.output import line
 
 from sessiond.errors import OutputError
-from sessiond.output import StreamOutput
+from sessiond.output.stream import StreamOutput
 from sessiond.output.tls import client_context
 
 
