@@ -38,8 +38,8 @@ _GLOB: Final = re.compile(r"[*?\[]")
 _COMPARISON: Final[dict[str, Kind]] = {"<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _NUMBER: Final = re.compile(r"(<=?|>=?) *(-?[0-9]+(?:\.[0-9]+)?)")
 _UNIT_TYPES: Final = (".service", ".scope", ".socket", ".mount", ".swap")
-# Fields with a fixed set of values.
-_WORDS: Final = {
+# Fields with a fixed set of values; a test compares the entry types with sessiond.process.entry.
+WORDS: Final = {
     "process.entry_leader.entry_meta.type": (
         "terminal", "console", "init", "ssm", "sshd", "container", "teleport", "kubelet", "unknown",
     ),
@@ -358,7 +358,7 @@ def _impossible(name: str, text: str) -> str | None:
     """Return why no value of the field can match, None if one can."""
     member = name.rpartition(".")[2]
     first = text[0]
-    words = _WORDS.get(name)
+    words = WORDS.get(name)
     if words is not None:
         test = Test("glob" if _GLOB.search(text) else "equal", text)
         return (

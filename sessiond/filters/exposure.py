@@ -16,6 +16,7 @@ from sessiond.config.conditions import All, AnyOf, Condition, Leaf, Not
 from sessiond.config.filters import FilterRule
 from sessiond.ecs.normalizations import RECORD_TYPES, SYSCALLS
 from sessiond.filters.stage import LIFE
+from sessiond.process.entry import SESSION_TYPES
 from sessiond.system.ordinary_users import OrdinaryUser
 
 # Units in which programs of ordinary users run: sessions, the user's own manager, and services that
@@ -29,7 +30,7 @@ _UNITS_OF_USERS: Final = (
 )  # fmt: skip
 _SLICES_OF_USERS: Final = ("user.slice", "user-{uid}.slice", "system.slice", "system-getty.slice")
 # A container's or kubelet's entry counts only if a runtime of root established it.
-_ENTRIES_OF_USERS: Final = ("sshd", "terminal", "console", "init", "unknown", "ssm", "teleport")
+_ENTRIES_OF_USERS: Final = (*sorted(SESSION_TYPES), "init", "unknown")
 _IDS: Final = ("user", "real_user", "saved_user", "group", "real_group", "saved_group")
 
 _PROTECTED: Final = frozenset(

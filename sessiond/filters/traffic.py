@@ -11,6 +11,7 @@ from sessiond.config.filters import Filters
 from sessiond.filters.exposure import exposures
 from sessiond.filters.recorded import Family
 from sessiond.filters.subject import path_values
+from sessiond.process.entry import SESSION_TYPES
 from sessiond.system.ordinary_users import OrdinaryUser
 
 # The fields by which lines can be counted, and their places in a line.
@@ -27,8 +28,7 @@ FIELDS: Final[Mapping[str, str]] = {
 MIN_SHARE: Final = 0.01
 MAX_SUGGESTIONS: Final = 10
 _LIFE: Final = ("fork", "exec", "executed", "setsid", "end", "already_running")
-# Entry types of people.
-_PEOPLE: Final = ("sshd", "terminal", "console", "ssm", "teleport")
+
 # Common ancestors say nothing.
 _COMMON: Final = ("systemd", "init", "sshd", "sshd-session", "login", "sudo", "su", "runuser")
 # For interpreters the script identifies the program.
@@ -89,7 +89,7 @@ class Suggestions:
             return
         conditions = self._conditions(document)
         entry = _one(document, "process.entry_leader.entry_meta.type")
-        if document["process"].get("interactive") or entry in _PEOPLE:
+        if document["process"].get("interactive") or entry in SESSION_TYPES:
             self._of_people |= conditions
         else:
             self._lines.append(conditions)

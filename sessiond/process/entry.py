@@ -118,7 +118,7 @@ LOGIN_SERVERS: Final = (
 )
 # The entry types whose logins have an address.
 LOGIN_TYPES: Final = frozenset(server.type for server in LOGIN_SERVERS)
-# The entry types that begin an audit session: all processes of the session share the entry.
+# The entry types of people's logins: all processes of the audit session share the entry.
 SESSION_TYPES: Final = LOGIN_TYPES | {"terminal", "console", "ssm", "teleport"}
 _SAME_SERVER: Final = {name: each.programs for each in LOGIN_SERVERS for name in each.programs}
 _SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.manager import PROJECT
 
+from sessiond.config.filters import WORDS
 from sessiond.process.entry import (
+    _RULES,
     BY_CGROUP,
     BY_INIT,
     BY_LOGIND,
@@ -16,6 +21,7 @@ from sessiond.process.entry import (
     BY_WTMP,
     LOGIN_GONE,
     ROOTLESS,
+    SESSION_TYPES,
     Decision,
     EntryCandidate,
     Origin,
@@ -397,6 +403,17 @@ def test_a_mount_over_usr_is_no_entry(called: str) -> None:
     """In the user's own user namespace, a user can mount anything at /usr/sbin."""
     forger = parent(f"/usr/sbin/{called}", euid=1000, user_namespace=4026532600)
     assert judge(party("/usr/bin/bash", tty=PTS), forger) == INHERITED
+
+
+def test_a_filter_and_the_shipped_queries_know_every_type() -> None:
+    """A filter refuses an unknown type; the queries of logins list the types of people."""
+    types = {its_type for its_type, _ in _RULES} | {"unknown"}
+    assert set(WORDS["process.entry_leader.entry_meta.type"]) == types
+    for query in ("clickhouse/sessiond.sql", "duckdb/sessiond.sql", "elastic/queries/logins.json"):
+        text = (PROJECT / "integrations" / query).read_text("utf-8")
+        listed = re.search(r"""[(\[](["']sshd["'][^)\]]*)""", text)
+        assert listed is not None
+        assert set(re.findall(r"\w+", listed[1])) == SESSION_TYPES, query
 
 
 def test_a_comm_is_not_a_name() -> None:
