@@ -91,7 +91,7 @@ def test_a_user_is_trusted_again(
     tree: Tree, procfs: GuardedProcfs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while the arguments of other processes of that user are read."""
-    monkeypatch.setattr(guard, "DISTRUST", 0.0)
+    monkeypatch.setattr(guard, "DISTRUST_PERIOD", 0.0)
     hang(tree, 501)
     tree.add(502, {"status": status_text(502, 4242)})
     procfs.lookup(501)
