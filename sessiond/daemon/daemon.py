@@ -556,7 +556,7 @@ class Daemon:
         self._outputs.write(self._pipeline.lines.take())
         self._outputs.flush()
         if self._outputs.all_written():
-            self._restart.save(self._pipeline)
+            self._restart.save(self._pipeline, all_written=True)
         log.info("handed_on")
 
     def _release(self) -> None:

@@ -87,9 +87,9 @@ class ReadLoop:
         all_written = self._outputs.all_written() and not pipeline.waiting
         due = self._restart.is_due(all_written=all_written)
         if not due and not pipeline.waiting and self._restart.is_due(all_written=True):
-            due = self._outputs.secure()
+            due = all_written = self._outputs.secure()
         if due:
-            self._restart.save(pipeline)
+            self._restart.save(pipeline, all_written=all_written)
         records: list[tuple[int, bytes]] = []
         drained = False
         size = 0

@@ -206,9 +206,16 @@ class Restart:
         """Save once all lines are written: new settings apply to the input from now on."""
         self._save_soon = True
 
-    def save(self, pipeline: Pipeline) -> None:
-        """Save the pipeline's state, and start an empty log for its further input."""
+    def save(self, pipeline: Pipeline, *, all_written: bool) -> None:
+        """Save the pipeline's state, and start an empty log for its further input.
+
+        ``all_written`` says that no line is lost if this process is killed now.
+        """
         self._save_soon = False
+        if all_written:
+            # First, because the next run does not look for lines that are older than the state.
+            pipeline.losses.confirm()
+            self.keep_losses(pipeline)
         began = self._clock()
         state = pipeline.save(self._boot_clock())
         ended = self._clock()

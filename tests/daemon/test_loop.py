@@ -102,8 +102,9 @@ class _Parts:
     def is_due(self, *, all_written: bool) -> bool:
         return self.due and all_written
 
-    def save(self, _pipeline: object) -> None:
+    def save(self, _pipeline: object, *, all_written: bool) -> None:
         self.asked.append("save")
+        assert all_written
 
     def save_soon(self) -> None:
         self.asked.append("save_soon")

@@ -66,6 +66,11 @@ class _Socket:
         del self.waiting[:number]
 
 
+def is_loss(document: dict[str, Any]) -> bool:
+    """Whether it says what was lost."""
+    return bool(document["event"]["action"] == "sessiond-lost")
+
+
 class Life(RuleBasedStateMachine):
     """Processes run while runs of the daemon read, write, save and are killed."""
 
@@ -81,6 +86,7 @@ class Life(RuleBasedStateMachine):
         self.ring: list[ProcessEvent] = []  # the kernel's side, which survives a run
         self.socket: Records = []
         self.happened: Counter[str] = Counter()
+        self.lost = 0  # records
         self.unwritten: list[bytes] = []  # lines that the run has made
         self.sockets: list[_Socket] = []
         self.start()
@@ -135,6 +141,7 @@ class Life(RuleBasedStateMachine):
         self.pipeline.feed_process(self.take_ring())
         drained = not self.socket
         self.pipeline.feed_audit(records, now=self.time, drained=drained)
+        self.restart.keep_losses(self.pipeline)
         self.give(self.pipeline.poll(self.time))
         self.restart.settle(self.pipeline)
 
@@ -152,13 +159,38 @@ class Life(RuleBasedStateMachine):
         """Let a socket accept some lines, or none."""
         self.sockets[which % len(self.sockets)].deliver(number)
 
+    @property
+    def all_written(self) -> bool:
+        """Whether every output has every line."""
+        waiting = self.unwritten or any(socket.waiting for socket in self.sockets)
+        return not waiting and not self.pipeline.waiting
+
     @rule()
     def save(self) -> None:
         """Save the state, like the daemon: only when everything is written."""
-        waiting = self.unwritten or any(socket.waiting for socket in self.sockets)
-        all_written = not waiting and not self.pipeline.waiting
-        if self.restart.is_due(all_written=all_written):
-            self.restart.save(self.pipeline)
+        if self.restart.is_due(all_written=self.all_written):
+            self.restart.save(self.pipeline, all_written=self.all_written)
+
+    @rule()
+    def turn(self) -> None:
+        """Do all that a turn of the daemon does."""
+        self.save()
+        self.read(40)
+        self.write(1.0)
+
+    @rule()
+    def confirm(self) -> None:
+        """Check once a second whether the lines of losses are written, as the daemon does."""
+        if self.all_written:
+            self.pipeline.losses.confirm()
+
+    @rule(number=st.integers(1, 9))
+    def lose(self, number: int) -> None:
+        """The kernel has no room for some records."""
+        self.time += 1_000_000
+        self.pipeline.lost(self.time, "kernel", number, "the backlog was full")
+        self.restart.keep_losses(self.pipeline)
+        self.lost += number
 
     @rule(read=st.booleans())
     def kill(self, *, read: bool) -> None:
@@ -242,7 +274,14 @@ class Life(RuleBasedStateMachine):
             socket.deliver(len(socket.waiting))
             assert set(socket.received) >= set(lines)
         self.nothing_is_there_twice()
-        told = Counter(each["action"] for each in self.told() if not each["id"].startswith(OLDER))
+        documents = [json.loads(line) for line in lines]
+        lost = [each["sessiond"]["loss"]["count"] for each in documents if is_loss(each)]
+        assert sum(lost) == self.lost
+        told = Counter(
+            each["event"]["action"]
+            for each in documents
+            if not is_loss(each) and not each["event"]["id"].startswith(OLDER)
+        )
         assert told == self.happened
         self.restart.close()
         self.directory.cleanup()
@@ -250,3 +289,18 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def test_a_loss_whose_line_precedes_the_saved_state_is_not_told_again() -> None:
+    """The next run looks only for lines that are newer than the state."""
+    life = Life()
+    life.fork()
+    life.lose(number=3)
+    life.turn()
+    life.wait(PERIOD)
+    life.fork()
+    life.turn()
+    life.kill(read=False)
+    life.turn()
+    life.nothing_is_there_twice()
+    life.teardown()

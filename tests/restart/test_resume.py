@@ -67,7 +67,7 @@ def test_a_saved_state_needs_no_record_again(tmp_path: Path, shell: Observed) ->
     first, pipeline = Restart(tmp_path, "boot"), scripted_pipeline()
     resume(first, pipeline, shell)
     first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
-    first.save(pipeline)
+    first.save(pipeline, all_written=True)
     first.close()
     again = scripted_pipeline()
     second = Restart(tmp_path, "boot")
@@ -94,7 +94,7 @@ def test_a_state_is_due_after_its_period_when_all_is_written(tmp_path: Path) -> 
     restart = Restart(tmp_path, "boot", lambda: now)
     resume(restart, scripted_pipeline())
     restart.keep_records(Host().shell.fail_to_execute(11 * SECOND))
-    restart.save(scripted_pipeline())
+    restart.save(scripted_pipeline(), all_written=True)
     restart.keep_records(Host().shell.fail_to_execute(12 * SECOND))
     assert not restart.is_due(all_written=True)
     now += PERIOD
@@ -120,7 +120,7 @@ def test_a_gap_is_reported_until_its_line_is_written(tmp_path: Path, shell: Obse
     """No state was kept for this run; the next one repeats the report, with the same id."""
     first, pipeline = Restart(tmp_path, "boot", boot_clock=lambda: 12 * SECOND), scripted_pipeline()
     resume(first, pipeline, shell)
-    first.save(pipeline)
+    first.save(pipeline, all_written=True)
     first.close()
     ids = []
     for _ in range(2):
@@ -140,7 +140,7 @@ def test_a_process_that_ended_without_a_daemon_has_one_end(tmp_path: Path, shell
     first, pipeline = Restart(tmp_path, "boot", boot_clock=lambda: 12 * SECOND), scripted_pipeline()
     resume(first, pipeline, shell)
     known = pipeline.table.get(shell.facts.pid)
-    first.save(pipeline)
+    first.save(pipeline, all_written=True)
     first.close()
     again = scripted_pipeline()
     run = Restart(tmp_path, "boot")
