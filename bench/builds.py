@@ -57,7 +57,7 @@ def build() -> Path:
         text=True,
         check=False,
     )
-    if done.returncode or not list((work / "lib").glob("sessiond/pipeline/pipeline*.so")):
+    if done.returncode or not is_compiled(work / "lib"):
         said = (done.stderr.strip() or "mypyc is not installed").splitlines()[-1]
         raise BenchError(f"can't compile: {said}")
     compileall.compile_dir(work / "lib" / "sessiond", quiet=2)
@@ -72,6 +72,11 @@ def _fingerprint() -> str:
         if file.is_file() and file.suffix not in (".so", ".pyc"):
             digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def is_compiled(packages: Path) -> bool:
+    """Return whether the package sessiond in ``packages`` is a compiled one."""
+    return bool(list(packages.glob("sessiond/pipeline/pipeline*.so")))
 
 
 def commit() -> str | None:

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import orjson
 
+from bench.builds import is_compiled
 from bench.host import BenchError, audit_status, auditctl
 from bench.load import Reader
 from sessiond.config.schema import DEFAULT_RULES
@@ -31,13 +32,20 @@ _TOKEN: Final = re.compile(rb'"(bench-\d+-\d+)"')
 _PID: Final = re.compile(rb" pid=(\d+) ")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Running:
     """A consumer at work: its process, its output, and how long it took to be ready."""
 
     pid: int
     output: Path
     seconds_to_ready: float
+    killed: bool = False
+
+    def kill(self) -> None:
+        """Kill it, as in a crash, and wait for its end."""
+        self.killed = True
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
 
 class Consumer(Protocol):
@@ -57,9 +65,16 @@ class Consumer(Protocol):
 
 
 class Auditd:
-    """auditd as Debian configures it, with the ENRICHED log as the only output."""
+    """auditd as Debian configures it, with the ENRICHED log as the only output.
+
+    With ``rotated`` it rotates its log as in Debian; otherwise the log is one file.
+    """
 
     name = "auditd"
+
+    def __init__(self, *, rotated: bool = False) -> None:
+        """Take the option."""
+        self._rotated = rotated
 
     @property
     def reader(self) -> Reader:
@@ -73,7 +88,7 @@ class Auditd:
     def configure(self, directory: Path) -> Path:
         """Write the configuration to ``directory``; return the output file."""
         output = directory / "audit.log"
-        _configure_auditd(directory, output, write_logs=True)
+        _configure_auditd(directory, output, write_logs=True, rotated=self._rotated)
         return output
 
     @contextmanager
@@ -92,7 +107,9 @@ class Auditd:
                 if rule:
                     auditctl(*rule.split())
             self.await_more(process, log)
-            yield Running(process.pid, output, time.monotonic() - begin)
+            running = Running(process.pid, output, time.monotonic() - begin)
+            yield running
+            _must_run(process, running, log)
 
     def await_more(self, process: subprocess.Popen[bytes], log: Path) -> None:
         """Wait for further parts; auditd alone has none."""
@@ -144,7 +161,8 @@ class Sessiond:
     """sessiond from a directory with its package, plain or compiled, with output to a file.
 
     ``more_rules`` are loaded after the built-in ones. With ``audit`` False every event comes
-    from the tracer.
+    from the tracer. ``rotate`` are the settings of that name as YAML; by default the log is one
+    file.
     """
 
     def __init__(
@@ -155,16 +173,23 @@ class Sessiond:
         backend: str,
         more_rules: Sequence[str] = (),
         audit: bool = True,
+        rotate: str = "{size: 0}",
     ) -> None:
         """Take the package in ``packages``."""
         self.name = name
         self.packages = packages
         self.audit = audit
+        self._rotate = rotate
         self._backend = backend
         rules = "".join(f"    {rule}\n" for rule in (*DEFAULT_RULES.splitlines(), *more_rules))
         self._auditd = (
             f"auditd:\n  audit_rules: |\n{rules}" if audit else "auditd: {enabled: false}\n"
         )
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its hot modules are compiled."""
+        return is_compiled(self.packages)
 
     @property
     def reader(self) -> Reader:
@@ -183,7 +208,7 @@ class Sessiond:
         config.write_text(
             f"{self._auditd}"
             f"session_metadata: {{backend: {self._backend}, fallback: false}}\n"
-            f"output: {{file: {{path: {output}, rotate: {{size: 0}}}}}}\n"
+            f"output: {{file: {{path: {output}, rotate: {self._rotate}}}}}\n"
             f"state_directory: {directory}/state\nruntime_directory: {directory}/run\n"
         )
         config.chmod(0o600)
@@ -202,25 +227,35 @@ class Sessiond:
         try:
             with _process(command, log, environment) as process:
                 _await(ready.is_set, process, log)
-                yield Running(process.pid, output, time.monotonic() - begin)
+                running = Running(process.pid, output, time.monotonic() - begin)
+                yield running
+                _must_run(process, running, log)
         finally:
             manager.shutdown(socket.SHUT_RDWR)
             manager.close()
+            (directory / "notify").unlink()
 
 
 def _laurel() -> str | None:
     return shutil.which("laurel", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
 
-def _configure_auditd(directory: Path, output: Path, *, write_logs: bool) -> None:
-    # Debian's auditd.conf with other directories, without rotation (the log is one file), and
-    # without actions on a full disk.
+def _configure_auditd(
+    directory: Path, output: Path, *, write_logs: bool, rotated: bool = False
+) -> None:
+    # Debian's auditd.conf with other directories, without actions on a full disk, and without
+    # rotation unless ``rotated``.
+    rotation = (
+        "num_logs = 5\nmax_log_file = 8\nmax_log_file_action = ROTATE\n"
+        if rotated
+        else "num_logs = 0\nmax_log_file = 100000\nmax_log_file_action = IGNORE\n"
+    )
     (directory / "plugins.d").mkdir()
     config = directory / "auditd.conf"
     config.write_text(
         f"local_events = yes\nwrite_logs = {'yes' if write_logs else 'no'}\nlog_file = {output}\n"
         "log_group = root\nlog_format = ENRICHED\nflush = INCREMENTAL_ASYNC\nfreq = 50\n"
-        "num_logs = 0\nmax_log_file = 100000\nmax_log_file_action = IGNORE\npriority_boost = 4\n"
+        f"{rotation}priority_boost = 4\n"
         "name_format = NONE\nspace_left = 75\nspace_left_action = IGNORE\n"
         "admin_space_left = 50\nadmin_space_left_action = IGNORE\ndisk_full_action = IGNORE\n"
         "disk_error_action = IGNORE\nq_depth = 2000\noverflow_action = SYSLOG\n"
@@ -245,8 +280,6 @@ def _process(
         )
     try:
         yield process
-        if process.poll() is not None:
-            raise BenchError(f"ended under the load with {process.returncode}: {_last_words(log)}")
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -255,6 +288,11 @@ def _process(
             process.kill()
             process.wait()
             raise
+
+
+def _must_run(process: subprocess.Popen[bytes], running: Running, log: Path) -> None:
+    if process.poll() is not None and not running.killed:
+        raise BenchError(f"ended under the load with {process.returncode}: {_last_words(log)}")
 
 
 def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:

@@ -169,6 +169,26 @@ def memory(pid: int) -> dict[str, float]:
     return total
 
 
+def written(pid: int) -> int:
+    """Return the bytes that a process has written with write(2); 0 if it has ended."""
+    try:
+        found = re.search(r"^wchar: (\d+)", Path(f"/proc/{pid}/io").read_text(), re.M)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+@contextmanager
+def raised(file: Path, number: int) -> Iterator[None]:
+    """Raise a setting of /proc/sys to at least ``number``; restore it at the end."""
+    before = file.read_text()
+    try:
+        file.write_text(str(max(number, int(before))))
+        yield
+    finally:
+        file.write_text(before)
+
+
 def peak_memory(pid: int) -> float:
     """Return the peak of a process's resident memory in MB; 0 if it has ended."""
     try:

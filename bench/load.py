@@ -16,22 +16,22 @@ from typing import Final, NamedTuple
 from bench.host import BenchError
 
 _SOURCE: Final = Path(__file__).with_name("spawner.c")
+_NOBODY: Final = 65534  # the user nobody and its group
 # The interval at which a growing file is observed, in seconds: the resolution of delays.
 _WATCH: Final = 0.001
 
 
 @dataclass
 class Truth:
-    """The started processes: tokens with times (ns since the epoch), pids, and the rate."""
+    """The started processes: tokens with times (ns since the epoch), pids, and the rate.
+
+    ``number`` counts all processes; some of a varied load have no token here.
+    """
 
     started: dict[bytes, int] = field(default_factory=dict)
     pids: Counter[int] = field(default_factory=Counter)
+    number: int = 0
     seconds: float = 0.0
-
-    @property
-    def number(self) -> int:
-        """The number of processes."""
-        return len(self.started)
 
 
 class Arrived(NamedTuple):
@@ -46,27 +46,50 @@ class Arrived(NamedTuple):
 Reader = Callable[[bytes], bytes | int | None]
 
 
+def built(source: Path, directory: Path, *options: str) -> Path:
+    """Build a C program in ``directory`` and return its path. Raises BenchError."""
+    program = directory / source.stem
+    command = ["gcc", "-O2", "-Wall", *options, "-o", str(program), str(source)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BenchError(f"no gcc here to build {source.name} with") from None
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if "error" in line] or ["no reason given"]
+        raise BenchError(f"gcc can't build {source.name}: {said[0]}")
+    return program
+
+
 class Spawner:
     """The built load program."""
 
     def __init__(self, directory: Path) -> None:
         """Build it in ``directory``; raises BenchError where that can't be done."""
         self._directory = directory
-        self._program = directory / "spawner"
-        command = ["gcc", "-O2", "-Wall", "-static", "-o", str(self._program), str(_SOURCE)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise BenchError("no gcc here to build the load program with") from None
-        if done.returncode:
-            raise BenchError(f"gcc can't build the load program: {done.stderr.strip()}")
+        self._program = built(_SOURCE, directory, "-static")
 
-    def run(self, *, rate: float, seconds: float, number: int) -> Truth:
+    @contextmanager
+    def refused(self, seconds: float) -> Iterator[subprocess.Popen[str]]:
+        """Let the user nobody do only execs that fail; the process prints their number."""
+        with subprocess.Popen(
+            [str(self._program), "refused", str(seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
+            user=_NOBODY,
+            group=_NOBODY,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def run(self, *, rate: float, seconds: float, number: int, varied: bool = False) -> Truth:
         """Run ``number`` spawners at once, each at ``rate`` a second (0: flat out)."""
+        more = ("varied",) if varied else ()
         files = [self._directory / f"started-{each}" for each in range(number)]
         running = [
             subprocess.Popen(
-                [str(self._program), str(rate), str(seconds), str(file)],
+                [str(self._program), str(rate), str(seconds), str(file), *more],
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -84,10 +107,11 @@ class Spawner:
         for file, line in zip(files, said, strict=True):
             if not line:
                 raise BenchError("the load program failed")
-            pid, _, took = line.split()
+            pid, processes, took = line.split()
+            truth.number += int(processes)
             truth.seconds = max(truth.seconds, float(took))
-            for index, row in enumerate(file.read_text().splitlines()):
-                child, started = row.split()
+            for row in file.read_text().splitlines():
+                index, child, started = row.split()
                 truth.started[f"bench-{pid}-{index}".encode()] = int(started)
                 truth.pids[int(child)] += 1
         return truth
@@ -146,7 +170,7 @@ def arrived(output: Path, reader: Reader, truth: Truth, growth: Growth | None = 
                 if seen is not None:
                     delays.append((seen - started) / 1e6)
     delays.sort()
-    return Arrived(truth.number - len(missing), truth.number - ends.total(), delays)
+    return Arrived(len(truth.started) - len(missing), truth.pids.total() - ends.total(), delays)
 
 
 def percentile(values: list[float], share: float) -> float | None:

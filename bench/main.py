@@ -16,6 +16,7 @@ from typing import Any
 from bench import builds, host, report, sections
 from bench.consumers import Auditd, Consumer, Laurel, Sessiond
 from bench.load import Spawner
+from bench.plan import Plan
 
 _RESULTS = Path(__file__).with_name("results")
 
@@ -28,20 +29,28 @@ after Ctrl-C. Needs root, gcc, and that no audit daemon runs."""
 
 _EPILOG = """\
 sections:
-  load     CPU per process, completeness, memory and start, at --rate
-  flat     the same, as fast as two spawners can
-  delay    from exec to the line in the file, at --rate
-  idle     CPU while nothing happens, over --idle-seconds
-  rules    CPU per process of ours with 1,000 more rules loaded
-  table    CPU of the pipeline as the process table grows (needs no root)
-  replay   records a second and peak memory of `sessiond replay` (needs no root)
+  load         CPU per process, completeness, memory and start, at --rate
+  flat         the same, as fast as two spawners can
+  delay        from exec to the line in the file, at --rate
+  idle         CPU while nothing happens, over --idle-seconds
+  rules        CPU per process of ours with 1,000 more rules loaded
+  rotation     CPU and disk per process with rotation and compression, a varied load
+  slowdown     execs a second, a build and a script, undisturbed and beside each
+  flood        execs lost while a user floods the host with execs that fail
+  memory       memory of ours at --rate, each minute
+  living       ours with --living processes: memory, save, restart
+  table        CPU of the pipeline as the process table grows (needs no root)
+  instructions per process in the pipeline, by valgrind (needs no root)
+  replay       records a second and peak memory of `sessiond replay` (needs no root)
 
 examples:
-  bench/run                                  everything: about 20 minutes
+  bench/run                                  everything: about 40 minutes
   bench/run --quick                          everything, briefly: figures are rough
   bench/run --section load --section flat --rounds 5
   bench/run --section load --consumer sessiond --rate 2000
   bench/run --compile                        ours compiled, too (built once per state)
+  bench/run --section rotation --section memory --seconds 3600
+                                             an hour of each consumer
   bench/run --section table --section replay what needs neither root nor peers
 
 The figures differ from run to run; the ratios within one run are what counts.
@@ -76,13 +85,20 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help="processes a second (default: 500)",
     )
     parser.add_argument(
-        "--seconds", type=_positive, metavar="S", help="of load and delay (default: 10; quick: 3)"
+        "--seconds",
+        type=_positive,
+        metavar="S",
+        help="of each measurement but flat and idle (default: 10; rotation: 60; slowdown: 3; "
+        "memory: 60)",
     )
     parser.add_argument(
         "--flat-seconds", type=_positive, metavar="S", help="of flat (default: 20; quick: 3)"
     )
     parser.add_argument(
         "--idle-seconds", type=_positive, metavar="S", help="of idle (default: 60; quick: 5)"
+    )
+    parser.add_argument(
+        "--living", type=_positive, metavar="N", help="processes of living (default: 100000)"
     )
     parser.add_argument(
         "--backend",
@@ -173,18 +189,20 @@ def _measure(asked: argparse.Namespace, directory: Path) -> dict[str, Any]:
     for each in left_out:
         print(f"bench: left out: {each}", file=sys.stderr)
 
-    plan = sections.Plan(
+    plan = Plan(
         consumers=consumers,
-        ours=[each for each in ours if each.audit],
+        ours=ours,
         spawner=Spawner(directory) if sections.KERNEL.intersection(wanted) else None,
         directory=directory,
         rounds=asked.rounds or (1 if asked.quick else 3),
-        seconds=asked.seconds or (3 if asked.quick else 10),
+        seconds=asked.seconds,
         flat_seconds=asked.flat_seconds or (3 if asked.quick else 20),
         idle_seconds=asked.idle_seconds or (5 if asked.quick else 60),
         rate=asked.rate,
+        living=asked.living or (2_000 if asked.quick else 100_000),
         quick=asked.quick,
         backend=asked.backend,
+        left_out=left_out,
     )
     found: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -193,8 +211,9 @@ def _measure(asked: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "machine": host.machine(),
         "options": {
             name: getattr(plan, name)
-            for name in ("rounds", "seconds", "flat_seconds", "idle_seconds", "rate", "backend")
-        },
+            for name in ("rounds", "flat_seconds", "idle_seconds", "rate", "living", "backend")
+        }
+        | {"seconds": plan.length(10)},
         "left_out": left_out,
         "failed": False,
         "sections": {},
@@ -228,7 +247,7 @@ def _ours(asked: argparse.Namespace, directory: Path) -> list[Sessiond]:
     else:
         packages = asked.compiled or builds.compiled()
     if packages:
-        if not list(packages.glob("sessiond/pipeline/pipeline*.so")):
+        if not builds.is_compiled(packages):
             raise host.BenchError(f"{packages}: no compiled package sessiond in it")
         built = packages.resolve()
         found += [

@@ -1,24 +1,30 @@
 """Synthetic processes, as audit and the tracer report them.
 
-As a program it measures the cost of an event in the pipeline of this process: ``python -m
-bench.paper PROCESSES LIVES`` prints the us of CPU that one process (fork, exec, end) costs with a
-table of PROCESSES others.
+As a program it measures the pipeline of this process, with a table of PROCESSES others:
+
+- ``python -m bench.paper PROCESSES LIVES [traced]`` prints the us of CPU that one process (fork,
+  exec, end) costs, with audit records or without.
+- ``python -m bench.paper instructions LIBRARY PROCESSES LIVES [traced]`` lets callgrind, which runs
+  it, count the same; LIBRARY is the built ``callgrind.c``.
+- ``python -m bench.paper save PROCESSES`` prints the seconds for saving and restoring a state.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from sessiond.audit.record import CWD, EOE, EXECVE, PATH, PROCTITLE, SYSCALL
 from sessiond.config import load
 from sessiond.daemon import factory
 from sessiond.daemon.daemon import COLLECT
 from sessiond.ecs.wall_clock import WallClock
+from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import (
     Executed,
     Exited,
@@ -148,8 +154,66 @@ def life(index: int, *, shells: int) -> tuple[list[ProcessEvent], list[AuditReco
 _AUDITED = frozenset(("execve", "execveat", "exit_group", "setsid"))
 
 
-def measure(processes: int, lives: int) -> float:
-    """Return the us of CPU time that the pipeline takes per further process, over ``lives``."""
+class Meter(Protocol):
+    """Measures what the pipeline does between ``begin`` and ``end``."""
+
+    def warm(self) -> None:
+        """Start to measure."""
+
+    def begin(self) -> None:
+        """Begin a turn of the pipeline."""
+
+    def end(self) -> None:
+        """End a turn of the pipeline."""
+
+
+class CpuTime:
+    """Sums the ns of CPU time of this process."""
+
+    def __init__(self) -> None:
+        """Start with zero."""
+        self.used = 0
+        self._began = 0
+
+    def warm(self) -> None:
+        """Start again with zero."""
+        self.used = 0
+
+    def begin(self) -> None:
+        """Begin a turn."""
+        self._began = time.process_time_ns()
+
+    def end(self) -> None:
+        """Add a turn."""
+        self.used += time.process_time_ns() - self._began
+
+
+class Callgrind:
+    """Lets callgrind count, which runs this process with --instr- and --collect-atstart=no."""
+
+    def __init__(self, library: str) -> None:
+        """Take the path of the built ``callgrind.c``."""
+        self._library = ctypes.CDLL(library)
+        self._is_warm = False
+
+    def warm(self) -> None:
+        """Start to run under callgrind, which is 50 times slower."""
+        self._library.begin()
+        self._is_warm = True
+
+    def begin(self) -> None:
+        """Begin a turn."""
+        if self._is_warm:
+            self._library.toggle()
+
+    def end(self) -> None:
+        """End a turn."""
+        self.begin()
+
+
+def _pipeline(processes: int, *, traced: bool) -> Pipeline:
+    """Make the daemon's pipeline with that many processes, which it has written."""
+    audited: frozenset[str] = frozenset() if traced else _AUDITED
     pipeline = factory.live_pipeline(
         load.loads("{}", "bench"),
         AccountNames(),
@@ -157,9 +221,9 @@ def measure(processes: int, lives: int) -> float:
         clock=WallClock.constant(_BOOT),
         source="ebpf",
         exact=True,
-        audited=_AUDITED,
-        always_audited=_AUDITED,
-        audit_is_silent=False,
+        audited=audited,
+        always_audited=audited,
+        audit_is_silent=traced,
     )
     pipeline.feed_process(snapshot(processes))
     # The inventory is written at the start and is not part of the cost of a further process.
@@ -169,21 +233,44 @@ def measure(processes: int, lives: int) -> float:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT, 20, 50)
-    used, lines = 0, 0
+    return pipeline
+
+
+def measure(processes: int, lives: int, meter: Meter, *, traced: bool) -> None:
+    """Measure the cost of ``lives`` further processes in the pipeline."""
+    pipeline = _pipeline(processes, traced=traced)
+    lines = 0
     # The first processes fill the caches, and are as many as are kept after their end.
     warm = 4 * SECOND // _PACE
     for first, events, records in _turns(warm + lives, shells=max(1, processes // 100)):
         now = _BEGIN + (first + _TURN) * _PACE
-        begin = time.process_time_ns()
+        if first == warm:
+            meter.warm()
+        meter.begin()
         pipeline.feed_process(events)
-        pipeline.feed_audit(records, now=now)
+        pipeline.feed_audit([] if traced else records, now=now)
         written = pipeline.poll(now)
+        meter.end()
         if first >= warm:
-            used += time.process_time_ns() - begin
             lines += len(written)
     if lines < 2 * lives * 0.98:
         sys.exit(f"{lines} lines of {lives} processes: this measures something else")
-    return used / lives / 1000
+
+
+def measure_save(processes: int) -> tuple[float, float]:
+    """Return the seconds of CPU for saving a table of ``processes``, and for restoring it."""
+    pipeline = _pipeline(processes, traced=False)
+    begin = time.process_time()
+    state = pipeline.save(_BEGIN)
+    saved = time.process_time()
+    del pipeline
+    fresh = _pipeline(0, traced=False)
+    restoring = time.process_time()
+    fresh.restore(state)
+    restored = time.process_time()
+    if len(fresh.table) < processes:
+        sys.exit(f"{len(fresh.table)} processes of {processes} were restored")
+    return saved - begin, restored - restoring
 
 
 def _turns(
@@ -224,5 +311,18 @@ def write_log(path: Path, processes: int) -> int:
     return number
 
 
+def main(what: str, *more: str) -> None:
+    """Measure what the arguments select, and print the result."""
+    traced = more[-1] == "traced"
+    if what == "save":
+        print(*measure_save(int(more[0])))
+    elif what == "instructions":
+        measure(int(more[1]), int(more[2]), Callgrind(more[0]), traced=traced)
+    else:
+        meter = CpuTime()
+        measure(int(what), int(more[0]), meter, traced=traced)
+        print(f"{meter.used / int(more[0]) / 1000:.3f}")
+
+
 if __name__ == "__main__":
-    print(f"{measure(int(sys.argv[1]), int(sys.argv[2])):.3f}")
+    main(*sys.argv[1:])

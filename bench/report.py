@@ -9,6 +9,7 @@ from typing import Any, Final
 Row = dict[str, Any]
 
 _PEERS: Final = ("auditd", "laurel")
+_UNDISTURBED: Final = "undisturbed"
 
 
 def text(found: dict[str, Any]) -> str:
@@ -129,6 +130,93 @@ def _idle(rows: Sequence[Row], found: dict[str, Any]) -> tuple[str, list[list[st
     return f"idle for {found['options']['idle_seconds']:.0f} s", table
 
 
+def _rotation(rows: Sequence[Row], found: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    base = next((row["cpu_us"] for row in rows if row["consumer"] == "auditd"), None)
+    table = [["", "us/process", "x auditd", "bytes", "on disk", "rotated", "lost", "PSS MB"]]
+    table += [
+        [
+            row["consumer"],
+            _show(row["cpu_us"]),
+            _ratio(row["cpu_us"], base),
+            _show(row["bytes"], 0),
+            _show(row["disk_bytes"], 0),
+            str(row["rotated"]),
+            str(row["lost"]),
+            _show(row["pss_end_mb"]),
+        ]
+        for row in rows
+    ]
+    rate = found["options"]["rate"]
+    return f"a varied load with rotation and compression, {rate:.0f} processes a second", table
+
+
+def _slowdown(rows: Sequence[Row], _: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    keys = {"execs_per_s": 0, "build_s": 2, "script_s": 2}
+    groups = {key[0]: group for key, group in _by(rows, "consumer").items()}
+    table = [["", "execs/s", "x", "build s", "x", "script s", "x"]]
+    for name, group in groups.items():
+        line = [name]
+        for key, digits in keys.items():
+            value = _median(group, key)
+            line += [_show(value, digits), _ratio(value, _median(groups[_UNDISTURBED], key))]
+        table.append(line)
+    return f"the host's own work, and x the same {_UNDISTURBED}", table
+
+
+def _flood(rows: Sequence[Row], _: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    table = [
+        ["", "execs", "missing", "ends missing", "rate/s", "failing/s", "lost", "CPU s", "PSS MB"]
+    ]
+    table += [
+        [
+            row["consumer"],
+            f"{row['processes']:,}",
+            f"{row['processes'] - row['execs']:,}",
+            f"{row['processes'] - row['ends']:,}",
+            _show(row["rate"], 0),
+            _show(row["refused_per_s"], 0),
+            f"{row['lost']:,}",
+            _show(row["cpu_s"]),
+            _show(row["pss_end_mb"]),
+        ]
+        for row in rows
+    ]
+    return "two spawners flat out, and a user whose execs all fail", table
+
+
+def _memory(rows: Sequence[Row], found: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    consumers = list(_by(rows, "consumer"))
+    table = [["seconds", *(name for (name,) in consumers)]]
+    for (seconds,), group in _by(rows, "seconds").items():
+        figures = {row["consumer"]: row["pss"] for row in group}
+        table.append([f"{seconds:.0f}", *(_show(figures.get(name)) for (name,) in consumers)])
+    return f"PSS in MB, {found['options']['rate']:.0f} processes a second", table
+
+
+def _living(rows: Sequence[Row], found: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    table = [["", "start s", "PSS MB", "then", "state MB", "save s", "restart s", "PSS MB"]]
+    table += [
+        [
+            row["consumer"],
+            _show(row["start_s"], 2),
+            _show(row["pss_start_mb"]),
+            _show(row["pss_settled_mb"]),
+            _show(row["state_mb"]),
+            _show(row["save_s"], 2),
+            _show(row["restart_s"], 2),
+            _show(row["pss_restart_mb"]),
+        ]
+        for row in rows
+    ]
+    return f"with {found['options']['living']:,} living processes", table
+
+
+def _instructions(rows: Sequence[Row], _: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    table = [["", "instructions/process"]]
+    table += [[row["consumer"], _show(row["instructions"], 0)] for row in rows]
+    return "instructions of the pipeline alone (fork, exec and end), by callgrind", table
+
+
 def _table(rows: Sequence[Row], _: dict[str, Any]) -> tuple[str, list[list[str]]]:
     table = [["", "in the table", "us/process", "x smallest"]]
     least: dict[str, float | None] = {}
@@ -162,7 +250,13 @@ _TABLES: Final[
     "delay": _delay,
     "idle": _idle,
     "rules": _rules,
+    "rotation": _rotation,
+    "slowdown": _slowdown,
+    "flood": _flood,
+    "memory": _memory,
+    "living": _living,
     "table": _table,
+    "instructions": _instructions,
     "replay": _replay,
 }
 

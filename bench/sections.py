@@ -3,77 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bench import host, paper
 from bench.builds import ROOT
-from bench.consumers import Consumer, Running, Sessiond
+from bench.consumers import Consumer, Sessiond
 from bench.host import BenchError, audit_lent, audit_status, cpu, memory, thread_cpu
-from bench.load import Growth, Spawner, arrived, percentile
-
-_SETTLE: Final = 1.0  # seconds between a start and the load
-# Seconds after the load that still count: buffered input is processed by then.
-_AFTERMATH: Final = 3.0
-
-# Errors of a consumer that can't be measured: it is left out, and the others continue.
-_FAILURES: Final = (BenchError, OSError, LookupError, ValueError, subprocess.SubprocessError)
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The measurements that the command line selects."""
-
-    consumers: Sequence[Consumer]
-    ours: Sequence[Sessiond]
-    spawner: Spawner | None
-    directory: Path
-    rounds: int
-    seconds: float
-    flat_seconds: float
-    idle_seconds: float
-    rate: float
-    quick: bool
-    backend: str
-    failures: list[str] = field(default_factory=list)
-
-    def failed(self, consumer: Consumer, error: Exception) -> None:
-        """Note that a consumer can't be measured in a section, which continues without it."""
-        self.failures.append(f"{consumer.name}: {error}")
-        note(f"{consumer.name}: left out of this section: {error}")
-
-
-def note(text: str) -> None:
-    """Report the progress."""
-    print(f"  {text}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _work(plan: Plan) -> Iterator[Path]:
-    # LAUREL runs as its own user, and needs access to its directory.
-    directory = Path(tempfile.mkdtemp(dir=plan.directory))
-    directory.chmod(0o711)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory)
-
-
-@contextmanager
-def _started(plan: Plan, consumer: Consumer) -> Iterator[tuple[Running, Path]]:
-    with audit_lent(), _work(plan) as directory, consumer.running(directory) as running:
-        time.sleep(_SETTLE)
-        yield running, directory
+from bench.instructions import instructions
+from bench.living import living
+from bench.load import Growth, arrived, percentile
+from bench.plan import AFTERMATH, FAILURES, SETTLE, Plan, Row, note, python_path, started, work
+from bench.rotation import rotation
+from bench.slowdown import slowdown
 
 
 def _under_load(
@@ -81,19 +26,19 @@ def _under_load(
 ) -> Row:
     assert plan.spawner is not None
     growth = Growth()
-    with audit_lent(), _work(plan) as directory:
+    with audit_lent(), work(plan) as directory:
         with consumer.running(directory) as running:
-            time.sleep(_SETTLE)
+            time.sleep(SETTLE)
             at_start = memory(running.pid)
             lost, kauditd = int(audit_status()["lost"]), thread_cpu("kauditd")
             before = cpu(running.pid)
             if watch:
                 with growth.watching(running.output):
                     truth = plan.spawner.run(rate=rate, seconds=seconds, number=spawners)
-                    time.sleep(_AFTERMATH)
+                    time.sleep(AFTERMATH)
             else:
                 truth = plan.spawner.run(rate=rate, seconds=seconds, number=spawners)
-                time.sleep(_AFTERMATH)
+                time.sleep(AFTERMATH)
             used = cpu(running.pid) - before
             kernel = thread_cpu("kauditd") - kauditd
             at_end = memory(running.pid)
@@ -135,7 +80,7 @@ def _rounds(plan: Plan, consumers: Sequence[Consumer], **load: Any) -> list[Row]
                 continue
             try:
                 row = _under_load(plan, consumer, **load)
-            except _FAILURES as error:
+            except FAILURES as error:
                 failed.add(consumer.name)
                 plan.failed(consumer, error)
                 continue
@@ -151,7 +96,7 @@ def _rounds(plan: Plan, consumers: Sequence[Consumer], **load: Any) -> list[Row]
 def load(plan: Plan) -> list[Row]:
     """CPU, completeness, memory and start, at a steady rate."""
     return _rounds(
-        plan, plan.consumers, rate=plan.rate, seconds=plan.seconds, spawners=1, watch=False
+        plan, plan.consumers, rate=plan.rate, seconds=plan.length(10), spawners=1, watch=False
     )
 
 
@@ -163,7 +108,7 @@ def flat(plan: Plan) -> list[Row]:
 def delay(plan: Plan) -> list[Row]:
     """Measure the delay from an exec to its line in the file, at the steady rate."""
     return _rounds(
-        plan, plan.consumers, rate=plan.rate, seconds=plan.seconds, spawners=1, watch=True
+        plan, plan.consumers, rate=plan.rate, seconds=plan.length(10), spawners=1, watch=True
     )
 
 
@@ -174,11 +119,75 @@ def rules(plan: Plan) -> list[Row]:
         for number in range(1_000)
     ]
     consumers: list[Consumer] = []
-    for ours in plan.ours:
+    for ours in plan.audited:
         consumers.append(ours)
         name = f"{ours.name}, 1,000 more rules"
         consumers.append(Sessiond(name, ours.packages, backend=plan.backend, more_rules=more))
-    return _rounds(plan, consumers, rate=plan.rate, seconds=plan.seconds, spawners=1, watch=False)
+    return _rounds(
+        plan, consumers, rate=plan.rate, seconds=plan.length(10), spawners=1, watch=False
+    )
+
+
+def flood(plan: Plan) -> list[Row]:
+    """Count lost execs while a user floods the host with execs that fail."""
+    assert plan.spawner is not None
+    seconds = plan.length(10)
+    rows = []
+    for consumer in [*plan.peers, *plan.installed]:
+        try:
+            with audit_lent(), work(plan) as directory:
+                with consumer.running(directory) as running:
+                    time.sleep(SETTLE)
+                    lost, before = int(audit_status()["lost"]), cpu(running.pid)
+                    with plan.spawner.refused(seconds) as flooder:
+                        truth = plan.spawner.run(rate=0, seconds=seconds, number=2)
+                        refused = int(flooder.communicate(timeout=60)[0])
+                    time.sleep(AFTERMATH)
+                    used = cpu(running.pid) - before
+                    lost = int(audit_status()["lost"]) - lost
+                    resident = memory(running.pid)["pss"]
+                execs, ends, _ = arrived(running.output, consumer.reader, truth)
+        except FAILURES as error:
+            plan.failed(consumer, error)
+            continue
+        rows.append(
+            {
+                "consumer": consumer.name,
+                "processes": truth.number,
+                "rate": truth.number / truth.seconds,
+                "refused_per_s": refused / seconds,
+                "execs": execs,
+                "ends": ends,
+                "lost": lost,
+                "cpu_s": used / 1e9,
+                "pss_end_mb": resident,
+            }
+        )
+        note(f"{consumer.name}: {truth.number - execs} of {truth.number} execs are missing")
+    return rows
+
+
+def memory_over_time(plan: Plan) -> list[Row]:
+    """Measure the memory of sessiond at the steady rate, each minute."""
+    assert plan.spawner is not None
+    rows = []
+    for ours in plan.installed:
+        try:
+            with started(plan, ours) as (running, _):
+                left = plan.length(60, 6)
+                passed, processes = 0.0, 0
+                rows.append({"consumer": ours.name, "seconds": 0.0, **memory(running.pid)})
+                while left > 0:
+                    step = min(left, 3.0 if plan.quick else 60.0)
+                    truth = plan.spawner.run(rate=plan.rate, seconds=step, number=1)
+                    processes += truth.number
+                    passed, left = passed + step, left - step
+                    rows.append({"consumer": ours.name, "seconds": passed, **memory(running.pid)})
+        except FAILURES as error:
+            plan.failed(ours, error)
+            continue
+        note(f"{ours.name}: {rows[-1]['pss']:.1f} MB after {processes} processes")
+    return rows
 
 
 def idle(plan: Plan) -> list[Row]:
@@ -186,8 +195,8 @@ def idle(plan: Plan) -> list[Row]:
     rows = []
     for consumer in plan.consumers:
         try:
-            with _started(plan, consumer) as (running, _):
-                time.sleep(_AFTERMATH)
+            with started(plan, consumer) as (running, _):
+                time.sleep(AFTERMATH)
                 size = running.output.stat().st_size if running.output.exists() else 0
                 before, begin = cpu(running.pid), time.monotonic()
                 time.sleep(plan.idle_seconds)
@@ -198,7 +207,7 @@ def idle(plan: Plan) -> list[Row]:
                     with running.output.open("rb") as output:
                         output.seek(size)
                         lines = sum(1 for _ in output)
-        except _FAILURES as error:
+        except FAILURES as error:
             plan.failed(consumer, error)
             continue
         percent = used / 1e9 / seconds * 100
@@ -213,11 +222,11 @@ def table(plan: Plan) -> list[Row]:
     lives = 2_000 if plan.quick else 5_000
     rows = []
     for number in range(1, plan.rounds + 1):
-        for ours in plan.ours:
+        for ours in plan.audited:
             for size in sizes:
                 done = subprocess.run(
                     [sys.executable, "-m", "bench.paper", str(size), str(lives)],
-                    env=_python_path(ours.packages, ROOT),
+                    env=python_path(ours.packages, ROOT),
                     capture_output=True,
                     text=True,
                     check=False,
@@ -234,14 +243,14 @@ def replay(plan: Plan) -> list[Row]:
     """Measure the speed of reading a log, and whether memory depends on its size."""
     least = 2_000 if plan.quick else 10_000
     rows = []
-    with _work(plan) as directory:
+    with work(plan) as directory:
         log, output = directory / "audit.log", directory / "events.ndjson"
         for processes in (least, 10 * least):
             records = paper.write_log(log, processes)
-            for ours in plan.ours:
+            for ours in plan.audited:
                 command = [sys.executable, "-m", "sessiond", "replay", "--output"]
                 begin = time.monotonic()
-                process = subprocess.Popen([*command, output, log], env=_python_path(ours.packages))
+                process = subprocess.Popen([*command, output, log], env=python_path(ours.packages))
                 peak, ended = 0.0, 0
                 while not ended:
                     # Not ru_maxrss, which a new process inherits from its parent.
@@ -271,13 +280,14 @@ SECTIONS: Final = {
     "delay": delay,
     "idle": idle,
     "rules": rules,
+    "rotation": rotation,
+    "slowdown": slowdown,
+    "flood": flood,
+    "memory": memory_over_time,
+    "living": living,
     "table": table,
+    "instructions": instructions,
     "replay": replay,
 }
 # The sections that require root and the kernel's audit.
-KERNEL: Final = frozenset(("load", "flat", "delay", "idle", "rules"))
-
-
-def _python_path(*directories: Path) -> dict[str, str]:
-    path = os.pathsep.join(map(str, directories))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+KERNEL: Final = frozenset(SECTIONS) - {"table", "instructions", "replay"}

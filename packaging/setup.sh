@@ -30,7 +30,7 @@ case "${1:-}" in
         # A browser for tests of the page, with a font.
         packages="$packages chromium fonts-dejavu-core openssl zstd"
         # Programs that the tests start, and tools that inspect them.
-        packages="$packages e2fsprogs gcc groff-base libc6-dev iproute2 kmod openssl procps strace util-linux"
+        packages="$packages e2fsprogs gcc groff-base libc6-dev iproute2 kmod make openssl procps strace util-linux"
         ;;
     *)
         echo "usage: sh packaging/setup.sh run|test|bench|packages"
@@ -38,7 +38,7 @@ case "${1:-}" in
         ;;
 esac
 if [ "$1" = bench ]; then
-    packages="$packages laurel"
+    packages="$packages laurel valgrind"
 fi
 
 installed() {
