@@ -81,7 +81,11 @@ def data(recording: Recording, sessions: Sequence[Session]) -> bytes:
         {
             "texts": list(texts),
             "lists": list(lists),
-            "processes": columns,
+            # A column that has one value throughout is that value.
+            "processes": {
+                name: column[0] if len(column) > 1 and len(set(column)) == 1 else column
+                for name, column in columns.items()
+            },
             "more": more,
             "sessions": [
                 {

@@ -7,6 +7,7 @@ export class Store {
     this.data = data;
     this.columns = data.processes;
     this.count = data.processes.id.length;
+    for (const [name, column] of Object.entries(this.columns)) if (!Array.isArray(column)) this.columns[name] = new Array(this.count).fill(column);
     this.sessions = data.sessions;
     this.children = new Array(this.count);
     this.numbers = null;

@@ -7,14 +7,15 @@ function signaturesOf(store, session, wanted, marks) {
   for (let place = 0; place < order.length; place++) for (const child of below(order[place])) order.push(child);
   const { alike } = store.columns;
   const numbers = new Map();
-  const signatures = new Map();
+  const signatures = new Int32Array(store.count);
+  let next = 0;
   for (const each of order.reverse()) {
-    const inside = below(each);
     const alone = alike[each] < 0 || marks.has(each) || store.more(each).findings;
-    const key = alone ? `alone ${each}` : inside.length ? `${alike[each]} ${inside.map((one) => signatures.get(one))}` : alike[each];
-    let number = numbers.get(key);
-    if (number === undefined) numbers.set(key, (number = numbers.size));
-    signatures.set(each, number);
+    const inside = alone ? [] : below(each);
+    const key = inside.length ? `${alike[each]} ${inside.map((one) => signatures[one])}` : alike[each];
+    const known = alone ? undefined : numbers.get(key);
+    signatures[each] = known ?? next++;
+    if (!alone && known === undefined) numbers.set(key, signatures[each]);
   }
   return signatures;
 }
@@ -23,10 +24,9 @@ function groupsOf(siblings, signatures) {
   if (siblings.length === 1) return [siblings];
   const groups = new Map();
   for (const each of siblings) {
-    const signature = signatures.get(each);
-    const group = groups.get(signature);
+    const group = groups.get(signatures[each]);
     if (group) group.push(each);
-    else groups.set(signature, [each]);
+    else groups.set(signatures[each], [each]);
   }
   return [...groups.values()];
 }

@@ -442,14 +442,40 @@ def test_a_real_build_is_shown(opened: Open, audit_state: AuditState, tmp_path: 
     expect(tab.locator("#count")).to_have_text("1950 found")
 
 
-def test_rows_are_made_only_where_they_are_seen(opened: Open) -> None:
-    """Of a hundred thousand processes as of ten."""
+# The time from the request of the page to its first frame with rows, in ms.
+USABLE = """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(
+    () => done(performance.now()))))"""
+# The median time of a frame while the tree is scrolled by a window's height in each, in ms.
+FRAME = """async () => {
+    const tree = document.getElementById("tree");
+    const times = [];
+    for (let before = performance.now(); times.length < 100; ) {
+        tree.scrollTop += 700;
+        await new Promise(requestAnimationFrame);
+        times.push(performance.now() - before);
+        before = performance.now();
+    }
+    return times.sort((one, other) => one - other)[50];
+}"""
+
+
+def test_a_hundred_thousand_processes_are_usable_in_two_seconds(opened: Open) -> None:
+    """And scroll without jank, because only the rows in sight are made."""
     story = Story()
     recording = Recording()
     for number in range(100_000):
-        event = story.event(1, "exec", f"p{number}", parent="bash", entry="bash", start=number / 99)
+        name, start = f"p{number}", number / 99
+        parent = f"p{number // 10 * 10}" if number % 10 else "bash"
+        event = story.event(1, "exec", name, parent=parent, entry="bash", start=start)
         recording.feed(json.dumps(event).encode())
     tab = opened(recording)
+    times = [tab.evaluate(USABLE)]
+    for _ in range(3):  # other work on the machine may slow one of them down
+        tab.reload()
+        tab.wait_for_selector("#tree .row")
+        times.append(tab.evaluate(USABLE))
+    assert min(times) < 2000
+    assert tab.evaluate(FRAME) < 34
     tab.keyboard.press("End")
     expect(tab.locator("#details h2")).to_have_text("p99999")
     assert tab.locator("#tree .row").count() < 100
