@@ -28,11 +28,10 @@ function drawSession(number) {
   const matches = state.perSession.get(number);
   const counted = element("span", { className: session.failed ? "bad" : "dim", text: session.failed ? `${session.failed}/${session.count} failed` : String(session.count) });
   const found = store.foundIn.get(number);
-  if (found) who.append(element("span", { className: "bad", text: `  ! ${plural(found, "finding", "findings")}` }));
+  const findings = found ? element("span", { className: "bad", role: "img", "aria-label": plural(found, "finding", "findings"), title: plural(found, "finding", "findings"), text: `! ${found}  ` }) : null;
   const when = session.running ? element("span", { className: "good", text: "still there" }) : element("span", { className: "dim", text: lasted(session.start, session.end) });
-  const row = element("div", { role: "option" }, element("div", {}, who, matches ? element("span", { text: `${matches} found` }) : counted), element("div", { className: "dim" }, element("span", { text: printable(`${session.by} · ${session.host}`, 200) }), when));
+  const row = element("div", { role: "option" }, element("div", {}, who, element("span", {}, findings, matches ? element("b", { text: `${matches} found` }) : counted)), element("div", { className: "dim" }, element("span", { text: printable(`${session.by} · ${session.host}`, 200) }), when));
   row.title = `${calendar(session.start)} ${clock(session.start)}`;
-  if (matches) row.classList.add("found");
   return row;
 }
 
@@ -91,7 +90,7 @@ function drawRow(row, index) {
   if (foldable) made.setAttribute("aria-expanded", String(row.open));
   made.setAttribute("aria-label", `${made.querySelector(".what").textContent.replaceAll("│", "").trim()} ${made.querySelector(".notes").textContent}`.trim());
   if (state.found.has(each) || (row.group.length > 1 && row.group.some((one) => state.found.has(one)))) made.classList.add("found");
-  made.dataset.index = index;
+  if (said.length + 2 * row.depth < 28) made.classList.add("short");
   return made;
 }
 
@@ -99,7 +98,7 @@ function notesOf(row) {
   const each = row.process;
   const more = store.more(each);
   const notes = element("span", { className: "notes" });
-  const note = (className, text) => notes.append(element("span", { className, text: printable(text, 160) }));
+  const note = (className, text) => notes.append(element("span", { className: text.length > 16 ? `${className} long` : className, text: printable(text, 160) }));
   if (more.signal) note("bad", `→ ${more.signal}`);
   else if (store.failed(each)) note("bad", `→ exit ${store.columns.exit[each]}`);
   for (const [, rule] of more.findings ?? []) note("bad", `! ${rule}`);
@@ -181,14 +180,14 @@ function goTo(process) {
 // --- details ---
 
 function drawDetails(process) {
-  const copy = (label, text) => {
-    const button = element("button", { type: "button", text: label });
-    button.addEventListener("click", () => copyText(text(), label));
+  const copy = (what, text) => {
+    const button = element("button", { type: "button", "aria-label": `copy ${what}`, text: what });
+    button.addEventListener("click", () => copyText(text(), `copy ${what}`));
     return button;
   };
   const parts = [
     element("h2", { text: printable(store.command(process), 65536) }),
-    element("div", { className: "buttons" }, copy("copy command", () => shellQuoted(store.args(process))), copy("copy text", () => asText(store, process)), copy("copy JSON", () => asJson(store, process)), copy("copy link", () => location.href)),
+    element("div", { className: "buttons" }, "copy", copy("command", () => shellQuoted(store.args(process))), copy("text", () => asText(store, process)), copy("JSON", () => asJson(store, process)), copy("link", () => location.href)),
   ];
   for (const [title, facts] of factsOf(store, process)) {
     if (!facts.length) continue;

@@ -91,10 +91,11 @@ export class Timeline {
       brush.globalAlpha = 1;
     }
     for (const time of this.found) {
+      const middle = Math.min(width - 4, Math.max(4, x(time)));
       brush.beginPath();
-      brush.moveTo(x(time) - 4, 0);
-      brush.lineTo(x(time) + 4, 0);
-      brush.lineTo(x(time), 7);
+      brush.moveTo(middle - 4, 0);
+      brush.lineTo(middle + 4, 0);
+      brush.lineTo(middle, 7);
       brush.fill();
     }
     if (this.marked >= from && this.marked <= to) {

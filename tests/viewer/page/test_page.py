@@ -358,7 +358,7 @@ def test_a_finding_is_pinned(opened: Open) -> None:
     }
     tab = opened(recorded(story.event(1, "exec", "bash", start=1), event, alert))
     assert rows(tab)[1] == "nc -l  ! Listener <b>"
-    assert "! 1 finding" in tab.locator("#session-list .row").inner_text()
+    assert tab.locator("#session-list").get_by_label("1 finding").inner_text().strip() == "! 1"
     assert tab.locator("#heading").inner_text().endswith("1 finding")
     label = tab.locator("#density").get_attribute("aria-label")
     assert label == "2 processes in 1.0s, 0 failed, 0 losses, 1 findings"
