@@ -242,8 +242,10 @@ def _filters(arguments: argparse.Namespace) -> int:
     from sessiond.config import load
     from sessiond.filters.exposure import exposures
     from sessiond.filters.recorded import Recorded
+    from sessiond.system import log
     from sessiond.system.ordinary_users import ordinary_users
 
+    log.configure("debug" if arguments.debug else "warning", "console")
     rules = load.load(arguments.config).filters
     if not rules:
         raise errors.ConfigError("the configuration has no filters; try sessiond top --suggest")

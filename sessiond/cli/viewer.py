@@ -298,7 +298,8 @@ def _shown_files(arguments: argparse.Namespace) -> list[str]:
             recording = files.newest_recording(Path())
         if recording is None:
             raise
-        said = printable(f"{error}; this shows {recording}")
+        reason = str(error).partition("; ")[0]
+        said = printable(f"{reason}; this shows {recording}, the newest recording here")
         sys.stderr.write(f"sessiond: {said}\n")
         arguments.file = [str(recording)]
         return [str(recording)]
@@ -307,7 +308,9 @@ def _shown_files(arguments: argparse.Namespace) -> list[str]:
 def output_file(arguments: argparse.Namespace) -> Path:
     """Return the configured output file."""
     from sessiond.config import load
+    from sessiond.system import log
 
+    log.configure("debug" if arguments.debug else "warning", "console")
     file = load.load(arguments.config).output.file
     if file is None:
         raise errors.ConfigError("the configuration has no output.file; give an event file")
@@ -488,7 +491,9 @@ def _growing(
 
 def _sort_wanted(arguments: argparse.Namespace) -> list[str]:
     """Separate files from ids among the arguments; return the ids."""
-    ids = [each for each in arguments.wanted if each != "-" and not Path(each).exists()]
+    import os
+
+    ids = [each for each in arguments.wanted if each != "-" and not os.path.lexists(each)]
     paths = [each for each in ids if "/" in each or ".ndjson" in each]
     if paths:
         raise errors.InputError(f"{paths[0]}: no such file")

@@ -98,8 +98,9 @@ class Program(NamedTuple):
     def seems_rewritten(self) -> bool:
         """Whether the process seems to have overwritten its arguments, which procfs reads.
 
-        The signs are a first argument that is not the executed name (a login shell's dash is
-        ignored), and empty arguments at the end.
+        The signs are first arguments none of which is the executed name (a login shell's dash is
+        ignored), and empty arguments at the end. A script's name follows its interpreter and the
+        option of its first line.
         """
         # The arguments of an observed exec were read during the exec.
         return bool(self.args) and self.euid is None and _is_rewritten(self.args or b"", self.comm)
@@ -118,8 +119,9 @@ class Program(NamedTuple):
 # Called for each line about a process, or a relative, that is known from procfs.
 @lru_cache(maxsize=4096)
 def _is_rewritten(args: bytes, comm: bytes) -> bool:
-    name = args.partition(b"\0")[0].rpartition(b"/")[2].removeprefix(b"-")
-    return args.endswith(b"\0\0\0") or name[:15] != comm
+    first = args.split(b"\0", 3)[:3]
+    names = {each.rpartition(b"/")[2].removeprefix(b"-")[:15] for each in first}
+    return args.endswith(b"\0\0\0") or comm not in names
 
 
 def shortened_program(program: Program, limit: int) -> Program:

@@ -255,9 +255,11 @@ def load(paths: Sequence[Path], level: str = "informational") -> Ruleset:
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.exists():
-            raise ConfigError(f"--rules {path}: no such file or directory")
-        inside = [*path.rglob("*.yml"), *path.rglob("*.yaml")] if path.is_dir() else [path]
+        try:
+            path.stat()
+            inside = [*path.rglob("*.yml"), *path.rglob("*.yaml")] if path.is_dir() else [path]
+        except OSError as error:
+            raise ConfigError(f"--rules {path}: {(error.strerror or '').lower()}") from None
         yield from sorted(inside)
 
 

@@ -44,7 +44,8 @@ def with_rotated(path: Path) -> list[str]:
         raise UnreadableFileError(f"{path.parent}: {(error.strerror or '').lower()}") from None
     if not beside:
         raise UnreadableFileError(
-            f"{path}: no such file; name the file with the events, or run sessiond"
+            f"{path}: no such file; start sessiond, record a command (sessiond record), or name a "
+            "file with events"
         )
     return _by_age(_each_once(beside))
 
@@ -62,21 +63,28 @@ def expand(names: list[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in names:
-        path = Path(name)
-        if name != STANDARD_INPUT and path.is_dir():
-            inside = sorted(str(each) for each in path.iterdir() if each.is_file())
-            events = [each for each in inside if ".ndjson" in each or ".json" in each]
-            if not inside:
-                raise UnreadableFileError(f"{name}: no file in this directory")
-            found |= dict.fromkeys(_each_once(events or inside))
-        elif name != STANDARD_INPUT and not path.exists() and glob.has_magic(name):
-            matching = sorted(each for each in glob.glob(name) if Path(each).is_file())  # noqa: PTH207
-            if not matching:
-                raise UnreadableFileError(f"{name}: no file has such a name")
-            found |= dict.fromkeys(_each_once(matching))
-        else:
-            found.setdefault(name)
+        try:
+            found |= dict.fromkeys([name] if name == STANDARD_INPUT else _expanded(name))
+        except OSError as error:
+            raise UnreadableFileError(f"{name}: {(error.strerror or '').lower()}") from None
     return _by_age(list(found))
+
+
+def _expanded(name: str) -> list[str]:
+    """Return the files of a name, a pattern or a directory. Raises OSError as well."""
+    path = Path(name)
+    if path.is_dir():
+        inside = sorted(str(each) for each in path.iterdir() if each.is_file())
+        events = [each for each in inside if ".ndjson" in each or ".json" in each]
+        if not inside:
+            raise UnreadableFileError(f"{name}: no file in this directory")
+        return _each_once(events or inside)
+    if glob.has_magic(name) and not path.exists():
+        matching = sorted(each for each in glob.glob(name) if Path(each).is_file())  # noqa: PTH207
+        if not matching:
+            raise UnreadableFileError(f"{name}: no file has such a name")
+        return _each_once(matching)
+    return [name]
 
 
 def _each_once(names: list[str]) -> list[str]:

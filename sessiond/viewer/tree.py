@@ -442,7 +442,7 @@ def _notes(row: Row, process: Process, colours: Colours) -> str:
         notes.append(colours.lost(f"[incomplete: {printable('; '.join(process.incomplete))}]"))
     if process.failed and searched_path(process):
         notes.append(colours.dim(f"[found after {process.failed_count}]"))
-    if process.truncated:
+    if "process.args" in process.truncated:
         notes.append(colours.dim("[cut at a limit]"))
     if row.hidden:
         notes.append(colours.dim(f"[{row.hidden} below]"))

@@ -71,8 +71,8 @@ def test_where_there_is_nothing_the_next_step_is_told(
     path.write_text(f"output: {{file: {{path: {output}}}}}\n")
     path.chmod(0o600)
     assert main.run(["tree", "-c", str(path)]) == 8
-    said = f"{output}: no such file; name the file with the events, or run sessiond\n"
-    assert capsys.readouterr().err.endswith(said)
+    said = f"sessiond: {output}: no such file; start sessiond, record a command"
+    assert capsys.readouterr().err.startswith(said)
     output.parent.mkdir()
     output.touch()
     for command in ("sessions", "tree", "view"):
@@ -93,7 +93,10 @@ def test_without_a_daemon_the_newest_recording_is_shown(
     for command in ("sessions", "tree", "view"):
         assert main.run([command]) == 0
         told = capsys.readouterr()
-        assert "this shows sessiond-new.ndjson" in told.err
+        assert told.err == (
+            f"sessiond: {tmp_path}/none: no such file; this shows sessiond-new.ndjson, "
+            "the newest recording here\n"
+        )
         assert ("on sessiond-new.ndjson" in told.out) is (command == "tree")
     assert main.run(["explain", "1414"]) == 0
     capsys.readouterr()

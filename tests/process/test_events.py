@@ -56,6 +56,9 @@ def test_a_shortened_program_says_so(args: list[bytes], limit: int) -> None:
         (b"-bash\0", b"bash", None, False),
         (b"/bin/sh\0-c\0:\0", b"sh", None, False),
         (b"a-name-of-twenty-bytes\0", b"a-name-of-twent", None, False),
+        (b"/usr/bin/python3\0/opt/bin/tool\0x\0", b"tool", None, False),  # a script
+        (b"/usr/bin/perl\0-w\0./tool\0", b"tool", None, False),
+        (b"SCREEN\0-dm\0tool\0screen\0", b"screen", None, True),
         (b"SCREEN\0-dm\0", b"screen", None, True),
         (b"sshd: root@pts/0\0", b"sshd", None, True),
         (b"login\0-f\0\0\0\0\0", b"login", None, True),

@@ -33,7 +33,7 @@ def test_rotated_files_belong_to_the_configured_one(tmp_path: Path) -> None:
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     """One line."""
-    with pytest.raises(UnreadableFileError, match="name the file with the events"):
+    with pytest.raises(UnreadableFileError, match="or name a file with events"):
         files.with_rotated(tmp_path / "events.ndjson")
 
 
@@ -62,6 +62,12 @@ def test_what_a_kill_left_of_a_compression_is_not_read(tmp_path: Path, suffix: s
     assert files.expand([str(twin), str(half)]) == [str(twin), str(half)]
     os.utime(twin, (0, 0))  # of another program
     assert str(twin) in files.with_rotated(current)
+
+
+def test_a_name_that_can_not_be_is_told() -> None:
+    """In one line, as every file that can't be read."""
+    with pytest.raises(UnreadableFileError, match="file name too long"):
+        files.expand(["x" * 300])
 
 
 def test_a_line_that_is_being_written_is_left(tmp_path: Path) -> None:
