@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from sessiond.config.fields import kind_of
+
 Path = tuple[str | int, ...]
 Value = str | int | float | bool
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -24,6 +26,11 @@ _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+# Fields with several values, beside those whose type says so.
+_SEVERAL: Final = (
+    "event.action", "process.supplemental_groups.", "process.previous.", "auditd.paths.",
+    "sessiond.ancestors.",
+)  # fmt: skip
 _WILD: Final = re.compile(r"[*?\[]")
 Kind = Literal["equal", "glob", "regex", "network", "exists", "<", "<=", ">", ">="]
 # Characters of a value that are matched: a user can make it as long as a program's arguments.
@@ -84,10 +91,32 @@ class Test:
             return bool(self.wanted) and other.kind != "exists"
         if other.kind == "equal":
             return self.holds([other.wanted])
+        if self.kind in _COMPARISONS and other.kind in _COMPARISONS:
+            return self._is_wider(other)
+        if self.kind == "network" and other.kind == "network":
+            wide, narrow = (ipaddress.ip_network(str(t.wanted), strict=False) for t in (self, other))
+            return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
         if self.kind == "glob" and other.kind == "glob" and "[" not in str(other.wanted):
             # If this pattern has no wildcard but stars, a star matches the other's wildcards.
             return not re.search(r"[?\[]", str(self.wanted)) and self.holds([other.wanted])
         return False
+
+    def _is_wider(self, other: Test) -> bool:
+        """Return whether every number that ``other`` admits is one of this comparison's."""
+        mine, its = (float(test.wanted) for test in (self, other))
+        if self.kind[0] != other.kind[0]:
+            return False
+        if mine == its:
+            return len(self.kind) == 2 or len(other.kind) == 1
+        return its < mine if self.kind[0] == "<" else its > mine
+
+    def excludes(self, other: Test) -> bool:
+        """Return whether no value matches both; False when in doubt."""
+        if self.kind == "exists":
+            return not self.wanted and other.kind != "exists"
+        if self.kind == "equal":
+            return other.kind != "exists" and not other.holds([self.wanted])
+        return other.kind == "equal" and not self.holds([other.wanted])
 
     def __str__(self) -> str:
         text = {"regex": "re:", "exists": "exists "}.get(self.kind, "")
@@ -141,6 +170,13 @@ class Leaf:
         """Return whether one of the tests holds."""
         values = subject.values(self.name)
         return any(test.holds(values) for test in self.tests)
+
+    def excludes(self, other: Leaf) -> bool:
+        """Return whether both can't hold for a process or event; False when in doubt."""
+        several = self.name.startswith(_SEVERAL) or (kind_of(self.name) or "[]").endswith("[]")
+        if self.name != other.name or several:
+            return False
+        return all(mine.excludes(its) for mine in self.tests for its in other.tests)
 
     def leaves(self) -> Iterator[Leaf]:
         """Itself."""
@@ -231,6 +267,8 @@ def implies(first: Condition, second: Condition) -> bool:
         return any(implies(part, second) for part in first.parts)
     if isinstance(first, OfAncestor) and isinstance(second, OfAncestor):
         return implies(first.part, second.part)
+    if isinstance(first, Leaf) and isinstance(second, Not) and isinstance(second.part, Leaf):
+        return first.excludes(second.part)
     if isinstance(first, Leaf) and isinstance(second, Leaf) and first.name == second.name:
         return all(any(wide.covers(test) for wide in second.tests) for test in first.tests)
     return False

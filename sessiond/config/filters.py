@@ -45,6 +45,16 @@ WORDS: Final = {
     ),
     "event.outcome": ("success", "failure", "unknown"),
     "event.kind": ("event", "pipeline_error", "metric"),
+    "event.category": (
+        "authentication", "configuration", "database", "driver", "file", "host", "iam",
+        "intrusion_detection", "library", "malware", "network", "package", "process", "registry",
+        "session", "threat", "vulnerability", "web", "api", "email",
+    ),
+    "event.type": (
+        "access", "admin", "allowed", "change", "connection", "creation", "deletion", "denied",
+        "device", "end", "error", "group", "indicator", "info", "installation", "protocol",
+        "start", "user",
+    ),
 }  # fmt: skip
 # Required fields of a line: `omit` refuses them.
 _NEEDED: Final = ("@timestamp", "event", "ecs", "process.entity_id", "process.pid", "process.start")
@@ -229,7 +239,9 @@ def _conditions(value: object, path: Path) -> Condition:
             raise FilterError(where, f"{show(name)} is not a field", "a field of docs/output.md")
         else:
             unwanted = _unwanted(wanted)
-            leaf: Condition = _leaf(full_name(name), unwanted or wanted, where)
+            leaf: Condition = _leaf(
+                full_name(name), wanted if unwanted is None else unwanted, where
+            )
             if name.startswith("ancestor."):
                 if unwanted is None:
                     of_ancestor.append(leaf)
@@ -296,6 +308,9 @@ def _test(name: str, kind: str, wanted: object, path: Path) -> Test:
         return Test("exists", True)
     if isinstance(wanted, str) and wanted.startswith("re:"):
         return _regex(name, wanted.removeprefix("re:"), path)
+    if isinstance(wanted, str) and wanted.startswith("not:"):
+        wrong = f"{name}: {show(wanted)} can't be one of several values"
+        raise FilterError(path, wrong, "{not: [x, y]} around the list")
     if not isinstance(wanted, str | int | float):
         text = "text, a number, a list, re:, <, >, exists or not:"
         raise FilterError(path, f"{name}: {show(wanted)} is not a value", text)
@@ -325,7 +340,9 @@ def _value(name: str, kind: str, wanted: Value, path: Path) -> Test:
     text = wanted if isinstance(wanted, str) else show(wanted)
     numeric = kind in ("long", "double") or _is_id(name)
     compared = _NUMBER.fullmatch(text)
-    if numeric and compared is not None:
+    if kind == "date" and text[0] in "<>":
+        raise refuse("dates are not compared", "a text, a glob, re: or exists")
+    if compared is not None and kind != "ip" and _impossible(name, text) is None:
         return Test(_COMPARISON[compared[1]], float(compared[2]))
     if numeric and not _GLOB.search(text) and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
         raise refuse("the field is a number", "a number, <N, <=N, >N, >=N")

@@ -104,10 +104,23 @@ def test_what_is_asked_of_an_ancestor_holds_for_one() -> None:
         (leaf("a", "x"), AnyOf((leaf("b", "q"), leaf("a", "*"))), True),
         (AnyOf((leaf("a", "x"), leaf("a", "y"))), leaf("a", "*"), True),
         (Not(leaf("a", "*")), Not(leaf("a", "x")), True),
+        (leaf("process.name", "y", "z"), Not(leaf("process.name", "x*")), True),
+        (leaf("process.name", "xy"), Not(leaf("process.name", "x*")), False),
+        (leaf("process.name", "y*"), Not(leaf("process.name", "x*")), False),
+        (leaf("process.args", "y"), Not(leaf("process.args", "x")), False),
+        (leaf("event.action", "y"), Not(leaf("event.action", "x")), False),
+        (Leaf("n", (Test("<", 500.0),)), Leaf("n", (Test("<", 1000.0),)), True),
+        (Leaf("n", (Test("<=", 5.0),)), Leaf("n", (Test("<", 5.0),)), False),
+        (Leaf("n", (Test(">", 5.0),)), Leaf("n", (Test(">=", 5.0),)), True),
+        (Leaf("n", (Test(">", 5.0),)), Leaf("n", (Test("<", 9.0),)), False),
+        (Leaf("n", (Test("network", "10.1.0.0/16"),)), Leaf("n", (Test("network", "10.0.0.0/8"),)),
+         True),
+        (Leaf("n", (Test("network", "::1/128"),)), Leaf("n", (Test("network", "10.0.0.0/8"),)),
+         False),
         (OfAncestor(leaf("n", "x")), OfAncestor(leaf("n", "*")), True),
         (OfAncestor(leaf("n", "x")), leaf("n", "x"), False),
     ],
-)
+)  # fmt: skip
 def test_implications(first: Leaf, second: Leaf, follows: bool) -> None:
     """implies() is True only if the implication is certain."""
     assert implies(first, second) is follows

@@ -107,6 +107,13 @@ def test_filters_have_names_conditions_and_actions() -> None:
             "{ancestor.name: {not: x}}",
             Not(OfAncestor(Leaf("ancestor.name", (Test("equal", "x"),)))),
         ),
+        ("{process.user.id: {not: 0}}", Not(Leaf("process.user.id", (Test("equal", "0"),)))),
+        (
+            "{process.interactive: {not: false}}",
+            Not(Leaf("process.interactive", (Test("equal", False),))),
+        ),
+        ("{file.uid: '<1000'}", Leaf("file.uid", (Test("<", 1000.0),))),
+        ("{auditd.data.exit: '< 0'}", Leaf("auditd.data.exit", (Test("<", 0.0),))),
         ("{process.interactive: true}", Leaf("process.interactive", (Test("equal", True),))),
     ],
 )
@@ -146,6 +153,27 @@ MISTAKES = {
     "filters: [{when: {source.ip: x}, then: drop}]": (
         "1:19: filters: source.ip: 'x' can't match: the field is an address;"
         " allowed: an address, or a network such as 10.0.0.0/8"
+    ),
+    "filters: [{when: {source.ip: '<5'}, then: drop}]": (
+        "1:19: filters: source.ip: '<5' can't match: the field is an address;"
+        " allowed: an address, or a network such as 10.0.0.0/8"
+    ),
+    "filters: [{when: {source.ip: 10.0.0.0/33}, then: drop}]": (
+        "1:19: filters: source.ip: '10.0.0.0/33' can't match: the field is an address;"
+        " allowed: an address, or a network such as 10.0.0.0/8"
+    ),
+    "filters: [{when: {process.start: '>2026-01-01'}, then: drop}]": (
+        "1:19: filters: process.start: '>2026-01-01' can't match: dates are not compared;"
+        " allowed: a text, a glob, re: or exists"
+    ),
+    "filters: [{when: {process.name: [y, 'not:x']}, then: drop}]": (
+        "1:37: filters: process.name: 'not:x' can't be one of several values;"
+        " allowed: {not: [x, y]} around the list"
+    ),
+    "filters: [{when: {event.type: strat}, then: drop}]": (
+        "1:19: filters: event.type: 'strat' can't match: it is one of access, admin, allowed,"
+        " change, connection, creation, deletion, denied, device, end, error, group, indicator,"
+        " info, installation, protocol, start, user"
     ),
     "filters: [{when: {process.name: ''}, then: drop}]": (
         "1:19: filters: process.name: '' can't match: fields are never empty;"
