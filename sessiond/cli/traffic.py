@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
 PROBLEMS_FOUND = 1
 # Refresh interval of the live table, in seconds.
 _REDRAW = 2.0
-_CLEAR = "\x1b[2J\x1b[H"
+# ECMA-48: the table is drawn over the last one, so that it does not flicker.
+_TOP_LEFT = "\x1b[H"
+_ERASE_REST_OF_LINE = "\x1b[K"
+_ERASE_BELOW = "\x1b[J"
+# Rows of the screen beside those of the table: heading, names, sum, and the cursor's.
+_OTHER_ROWS = 4
 
 
 def add(commands: declare.Commands) -> None:
@@ -56,7 +63,7 @@ def _add_top(commands: declare.Commands) -> None:
         metavar="WHAT",
         help="executable, parent, unit, user, entry, action, filter, or several with commas",
     )
-    parser.add_argument("-n", "--number", type=int, default=20, help="number of rows (20)")
+    parser.add_argument("-n", "--number", type=_rows, default=20, help="number of rows (20)")
     parser.add_argument("--suggest", action="store_true", help="print filters, as YAML")
     parser.add_argument("--live", action="store_true", help="count new lines only")
 
@@ -101,6 +108,12 @@ def _fields(text: str) -> list[str]:
     return names
 
 
+def _rows(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a number of rows")
+    return int(text)
+
+
 def _documents(names: list[str]) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the events of files with their sizes. Raises InputError if the files contain none."""
     from sessiond.viewer import files
@@ -139,6 +152,8 @@ def _top(arguments: argparse.Namespace) -> int:
     from sessiond.filters.traffic import Suggestions, Traffic
 
     if arguments.live:
+        if arguments.suggest or len(arguments.file) > 1:
+            raise errors.ConfigError("--live takes one file, and goes without --suggest")
         return _live(arguments)
     traffic, suggestions = Traffic(arguments.by), Suggestions()
     for document, size in _documents(event_files(arguments)):
@@ -148,7 +163,8 @@ def _top(arguments: argparse.Namespace) -> int:
     if arguments.suggest:
         _say_suggestions(suggestions)
     else:
-        terminal.say(_table(traffic, arguments.by, arguments.number, _seconds(traffic)))
+        nothing = Traffic(arguments.by)
+        terminal.say(_table(traffic, arguments.by, arguments.number, _seconds(traffic), nothing))
     return 0
 
 
@@ -157,23 +173,41 @@ def _live(arguments: argparse.Namespace) -> int:
     from sessiond.viewer import files
 
     path = Path(arguments.file[0]) if arguments.file else output_file(arguments)
-    traffic = Traffic(arguments.by)
+    if not files.grows(str(path)):
+        raise errors.InputError(f"{printable(str(path))}: can't grow; --live follows a plain file")
+    traffic, before = Traffic(arguments.by), Traffic(arguments.by)
     began = drawn = time.monotonic()
-    skipped = path.stat().st_size if path.exists() else 0
-    for lines in files.followed(path):
+    for lines in files.followed(path, new=True):
         for line in lines:
-            if skipped > 0:
-                skipped -= len(line)
-                continue
             if (document := _document(line)) is not None:
-                traffic.take(document, len(line))
+                traffic.take(document, len(line) + 1)
         now = time.monotonic()
         if now - drawn >= _REDRAW:
-            drawn = now
-            clear = _CLEAR if sys.stdout.isatty() else ""
-            terminal.say(clear + _table(traffic, arguments.by, arguments.number, now - began))
-            sys.stdout.flush()
+            _draw(traffic, arguments, before, now - drawn, now - began)
+            before, drawn = traffic.copy(), now
     return 0
+
+
+def _draw(
+    traffic: Traffic,
+    arguments: argparse.Namespace,
+    before: Traffic,
+    seconds: float,
+    whole: float,
+) -> None:
+    """Draw the live table; rates are those of the last ``seconds`` since ``before``."""
+    number, columns = arguments.number, terminal.width()
+    if columns is not None:
+        number = min(number, max(1, shutil.get_terminal_size().lines - _OTHER_ROWS))
+    rows = _table(traffic, arguments.by, number, seconds, before).splitlines()
+    rows.insert(0, f"new lines since {whole:.0f} s, rates of the last {seconds:.0f} s")
+    if columns is None:
+        terminal.say("\n".join(rows) + "\n")
+    else:
+        shown = (row[: columns - 1] + _ERASE_REST_OF_LINE for row in rows)
+        terminal.say(_TOP_LEFT + "\n".join(shown) + _ERASE_BELOW)
+    with terminal.telling():
+        sys.stdout.flush()
 
 
 def _seconds(traffic: Traffic) -> float:
@@ -184,13 +218,16 @@ def _seconds(traffic: Traffic) -> float:
     return (last - first).total_seconds()
 
 
-def _table(traffic: Traffic, by: list[str], number: int, seconds: float) -> str:
+def _table(traffic: Traffic, by: list[str], number: int, seconds: float, before: Traffic) -> str:
+    """Return the table; rates are those of the ``seconds`` since ``before``."""
     total, size = traffic.lines.total(), traffic.bytes.total()
     rows = [("lines", "%", "bytes", "lines/s", "bytes/s", *by)]
     for key, lines in traffic.lines.most_common(number):
         own = traffic.bytes[key]
-        rows.append((*_numbers(lines, own, total, seconds), *map(printable, key)))
-    rows.append((*_numbers(total, size, total, seconds), "in all"))
+        new = lines - before.lines[key], own - before.bytes[key]
+        rows.append((*_numbers(lines, own, total, new, seconds), *map(printable, key)))
+    new = total - before.lines.total(), size - before.bytes.total()
+    rows.append((*_numbers(total, size, total, new, seconds), "in all"))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     names = [max(len(row[n]) for row in rows[:-1]) for n in range(5, 5 + len(by))]
     return "\n".join(
@@ -202,37 +239,47 @@ def _table(traffic: Traffic, by: list[str], number: int, seconds: float) -> str:
     )
 
 
-def _numbers(lines: int, size: int, total: int, seconds: float) -> tuple[str, ...]:
+def _numbers(
+    lines: int, size: int, total: int, new: tuple[int, int], seconds: float
+) -> tuple[str, ...]:
     share = f"{100 * lines / total:.1f}" if total else "-"
-    rate = (f"{lines / seconds:.1f}", f"{size / seconds:.0f}") if seconds > 0 else ("-", "-")
+    rate = (f"{new[0] / seconds:,.1f}", f"{new[1] / seconds:,.0f}") if seconds > 0 else ("-", "-")
     return f"{lines:,}", share, f"{size:,}", *rate
 
 
 def _say_suggestions(suggestions: Suggestions) -> None:
+    from sessiond.filters.traffic import PEOPLE
     from sessiond.system.ordinary_users import ordinary_users
 
     found = suggestions.best(ordinary_users())
     if not found:
         terminal.say("# no safe filter would remove as much as 1 % of these lines")
         return
-    taken = sum(lines for _, lines in found)
+    taken = sum(each.lines for each in found)
     total = suggestions.total
     terminal.say(
         f"# {len(found)} filters would fold {taken:,} of {total:,} lines"
-        f" ({100 * taken / total:.1f} %); sessiond filters -c FILE tries them.\nfilters:"
+        f" ({100 * taken / total:.1f} %); sessiond filters -c FILE tries them.\nfilters:\n"
+        "  # the sessions of people stay whole\n"
+        f"  - name: people\n    when: {_flow(PEOPLE)}\n    then: keep"
     )
-    for number, (conditions, lines) in enumerate(found, 1):
-        when = ", ".join(f"{name}: {_quoted(value)}" for name, value in conditions.items())
+    for number, (conditions, lines, examples) in enumerate(found, 1):
+        such = "".join(f"\n  #   such as {printable(each)}" for each in examples)
         terminal.say(
-            f"  # {lines:,} lines ({100 * lines / total:.1f} %)\n"
-            f"  - name: suggestion {number}\n    when: {{{when}}}\n    then: fold"
+            f"  # {lines:,} lines ({100 * lines / total:.1f} %){such}\n"
+            f"  - name: suggestion {number}\n    when: {_flow(conditions)}\n    then: fold"
         )
 
 
-def _quoted(text: str) -> str:
+def _flow(value: object) -> str:
+    """Return a value as YAML in flow style: JSON, with plain names."""
     import orjson
 
-    return orjson.dumps(text).decode()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_flow(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return orjson.dumps(value).decode()
 
 
 # --- filters -------------------------------------------------------------------------------------

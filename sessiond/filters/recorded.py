@@ -52,11 +52,17 @@ class Tally:
         """Count a line."""
         self.lines += 1
         self.bytes += size
-        process = document.get("process", {})
-        text = process.get("command_line") or process.get("executable") or process.get("name")
-        shown = str(text or document.get("event", {}).get("action", ""))[:100]
+        shown = example_of(document)
         if len(self.examples) < MAX_EXAMPLES and shown not in self.examples:
             self.examples.append(shown)
+
+
+def example_of(document: Mapping[str, Any]) -> str:
+    """Return the beginning of a line's command line, or another name of what it is about."""
+    process = document.get("process", {})
+    args = " ".join(map(str, process.get("args", ())))
+    text = process.get("command_line") or args or process.get("executable") or process.get("name")
+    return str(text or document.get("event", {}).get("action", ""))[:100]
 
 
 class _Line(Subject):

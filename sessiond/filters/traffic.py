@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sessiond.config.filters import Filters
 from sessiond.filters.exposure import exposures
-from sessiond.filters.recorded import Family
+from sessiond.filters.recorded import Family, example_of
 from sessiond.filters.subject import path_values
 from sessiond.process.entry import SESSION_TYPES
 from sessiond.system.ordinary_users import OrdinaryUser
@@ -28,7 +28,11 @@ FIELDS: Final[Mapping[str, str]] = {
 MIN_SHARE: Final = 0.01
 MAX_SUGGESTIONS: Final = 10
 _LIFE: Final = ("fork", "exec", "executed", "setsid", "end", "already_running")
-
+# The condition of a filter that keeps the sessions of people whole, before all suggestions.
+PEOPLE: Final[Mapping[str, Any]] = {
+    "any": [{"process.interactive": True}, {"entry_leader.entry_meta.type": sorted(SESSION_TYPES)}]
+}
+MAX_EXAMPLES: Final = 3
 # Common ancestors say nothing.
 _COMMON: Final = ("systemd", "init", "sshd", "sshd-session", "login", "sudo", "su", "runuser")
 # For interpreters the script identifies the program.
@@ -50,6 +54,14 @@ class Traffic:
         self.bytes: Counter[tuple[str, ...]] = Counter()
         self.first = self.last = ""
 
+    def copy(self) -> Traffic:
+        """Return the counts so far."""
+        made = Traffic([])
+        made._fields = self._fields
+        made.lines, made.bytes = self.lines.copy(), self.bytes.copy()
+        made.first, made.last = self.first, self.last
+        return made
+
     def take(self, document: Mapping[str, Any], size: int) -> None:
         """Count a line."""
         key = tuple([_one(document, field) for field in self._fields])
@@ -69,14 +81,25 @@ def _one(document: Mapping[str, Any], field: str) -> str:
     return str(values[0]) if values else "-"
 
 
+class Suggestion(NamedTuple):
+    """The conditions of a filter, with the number of lines that it adds to those before it.
+
+    ``examples`` are command lines that it would leave out.
+    """
+
+    conditions: dict[str, str]
+    lines: int
+    examples: list[str]
+
+
 class Suggestions:
-    """Finds filters that would save many lines without affecting people's sessions."""
+    """Finds filters that would save many lines, after one that keeps people's sessions (PEOPLE)."""
 
     def __init__(self) -> None:
         """Start without lines."""
         self._family = Family()
         self._lines: list[frozenset[Condition]] = []
-        self._of_people: set[Condition] = set()
+        self._examples: dict[Condition, list[str]] = {}
         self.total = 0
 
     def take(self, document: Mapping[str, Any]) -> None:
@@ -87,12 +110,16 @@ class Suggestions:
         self._family.learn(document, image=image)
         if action not in _LIFE or "process" not in document:
             return
-        conditions = self._conditions(document)
         entry = _one(document, "process.entry_leader.entry_meta.type")
         if document["process"].get("interactive") or entry in SESSION_TYPES:
-            self._of_people |= conditions
-        else:
-            self._lines.append(conditions)
+            return
+        conditions = self._conditions(document)
+        self._lines.append(conditions)
+        example = example_of(document)
+        for each in conditions:
+            examples = self._examples.setdefault(each, [])
+            if len(examples) < MAX_EXAMPLES and example not in examples:
+                examples.append(example)
 
     def _conditions(self, document: Mapping[str, Any]) -> frozenset[Condition]:
         """Return possible conditions for a line, each one or two pairs of field and value."""
@@ -124,14 +151,14 @@ class Suggestions:
                 found.add((("process.command_line", command), entry))
         return frozenset(found)
 
-    def best(self, users: Sequence[OrdinaryUser]) -> list[tuple[dict[str, str], int]]:
-        """Return conditions, with the number of lines that each adds to those before.
+    def best(self, users: Sequence[OrdinaryUser]) -> list[Suggestion]:
+        """Return the suggestions that save most, the largest first.
 
-        The largest come first; only conditions that no ordinary user fulfils.
+        Only those whose conditions no ordinary user fulfils; ``users`` are the host's.
         """
-        chosen: list[tuple[dict[str, str], int]] = []
+        chosen: list[Suggestion] = []
         remaining: Iterable[frozenset[Condition]] = self._lines
-        refused = set(self._of_people)
+        refused: set[Condition] = set()
         while len(chosen) < MAX_SUGGESTIONS:
             remaining = list(remaining)
             counts = Counter(each for line in remaining for each in line if each not in refused)
@@ -144,7 +171,7 @@ class Suggestions:
             if not _is_safe(best, users):
                 refused.add(best)
                 continue
-            chosen.append((dict(best), lines))
+            chosen.append(Suggestion(dict(best), lines, self._examples[best]))
             remaining = [line for line in remaining if best not in line]
         return chosen
 

@@ -160,6 +160,12 @@ class Follower:
             if not self._open():
                 return
 
+    def skip(self) -> None:
+        """Skip what the file has by now; the rest of a line that is being written counts as one."""
+        if self._file is not None or self._open():
+            assert self._file is not None  # noqa: S101 -- narrows the type
+            self._file.seek(0, os.SEEK_END)
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
@@ -212,10 +218,17 @@ def grows(name: str) -> bool:
         raise UnreadableFileError(f"{name}: {(error.strerror or '').lower()}") from None
 
 
-def followed(path: Path, sleep: Callable[[float], None] = time.sleep) -> Iterator[list[bytes]]:
-    """Yield the new lines of a file at each read, forever; an empty list without new lines."""
+def followed(
+    path: Path, sleep: Callable[[float], None] = time.sleep, *, new: bool = False
+) -> Iterator[list[bytes]]:
+    """Yield the new lines of a file at each read, forever; an empty list without new lines.
+
+    ``new``: without those that it has at the beginning.
+    """
     follower = Follower(path)
     try:
+        if new:
+            follower.skip()
         while True:
             yield list(follower.lines())
             sleep(INTERVAL)

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import gzip
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +20,12 @@ import pytest
 import yaml
 from support.scripted import Actor
 from support.story import Bench
+from support.truth import until
 
 from sessiond.cli import main
 from sessiond.config.filters import Filters
 from sessiond.filters.exposure import exposures
-from sessiond.filters.traffic import Suggestions, Traffic
+from sessiond.filters.traffic import PEOPLE, Suggestions, Traffic
 from sessiond.process.events import Program
 from sessiond.units import SECOND
 
@@ -84,8 +95,8 @@ def suggested(documents: list[dict[str, Any]]) -> Filters:
     suggestions = Suggestions()
     for document in documents:
         suggestions.take(document)
-    found = [{"when": conditions, "then": "fold"} for conditions, _ in suggestions.best([])]
-    return Filters.parse(found)
+    found = [{"when": each.conditions, "then": "fold"} for each in suggestions.best([])]
+    return Filters.parse([{"name": "people", "when": dict(PEOPLE), "then": "keep"}, *found])
 
 
 def test_suggested_filters_leave_a_tenth_and_all_of_people(busy: BusyHost) -> None:
@@ -129,7 +140,10 @@ def test_the_commands_show_suggest_and_try(
     assert shown[-1].endswith("in all")
     assert main.run(["top", "--suggest", str(events)]) == 0
     text = capsys.readouterr().out
-    assert yaml.safe_load(text)["filters"]
+    people, *others = yaml.safe_load(text)["filters"]
+    assert (people["name"], people["then"]) == ("people", "keep")
+    assert [each["then"] for each in others] == ["fold"] * len(others)
+    assert "  #   such as df 0" in text
     config = tmp_path / "new.yml"
     config.write_text(text)
     config.chmod(0o600)
@@ -142,6 +156,51 @@ def test_the_commands_show_suggest_and_try(
     assert orjson.loads(capsys.readouterr().out)["filters"]["all"]["safe"] is False
 
 
+def test_a_live_table_counts_new_lines_and_is_redrawn(busy: BusyHost, tmp_path: Path) -> None:
+    """On a terminal it stays in place, within its size; rates are those since the last one."""
+    events = tmp_path / "events.ndjson"
+    lines = [orjson.dumps(each) + b"\n" for each in busy.settle()]
+    events.write_bytes(b"".join(lines[:100]))
+    controller, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 60, 0, 0))
+    command = [sys.executable, "-m", "sessiond", "top", "--live", "--by", "executable,parent"]
+    # pytest's readline has set COLUMNS, which only os.environ does not have.
+    running = subprocess.Popen(
+        [*command, str(events)], stdin=side, stdout=side, env=dict(os.environ)
+    )
+    os.close(side)
+    os.set_blocking(controller, False)
+    screen = b""
+
+    def frames() -> list[list[str]]:
+        nonlocal screen
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(controller, 1 << 16):
+                screen += chunk
+        whole = [each for each in screen.decode().split("\x1b[H")[1:] if each.count("\x1b[J")]
+        return [each.replace("\x1b[K", "").split("\x1b[J")[0].splitlines() for each in whole]
+
+    try:
+        until(lambda: len(frames()) > 0, 20, "the first table")
+        with events.open("ab") as file:
+            file.write(b"".join(lines[100:300]))
+        until(lambda: frames()[-1][-1].split()[0] == "200", 20, "a table with the new lines")
+        counted = frames()[-1]
+        until(lambda: frames()[-1] != counted, 20, "the next table")
+        first, last = frames()[0], frames()[-1]
+    finally:
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 130
+        os.close(controller)
+    assert first[-1].split() == ["0", "-", "0", "0.0", "0", "in", "all"]
+    assert counted[0].startswith("new lines since ")
+    assert counted[1].split()[:2] == ["lines", "%"]
+    assert max(map(len, counted)) < 60, counted
+    assert len(counted) <= 8
+    assert float(counted[-1].split()[3]) > 50
+    assert last[-1].split()[3] == "0.0"
+
+
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Mistakes on the command line, in the file, and in the configuration."""
     empty = tmp_path / "empty.ndjson"
@@ -152,3 +211,13 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no event" in capsys.readouterr().err
     assert main.run(["filters", "-c", str(config), str(empty)]) == 2
     assert "no filters" in capsys.readouterr().err
+    packed = tmp_path / "events.gz"
+    packed.write_bytes(gzip.compress(b"{}"))
+    assert main.run(["top", "--live", str(packed)]) == 8
+    assert "can't grow" in capsys.readouterr().err
+    for words in (["--live", "--suggest"], ["--live", "a", "b"]):
+        assert main.run(["top", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main.run(["top", "-n", "0"])
+    assert "'0' is not a number of rows" in capsys.readouterr().err

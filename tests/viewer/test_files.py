@@ -106,3 +106,18 @@ def test_a_look_gives_what_has_come(tmp_path: Path) -> None:
     assert next(looks) == [b"1"]
     assert next(looks) == []
     assert waited == [files.INTERVAL]
+
+
+def test_a_file_is_followed_from_its_end(tmp_path: Path) -> None:
+    """What it has before the first look is skipped, and nothing else."""
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(b"1\n2\n3\n")
+    looks = files.followed(path, lambda _: None, new=True)
+    assert next(looks) == []
+    with path.open("ab") as file:
+        file.write(b"4\n5\n")
+    assert next(looks) == [b"4", b"5"]
+    absent = files.followed(tmp_path / "later.ndjson", lambda _: None, new=True)
+    assert next(absent) == []
+    (tmp_path / "later.ndjson").write_bytes(b"1\n")
+    assert next(absent) == [b"1"]
