@@ -7,6 +7,7 @@ Pure: files and the environment are arguments.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -82,6 +83,10 @@ _PROCESSOR_REASONS: Final = {
 }
 # Processors that change events, and the setting with their values.
 _MARKS: Final = {"add_tags": "tags", "add_labels": "labels", "add_fields": "fields"}
+# Fields that event.max_args_bytes limits.
+_ARGUMENTS: Final = frozenset(("process.args", "process.command_line", "process.parent.args"))
+# Filters whose combinations are written out: 15 of them for 4.
+_MAX_COMBINED: Final = 4
 _ALWAYS: Final = {"event.kind": "exists"}
 _AUDITD_SAME: Final = (
     "failure_mode",
@@ -143,7 +148,9 @@ class _Translation:
         self._put("event.event_actions", "auditbeat", 0, "")
         self._general()
         self._modules()
-        self._processors(self._root.at("processors"), "processors")
+        processors = self._root.at("processors")
+        self._processors(processors, "processors")
+        self._combined_filters(0 if processors is None else processors.line)
         self._outputs()
         self._queue()
         self._logging()
@@ -401,6 +408,9 @@ class _Translation:
                 self._labels(fields, f"{setting}.fields")
                 self._note(processor.line, setting, "told as labels")
                 processor.use()
+            case "truncate_fields" if processor.at("fields") is not None:
+                self._truncated(processor, setting)
+                processor.use()
             case _:
                 processor.use()
                 reason = _PROCESSOR_REASONS.get(name, "the shipper that reads the lines can do it")
@@ -429,14 +439,45 @@ class _Translation:
         # last.
         wanted = [*self._settings.get("filters", []), made]
         wanted.sort(key=lambda each: (each["then"] != "drop", each["when"] is _ALWAYS))
-        if not self._put("filters", wanted, processor.line, setting):
+        self._put("filters", wanted, processor.line, setting)
+
+    def _combined_filters(self, line: int) -> None:
+        """Add filters for events that several filters with labels, tags or omissions fit.
+
+        Beats applies all processors to an event, sessiond the first filter that fits.
+        """
+        found = self._settings.get("filters", [])
+        drops = [each for each in found if each["then"] == "drop"]
+        always = [each for each in found if each["when"] == _ALWAYS]
+        marks = [each for each in found if each not in drops and each not in always]
+        if len(marks) > _MAX_COMBINED:
+            text = "of several filters that fit an event the first decides: see filters"
+            self._note(line, "processors", text)
             return
-        if sum(each["then"] != "drop" for each in wanted) == 2:
-            self._note(
-                processor.line,
-                setting,
-                "of several filters that fit an event the first decides: see filters in the result",
-            )
+        combined: list[dict[str, Any]] = []
+        for number in range(len(marks), 0, -1):
+            for some in itertools.combinations(marks, number):
+                conditions = _unique([each["when"] for each in some])
+                when = both(*conditions)
+                impossible = any(negated(each) in conditions for each in conditions)
+                if not impossible and when not in [each["when"] for each in combined]:
+                    combined.append(_together([*some, *always], when))
+        if always:
+            combined.append(_together(always, _ALWAYS))
+        if combined:
+            self._put("filters", [*drops, *combined], line, "processors")
+
+    def _truncated(self, processor: Setting, setting: str) -> None:
+        """Convert the limit of a process's arguments; lines have no others but their own."""
+        fields = _texts(processor.take("fields"))
+        for name in ("max_bytes", "max_characters"):
+            limit = processor.at(name)
+            if limit is not None and _ARGUMENTS.intersection(fields):
+                self._put("event.max_args_bytes", limit.take(), limit.line, f"{setting}.{name}")
+        others = [field for field in fields if field not in _ARGUMENTS]
+        if others:
+            reason = f"{', '.join(others)}: {_PROCESSOR_REASONS['truncate_fields']}"
+            self._note(processor.line, setting, f"has no counterpart for {reason}")
 
     def _session_metadata(self, processor: Setting, setting: str) -> None:
         backend = processor.at("backend")
@@ -596,6 +637,25 @@ class _Translation:
                 known = [start for start in _REASONS if f"{plain}.".startswith(f"{start}.")]
                 reason = f": {_REASONS[max(known, key=len)]}" if known else ""
                 self._note(line, path, f"has no counterpart{reason}")
+
+
+def _unique(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for number, each in enumerate(conditions) if each not in conditions[:number]]
+
+
+def _together(filters: list[dict[str, Any]], when: dict[str, Any]) -> dict[str, Any]:
+    """Return a filter with the labels, tags and omissions of several."""
+    labels: dict[str, str] = {}
+    tags: list[str] = []
+    omit: list[str] = []
+    for each in filters:
+        labels |= each["then"].get("labels", {})
+        tags += each["then"].get("tags", [])
+        omit += each["then"].get("fields", {}).get("omit", [])
+    then: dict[str, Any] = {"labels": labels} if labels else {}
+    then |= {"tags": list(dict.fromkeys(tags))} if tags else {}
+    then |= {"fields": {"omit": list(dict.fromkeys(omit))}} if omit else {}
+    return {"name": " + ".join(each["name"] for each in filters), "when": when, "then": then}
 
 
 def _leaves(setting: Setting, path: str = "") -> Iterator[tuple[str, Setting]]:

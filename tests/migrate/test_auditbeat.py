@@ -307,17 +307,62 @@ def test_what_drops_events_becomes_filters() -> None:
     )
     done = migrated(text)
     filters = load.loads(done.text, "x").filters
+    labels, tags = "processors[1].add_labels", "processors[2].else[0].add_tags"
+    omitted = "processors[0].drop_fields"
     assert [(each.name, each.action) for each in filters] == [
         ("processors[2].then[0].drop_event", "drop"),
-        ("processors[1].add_labels", "mark"),
-        ("processors[2].else[0].add_tags", "mark"),
-        ("processors[0].drop_fields", "mark"),
+        (f"{labels} + {tags} + {omitted}", "mark"),
+        (f"{labels} + {omitted}", "mark"),
+        (f"{tags} + {omitted}", "mark"),
+        (omitted, "mark"),
     ]
-    assert filters[1].labels == {"a_b": "1"}
-    assert filters[3].omit == ("process.title",)
+    assert [each.labels for each in filters] == [{}, {"a_b": "1"}, {"a_b": "1"}, {}, {}]
+    assert [each.tags for each in filters] == [(), ("user",), (), ("user",), ()]
+    assert [each.omit for each in filters] == [(), *[("process.title",)] * 4]
+    assert load.filter_warnings(done.text, "x") == []
     told = {note.setting: note.text for note in done.notes}
     assert told["processors[3].drop_event"] == ("left out: without a condition it drops all events")
     assert "depends on a condition" in told["processors[4].rename"]
+
+
+def test_filters_for_the_same_events_are_combined() -> None:
+    """Each processor of Beats works on an event; with too many of them that is told instead."""
+    tag = "- add_tags: {{tags: [t{0}], when.equals.process.name: n{0}}}\n"
+    text = f"{_MODULE}\nprocessors:\n" + tag.format(1)
+    text += "- if: {equals: {process.pid: 1}}\n"
+    text += "  then: [{add_tags: {tags: [is]}}]\n  else: [{add_tags: {tags: [isnt]}}]\n"
+    text += "- add_labels: {labels: {a: b}, when.equals.process.name: n1}\n"
+    filters = load.loads(migrated(text).text, "x").filters
+    found = [(each.tags, dict(each.labels)) for each in filters]
+    assert found == [
+        (("t1", "is"), {"a": "b"}),
+        (("t1", "isnt"), {"a": "b"}),
+        (("t1",), {"a": "b"}),
+        (("is",), {}),
+        (("isnt",), {}),
+    ]
+    many = f"{_MODULE}\nprocessors:\n" + "".join(tag.format(n) for n in range(5))
+    done = migrated(many)
+    assert len(load.loads(done.text, "x").filters) == 5
+    assert "of several filters that fit an event the first decides" in done.notes[-1].text
+
+
+def test_truncated_arguments_are_a_limit() -> None:
+    """Other fields have none but that of the line; a limit that is too low is told."""
+    text = (
+        f"{_MODULE}\nprocessors:\n- truncate_fields:\n"
+        "    {fields: [process.args, process.title], max_bytes: SIZE}\n"
+    )
+    done = migrated(text.replace("SIZE", "1024"))
+    assert load.loads(done.text, "x").event.max_args_bytes == 1024
+    (note,) = done.notes
+    assert note.text == (
+        "has no counterpart for process.title:"
+        " event.max_args_bytes and event.max_line_bytes bound a line"
+    )
+    low = migrated(text.replace("SIZE", "10"))
+    assert load.loads(low.text, "x").event.max_args_bytes == Config().event.max_args_bytes
+    assert any("left out: 10 is out of bounds" in note.text for note in low.notes)
 
 
 @pytest.mark.parametrize(
