@@ -38,8 +38,11 @@ _PROTECTED: Final = frozenset(
 )
 
 
-# Represents unknown users: those of a directory service, and future ones.
-UNKNOWN_USER: Final = OrdinaryUser(54_321, "an ordinary user", ((54_321, "ordinary users"),))
+# Represents unknown users: those of a directory service, and future ones. login.defs(5) has the
+# default range of subordinate ids.
+UNKNOWN_USER: Final = OrdinaryUser(
+    54_321, "an ordinary user", ((54_321, "ordinary users"),), ((100_000, 600_000_000),)
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def _exposure(rule: FilterRule, users: Sequence[OrdinaryUser]) -> Exposure:
         kept = [part for part in parts if not any(_can_fulfil(part, user) for user in users)]
         shown = _shown(kept[0]) if kept else "all of its conditions together"
         return Exposure(rule.name, True, f"no ordinary user fulfils {shown}")
-    chosen = sorted({leaf.name for leaf in rule.when.leaves() if _values(leaf.name, who) is None})
+    chosen = sorted({leaf.name for leaf in rule.when.leaves() if _values(leaf, who) is None})
     met = sorted({leaf.name for leaf in rule.when.leaves()} - set(chosen))
     texts = []
     if chosen:
@@ -115,7 +118,7 @@ def _can_fulfil(condition: Condition, user: OrdinaryUser) -> bool:
     if isinstance(condition, Not):
         return _can_fail(condition.part, user)
     if isinstance(condition, Leaf):
-        values = _values(condition.name, user)
+        values = _values(condition, user)
         if values is None:
             return True
         return any(test.holds(each) for each in values for test in condition.tests)
@@ -130,29 +133,31 @@ def _can_fail(condition: Condition, user: OrdinaryUser) -> bool:
     if isinstance(condition, Not):
         return _can_fulfil(condition.part, user)
     if isinstance(condition, Leaf):
-        values = _values(condition.name, user)
+        values = _values(condition, user)
         if values is None:
             return True
         return any(not any(test.holds(each) for test in condition.tests) for each in values)
     return True  # users have few ancestors, and can avoid most
 
 
-def _values(field: str, user: OrdinaryUser) -> list[list[object]] | None:
+def _values(leaf: Leaf, user: OrdinaryUser) -> list[list[object]] | None:
     """Return the possible values of a field for a user's processes, each a list; None: any.
 
-    Set-user-id programs are ignored: processes that gain privileges are written despite filters.
+    Of many possible ids, they include those that the leaf's tests could match. Set-user-id programs
+    are ignored: processes that gain privileges are written despite filters.
     """
+    field = leaf.name
     own, _, rest = field.removeprefix("process.").partition(".")
     if field.startswith(("user.audit.", "ancestor.user.audit.")):
-        return [*_ids(field, user), []]
+        return [*_ids(leaf, user, ()), []]
     if field in ("user.id", "user.name") or (field.startswith("process.") and own in _IDS):
-        return _ids(field, user)
+        return _ids(leaf, user, user.subordinate)
     if own in ("parent", "group_leader", "session_leader", "entry_leader", "ancestor"):
         if rest.startswith("entry_meta.type"):
             return _one_by_one(_ENTRIES_OF_USERS, user)
         if rest.partition(".")[0] in _IDS:
             # pid 1 and the login servers belong to root.
-            return [*_ids(field, user), *_one_by_one(("0", "root"), user)]
+            return [*_ids(leaf, user, user.subordinate), *_one_by_one(("0", "root"), user)]
     if field == "systemd.unit":
         return [*_one_by_one(_UNITS_OF_USERS, user), []]
     if field == "systemd.slice":
@@ -166,8 +171,15 @@ def _one_by_one(values: Sequence[str], user: OrdinaryUser) -> list[list[object]]
     return [[each.format(uid=user.uid)] for each in values]
 
 
-def _ids(field: str, user: OrdinaryUser) -> list[list[object]]:
-    """Return the ids or names of a user, or of the user's groups."""
-    if "group." in field:
-        return [[str(gid) if field.endswith(".id") else name] for gid, name in user.groups]
-    return [[str(user.uid) if field.endswith(".id") else user.name]]
+def _ids(leaf: Leaf, user: OrdinaryUser, ranges: Sequence[tuple[int, int]]) -> list[list[object]]:
+    """Return the ids or names of a user, or of the user's groups; ``ranges`` are further ids."""
+    is_id = leaf.name.endswith(".id")
+    more: list[list[object]] = []
+    for first, number in ranges if is_id else ():
+        wanted = [str(test.wanted) for test in leaf.tests if test.kind == "equal"]
+        inside = [each for each in wanted if each.isdigit() and 0 <= int(each) - first < number]
+        more += [[each] for each in (str(first), str(first + number - 1), *inside)]
+    own: list[list[object]] = [[str(user.uid) if is_id else user.name]]
+    if "group." in leaf.name:
+        own = [[str(gid) if is_id else name] for gid, name in user.groups]
+    return own + more

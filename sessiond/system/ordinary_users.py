@@ -15,15 +15,20 @@ _MAX_USERS: Final = 10_000
 
 
 class OrdinaryUser(NamedTuple):
-    """A user: uid, name, and the user's groups (gid, name)."""
+    """A user: uid, name, and the user's groups (gid, name).
+
+    ``subordinate`` are the ids that newuidmap(1) and newgidmap(1) let the user take: the first of
+    each range, and their number.
+    """
 
     uid: int
     name: str
     groups: tuple[tuple[int, str], ...] = ()
+    subordinate: tuple[tuple[int, int], ...] = ()
 
 
 def ordinary_users(root: Path = Path("/etc")) -> list[OrdinaryUser]:
-    """Read the ordinary users from passwd, group and login.defs below ``root``.
+    """Read the ordinary users from passwd, group, subuid, subgid and login.defs below ``root``.
 
     It does not include users from a directory service. Unreadable files count as empty.
     """
@@ -35,6 +40,12 @@ def ordinary_users(root: Path = Path("/etc")) -> list[OrdinaryUser]:
         groups.setdefault(gid, name)
         for member in fields[3].split(b","):
             members.setdefault(display(member), []).append((gid, name))
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for file in ("subuid", "subgid"):
+        for fields in _entries(root / file, 3):
+            if fields[1].isdigit():
+                first = int(fields[1])
+                ranges.setdefault(display(fields[0]), []).append((first, int(fields[2])))
     users: list[OrdinaryUser] = []
     for fields in _entries(root / "passwd", 7):
         if not fields[3].isdigit():
@@ -42,12 +53,13 @@ def ordinary_users(root: Path = Path("/etc")) -> list[OrdinaryUser]:
         uid, gid, name = int(fields[2]), int(fields[3]), display(fields[0])
         if uid >= least and uid != _NOBODY:
             primary = (gid, groups.get(gid, str(gid)))
-            users.append(OrdinaryUser(uid, name, (primary, *members.get(name, ()))))
+            own = (*ranges.get(name, ()), *ranges.get(str(uid), ()))
+            users.append(OrdinaryUser(uid, name, (primary, *members.get(name, ())), own))
     return users[:_MAX_USERS]
 
 
 def _entries(path: Path, fields: int) -> list[list[bytes]]:
-    """Return the lines of passwd(5) or group(5) with that many fields and a number as the third."""
+    """Return the lines of passwd(5) and the like with that many fields, the third a number."""
     lines = [line.split(b":") for line in _read(path).split(b"\n")]
     return [each for each in lines if len(each) == fields and each[2].isdigit()]
 

@@ -22,6 +22,16 @@ def test_people_are_distinguished_from_services(tmp_path: Path) -> None:
     assert ordinary_users(tmp_path)[1].groups == ((100, "users"), (998, "docker"))
 
 
+def test_subordinate_ids_are_a_users_own(tmp_path: Path) -> None:
+    """By name or by number; what is no range is skipped."""
+    (tmp_path / "passwd").write_text("alice:x:1000:1000::/:/bin/sh\nbob:x:1001:5::/:/bin/sh\n")
+    (tmp_path / "subuid").write_text("alice:100000:65536\n1001:200000:10\nbob:x:y\n")
+    (tmp_path / "subgid").write_text("alice:300000:65536\n")
+    alice, bob = ordinary_users(tmp_path)
+    assert alice.subordinate == ((100_000, 65_536), (300_000, 65_536))
+    assert bob.subordinate == ((200_000, 10),)
+
+
 def test_without_files_there_are_no_users(tmp_path: Path) -> None:
     """No error occurs."""
     assert ordinary_users(tmp_path) == []
