@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -46,6 +47,7 @@ TOPICS: Final = {
     "output": (30, "the output path can't be a file"),
     "audit-rules": (31, "rules of other programs keep execs from being audited"),
     "compression": (32, "rotated files use gzip: zstd is not available"),
+    "filters": (33, "a filter never matches, or users can hide behind it"),
 }
 
 # Words of the kernel's command line (Documentation/admin-guide/kernel-parameters.txt).
@@ -94,16 +96,25 @@ def report(
     output: Path | None = None,
     compress: Compression = "zstd",
     audit: bool = True,
+    own_rules: Collection[bytes] = (),
+    doubtful_filters: bool = False,
 ) -> list[HostFinding]:
     """Examine everything that the main job and its optional parts need; change nothing.
 
     ``output`` is the output file, None without one; ``compress`` is how rotated files are
-    compressed; ``audit`` says whether audit is used. Returns one finding or more for every topic
-    that can be judged, the most important topics first. Never raises: an unreadable file is
-    itself a finding.
+    compressed; ``audit`` says whether audit is used; ``own_rules`` are the configured rules in
+    canonical form; ``doubtful_filters`` says that a filter is. Returns one finding or more for
+    every topic that can be judged, the most important topics first. Never raises: an unreadable
+    file is itself a finding.
     """
     host = host or Host()
-    of_audit = (_audit, _audit_at_boot, _listeners, _libaudit, _receive_buffer)
+    of_audit = (
+        partial(_audit, own=own_rules),
+        _audit_at_boot,
+        _listeners,
+        _libaudit,
+        _receive_buffer,
+    )
     checks = (
         _namespaces,
         *(of_audit if audit else ()),
@@ -113,7 +124,8 @@ def report(
         _container,
     )
     found = [finding for check in checks for finding in check(host)]
-    return [*found, _compression(compress), _output(output)]
+    of_filters = _filters(doubtful=doubtful_filters)
+    return [*found, of_filters, _compression(compress), _output(output)]
 
 
 def exit_code(findings: list[HostFinding], *, strict: bool = False) -> int:
@@ -167,7 +179,7 @@ def _namespaces(host: Host) -> Iterator[HostFinding]:
         )
 
 
-def _audit(host: Host) -> Iterator[HostFinding]:
+def _audit(host: Host, own: Collection[bytes]) -> Iterator[HostFinding]:
     if _OFF_AT_BOOT & _command_line(host):
         yield HostFinding(
             "fail",
@@ -193,13 +205,13 @@ def _audit(host: Host) -> Iterator[HostFinding]:
     )
     yield _locked(status)
     yield _owner(status, host)
-    yield from _silencers(host)
+    yield from _silencers(host, own)
 
 
-def _silencers(host: Host) -> Iterator[HostFinding]:
+def _silencers(host: Host, own: Collection[bytes]) -> Iterator[HostFinding]:
     """Name loaded rules that keep the kernel from recording execs, despite sessiond's rules."""
     try:
-        found = silencers(map(LoadedRule, host.audit_rules()), "execve")
+        found = silencers(map(LoadedRule, host.audit_rules()), "execve", own)
     except AuditUnavailableError as error:
         yield HostFinding("warn", "audit-rules", f"can't be listed: {error}")
         return
@@ -505,6 +517,13 @@ def _compression(wanted: Compression) -> HostFinding:
     if wanted == "gzip" or zstd.implementation() is not None:
         return HostFinding("ok", topic, f"rotated files are compressed with {wanted}")
     return HostFinding("warn", topic, NO_ZSTD, NO_ZSTD_FIX)
+
+
+def _filters(*, doubtful: bool) -> HostFinding:
+    if doubtful:
+        text = "one never matches, or users can hide behind it"
+        return HostFinding("warn", "filters", text, "change it as said above")
+    return HostFinding("ok", "filters", "none is doubtful")
 
 
 def _output(path: Path | None) -> HostFinding:

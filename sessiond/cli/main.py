@@ -381,26 +381,41 @@ def _check(arguments: argparse.Namespace) -> int:
         say(f"  warning: {ruleset.NO_RULES}")
     file = loaded.output.file
     audit = loaded.auditd.enabled
-    _say_filters(loaded, arguments.config or load.DEFAULT_PATH)
+    doubtful = _say_filters(loaded, arguments.config or load.DEFAULT_PATH, wanted)
     findings = check.report(
         output=None if file is None else file.path,
         compress="none" if file is None else file.rotate.compress,
         audit=audit,
+        own_rules=[rule.canonical for rule in wanted],
+        doubtful_filters=doubtful,
     )
     say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)
 
 
-def _say_filters(loaded: Config, path: Path) -> None:
+def _say_filters(loaded: Config, path: Path, wanted: RuleSet) -> bool:
+    """Print what is to be said of the filters; return whether something is wrong with one."""
     if not loaded.filters:
-        return
-    from sessiond.cli.filters import say_exposures
+        return False
+    from sessiond.cli.filters import lines_dropped, say_exposures, say_never_rules
     from sessiond.config import load
+    from sessiond.filters import never
     from sessiond.system.files import read_trusted
     from sessiond.system.ordinary_users import ordinary_users
 
     warnings = load.filter_warnings(read_trusted(path), str(path))
-    say_exposures(loaded.filters, ordinary_users(), warnings)
+    users = ordinary_users()
+    doubtful = say_exposures(loaded.filters, users, warnings)
+    if not wanted.rules or loaded.session_metadata.backend == "procfs":
+        return doubtful  # without a tracer, audit must tell of each exec
+    offers = never.offers(loaded.filters, users, load.rule_arches())
+    say_never_rules(
+        offers,
+        never.loaded_for(offers, wanted),
+        lines_dropped(loaded.status_socket_path) if offers else {},
+        built_in=loaded.auditd.audit_rules is None and loaded.auditd.audit_rule_files is None,
+    )
+    return doubtful
 
 
 def _say_settings(loaded: Config, path: Path) -> None:

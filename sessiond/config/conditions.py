@@ -94,7 +94,9 @@ class Test:
         if self.kind in _COMPARISONS and other.kind in _COMPARISONS:
             return self._is_wider(other)
         if self.kind == "network" and other.kind == "network":
-            wide, narrow = (ipaddress.ip_network(str(t.wanted), strict=False) for t in (self, other))
+            wide, narrow = (
+                ipaddress.ip_network(str(each.wanted), strict=False) for each in (self, other)
+            )
             return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
         if self.kind == "glob" and other.kind == "glob" and "[" not in str(other.wanted):
             # If this pattern has no wildcard but stars, a star matches the other's wildcards.

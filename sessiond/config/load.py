@@ -301,12 +301,17 @@ def read_rules(config: Config) -> list[tuple[str, str]]:
         if auditd.socket_type == "multicast":
             return []
         rules = _UNWANTED_FAILURES[config.event.exec_failures] + DEFAULT_RULES
-        if platform.machine() not in _HAS_32_BIT:
+        if "b32" not in rule_arches():
             rules = "".join(line for line in rules.splitlines(True) if "arch=b32" not in line)
         return [("built-in rules", rules)]
     texts = [] if auditd.audit_rules is None else [("auditd.audit_rules", auditd.audit_rules)]
     files = expand("auditd.audit_rule_files", auditd.audit_rule_files or ())
     return texts + [(str(file), read_trusted(file)) for file in files]
+
+
+def rule_arches() -> tuple[str, ...]:
+    """Return the arches of audit rules that this machine's programs can have."""
+    return ("b64", "b32") if platform.machine() in _HAS_32_BIT else ("b64",)
 
 
 def empty_patterns(config: Config) -> list[str]:

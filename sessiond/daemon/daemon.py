@@ -20,7 +20,7 @@ from sessiond.audit.kernel.controller import AuditController, clear_away
 from sessiond.audit.kernel.disabled import DisabledAudit
 from sessiond.audit.rules import parser, ruleset
 from sessiond.audit.rules.plan import always_audits, audits
-from sessiond.config.load import empty_patterns, group_id, read_rules, user_id
+from sessiond.config.load import empty_patterns, group_id, read_rules, rule_arches, user_id
 from sessiond.config.reference import diff, needs_restart
 from sessiond.config.schema import Config
 from sessiond.daemon import factory
@@ -33,6 +33,7 @@ from sessiond.daemon.source_chain import SourceChain
 from sessiond.daemon.status import Status
 from sessiond.daemon.status_server import StatusServer
 from sessiond.errors import AuditUnavailableError, OutputError, SessiondError
+from sessiond.filters import never
 from sessiond.filters.exposure import exposures
 from sessiond.pipeline.listing import ListRequest, ProcessList
 from sessiond.pipeline.pipeline import Pipeline
@@ -366,19 +367,28 @@ class Daemon:
             clock=self._clock.clock,
             source=self._sources.source.name,
             exact=self._sources.source.exact,
-            **self._audited(),
+            **self._audited(self._config),
         )
         pipeline.lines.chain = factory.line_chain(self._config.event)
         return pipeline
 
-    def _audited(self) -> dict[str, Any]:
+    def _audited(self, config: Config) -> dict[str, Any]:
         """Return which events the kernel's rules can produce, as options of the pipeline."""
         loaded = self._audit.loaded
+        dropped = never.loaded_for(self._never_rules(config), loaded)
+        always = never.without(loaded, dropped)
         return {
             "audited": frozenset(name for name in SYSCALLS if audits(loaded, name)),
-            "always_audited": frozenset(name for name in SYSCALLS if always_audits(loaded, name)),
+            "always_audited": frozenset(name for name in SYSCALLS if always_audits(always, name)),
             "audit_is_silent": not loaded and not self._audit.client.multicast,
+            "dropped_by_kernel": dropped,
         }
+
+    @staticmethod
+    def _never_rules(config: Config) -> list[never.NeverRules]:
+        """Return the audit rules that do in the kernel what filters do."""
+        drops = any(each.action == "drop" for each in config.filters)
+        return never.offers(config.filters, ordinary_users(), rule_arches()) if drops else []
 
     async def _serve_status(self) -> StatusServer | None:
         settings = self._config.status_socket
@@ -516,7 +526,7 @@ class Daemon:
         """Apply these settings, and the current rules' system calls, to the pipeline."""
         options = dataclasses.replace(
             self._pipeline.options,
-            **self._audited(),
+            **self._audited(config),
             event=config.event,
             filters=config.filters,
         )

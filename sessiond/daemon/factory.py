@@ -70,6 +70,7 @@ log = structlog.get_logger()
 # The host and boot ids in events made from a log, which does not contain them.
 _OFFLINE: Final = ("log", "log")
 
+_NO_RULES: Final[Mapping[str, frozenset[bytes]]] = {}
 _SHIPPED_PATTERNS: Final = Path(redaction.__file__).with_name("redact.patterns")
 
 
@@ -89,13 +90,15 @@ def live_pipeline(
     audited: frozenset[str],
     always_audited: frozenset[str],
     audit_is_silent: bool,
+    dropped_by_kernel: Mapping[str, frozenset[bytes]] = _NO_RULES,
 ) -> Pipeline:
     """Make the daemon's pipeline.
 
     ``clock`` gives dates; ``source`` names the source of process events and ``exact`` says whether
     it reports all of them; ``audited`` are the system calls that the loaded rules can record,
-    ``always_audited`` those that they record for every process; ``audit_is_silent`` says that
-    there will be no audit events.
+    ``always_audited`` those that they record for every process but those that never rules of the
+    filters ``dropped_by_kernel`` leave out; ``audit_is_silent`` says that there will be no audit
+    events.
     """
     options = PipelineOptions(
         source=source,
@@ -103,6 +106,7 @@ def live_pipeline(
         audited=audited,
         always_audited=always_audited,
         audit_is_silent=audit_is_silent,
+        dropped_by_kernel=dropped_by_kernel,
         event=config.event,
         filters=config.filters,
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),

@@ -14,12 +14,13 @@ from sessiond.audit.kernel.client import KernelAuditStatus
 from sessiond.audit.kernel.controller import AuditController
 from sessiond.audit.kernel.monitor import AuditDrift, AuditMonitor
 from sessiond.audit.rules.plan import always_audits, silencers
-from sessiond.audit.rules.ruleset import LoadedRule
+from sessiond.audit.rules.ruleset import LoadedRule, Rule
 from sessiond.config.schema import Config
 from sessiond.daemon.health import Health, log
 from sessiond.daemon.own_process import OwnProcess
 from sessiond.daemon.self_test import SelfTest
 from sessiond.errors import AuditUnavailableError
+from sessiond.filters import never
 from sessiond.pipeline.config_changes import ConfigChange
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system import log as logs
@@ -111,9 +112,10 @@ class Monitor:
     ) -> None:
         """Report repeated execs without audit events that a rule should cause, and why."""
         counters = self._pipeline.counters
-        unaudited = counters.unaudited_execs.total() - counters.late_execs
+        missed = counters.unaudited_execs.total() - counters.unaudited_execs["dropped"]
+        unaudited = missed - counters.late_execs
         grown, self._unaudited = unaudited - self._unaudited, unaudited
-        if grown <= 0 or not always_audits(map(LoadedRule, self._audit.ours), "execve"):
+        if grown <= 0 or not always_audits(self._ours(), "execve"):
             return
         self._blind = [moment for moment in self._blind if moment > clock - BLIND_FOR] + [clock]
         if len(self._blind) < BLIND_CHECKS:
@@ -121,6 +123,11 @@ class Monitor:
         causes = self._silencers(status)
         reason = f"execs come without audit events; the tracer tells them. {'; '.join(causes)}"
         self._degrade("audit events", reason, time, clock)
+
+    def _ours(self) -> list[Rule | LoadedRule]:
+        """Return sessiond's rules without those that drop what filters drop."""
+        ours = [LoadedRule(data) for data in self._audit.ours]
+        return never.without(ours, self._pipeline.options.dropped_by_kernel)
 
     def _silencers(self, status: KernelAuditStatus) -> list[str]:
         """Return the causes that keep audit from recording execs that sessiond's rules cover."""

@@ -8,13 +8,22 @@ process. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sessiond.config.conditions import All, Condition, Leaf, Subject
+from sessiond.config.conditions import (
+    All,
+    AnyOf,
+    Condition,
+    Leaf,
+    Not,
+    OfAncestor,
+    Subject,
+)
 from sessiond.config.filters import FilterRule
 from sessiond.ecs.process import ProcessEncoder
 from sessiond.filters.subject import (
+    AncestorSubject,
     ProcessSubject,
     Surroundings,
     Trust,
@@ -22,8 +31,9 @@ from sessiond.filters.subject import (
     path_values,
 )
 from sessiond.process import container, systemd_unit
-from sessiond.process.table import ITSELF, Ancestor, Lineage, Process, State, Verdict
+from sessiond.process.table import ITSELF, Lineage, Process, State, Verdict
 from sessiond.text import display
+from sessiond.units import UNSET_ID
 
 KEEP: Final = Verdict("", "keep")
 
@@ -31,6 +41,7 @@ _MAX_REMEMBERED: Final = 4096
 # include/uapi/linux/capability.h
 _CAP_SETUID: Final = 1 << 7
 _CAP_SETGID: Final = 1 << 6
+_PLACES: Final = ("systemd.", "container.", "orchestrator.", "process.entry_leader.entry_meta.")
 _KNOWN_EARLY: Final = ("event.action", "tags")
 
 # Values that many processes share, by the fields that have them.
@@ -42,8 +53,13 @@ _SHARED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "cgroup": ("systemd.", "container.", "orchestrator."),
     "entry": ("process.entry_leader.entry_meta.",),
-    "descent": ("ancestor.executable", "ancestor.name", "ancestor.user.", "ancestor.real_user."),
+    "descent": ("ancestor.",),
 }  # fmt: skip
+
+
+def _is_early(field: str) -> bool:
+    """Return whether a field is known from the process and audit's keys."""
+    return field == "tags" or is_of_process(field)
 
 
 def _shared_by(field: str) -> str | None:
@@ -57,13 +73,16 @@ class CompiledRule:
 
     ``common`` are the conditions on shared values, ``own`` the other ones; None if there are none.
     ``of_event`` says that it uses fields that a process as such does not have, ``late`` that it
-    uses fields of the finished line. ``actions`` are those that it names. The arguments of each
-    matching process contain one of ``needles``; () if there are no such texts.
+    uses fields of the finished line, ``by_key`` that it uses only audit's keys besides those of the
+    process; ``known_by_key`` are the conditions on these. ``actions`` are those that it names. The
+    arguments of each matching process contain one of ``needles``; () if there are no such texts.
+    ``descents`` are the conditions on ancestors within ``common``. ``of_place`` says that it asks
+    for a unit, a container or an entry.
     """
 
     __slots__ = (
-        "actions", "common", "late", "needles", "of_event", "own", "parts", "rule", "trust",
-        "verdict",
+        "actions", "by_key", "common", "descents", "known_by_key", "late", "needles", "of_event",
+        "of_place", "own", "parts", "rule", "trust", "verdict",
     )  # fmt: skip
 
     def __init__(self, rule: FilterRule) -> None:
@@ -85,12 +104,18 @@ class CompiledRule:
             else:
                 own.append(part)
         self.common = All(tuple(common))
+        self.descents = tuple([each for part in common for each in _descents(part)])
         self.own = All(tuple(own)) if own else None
         self.needles = next(filter(None, map(_needles, own)), ())
         fields = [leaf.name for leaf in rule.when.leaves()]
         others = [field for field in fields if not is_of_process(field)]
         self.of_event = bool(others)
         self.late = any(field not in _KNOWN_EARLY for field in others)
+        self.of_place = any(field.startswith(_PLACES) for field in fields)
+        self.by_key = bool(others) and all(map(_is_early, others))
+        self.known_by_key = [
+            part for part in whole if all(_is_early(leaf.name) for leaf in part.leaves())
+        ]
         self.actions = frozenset(
             str(test.wanted)
             for part in whole
@@ -98,6 +123,41 @@ class CompiledRule:
             for test in part.tests
             if test.kind == "equal"
         )
+
+    def fits_action(self, names: Sequence[str]) -> bool:
+        """Return whether it can match an event whose action has these names."""
+        whole = self.rule.when
+        return all(
+            part.holds(_Action(names))
+            for part in (whole.parts if isinstance(whole, All) else (whole,))
+            if isinstance(part, Leaf) and part.name == "event.action"
+        )
+
+
+class _Action(Subject):
+    """An event of which only the action is known."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def values(self, name: str) -> Sequence[object]:  # noqa: ARG002 -- it is asked for one
+        """Return the action's names."""
+        return self._names
+
+    def ancestors(self) -> Sequence[Subject]:
+        """None."""
+        return ()
+
+
+def _descents(condition: Condition) -> Iterator[OfAncestor]:
+    """Yield the conditions on ancestors within a condition."""
+    if isinstance(condition, OfAncestor):
+        yield condition
+    elif isinstance(condition, Not):
+        yield from _descents(condition.part)
+    elif isinstance(condition, All | AnyOf):
+        for part in condition.parts:
+            yield from _descents(part)
 
 
 def _needles(condition: Condition) -> tuple[str, ...]:
@@ -177,6 +237,7 @@ class Decider:
         self.by_name = {each.rule.name: each for each in self.rules}
         self._order = {each.rule.name: number for number, each in enumerate(self.rules)}
         self.of_events = [each for each in self.rules if each.of_event]
+        self.by_key = any(each.by_key and each.verdict.action == "drop" for each in self.rules)
         self._around = Surroundings(encoder, context, None)
         parts: set[str] = set()
         for each in self.rules:
@@ -187,30 +248,49 @@ class Decider:
         self._entry = "entry" in parts
         self._descent = "descent" in parts
         self._remembered: dict[tuple[object, ...], tuple[CompiledRule, ...]] = {}
+        self._descents = [(each, one.trust) for one in self.rules for each in one.descents]
+        self._ancestors_named = any(
+            leaf.name.endswith(".name") and "user" in leaf.name
+            for each, _ in self._descents
+            for leaf in each.leaves()
+        )
         self._lines: dict[Lineage, tuple[object, ...]] = {}
+        self._by_action: dict[str, tuple[CompiledRule, ...]] = {}
 
     def look_from(self, host_mounts: int | None) -> None:
         """Set the mount namespace of the host, which may become known late."""
         if host_mounts != self._around.host_mounts:
             self._around.host_mounts = host_mounts
             self._remembered.clear()
+            self._lines.clear()
 
     def encode_with(self, encoder: ProcessEncoder) -> None:
         """Use another encoder for names."""
         self._around.encoder = encoder
         self._remembered.clear()
+        self._lines.clear()
 
     # Processes
 
     def judge(
-        self, process: Process, state: State, cgroup: bytes | None, *, executed: bool
+        self,
+        process: Process,
+        state: State,
+        cgroup: bytes | None,
+        *,
+        executed: bool,
+        cgroup_before: bytes | None = None,
     ) -> Verdict:
-        """Decide about a process in a state; ``executed``: the state follows an exec."""
+        """Decide about a process in a state; ``executed``: the state follows an exec.
+
+        ``cgroup_before`` is the cgroup of the state before an exec, None if it is unknown.
+        """
         earlier = process.verdict
-        verdict = self._verdict(process, state, cgroup)
+        verdict = self.first(process, state, cgroup)
         if not verdict.withholds:
             return verdict
-        if process.gained:
+        if process.gained or (isinstance(process.creator, Process) and process.creator.gained):
+            process.gained = True
             return KEEP
         if not executed:
             # A process with a written line also gets a written end.
@@ -220,23 +300,31 @@ class Decider:
             before = process.states[index - 1]
             of_others = verdict.action == "drop" and _gained_file(before, state)
             dropped = earlier is not None and earlier.withholds
-            if of_others or (dropped and _gained_login(before, state)):
+            moved = (
+                None not in (cgroup_before, cgroup)
+                and not self.by_name[verdict.filter].of_place
+                and _has_moved(cgroup_before, cgroup)
+            )
+            if of_others or (dropped and (moved or _gained_login(before, state))):
+                process.gained = True
+                return KEEP
+            if index == 1 and _creator_gained_login(process, before):
                 process.gained = True
                 return KEEP
         return verdict
 
-    def _verdict(self, process: Process, state: State, cgroup: bytes | None) -> Verdict:
+    def first(self, process: Process, state: State, cgroup: bytes | None) -> Verdict:
+        """Return the decision of the first filter on processes whose conditions hold."""
         subject: ProcessSubject | None = None
         arguments: str | None = None
         for each in self._candidates(process, state, cgroup):
-            if each.of_event:
-                continue
             if each.own is None:
                 return each.verdict
-            if each.needles:
+            needles = each.needles
+            if needles:
                 if arguments is None:
                     arguments = display(state.program.args or b"")
-                if not _has_any(arguments, each.needles):
+                if needles[0] not in arguments and not _has_any(arguments, needles[1:]):
                     continue
             if subject is None:
                 subject = ProcessSubject(process, state, cgroup, self._around, each.trust)
@@ -256,7 +344,8 @@ class Decider:
                 [
                     each
                     for each in self.rules
-                    if each.common.holds(
+                    if not each.of_event
+                    and each.common.holds(
                         ProcessSubject(process, state, cgroup, self._around, each.trust)
                     )
                 ]
@@ -290,16 +379,31 @@ class Decider:
         return tuple(key)
 
     def _line_of(self, lineage: Lineage | None) -> tuple[object, ...]:
-        """Return the values that conditions on ancestors depend on."""
+        """Return which conditions on ancestors hold for a line of descent."""
         if lineage is None:
             return ()
         found = self._lines.get(lineage)
         if found is None:
-            found = tuple([_of_ancestor(each) for each in lineage.ancestors])
-            if len(self._lines) >= _MAX_REMEMBERED:
-                self._lines.clear()
-            self._lines[lineage] = found
+            found = tuple(
+                [
+                    any(
+                        each.part.holds(AncestorSubject(one, self._around, trust))
+                        for one in lineage.ancestors
+                    )
+                    for each, trust in self._descents
+                ]
+            )
+            if not self._ancestors_named or self._has_names(lineage):
+                if len(self._lines) >= _MAX_REMEMBERED:
+                    self._lines.clear()
+                self._lines[lineage] = found
         return found
+
+    def _has_names(self, lineage: Lineage) -> bool:
+        """Return whether the names of the ancestors' users are known."""
+        user = self._around.encoder.user
+        ids = {uid for each in lineage.ancestors for uid in (each.uid, each.euid, each.loginuid)}
+        return all("name" in user(uid) for uid in ids if uid is not None and uid != UNSET_ID)
 
     def _named(self, state: State) -> bool:
         """Return whether its users' names are known: without them the result is not cached."""
@@ -308,26 +412,62 @@ class Decider:
 
     # Events
 
+    def of_action(self, action: str, renamed: str | None) -> tuple[CompiledRule, ...]:
+        """Return the filters on events that can match an action, which lines may call otherwise."""
+        found = self._by_action.get(action)
+        if found is None:
+            names = (action,) if renamed is None else (action, renamed)
+            found = tuple([each for each in self.of_events if each.fits_action(names)])
+            self._by_action[action] = found
+        return found
+
     def early(
         self,
+        rules: Sequence[CompiledRule],
         process: Process,
         state: State,
         cgroup: bytes | None,
         verdict: Verdict,
         known: Mapping[str, Sequence[object]],
     ) -> CompiledRule | None:
-        """Return the event filter that takes precedence over the process's own for a line.
+        """Return the event filter of ``rules`` that takes precedence over the process's own.
 
         ``known`` are the fields of the event that are known before the line is made. A filter that
         needs the finished line is returned if its other conditions hold: ``late`` then decides.
         """
         end = self._order.get(verdict.filter, len(self.rules))
-        for each in self.of_events:
+        for each in rules:
             if self._order[each.rule.name] > end:
                 return None
             subject = ProcessSubject(process, state, cgroup, self._around, each.trust)
             if each.late or each.rule.when.holds(_EventSubject(subject, known)):
                 return each
+        return None
+
+    def dropped_early(
+        self,
+        process: Process,
+        state: State,
+        cgroup: bytes | None,
+        verdict: Verdict,
+        keys: Mapping[str, Sequence[object]],
+    ) -> Verdict | None:
+        """Return the decision of a filter that drops an audit event by its ``keys``.
+
+        None if another filter may take precedence, which needs the finished line, or if none drops.
+        """
+        for each in self.rules:
+            if not each.of_event:
+                if each.rule.name == verdict.filter and not verdict.withholds:
+                    return None
+                continue
+            subject = ProcessSubject(process, state, cgroup, self._around, each.trust)
+            known = _EventSubject(subject, keys)
+            if each.by_key:
+                if each.rule.when.holds(known):
+                    return each.verdict if each.verdict.action == "drop" else None
+            elif all(part.holds(known) for part in each.known_by_key):
+                return None
         return None
 
     def late(
@@ -359,12 +499,6 @@ class Decider:
         return None
 
 
-def _of_ancestor(each: Ancestor) -> tuple[object, ...]:
-    program = each.program
-    file = program.comm, program.executable, program.owner, each.mounts
-    return *file, each.uid, each.euid, each.loginuid
-
-
 def _gained_file(before: State, after: State) -> bool:
     """Return whether a process executes a file of another user, after one of root."""
     return after.program.owner not in (None, 0) and before.program.owner in (None, 0)
@@ -391,8 +525,30 @@ def gained_by_exec(before: State, after: State) -> bool:
     return bool((new.cap_permitted or 0) & ~(old.cap_permitted or 0))
 
 
+def chose_login(before: State, after: State) -> bool:
+    """Return whether a process that is not root's took a login user.
+
+    Without one, anybody may set any (kernel/audit.c: audit_set_loginuid_perm); the login user that
+    root's programs set says who came in.
+    """
+    old, new = before.facts, after.facts
+    known = None not in (old.loginuid, new.loginuid)
+    return known and old.euid != 0 and _gained_login(before, after)
+
+
 def _gained_login(before: State, after: State) -> bool:
     return before.facts.loginuid != after.facts.loginuid
+
+
+def _creator_gained_login(process: Process, forked: State) -> bool:
+    """Return whether a dropped process had another login user before it forked this one."""
+    creator = process.creator
+    if not isinstance(creator, Process) or creator.verdict is None:
+        return False
+    if not creator.verdict.withholds or not _gained_login(creator.at(process.start), forked):
+        return False
+    creator.gained = True
+    return True
 
 
 def gained(
@@ -401,7 +557,12 @@ def gained(
     """Return whether a dropped process has gained privileges from one state to the next."""
     if gained_by_exec(before, after) or _gained_login(before, after):
         return True
-    return cgroup_before != cgroup_after and _place(cgroup_before) != _place(cgroup_after)
+    return _has_moved(cgroup_before, cgroup_after)
+
+
+def _has_moved(before: bytes | None, after: bytes | None) -> bool:
+    """Return whether two cgroups are of different units or containers."""
+    return before != after and _place(before) != _place(after)
 
 
 def _place(cgroup: bytes | None) -> tuple[object, object]:

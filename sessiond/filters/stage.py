@@ -18,7 +18,14 @@ from sessiond.audit.record import CONFIG_CHANGE, LOGIN, SYSCALL, decode
 from sessiond.config.filters import FilterRule
 from sessiond.ecs.process import ProcessEncoder, exit_code
 from sessiond.filters.account import FilterAccount, Taken
-from sessiond.filters.decide import KEEP, CompiledRule, Decider, gained, gained_by_exec
+from sessiond.filters.decide import (
+    KEEP,
+    CompiledRule,
+    Decider,
+    chose_login,
+    gained,
+    gained_by_exec,
+)
 from sessiond.filters.fold import Folds, Kind, Window
 from sessiond.process.table import ITSELF, Process, ProcessView, State, Verdict
 from sessiond.text import display
@@ -93,16 +100,24 @@ class FilterStage:
         cgroup: bytes | None,
         action: str,
         event: AuditEvent | None = None,
+        *,
+        cgroup_before: bytes | None = None,
     ) -> bool:
-        """Return whether to withhold a line of a process's life; if so, count it."""
+        """Return whether to withhold a line of a process's life; if so, count it.
+
+        ``cgroup_before`` is the cgroup before an exec, None if it is unknown.
+        """
         executed = action == "exec"
         verdict = process.verdict
         if verdict is None or executed:
-            decided = self._decider.judge(process, state, cgroup, executed=executed)
+            decided = self._decider.judge(
+                process, state, cgroup, executed=executed, cgroup_before=cgroup_before
+            )
             verdict = process.verdict = decided
-        if self._decider.of_events:
+        rules = self._of_action(action)
+        if rules:
             decider = self._decider.early(
-                process, state, cgroup, verdict, self._known(action, event)
+                rules, process, state, cgroup, verdict, self._known(action, event)
             )
             if decider is not None:
                 if decider.late or decider.verdict.action != "drop":
@@ -117,6 +132,31 @@ class FilterStage:
             if verdict.action == "fold":
                 self._running.append((state.time + self._length(verdict), process))
         return True
+
+    def drops(
+        self, event: AuditEvent, process: Process, state: State, cgroup: bytes | None
+    ) -> bool:
+        """Return whether to drop an audit event other than those of a life; if so, count it.
+
+        Only filters on audit's keys decide before the line is made, others when it is.
+        """
+        decider = self._decider
+        if not decider.by_key or _is_protected("", event):
+            return False
+        if process.verdict is None:
+            process.verdict = decider.judge(process, state, cgroup, executed=False)
+        keys = {"tags": _keys(event)}
+        found = decider.dropped_early(process, state, cgroup, process.verdict, keys)
+        if found is None:
+            return False
+        self.account.seen += 1
+        self.account.take(found, self._size)
+        return True
+
+    def _of_action(self, action: str) -> Sequence[CompiledRule]:
+        """Return the filters on events that can match an action."""
+        decider = self._decider
+        return decider.of_action(action, self._renamed.get(action)) if decider.of_events else ()
 
     def _known(self, action: str, event: AuditEvent | None) -> Mapping[str, Sequence[object]]:
         names = (action, self._renamed[action]) if action in self._renamed else (action,)
@@ -135,6 +175,10 @@ class FilterStage:
             process.verdict = KEEP
         process.withheld = False
 
+    def filter_of(self, process: Process, state: State, cgroup: bytes | None) -> str:
+        """Return the name of the filter whose conditions a process fulfils, "" for none."""
+        return self._decider.first(process, state, cgroup).filter
+
     def has_gained(self, process: Process, before: bytes | None, after: bytes | None) -> bool:
         """Return whether a withheld process gained privileges by its last change.
 
@@ -149,8 +193,24 @@ class FilterStage:
     def executed(process: Process) -> None:
         """Note privileges that a process gains by an exec, before its further events."""
         states = process.states
-        if len(states) > 1 and gained_by_exec(states[-2], states[-1]):
+        if len(states) > 1 and (
+            gained_by_exec(states[-2], states[-1]) or chose_login(states[-2], states[-1])
+        ):
             process.gained = True
+
+    @staticmethod
+    def changed(process: Process) -> None:
+        """Note that a process gave itself a login user, before its further events."""
+        states = process.states
+        if len(states) > 1 and chose_login(states[-2], states[-1]):
+            process.gained = True
+
+    @staticmethod
+    def forked(process: Process, creator: Process) -> None:
+        """Hand down to a new process that its creator has gained privileges, also unseen so far."""
+        if chose_login(creator.state, process.states[0]):
+            creator.gained = True
+        process.gained = creator.gained
 
     def fold_end(self, view: ProcessView, example: Callable[[], bytes]) -> tuple[Kind, bool] | None:
         """Count the end of a process that a filter folds.
@@ -214,7 +274,7 @@ class FilterStage:
         if process is not None and state is not None and process.verdict is None:
             process.verdict = self._decider.judge(process, state, cgroup, executed=False)
         verdict = None if process is None else process.verdict
-        if not self._decider.of_events and (verdict is None or verdict.action != "mark"):
+        if (verdict is None or verdict.action != "mark") and not self._of_action(action):
             return line
         document: dict[str, Any] = orjson.loads(line)
         found = self._decider.late(

@@ -91,6 +91,7 @@ class Counters:
     - uncovered: no loaded rule covers execve and execveat.
     - conditional: every rule that covers them has conditions.
     - missing: a rule should have caused an audit event.
+    - dropped: a never rule took it, which does in the kernel what a filter does here.
     """
 
     audit_events: int = 0
@@ -111,8 +112,10 @@ class PipelineOptions:
     ``source`` is the name of the process source, ``exact`` whether it reports every fork, exec and
     exit. ``audited`` are the syscalls that the loaded rules can record, ``always_audited`` those
     that they record for every process: the pipeline waits only for events that can arrive.
-    ``audit_is_silent`` says that there are no audit events at all. ``event`` are the settings of
-    the same name, ``filters`` the configured filters, ``max_memory`` (bytes) limits the table.
+    ``dropped_by_kernel`` are the filters whose never rules (filters/never.py) are loaded, too, with
+    these; ``always_audited`` holds for all other processes. ``audit_is_silent`` says that there are
+    no audit events at all. ``event`` are the settings of the same name, ``filters`` the configured
+    filters, ``max_memory`` (bytes) limits the table.
     """
 
     source: str
@@ -120,6 +123,7 @@ class PipelineOptions:
     audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
     always_audited: frozenset[str] = frozenset(("execve", "execveat", "exit_group", "setsid"))
     audit_is_silent: bool = False
+    dropped_by_kernel: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
     event: EventSettings
     filters: Filters = _NO_FILTERS
     assembler_timeout: int = 2 * SECOND
@@ -292,11 +296,7 @@ class Pipeline:
                     self._filters.executed(process)
                 self._executed(process, process.state)
             elif isinstance(event, Changed):
-                process = table.changed(event)
-                if process.withheld:
-                    self._release_if_privileged(process)
-                if event.what == "session":
-                    self._session(process, event.time)
+                self._changed(event)
             elif isinstance(event, Lost):
                 reason = _TAKEN if event.kind == VANISHED else _RING_FULL
                 self.lost(event.time, "tracer", event.number, reason, kind=event.kind)
@@ -304,6 +304,15 @@ class Pipeline:
                 table.name_cgroup(event.cgroup_id, event.path)
         if observed:
             self._observed(observed)
+
+    def _changed(self, event: Changed) -> None:
+        process = self.table.changed(event)
+        if self._filters is not None:
+            self._filters.changed(process)
+        if process.withheld:
+            self._release_if_privileged(process)
+        if event.what == "session":
+            self._session(process, event.time)
 
     def _observed(self, observed: list[Observed]) -> None:
         processes = self.table.snapshot(observed)
@@ -398,9 +407,12 @@ class Pipeline:
         filters = self._filters
         if filters is None or self.lines.is_canary(process.pid):
             return False
-        cgroup = self.table.cgroup_of(process, state)
-        if not filters.withholds(process, state, cgroup, action, event):
+        cgroup = before = self.table.cgroup_of(process, state)
+        if action == "exec" and (index := process.states.index(state)):
+            before = self.table.cgroup_of(process, process.states[index - 1])
+        if not filters.withholds(process, state, cgroup, action, event, cgroup_before=before):
             return False
+        process.latest = max(process.latest, state.time)
         if event is not None:
             self.counters.filtered += 1
         return True
@@ -468,7 +480,7 @@ class Pipeline:
     def _forked(self, event: Forked, *, execs_lost: bool) -> None:
         process = self.table.forked(event)
         if self._filters is not None and isinstance(process.creator, Process):
-            process.gained = process.creator.gained
+            self._filters.forked(process, process.creator)
         if event.inherited and isinstance(process.creator, Process):
             self._session_by_fork(process.creator, event.time)
         # Forked for an accepted connection, or within an older one.
@@ -828,10 +840,18 @@ class Pipeline:
             self._exec(waiting.event, waiting.due)
         if state.matched:
             return
-        if self.options.audited.isdisjoint(EXEC_CALLS):
+        if self.options.audited.isdisjoint(EXEC_CALLS) or self._is_left_to_tracer(process, state):
             self._unaudited_exec(process, state)
         else:
             self._execs.hold(process, state)
+
+    def _is_left_to_tracer(self, process: Process, state: State) -> bool:
+        """Return whether the kernel drops audit's event of an exec, as a filter would."""
+        dropped = self.options.dropped_by_kernel
+        if not dropped or self._filters is None:
+            return False
+        cgroup = self.table.cgroup_of(process, state)
+        return self._filters.filter_of(process, state, cgroup) in dropped
 
     def _exec(self, event: AuditEvent, due: int) -> None:
         """Take an exec of audit; the source has until ``due`` to report it."""
@@ -858,13 +878,16 @@ class Pipeline:
 
     def _unaudited_exec(self, process: Process, state: State) -> None:
         """Write an exec that audit did not report, and count the reason."""
-        self.counters.unaudited_execs[self._why_unaudited()] += 1
         if self.options.event.processes == "all":
             self._traced_exec(process, state)
+        self.counters.unaudited_execs[self._why_unaudited(process)] += 1
 
-    def _why_unaudited(self) -> str:
+    def _why_unaudited(self, process: Process) -> str:
         if self.options.audited.isdisjoint(EXEC_CALLS):
             return "uncovered"
+        verdict = process.verdict
+        if verdict is not None and verdict.filter in self.options.dropped_by_kernel:
+            return "dropped"
         return "missing" if "execve" in self.options.always_audited else "conditional"
 
     def _traced_exec(self, process: Process, state: State) -> None:
@@ -1166,19 +1189,26 @@ class Pipeline:
         stamp = self._boot(event)
         pid = number(event.call.pid) or _pid_of(event)
         process = self._caller(event, pid, stamp) if pid else None
-        if process is not None and (_stands_alone(event) or self._is_ended(process)):
+        if process is None:
+            self.counters.unenriched += 1
+            self.lines.unenriched(event, stamp, note)
+            return
+        if process.withheld and any(record.type == LOGIN for record in event.records):
+            process.gained = True
+        late = _stands_alone(event) or self._is_ended(process)
+        time = max(stamp, process.latest)
+        state = process.at(time)
+        if late:
             state = _state_of_record(process, event, stamp)
             time = max(stamp, state.time, process.start)
-            self.lines.audited(event, self._view(process, state, time), None, time, late=True)
-        elif process is not None:
-            time = max(stamp, process.latest)
-            view = self._view(process, process.at(time), time)
-            self.lines.audited(event, view, None, time)
-        if process is not None:
-            self._login_by_audit(event, process, time)
-            return
-        self.counters.unenriched += 1
-        self.lines.unenriched(event, stamp, note)
+        if self._filters is not None and self._filters.drops(
+            event, process, state, self.table.cgroup_of(process, state)
+        ):
+            self.counters.filtered += 1
+        else:
+            view = self._view(process, state, time)
+            self.lines.audited(event, view, None, time, late=late)
+        self._login_by_audit(event, process, time)
 
     # Deadlines
 

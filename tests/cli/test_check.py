@@ -368,3 +368,12 @@ def test_a_rule_that_silences_execs_is_named(host: Host, rule: str) -> None:
 def test_a_rule_that_leaves_execs_alone_is_no_trouble(host: Host, rule: str) -> None:
     """Rules about failures, other calls or other records, or after sessiond's, have no effect."""
     assert problems(host._replace(audit_rules=rules(rule))) == {}
+
+
+def test_a_doubtful_filter_is_a_failure_only_with_strict(host: Host) -> None:
+    """What is wrong with it is said with the filters."""
+    findings = check.report(host, doubtful_filters=True)
+    (found,) = [finding for finding in findings if finding.level != "ok"]
+    assert (found.level, found.name) == ("warn", "filters")
+    assert check.exit_code(findings) == 0
+    assert check.exit_code(findings, strict=True) == 33

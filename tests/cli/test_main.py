@@ -430,3 +430,35 @@ def test_check_warns_when_no_rule_is_configured(tmp_path: Path) -> None:
     assert f"no file matches {tmp_path}/*.rules\n  warning: no rule is configured" in done.stdout
     path.write_text("auditd: {socket_type: multicast}\n")
     assert "no rule is configured" not in sessiond("check", "-c", path).stdout
+
+
+def test_check_says_what_is_to_be_said_of_filters(tmp_path: Path) -> None:
+    """What never matches, by line and column; who can hide; the rules that the kernel could use."""
+    path = tmp_path / "sessiond.yml"
+    path.write_text(
+        f"runtime_directory: {tmp_path}/run\n"
+        "filters:\n"
+        "  - {name: probes, when: {process.user.id: 110}, then: drop}\n"
+        "  - {name: later, when: {process.user.id: 110, process.name: x}, then: fold}\n"
+        "  - {name: names, when: {process.name: x}, then: fold}\n"
+    )
+    path.chmod(0o600)
+    told = sessiond("check", "-c", path).stdout
+    assert f"  warning: {path}:4:5: filters: later: never matches: probes matches first\n" in told
+    assert "  ok    probes: safe: no ordinary user fulfils process.user.id: 110\n" in told
+    assert "  warn  names: unsafe: " in told
+    assert "  rule  probes: audit can leave out what it drops; that saves 10 records" in told
+    rule = "-a never,exit -F arch=b64 -S execve,execveat,exit_group,setsid -F euid=110 -F uid=110"
+    assert f"            {rule}\n" in told
+    assert "auditd.audit_rules replaces the built-in rules" in told
+    assert "warn  filters" in told
+    both = "\n".join(f"    {rule.replace('b64', arch)}" for arch in load.rule_arches())
+    path.write_text(f"{path.read_text()}auditd:\n  audit_rules: |\n{both}\n")
+    told = sessiond("check", "-c", path).stdout
+    assert "  ok    probes: the kernel leaves out what it drops, too (a never rule)\n" in told
+    path.write_text(f"{path.read_text()}session_metadata: {{backend: procfs}}\n")
+    assert "never rule" not in sessiond("check", "-c", path).stdout
+    path.write_text("filters:\n  - when: {process.nmae: x}\n    then: drop\n")
+    wrong = sessiond("check", "-c", path)
+    assert wrong.returncode == 2
+    assert f"{path}:2:12: filters: process.nmae: unknown field; did you mean" in wrong.stderr

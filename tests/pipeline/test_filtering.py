@@ -156,6 +156,28 @@ def test_an_event_is_dropped_by_a_filter_that_asks_for_it() -> None:
         assert numbers == [1, 2, 3]
 
 
+def test_an_event_is_dropped_by_its_key_before_its_line_is_made() -> None:
+    """Its process, which another filter drops, is then not introduced either."""
+    by_key = "- {name: files, when: {tags: k, process.name: check}, then: drop}"
+    others = {
+        "": 0,
+        "- {name: first, when: {event.outcome: success}, then: keep}": 1,
+        "- {name: first, when: {event.outcome: success, process.name: ls}, then: keep}": 0,
+        "- {name: first, when: {tags: other}, then: keep}": 0,
+        "- {name: first, when: {tags: k}, then: keep}": 1,
+        "- {name: first, when: {tags: k}, then: {tags: [t]}}": 1,
+    }
+    for first, told in others.items():
+        bench = Filtered(f"{first}\n{by_key}" + DROP_CHECKS)
+        check = bench.run(bench.agent, 62, "check")
+        bench.now += SECOND
+        bench.tell(audit=bench.host.records(check, bench.now, "2 success=yes exit=3"))
+        found = [name for action, name in bench.told() if action == "opened-file"]
+        assert len(found) == told, first
+        account = bench.account()
+        assert account["by_filter"]["files"]["lines"] == (0 if told else 2), first
+
+
 def test_events_about_sessiond_are_dropped_only_by_name() -> None:
     """A glob never drops a loss."""
     for action, told in (("sessiond-*", 1), ("sessiond-lost", 0)):
@@ -349,3 +371,54 @@ def test_an_entry_claimed_by_a_user_drops_nothing() -> None:
         bench.tell(exited, audit=records)
         told = [each for each in bench.settle() if each.get("process", {}).get("pid") == 71]
         assert [each["event"]["action"] for each in told] == actions
+
+
+def test_a_login_user_of_a_users_own_choice_takes_nothing_away() -> None:
+    """Without one, anybody may set any: neither the process nor its children hide behind it."""
+    text = "[{name: root, when: {user.audit.id: 0}, then: drop}]"
+    user = dict.fromkeys(("uid", "euid", "suid"), 1000)
+    none = 0xFFFFFFFF
+    for gives_itself in ("before an exec", "before a fork", "before a setsid"):
+        bench = Filtered(text)
+        bench.execute(bench.agent, "agent", loginuid=none)
+        service = bench.run(bench.agent, 62, "service", **user)
+        service.facts = service.facts._replace(loginuid=0)
+        if gives_itself == "before an exec":
+            bench.execute(service, "tool")
+        elif gives_itself == "before a setsid":
+            changed, records = service.set_session(bench.now + 1)
+            bench.tell(changed, audit=records)
+        bench.end(bench.run(service, 63, "tool"))
+        told = [each for each in bench.settle() if each["process"]["pid"] == 63]
+        assert [each["event"]["action"] for each in told] == ["exec", "end"], gives_itself
+    bench = Filtered(text)
+    bench.end(bench.run(bench.agent, 62, "tool", loginuid=0))
+    assert 62 not in [each["process"]["pid"] for each in bench.settle()]
+
+
+def test_what_a_never_rule_takes_is_no_blindness() -> None:
+    """Where the kernel drops what a filter drops, an exec without audit events is expected."""
+    bench = Filtered(DROP_CHECKS, dropped_by_kernel={"checks": frozenset()})
+    child, forked = bench.agent.fork(62, bench.now + 1)
+    event, _ = child.execute("df", bench.now + 2)
+    bench.tell(forked, event._replace(program=event.program._replace(owner=0)))
+    other, forked = bench.host.shell.fork(63, bench.now + 3)
+    event, _ = other.execute("df", bench.now + 4)
+    bench.tell(forked, event)
+    bench.settle()
+    assert bench.pipeline.status()["execs_unaudited"] == {"dropped": 1, "missing": 1}
+
+
+def test_a_process_in_another_unit_is_told() -> None:
+    """From its next exec on, with what it starts; another cgroup of the same unit is none."""
+    bench = Filtered("- {name: jobs, when: {process.args: job}, then: drop}")
+    for number, path in enumerate((b"/system.slice/a.service", b"/system.slice/a.service/x"), 5):
+        bench.pipeline.table.name_cgroup(number, path)
+    bench.pipeline.table.name_cgroup(7, b"/system.slice/b.service")
+    job = bench.run(bench.agent, 62, "sh", "job", cgroup_id=5)
+    bench.execute(job, "sh", "job", "same unit", cgroup_id=6)
+    assert bench.told()[1:] == []
+    bench.execute(job, "sh", "job", "moved", cgroup_id=7)
+    bench.run(job, 63, "sh", "job", "child")
+    told = [each["process"]["args"] for each in bench.settle() if each["process"]["pid"] > 61]
+    assert told == [["sh", "job", "moved"], ["sh", "job", "child"]]
