@@ -74,6 +74,25 @@ def command(
     return parser
 
 
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; the arguments of a ``listed`` command may stand between its options.
+
+    argparse takes only those before or after all options.
+    """
+    arguments, rest = parser.parse_known_args(argv)
+    name: str = getattr(arguments, "listed", "")
+    if rest and (not name or any(each.startswith("-") and each != "-" for each in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        getattr(arguments, name).extend(rest)
+    return arguments
+
+
+def listed(parser: argparse.ArgumentParser, name: str) -> None:
+    """Let the arguments of a list stand between options, too; see ``parse``."""
+    parser.set_defaults(listed=name)
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the option for the configuration file."""
     parser.add_argument(

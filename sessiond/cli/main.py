@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     debug = False
     try:
-        arguments = command_line().parse_args(argv)
+        arguments = declare.parse(command_line(), argv)
         debug = arguments.debug
         command: Callable[[argparse.Namespace], int] = arguments.command
         code = command(arguments)

@@ -193,6 +193,7 @@ def _add_wanted(parser: argparse.ArgumentParser) -> None:
         help="a pid, or the entity id (or its beginning) of a process or of a session's entry "
         "leader; names of files are read; put -- before an id that starts with -",
     )
+    declare.listed(parser, "wanted")
     parser.add_argument(
         "-f",
         "--file",
@@ -212,6 +213,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="event files, also compressed ones; - is standard input (default: the configured "
         "output file and its rotated predecessors)",
     )
+    declare.listed(parser, "file")
     declare.add_config(parser)
 
 

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from support.recording import LOGIN, Story, login_lines
+from support.recording import LOGIN, Story, login_lines, poisoned_lines
 from support.truth import until
 
 from sessiond.cli import main, viewer
@@ -104,6 +104,33 @@ def test_without_a_daemon_the_newest_recording_is_shown(
     (tmp_path / "sessiond.yml").chmod(0o600)
     assert main.run(["tree", "-c", str(tmp_path / "sessiond.yml")]) == 8
     assert main.run(["detect"]) == 8
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sessions"],
+        ["sessions", "--json"],
+        ["tree"],
+        ["tree", "--all"],
+        ["tree", "--json"],
+        ["explain", "12278", "12331"],
+        ["explain", "12331", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_of_the_data_reaches_a_terminal_raw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Whatever text of whatever field it is in."""
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(b"".join(poisoned_lines()))
+    assert main.run([*command, str(path)]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    shown = told.out.splitlines()
+    assert any("alert(1)" in line for line in shown)
+    assert all(line.isprintable() for line in shown)
 
 
 def test_json_harms_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +224,11 @@ def test_a_tree_is_asked_by_pid_or_id(capsys: pytest.CaptureFixture[str]) -> Non
     by_pid = lines(capsys)
     assert main.run(["tree", str(LOGIN), LOGIN_ID[:6]]) == 0
     assert lines(capsys) == by_pid
+    assert main.run(["tree", LOGIN_ID[:6], "--level", "9", str(LOGIN)]) == 0
+    assert lines(capsys) == by_pid
+    with pytest.raises(SystemExit):
+        main.run(["tree", LOGIN_ID[:6], "--levle", str(LOGIN)])
+    assert "unrecognized arguments: --levle" in capsys.readouterr().err
     assert main.run(["tree", "-f", str(LOGIN), "4711"]) == 1
     assert "no process or session 4711" in capsys.readouterr().err
     assert main.run(["tree", "none.ndjson"]) == 8

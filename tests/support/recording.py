@@ -22,6 +22,27 @@ def login_lines() -> list[bytes]:
     return gzip.decompress(LOGIN.read_bytes()).splitlines(keepends=True)
 
 
+# What a terminal takes for commands, what turns or hides text, and what a browser takes for markup.
+POISON = "\x1b[2J\x9b2J\x7f\u202e\u200b\U000e0041</script><script>alert(1)</script><b onclick=x>"
+_TRUSTED = {"@timestamp", "entity_id", "kind", "action", "start", "end", "id", "ip"}
+
+
+def poisoned_lines() -> list[bytes]:
+    """The lines of the recording, with poison in every text but dates, ids, kinds and addresses."""
+    return [json.dumps(_poisoned(json.loads(line))).encode() + b"\n" for line in login_lines()]
+
+
+def _poisoned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: inner if name in _TRUSTED and isinstance(inner, str) else _poisoned(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_poisoned(each) for each in value]
+    return value + POISON if isinstance(value, str) else value
+
+
 def recorded(*lines: bytes | dict[str, Any]) -> Recording:
     """Return a recording of lines, or of documents."""
     recording = Recording()

@@ -83,7 +83,7 @@ export function factsOf(store, process) {
 
 export function asText(store, process) {
   const sections = factsOf(store, process).filter(([, facts]) => facts.length);
-  return [printable(store.command(process), 65536), ...sections.map(([title, facts]) => `\n${title}\n` + facts.map(([name, value, source]) => `  ${name}  ${printable(value, 65536)}${source ? `  (${source})` : ""}`).join("\n"))].join("\n") + "\n";
+  return [printable(store.command(process), 65536), ...sections.map(([title, facts]) => `\n${title}\n` + facts.map(([name, value, source]) => `  ${printable(name, 40)}  ${printable(value, 65536)}${source ? `  (${printable(source)})` : ""}`).join("\n"))].join("\n") + "\n";
 }
 
 export function asJson(store, process) {

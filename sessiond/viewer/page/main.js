@@ -44,7 +44,8 @@ function openSession(number, process = -1) {
   sessionRows.select(order.indexOf(number));
   drawTree();
   const session = store.sessions[number];
-  chooseProcess(process >= 0 ? process : session.roots[0] ?? -1, process >= 0);
+  const first = session.roots.find((each) => store.flag("seen", each)) ?? session.roots[0] ?? -1;
+  chooseProcess(process >= 0 ? process : first, process >= 0);
   pane("processes");
 }
 
@@ -199,8 +200,8 @@ function drawDetails(process) {
         link.addEventListener("click", () => goTo(to));
         shown.append(link);
       } else shown.append(printable(value));
-      if (from) shown.append(element("span", { className: "source", text: `  ${from}` }));
-      list.append(element("dt", { text: name }), shown);
+      if (from) shown.append(element("span", { className: "source", text: `  ${printable(from)}` }));
+      list.append(element("dt", { text: printable(name, 40) }), shown);
     }
     parts.push(element("h3", { text: title }), list);
   }

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.kernel import AuditState
-from support.recording import Story, login_lines, recorded
+from support.recording import Story, login_lines, poisoned_lines, recorded
 
 from sessiond.viewer import page
 from sessiond.viewer.model import Recording
@@ -135,6 +135,7 @@ def test_a_real_login_is_shown(opened: Open, login: Recording) -> None:
     if SCREENSHOTS:
         tab.set_viewport_size(DESK)
         tab.keyboard.press("1")
+        tab.evaluate("document.activeElement.blur()")
         tab.screenshot(path=Path(SCREENSHOTS) / "sessions.png")
 
 
@@ -165,6 +166,28 @@ def test_nothing_of_the_data_is_markup(opened: Open, argument: str) -> None:
     assert tab.locator("script").count() == 1
     tab.keyboard.press("y")
     expect(tab.locator("#said")).to_have_text("copied JSON")
+
+
+def test_no_field_misleads_who_reads_the_page(opened: Open) -> None:
+    """With poison in every text of a real recording: lists, tree, details and what is copied."""
+    tab = opened(
+        recorded(*poisoned_lines()), TALL, permissions=["clipboard-read", "clipboard-write"]
+    )
+    count = tab.locator("#session-list .row").count()
+    for number in range(count):
+        tab.locator("#session-list .row").nth(number).click()
+        for row in range(min(12, tab.locator("#tree .row").count())):
+            tab.locator("#tree .row").nth(row).click()
+            text = tab.locator("body").inner_text()
+            assert all(line.isprintable() for line in re.split(r"[\n\t]", text))
+            assert "alert(1)" in text
+    for key in ("x", "y", "c"):
+        tab.keyboard.press(key)
+        expect(tab.locator("#said")).to_have_text(re.compile("^copied"))
+        copied = tab.evaluate("navigator.clipboard.readText()")
+        assert all(line.isprintable() for line in copied.splitlines())
+    assert tab.locator("script").count() == 1
+    assert tab.locator("[onclick], main img").count() == 0
 
 
 def test_the_policy_stops_what_is_put_in(opened: Open, login: Recording) -> None:
