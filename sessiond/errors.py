@@ -9,6 +9,17 @@ SHORTAGES = {
     errno.ENOMEM: "give sessiond more memory (MemoryMax= of the service), or free some",
 }
 
+# Libraries by the module that Python imports, with the packages that have them.
+LIBRARIES = {
+    "structlog": "python3-structlog",
+    "systemd": "python3-systemd",
+    "yaml": "python3-yaml (Debian) or python3-pyyaml (Fedora)",
+    # sessiond's package and packaging/install.sh bring these.
+    "msgspec": "sessiond again",
+    "orjson": "sessiond again",
+    "pyroute2": "sessiond again",
+}
+
 # Exit code after writing to a closed pipe: 128 + SIGPIPE.
 READER_GONE = 141
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Callable, Collection, Iterator
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -13,7 +14,7 @@ from sessiond.audit.kernel.client import LOCKED, RECEIVE_BUFFER, AuditClient, Ke
 from sessiond.audit.kernel.listeners import listeners
 from sessiond.audit.rules.plan import silencers
 from sessiond.audit.rules.ruleset import LoadedRule
-from sessiond.errors import AuditUnavailableError
+from sessiond.errors import LIBRARIES, AuditUnavailableError
 from sessiond.output.rotation import NO_ZSTD, NO_ZSTD_FIX, Compression
 from sessiond.sources.ebpf import kernel_headers
 from sessiond.system import zstd
@@ -48,6 +49,8 @@ TOPICS: Final = {
     "audit-rules": (31, "rules of other programs keep execs from being audited"),
     "compression": (32, "rotated files use gzip: zstd is not available"),
     "filters": (33, "a filter never matches, or users can hide behind it"),
+    "service-manager": (34, "systemd, its Python library or D-Bus is missing"),
+    "directories": (35, "a directory of sessiond is on a read-only file system"),
 }
 
 # Words of the kernel's command line (Documentation/admin-guide/kernel-parameters.txt).
@@ -88,6 +91,7 @@ class Host(NamedTuple):
     audit_rules: Callable[[], list[bytes]] = lambda: _audit_rules()
     importable: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
     loadable: Callable[[str], bool] = lambda name: _loadable(name)
+    read_only: Callable[[Path], bool] = lambda path: _read_only(path)
 
 
 def report(
@@ -98,14 +102,15 @@ def report(
     audit: bool = True,
     own_rules: Collection[bytes] = (),
     doubtful_filters: bool = False,
+    directories: Mapping[str, Path] | None = None,
 ) -> list[HostFinding]:
     """Examine everything that the main job and its optional parts need; change nothing.
 
     ``output`` is the output file, None without one; ``compress`` is how rotated files are
     compressed; ``audit`` says whether audit is used; ``own_rules`` are the configured rules in
-    canonical form; ``doubtful_filters`` says that a filter is. Returns one finding or more for
-    every topic that can be judged, the most important topics first. Never raises: an unreadable
-    file is itself a finding.
+    canonical form; ``doubtful_filters`` says that a filter is; ``directories`` are those that the
+    daemon writes to, by setting. Returns one finding or more for every topic that can be judged,
+    the most important topics first. Never raises: an unreadable file is itself a finding.
     """
     host = host or Host()
     of_audit = (
@@ -122,10 +127,12 @@ def report(
         _bpf,
         _proc_connector,
         _container,
+        _service_manager,
+        partial(_directories, directories=directories or {}),
     )
     found = [finding for check in checks for finding in check(host)]
     of_filters = _filters(doubtful=doubtful_filters)
-    return [*found, of_filters, _compression(compress), _output(output)]
+    return [*found, of_filters, _compression(compress), _output(host, output)]
 
 
 def exit_code(findings: list[HostFinding], *, strict: bool = False) -> int:
@@ -354,6 +361,10 @@ def _receive_buffer(host: Host) -> Iterator[HostFinding]:
 
 
 def _procfs(host: Host) -> Iterator[HostFinding]:
+    if not (host.proc / "self/status").exists():
+        fix = f"mount -t proc proc {host.proc}"
+        yield HostFinding("fail", "procfs", f"{host.proc} is not mounted", fix)
+        return
     missing = [name for name in _PROCFS_CAPABILITIES if not _has(host, name)]
     for name in missing:
         yield HostFinding(
@@ -510,6 +521,47 @@ def _container(host: Host) -> Iterator[HostFinding]:
         )
 
 
+def _service_manager(host: Host) -> Iterator[HostFinding]:
+    topic = "service-manager"
+    if not host.importable("systemd"):
+        yield HostFinding(
+            "fail",
+            topic,
+            "Python can't import systemd: the daemon can't start",
+            f"install {LIBRARIES['systemd']}, and create the virtual environment with"
+            " --system-site-packages",
+        )
+    elif not (host.root / "run/systemd/system").exists():
+        yield HostFinding(
+            "warn",
+            topic,
+            "systemd does not run: events between a kill of sessiond and its next start are lost",
+            "run sessiond as a service of systemd, which keeps the audit socket meanwhile",
+        )
+    elif not (host.root / "run/dbus/system_bus_socket").exists():
+        yield HostFinding(
+            "warn",
+            topic,
+            "D-Bus does not run: events during a restart of the service are lost",
+            "install default-dbus-system-bus (Debian) or dbus (Fedora), and systemctl start dbus",
+        )
+    else:
+        yield HostFinding("ok", topic, "systemd, which keeps the audit socket during restarts")
+
+
+def _directories(host: Host, directories: Mapping[str, Path]) -> Iterator[HostFinding]:
+    unusable = {name: path for name, path in directories.items() if host.read_only(path)}
+    for setting, path in unusable.items():
+        yield HostFinding(
+            "fail",
+            "directories",
+            f"{path} is on a read-only file system",
+            f"mount it writable, or set {setting} to another directory",
+        )
+    if not unusable:
+        yield HostFinding("ok", "directories", "none is on a read-only file system")
+
+
 def _compression(wanted: Compression) -> HostFinding:
     topic = "compression"
     if wanted == "none":
@@ -526,7 +578,7 @@ def _filters(*, doubtful: bool) -> HostFinding:
     return HostFinding("ok", "filters", "none is doubtful")
 
 
-def _output(path: Path | None) -> HostFinding:
+def _output(host: Host, path: Path | None) -> HostFinding:
     if path is None:
         return HostFinding("ok", "output", "no output file")
     try:
@@ -535,6 +587,8 @@ def _output(path: Path | None) -> HostFinding:
             problem = f"{above} is not a directory"
         elif path.is_symlink() or (path.exists() and not path.is_file()):
             problem = f"{path} is not a regular file"
+        elif host.read_only(path):
+            problem = f"{path} is on a read-only file system"
         else:
             return HostFinding("ok", "output", f"lines go to {path}")
     except PermissionError:
@@ -563,6 +617,15 @@ def _audit_status() -> KernelAuditStatus:
 def _audit_rules() -> list[bytes]:
     with AuditClient.open() as client:
         return client.list_rules()
+
+
+def _read_only(path: Path) -> bool:
+    """Return whether the path, or the directory where it would be created, can't be written."""
+    try:
+        existing = next(each for each in (path, *path.parents) if each.exists())
+        return bool(os.statvfs(existing).f_flag & os.ST_RDONLY)
+    except OSError:  # the start says more
+        return False
 
 
 def _loadable(name: str) -> bool:

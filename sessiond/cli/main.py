@@ -53,16 +53,31 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         give_up_output()
         code = errors.READER_GONE
+    except ModuleNotFoundError as error:
+        code = _missing(error, debug=debug)
     except Exception as error:  # noqa: BLE001 - users get a message, not a traceback
         if isinstance(error, OSError) and error.errno in errors.SHORTAGES:
             _complain(f"{(error.strerror or '').lower()}; {errors.SHORTAGES[error.errno]}")
             return errors.SourceUnavailableError.exit_code
-        if debug:
-            traceback.print_exc()
-        hint = "please report it" if debug else "please report it with the output of --debug"
-        _complain(f"a bug in sessiond: {type(error).__name__}: {error}; {hint}")
-        code = declare.INTERNAL_ERROR
+        code = _bug(error, debug=debug)
     return code
+
+
+def _missing(error: ModuleNotFoundError, *, debug: bool) -> int:
+    """Name the package of a library that this host lacks."""
+    library = (error.name or "").partition(".")[0]
+    if library not in errors.LIBRARIES:
+        return _bug(error, debug=debug)
+    _complain(f"{sys.executable} can't import {library}; install {errors.LIBRARIES[library]}")
+    return errors.SessiondError.exit_code
+
+
+def _bug(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    hint = "please report it" if debug else "please report it with the output of --debug"
+    _complain(f"a bug in sessiond: {type(error).__name__}: {error}; {hint}")
+    return declare.INTERNAL_ERROR
 
 
 def _complain(message: str) -> None:
@@ -371,14 +386,12 @@ def _check(arguments: argparse.Namespace) -> int:
     factory.line_chain(loaded.event)
     for problem in factory.unchecked_secrets(loaded.output.http):
         say(f"  {problem}")
-    wanted = _wanted(loaded)
-    _say_rules(wanted)
-    for pattern in load.empty_patterns(loaded):
-        say(f"  warning: auditd.audit_rule_files: no file matches {pattern}")
-    if not loaded.auditd.enabled:
-        say("  audit is not used (auditd.enabled: false)")
-    elif not wanted.rules and loaded.auditd.socket_type != "multicast":
-        say(f"  warning: {ruleset.NO_RULES}")
+    wanted = ruleset.RuleSet()
+    if check.Host().loadable("libaudit.so.1"):
+        wanted = _wanted(loaded)
+        _say_rules(wanted, loaded)
+    else:
+        say("rules: not checked, because libaudit is missing")
     file = loaded.output.file
     audit = loaded.auditd.enabled
     doubtful = _say_filters(loaded, arguments.config or load.DEFAULT_PATH, wanted)
@@ -388,6 +401,10 @@ def _check(arguments: argparse.Namespace) -> int:
         audit=audit,
         own_rules=[rule.canonical for rule in wanted],
         doubtful_filters=doubtful,
+        directories={
+            "runtime_directory": loaded.runtime_directory,
+            "state_directory": loaded.state_directory,
+        },
     )
     say("host:\n" + textwrap.indent(check.render(findings), "  "))
     return check.exit_code(findings, strict=arguments.strict)
@@ -432,7 +449,10 @@ def _say_settings(loaded: Config, path: Path) -> None:
         say(f"  {setting}: {show(reference.get(loaded, setting))}")
 
 
-def _say_rules(wanted: RuleSet) -> None:
+def _say_rules(wanted: RuleSet, loaded: Config) -> None:
+    from sessiond.audit.rules import ruleset
+    from sessiond.config import load
+
     say(f"rules: {len(wanted)} would be loaded")
     for rule in wanted:
         say(f"  {rule.describe()}")
@@ -442,6 +462,12 @@ def _say_rules(wanted: RuleSet) -> None:
         say(f"  skipped: {error}")
     for warning in wanted.warnings:
         say(f"  warning: {warning}")
+    for pattern in load.empty_patterns(loaded):
+        say(f"  warning: auditd.audit_rule_files: no file matches {pattern}")
+    if not loaded.auditd.enabled:
+        say("  audit is not used (auditd.enabled: false)")
+    elif not wanted.rules and loaded.auditd.socket_type != "multicast":
+        say(f"  warning: {ruleset.NO_RULES}")
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,7 +84,18 @@ def host(tmp_path: Path) -> Host:
     write(sys_ / "kernel/btf/vmlinux", "BTF")
     write(sys_ / "kernel/security/lockdown", "[none] integrity confidentiality\n")
     write(sys_ / "kernel/tracing/events/sched/sched_process_exec/id", "315\n")
-    made = Host(proc, sys_, tmp_path, lambda: STATUS, list, lambda _: True, lambda _: True)
+    write(tmp_path / "run/systemd/system/link", "")
+    write(tmp_path / "run/dbus/system_bus_socket", "")
+    made = Host(
+        proc,
+        sys_,
+        tmp_path,
+        lambda: STATUS,
+        list,
+        importable=lambda _: True,
+        loadable=lambda _: True,
+        read_only=lambda _: False,
+    )
     set_capabilities(made, ALL_CAPABILITIES)
     return made
 
@@ -140,6 +152,8 @@ def test_a_tracefs_that_the_tracer_can_mount_is_no_trouble(host: Host) -> None:
         ),
         ("procfs", "warn", lambda h: set_capabilities(h, without("CAP_SYS_PTRACE"))),
         ("audit-listeners", "warn", lambda h: (h.proc / "net/netlink").unlink()),
+        ("service-manager", "warn", lambda h: shutil.rmtree(h.root / "run/systemd")),
+        ("service-manager", "warn", lambda h: (h.root / "run/dbus/system_bus_socket").unlink()),
     ],
 )
 def test_each_problem_has_its_topic(
@@ -154,12 +168,61 @@ def test_each_problem_has_its_topic(
 
 
 def test_libraries_that_are_missing_are_told(host: Host) -> None:
-    """Without libaudit sessiond can't work; without bcc the tracer can't."""
+    """Without libaudit or systemd's library sessiond can't work; without bcc the tracer can't."""
     found = problems(host._replace(importable=lambda _: False, loadable=lambda _: False))
     assert {name: finding.level for name, finding in found.items()} == {
         "libaudit": "fail",
         "bcc": "warn",
+        "service-manager": "fail",
     }
+
+
+def test_a_host_without_procfs_is_told_how_to_mount_it(host: Host) -> None:
+    """A chroot often lacks it."""
+    (host.proc / "self/status").unlink()
+    found = problems(host)["procfs"]
+    assert (found.level, found.text) == ("fail", f"{host.proc} is not mounted")
+    assert found.fix.startswith("mount -t proc")
+
+
+def test_read_only_directories_are_told_with_their_setting(host: Host) -> None:
+    """The daemon could not start; an output file is judged by its own topic."""
+    run = Path("/run/sessiond")
+    host = host._replace(read_only=lambda path: path == run)
+    found = check.report(host, directories={"runtime_directory": run, "state_directory": Path()})
+    [finding] = [finding for finding in found if finding.name == "directories"]
+    assert (finding.level, finding.exit_code) == ("fail", 35)
+    assert finding.text == "/run/sessiond is on a read-only file system"
+    assert "set runtime_directory" in finding.fix
+    finding = check.report(host, output=run)[-1]
+    assert (finding.name, finding.level) == ("output", "fail")
+    assert finding.text == "/run/sessiond is on a read-only file system"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_a_read_only_mount_is_recognized() -> None:
+    """The directory does not exist yet: the one above it decides."""
+    script = (
+        "from pathlib import Path; from sessiond.cli.check import Host;"
+        "print(Host().read_only(Path('/mnt/a/b')), Host().read_only(Path('/tmp/a/b')))"
+    )
+    mount = 'mount -t tmpfs -o ro none /mnt && exec "$0" -c "$1"'
+    done = subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            mount,
+            sys.executable,
+            script,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "True False\n", done.stderr
 
 
 def test_reading_without_control_is_half_of_the_job(host: Host) -> None:

@@ -179,6 +179,46 @@ def test_an_unexpected_error_asks_to_be_reported(
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("library", "package"),
+    [
+        ("structlog", "python3-structlog"),
+        ("yaml", "python3-yaml (Debian) or python3-pyyaml (Fedora)"),
+        ("systemd", "python3-systemd"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_package(
+    library: str, package: str, tmp_path: Path
+) -> None:
+    """It is no bug, and there is no traceback."""
+    settings = tmp_path / "sessiond.yml"
+    settings.write_text("# the defaults\n")
+    program = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        "from sessiond.cli.main import main; main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", "-c", settings, "--output", "-"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"sessiond: {sys.executable} can't import {library}; install {package}\n"
+
+
+def test_without_libaudit_the_rest_is_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every other problem of the host is named too."""
+    monkeypatch.setattr(check, "_loadable", lambda _: False)
+    main.run(["check"])
+    told = capsys.readouterr()
+    assert "rules: not checked, because libaudit is missing\n" in told.out
+    assert "libaudit1 (Debian) or audit-libs (Fedora)" in told.out
+    assert "service-manager" in told.out
+    assert told.err == ""
+
+
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C prints no error."""
 

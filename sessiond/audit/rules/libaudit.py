@@ -96,7 +96,8 @@ def _library() -> ctypes.CDLL:
             c_uint.in_dll(library, name)
     except (OSError, AttributeError, ValueError) as error:
         raise AuditUnavailableError(
-            f"libaudit.so.1 can't be used ({error}): install libaudit1 3.0 or newer"
+            f"libaudit.so.1 can't be used ({error}): install libaudit1 (Debian) or"
+            " audit-libs (Fedora), 3.0 or newer"
         ) from None
     library.set_aumessage_mode(_QUIET, _NO_DEBUG)
     return library
