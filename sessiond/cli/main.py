@@ -589,6 +589,8 @@ def _answer(text: str, path: Path | None) -> None:
         files.publish_file(path, text.encode())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        if not path.parent.exists():
+            reason = f"{path.parent} does not exist; create it, or name a file in another directory"
         raise errors.OutputError(f"{path}: can't be written: {reason}") from None
 
 
