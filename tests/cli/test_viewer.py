@@ -417,5 +417,12 @@ def test_rules_are_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     page = tmp_path / "page.html"
     assert main.run(["view", str(LOGIN), "--rules", str(rule), "-o", str(page)]) == 0
     assert page.read_bytes().count(b'"Sudo","high"') == 3
+    poisoned = tmp_path / "poisoned.ndjson"
+    poisoned.write_bytes(b"".join(poisoned_lines()))
+    rule.write_text(rule.read_text().replace("endswith", "contains"))
+    assert main.run(["detect", str(poisoned), "--rules", str(rule)]) == 0
+    assert all(line.isprintable() for line in lines(capsys))
+    assert main.run(["detect", str(poisoned), "--rules", str(rule), "--json"]) == 0
+    assert all(line.isprintable() for line in lines(capsys))
     assert main.run(["detect", str(LOGIN)]) == 1
     assert main.run(["detect", str(LOGIN), "--rules", str(tmp_path / "none")]) == 2

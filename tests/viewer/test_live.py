@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from support.recording import Story, login_lines
+from support.recording import Story, login_lines, poisoned_lines
 
 from sessiond.viewer.live import LiveLines
 from sessiond.viewer.words import Colours, width_of
@@ -47,6 +47,15 @@ def test_a_real_recording_fits_the_terminal(width: int) -> None:
         assert text is not None
         assert text.isprintable()
         assert width_of(text) <= width
+
+
+def test_nothing_of_the_data_reaches_the_terminal_raw() -> None:
+    """With poison in every text of an event."""
+    shown = LiveLines(Colours())
+    for line in poisoned_lines():
+        text = shown.line(line, width=None, now=NOW)
+        assert text is not None
+        assert text.isprintable()
 
 
 def test_what_is_no_event_is_shown_as_it_is() -> None:

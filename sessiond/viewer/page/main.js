@@ -315,6 +315,8 @@ find("tree").addEventListener("dblclick", () => pane("details"));
 
 const KEYS = [
   ["↑ ↓  j k", "previous, next row"],
+  ["PageUp PageDown", "so many rows as are in sight"],
+  ["Home End", "first, last row"],
   ["← →  h l", "close or go to what forked it, open or go into it"],
   ["Enter", "open or close"],
   ["[ ]", "previous, next session"],

@@ -526,8 +526,14 @@ def test_everyone_can_use_it(
 ) -> None:
     """Axe finds nothing."""
     tab = ann(opened(login, size, color_scheme=scheme))
-    for name in ("", "details", "sessions"):
-        if name and size is PHONE:
+    for name in ("", "search", "details", "sessions", "help"):
+        if name == "search":
+            tab.fill("#query", "is:root")
+            tab.keyboard.press("Enter")
+            expect(tab.locator("#tree .row.found").first).to_be_visible()
+        elif name == "help":
+            tab.get_by_role("button", name="Keys and operators").click()
+        elif name and size is PHONE:
             tab.locator(f'#panes [data-pane="{name}"]').click()
         found = axe.Axe().run(tab).response["violations"]
         assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
