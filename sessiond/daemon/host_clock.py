@@ -9,7 +9,8 @@ import structlog
 
 from sessiond.ecs.wall_clock import MIN_STEP, Step, WallClock
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.system.clock import ClockFile, measure_offset, now, wall_offset
+from sessiond.system.clock import measure_offset, now, wall_offset
+from sessiond.system.clock_file import ClockFile
 from sessiond.units import SECOND
 
 log: Final = structlog.get_logger()

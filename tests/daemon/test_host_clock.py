@@ -12,7 +12,8 @@ from sessiond.daemon import host_clock
 from sessiond.daemon.host_clock import HostClock
 from sessiond.ecs.wall_clock import WallClock
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.system.clock import ClockFile, now
+from sessiond.system.clock import now
+from sessiond.system.clock_file import ClockFile
 from sessiond.units import SECOND
 
 BOOT_ID = "2027b659-f0c3-42f0-9138-b2eae5a16b06"

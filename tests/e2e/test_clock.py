@@ -16,7 +16,8 @@ import pytest
 from support.daemon import Daemon, Document, value
 from support.stream import agree, inconsistent, malformed, nanoseconds
 
-from sessiond.system.clock import ClockFile, boot_id, measure_offset
+from sessiond.system.clock import boot_id, measure_offset
+from sessiond.system.clock_file import ClockFile
 from sessiond.units import SECOND
 
 pytestmark = pytest.mark.kernel
