@@ -25,16 +25,8 @@ from sessiond.daemon import factory
 from sessiond.daemon.daemon import COLLECT
 from sessiond.ecs.wall_clock import WallClock
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.process.events import (
-    Executed,
-    Exited,
-    Facts,
-    Forked,
-    Observed,
-    ProcessEvent,
-    Program,
-    join_args,
-)
+from sessiond.process.argv import join_args
+from sessiond.process.events import Executed, Exited, Facts, Forked, Observed, ProcessEvent, Program
 from sessiond.system.account_names import AccountNames
 from sessiond.system.host import HostFacts
 from sessiond.units import SECOND

@@ -41,6 +41,7 @@ TESTED_ELSEWHERE = {
     "sessiond/output/resolver.py": "tests/output/test_stream.py",
     "sessiond/output/rotation.py": "tests/output/test_file.py",
     "sessiond/output/sink.py": "tests/output/test_delivery.py",
+    "sessiond/process/events.py": "tests/process/test_argv.py",
     "sessiond/sources/__init__.py": "tests/sources/ebpf/test_source.py",
     "sessiond/sources/ebpf/loader.py": "tests/sources/ebpf/test_source.py",
     "sessiond/sources/procfs/parse.py": "tests/sources/procfs/test_reader.py",

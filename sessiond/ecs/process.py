@@ -15,7 +15,8 @@ import orjson
 
 from sessiond.ecs.redaction import Redactor
 from sessiond.ecs.wall_clock import WallClock
-from sessiond.process.events import Facts, Program, shortened_program, split_args
+from sessiond.process.argv import is_cut, shortened_program, split_args
+from sessiond.process.events import Facts, Program
 from sessiond.process.table import ITSELF, Lineage, Process, Reference, Relative, State
 from sessiond.text import display
 
@@ -141,8 +142,8 @@ class ProcessEncoder:
         elif program.comm:
             own["name"] = display(program.comm)
         if program.args:
-            cut = program.args_cut
-            own.update(self.arguments(program.argv, cut=cut, number=program.args_count))
+            args = split_args(program.args)
+            own.update(self.arguments(args, cut=is_cut(program), number=program.args_count))
 
     def arguments(
         self,

@@ -24,6 +24,7 @@ from sessiond.ecs.wall_clock import Step
 from sessiond.filters.account import Taken
 from sessiond.filters.stage import FilterStage
 from sessiond.pipeline.losses import GAP, Loss
+from sessiond.process.argv import is_cut, seems_rewritten, split_args
 from sessiond.process.events import Program
 from sessiond.process.from_audit import shortened
 from sessiond.process.table import (
@@ -228,7 +229,7 @@ class EventWriter:
         state = view.state
         override: dict[str, Any] = {}
         args, whole = argv.values, argv.whole
-        if args and state.program.argv != tuple(args):
+        if args and split_args(state.program.args or b"") != tuple(args):
             # If the tracer's argv is cut, the audit record has the whole.
             shown = shortened(args, self._event.max_args_bytes)
             whole = whole and shown is args
@@ -520,7 +521,7 @@ class EventWriter:
         if state.program.deleted:
             details["executable_deleted"] = True
         cut = _cut_arguments(state, creator)
-        if state.program.args_cut if own_args_cut is None else own_args_cut:
+        if is_cut(state.program) if own_args_cut is None else own_args_cut:
             cut.insert(0, "process.args")
         if cut:
             details["truncated"] = cut
@@ -565,7 +566,7 @@ class EventWriter:
                 continue
             if found.creator_note is not None and name in _WITH_PARENT:
                 notes.append(f"{name}.{found.creator_note.removeprefix('process.')}")
-            if found.state.program.seems_rewritten:
+            if seems_rewritten(found.states[-1].program):
                 notes.append(f"{name}.args: {_REWRITTEN}")
         present = [note for note in notes if note is not None]
         if present:
@@ -788,7 +789,7 @@ def _cut_arguments(state: State, creator: Relative) -> list[str]:
 
 def _any_cut(programs: tuple[Program, ...]) -> bool:
     for program in programs:  # noqa: SIM110 -- a generator costs as much as the loop
-        if program.args_cut:
+        if is_cut(program):
             return True
     return False
 

@@ -17,7 +17,8 @@ from typing import Final
 
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import EXECVE, Arguments, arguments, execve_text, number
-from sessiond.process.events import Program, join_args
+from sessiond.process.argv import join_args
+from sessiond.process.events import Program
 from sessiond.process.table import Process, State
 from sessiond.units import MILLISECOND, SECOND, TICK
 

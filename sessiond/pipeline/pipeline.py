@@ -53,6 +53,7 @@ from sessiond.pipeline.joins import (
     Waiting,
 )
 from sessiond.pipeline.losses import Loss, Losses, account
+from sessiond.process.argv import is_cut, join_args
 from sessiond.process.entry import login_server
 from sessiond.process.events import (
     VANISHED,
@@ -64,7 +65,6 @@ from sessiond.process.events import (
     Lost,
     Observed,
     ProcessEvent,
-    join_args,
 )
 from sessiond.process.from_audit import (
     contradicts,
@@ -985,10 +985,10 @@ class Pipeline:
             canary.audited = canary.traced = True
         state.reported = True
         withheld = self._withholds(process, state, "exec", event)
-        if withheld and not state.program.args_cut:
+        if withheld and not is_cut(state.program):
             return
         # If the tracer read the whole argv during the exec, the records have the same.
-        is_whole = state.audit_time is not None and not state.program.args_cut
+        is_whole = state.audit_time is not None and not is_cut(state.program)
         argv = (
             NO_ARGUMENTS
             if is_whole and state.program.args is not None
@@ -997,7 +997,7 @@ class Pipeline:
         if not withheld:
             view = self._view(process, state, state.time, introduces=True)
             self.lines.execution(event, view, argv, note=note)
-        if argv.values and state.program.args_cut:
+        if argv.values and is_cut(state.program):
             self._refine(state, argv)
 
     def _close_events_of(self, process: Process) -> None:

@@ -6,9 +6,9 @@ is (pid, start). A member that a source does not know is None: unknown is not ze
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final, NamedTuple
+
+from sessiond.process.argv import is_cut, split_args
 
 
 class Facts(NamedTuple):
@@ -52,19 +52,6 @@ class Facts(NamedTuple):
 OWN_FACTS: Final = 7
 
 
-def join_args(arguments: Iterable[bytes]) -> bytes:
-    """Join arguments, each with its NUL."""
-    return b"".join([argument + b"\0" for argument in arguments])
-
-
-def split_args(args: bytes) -> tuple[bytes, ...]:
-    """Split at the NULs; text after the last NUL is a cut argument."""
-    parts = args.split(b"\0")
-    if not parts[-1]:
-        parts.pop()
-    return tuple(parts)
-
-
 class Program(NamedTuple):
     """The program of a process: the result of its last execve.
 
@@ -90,20 +77,7 @@ class Program(NamedTuple):
     @property
     def args_cut(self) -> bool:
         """Whether ``args`` is only a part of the argv."""
-        return (
-            self.args is not None and self.args_size is not None and len(self.args) < self.args_size
-        )
-
-    @property
-    def seems_rewritten(self) -> bool:
-        """Whether the process seems to have overwritten its arguments, which procfs reads.
-
-        The signs are first arguments none of which is the executed name (a login shell's dash is
-        ignored), and empty arguments at the end. A script's name follows its interpreter and the
-        option of its first line.
-        """
-        # The arguments of an observed exec were read during the exec.
-        return bool(self.args) and self.euid is None and _is_rewritten(self.args or b"", self.comm)
+        return is_cut(self)
 
     @property
     def argv(self) -> tuple[bytes, ...]:
@@ -114,23 +88,6 @@ class Program(NamedTuple):
     def argc(self) -> int | None:
         """The number of arguments of the whole argv, None if only a part is known."""
         return self.args_count if self.args_cut else len(self.argv)
-
-
-# Called for each line about a process, or a relative, that is known from procfs.
-@lru_cache(maxsize=4096)
-def _is_rewritten(args: bytes, comm: bytes) -> bool:
-    first = args.split(b"\0", 3)[:3]
-    names = {each.rpartition(b"/")[2].removeprefix(b"-")[:15] for each in first}
-    return args.endswith(b"\0\0\0") or comm not in names
-
-
-def shortened_program(program: Program, limit: int) -> Program:
-    """Return the program with at most ``limit`` bytes of its argv; size and count stay."""
-    args = program.args
-    if args is None or len(args) <= limit:
-        return program
-    size = program.args_size if program.args_size is not None else len(args)
-    return program._replace(args=args[:limit], args_size=size, args_count=program.argc)
 
 
 class Login(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Final, TypedDict
 
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import CWD, arguments, decode, number
-from sessiond.process.events import Executed, Facts, Forked, Program, join_args
+from sessiond.process.argv import join_args
+from sessiond.process.events import Executed, Facts, Forked, Program
 from sessiond.process.table import Process
 from sessiond.units import UNSET_ID
 

@@ -12,7 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
-from sessiond.process.events import Program, shortened_program
+from sessiond.process.argv import shortened_program
+from sessiond.process.events import Program
 from sessiond.process.table import (
     GRACE,
     UNLIMITED,

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from sessiond.process import entry
+from sessiond.process.argv import shortened_program
 from sessiond.process.events import (
     Changed,
     Entry,
@@ -25,7 +26,6 @@ from sessiond.process.events import (
     Login,
     Observed,
     Program,
-    shortened_program,
 )
 from sessiond.units import SECOND, TICK, UNSET_ID
 

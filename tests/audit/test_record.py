@@ -12,7 +12,7 @@ from sessiond import text
 from sessiond.audit import record
 from sessiond.audit.record import EXECVE, Record
 from sessiond.errors import RecordError
-from sessiond.process.events import join_args
+from sessiond.process.argv import join_args
 
 EXEC = (
     b"audit(1777630272.123:8972): arch=c000003e syscall=59 success=yes exit=0 ppid=10027 pid=10043"

@@ -16,7 +16,8 @@ from sessiond.ecs.process import (
     tty_is_terminal,
 )
 from sessiond.ecs.wall_clock import WallClock
-from sessiond.process.events import Executed, Exited, Facts, Forked, Observed, Program, join_args
+from sessiond.process.argv import join_args
+from sessiond.process.events import Executed, Exited, Facts, Forked, Observed, Program
 from sessiond.process.table import Process, ProcessTable
 from sessiond.units import SECOND
 

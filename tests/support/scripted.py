@@ -21,16 +21,8 @@ from sessiond.ecs.process import ProcessEncoder
 from sessiond.ecs.wall_clock import WallClock
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
-from sessiond.process.events import (
-    Changed,
-    Executed,
-    Exited,
-    Facts,
-    Forked,
-    Observed,
-    Program,
-    join_args,
-)
+from sessiond.process.argv import join_args
+from sessiond.process.events import Changed, Executed, Exited, Facts, Forked, Observed, Program
 from sessiond.process.table import ProcessTable
 from sessiond.units import SECOND
 

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.process.events import Login, Observed, join_args, split_args
+from sessiond.process.argv import join_args, split_args
+from sessiond.process.events import Login, Observed
 from sessiond.sources.procfs import parse, reader
 from sessiond.sources.procfs.logins import LoginRecords
 from sessiond.sources.procfs.parse import (

@@ -1,4 +1,4 @@
-"""The types of process events."""
+"""The argv of a program: whole, cut, rewritten, shortened."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.process.events import Program, join_args, shortened_program, split_args
+from sessiond.process.argv import join_args, seems_rewritten, shortened_program, split_args
+from sessiond.process.events import Program
 
 ARGUMENTS = st.lists(st.binary(max_size=400).map(lambda each: each.replace(b"\0", b"")), max_size=6)
 
@@ -68,4 +69,4 @@ def test_a_shortened_program_says_so(args: list[bytes], limit: int) -> None:
 )
 def test_what_looks_rewritten(args: bytes, comm: bytes, euid: int | None, rewritten: bool) -> None:
     """A process can overwrite its arguments in memory, which procfs shows."""
-    assert Program(comm, None, args, None, euid=euid).seems_rewritten is rewritten
+    assert seems_rewritten(Program(comm, None, args, None, euid=euid)) is rewritten
