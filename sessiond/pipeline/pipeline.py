@@ -551,6 +551,7 @@ class Pipeline:
         event = snapshot.save_event
         state = snapshot.SavedPipeline(
             time=now,
+            fed=now if self._fed is None else self._fed,
             drained=self._hearing.drained,
             sequence=self.lines.sequence,
             written_after=self.lines.known_after,
@@ -601,7 +602,8 @@ class Pipeline:
             self._execs.hold(process, one)
         self._ready = [event(each) for each in state.ready]
         self._assembler.reopen(event(each) for each in state.open)
-        self._fed = self._hearing.drained = state.drained
+        self._fed = state.fed
+        self._hearing.drained = state.drained
         self.lines.sequence = state.sequence
         self.lines.written_after = state.written_after
         self.lines.seal = state.seal

@@ -96,9 +96,10 @@ class Restart:
         ``output`` reads the lines of the output file after a sequence number; None without a file.
         Returns the last of these lines, which other outputs may lack.
         """
-        # Losses found from now on happened after that.
-        pipeline.feed_audit([], now=begun, drained=False)
         wal = self._log
+        # Losses found from now on happened after that.
+        seen = min(begun, wal.kernel_reading.time) if wal.kernel_reading else begun
+        pipeline.feed_audit([], now=seen, drained=False)
         entries, wal.entries = wal.entries, []
         saved_at = self._restore(pipeline)
         tail = self._continue_lines(pipeline, output)

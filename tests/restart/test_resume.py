@@ -11,7 +11,7 @@ from support.scripted import Host
 from support.scripted import pipeline as scripted_pipeline
 
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.process.events import Observed, ProcessEvent
+from sessiond.process.events import Lost, Observed, ProcessEvent
 from sessiond.restart.resume import Restart
 from sessiond.restart.write_ahead import PERIOD
 from sessiond.restart.written_lines import WrittenLines
@@ -170,6 +170,27 @@ def test_losses_without_a_daemon_are_reported_first(tmp_path: Path, shell: Obser
     resume(third, again, shell, kernel_lost=47)
     third.close()
     assert lines(again) == []
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_full_ring_is_dated_from_the_last_reading(
+    tmp_path: Path, shell: Observed, *, saved: bool
+) -> None:
+    """Also if the last run never found the audit socket empty, or ended before it saved a state."""
+    first, pipeline = Restart(tmp_path, "boot"), scripted_pipeline()
+    resume(first, pipeline, shell)
+    pipeline.feed_audit([], now=12 * SECOND, drained=False)
+    first.save_reading(lost=0, time=12 * SECOND)
+    if saved:
+        first.save(pipeline, all_written=True)
+    first.close()
+    again = scripted_pipeline()
+    second = Restart(tmp_path, "boot")
+    resume(second, again, shell, Lost(20 * SECOND, "exec", 9))
+    second.close()
+    (lost,) = lines(again)
+    assert lost["event"]["start"].endswith("10:00:12.000000Z")
+    assert lost["event"]["end"].endswith("10:00:20.000000Z")
 
 
 def test_lines_are_numbered_on_from_those_of_the_file(tmp_path: Path) -> None:
