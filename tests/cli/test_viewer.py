@@ -300,6 +300,18 @@ def test_a_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main.run(["view", str(LOGIN), "-o", str(tmp_path / "no" / "page.html")]) == 6
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_page_belongs_to_the_user_of_sudo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose browser opens it."""
+    monkeypatch.setenv("SUDO_UID", "4711")
+    monkeypatch.setenv("SUDO_GID", "4712")
+    path = tmp_path / "page.html"
+    assert main.run(["view", str(LOGIN), "-o", str(path)]) == 0
+    assert (path.stat().st_uid, path.stat().st_gid) == (4711, 4712)
+
+
 def test_a_file_is_served_as_it_grows(tmp_path: Path) -> None:
     """The address with the token is printed; Ctrl-C ends it."""
     path = tmp_path / "events.ndjson"

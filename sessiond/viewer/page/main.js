@@ -168,7 +168,27 @@ function chooseProcess(process, reveal, index) {
   }
   timeline.mark(store.columns.start[process]);
   drawDetails(process);
-  history.replaceState(null, "", `#${encodeURIComponent(store.columns.id[process])}`);
+  address(process);
+}
+
+// Put the process into the address. Browsers refuse hundreds of changes a second, which a key that is held makes.
+let addressed = -Infinity;
+let addressing = 0;
+function address(process) {
+  clearTimeout(addressing);
+  const wait = addressed + 300 - performance.now();
+  if (wait > 0) {
+    addressing = setTimeout(() => address(process), wait);
+    return;
+  }
+  addressed = performance.now();
+  history.replaceState(null, "", linkTo(process));
+}
+
+function linkTo(process) {
+  const link = new URL(location.href);
+  link.hash = encodeURIComponent(store.columns.id[process]);
+  return link.href;
 }
 
 // Go to a process wherever it is; filters that hide it are given up.
@@ -188,7 +208,7 @@ function drawDetails(process) {
   };
   const parts = [
     element("h2", { text: printable(store.command(process), 65536) }),
-    element("div", { className: "buttons" }, "copy", copy("command", () => shellQuoted(store.args(process))), copy("text", () => asText(store, process)), copy("JSON", () => asJson(store, process)), copy("link", () => location.href)),
+    element("div", { className: "buttons" }, "copy", copy("command", () => shellQuoted(store.args(process))), copy("text", () => asText(store, process)), copy("JSON", () => asJson(store, process)), copy("link", () => linkTo(process))),
   ];
   for (const [title, facts] of factsOf(store, process)) {
     if (!facts.length) continue;
@@ -411,7 +431,7 @@ const ACTIONS = {
   c: () => state.process >= 0 && copyText(shellQuoted(store.args(state.process)), "copy command"),
   x: () => state.process >= 0 && copyText(asText(store, state.process), "copy text"),
   y: () => state.process >= 0 && copyText(asJson(store, state.process), "copy JSON"),
-  u: () => state.process >= 0 && copyText(location.href, "copy link"),
+  u: () => state.process >= 0 && copyText(linkTo(state.process), "copy link"),
   "<": () => limitRange(0),
   ">": () => limitRange(1),
   "?": help,

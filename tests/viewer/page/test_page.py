@@ -311,12 +311,22 @@ def test_loops_and_circles(opened: Open) -> None:
 def test_a_process_has_a_link(opened: Open, login: Recording) -> None:
     """The link leads to the same process when the page is reopened."""
     tab = ann(opened(login, TALL))
+    before = tab.url
     tab.locator("#tree .row", has_text="sleep 30").click()
+    tab.wait_for_function("before => location.href !== before", arg=before)
     address = tab.url
     assert "#" in address
     tab.goto("about:blank")
     tab.goto(address)
     assert details(tab).startswith("sleep 30")
+    tab.locator("#tree").focus()
+    for _ in range(300):  # a key that is held: the browser would refuse so many addresses
+        tab.keyboard.press("ArrowDown")
+    last = tab.evaluate("document.querySelector('#tree .row.chosen').textContent")
+    tab.wait_for_timeout(400)
+    tab.reload()
+    tab.wait_for_selector("#tree .row.chosen")
+    assert tab.evaluate("document.querySelector('#tree .row.chosen').textContent") == last
 
 
 def test_the_command_is_copied_as_a_shell_reads_it(
