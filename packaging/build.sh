@@ -5,7 +5,8 @@
 #   sh packaging/build.sh rpm     for Fedora and its derivatives
 #   sh packaging/build.sh sbom    the software bill of materials, as CycloneDX, in dist/
 #
-# Needs python3 (3.11 or newer, with venv), and PyPI; it changes nothing outside of build/ and dist/.
+# Needs python3 (3.11 or newer), python3-venv, binutils and PyPI, and names what is missing; it changes
+# nothing outside of build/ and dist/.
 # It builds the last commit, whose date all files get, so that the same commit yields the same bytes.
 #
 # A package supports Python 3.11 to 3.14: it contains the libraries and the hot modules for each of
@@ -30,7 +31,8 @@ say() {
 compile() {
     headers=$($python -c 'import sysconfig; print(sysconfig.get_path("include"))')
     if ! command -v cc >/dev/null || ! [ -e "$headers/Python.h" ]; then
-        say "no C compiler or no Python.h in $headers: nothing is compiled for $($python --version)"
+        say "no C compiler or no Python.h in $headers (gcc, python3-dev): nothing is compiled for" \
+            "$($python --version), which makes an event half as expensive again"
         return
     fi
     say "compiling for $($python --version)"
@@ -49,6 +51,14 @@ compile() {
         exit 1
     }
 }
+
+missing=""
+$python -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
+command -v strip >/dev/null || missing="$missing binutils"
+if [ -n "$missing" ]; then
+    say "install first, as Debian calls them:$missing"
+    exit 1
+fi
 
 case "${1:-}" in
     deb | rpm) ;;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install or uninstall sessiond as a service from this checkout; as root, on Debian 12.
+# Install or uninstall sessiond as a service from this checkout; as root.
 #
 #   sh packaging/install.sh           install or upgrade
 #   sh packaging/install.sh remove    uninstall; configuration, events and user stay
@@ -42,6 +42,14 @@ case "${1:-install}" in
 esac
 
 sh packaging/setup.sh packages
+
+missing=""
+/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+command -v systemd-sysusers >/dev/null || missing="$missing systemd-standalone-sysusers"
+if [ -n "$missing" ]; then
+    echo "install: install first, as Debian calls them:$missing" >&2
+    exit 1
+fi
 
 # Install exactly the files whose hashes are in the lists, and use wheels if there are any.
 wheels=--only-binary=:all:
@@ -96,4 +104,7 @@ install -m 644 packaging/systemd/*.service packaging/systemd/*.timer "$units"
 manager daemon-reload
 manager try-restart sessiond.service
 
-echo "install: done; check the host with 'sessiond check', begin with 'systemctl enable --now sessiond'"
+echo "install: done; begin with 'systemctl enable --now sessiond'"
+if found=$("$home/bin/sessiond" check | grep '^ *\(warn\|fail\) '); then
+    printf "install: what 'sessiond check' finds on this host:\n%s\n" "$found"
+fi
