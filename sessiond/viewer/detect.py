@@ -71,13 +71,15 @@ _INITIATED: Final = {"egress": "true", "ingress": "false"}
 class Fields:
     """The values of one event by Sigma's field names; each is looked up once."""
 
-    __slots__ = ("_document", "_lower", "_raw")
+    __slots__ = ("_document", "_lower", "_raw", "_whole", "_whole_lower")
 
     def __init__(self, document: Document) -> None:
         """Take the event."""
         self._document = document
         self._raw: dict[str, list[str]] = {}
         self._lower: dict[str, list[str]] = {}
+        self._whole = ""
+        self._whole_lower = ""
 
     def raw(self, name: str) -> list[str]:
         """Return the values of a field, none if it is absent."""
@@ -92,6 +94,18 @@ class Fields:
         if found is None:
             found = self._lower[name] = [value.lower() for value in self.raw(name)]
         return found
+
+    def whole(self) -> str:
+        """Return all texts of the event, one after the other: in it keywords are searched."""
+        if not self._whole:
+            self._whole = " ".join(_texts(self._document))
+        return self._whole
+
+    def whole_lower(self) -> str:
+        """Return them in lower case."""
+        if not self._whole_lower:
+            self._whole_lower = self.whole().lower()
+        return self._whole_lower
 
     def _values(self, name: str) -> list[Any]:
         if name == "Initiated":
@@ -439,7 +453,10 @@ def _one_of(name: str, values: Iterable[Sequence[Any]]) -> Predicate:
         for each in inner:
             if each in text:
                 return True
-        return any(test(text) for test in others)
+        for test in others:  # noqa: SIM110 -- this runs millions of times
+            if test(text):
+                return True
+        return False
 
     if name in _REPEATED:
         fits = lru_cache(maxsize=4096)(fits)
@@ -491,7 +508,25 @@ def _predicate(node: Any) -> Predicate:  # noqa: ANN401 -- a type of pySigma's
         return _all([_predicate(each) for each in ordered])
     if isinstance(node, ConditionOR):
         return _any(list(_alternatives(node.args)))
-    raise ValueError("keywords are searched in whole lines of logs, which events are not")
+    return _keyword(node.value)
+
+
+def _keyword(value: Any) -> Predicate:  # noqa: ANN401 -- a type of pySigma's
+    """Return the predicate for a value without a field: it is anywhere in the event."""
+    from sigma import types
+
+    if isinstance(value, types.SigmaExpansion):
+        return _any([_keyword(each) for each in value.values])
+    if isinstance(value, types.SigmaString):
+        cased = isinstance(value, types.SigmaCasedString)
+        kind, text = _shape(value.s)
+        if kind != "other" and not cased:  # wildcards around it change nothing
+            lower = text.lower()
+            return lambda fields: lower in fields.whole_lower()
+        pattern = re.compile(_pattern(value.s), re.DOTALL if cased else re.DOTALL | re.IGNORECASE)
+        return lambda fields: pattern.search(fields.whole()) is not None
+    test = _test(value)
+    return lambda fields: test(fields.whole())
 
 
 def _field(name: str, value: Any) -> Predicate:  # noqa: ANN401 -- a type of pySigma's
@@ -560,10 +595,16 @@ def _is_in(text: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) ->
 
 def _text(parts: Iterable[Any], *, cased: bool) -> Callable[[str], bool]:
     """Make the test for a text with wildcards."""
+    compiled = re.compile(_pattern(parts), re.DOTALL if cased else re.DOTALL | re.IGNORECASE)
+    return lambda text: compiled.fullmatch(text) is not None
+
+
+def _pattern(parts: Iterable[Any]) -> str:
+    """Write a text with wildcards as a regular expression."""
     from sigma.types import SpecialChars
 
     pieces = [each if isinstance(each, SpecialChars) else str(each) for each in parts]
-    pattern = "".join(
+    return "".join(
         re.escape(each)
         if isinstance(each, str)
         else ".*"
@@ -571,8 +612,19 @@ def _text(parts: Iterable[Any], *, cased: bool) -> Callable[[str], bool]:
         else "."
         for each in pieces
     )
-    compiled = re.compile(pattern, re.DOTALL if cased else re.DOTALL | re.IGNORECASE)
-    return lambda text: compiled.fullmatch(text) is not None
+
+
+def _texts(document: object) -> Iterator[str]:
+    """Yield all texts within a document, in its order."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting.extend(reversed(value.values()))
+        elif isinstance(value, list):
+            waiting.extend(reversed(value))
 
 
 def _shown(value: object) -> str:

@@ -109,6 +109,23 @@ def test_conditions(tmp_path: Path, condition: str, fits: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keywords", "fits"),
+    [
+        ("keywords: [nothing, 'CURL -O']", True),
+        ("keywords: ['-o /tmp/?.sh http*9']", True),
+        ("keywords: [nothing]", False),
+        ("keywords:\n    '|all': [curl, 192.0.2.9, web1]", True),
+        ("keywords:\n    '|all': [curl, nothing]", False),
+    ],
+)
+def test_keywords_are_searched_in_all_texts(tmp_path: Path, keywords: str, fits: bool) -> None:
+    """As in the line of a log."""
+    rules = ruleset(tmp_path, f"{keywords}\ncondition: keywords")
+    assert rules.problems == []
+    assert bool(rules.matching(document())) is fits
+
+
+@pytest.mark.parametrize(
     ("source", "selection", "event", "fits"),
     [
         ("product: linux, category: file_event", "TargetFilename: /etc/x", {}, False),
@@ -169,8 +186,6 @@ def test_no_document_stops_the_asking(tmp_path: Path) -> None:
 
 def test_what_can_not_be_asked_is_told(tmp_path: Path) -> None:
     """Rules of other systems are counted, wrong ones named; the others are asked."""
-    keywords = ruleset(tmp_path, "keywords: [x, y]\ncondition: keywords")
-    assert "keywords are searched in whole lines" in keywords.problems[0]
     windows = ruleset(tmp_path, "s: {Image: x}\ncondition: s", "product: windows")
     assert (windows.others, windows.rules) == (1, [])
     (tmp_path / "broken.yml").write_text("title: [")
