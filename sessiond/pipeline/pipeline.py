@@ -73,7 +73,7 @@ from sessiond.process.from_audit import (
     kept_args,
 )
 from sessiond.process.memory import MemoryLimit
-from sessiond.process.table import Process, ProcessTable, ProcessView, State
+from sessiond.process.table import Process, ProcessTable, ProcessView, Relative, State
 from sessiond.units import MILLISECOND, SECOND, TICK
 
 EXEC_CALLS: Final = ("execve", "execveat")
@@ -352,7 +352,9 @@ class Pipeline:
         waiting: list[tuple[Process, State]] = [(process, state)]
         while waiting:
             for relative in _relatives(*waiting.pop()):
-                if relative is process or relative in unwritten:
+                if not isinstance(relative, Process) or relative is process:
+                    continue
+                if relative in unwritten:
                     continue
                 if relative.withheld or (draws and not relative.drawn):
                     relative.drawn = True
@@ -458,10 +460,11 @@ class Pipeline:
         while waiting:
             subject, then = waiting.pop()
             for relative in (subject, *_relatives(subject, then)):
+                if not isinstance(relative, Process):
+                    continue
                 if (due := self._inventory.pop(relative)) is not None:
-                    introductions.append(
-                        due._replace(time=max(min(due.time, time), relative.start))
-                    )
+                    moved = due._replace(time=max(min(due.time, time), relative.start))
+                    introductions.append(moved)
                     waiting.append((relative, relative.state))
         introductions.sort(key=lambda due: (due.process.start, due.process.pid))
         self._write_introductions(introductions, needed=True)
@@ -1259,10 +1262,9 @@ def _line_options(options: PipelineOptions) -> LineOptions:
     )
 
 
-def _relatives(process: Process, state: State) -> list[Process]:
-    """Return the creator and the leaders of a process in a state, as far as they are known."""
-    relatives = (process.creator, state.group_leader, state.session_leader, state.entry_leader)
-    return [relative for relative in relatives if isinstance(relative, Process)]
+def _relatives(process: Process, state: State) -> tuple[Relative, ...]:
+    """Return the creator and the leaders of a process in a state."""
+    return process.creator, state.group_leader, state.session_leader, state.entry_leader
 
 
 # The kinds of Lost that can include an exec; the proc connector does not know kinds.
