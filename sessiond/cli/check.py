@@ -536,7 +536,7 @@ def _service_manager(host: Host) -> Iterator[HostFinding]:
             "warn",
             topic,
             "systemd does not run: events between a kill of sessiond and its next start are lost",
-            "run sessiond as a service of systemd, which keeps the audit socket meanwhile",
+            "run sessiond as a service of systemd, which keeps the audit socket during a restart",
         )
     elif not (host.root / "run/dbus/system_bus_socket").exists():
         yield HostFinding(

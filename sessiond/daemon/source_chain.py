@@ -83,7 +83,7 @@ class SourceChain:
             lacking = "; ".join(f"{better.name}: {better.reason}" for better in self.declined)
             raise SourceUnavailableError(
                 self.source.name,
-                f"it tells of no exec by itself, and auditd.enabled is false ({lacking})",
+                f"it reports no exec by itself, and auditd.enabled is false ({lacking})",
                 "set auditd.enabled: true, or see sessiond check for what the others lack",
             )
         for declined in self.declined:

@@ -72,14 +72,14 @@ _REASONS: Final = {
 }
 _MODULE_REASONS: Final = {
     "file_integrity": "files are watched by rules, such as -w /etc -p wa; there are no hashes",
-    "system": "processes and logins are told without it; other data sets have no counterpart",
+    "system": "not needed for processes and logins; other data sets have no counterpart",
 }
 _PROCESSOR_REASONS: Final = {
     "add_process_metadata": "each event has the parent and the leaders of its process",
-    "add_docker_metadata": "container.id is told; names and labels are not",
-    "add_kubernetes_metadata": "container.id is told; names and labels are not",
+    "add_docker_metadata": "lines have container.id, but no names and labels",
+    "add_kubernetes_metadata": "lines have container.id, but no names and labels",
     "truncate_fields": "event.max_args_bytes and event.max_line_bytes bound a line",
-    "add_cloud_metadata": "labels take what should be told of the machine",
+    "add_cloud_metadata": "set labels to describe the machine",
 }
 # Processors that change events, and the setting with their values.
 _MARKS: Final = {"add_tags": "tags", "add_labels": "labels", "add_fields": "fields"}
@@ -222,7 +222,7 @@ class _Translation:
         section.take("fields_under_root")
         if fields is not None:
             self._labels(fields, f"{prefix}fields")
-            self._note(fields.line, f"{prefix}fields", "told as labels")
+            self._note(fields.line, f"{prefix}fields", "written as labels")
 
     def _labels(self, setting: Setting, name: str) -> None:
         for path, leaf in _leaves(setting):
@@ -406,7 +406,7 @@ class _Translation:
                 processor.use()
             case "add_fields" if (fields := processor.at("fields")) is not None:
                 self._labels(fields, f"{setting}.fields")
-                self._note(processor.line, setting, "told as labels")
+                self._note(processor.line, setting, "written as labels")
                 processor.use()
             case "truncate_fields" if processor.at("fields") is not None:
                 self._truncated(processor, setting)
@@ -433,7 +433,7 @@ class _Translation:
             labels = {path.replace(".", "_"): str(leaf.value) for path, leaf in leaves}
             then = {"labels": labels}
             if name == "add_fields":
-                self._note(processor.line, setting, "told as labels")
+                self._note(processor.line, setting, "written as labels")
         made = {"name": setting, "when": both(*when) if when else _ALWAYS, "then": then}
         # The first matching filter decides. So drops come first, and filters that match all events
         # last.

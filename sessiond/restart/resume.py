@@ -281,7 +281,7 @@ def _decoded_losses(data: bytes) -> list[Loss]:
     try:
         return _LOSSES.decode(data) if data else []
     except (msgspec.DecodeError, ValueError) as error:
-        log.warning("set_aside", what="losses that were not told", reason=str(error))
+        log.warning("set_aside", what="losses that were not reported", reason=str(error))
         return []
 
 

@@ -365,7 +365,7 @@ def _subscribe() -> socket.socket:
     except OSError as error:
         raise SourceUnavailableError(
             "proc_connector",
-            f"the kernel refused to tell ({error.strerror or error})",
+            f"the kernel refused to report processes ({error.strerror or error})",
             "grant CAP_NET_ADMIN (not needed since Linux 6.6) in the host's network namespace",
         ) from None
     finally:

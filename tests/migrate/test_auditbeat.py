@@ -276,7 +276,7 @@ def test_tags_fields_and_labels() -> None:
     assert made.tags == ("a", "b", "c")
     assert made.labels == {"env": "prod", "team_name": "x", "n": "1", "site": "berlin"}
     assert made.host.name == "web1"
-    assert [note.text for note in done.notes] == ["told as labels"] * 2
+    assert [note.text for note in done.notes] == ["written as labels"] * 2
 
 
 def test_a_condition_is_never_dropped() -> None:

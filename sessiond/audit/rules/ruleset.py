@@ -106,8 +106,8 @@ class RuleSet:
 
 
 NO_RULES: Final = (
-    "no rule is configured, so audit tells only what others' rules bring: see auditd.audit_rules "
-    "and auditd.audit_rule_files; without either the built-in rules are used"
+    "no rule is configured, so audit reports only what others' rules select: see "
+    "auditd.audit_rules and auditd.audit_rule_files; without either the built-in rules are used"
 )
 
 

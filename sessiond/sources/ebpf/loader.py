@@ -138,13 +138,13 @@ def load(
 
 _MISSING = {
     "LOGIN": "loginuid and audit session of processes are unknown (no CONFIG_AUDIT)",
-    "SYSCALL": "exit(2) of the last thread can't be told from exit_group(2)",
-    "MOUNT_NAMESPACE": "in which mount namespace an executable's path was walked is unknown",
+    "SYSCALL": "exit(2) of the last thread can't be distinguished from exit_group(2)",
+    "MOUNT_NAMESPACE": "the mount namespace of an executable's path is unknown",
     "AUDIT_STAMP": "execs can't be matched with audit events by their exact time stamp",
 }
 
 
-_NO_ITERATOR = "what was there before the start is told by procfs (the kernel has no BTF)"
+_NO_ITERATOR = "processes that ran before the start come from procfs (the kernel has no BTF)"
 
 
 def _header(bcc: Any) -> tuple[btf.Header, bool]:  # noqa: ANN401
