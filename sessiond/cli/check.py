@@ -304,7 +304,9 @@ def _listeners(host: Host) -> Iterator[HostFinding]:
     if found is None:
         yield HostFinding("warn", "audit-listeners", f"can't read {host.proc}/net/netlink")
         return
-    journald = [one for one in found if any("journal" in name for _, name in one.holders)]
+    journald = [
+        listener for listener in found if any("journal" in name for _, name in listener.holders)
+    ]
     if journald:
         yield HostFinding(
             "warn",
@@ -314,13 +316,17 @@ def _listeners(host: Host) -> Iterator[HostFinding]:
         )
     else:
         yield HostFinding("ok", "journald", "does not read audit records")
-    others = [one for one in found if one not in journald]
-    for one in others:
-        who = ", ".join(f"{name} (pid {pid})" for pid, name in one.holders) or "a hidden process"
+    others = [listener for listener in found if listener not in journald]
+    for listener in others:
+        who = (
+            ", ".join(f"{name} (pid {pid})" for pid, name in listener.holders) or "a hidden process"
+        )
         yield HostFinding(
-            "ok" if one.holders and all(name == "sessiond" for _, name in one.holders) else "warn",
+            "ok"
+            if listener.holders and all(name == "sessiond" for _, name in listener.holders)
+            else "warn",
             "audit-listeners",
-            f"{who} reads audit records by multicast ({one.drops} dropped so far)",
+            f"{who} reads audit records by multicast ({listener.drops} dropped so far)",
         )
     if not others:
         yield HostFinding("ok", "audit-listeners", "none")
@@ -622,7 +628,7 @@ def _audit_rules() -> list[bytes]:
 def _read_only(path: Path) -> bool:
     """Return whether the path, or the directory where it would be created, can't be written."""
     try:
-        existing = next(each for each in (path, *path.parents) if each.exists())
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
         return bool(os.statvfs(existing).f_flag & os.ST_RDONLY)
     except OSError:  # the start says more
         return False

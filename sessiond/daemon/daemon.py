@@ -111,7 +111,7 @@ def _make_directories(config: Config) -> None:
     for path, mode in wanted.items():
         try:
             # Check the parent first: another user's link must not decide where the directory goes.
-            existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
+            existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
             os.close(open_directory(str(existing), trusted=trusted_users()))
             path.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError as error:
@@ -387,7 +387,7 @@ class Daemon:
     @staticmethod
     def _never_rules(config: Config) -> list[never.NeverRules]:
         """Return the audit rules that do in the kernel what filters do."""
-        drops = any(each.action == "drop" for each in config.filters)
+        drops = any(rule.action == "drop" for rule in config.filters)
         return never.offers(config.filters, ordinary_users(), rule_arches()) if drops else []
 
     async def _serve_status(self) -> StatusServer | None:

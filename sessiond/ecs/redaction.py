@@ -77,7 +77,7 @@ class Redactor:
             document["auditd"] = {name: self._value(name, value) for name, value in auditd.items()}
         event = document.get("event", {})
         if "original" in event:
-            original = [self._record(each) for each in event["original"]]
+            original = [self._record(record) for record in event["original"]]
             document["event"] = {**event, "original": original}
         error = document.get("error", {})
         if "message" in error:
@@ -87,13 +87,13 @@ class Redactor:
         if isinstance(value, str):
             return self._named(name, value)
         if isinstance(value, dict):
-            return {inner: self._value(inner, each) for inner, each in value.items()}
+            return {inner: self._value(inner, member) for inner, member in value.items()}
         if isinstance(value, list):
             if name == "messages":
-                return [self._record(each) for each in value]
+                return [self._record(element) for element in value]
             if name == "warnings":
-                return [self.text(each) for each in value]
-            return [self._value(name, each) for each in value]
+                return [self.text(element) for element in value]
+            return [self._value(name, element) for element in value]
         return value
 
     def _named(self, name: str, value: str) -> str:

@@ -54,7 +54,7 @@ def mappings(*, opensearch: bool) -> Json:
     for name in opened:
         _place(properties, name, flat)
     for name, kind in sorted(FIELDS.items()):
-        if not name.startswith(tuple(f"{each}." for each in opened)):
+        if not name.startswith(tuple(f"{prefix}." for prefix in opened)):
             _place(properties, name, _TYPES[kind.removesuffix("[]")])
     return {"dynamic": False, "date_detection": False, "properties": properties}
 

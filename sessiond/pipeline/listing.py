@@ -126,14 +126,14 @@ class ProcessList:
             yield None
             waiting: list[Relative] = [process, process.predecessor]
             while waiting:
-                each = waiting.pop()
-                if not isinstance(each, Process) or id(each) in seen:
+                relative = waiting.pop()
+                if not isinstance(relative, Process) or id(relative) in seen:
                     continue
-                seen.add(id(each))
-                if each.end is not None:
-                    yield each
-                waiting.append(each.creator)
-                for state in each.states:
+                seen.add(id(relative))
+                if relative.end is not None:
+                    yield relative
+                waiting.append(relative.creator)
+                for state in relative.states:
                     waiting += state.group_leader, state.session_leader, state.entry_leader
 
     def _family(self, pid: int) -> Iterator[Process | None]:
@@ -154,7 +154,7 @@ class ProcessList:
         if not isinstance(relative, Reference):
             return relative
         holders = self._table.holders(relative.pid)
-        return next((each for each in holders if each.start == relative.start), None)
+        return next((holder for holder in holders if holder.start == relative.start), None)
 
     def _fits(self, process: Process, request: ListRequest) -> bool:
         state = process.state
@@ -213,12 +213,15 @@ class ProcessList:
             state.session_leader,
             state.entry_leader,
         )
-        states = [state, *(each.at(at) for each in relatives if isinstance(each, Process))]
-        cached = [each.cached for each in states]
+        states = [
+            state,
+            *(relative.at(at) for relative in relatives if isinstance(relative, Process)),
+        ]
+        cached = [shown.cached for shown in states]
         block = self._encoder.block(process, state, time=at, ended=process.end is not None)
         # Caching would keep the JSON of all processes in memory.
-        for each, before in zip(states, cached, strict=True):
-            each.cached = before
+        for shown, before in zip(states, cached, strict=True):
+            shown.cached = before
         return block
 
     def _user(self, uid: int) -> str:
@@ -327,7 +330,7 @@ class ProcessList:
     def _source_of_program(self, process: Process, state: State, read: str | None) -> str:
         if state.program_unknown:
             return "doubtful: an exec may have been lost"
-        executed = [each for each in process.states if each.executed]
+        executed = [state for state in process.states if state.executed]
         if executed:
             return f"{self._source}, exec {self._encoder.date(executed[-1].time)}"
         return read or f"{self._source}, fork: that of its parent"

@@ -560,17 +560,17 @@ class Pipeline:
             written_after=self.lines.known_after,
             seal=self.lines.seal,
             table=table,
-            open=[event(each) for each in self._assembler.open_events()],
-            ready=[event(each) for each in self._ready],
-            exec_events=[(each.due, event(each.event)) for each in exec_events],
+            open=[event(pending) for pending in self._assembler.open_events()],
+            ready=[event(pending) for pending in self._ready],
+            exec_events=[(waiting.due, event(waiting.event)) for waiting in exec_events],
             execs=[
                 (numbers[process], process.states.index(state))
                 for process, state in execs
                 if state in process.states
             ],
             exit_groups=[
-                (numbers[process], each.due, event(each.event))
-                for process, each in exit_groups.items()
+                (numbers[process], waiting.due, event(waiting.event))
+                for process, waiting in exit_groups.items()
             ],
             ends=[(numbers[process], time) for process, time in ends.items()],
             filters=None if self._filters is None else self._filters.save(),
@@ -587,8 +587,8 @@ class Pipeline:
         event, at = snapshot.restore_event, snapshot.at
         processes, listed = snapshot.restored_processes(self.table, state.table)
         exit_groups = {
-            at(processes, number): Waiting(due, event(each))
-            for number, due, each in state.exit_groups
+            at(processes, number): Waiting(due, event(saved))
+            for number, due, saved in state.exit_groups
         }
         ends = {at(processes, number): time for number, time in state.ends}
         execs = []
@@ -599,12 +599,12 @@ class Pipeline:
         snapshot.fill(self.table, listed, state.table)
         self._ends.restore(ends, exit_groups)
         self._sessions.restore(sessions)
-        for due, each in state.exec_events:
-            self._execs.hold_event(event(each), due)
-        for process, one in execs:
-            self._execs.hold(process, one)
-        self._ready = [event(each) for each in state.ready]
-        self._assembler.reopen(event(each) for each in state.open)
+        for due, saved in state.exec_events:
+            self._execs.hold_event(event(saved), due)
+        for process, executed in execs:
+            self._execs.hold(process, executed)
+        self._ready = [event(saved) for saved in state.ready]
+        self._assembler.reopen(event(saved) for saved in state.open)
         self._fed = state.fed
         self._hearing.drained = state.drained
         self.lines.sequence = state.sequence

@@ -181,7 +181,7 @@ _TYPES: Final = (
     Verdict, SavedFilters, Kind, SavedLeader, Entry,
 )  # fmt: skip
 # Another version reads a saved state only if none of these types has changed.
-LAYOUT: Final = zlib.crc32("".join(f"{each.__annotations__}" for each in _TYPES).encode())
+LAYOUT: Final = zlib.crc32("".join(f"{kind.__annotations__}" for kind in _TYPES).encode())
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(SavedPipeline)
@@ -233,13 +233,15 @@ def save_table(
     saved_ancestors: list[SavedAncestor] = []
     lineages: dict[Lineage, int] = {}
 
-    def ancestor_number(each: Ancestor) -> int:
-        number = ancestors.get(each)
+    def ancestor_number(ancestor: Ancestor) -> int:
+        number = ancestors.get(ancestor)
         if number is None:
-            number = ancestors[each] = len(saved_ancestors)
-            program = program_number(each.program)
-            ids = each.uid, each.euid, each.loginuid
-            saved_ancestors.append(SavedAncestor(each.pid, each.start, program, *ids, each.mounts))
+            number = ancestors[ancestor] = len(saved_ancestors)
+            program = program_number(ancestor.program)
+            ids = ancestor.uid, ancestor.euid, ancestor.loginuid
+            saved_ancestors.append(
+                SavedAncestor(ancestor.pid, ancestor.start, program, *ids, ancestor.mounts)
+            )
         return number
 
     def lineage_number(lineage: Lineage | None) -> int | None:
@@ -311,9 +313,11 @@ def save_table(
     while piece := [saved_process(process) for process in islice(rest, PIECE)]:
         pieces.append(msgspec.Raw(_encoder.encode(piece)))
     saved_lineages = [
-        (list(map(ancestor_number, each.ancestors)), each.broken) for each in lineages
+        (list(map(ancestor_number, lineage.ancestors)), lineage.broken) for lineage in lineages
     ]
-    leaders = [SavedLeader(each.pid, each.entry, each.dated) for each in gone if each.entry]
+    leaders = [
+        SavedLeader(leader.pid, leader.entry, leader.dated) for leader in gone if leader.entry
+    ]
     saved_table = SavedTable(
         all_facts,
         list(programs),
@@ -349,7 +353,7 @@ def _numbered(
         relatives: list[Relative] = [process.creator]
         for state in process.states:
             relatives += (state.group_leader, state.session_leader, state.entry_leader)
-        waiting += [each for each in relatives if isinstance(each, Process)]
+        waiting += [relative for relative in relatives if isinstance(relative, Process)]
     return found, numbers
 
 
@@ -383,7 +387,8 @@ def restored_processes(
     ]
 
     gone = [
-        table.refer(each.pid, 0)._replace(entry=each.entry, dated=each.dated) for each in saved.gone
+        table.refer(leader.pid, 0)._replace(entry=leader.entry, dated=leader.dated)
+        for leader in saved.gone
     ]
 
     def relative(number: SavedRelative) -> Relative:

@@ -120,7 +120,9 @@ LOGIN_SERVERS: Final = (
 LOGIN_TYPES: Final = frozenset(server.type for server in LOGIN_SERVERS)
 # The entry types of people's logins: all processes of the audit session share the entry.
 SESSION_TYPES: Final = LOGIN_TYPES | {"terminal", "console", "ssm", "teleport"}
-_SAME_SERVER: Final = {name: each.programs for each in LOGIN_SERVERS for name in each.programs}
+_SAME_SERVER: Final = {
+    name: server.programs for server in LOGIN_SERVERS for name in server.programs
+}
 _SERVER_OF: Final = {name: server for server in LOGIN_SERVERS for name in server.programs}
 
 _RUNTIMES: Final = (b"containerd-shim", b"runc", b"crun", b"conmon")

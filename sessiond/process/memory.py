@@ -179,7 +179,9 @@ class _Walk:
             relatives: list[Relative] = [process.creator]
             for state in states:
                 relatives += (state.group_leader, state.session_leader, state.entry_leader)
-            waiting += [each for each in relatives if isinstance(each, Process) and each.end]
+            waiting += [
+                relative for relative in relatives if isinstance(relative, Process) and relative.end
+            ]
             self.size.add(process)
         return not waiting
 

@@ -26,12 +26,12 @@ def expand(names: list[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in names:
-        for one in _expanded(name):
-            found.setdefault(one)
+        for file in _expanded(name):
+            found.setdefault(file)
     dated = [(_first_stamp(name), index, name) for index, name in enumerate(found)]
     if any(stamp is None for stamp, _, _ in dated):
         return list(found)
-    return [name for _, _, name in sorted(dated, key=lambda each: (each[0] or 0, -each[1]))]
+    return [name for _, _, name in sorted(dated, key=lambda entry: (entry[0] or 0, -entry[1]))]
 
 
 def _expanded(name: str) -> list[str]:
@@ -39,13 +39,13 @@ def _expanded(name: str) -> list[str]:
         return [name]
     path = Path(name)
     if path.is_dir():
-        inside = sorted(str(each) for each in path.iterdir() if each.is_file())
-        logs = [each for each in inside if "audit" in Path(each).name and ".log" in each]
+        inside = sorted(str(entry) for entry in path.iterdir() if entry.is_file())
+        logs = [file for file in inside if "audit" in Path(file).name and ".log" in file]
         if not inside:
             raise UnreadableFileError(f"{name}: no file in this directory")
         return logs or inside
     if not path.exists() and glob.has_magic(name):
-        matching = sorted(each for each in glob.glob(name) if Path(each).is_file())  # noqa: PTH207
+        matching = sorted(file for file in glob.glob(name) if Path(file).is_file())  # noqa: PTH207
         if not matching:
             raise UnreadableFileError(f"{name}: no file has such a name")
         return matching

@@ -25,7 +25,7 @@ from sessiond.process.events import (
 _KINDS: Final = (Observed, Forked, Executed, Exited, Changed, CgroupSeen, Lost)
 # A reader of another version can decode events with the same members.
 LAYOUT: Final = zlib.crc32(
-    "".join(f"{each.__annotations__}" for each in (*_KINDS, Facts, Program)).encode()
+    "".join(f"{kind.__annotations__}" for kind in (*_KINDS, Facts, Program)).encode()
 )
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -50,8 +50,8 @@ class WrittenLines:
         self._room = max_tail
         self._after = after
         lines = [_spooled(spool_directory)] if spool_directory is not None else []
-        for each in (*lines, _backwards(file), _backwards(file.with_name(f"{file.name}.1"))):
-            if not self._take(each):
+        for line in (*lines, _backwards(file), _backwards(file.with_name(f"{file.name}.1"))):
+            if not self._take(line):
                 break
 
     @property

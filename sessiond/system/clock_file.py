@@ -45,10 +45,10 @@ class ClockFile:
         if type(first) is not int or first <= 0 or not isinstance(steps, list):
             return []
         settings = [(0, 0, first)]
-        for each in steps:
-            if not (isinstance(each, list) and [type(part) for part in each] == [int, int, int]):
+        for step in steps:
+            if not (isinstance(step, list) and [type(part) for part in step] == [int, int, int]):
                 return []
-            since, noticed, offset = each
+            since, noticed, offset = step
             if not settings[-1][0] <= since <= noticed or offset <= 0:
                 return []
             settings.append((since, noticed, offset))

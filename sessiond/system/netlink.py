@@ -34,7 +34,7 @@ def import_parts(parts: Iterable[str]) -> None:
             importlib.import_module(part)
     except ImportError:
         # In this version the parts need the whole package.
-        for name in [each for each in sys.modules if each.partition(".")[0] == "pyroute2"]:
+        for name in [module for module in sys.modules if module.partition(".")[0] == "pyroute2"]:
             del sys.modules[name]
 
 

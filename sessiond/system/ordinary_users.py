@@ -61,7 +61,7 @@ def ordinary_users(root: Path = Path("/etc")) -> list[OrdinaryUser]:
 def _entries(path: Path, fields: int) -> list[list[bytes]]:
     """Return the lines of passwd(5) and the like with that many fields, the third a number."""
     lines = [line.split(b":") for line in _read(path).split(b"\n")]
-    return [each for each in lines if len(each) == fields and each[2].isdigit()]
+    return [line for line in lines if len(line) == fields and line[2].isdigit()]
 
 
 def _least_uid(text: bytes) -> int:

@@ -60,7 +60,7 @@ class GuardedProcfs(Procfs):
     @property
     def left_behind(self) -> int:
         """The number of abandoned helpers that are still blocked."""
-        self._left_behind = [each for each in self._left_behind if each.poll() is None]
+        self._left_behind = [worker for worker in self._left_behind if worker.poll() is None]
         return len(self._left_behind)
 
     def prepare(self) -> None:

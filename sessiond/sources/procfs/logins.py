@@ -115,12 +115,12 @@ def login_of(
     """
     owners = frozenset(pids)
     by_pid = by_line = None
-    for each in logins:
-        if since <= each.time <= until + _SLACK:
-            if each.pid in owners:
-                by_pid = each
-            if line is not None and each.line == line:
-                by_line = each
+    for login in logins:
+        if since <= login.time <= until + _SLACK:
+            if login.pid in owners:
+                by_pid = login
+            if line is not None and login.line == line:
+                by_line = login
     return by_pid or by_line
 
 
@@ -177,8 +177,8 @@ class LoginRecords:
                 found.append((file.st_size, file.st_mtime_ns))
         if found != self._read_of:
             read = [self._read(path, _MAX_WTMP, trusted=False) or b"" for path in self._wtmp]
-            logins = [each for data in read for each in parse_utmp(data)]
-            self._logins = sorted(logins, key=lambda each: each.time)
+            logins = [login for data in read for login in parse_utmp(data)]
+            self._logins = sorted(logins, key=lambda login: login.time)
             self._read_of = found
         return self._logins
 

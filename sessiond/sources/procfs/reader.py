@@ -253,8 +253,8 @@ class Procfs:
         else:
             return None
         environment = self._environment(directory) or b""
-        found = (parse_variable(environment, each.variable) for each in servers)
-        return next((each for each in found if each), None)
+        found = (parse_variable(environment, server.variable) for server in servers)
+        return next((connection for connection in found if connection), None)
 
     def _login(self, stat: Stat, audit_session: int | None, cgroup: bytes | None) -> Login | None:
         """Return the recorded login of a process whose parent is init, as the login may be over."""
