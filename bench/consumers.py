@@ -27,6 +27,8 @@ from bench.host import BenchError, audit_status, auditctl
 from bench.load import Reader
 from sessiond.config.schema import DEFAULT_RULES
 
+# The unit uses /run, which is not a tmpfs in every container or virtual machine.
+_TMPFS: Final = Path("/dev/shm")
 _LIMIT: Final = 60.0  # seconds for a start, and for an end
 _TOKEN: Final = re.compile(rb'"(bench-\d+-\d+)"')
 _PID: Final = re.compile(rb" pid=(\d+) ")
@@ -204,12 +206,13 @@ class Sessiond:
     def running(self, directory: Path) -> Iterator[Running]:
         """Run the daemon; it is ready when it sends READY=1."""
         output = directory / "events.ndjson"
+        runtime = runtime_directory(directory)
         config = directory / "sessiond.yml"
         config.write_text(
             f"{self._auditd}"
             f"session_metadata: {{backend: {self._backend}, fallback: false}}\n"
             f"output: {{file: {{path: {output}, rotate: {self._rotate}}}}}\n"
-            f"state_directory: {directory}/state\nruntime_directory: {directory}/run\n"
+            f"state_directory: {directory}/state\nruntime_directory: {runtime}\n"
         )
         config.chmod(0o600)
         ready = threading.Event()
@@ -234,6 +237,11 @@ class Sessiond:
             manager.shutdown(socket.SHUT_RDWR)
             manager.close()
             (directory / "notify").unlink()
+
+
+def runtime_directory(directory: Path) -> Path:
+    """Return sessiond's runtime directory: on a tmpfs if possible, as under the shipped unit."""
+    return _TMPFS / directory.name if _TMPFS.is_dir() else directory / "run"
 
 
 def _laurel() -> str | None:

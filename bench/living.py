@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.builds import ROOT
-from bench.consumers import Sessiond
+from bench.consumers import Sessiond, runtime_directory
 from bench.host import BenchError, audit_lent, memory, raised
 from bench.load import built
 from bench.plan import FAILURES, Plan, Row, note, python_path, work
@@ -67,7 +67,7 @@ def _processes(directory: Path, number: int) -> Iterator[None]:
 
 
 def _measured(ours: Sessiond, directory: Path, number: int) -> Row:
-    state = directory / "run" / "state"
+    state = runtime_directory(directory) / "state"
     with ours.running(directory) as first:
         resident = memory(first.pid)["pss"]
         deadline = time.monotonic() + _SETTLE

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bench.consumers import Consumer, Running, Sessiond
+from bench.consumers import Consumer, Running, Sessiond, runtime_directory
 from bench.host import BenchError, audit_lent
 from bench.load import Spawner
 
@@ -92,6 +92,7 @@ def work(plan: Plan) -> Iterator[Path]:
     try:
         yield directory
     finally:
+        shutil.rmtree(runtime_directory(directory), ignore_errors=True)
         shutil.rmtree(directory)
 
 
