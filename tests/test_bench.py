@@ -104,7 +104,7 @@ def test_what_a_flooder_tries_always_fails() -> None:
 
 
 def test_what_is_missing_in_the_output_is_counted(tmp_path: Path) -> None:
-    """Of two processes one exec and no end is there."""
+    """The output has one exec of two processes, and no end."""
     truth = Spawner(tmp_path).run(rate=100, seconds=0.015, number=1)
     first, *others = truth.started
     output = tmp_path / "output"
@@ -169,7 +169,7 @@ def test_a_consumer_is_killed_on_purpose_only(tmp_path: Path) -> None:
 
 
 def test_rotated_files_are_counted_as_they_were_written(tmp_path: Path) -> None:
-    """Of 6,000 bytes 4,000 are compressed, and only these say what compression leaves."""
+    """Of 6,000 bytes 4,000 are compressed; the ratio is that of these."""
     output = tmp_path / "events.ndjson"
     output.write_bytes(b"x" * 500)
     (tmp_path / "events.ndjson.1").write_bytes(b"x" * 1500)
@@ -182,7 +182,7 @@ def test_rotated_files_are_counted_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_without_compression_all_stays_as_it_was_written(tmp_path: Path) -> None:
-    """Nothing is divided by nothing."""
+    """Without compressed bytes there is no division by zero."""
     output = tmp_path / "events.ndjson"
     output.write_bytes(b"x" * 500)
     assert Stored.of(output) == Stored(files=1, written=500, packed=0, unpacked=0)

@@ -349,7 +349,7 @@ class ProcessList:
 
 
 def _words(note: str | None) -> str:
-    """What a note of ``sessiond.incomplete`` says, without the field that it is about."""
+    """Return the text of a note of ``sessiond.incomplete`` without its field."""
     return note.partition(": ")[2] if note is not None else ""
 
 

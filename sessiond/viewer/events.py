@@ -203,7 +203,7 @@ class Unit(msgspec.Struct, gc=False):
 
 
 class Resource(msgspec.Struct, gc=False):
-    """What an orchestrator runs, such as a pod."""
+    """A resource of an orchestrator, such as a pod."""
 
     type: str = ""
     id: str = ""

@@ -434,7 +434,7 @@ def test_a_rule_that_leaves_execs_alone_is_no_trouble(host: Host, rule: str) -> 
 
 
 def test_a_doubtful_filter_is_a_failure_only_with_strict(host: Host) -> None:
-    """What is wrong with it is said with the filters."""
+    """The finding refers to the output of the filters, which has the details."""
     findings = check.report(host, doubtful_filters=True)
     (found,) = [finding for finding in findings if finding.level != "ok"]
     assert (found.level, found.name) == ("warn", "filters")

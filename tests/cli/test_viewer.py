@@ -122,7 +122,7 @@ def test_without_a_daemon_the_newest_recording_is_shown(
 def test_nothing_of_the_data_reaches_a_terminal_raw(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    """Whatever text of whatever field it is in."""
+    """A control character in any field is escaped."""
     path = tmp_path / "events.ndjson"
     path.write_bytes(b"".join(poisoned_lines()))
     assert main.run([*command, str(path)]) == 0
@@ -304,7 +304,7 @@ def test_a_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_page_belongs_to_the_user_of_sudo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose browser opens it."""
+    """That user's browser opens the page."""
     monkeypatch.setenv("SUDO_UID", "4711")
     monkeypatch.setenv("SUDO_GID", "4712")
     path = tmp_path / "page.html"
@@ -339,7 +339,7 @@ def test_a_file_is_served_as_it_grows(tmp_path: Path) -> None:
 
 
 def test_findings_are_served_as_they_come(tmp_path: Path) -> None:
-    """Of the rules that are given, in what was there and in what comes."""
+    """The page gets the findings of the given rules, in earlier and in new events."""
     pytest.importorskip("sigma", reason="needs pysigma, of PyPI")
     path = tmp_path / "events.ndjson"
     story = Story()

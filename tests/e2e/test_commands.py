@@ -67,7 +67,7 @@ def test_rules_compares_wanted_and_loaded(make_daemon: MakeDaemon) -> None:
 
 
 def test_check_says_what_would_be_done(make_daemon: MakeDaemon, audit_state: AuditState) -> None:
-    """Nothing changes, and this host, on which the tests run, lacks nothing."""
+    """It changes nothing, and finds no problem on this host."""
     asked = make_daemon().command("check")
     assert asked.returncode == 0, asked.stdout
     assert "execve" in asked.stdout

@@ -164,7 +164,7 @@ def test_a_rule_is_asked_of_its_events_alone(
 
 
 def test_no_document_stops_the_asking(tmp_path: Path) -> None:
-    """Whatever stands where members are expected."""
+    """Members of any wrong type match no rule and raise nothing."""
     rules = ruleset(tmp_path, "s: {Image|contains: a, CommandLine|contains: b}\ncondition: not s")
     event = {"kind": "event", "action": "exec", "category": 7}
     wrongs: tuple[Any, ...] = (

@@ -10,7 +10,7 @@ from sessiond.viewer.events import decode, identity
 
 @given(st.text(max_size=20))
 def test_an_entity_id_is_found_without_decoding(text: str) -> None:
-    """Whatever characters it has, and wherever it stands."""
+    """The id may contain any characters, and may be any member of the object."""
     first = msgspec.json.encode({"entity_id": text, "pid": 1})
     later = msgspec.json.encode({"pid": 1, "entity_id": text})
     assert identity(first) == identity(later) == text
@@ -21,7 +21,7 @@ def test_no_relative_has_no_id() -> None:
     assert identity(b"") == ""
 
 
-def test_a_wrong_type_is_told() -> None:
-    """Nothing is guessed."""
+def test_a_wrong_type_is_an_error() -> None:
+    """A value of another type is not converted."""
     with pytest.raises(msgspec.DecodeError):
         decode(b'{"@timestamp":"2026-05-01T10:00:00Z","event":{"action":7}}')

@@ -18,7 +18,7 @@ def told(recording: Recording, process: Process) -> str:
 
 
 def test_a_process_of_a_real_login() -> None:
-    """What it did, as whom, and through whom it came; each fact with its source."""
+    """The text has its actions, users and ancestors, each fact with its source."""
     recording = recorded(*login_lines())
     text = told(recording, by_command(recording, "sleep 30"))
     for line in (
@@ -84,7 +84,7 @@ def test_of_very_many_programs_the_first_and_the_latest_are_told() -> None:
 
 
 def test_a_process_known_by_others_says_so() -> None:
-    """Nothing is made up for it."""
+    """The text says that no event of the process is in the files."""
     story = Story()
     recording = recorded(story.event(1, "exec", "ls", parent="bash", entry="bash"))
     assert "No event of its own is in these files" in told(

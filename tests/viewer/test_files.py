@@ -109,7 +109,7 @@ def test_a_look_gives_what_has_come(tmp_path: Path) -> None:
 
 
 def test_a_file_is_followed_from_its_end(tmp_path: Path) -> None:
-    """What it has before the first look is skipped, and nothing else."""
+    """Only the lines that it has before the first reading are skipped."""
     path = tmp_path / "events.ndjson"
     path.write_bytes(b"1\n2\n3\n")
     looks = files.followed(path, lambda _: None, new=True)

@@ -40,7 +40,7 @@ def test_a_line_for_each_event() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_real_recording_fits_the_terminal(width: int) -> None:
-    """Whatever names and arguments it has."""
+    """No line is wider than the terminal."""
     shown = LiveLines(Colours())
     for line in login_lines():
         text = shown.line(line, width=width, now=NOW)

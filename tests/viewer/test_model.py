@@ -33,7 +33,7 @@ def test_a_real_login_is_one_session(login: Recording) -> None:
 
 
 def test_signals_exit_codes_and_failed_execs(login: Recording) -> None:
-    """Of the same login."""
+    """The end of each process of the login has its signal or exit code."""
     killed = by_command(login, "sleep 30")
     assert (killed.exit_code, killed.signal) == (137, "SIGKILL")
     assert sum(each.failed_count for each in login.processes.values()) == 18
@@ -89,7 +89,7 @@ def test_what_an_inventory_misses_is_gone() -> None:
 
 
 def test_nothing_of_an_earlier_boot_runs() -> None:
-    """Whatever its last event was."""
+    """A process of an earlier boot counts as ended, even without an end event."""
     before, after = Story(boot="b1"), Story(boot="b2")
     after.skip(100)
     recording = recorded(before.event(1, "exec", "old"), after.event(9, "exec", "new", start=9))
@@ -154,7 +154,7 @@ def test_a_pid_may_have_been_of_several() -> None:
     )
 )
 def test_no_line_stops_the_reading(block: object) -> None:
-    """Whatever stands where a process is expected."""
+    """A process object of any wrong type is accepted or counted as refused."""
     recording = recorded({"@timestamp": at(1), "event": {"action": "exec"}, "process": block})
     assert recording.events + recording.refused <= 1 or not block
     recording.sessions()

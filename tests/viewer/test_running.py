@@ -57,7 +57,7 @@ def test_few_of_the_ended_sessions_are_kept() -> None:
 
 
 def test_a_document_of_anything_else_changes_nothing() -> None:
-    """Whatever stands where members are expected."""
+    """Members of any wrong type are ignored."""
     sessions = RunningSessions()
     wrongs: tuple[Any, ...] = (None, 7, "x", [], {}, {"entity_id": 7}, {"entity_id": "x"})
     for wrong in wrongs:

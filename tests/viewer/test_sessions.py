@@ -45,7 +45,7 @@ def test_sessions_are_chosen(login: Recording, wanted: Filter, pids: list[int]) 
 
 
 def test_a_table_has_a_line_for_each_session(login: Recording) -> None:
-    """Off a terminal it is as wide as it must be."""
+    """Without a terminal the width is not limited."""
     found = [each for each in login.sessions() if each.kind == "sshd"]
     lines = list(sessions.table(found, width=None, now=NOW, colours=OFF))
     assert [re.split(r"  +", line.strip()) for line in lines] == [
@@ -64,7 +64,7 @@ def test_a_table_has_a_line_for_each_session(login: Recording) -> None:
 
 
 def test_a_line_fits_the_terminal_and_harms_none() -> None:
-    """Whatever the arguments are."""
+    """Long arguments are cut, and control characters are escaped."""
     story = Story()
     hostile = "\x1b]0;title\x07\u202egpj\n" + "x" * 1_000_000
     recording = recorded(story.event(1, "exec", "bash", args=["echo", hostile], user="\x1b[31m"))

@@ -35,7 +35,7 @@ LOGIN = "lOcVr6UYKV_j9tnoaonUD00F"
 
 
 def test_a_real_login(login: Recording) -> None:
-    """What was typed is marked; users, directories, exit codes, signals and names are told."""
+    """Typed commands are marked; lines have user, directory, exit code, signal and names."""
     lines = drawn(login, LOGIN)
     for line in (
         "-bash  → exit 3  as ann  in /home/ann/site",
@@ -54,8 +54,8 @@ def test_a_real_login(login: Recording) -> None:
         assert line in lines
 
 
-def test_the_heading_tells_it_in_a_line(login: Recording) -> None:
-    """Who, how, when, and what came of it."""
+def test_the_heading_summarises_the_session(login: Recording) -> None:
+    """It has the user, the entry, the time, and the numbers of processes and failures."""
     said = tree.heading(session_of(login, LOGIN), login, NOW)
     assert said == (
         "ann by sshd 198.51.100.7 on web1, 2026-11-25 13:15:37, 12.7s, 119 processes, "

@@ -472,7 +472,7 @@ function begin() {
     return;
   }
   const wanted = store.number(decodeURIComponent(location.hash.slice(1)));
-  // A person's session first: that is what one mostly looks for.
+  // Sessions of people come first: users mostly look for these.
   const first = wanted >= 0 ? store.columns.session[wanted] : order.find((each) => store.sessions[each].kind === "sshd" || store.flag("interactive", store.sessions[each].first)) ?? order[0];
   openSession(first, wanted);
   if (wanted < 0) pane("sessions");
@@ -504,7 +504,7 @@ function replace(data) {
   searchNow();
 }
 
-// A server of its own tells whether there is more; the token stands in the address.
+// The live server has more lines; its token is in the address.
 async function listen() {
   let version = "";
   for (;;) {
@@ -521,7 +521,7 @@ async function listen() {
       say("the server is gone");
       await new Promise((done) => setTimeout(done, 10000));
     }
-    // A large recording takes long to send and to draw anew: the page stays usable meanwhile.
+    // Sending and drawing a large recording takes long: the page stays usable during that.
     await new Promise((done) => setTimeout(done, Math.max(1500, 5 * (performance.now() - begun))));
   }
 }

@@ -10,7 +10,7 @@ export function element(name, { text, className, ...attributes } = {}, ...childr
 }
 
 export class Rows {
-  // `draw(row, index)` makes the element of a row; `choose(index)` is told of a click.
+  // `draw(row, index)` makes the element of a row; `choose(index)` is called for a click.
   constructor(list, height, draw, choose) {
     Object.assign(this, { list, height, draw, choose, rows: [], chosen: -1, made: new Map() });
     this.room = element("div", { className: "room", "aria-hidden": "true" });

@@ -37,7 +37,7 @@ const IS = {
 
 const TEXTS = ["executable", "name", "title", "user", "user_id", "real_user", "saved_user", "group_name", "real_group", "saved_group", "groups", "login_user", "audit_session", "capabilities", "directory", "tty", "container", "pod", "unit", "labels", "host", "providers", "tags"];
 
-// Split a query into terms; returns an error in words for an operator that there is not.
+// Split a query into terms; returns an error message for an unknown operator.
 export function parseQuery(text) {
   const terms = [];
   for (const [, minus, field, quoted, plain] of text.matchAll(/(-?)(?:([a-z]+):)?(?:"([^"]*)"?|(\S+))/g)) {
@@ -79,7 +79,7 @@ function asks(store, { field, value }) {
     (word && (String(all.pid[each]) === value || all.id[each].toLowerCase() === value));
 }
 
-// All texts of what few processes have; lists of arguments as command lines.
+// All texts of the members that few processes have; argument lists as command lines.
 function textsOf(more) {
   const command = (args) => (Array.isArray(args) ? args.join(" ") : args);
   const found = Object.values(more).flatMap((member) => (Array.isArray(member) ? member.flatMap((one) => (Array.isArray(one) ? one.map(command) : one)) : member));
@@ -94,7 +94,7 @@ export function search(store, text) {
   const { start, exit } = store.columns;
   const found = [];
   for (let each = 0; each < store.count; each++) {
-    // exit:!0 asks for an exit code other than 0: one that is there.
+    // exit:!0 selects processes that have an exit code other than 0.
     if (questions.every(([asked, { field, negated }]) => asked(each) !== negated && !(negated && field === "exit" && exit[each] < 0))) found.push(each);
   }
   return { found: found.sort((one, other) => start[one] - start[other]), error: "" };

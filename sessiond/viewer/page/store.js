@@ -1,4 +1,4 @@
-// The data of the page: processes as columns, and what follows from them.
+// The data of the page: processes as columns, and values derived from them.
 
 const FLAGS = { seen: 1, typed: 2, interactive: 4, older: 8, gone: 16, core: 32, canary: 64 };
 
@@ -14,7 +14,7 @@ export class Store {
     const { parent, session, start, pid } = this.columns;
     for (let each = 0; each < this.count; each++) {
       const above = parent[each];
-      // A session is drawn by itself: what another session's process forked is its root.
+      // A session is drawn alone: a process forked in another session is a root.
       if (above < 0 || above === each || session[above] !== session[each]) continue;
       (this.children[above] ??= []).push(each);
     }

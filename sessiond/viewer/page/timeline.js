@@ -1,4 +1,4 @@
-// The time line: how many processes started when, what failed, what is lost; a range can be brushed.
+// The time line: started and failed processes and losses over time; a range can be brushed.
 
 import { clock, lasted, calendar } from "./text.js";
 

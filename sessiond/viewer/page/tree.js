@@ -1,4 +1,4 @@
-// A session as rows: what is open, folded, asked for, lost.
+// A session as rows: open and folded processes, search results, losses.
 
 // Give the same number to processes that repeat each other with all that is below them.
 function signaturesOf(store, session, wanted, marks) {
@@ -75,7 +75,7 @@ function wantedOf(store, session, options) {
 }
 
 // Rows of a session: {process, depth, group, open, last}, or {mark, depth} for a loss or a finding.
-// `closed` holds the processes whose children are hidden, `unfolded` the first ones of open groups.
+// `closed` has the processes with hidden children, `unfolded` the first ones of open groups.
 export function rowsOf(store, session, options) {
   const { start } = store.columns;
   const wanted = wantedOf(store, session, options);

@@ -292,7 +292,7 @@ def test_what_is_folded_can_be_opened(opened: Open, login: Recording) -> None:
 
 
 def test_loops_and_circles(opened: Open) -> None:
-    """What repeats itself with all below it is one row; parents in a circle are drawn once."""
+    """Repeated subtrees share a row; processes whose parents form a cycle are drawn once."""
     story = Story()
     events = [story.event(0, "exec", "bash")]
     for number in range(30):
