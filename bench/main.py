@@ -40,6 +40,7 @@ sections:
   memory       memory of ours at --rate, each minute
   living       ours with --living processes: memory, save, restart
   table        CPU of the pipeline as the process table grows (needs no root)
+  filters      CPU of the pipeline with filters (needs no root)
   instructions per process in the pipeline, by valgrind (needs no root)
   replay       records a second and peak memory of `sessiond replay` (needs no root)
 

@@ -227,6 +227,18 @@ def _table(rows: Sequence[Row], _: dict[str, Any]) -> tuple[str, list[list[str]]
     return "CPU of the pipeline alone (fork, exec and end) as the table grows", table
 
 
+def _filters(rows: Sequence[Row], _: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    table = [["", "filters", "us/process", "x none", "us/event more"]]
+    none: dict[str, float] = {}
+    for (name, filters), group in _by(rows, "consumer", "filters").items():
+        cost = _median(group, "cpu_us") or 0.0
+        none.setdefault(name, cost)
+        # A process has two events: exec and end.
+        more = (cost - none[name]) / 2
+        table.append([name, filters, _show(cost), _ratio(cost, none[name]), _show(more, 2)])
+    return "CPU of the pipeline alone with filters, by process and by event", table
+
+
 def _replay(rows: Sequence[Row], _: dict[str, Any]) -> tuple[str, list[list[str]]]:
     table = [["", "records", "records/s of CPU", "records/s", "peak RSS MB"]]
     table += [
@@ -256,6 +268,7 @@ _TABLES: Final[
     "memory": _memory,
     "living": _living,
     "table": _table,
+    "filters": _filters,
     "instructions": _instructions,
     "replay": _replay,
 }

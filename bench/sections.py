@@ -12,6 +12,7 @@ from typing import Any, Final
 from bench import host, paper
 from bench.builds import ROOT
 from bench.consumers import Consumer, Sessiond
+from bench.filters import filters
 from bench.host import BenchError, audit_lent, audit_status, cpu, memory, thread_cpu
 from bench.instructions import instructions
 from bench.living import living
@@ -286,6 +287,7 @@ SECTIONS: Final = {
     "memory": memory_over_time,
     "living": living,
     "table": table,
+    "filters": filters,
     "instructions": instructions,
     "replay": replay,
 }

@@ -31,6 +31,7 @@ from sessiond.filters.subject import (
     path_values,
 )
 from sessiond.process import container, systemd_unit
+from sessiond.process.events import Facts
 from sessiond.process.table import ITSELF, Lineage, Process, State, Verdict
 from sessiond.text import display
 from sessiond.units import UNSET_ID
@@ -38,6 +39,9 @@ from sessiond.units import UNSET_ID
 KEEP: Final = Verdict("", "keep")
 
 _MAX_REMEMBERED: Final = 4096
+# The user and group ids within Facts: uid, euid, suid, fsuid, gid, egid, sgid, fsgid.
+_FIRST_ID: Final = Facts._fields.index("uid")
+_BEHIND_IDS: Final = Facts._fields.index("fsgid") + 1
 # include/uapi/linux/capability.h
 _CAP_SETUID: Final = 1 << 7
 _CAP_SETGID: Final = 1 << 6
@@ -357,26 +361,28 @@ class Decider:
         return found
 
     def _key(self, process: Process, state: State, cgroup: bytes | None) -> tuple[object, ...]:
-        key: list[object] = []
+        """Return the shared values that conditions depend on."""
         facts = state.facts
+        program: tuple[object, ...] | None = None
+        entry: object = None
         if self._program:
-            program = state.program
-            mounts = program.mount_namespace or facts.mount_namespace
-            key += program.executable, program.comm, program.owner, mounts
-        if self._users:
-            key += facts.uid, facts.euid, facts.suid, facts.loginuid
-            key += facts.gid, facts.egid, facts.sgid
-        if self._cgroup:
-            key.append(cgroup)
+            own = state.program
+            mounts = own.mount_namespace or facts.mount_namespace
+            program = own.executable, own.comm, own.owner, mounts
         if self._entry:
             leader = process if state.entry_leader is ITSELF else state.entry_leader
             if isinstance(leader, Process):
-                key += leader.entry_type, leader.entry_source, leader.entry_note
-            else:
-                key.append(leader.entry if leader is not None else None)
-        if self._descent:
-            key.append(self._line_of(process.lineage))
-        return tuple(key)
+                entry = leader.entry_type, leader.entry_source, leader.entry_note
+            elif leader is not None:
+                entry = leader.entry
+        return (
+            program,
+            facts[_FIRST_ID:_BEHIND_IDS] if self._users else None,
+            facts.loginuid if self._users else None,
+            cgroup if self._cgroup else None,
+            entry,
+            self._line_of(process.lineage) if self._descent else None,
+        )
 
     def _line_of(self, lineage: Lineage | None) -> tuple[object, ...]:
         """Return which conditions on ancestors hold for a line of descent."""

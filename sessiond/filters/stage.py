@@ -56,8 +56,8 @@ class DueReports(NamedTuple):
 class FilterStage:
     """Decides which lines are written, and how; ``account`` counts the others.
 
-    ``overdue`` are folded processes that outlive the window and must be introduced. ``renamed``
-    maps actions to the names in lines.
+    ``withheld_any`` says that a process was ever withheld. ``overdue`` are folded processes that
+    outlive the window and must be introduced. ``renamed`` maps actions to the names in lines.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class FilterStage:
         """Take the filters; ``encoder`` and ``context`` are those of the lines."""
         self.account = FilterAccount()
         self.folds = Folds()
+        self.withheld_any = False
         self._context = context
         self._running: deque[tuple[int, Process]] = deque()
         self._size = _FIRST_SIZE
@@ -128,7 +129,7 @@ class FilterStage:
         self.account.seen += 1
         self.account.take(verdict, self._size)
         if action in _INTRODUCTIONS:
-            process.withheld = True
+            process.withheld = self.withheld_any = True
             if verdict.action == "fold":
                 self._running.append((state.time + self._length(verdict), process))
         return True
@@ -292,7 +293,7 @@ class FilterStage:
             return line
         self.account.take(found.verdict, len(line))
         if process is not None and action in _INTRODUCTIONS:
-            process.withheld = True
+            process.withheld = self.withheld_any = True
         return None
 
     def _folds(
@@ -355,6 +356,7 @@ class FilterStage:
         """Restore the state of ``save``."""
         self.account.restore(saved.since, saved.unreported)
         self.folds.restore(saved.folds)
+        self.withheld_any = any(process.withheld for process in processes)
         waiting = [
             (process.state.time + self._length(process.verdict), process)
             for process in processes

@@ -333,7 +333,7 @@ class Pipeline:
         ``introduces`` says that the line itself introduces the process: a fork or an exec.
         """
         self._introduce(process, state, time)
-        if self._writes_forks or self._filters is not None:
+        if self._writes_forks or (self._filters is not None and self._filters.withheld_any):
             self._write_forks(process, state, itself=not introduces)
         return self.table.view(process, state)
 
@@ -410,7 +410,8 @@ class Pipeline:
         if filters is None or self.lines.is_canary(process.pid):
             return False
         cgroup = before = self.table.cgroup_of(process, state)
-        if action == "exec" and (index := process.states.index(state)):
+        dropped = process.verdict is not None and process.verdict.withholds
+        if dropped and action == "exec" and (index := process.states.index(state)):
             before = self.table.cgroup_of(process, process.states[index - 1])
         if not filters.withholds(process, state, cgroup, action, event, cgroup_before=before):
             return False
