@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sessiond.config.filters import Filters
@@ -100,6 +100,8 @@ class Suggestions:
         self._family = Family()
         self._lines: list[frozenset[Condition]] = []
         self._examples: dict[Condition, list[str]] = {}
+        # Ancestors that people's processes share with others are too general for a filter.
+        self._of_people: set[tuple[str, str]] = set()
         self.total = 0
 
     def take(self, document: Mapping[str, Any]) -> None:
@@ -112,6 +114,7 @@ class Suggestions:
             return
         entry = _one(document, "process.entry_leader.entry_meta.type")
         if document["process"].get("interactive") or entry in SESSION_TYPES:
+            self._of_people |= set(self._of_ancestors(document))
             return
         conditions = self._conditions(document)
         self._lines.append(conditions)
@@ -134,6 +137,16 @@ class Suggestions:
         foreign = "mount_namespace" in document.get("sessiond", {})
         if executable.startswith("/") and not foreign:
             found.add((("process.executable", executable), user))
+        found.update((above, user) for above in self._of_ancestors(document))
+        if _one(document, "process.entry_leader.entry_meta.type") == "container":
+            command = _one(document, "process.command_line")
+            if command != "-" and not set(command) & set("*?["):
+                entry = ("entry_leader.entry_meta.type", "container")
+                found.add((("process.command_line", command), entry))
+        return frozenset(found)
+
+    def _of_ancestors(self, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield possible conditions on the ancestors of a line's process."""
         for above in self._family.above(document):
             name = str(above.get("process", {}).get("executable", ""))
             short = name.rpartition("/")[2]
@@ -141,15 +154,9 @@ class Suggestions:
                 args = above.get("process", {}).get("args", [])
                 script = next((each for each in args[1:] if each.startswith("/")), None)
                 if script is not None and not set(script) & set("*?[ "):
-                    found.add((("ancestor.args", script), user))
-            elif name.startswith("/") and short not in _COMMON:
-                found.add((("ancestor.executable", name), user))
-        if _one(document, "process.entry_leader.entry_meta.type") == "container":
-            command = _one(document, "process.command_line")
-            if command != "-" and not set(command) & set("*?["):
-                entry = ("entry_leader.entry_meta.type", "container")
-                found.add((("process.command_line", command), entry))
-        return frozenset(found)
+                    yield "ancestor.args", script
+            elif name.startswith("/") and not name.startswith("/memfd:") and short not in _COMMON:
+                yield "ancestor.executable", name
 
     def best(self, users: Sequence[OrdinaryUser]) -> list[Suggestion]:
         """Return the suggestions that save most, the largest first.
@@ -168,7 +175,7 @@ class Suggestions:
             best, lines = max(counts.items(), key=lambda item: (item[1], -len(item[0]), item[0]))
             if lines < max(2, self.total * MIN_SHARE):
                 break
-            if not _is_safe(best, users):
+            if self._of_people.intersection(best) or not _is_safe(best, users):
                 refused.add(best)
                 continue
             chosen.append(Suggestion(dict(best), lines, self._examples[best]))
