@@ -7,8 +7,10 @@ ns since boot.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -33,6 +35,8 @@ from sessiond.units import SECOND
 
 LIFE: Final = frozenset(("fork", "exec", "setsid", "end", "already_running"))
 _INTRODUCTIONS: Final = frozenset(("fork", "exec", "already_running"))
+# The kernel writes the key last: the whole record is not parsed for it.
+_KEY: Final = re.compile(rb" key=([^ ]+)\s*\Z")
 # Assumed length of a line before the first one.
 _FIRST_SIZE: Final = 4096
 _WINDOW: Final = 600 * SECOND
@@ -366,10 +370,18 @@ class FilterStage:
         self._running.extend(sorted(waiting, key=lambda each: each[0]))
 
 
-def _keys(event: AuditEvent) -> list[str]:
+def _keys(event: AuditEvent) -> Sequence[str]:
     """Return the keys of the audit rules that recorded an event."""
-    key = event.syscall.get("key")
-    return [display(each) for each in (decode(key) or b"").split(b"\x01") if each] if key else []
+    for record in event.records:
+        if record.type == SYSCALL:
+            found = _KEY.search(record.text)
+            return _key_texts(found[1]) if found is not None else ()
+    return ()
+
+
+@lru_cache(maxsize=256)
+def _key_texts(key: bytes) -> tuple[str, ...]:
+    return tuple([display(each) for each in (decode(key) or b"").split(b"\x01") if each])
 
 
 def _is_protected(action: str, event: AuditEvent | None) -> bool:
