@@ -23,17 +23,21 @@ PermitRootLogin yes
 PasswordAuthentication no
 StrictModes no
 UsePAM {pam}
+{more}
 """
+# Bash then reads no start-up files, which differ from host to host.
+NO_STARTUP_FILES = "SetEnv SHLVL=2"
 
 
 class Sshd:
     """An sshd that accepts the user of the tests, with its own keys and port.
 
-    With ``pam`` a login has its own audit session.
+    With ``pam`` a login has its own audit session; ``more`` is a line of its configuration.
     """
 
-    def __init__(self, directory: Path, *, pam: bool = False) -> None:
+    def __init__(self, directory: Path, *, pam: bool = False, more: str = "") -> None:
         self.directory = directory
+        self._more = more
         self._pam = "yes" if pam else "no"
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +57,9 @@ class Sshd:
                 check=True,
             )
         config = self.directory / "sshd_config"
-        config.write_text(_CONFIG.format(port=self.port, directory=self.directory, pam=self._pam))
+        config.write_text(
+            _CONFIG.format(port=self.port, directory=self.directory, pam=self._pam, more=self._more)
+        )
         self._made_separation = not PRIVILEGE_SEPARATION.exists()
         PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
         log = self.directory / "sshd.log"
