@@ -81,12 +81,13 @@ class CompiledRule:
     process; ``known_by_key`` are the conditions on these. ``actions`` are those that it names. The
     arguments of each matching process contain one of ``needles``; () if there are no such texts.
     ``descents`` are the conditions on ancestors within ``common``. ``of_place`` says that it asks
-    for a unit, a container or an entry.
+    for a unit, a container or an entry, ``is_shared`` that it uses only shared values, the action
+    and the keys.
     """
 
     __slots__ = (
-        "actions", "by_key", "common", "descents", "known_by_key", "late", "needles", "of_event",
-        "of_place", "own", "parts", "rule", "trust", "verdict",
+        "actions", "by_key", "common", "descents", "is_shared", "known_by_key", "late", "needles",
+        "of_event", "of_place", "own", "parts", "rule", "trust", "verdict",
     )  # fmt: skip
 
     def __init__(self, rule: FilterRule) -> None:
@@ -117,6 +118,11 @@ class CompiledRule:
         self.late = any(field not in _KNOWN_EARLY for field in others)
         self.of_place = any(field.startswith(_PLACES) for field in fields)
         self.by_key = bool(others) and all(map(_is_early, others))
+        self.is_shared = all(
+            all(leaf.name in _KNOWN_EARLY or _shared_by(leaf.name) for leaf in part.leaves())
+            and len({leaf.name in _KNOWN_EARLY for leaf in part.leaves()}) == 1
+            for part in whole
+        )
         self.known_by_key = [
             part for part in whole if all(_is_early(leaf.name) for leaf in part.leaves())
         ]
@@ -259,6 +265,9 @@ class Decider:
             for leaf in each.leaves()
         )
         self._lines: dict[Lineage, tuple[object, ...]] = {}
+        # Decisions about events, if they depend only on shared values, the action and the keys.
+        self._early_is_shared = all(each.is_shared for each in self.of_events)
+        self._early_found: dict[tuple[object, ...], CompiledRule | None] = {}
         self._by_action: dict[str, tuple[CompiledRule, ...]] = {}
 
     def look_from(self, host_mounts: int | None) -> None:
@@ -267,12 +276,14 @@ class Decider:
             self._around.host_mounts = host_mounts
             self._remembered.clear()
             self._lines.clear()
+            self._early_found.clear()
 
     def encode_with(self, encoder: ProcessEncoder) -> None:
         """Use another encoder for names."""
         self._around.encoder = encoder
         self._remembered.clear()
         self._lines.clear()
+        self._early_found.clear()
 
     # Processes
 
@@ -441,6 +452,28 @@ class Decider:
         ``known`` are the fields of the event that are known before the line is made. A filter that
         needs the finished line is returned if its other conditions hold: ``late`` then decides.
         """
+        if not self._early_is_shared:
+            return self._early(rules, process, state, cgroup, verdict, known)
+        event = tuple(known["event.action"]), tuple(known["tags"]), verdict.filter
+        key = self._key(process, state, cgroup), event
+        if key in self._early_found:
+            return self._early_found[key]
+        found = self._early(rules, process, state, cgroup, verdict, known)
+        if not self._users or self._named(state):
+            if len(self._early_found) >= _MAX_REMEMBERED:
+                self._early_found.clear()
+            self._early_found[key] = found
+        return found
+
+    def _early(
+        self,
+        rules: Sequence[CompiledRule],
+        process: Process,
+        state: State,
+        cgroup: bytes | None,
+        verdict: Verdict,
+        known: Mapping[str, Sequence[object]],
+    ) -> CompiledRule | None:
         end = self._order.get(verdict.filter, len(self.rules))
         for each in rules:
             if self._order[each.rule.name] > end:
