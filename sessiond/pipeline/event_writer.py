@@ -383,7 +383,9 @@ class EventWriter:
             {"loss": details},
             f"blind from {begin} to {end}: {what}",
             window=(loss.since, loss.until),
-            event_id=self._documents.self_event_id(f"{loss.hop}-{loss.since:x}-{loss.number:x}"),
+            event_id=self._documents.self_event_id(
+                f"{loss.hop}-{loss.since:x}-{loss.until:x}-{loss.number:x}"
+            ),
         )
 
     def clock_step(self, step: Step, before: int) -> None:

@@ -555,7 +555,6 @@ class Pipeline:
         event = snapshot.save_event
         state = snapshot.SavedPipeline(
             time=now,
-            fed=now if self._fed is None else self._fed,
             drained=self._hearing.drained,
             sequence=self.lines.sequence,
             written_after=self.lines.known_after,
@@ -606,7 +605,6 @@ class Pipeline:
             self._execs.hold(process, executed)
         self._ready = [event(saved) for saved in state.ready]
         self._assembler.reopen(event(saved) for saved in state.open)
-        self._fed = state.fed
         self._hearing.drained = state.drained
         self.lines.sequence = state.sequence
         self.lines.written_after = state.written_after

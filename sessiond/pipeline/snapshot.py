@@ -154,13 +154,12 @@ class SavedEvent(NamedTuple):
 class SavedPipeline(NamedTuple):
     """A ``Pipeline``: processes are numbers of ``table``, times are ns since boot.
 
-    ``fed`` is when both inputs were last read, ``drained`` when the socket was last seen empty.
+    ``drained`` is when the socket was last seen empty.
     ``execs`` are processes and the numbers of their states. Lines numbered above
     ``written_after`` may belong to events that are in flight here.
     """
 
     time: int
-    fed: int
     drained: int
     sequence: int
     written_after: int

@@ -97,17 +97,18 @@ class Restart:
         Returns the last of these lines, which other outputs may lack.
         """
         wal = self._log
-        # Losses found from now on happened after that.
-        seen = min(begun, wal.kernel_reading.time) if wal.kernel_reading else begun
-        pipeline.feed_audit([], now=seen, drained=False)
         entries, wal.entries = wal.entries, []
         saved_at = self._restore(pipeline)
+        # Losses found from now on happened after the last run's last reading.
+        seen = min(begun, wal.kernel_reading.time) if wal.kernel_reading else begun
+        pipeline.feed_audit([], now=seen, drained=False)
         tail = self._continue_lines(pipeline, output)
         earlier = self._decode(chunk for kind, chunk in entries if kind == RING)
         earlier += _decoded_events(data for kind, data in entries if kind == EVENTS)
         records = [entry for entry in entries if is_record(entry)]
         # These may not have been written; a line that the output has is not written again.
-        losses = _decoded_losses(wal.losses)
+        kept = _decoded_losses(wal.losses)
+        losses = []
         ended_at = saved_at
         if wal.unfinished and listening is not None:
             ended_at = max(_moments(saved_at, earlier, wal.kernel_reading), default=begun)
@@ -115,6 +116,9 @@ class Restart:
         lost_while_down = self._kernel_loss(kernel_lost, begun)
         if lost_while_down is not None:
             losses.append(lost_while_down)
+        # A run that was killed while it resumed has kept those of the same windows.
+        windows = {(loss.hop, loss.since) for loss in losses}
+        losses = [loss for loss in kept if (loss.hop, loss.since) not in windows] + losses
         for loss in losses:
             pipeline.report_loss(loss, begun)
         self.keep_losses(pipeline)

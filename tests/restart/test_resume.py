@@ -193,6 +193,36 @@ def test_a_full_ring_is_dated_from_the_last_reading(
     assert lost["event"]["end"].endswith("10:00:20.000000Z")
 
 
+def test_equal_losses_of_two_runs_are_two_events(tmp_path: Path, shell: Observed) -> None:
+    """Neither run has read the kernel's counter, so both windows begin at the same time."""
+    ids = []
+    for time in (20 * SECOND, 21 * SECOND):
+        restart, pipeline = Restart(tmp_path, "boot"), scripted_pipeline()
+        restart.save_reading = lambda *_: None  # type: ignore[method-assign]
+        resume(restart, pipeline, shell, Lost(time, "exec", 1))
+        ids += [each["event"]["id"] for each in lines(pipeline)]
+        restart.close()
+    assert len(set(ids)) == len(ids) == 2
+
+
+def test_a_kill_while_resuming_reports_a_gap_once(tmp_path: Path, shell: Observed) -> None:
+    """The killed run has kept the gap, and the next one finds a longer one."""
+    first = Restart(tmp_path, "boot")
+    first.keep_records(Host().shell.fail_to_execute(11 * SECOND))
+    first.save_reading(lost=0, time=12 * SECOND)
+    first.close()
+    killed, pipeline = Restart(tmp_path, "boot"), scripted_pipeline()
+    killed.save_reading = lambda *_: None  # type: ignore[method-assign]
+    resume(killed, pipeline, shell, listening=19 * SECOND, kernel_lost=5)
+    killed.close()
+    again = scripted_pipeline()
+    restart = Restart(tmp_path, "boot")
+    resume(restart, again, shell, listening=20 * SECOND, kernel_lost=7)
+    restart.close()
+    losses = [each["sessiond"]["loss"] for each in lines(again) if "loss" in each["sessiond"]]
+    assert [(each["hop"], each.get("count")) for each in losses] == [("gap", None), ("kernel", 7)]
+
+
 def test_lines_are_numbered_on_from_those_of_the_file(tmp_path: Path) -> None:
     """Also after a permanent stop: readers detect missing lines by gaps."""
     (tmp_path / "events").write_bytes(b'{"event":{"id":"a","sequence":41}}\n')
