@@ -24,7 +24,8 @@ from sessiond.errors import RuleError
 
 pytestmark = pytest.mark.kernel
 
-EXAMPLES = sorted(Path("/usr/share/doc/auditd/examples/rules").glob("*.rules"))
+# In rules/ on Debian 12, in audit-rules/ on Debian 13.
+EXAMPLES = sorted(Path("/usr/share/doc/auditd/examples").glob("*rules/*.rules"))
 SHIPPED = sorted((Path(__file__).parents[2] / "etc").glob("*.rules"))
 CONTROL = re.compile(r"^ *(?:-[bfre] |--).*$", re.MULTILINE)
 BATCH = 500  # lines; the kernel searches all its rules for a duplicate
