@@ -32,7 +32,12 @@ from sessiond.daemon.outputs import OutputSet
 from sessiond.daemon.source_chain import SourceChain
 from sessiond.daemon.status import Status
 from sessiond.daemon.status_server import StatusServer
-from sessiond.errors import AuditUnavailableError, OutputError, SessiondError
+from sessiond.errors import (
+    AuditUnavailableError,
+    OutputError,
+    SessiondError,
+    SourceUnavailableError,
+)
 from sessiond.filters import never
 from sessiond.filters.exposure import exposures
 from sessiond.pipeline.listing import ListRequest, ProcessList
@@ -121,6 +126,18 @@ def _make_directories(config: Config) -> None:
             raise OutputError(problem) from None
 
 
+def _host_facts() -> host.HostFacts:
+    """Read the facts of the host. Raises SourceUnavailableError without /proc."""
+    try:
+        return host.facts()
+    except OSError as error:
+        raise SourceUnavailableError(
+            "procfs",
+            f"can't read {error.filename}: {error.strerror}",
+            "mount it: mount -t proc proc /proc",
+        ) from None
+
+
 class Daemon:
     """All parts of one run, and the order in which they start and stop."""
 
@@ -136,7 +153,7 @@ class Daemon:
         self._exit_code = 0
         self._started = time.time()
         # Before the event loop runs: pyroute2 can't query addresses inside one.
-        self._host = host.facts()
+        self._host = _host_facts()
         self._procfs = GuardedProcfs()
         self._names = factory.names(config)
         self._store = DescriptorStore()

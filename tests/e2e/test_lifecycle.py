@@ -123,6 +123,16 @@ def test_an_unavailable_source(make_daemon: MakeDaemon, fallback: bool) -> None:
     assert list(status["declined"]) == ["ebpf"]
 
 
+def test_a_start_without_proc_is_one_line(make_daemon: MakeDaemon) -> None:
+    """A chroot or container without /proc."""
+    daemon = make_daemon()
+    daemon.prefix = ["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh"]
+    daemon.spawn()
+    assert daemon.wait() == 5
+    assert "mount -t proc proc /proc" in daemon.log.read_text()
+    assert "a bug" not in daemon.log.read_text()
+
+
 def test_a_restart_with_other_rules_after_a_crash(
     make_daemon: MakeDaemon, audit_state: AuditState
 ) -> None:
