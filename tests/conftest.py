@@ -1,7 +1,8 @@
-"""The fixtures of tests on the real kernel; the module ``support`` implements them."""
+"""The fixtures of several tests; the module ``support`` implements those of the real kernel."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 from support import kernel
 from support.attacks import Attacks
 from support.containers import Runc
@@ -48,6 +50,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The duration of an example depends on the machine, not on the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    """Undo what a command does to the log of this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture

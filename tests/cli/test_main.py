@@ -11,12 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from support.kernel import AuditState, auditctl
 
 from sessiond import __version__, errors
@@ -26,12 +24,6 @@ from sessiond.daemon.status_server import StatusServer
 
 LOG = Path(__file__).parents[1] / "data" / "debian-12-linux-6.18-stig-raw.log"
 COMMANDS = ("run", "check", "replay", "rules", "status", "ps", "migrate")
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def sessiond(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 from support.daemon import Daemon
 from support.stream import agree, malformed
 
@@ -18,14 +17,6 @@ from sessiond.ecs.chain import LineChain
 from sessiond.system.secret import make_key
 
 MakeDaemon = Callable[..., Daemon]
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """The command configures the log of this process; restore it for other tests."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 @pytest.fixture
