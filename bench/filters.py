@@ -7,14 +7,11 @@ end) costs in the pipeline of this process, with a table of PROCESSES others and
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import Any, Final
 
 from bench import paper
-from bench.builds import ROOT
-from bench.host import BenchError
-from bench.plan import Plan, Row, note, python_path
+from bench.plan import Plan, Row, in_build, note
 
 # None of these holds for the synthetic processes; hosts have filters of all these kinds.
 _TWENTY: Final[list[dict[str, Any]]] = [
@@ -60,16 +57,7 @@ def filters(plan: Plan) -> list[Row]:
     for number in range(1, plan.rounds + 1):
         for ours in plan.audited:
             for name in FILTERS:
-                done = subprocess.run(
-                    [sys.executable, "-m", "bench.filters", name, "1000", str(lives)],
-                    env=python_path(ours.packages, ROOT),
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if done.returncode:
-                    raise BenchError(f"{ours.name}: {done.stderr.strip().splitlines()[-1]}")
-                cost = float(done.stdout)
+                cost = float(in_build(ours, "bench.filters", name, 1_000, lives))
                 rows.append({"consumer": ours.name, "filters": name, "cpu_us": cost})
                 note(f"round {number}: {ours.name}, {name}: {cost:.1f} us each")
     return rows

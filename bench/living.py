@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.builds import ROOT
 from bench.consumers import Sessiond, runtime_directory
 from bench.host import BenchError, audit_lent, memory, raised
 from bench.load import built
-from bench.plan import FAILURES, Plan, Row, note, python_path, work
+from bench.plan import FAILURES, Plan, Row, in_build, note, work
 
 _SOURCE: Final = Path(__file__).with_name("living.c")
 _LIMIT: Final = 400_000  # processes
@@ -93,14 +91,5 @@ def _measured(ours: Sessiond, directory: Path, number: int) -> Row:
 
 def _saved(ours: Sessiond, number: int) -> Row:
     """Measure saving and restoring a table of that size in a separate pipeline."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.paper", "save", str(number)],
-        env=python_path(ours.packages, ROOT),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchError(f"{ours.name}: {done.stderr.strip().splitlines()[-1]}")
-    save, restore = map(float, done.stdout.split())
+    save, restore = map(float, in_build(ours, "bench.paper", "save", number).split())
     return {"save_s": save, "restore_s": restore}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from bench.builds import ROOT
 from bench.consumers import Consumer, Running, Sessiond, runtime_directory
 from bench.host import BenchError, audit_lent
 from bench.load import Spawner
@@ -108,3 +109,20 @@ def python_path(*directories: Path) -> dict[str, str]:
     """Return the environment for Python to import from these directories alone."""
     path = os.pathsep.join(map(str, directories))
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def in_build(ours: Sessiond, module: str, *arguments: object) -> str:
+    """Run a module of the benchmark with the modules of one build; return what it prints.
+
+    Raises BenchError if it fails.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        env=python_path(ours.packages, ROOT),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"{ours.name}: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout

@@ -10,14 +10,24 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench import host, paper
-from bench.builds import ROOT
 from bench.consumers import Consumer, Sessiond
 from bench.filters import filters
 from bench.host import BenchError, audit_lent, audit_status, cpu, memory, thread_cpu
 from bench.instructions import instructions
 from bench.living import living
 from bench.load import Growth, arrived, percentile
-from bench.plan import AFTERMATH, FAILURES, SETTLE, Plan, Row, note, python_path, started, work
+from bench.plan import (
+    AFTERMATH,
+    FAILURES,
+    SETTLE,
+    Plan,
+    Row,
+    in_build,
+    note,
+    python_path,
+    started,
+    work,
+)
 from bench.rotation import rotation
 from bench.slowdown import slowdown
 
@@ -225,16 +235,7 @@ def table(plan: Plan) -> list[Row]:
     for number in range(1, plan.rounds + 1):
         for ours in plan.audited:
             for size in sizes:
-                done = subprocess.run(
-                    [sys.executable, "-m", "bench.paper", str(size), str(lives)],
-                    env=python_path(ours.packages, ROOT),
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if done.returncode:
-                    raise BenchError(f"{ours.name}: {done.stderr.strip().splitlines()[-1]}")
-                cost = float(done.stdout)
+                cost = float(in_build(ours, "bench.paper", size, lives))
                 rows.append({"consumer": ours.name, "table": size, "cpu_us": cost})
                 note(f"round {number}: {ours.name}, {size} processes: {cost:.1f} us each")
     return rows
