@@ -25,7 +25,7 @@ from support.manager import PROJECT
 from support.replayed import replayed
 from support.scripted import documents
 
-HERE = Path(__file__).parent / "opensearch"
+NODE = PROJECT / "integrations" / "elastic" / "node"
 
 
 def lines() -> list[dict[str, Any]]:
@@ -60,12 +60,12 @@ def _jars() -> Path:
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             pytest.skip(f"needs {program}")
-    pom = (HERE / "pom.xml").read_bytes()
+    pom = (NODE / "pom.xml").read_bytes()
     jars = cache() / f"opensearch-{hashlib.sha256(pom).hexdigest()[:12]}"
     if not jars.exists():
         fetched = jars.with_suffix(f".{os.getpid()}")
         done = subprocess.run(
-            ["mvn", "-q", "-B", "-f", HERE / "pom.xml", "dependency:copy-dependencies",
+            ["mvn", "-q", "-B", "-f", NODE / "pom.xml", "dependency:copy-dependencies",
              f"-DoutputDirectory={fetched}"],
             capture_output=True, text=True,
         )  # fmt: skip
@@ -80,7 +80,7 @@ def opensearch(home: Path, port: int | None = None) -> Iterator[str]:
     """Run one node of OpenSearch with its data in ``home``; yield its URL. Kill it at the end."""
     jars, port = _jars(), port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{jars}/*", str(HERE / "OneNode.java")]
+    command = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{jars}/*", str(NODE / "OneNode.java")]
     command += [str(home), str(port)]
     with (home / "node.log").open("wb") as log:
         node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
