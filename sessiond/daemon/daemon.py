@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from sessiond import errors
+from sessiond import errors, sources
 from sessiond.audit.kernel.controller import AuditController, clear_away
 from sessiond.audit.kernel.disabled import DisabledAudit
 from sessiond.audit.rules import parser, ruleset
@@ -23,7 +24,7 @@ from sessiond.audit.rules.plan import always_audits, audits
 from sessiond.config.load import empty_patterns, group_id, read_rules, rule_arches, user_id
 from sessiond.config.reference import diff, needs_restart
 from sessiond.config.schema import Config
-from sessiond.daemon import factory
+from sessiond.daemon import factory, privileges
 from sessiond.daemon.health import Health
 from sessiond.daemon.host_clock import HostClock
 from sessiond.daemon.loop import ReadLoop
@@ -49,6 +50,7 @@ from sessiond.sources.ebpf.helper import Helper
 from sessiond.sources.procfs.guard import GuardedProcfs
 from sessiond.system import host, systemd
 from sessiond.system import log as logs
+from sessiond.system.capabilities import give_up
 from sessiond.system.clock import boot_id, now
 from sessiond.system.files import may_read, open_directory, trusted_users
 from sessiond.system.ordinary_users import ordinary_users
@@ -269,6 +271,9 @@ class Daemon:
         elif not wanted.rules and config.auditd.socket_type != "multicast":
             log.warning("rule", problem=ruleset.NO_RULES)
         _make_directories(config)
+        self._prepare_tracer()
+        # Before the first thread starts: each gets what this one has.
+        self._give_up_capabilities()
         stack.callback(self._outputs.close)
         self._outputs.open(factory.outputs(config))
         self._restart = Restart(config.runtime_directory, self._host.boot_id)
@@ -332,6 +337,28 @@ class Daemon:
         stack.callback(self._close_audit)
         self._audit.on_progress = self._turn
         self._sources.on_switch = self._loop.wake
+
+    def _prepare_tracer(self) -> None:
+        """Start loading the tracer, unless that has begun, or an earlier run's tracer fits."""
+        source = self._config.session_metadata
+        self._helper = self._helper or sources.prepare(
+            source.backend,
+            ring_bytes=source.ring_buffer,
+            args_limit=source.args_limit,
+            stored_descriptors=self._store.tracer,
+        )
+
+    def _give_up_capabilities(self) -> None:
+        """Give up what is not needed from here on: what reads hostile input has less to offer."""
+        needless = privileges.needless(
+            self._config, release=platform.release(), rmem_max=privileges.rmem_max()
+        )
+        try:
+            given_up = give_up(needless, inherit=privileges.HELPERS)
+        except OSError as error:
+            log.warning("capabilities_kept", reason=str(error), fix="SystemCallFilter=capset")
+            return
+        log.info("capabilities_given_up", names=", ".join(sorted(given_up)))
 
     def _resume(self, begun: int, listening: int | None) -> None:
         """Continue where the last run ended; pass lines that only the file has to other outputs."""

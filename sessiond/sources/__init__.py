@@ -89,14 +89,21 @@ class Declined(NamedTuple):
     fix: str
 
 
-def prepare(backend: str, *, ring_bytes: int, args_limit: int) -> Helper | None:
+def prepare(
+    backend: str, *, ring_bytes: int, args_limit: int, stored_descriptors: Sequence[int] = ()
+) -> Helper | None:
     """Start the slow part of opening a source; ``open_source`` waits for the rest.
 
-    The arguments are those of ``open_source``. Returns None if no part is slow, or if this part
-    fails: ``open_source`` then reports the reason.
+    It is also the only part that needs CAP_PERFMON. The arguments are those of ``open_source``.
+    Returns None if no part is slow, or if this part fails: ``open_source`` then reports the reason.
     """
     if backend not in ("auto", "ebpf"):
         return None
+    if stored_descriptors:
+        from sessiond.sources.ebpf.source import fits
+
+        if fits(stored_descriptors, ring_bytes=ring_bytes, args_limit=args_limit):
+            return None
     from sessiond.sources.ebpf.helper import Helper
 
     try:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,11 +19,15 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from support.daemon import Daemon, value
+from support.daemon import WITHOUT_TRACER, Daemon, value
 from support.kernel import AuditState
 from support.manager import UNIT
 from support.stream import Stream, agree, inconsistent, malformed
-from support.truth import Truth, read
+from support.truth import Truth, read, until
+
+from sessiond.config.schema import Config
+from sessiond.daemon import privileges
+from sessiond.system.capabilities import capability_bits
 
 pytestmark = pytest.mark.kernel
 
@@ -64,8 +69,10 @@ def make_confined(audit_state: AuditState, place: Path) -> Iterator[Callable[...
     """
     made: list[Daemon] = []
 
-    def make(*capabilities: str, settings: dict[str, Any] | None = None) -> Daemon:
-        daemon = Confined(place / f"daemon-{len(made)}", settings)
+    def make(
+        *capabilities: str, settings: dict[str, Any] | None = None, **environment: str
+    ) -> Daemon:
+        daemon = Confined(place / f"daemon-{len(made)}", settings, environment)
         made.append(daemon)
         names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities)
         daemon.prefix = [
@@ -132,6 +139,75 @@ def test_a_missing_capability_selects_the_next_source(
         assert missing[0] in status["declined"]["ebpf"]
     subprocess.run(["/bin/true", "a-token"], check=True)
     daemon.await_one(process__args=["/bin/true", "a-token"], event__action="exec")
+    assert daemon.stop() == 0
+
+
+def permitted(directory: Path) -> list[tuple[int, int]]:
+    """Return the effective and permitted capabilities of each thread in a ``task`` directory."""
+    found = []
+    for status in sorted(directory.glob("*/status")):
+        lines = dict(line.split(":") for line in status.read_text().splitlines())
+        found.append((int(lines["CapEff"], 16), int(lines["CapPrm"], 16)))
+    return found
+
+
+def helpers(pid: int) -> list[Path]:
+    """Return the ``task`` directories of a process's children that run a program of sessiond."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = [Path("/proc") / child for child in children]
+    return [each / "task" for each in found if b"sessiond" in (each / "cmdline").read_bytes()]
+
+
+def test_what_only_the_start_needs_is_given_up(make_confined: MakeDaemon, truth: Truth) -> None:
+    """No thread of the running daemon can load a program; it works on, also after a loss."""
+    daemon = make_confined(
+        *GRANTED,
+        settings={
+            "session_metadata": {"ring_buffer": "256KiB"},
+            "output": {"socket": {"type": "unix_stream", "address": "/nonexistent/s"}},
+        },
+    ).start()
+    release, limit = os.uname().release, privileges.rmem_max()
+    needless = privileges.needless(Config(), release=release, rmem_max=limit)
+    assert "CAP_PERFMON" in needless
+    kept = capability_bits(privileges.SERVICE - needless)
+
+    def check() -> None:
+        threads = permitted(Path(f"/proc/{daemon.pid}/task"))
+        assert len(threads) > 2  # one for each output
+        assert set(threads) == {(kept, kept)}
+        ours = capability_bits(privileges.HELPERS)
+        assert helpers(daemon.pid)
+        for task in helpers(daemon.pid):
+            assert set(permitted(task)) == {(ours, ours)}
+
+    check()
+    # A loss: the table is compared with the kernel's processes, by a program that is loaded.
+    daemon.send(signal.SIGSTOP)
+    truth.run("spawn", 3000)
+    daemon.send(signal.SIGCONT)
+    until(lambda: "reconciled" in daemon.log.read_text(), 30, "the check after the loss")
+    daemon.reload()
+    subprocess.run(["/bin/true", "after-the-loss"], check=True)
+    daemon.await_one(process__args=["/bin/true", "after-the-loss"], event__action="exec")
+    assert daemon.status()["source"] == "ebpf"
+    check()
+    assert daemon.stop() == 0
+
+
+def test_the_next_source_opens_without_what_was_given_up(
+    make_confined: MakeDaemon, place: Path
+) -> None:
+    """The capability for the proc connector is kept, for a tracer that dies later."""
+    (place / "sitecustomize.py").write_text(WITHOUT_TRACER)
+    settings = {"canary": {"interval": "1s", "timeout": "2s"}}
+    daemon = make_confined(*GRANTED, settings=settings, PYTHONPATH=str(place)).start()
+    until(lambda: daemon.status()["canary"]["seen"] >= 1, 10, "a canary that came back")
+    daemon.wait_notified("FDNAME=tracer-00")
+    daemon.send(signal.SIGUSR1)
+    until(lambda: daemon.status()["source"] == "proc_connector", 20, "the next source")
+    subprocess.run(["/bin/true", "by-connector"], check=True)
+    daemon.await_one(process__args=["/bin/true", "by-connector"], event__action="exec")
     assert daemon.stop() == 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon, Document, value
+from support.daemon import WITHOUT_TRACER, Daemon, Document, value
 from support.kernel import AuditState, auditctl
 from support.stream import agree, malformed
 from support.truth import Truth, until
@@ -17,23 +17,6 @@ from support.truth import Truth, until
 pytestmark = pytest.mark.kernel
 
 MakeDaemon = Callable[..., Daemon]
-
-# As sitecustomize.py in the daemon: SIGUSR1 takes the kernel's programs away from its tracer.
-WITHOUT_TRACER = """
-import gc, os, signal
-
-def detach(*_):
-    from sessiond.sources.ebpf.source import EbpfSource
-    gc.unfreeze()
-    for source in gc.get_objects():
-        if type(source) is EbpfSource:  # a weak proxy may be of nothing
-            null = os.open(os.devnull, os.O_RDONLY)
-            for descriptor in source._descriptors[3:]:
-                os.dup2(null, descriptor)
-
-signal.signal(signal.SIGUSR1, detach)
-"""
-
 
 # As sitecustomize.py in the daemon: from SIGUSR1 on audit records are read and dropped.
 STUCK = """

@@ -1,14 +1,15 @@
-"""The units of the metrics: systemd accepts them, and the service works."""
+"""The units: systemd accepts them, they are confined, and the documented drop-in confines more."""
 
 from __future__ import annotations
 
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.manager import PROJECT, adapted
+from support.manager import PROJECT, UNIT, adapted
 
 UNITS = PROJECT / "packaging" / "systemd"
 
@@ -51,3 +52,18 @@ def test_the_metrics_service_may_write_where_it_writes() -> None:
     file = Path(unit["Service"]["Environment"].removeprefix("TEXTFILE="))
     assert str(file.parent) == unit["Service"]["ReadWritePaths"].removeprefix("-")
     assert "${TEXTFILE}" in unit["Service"]["ExecStart"]
+
+
+def test_the_strict_drop_in_confines_the_service_further(tmp_path: Path) -> None:
+    """docs/operations.md has a drop-in for hosts where sessiond is the audit daemon."""
+    text = (PROJECT / "docs/operations.md").read_text()
+    (strict,) = re.findall(r"```ini\n# [^\n]*/strict\.conf\n\[Service\]\n(.*?)```", text, re.DOTALL)
+    unit = tmp_path / UNIT.name
+    shipped = adapted(UNIT.read_text(), {"ExecStart": f"{sys.executable} -m sessiond run"})
+    unit.write_text(shipped.replace("[Install]", f"{strict}\n[Install]"))
+    for command in (
+        ("verify", "--man=no"),
+        ("security", "--offline=true", "--threshold=15", "--no-pager"),
+    ):
+        done = subprocess.run(["systemd-analyze", *command, unit], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -18,6 +18,22 @@ from support.truth import until
 
 Document = dict[str, Any]
 
+# As sitecustomize.py in the daemon: SIGUSR1 takes the kernel's programs away from its tracer.
+WITHOUT_TRACER = """
+import gc, os, signal
+
+def detach(*_):
+    from sessiond.sources.ebpf.source import EbpfSource
+    gc.unfreeze()
+    for source in gc.get_objects():
+        if type(source) is EbpfSource:  # a weak proxy may be of nothing
+            null = os.open(os.devnull, os.O_RDONLY)
+            for descriptor in source._descriptors[3:]:
+                os.dup2(null, descriptor)
+
+signal.signal(signal.SIGUSR1, detach)
+"""
+
 
 class Daemon:
     """One ``sessiond run`` with its own directory, and so its own output, state, spool and socket.

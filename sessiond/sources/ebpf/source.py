@@ -87,11 +87,8 @@ class EbpfSource:
         SourceUnavailableError.
         """
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
-        self.adopted = False
-        self.set_aside = ""
-        if stored_descriptors:
-            self.set_aside = _unfit(stored_descriptors, fingerprint)
-            self.adopted = not self.set_aside
+        self.set_aside = _unfit(stored_descriptors, fingerprint) if stored_descriptors else ""
+        self.adopted = bool(stored_descriptors) and not self.set_aside
         if self.adopted:
             if helper is not None:
                 helper.close()
@@ -367,6 +364,12 @@ def decoded(chunks: Iterable[bytes]) -> list[ProcessEvent]:
             with contextlib.suppress(MalformedRecordError):
                 events.append(decoder.decode(chunk, begin, end)[0])
     return events
+
+
+def fits(stored_descriptors: Sequence[int], *, ring_bytes: int, args_limit: int) -> bool:
+    """Return whether a source with these arguments can continue with stored programs."""
+    fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
+    return bool(stored_descriptors) and not _unfit(stored_descriptors, fingerprint)
 
 
 def _fingerprint(ring_bytes: int, args_limit: int) -> str:
