@@ -46,6 +46,7 @@ COMPILED = [
     "sessiond/process/memory.py",
     "sessiond/process/systemd_unit.py",
     "sessiond/process/table.py",
+    "sessiond/replay/blocks.py",
     "sessiond/replay/hosts.py",
     "sessiond/replay/replay.py",
     "sessiond/sources/ebpf/records.py",

@@ -250,9 +250,11 @@ def replay(plan: Plan) -> list[Row]:
         for processes in (least, 10 * least):
             records = paper.write_log(log, processes)
             for ours in plan.audited:
-                command = [sys.executable, "-m", "sessiond", "replay", "--output"]
+                command = [sys.executable, "-m", "sessiond", "replay", "--jobs", "1"]
                 begin = time.monotonic()
-                process = subprocess.Popen([*command, output, log], env=python_path(ours.packages))
+                process = subprocess.Popen(
+                    [*command, "-o", output, log], env=python_path(ours.packages)
+                )
                 peak, ended = 0.0, 0
                 while not ended:
                     # Not ru_maxrss, which a new process inherits from its parent.

@@ -12,15 +12,13 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sessiond import __version__, errors
-from sessiond.cli import declare, migrate, record, setup, traffic, verify, viewer
-from sessiond.cli.terminal import give_up_output, say, telling
-from sessiond.text import printable
+from sessiond.cli import declare, migrate, record, replay, setup, traffic, verify, viewer
+from sessiond.cli.terminal import complain, give_up_output, say, telling
 
 if TYPE_CHECKING:
     from sessiond.audit.rules.ruleset import RuleSet
@@ -46,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
         with telling():
             sys.stdout.flush()
     except errors.SessiondError as error:
-        _complain(str(error))
+        complain(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
         code = declare.INTERRUPTED
@@ -57,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
         code = _missing(error, debug=debug)
     except Exception as error:  # noqa: BLE001 - users get a message, not a traceback
         if isinstance(error, OSError) and error.errno in errors.SHORTAGES:
-            _complain(f"{(error.strerror or '').lower()}; {errors.SHORTAGES[error.errno]}")
+            complain(f"{(error.strerror or '').lower()}; {errors.SHORTAGES[error.errno]}")
             return errors.SourceUnavailableError.exit_code
         code = _bug(error, debug=debug)
     return code
@@ -68,7 +66,7 @@ def _missing(error: ModuleNotFoundError, *, debug: bool) -> int:
     library = (error.name or "").partition(".")[0]
     if library not in errors.LIBRARIES:
         return _bug(error, debug=debug)
-    _complain(f"{sys.executable} can't import {library}; install {errors.LIBRARIES[library]}")
+    complain(f"{sys.executable} can't import {library}; install {errors.LIBRARIES[library]}")
     return errors.SessiondError.exit_code
 
 
@@ -76,13 +74,8 @@ def _bug(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     hint = "please report it" if debug else "please report it with the output of --debug"
-    _complain(f"a bug in sessiond: {type(error).__name__}: {error}; {hint}")
+    complain(f"a bug in sessiond: {type(error).__name__}: {error}; {hint}")
     return declare.INTERNAL_ERROR
-
-
-def _complain(message: str) -> None:
-    line = printable(message)
-    sys.stderr.write(f"sessiond: {line}\n")
 
 
 # --- the arguments -----------------------------------------------------------------------------
@@ -104,7 +97,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sessiond {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_check, _add_replay, _add_rules, _add_status, _add_ps):
+    for add in (_add_run, _add_check, replay.add, _add_rules, _add_status, _add_ps):
         add(commands)
     viewer.add(commands)
     traffic.add(commands)
@@ -170,53 +163,6 @@ def _add_check(commands: declare.Commands) -> None:
         action="store_true",
         help="print a commented configuration with all settings and defaults, and exit",
     )
-
-
-def _add_replay(commands: declare.Commands) -> None:
-    parser = declare.command(
-        commands,
-        "replay",
-        _replay,
-        "convert logs of audit records to events",
-        "Reads logs and writes the events that the daemon would have written, as far as the logs "
-        "allow. Reads the formats of auditd (raw or ENRICHED), ausearch (--raw or default), "
-        "syslog, dmesg, LAUREL and the journal (-o json, -o export), also compressed with gzip, "
-        "xz, bzip2 or zstd. Each node and each boot counts as a separate host. Changes nothing on "
-        "the host and needs only read access to the logs. Prints a summary on standard error.",
-        "sessiond replay /var/log/audit             all logs of a directory, oldest first\n"
-        "sessiond replay 'evidence/*/audit.log*' -o events.ndjson\n"
-        "ausearch --raw -ts today | sessiond replay - --session 42\n"
-        "journalctl -o json _TRANSPORT=audit | sessiond replay -",
-        (0, 1, 2, 141),
-    )
-    parser.add_argument(
-        "log", metavar="FILE|DIRECTORY|-", nargs="+", help="logs; - is standard input"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="-|PATH",
-        default="-",
-        help="where to write (default: standard output)",
-    )
-    parser.add_argument(
-        "--since",
-        type=declare.date,
-        metavar="TIME",
-        help="write events from this time on: 2026-05-01, 2026-05-01T10:00, with a time zone or in "
-        "UTC, or seconds since the epoch",
-    )
-    parser.add_argument(
-        "--until", type=declare.date, metavar="TIME", help="write events before this time"
-    )
-    parser.add_argument("--node", metavar="NAME", help="read only the records of this node")
-    parser.add_argument(
-        "--session",
-        metavar="ID",
-        help="write the events of an audit session, or of a session or entry leader (entity id)",
-    )
-    parser.add_argument("-q", "--quiet", action="store_true", help="no summary on standard error")
-    declare.add_config(parser)
 
 
 def _add_rules(commands: declare.Commands) -> None:
@@ -468,71 +414,6 @@ def _say_rules(wanted: RuleSet, loaded: Config) -> None:
         say("  audit is not used (auditd.enabled: false)")
     elif not wanted.rules and loaded.auditd.socket_type != "multicast":
         say(f"  warning: {ruleset.NO_RULES}")
-
-
-def _replay(arguments: argparse.Namespace) -> int:
-    from sessiond.audit.rules import libaudit
-    from sessiond.config import load
-    from sessiond.daemon import factory
-    from sessiond.ecs.normalizations import NUMBERS
-    from sessiond.replay import files
-    from sessiond.replay.progress import Progress, summary
-    from sessiond.replay.replay import Filter, Replay
-    from sessiond.system import packed
-
-    _quiet(arguments)
-    config = load.load(arguments.config)
-    wanted = Filter(
-        since=arguments.since or "", until=arguments.until or "", session=arguments.session or ""
-    )
-    logs = files.expand(arguments.log)
-    failed = False
-    with _open_output(arguments.output) as sink:
-        replay = Replay(
-            lambda host, names: factory.offline_pipeline(
-                config, names, node=host.node, machine=host.machine, boot=host.boot
-            ),
-            sink.writelines,
-            lambda name: NUMBERS.get(name) or libaudit.message_type(name),
-            wanted=None if wanted == Filter() else wanted,
-            node=arguments.node or "",
-        )
-        progress = Progress(sys.stderr, logs)
-        for log in logs:
-            try:
-                with files.opened(log) as (source, position):
-                    lines = progress.of(log, packed.lines(log, source), position)
-                    replay.read(lines, source, log)
-            except packed.UnreadableFileError as error:
-                progress.clear()
-                _complain(str(error))
-                failed = True
-            progress.clear()
-            for line in replay.outcome.first_refused:
-                _complain(f"{log}: {line}")
-        outcome = replay.finish()
-        sink.flush()
-    for form, count in outcome.lost.items():
-        _complain(f"{count} {'line' if count == 1 else 'lines'}: {form}")
-    if not arguments.quiet:
-        _complain(summary(outcome, hosts=len(replay.hosts), boots=replay.hosts.boots))
-    return declare.DIFFERENT if failed or outcome.refused or outcome.lost else 0
-
-
-@contextmanager
-def _open_output(name: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard output for -; raises SessiondError if it can't be written."""
-    try:
-        if name == "-":
-            yield sys.stdout.buffer
-            return
-        with Path(name).open("wb") as file:
-            yield file
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        where = error.filename or name
-        raise errors.SessiondError(f"{where}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _rules(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,12 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 
 from sessiond import errors
+from sessiond.text import printable
+
+
+def complain(message: str) -> None:
+    """Print a message to standard error, as one line that is safe on a terminal."""
+    sys.stderr.write(f"sessiond: {printable(message)}\n")
 
 
 def say(text: str) -> None:

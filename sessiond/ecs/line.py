@@ -40,6 +40,15 @@ def identity(line: bytes) -> tuple[bytes, int] | None:
     return (found[1], int(found[2])) if found is not None else None
 
 
+def renumbered(line: bytes, lines_before: int) -> bytes:
+    """Return a line with ``lines_before`` added to its event.sequence."""
+    found = _IDENTITY.search(line) if lines_before else None
+    if found is None:
+        return line
+    start, end = found.span(2)
+    return b"%b%d%b" % (line[:start], int(found[2]) + lines_before, line[end:])
+
+
 class DocumentEncoder:
     """Makes and numbers lines.
 

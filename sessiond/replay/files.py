@@ -61,11 +61,13 @@ def _first_stamp(name: str) -> float | None:
             head = source.read(1 << 16)
     except (*DAMAGES, SessiondError):
         return None  # the error is reported when the file is read
-    match = _STAMP.search(head)
-    if match is not None:
-        return float(match[1] or match[2])
-    match = _JOURNAL_TIME.search(head)
-    return float(match[1] + b"." + match[2]) if match is not None else None
+    return next(iter(stamps(head)), None)
+
+
+def stamps(data: bytes) -> list[float]:
+    """Return the times of all records in a part of a log, in s since the epoch."""
+    found = [float(match[1] or match[2]) for match in _STAMP.finditer(data)]
+    return found or [float(match[1] + b"." + match[2]) for match in _JOURNAL_TIME.finditer(data)]
 
 
 @contextmanager

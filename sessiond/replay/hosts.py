@@ -1,4 +1,4 @@
-"""The hosts in a log, with a separate pipeline for each boot of each host.
+"""The hosts in logs, and the boots of each host.
 
 A boot starts with SYSTEM_BOOT, with DAEMON_START of another kernel, or where serials decrease while
 time increases; journald records the boot itself. Processes of different boots are unrelated.
@@ -7,12 +7,12 @@ time increases; journald records the boot itself. Processes of different boots a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final
 
-from sessiond.audit.auditd_log import EnrichedNames, LogRecord
+from sessiond.audit.auditd_log import LogRecord
 from sessiond.audit.record import parse_stamp
-from sessiond.pipeline.pipeline import Pipeline
+from sessiond.replay.blocks import Block, Identity
 from sessiond.units import MILLISECOND, AuditStamp
 
 SYSTEM_BOOT: Final = 1127
@@ -30,26 +30,14 @@ _BOOTING: Final = 600_000
 _KERNEL: Final = re.compile(rb"kernel=(\S+)")
 
 
-class Identity(NamedTuple):
-    """The host and boot of a pipeline; "" if the log does not contain them."""
-
-    node: str
-    machine: str
-    boot: str
-
-
-MakePipeline = Callable[[Identity, EnrichedNames], Pipeline]
-
-
 class Boot:
-    """One boot of a host, and its records that are not yet fed to the pipeline."""
+    """One boot of a host, and its records that are not yet in a block."""
 
-    def __init__(self, identity: Identity, make: MakePipeline) -> None:
-        """Make its pipeline."""
+    def __init__(self, identity: Identity) -> None:
+        """Start before its first record."""
         self.identity = identity
-        self.names = EnrichedNames()
-        self.pipeline = make(identity, self.names)
         self.records: list[tuple[int, bytes]] = []
+        self.names: list[tuple[bytes, bytes]] = []  # of the records: payload, names
         self.now = 0  # the latest stamp, in ns
         self.latest = AuditStamp(0)
         self.first = AuditStamp(0)
@@ -60,7 +48,7 @@ class Boot:
         """Take a further record of the last record's event."""
         self.records.append((record.type, record.payload))
         if record.names:
-            self.names.note(record.payload, record.names)
+            self.names.append((record.payload, record.names))
 
     def add(self, record: LogRecord, time: AuditStamp, serial: int) -> None:
         """Take a record of this boot."""
@@ -70,6 +58,12 @@ class Boot:
         self.now = self.latest * MILLISECOND
         if record.type not in _DAEMON_TYPES:
             self.highest = max(self.highest, serial)
+
+    def block(self, *, last: bool = False) -> Block:
+        """Return the records since the last block; ``last`` if no others will follow."""
+        block = Block(self.identity, self.now, self.records, self.names, last)
+        self.records, self.names = [], []
+        return block
 
     def is_over(self, record: LogRecord, time: AuditStamp, serial: int, kernel: bytes) -> bool:
         """Return whether a record is of a later boot; ``kernel`` is the current one, if known."""
@@ -87,9 +81,9 @@ class Boot:
 class Host:
     """One host of a log, and its current boot."""
 
-    def __init__(self, node: str, machine: str, make: MakePipeline) -> None:
-        """Start before the first record."""
-        self._make = make
+    def __init__(self, node: str, machine: str, number: int) -> None:
+        """Start before the first record; ``number`` counts hosts."""
+        self._number = number
         self._node = node
         self._machine = machine
         self._kernel = b""
@@ -133,10 +127,10 @@ class Host:
 
     def _begin(self, boot: str) -> Boot:
         self.boots += 1
-        return Boot(Identity(self._node, self._machine, boot), self._make)
+        return Boot(Identity(self._node, self._machine, boot, (self._number, self.boots)))
 
     def living(self) -> Iterator[Boot]:
-        """Yield the boots whose pipelines are open."""
+        """Yield the boots that are not over."""
         if self._now is not None:
             yield self._now
         yield from self._by_id.values()
@@ -145,27 +139,31 @@ class Host:
 class Hosts:
     """All hosts of the logs that are replayed."""
 
-    def __init__(self, make: MakePipeline) -> None:
-        """Start empty; ``make`` makes the pipeline of a boot."""
-        self._make = make
-        self._hosts: dict[str, Host] = {}
+    def __init__(self) -> None:
+        """Start empty."""
+        self._hosts: dict[tuple[str, int], Host] = {}
 
     def __len__(self) -> int:
-        return len(self._hosts)
+        return len({node for node, _ in self._hosts})
 
     @property
     def boots(self) -> int:
         """The number of boots so far."""
         return sum(host.boots for host in self._hosts.values())
 
-    def of(self, record: LogRecord) -> Host:
-        """Return the host of a record."""
-        host = self._hosts.get(record.node)
+    def of(self, record: LogRecord, series: int = 0) -> Host:
+        """Return the host of a record; ``series`` is the number of the logs that it is in.
+
+        Series are read side by side, so that times within a host only increase within one.
+        """
+        key = (record.node, series)
+        host = self._hosts.get(key)
         if host is None:
-            host = self._hosts[record.node] = Host(record.node, record.machine, self._make)
+            number = len(self._hosts)
+            host = self._hosts[key] = Host(record.node, record.machine, number)
         return host
 
     def living(self) -> Iterator[Boot]:
-        """Yield the boots whose pipelines are open, host by host."""
+        """Yield the boots that are not over, host by host."""
         for host in self._hosts.values():
             yield from host.living()

@@ -21,8 +21,8 @@ class Progress:
     def __init__(self, terminal: TextIO, names: list[str]) -> None:
         """Take the terminal and the logs."""
         self._terminal = terminal if terminal.isatty() else None
-        self._sizes = {name: _size(name) for name in names}
-        self._done = 0
+        self._sizes = {name: size_of(name) for name in names}
+        self._read: dict[str, int] = {}  # bytes, by log
         self._lines = 0
         self._begin = self._shown = time.monotonic()
 
@@ -34,16 +34,17 @@ class Progress:
         for line in lines:
             self._lines += 1
             if self._lines % _LINES == 0:
-                self._show(name, self._done + position())
+                self._read[name] = position()
+                self._show(name)
             yield line
-        self._done += self._sizes.get(name, 0)
+        self._read[name] = self._sizes.get(name, 0)
 
-    def _show(self, name: str, read: int) -> None:
+    def _show(self, name: str) -> None:
         now = time.monotonic()
         if now - self._shown < _INTERVAL or self._terminal is None:
             return
         self._shown = now
-        total = sum(self._sizes.values())
+        read, total = sum(self._read.values()), sum(self._sizes.values())
         share = f"{100 * min(read, total) // total:3d}% " if total else ""
         speed = self._lines / (now - self._begin)
         text = f"{share}{self._lines:,} lines, {speed:,.0f}/s: {printable(name)}"
@@ -57,7 +58,8 @@ class Progress:
             self._terminal.flush()
 
 
-def _size(name: str) -> int:
+def size_of(name: str) -> int:
+    """Return the number of bytes of a file; 0 for standard input, and if it can't be read."""
     try:
         return Path(name).stat().st_size if name != "-" else 0
     except OSError:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 import orjson
 
@@ -23,8 +23,10 @@ from sessiond.audit.auditd_log import (
     TypeNumber,
     parse_line,
 )
+from sessiond.ecs.line import renumbered
 from sessiond.errors import RecordError
-from sessiond.replay.hosts import Boot, Hosts, MakePipeline
+from sessiond.replay.blocks import Block, Made, Pipelines
+from sessiond.replay.hosts import Hosts
 from sessiond.replay.journal import export_entries, journal_record
 from sessiond.replay.laurel import laurel_records
 from sessiond.system.packed import guarded
@@ -39,8 +41,8 @@ class Outcome:
     """The result of a replay.
 
     ``read`` counts lines, ``records`` the audit records among them, ``others`` lines of other
-    programs. ``refused`` are invalid lines, by problem; ``first_refused`` are the first few of a
-    file, with their numbers; ``lost`` are records in a form that has lost a part.
+    programs. ``refused`` are invalid lines, by problem; ``first_refused`` are the first few of each
+    log, with their numbers; ``lost`` are records in a form that has lost a part.
     """
 
     read: int = 0
@@ -52,132 +54,147 @@ class Outcome:
     lost: Counter[str] = field(default_factory=Counter)
     first_refused: list[str] = field(default_factory=list)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Filter:
-    """Selects the lines to write. All lines are made, because later ones refer to their processes.
-
-    ``since`` and ``until`` are dates in the format of ``@timestamp``, ``session`` is the number of
-    an audit session or the entity id of a session leader or an entry leader.
-    """
-
-    since: str = ""
-    until: str = ""
-    session: str = ""
-
-    def takes(self, line: bytes) -> bool:
-        """Return whether to write a line."""
-        # {"@timestamp":"2026-05-01T10:00:10.002000Z", ...
-        date = line[15:42].decode("ascii", "replace")
-        if date < self.since or (self.until and date >= self.until):
-            return False
-        return not self.session or self.session in _sessions(line)
+    def take_refused(self) -> list[str]:
+        """Return ``first_refused``, and forget them."""
+        refused, self.first_refused = self.first_refused, []
+        return refused
 
 
-def _sessions(line: bytes) -> Iterator[str]:
-    document = orjson.loads(line)
-    yield document.get("auditd", {}).get("session", "")
-    for leader in ("session_leader", "entry_leader"):
-        yield document.get("process", {}).get(leader, {}).get("entity_id", "")
+class Work(Protocol):
+    """Makes lines of blocks, here or in other processes."""
+
+    def submit(self, block: Block) -> list[Made]:
+        """Take a block; return results so far, in the order of the blocks."""
+        ...
+
+    def rest(self) -> list[Made]:
+        """Return the results that ``submit`` has not returned yet."""
+        ...
+
+
+class OwnWork:
+    """Makes lines of each block at once, in this process."""
+
+    def __init__(self, pipelines: Pipelines) -> None:
+        """Take the pipelines."""
+        self.pipelines = pipelines
+
+    def submit(self, block: Block) -> list[Made]:
+        """Take a block; return its result."""
+        return [self.pipelines.take(block)]
+
+    def rest(self) -> list[Made]:
+        """Return nothing: ``submit`` has returned all."""
+        return []
+
+
+@dataclass
+class _Log:
+    """A log that is being read: ``node`` is the host of records that name none."""
+
+    node: str
+    series: int
+    line: int = 0
+    named: int = 0  # of its invalid lines
 
 
 class Replay:
-    """Feeds logs sequentially to the pipelines of their hosts, and writes the lines.
+    """Reads logs, and writes the lines of all their hosts as one stream.
 
-    ``make`` makes the pipeline of a boot of a host, ``write`` takes lines, ``type_number`` returns
-    the number of a record type's name. ``node`` is the only host wanted, "" for all.
+    ``work`` makes lines of blocks, ``write`` takes them, ``type_number`` returns the number of a
+    record type's name. ``wanted`` is the only host to read, "" for all.
     """
 
     def __init__(
         self,
-        make: MakePipeline,
+        work: Work,
         write: Callable[[list[bytes]], object],
         type_number: TypeNumber,
         *,
-        wanted: Filter | None = None,
-        node: str = "",
+        wanted: str = "",
     ) -> None:
         """Start before the first log."""
         self.outcome = Outcome()
-        self.hosts = Hosts(make)
+        self.hosts = Hosts()
+        self._work = work
         self._write = write
         self._type_number = lru_cache(type_number)
-        self._filter = wanted
-        self._node = node
+        self._wanted = wanted
         self._sequence = 0
-        self._line = 0
 
-    def read(self, lines: Iterable[bytes], source: BinaryIO | None = None, name: str = "") -> None:
-        """Read a log to its end.
+    def read(
+        self,
+        lines: Iterable[bytes],
+        source: BinaryIO | None = None,
+        name: str = "",
+        *,
+        node: str = "",
+        series: int = 0,
+    ) -> Iterator[None]:
+        """Read a log a batch of lines at a time, until the iterator ends.
 
-        ``source`` is the file of the lines, needed for an export of the journal.
+        ``source`` is the file of the lines, needed for an export of the journal. ``node`` is the
+        host of records that name none. Logs of different ``series`` can be read side by side.
         Raises UnreadableFileError if reading ``name`` fails.
         """
-        self._line = 0
-        self.outcome.first_refused.clear()
+        log = _Log(node, series)
         source_lines = iter(lines)
-        while batch := list(islice(source_lines, 1 if self._line == 0 else _BATCH)):
-            if self._line == 0 and source is not None and batch[0].startswith(b"__CURSOR="):
-                self._read_entries(guarded(name, export_entries(batch, source)))
+        while batch := list(islice(source_lines, 1 if log.line == 0 else _BATCH)):
+            if log.line == 0 and source is not None and batch[0].startswith(b"__CURSOR="):
+                yield from self._read_entries(log, guarded(name, export_entries(batch, source)))
                 return
             for line in batch:
-                self._take(line)
+                self._take(log, line)
             self._poll()
+            yield
 
-    def _read_entries(self, entries: Iterator[dict[str, bytes]]) -> None:
+    def _read_entries(self, log: _Log, entries: Iterator[dict[str, bytes]]) -> Iterator[None]:
         for entry in entries:
-            self._line += 1
+            log.line += 1
             self.outcome.read += 1
             try:
-                self._feed(journal_record(entry, self._type_number))
+                self._feed(log, journal_record(entry, self._type_number))
             except RecordError as error:
-                self._refuse(b"entry", error)
-            if self._line % _BATCH == 0:
+                self._refuse(log, b"entry", error)
+            if log.line % _BATCH == 0:
                 self._poll()
+                yield
         self._poll()
 
     def finish(self) -> Outcome:
         """Write the events in flight, at the end of the input."""
         self._poll()
         for boot in self.hosts.living():
-            self._end(boot)
+            self._submit(boot.block(last=True))
+        self._put(self._work.rest())
         return self.outcome
 
-    def _take(self, line: bytes) -> None:
-        self._line += 1
+    def _take(self, log: _Log, line: bytes) -> None:
+        log.line += 1
         self.outcome.read += 1
         try:
             if line[:1] in b"{\x1e":
-                self._take_json(line)
+                for record in json_records(line, self._type_number):
+                    self._feed(log, record)
             else:
-                self._feed(parse_line(line, self._type_number))
+                self._feed(log, parse_line(line, self._type_number))
         except RecordError as error:
-            self._refuse(line, error)
+            self._refuse(log, line, error)
 
-    def _take_json(self, line: bytes) -> None:
-        try:
-            entry = orjson.loads(line.lstrip(b"\x1e"))
-        except ValueError:
-            raise RecordError("not a whole JSON object in one line") from None
-        if "__CURSOR" in entry or "_TRANSPORT" in entry:
-            self._feed(journal_record(entry, self._type_number))
-            return
-        for record in laurel_records(entry, self._type_number):
-            self._feed(record)
-
-    def _feed(self, record: LogRecord) -> None:
-        if self._node and record.node != self._node:
+    def _feed(self, log: _Log, record: LogRecord) -> None:
+        if log.node and not record.node:
+            record = record._replace(node=log.node)
+        if self._wanted and record.node != self._wanted:
             self.outcome.others += 1
             return
-        boot, over = self.hosts.of(record).boot_of(record)
+        boot, over = self.hosts.of(record, log.series).boot_of(record)
         self.outcome.records += 1
         if over is not None:
-            self._advance(over)
-            self._end(over)
+            self._submit(over.block(last=True))
         if len(boot.records) >= _BATCH:
-            self._advance(boot)
+            self._submit(boot.block())
 
-    def _refuse(self, line: bytes, error: RecordError) -> None:
+    def _refuse(self, log: _Log, line: bytes, error: RecordError) -> None:
         if not line.strip() or SEPARATOR.match(line):
             return
         outcome = self.outcome
@@ -187,32 +204,37 @@ class Replay:
             outcome.lost[str(error)] += 1
         else:
             outcome.refused += 1
-            if len(outcome.first_refused) < _MAX_NAMED:
-                outcome.first_refused.append(f"line {self._line}: {error}")
-
-    # Pipelines
+            if log.named < _MAX_NAMED:
+                log.named += 1
+                outcome.first_refused.append(f"line {log.line}: {error}")
 
     def _poll(self) -> None:
         for boot in self.hosts.living():
             if boot.records:
-                self._advance(boot)
+                self._submit(boot.block())
 
-    def _advance(self, boot: Boot) -> None:
-        records, boot.records = boot.records, []
-        pipeline = boot.pipeline
-        pipeline.feed_audit(records, now=boot.now)
-        pipeline.lines.sequence = self._sequence
-        self._out(boot, pipeline.poll(boot.now))
+    def _submit(self, block: Block) -> None:
+        self._put(self._work.submit(block))
 
-    def _end(self, boot: Boot) -> None:
-        boot.pipeline.lines.sequence = self._sequence
-        self._out(boot, boot.pipeline.flush(boot.now))
-        self.outcome.events += boot.pipeline.counters.audit_events
+    def _put(self, results: list[Made]) -> None:
+        for made in results:
+            lines = [renumbered(line, self._sequence) for line in made.lines]
+            self._sequence += made.numbers
+            self.outcome.events += made.events
+            self.outcome.written += len(lines)
+            if lines:
+                self._write(lines)
 
-    def _out(self, boot: Boot, lines: list[bytes]) -> None:
-        self._sequence = boot.pipeline.lines.sequence
-        if self._filter is not None:
-            lines = [line for line in lines if self._filter.takes(line)]
-        self.outcome.written += len(lines)
-        if lines:
-            self._write(lines)
+
+def json_records(line: bytes, type_number: TypeNumber) -> list[LogRecord]:
+    """Return the records of a line of JSON: an entry of the journal, or an event of LAUREL.
+
+    Raises RecordError, as ``journal_record`` and ``laurel_records`` do.
+    """
+    try:
+        entry = orjson.loads(line.lstrip(b"\x1e"))
+    except ValueError:
+        raise RecordError("not a whole JSON object in one line") from None
+    if "__CURSOR" in entry or "_TRANSPORT" in entry:
+        return [journal_record(entry, type_number)]
+    return laurel_records(entry, type_number)

@@ -1,7 +1,6 @@
 """The host and the boot of a record."""
 
 import pytest
-from support.replayed import pipeline
 
 from sessiond.audit.auditd_log import LogRecord
 from sessiond.replay.hosts import DAEMON_START, SYSTEM_BOOT, Hosts
@@ -17,7 +16,7 @@ def record(
 
 
 def boots(*records: LogRecord) -> int:
-    hosts = Hosts(pipeline)
+    hosts = Hosts()
     for each in records:
         hosts.of(each).boot_of(each)
     return hosts.boots
@@ -68,7 +67,7 @@ def test_the_journal_knows_boots_itself() -> None:
 
 def test_nodes_are_hosts() -> None:
     """The serials of one node do not affect another."""
-    hosts = Hosts(pipeline)
+    hosts = Hosts()
     for each in (record(1, 9000, node="a"), record(60, 3, node="b"), record(70, 9001, node="a")):
         hosts.of(each).boot_of(each)
     assert (len(hosts), hosts.boots) == (2, 2)

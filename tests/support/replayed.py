@@ -13,8 +13,8 @@ from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.config.schema import Config
 from sessiond.daemon import factory
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.replay.hosts import Identity
-from sessiond.replay.replay import Filter, Replay
+from sessiond.replay.blocks import Filter, Identity, Pipelines
+from sessiond.replay.replay import OwnWork, Replay
 from sessiond.system.packed import lines
 
 
@@ -30,13 +30,15 @@ def replayed(
 ) -> tuple[list[bytes], Replay]:
     """Replay logs, each as its lines or as one text; return the written lines."""
     written: list[bytes] = []
-    replay = Replay(pipeline, written.extend, record_type, wanted=wanted, node=node)
+    work = OwnWork(Pipelines(pipeline, wanted))
+    replay = Replay(work, written.extend, record_type, wanted=node)
     for log in logs:
         if isinstance(log, bytes):
             source = io.BytesIO(log)
-            replay.read(lines("log", source), source)
+            read = replay.read(lines("log", source), source)
         else:
-            replay.read(log)
+            read = replay.read(log)
+        assert all(step is None for step in read)
     replay.finish()
     return written, replay
 

@@ -1,0 +1,130 @@
+"""``sessiond replay`` with several hosts and several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parents[1] / "data"
+LOG = DATA / "debian-12-linux-6.18-stig-raw.log"
+COMMAND = [sys.executable, "-m", "sessiond", "replay"]
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Path:
+    """A directory with the logs of two hosts, which do not name themselves."""
+    lines = LOG.read_bytes().splitlines(keepends=True)
+    for name, log in (("web7", lines), ("db3", lines[100:])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.log").write_bytes(b"".join(log))
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_directories_of_the_same_time_are_hosts(hosts: Path) -> None:
+    """Neither the number of processes nor the way of naming the logs changes the output."""
+    alone = run("--jobs", "1", f"{hosts}/*/audit.log")
+    assert alone.returncode == 0
+    assert alone.stderr.endswith(" 2 hosts, 2 boots\n")
+    found = [json.loads(line) for line in alone.stdout.splitlines()]
+    ids: dict[str, set[str]] = {"web7": set(), "db3": set()}
+    for each in found:
+        ids[each["host"]["name"]].add(each["event"]["id"])
+        ids[each["host"]["name"]].add(each["process"].get("entity_id", each["event"]["id"]))
+    assert not ids["web7"] & ids["db3"]
+    assert [each["event"]["sequence"] for each in found] == list(range(1, len(found) + 1))
+    shared = run("--jobs", "2", hosts / "db3", hosts / "web7")
+    assert (shared.returncode, shared.stderr) == (0, alone.stderr)
+    assert len(shared.stdout.splitlines()) == len(found)
+    assert run("--jobs", "3", f"{hosts}/*/audit.log").stdout == alone.stdout
+    one = run("--node", "db3", f"{hosts}/*/audit.log")
+    assert {json.loads(line)["host"]["name"] for line in one.stdout.splitlines()} == {"db3"}
+
+
+def test_lines_that_are_no_records_are_named_with_their_log(hosts: Path) -> None:
+    """Logs are read side by side, but reported one by one."""
+    for name in ("web7", "db3"):
+        with (hosts / name / "audit.log").open("ab") as log:
+            log.write(b"hello\n")
+    done = run("--jobs", "2", hosts / "web7", hosts / "db3")
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert len(told) == 3
+    for line, name in zip(sorted(told[:2]), ("db3", "web7"), strict=True):
+        assert line.startswith(f"sessiond: {hosts / name}/audit.log: line ")
+    assert "2 lines not understood" in told[2]
+
+
+@pytest.mark.parametrize("number", ["0", "9", "two", "-1"])
+def test_the_number_of_processes_is_checked(number: str) -> None:
+    """One line says what is allowed."""
+    done = run("--jobs", number, LOG)
+    assert done.returncode == 2
+    assert "--jobs" in done.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def running() -> subprocess.Popen[bytes]:
+    """A replay that waits for input, with two workers."""
+    process = subprocess.Popen(
+        [*COMMAND, "--jobs", "2", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 30
+    while len(children(process)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return list(map(int, text.split()))
+
+
+def test_ctrl_c_ends_all_processes_quietly(running: subprocess.Popen[bytes]) -> None:
+    """A terminal sends the signal to all of them."""
+    workers = children(running)
+    time.sleep(0.3)
+    os.killpg(running.pid, signal.SIGINT)
+    _, told = running.communicate(timeout=30)
+    assert (running.returncode, told) == (130, b"")
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_a_worker_that_ends_is_one_line(running: subprocess.Popen[bytes]) -> None:
+    """The exit code says that the output is not complete."""
+    for worker in children(running):
+        os.kill(worker, signal.SIGKILL)
+    _, told = running.communicate(LOG.read_bytes(), timeout=30)
+    assert running.returncode == 1
+    assert told.startswith(b"sessiond: a worker process of replay ended by SIGKILL")
+    assert told.count(b"\n") == 1
+
+
+def test_a_closed_pipe_is_no_error_of_a_worker(hosts: Path) -> None:
+    """The reader has seen enough: the code is that of SIGPIPE, without a message."""
+    process = subprocess.Popen(
+        [*COMMAND, "-q", "--jobs", "2", str(hosts / "web7"), str(hosts / "db3")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=30) == 141
