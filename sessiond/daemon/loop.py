@@ -1,8 +1,8 @@
 """The read loop: schedules turns; a turn reads records and process events and writes lines.
 
-A wake-up is expensive. A readable descriptor therefore only schedules a turn: soon after a quiet
-period, later while much input comes, so that more of it accumulates. Turns continue until all input
-is read.
+A wake-up is expensive. A readable descriptor therefore only schedules a turn: soon while few lines
+are written, later while much input comes, so that more of it accumulates. Turns continue until all
+input is read.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from sessiond.system.clock import now
 # Seconds in which input may accumulate while much of it comes; a line's usual delay is half of it.
 # A wake-up costs as much as three processes, so 35 ms are an eighth cheaper than 20 ms.
 COALESCE_DELAY: Final = 0.035
-# Seconds in which the records of one process arrive, and the least from one turn to the next one
-# that a descriptor asks for.
+# Seconds in which the records of one process arrive.
 SETTLE_DELAY: Final = 0.003
+# Seconds, at least, from one turn to the next one that a descriptor asks for, unless at most
+# CALM_LINES lines a second were written in the last CALM_PERIOD: 60 processes with exec and end.
 MIN_INTERVAL: Final = 0.02
+CALM_LINES: Final = 120
+CALM_PERIOD: Final = 0.5  # seconds
 # Batches read in one turn; the limit lets outputs and signals run in between.
 MAX_BATCHES: Final = 16
 # Bytes of records read in one turn: a record can have 8 KB, and a long one takes long to process.
@@ -60,6 +63,9 @@ class ReadLoop:
         self._listening: list[int] = []
         self._stopped = False
         self._turned = 0.0  # monotonic seconds
+        self._calm = True
+        self._period = 0.0  # its begin, monotonic seconds
+        self._lines = 0  # written in this period
 
     def start(self) -> None:
         """Start to wait for input. Needs a running event loop."""
@@ -77,7 +83,7 @@ class ReadLoop:
         self._unlisten()
         if not self._stopped:
             settled = asyncio.get_running_loop().time() + SETTLE_DELAY
-            self._plan(max(settled, self._turned + MIN_INTERVAL))
+            self._plan(settled if self._calm else max(settled, self._turned + MIN_INTERVAL))
 
     def turn(self) -> int:
         """Read, join, write; return the number of records and process events read."""
@@ -118,8 +124,18 @@ class ReadLoop:
         pipeline.feed_audit(records, now=time_now, drained=drained)
         sources.lookup()
         self._restart.keep_losses(pipeline)
-        self._outputs.write(pipeline.poll(time_now))
+        lines = pipeline.poll(time_now)
+        self._outputs.write(lines)
+        self._judge(len(lines))
         return len(records) + len(events)
+
+    def _judge(self, lines: int) -> None:
+        """Determine whether few lines are written."""
+        self._lines += lines
+        passed = self._turned - self._period
+        if passed >= CALM_PERIOD:
+            self._calm = self._lines <= CALM_LINES * passed
+            self._period, self._lines = self._turned, 0
 
     def turn_if_idle(self) -> None:
         """Take a turn if the last one was more than ``IDLE_READ_INTERVAL`` seconds ago."""

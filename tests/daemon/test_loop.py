@@ -11,6 +11,8 @@ import pytest
 
 from sessiond.audit.kernel.receive import BATCH
 from sessiond.daemon.loop import (
+    CALM_LINES,
+    CALM_PERIOD,
     COALESCE_DELAY,
     MAX_BATCHES,
     MIN_INTERVAL,
@@ -219,24 +221,36 @@ def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
     assert parts.fed == [(SMALL_READ + 1, True)] * 3 + [(0, True)]
 
 
-def test_turns_that_are_asked_for_keep_a_distance(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("busy", "distance"), [(False, SETTLE_DELAY), (True, MIN_INTERVAL)])
+def test_turns_keep_a_distance_while_many_lines_are_written(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, *, busy: bool, distance: float
 ) -> None:
-    """The first turn comes soon; later requests wait for more input."""
+    """Otherwise each comes as soon as the records of a process are complete."""
     planned: list[float] = []
     parts = _Parts(pipe[0])
     monkeypatch.setattr(parts.loop, "_plan", planned.append)
+    number = int(CALM_LINES * CALM_PERIOD * 4) if busy else 2
+    monkeypatch.setattr(parts, "poll", lambda _: [b"line\n"] * number)
 
     async def live() -> None:
-        now = asyncio.get_running_loop().time()
-        parts.loop._turned = now - 2 * MIN_INTERVAL
+        parts.loop.turn()
+        parts.loop._period = asyncio.get_running_loop().time() - CALM_PERIOD
+        parts.loop.turn()
         parts.loop.wake()
-        parts.loop._turned = now
-        parts.loop.wake()
-        assert planned[0] >= now + SETTLE_DELAY
-        assert planned[1] >= now + MIN_INTERVAL
 
     asyncio.run(live())
+    assert planned[0] == pytest.approx(parts.loop._turned + distance, abs=SETTLE_DELAY / 2)
+
+
+def test_a_quiet_period_ends_the_distance(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process after it is written at once."""
+    parts = _Parts(pipe[0])
+    parts.loop._calm = False
+    monkeypatch.setattr(parts, "poll", lambda _: [])
+    parts.loop.turn()
+    assert parts.loop._calm
 
 
 def test_a_stopped_loop_plans_no_turn(pipe: tuple[int, int]) -> None:
