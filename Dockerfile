@@ -29,6 +29,8 @@ RUN apt-get update \
     && rm -rf /usr/src/packaging /usr/src/*.whl
 
 ENV PATH=/opt/sessiond/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# The compiled eBPF programs, in a directory of the volume for state.
+ENV CACHE_DIRECTORY=/var/lib/sessiond/cache
 # These volumes keep events and state beyond the container.
 VOLUME ["/var/log/sessiond", "/var/lib/sessiond"]
 STOPSIGNAL SIGTERM

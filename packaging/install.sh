@@ -29,7 +29,7 @@ case "${1:-install}" in
     install) ;;
     remove)
         manager disable --now sessiond-metrics.timer sessiond.service || :
-        rm -rf "$home"
+        rm -rf "$home" /var/cache/sessiond
         rm -f "$units/sessiond.service" "$units"/sessiond-metrics.* "$user" /usr/local/bin/sessiond
         manager daemon-reload
         echo "install: removed; /etc/sessiond.yml, /var/lib/sessiond and /var/log/sessiond are left"

@@ -28,6 +28,7 @@ _FILES = {
     "/etc/sessiond.yml": "The configuration, see sessiond.yml(5). Without it, defaults apply.",
     "/var/log/sessiond/events.ndjson": "The events, one JSON object per line.",
     "/var/lib/sessiond": "Lines that an output has not accepted yet.",
+    "/var/cache/sessiond": "The compiled eBPF programs; may be deleted at any time.",
     "/run/sessiond": "The status socket, and the state that a restart needs.",
 }
 

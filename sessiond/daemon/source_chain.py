@@ -90,6 +90,8 @@ class SourceChain:
             log.warning(
                 "source_declined", source=declined.name, reason=declined.reason, fix=declined.fix
             )
+        if self.source.remark:
+            log.info("source", source=self.source.name, note=self.source.remark)
         for limit in self.source.degraded:
             log.warning("source_limited", source=self.source.name, limit=limit)
 

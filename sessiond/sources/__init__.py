@@ -56,6 +56,11 @@ class Source(Protocol):
         """Why it could not use the descriptors passed to it; "" if there were none."""
         ...
 
+    @property
+    def remark(self) -> str:
+        """What took long at its start, as text for the log; "" if nothing did."""
+        ...
+
     def fileno(self) -> int | None:
         """Return a descriptor that is readable when events may be pending, or None."""
         ...

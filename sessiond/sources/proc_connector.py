@@ -94,6 +94,7 @@ class ProcConnectorSource:
     name = "proc_connector"
     exact = True
     set_aside = ""
+    remark = ""
     adopted = False
     passes_input = False
     unread = 0

@@ -147,7 +147,10 @@ def read_file(path: Path, limit: int) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        _check_file(os.fstat(descriptor), str(path), trusted_users())
+        status = os.fstat(descriptor)
+        _check_file(status, str(path), trusted_users())
+        if status.st_mode & stat.S_IWGRP:
+            raise OutputError(f"{path}: its group can write to it; chmod it to 0640 or less")
         return file.read(limit)
 
 

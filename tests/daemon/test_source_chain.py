@@ -26,6 +26,7 @@ class _Source:
 
     degraded = ()
     set_aside = ""
+    remark = ""
     unread = 0
 
     def __init__(self, name: str, *drains: list[ProcessEvent], exact: bool = True) -> None:

@@ -43,6 +43,7 @@ class Source:
 
     name = "ebpf"
     set_aside = ""
+    remark = ""
 
     def __init__(self, *descriptors: int) -> None:
         self.descriptors = list(descriptors)

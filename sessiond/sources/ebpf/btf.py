@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from sessiond.errors import SourceUnavailableError
 
-_KIND_STRUCT, _KIND_UNION, _KIND_ENUM, _KIND_FUNC_PROTO = 4, 5, 6, 13
+_KIND_STRUCT, _KIND_UNION, _KIND_ENUM, _KIND_FUNC, _KIND_FUNC_PROTO = 4, 5, 6, 12, 13
 _KIND_TYPEDEF, _MODIFIERS = 8, frozenset({8, 9, 10, 11})  # typedef, volatile, const, restrict
 
 Paths = tuple[str, ...]
@@ -263,6 +263,10 @@ class KernelBtf:
         pointer, _ = self._type(self._strip(type_id))
         proto, _ = self._type(pointer.type)
         return int(proto.info & 0xFFFF) if self._kind(proto) == _KIND_FUNC_PROTO else None
+
+    def function(self, name: str) -> int | None:
+        """Return the id of the kernel's function ``name``, None if it is absent."""
+        return self._find(name, _KIND_FUNC)
 
     def _find(self, name: str, kind: int) -> int | None:
         type_id: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)

@@ -1,4 +1,4 @@
-"""The process that compiles and loads the tracer's programs (loader.py), seen from the daemon."""
+"""The process that loads the tracer's programs (loader.py), seen from the daemon."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import sessiond
 from sessiond.errors import SourceUnavailableError
+from sessiond.sources.ebpf.bpf import BPF_SYSCALL
 
-BPF_SYSCALL: Final = {"x86_64": 321, "aarch64": 280}
 _TIMEOUT: Final = 60.0  # seconds
 _MAX_DESCRIPTORS: Final = 64
 
 
 class Helper:
-    """Compiles the programs at once, and loads and attaches them on request.
+    """Loads the programs at once, compiled if needed, and attaches them on request.
 
     The process exits by itself, even without a request.
     """

@@ -1,9 +1,10 @@
-"""The short-lived helper process that compiles, loads and attaches the tracer's programs.
+"""The short-lived helper process that loads and attaches the tracer's programs.
 
 helper.py starts ``python -m sessiond.sources.ebpf.loader SOCKET RING_BYTES ARGS_LIMIT`` with one
-end of a socket pair. It compiles, waits for a message, and answers with one: a JSON object and, on
-success, the descriptors that keep the programs attached. The compiler's memory is freed when this
-process ends.
+end of a socket pair. It loads, waits for a message, attaches, and answers with one: a JSON object
+and, on success, the descriptors that keep the programs attached. It compiles the programs unless
+the cache directory has them from an earlier start. The compiler's memory, and all other
+descriptors, are freed when this process ends.
 """
 
 from __future__ import annotations
@@ -18,25 +19,28 @@ import os
 import platform
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sessiond.errors import SourceUnavailableError
-from sessiond.sources.ebpf import btf, kernel_headers
+from sessiond.errors import OutputError, SourceUnavailableError
+from sessiond.sources.ebpf import bpf, btf, compiled_programs, kernel_headers
+from sessiond.sources.ebpf.compiled_programs import CompiledPrograms, UnusableCacheError
 from sessiond.sources.ebpf.records import CPUS
 
 _HERE = Path(__file__).parent
-_RAW_TRACEPOINT, _TRACEPOINT, _TRACING = 17, 5, 26  # enum bpf_prog_type
 
 _RAW_TRACEPOINTS = {
-    # Attached in this order, so that each reported fork has a reported end. Loading a program takes
-    # some ms, in which most earlier forks execute their programs.
+    # Attached in this order, so that each reported fork has a reported end.
     "on_exit": "sched_process_exit",
     "on_fork": "sched_process_fork",
     "on_exec": "sched_process_exec",
     "on_cgroup_mkdir": "cgroup_mkdir",
 }
+# Seconds in which most processes that were forked without a report execute their programs, so that
+# these execs are not reported either.
+_FORK_TO_EXEC = 0.01
 _IDS = (  # 0 when they worked
     "setuid setgid setreuid setregid setresuid setresgid setgroups capset unshare setns"
 ).split()
@@ -47,6 +51,12 @@ _SYSCALL_TRACEPOINTS = {
     "sys_exit_setfsuid": "on_fsids",
     "sys_exit_setfsgid": "on_fsids",
     **{f"sys_exit_{name}": "on_ids" for name in _IDS},
+}
+_ITERATOR = "bpf_iter__task"
+_KINDS = {
+    **dict.fromkeys(_RAW_TRACEPOINTS, bpf.RAW_TRACEPOINT),
+    **dict.fromkeys(_SYSCALL_TRACEPOINTS.values(), bpf.TRACEPOINT),
+    _ITERATOR: bpf.TRACING,
 }
 _SYSCALL_EXIT = {"x86_64": 60, "aarch64": 93}
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
@@ -73,20 +83,27 @@ def main(arguments: list[str]) -> None:
     socket.send_fds(channel, [json.dumps(answer).encode()], descriptors)
 
 
+class _Loaded(NamedTuple):
+    """The descriptors of the maps and programs by their names."""
+
+    maps: dict[str, int]
+    programs: dict[str, int]
+
+
 def load(
     ring_bytes: int, args_limit: int, wait: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, Any], list[int]]:
-    """Compile, ``wait``, and attach; return the answer and the descriptors that it names.
+    """Load, ``wait``, and attach; return the answer and the descriptors that it names.
 
-    The answer has ``controller`` (the version 1 cgroup controller in use, or None) and ``degraded``
-    (the tracer's limitations on this host, as text). The first descriptors are the ring, the
-    counters of losses and of records and, if ``iterator`` is true, the snapshot iterator; the
-    others only have to be kept open. Raises SourceUnavailableError.
+    The answer has ``controller`` (the version 1 cgroup controller in use, or None), ``degraded``
+    (the tracer's limitations on this host, as text) and ``compiled`` (why the programs in the cache
+    directory could not be used, or ""). The first descriptors are the ring, the counters of losses
+    and of records and, if ``iterator`` is true, the snapshot iterator; the others only have to be
+    kept open. Raises SourceUnavailableError.
     """
     _check_privileges()
-    bcc = _import_bcc()
     controller, hierarchy = _version_1_hierarchy(Path("/proc/cgroups"))
-    header, has_btf = _header(bcc)
+    header, iterated = _header()
     defines: dict[str, int | str] = {
         "PAGE_SIZE": mmap.PAGESIZE,
         "RING_PAGES": ring_bytes // mmap.PAGESIZE,
@@ -105,32 +122,28 @@ def load(
             (_HERE / "programs.c").read_text(),
         )
     )
-    module = _compile(bcc, text)
+    (maps, programs), compiled = _load(text, iterated)
     wait()
-    links = [
-        _attach(
-            bcc.lib.bpf_attach_raw_tracepoint(
-                _load_program(module, function, _RAW_TRACEPOINT), tracepoint.encode()
-            ),
-            tracepoint,
-        )
-        for function, tracepoint in _RAW_TRACEPOINTS.items()
-    ]
+    links = []
+    for function, tracepoint in _RAW_TRACEPOINTS.items():
+        if function == "on_exec":
+            time.sleep(_FORK_TO_EXEC)
+        links.append(_attach_raw_tracepoint(programs[function], tracepoint))
     degraded = [_MISSING[feature] for feature in header.missing]
-    syscall_links, reason = _attach_syscalls(bcc, module)
+    syscall_links, reason = _attach_syscalls(programs)
     if reason:
         degraded.append(reason)
-    descriptors = [module[name].map_fd for name in (b"ring", b"lost", b"submitted")]
-    if has_btf:
-        program = _load_program(module, "bpf_iter__task", _TRACING)
-        descriptors.append(_attach(bcc.lib.bcc_iter_attach(program, None, 0), "iter/task"))
+    descriptors = [maps[name] for name in ("ring", "lost", "submitted")]
+    if _ITERATOR in programs:
+        descriptors.append(_attach_iterator(programs[_ITERATOR]))
     else:
         degraded.append(_NO_ITERATOR)
     descriptors += [*links, *syscall_links]
     answer = {
         "controller": controller,
         "degraded": degraded,
-        "iterator": has_btf,
+        "compiled": compiled,
+        "iterator": _ITERATOR in programs,
         "descriptors": len(descriptors),
     }
     return answer, descriptors
@@ -147,18 +160,83 @@ _MISSING = {
 _NO_ITERATOR = "processes that ran before the start come from procfs (the kernel has no BTF)"
 
 
-def _header(bcc: Any) -> tuple[btf.Header, bool]:  # noqa: ANN401
-    """Return the layouts as a header, and whether they come from BTF."""
+def _header() -> tuple[btf.Header, int | None]:
+    """Return the layouts as a header, and the BTF id of the function that iterates over tasks.
+
+    The id is None if the layouts come from the kernel's headers instead of BTF.
+    """
     try:
         layouts = btf.KernelBtf()
     except SourceUnavailableError:
         if not kernel_headers.available():
             raise
-        return btf.generate(kernel_headers.KernelHeaders(bcc)), False
+        return btf.generate(kernel_headers.KernelHeaders(_import_bcc())), None
     try:
-        return btf.generate(layouts), True
+        return btf.generate(layouts), layouts.function("bpf_iter_task")
     finally:
         layouts.close()
+
+
+def _load(text: str, iterated: int | None) -> tuple[_Loaded, str]:
+    """Load the programs from the cache directory, or compile ``text`` and keep the result there.
+
+    Returns them, and why they were compiled; "" if they were not, or if there is no such directory.
+    """
+    file = _cache_file()
+    if file is None:
+        return _into_kernel(_compiled(text), iterated), ""
+    key = compiled_programs.cache_key(text)
+    try:
+        return _into_kernel(compiled_programs.read(file, key), iterated), ""
+    except UnusableCacheError as error:
+        reason = f"{file}: {error}"
+    except (SourceUnavailableError, ValueError, LookupError) as error:
+        reason = f"{file}: unusable: {error}"
+    compiled = _compiled(text)
+    loaded = _into_kernel(compiled, iterated)
+    try:
+        compiled_programs.write(file, key, compiled)
+    except (OutputError, OSError) as error:
+        reason += f"; it can't be written: {error}"
+    return loaded, reason
+
+
+def _cache_file() -> Path | None:
+    """Return the file in the directory that the unit's CacheDirectory= has made (systemd.exec)."""
+    directory = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    return Path(directory) / compiled_programs.FILE if directory else None
+
+
+def _compiled(text: str) -> CompiledPrograms:
+    """Compile. The compiler has to make the maps as well: they end with this process."""
+    module = _compile(_import_bcc(), text)
+    code = {name: module.dump_func(name.encode()) for name in _KINDS}
+    return compiled_programs.from_compiler(code, bpf.map_of)
+
+
+def _into_kernel(compiled: CompiledPrograms, iterated: int | None) -> _Loaded:
+    """Create the maps and load the programs, except the iterator's if ``iterated`` is None.
+
+    Raises SourceUnavailableError if the kernel refuses, ValueError or LookupError if the programs
+    are damaged.
+    """
+    try:
+        descriptors = [bpf.create_map(each) for each in compiled.maps]
+    except OSError as error:
+        raise _refused("the maps", error) from None
+    programs = {}
+    for name, kind in _KINDS.items():
+        if name == _ITERATOR and iterated is None:
+            continue
+        code = compiled_programs.with_maps(compiled.programs[name], descriptors.__getitem__)
+        try:
+            programs[name] = bpf.load_program(
+                name, kind, code, iterated or 0 if name == _ITERATOR else 0
+            )
+        except OSError as error:
+            raise _refused(name, error) from None
+    names = (each.name for each in compiled.maps)
+    return _Loaded(dict(zip(names, descriptors, strict=True)), programs)
 
 
 def _check_privileges() -> None:
@@ -213,61 +291,65 @@ def _compile(bcc: Any, text: str) -> Any:  # noqa: ANN401
     except Exception as error:  # noqa: BLE001  # bcc raises bare exceptions
         raise SourceUnavailableError(
             "ebpf",
-            f"bcc could not compile the programs or make their maps ({_strerror()}: {error})",
+            f"bcc could not compile the programs or make their maps ({_errno()}: {error})",
             "see the compiler's messages in the log",
         ) from None
 
 
-def _strerror() -> str:
+def _errno() -> str:
     return errno.errorcode.get(ctypes.get_errno(), "no errno")
 
 
-def _load_program(module: Any, function: str, kind: int) -> int:  # noqa: ANN401
-    ctypes.set_errno(0)
+def _attach_raw_tracepoint(program: int, tracepoint: str) -> int:
     try:
-        return int(module.load_func(function.encode(), kind).fd)
-    except Exception:  # noqa: BLE001  # bcc raises bare exceptions; errno has the reason
-        raise _refused(function) from None
+        return bpf.attach_raw_tracepoint(program, tracepoint)
+    except OSError as error:
+        raise _refused(tracepoint, error) from None
 
 
-def _attach(descriptor: int, where: str) -> int:
-    if descriptor < 0:
-        raise _refused(where)
-    return descriptor
+def _attach_iterator(program: int) -> int:
+    try:
+        return bpf.attach_iterator(program)
+    except OSError as error:
+        raise _refused("iter/task", error) from None
 
 
-def _refused(what: str) -> SourceUnavailableError:
-    if ctypes.get_errno() == errno.EPERM:
+def _refused(what: str, error: OSError) -> SourceUnavailableError:
+    if error.errno == errno.EPERM:
         fix = "allow bpf(2): lockdown, a seccomp filter or a security module forbids it"
         with contextlib.suppress(OSError):  # not mounted, or not built in
             fix += f" (lockdown: {Path('/sys/kernel/security/lockdown').read_text().strip()})"
     else:
         fix = "report it with the output of uname -r"
-    return SourceUnavailableError("ebpf", f"the kernel refused {what} with {_strerror()}", fix)
+    return SourceUnavailableError("ebpf", f"the kernel refused {what} with {_name(error)}", fix)
 
 
-def _attach_syscalls(bcc: Any, module: Any) -> tuple[list[int], str | None]:  # noqa: ANN401
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "no errno")
+
+
+def _attach_syscalls(programs: dict[str, int]) -> tuple[list[int], str | None]:
     """Attach to changes of session, group or ids; these tracepoints need tracefs."""
-    if not (_tracefs_is_readable() or (_mount_tracefs() and _tracefs_is_readable())):
+    events = _syscall_events() or (_syscall_events() if _mount_tracefs() else None)
+    if events is None:
         return [], (
             "setsid, setpgid and set*id are seen only at the next fork, exec or exit:"
             " tracefs isn't readable at /sys/kernel/tracing"
         )
     links, missing = [], []
     for tracepoint, function in _SYSCALL_TRACEPOINTS.items():
-        program = _load_program(module, function, _TRACEPOINT)
-        link = bcc.lib.bpf_attach_tracepoint(program, b"syscalls", tracepoint.encode())
-        if link < 0:
-            missing.append(f"{tracepoint} ({_strerror()})")
-        else:
-            links.append(link)
+        try:
+            number = int((events / tracepoint / "id").read_text())
+            links.append(bpf.attach_tracepoint(programs[function], number))
+        except OSError as error:
+            missing.append(f"{tracepoint} ({_name(error)})")
     return links, f"could not attach to {', '.join(missing)}" if missing else None
 
 
-def _tracefs_is_readable() -> bool:
-    return any(
-        os.access(root / "events/syscalls", os.X_OK, effective_ids=True) for root in _TRACEFS
-    )
+def _syscall_events() -> Path | None:
+    """Return the directory of the tracepoints of system calls, None if it isn't readable."""
+    places = (root / "events/syscalls" for root in _TRACEFS)
+    return next((place for place in places if os.access(place, os.X_OK, effective_ids=True)), None)
 
 
 def _mount_tracefs() -> bool:

@@ -7,7 +7,6 @@ are open here. This process loads neither bcc nor LLVM nor libbpf.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import mmap
@@ -32,14 +31,13 @@ from sessiond.process.events import (
     ProcessEvent,
 )
 from sessiond.sources import MAX_ARGS_LIMIT
-from sessiond.sources.ebpf import cgroups
-from sessiond.sources.ebpf.helper import BPF_SYSCALL, Helper
+from sessiond.sources.ebpf import bpf, cgroups
+from sessiond.sources.ebpf.helper import Helper
 from sessiond.sources.ebpf.records import CPUS, LOSS_KINDS, Decoder, MalformedRecordError
 from sessiond.sources.ebpf.ring import Ring, spans
 from sessiond.sources.lookup import ProcessLookup, filled_up, hidden_parents, with_start
 from sessiond.units import SECOND
 
-_BPF_ITER_CREATE = 33
 _SNAPSHOT_READ = 1 << 18  # bytes
 _NOTE = 4096  # bytes
 # Seconds for which a snapshot reads procfs: enough for an ordinary host. Each later drain continues
@@ -49,6 +47,8 @@ _READ_MORE = 0.02
 _READ_AT_ONCE = 16  # processes
 # Indices in `submitted` of programs.c: bytes written to the ring, and bytes consumed.
 _BYTES_IN, _BYTES_OUT = CPUS * 8, CPUS * 8 + 8
+
+_OF_FINGERPRINT = ("programs.c", "loader.py", "bpf.py", "btf.py", "kernel_headers.py", "records.py")
 
 
 class EbpfSource:
@@ -78,7 +78,8 @@ class EbpfSource:
         """Load and attach the programs; the first ``drain`` takes a snapshot.
 
         ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
-        kept (at most MAX_ARGS_LIMIT). Blocks for about a second. ``stored_descriptors`` are the
+        kept (at most MAX_ARGS_LIMIT). Blocks for about a second if the programs have to be
+        compiled. ``stored_descriptors`` are the
         ``descriptors`` of an earlier process: its programs have continued, and their records are
         read first. If they are of another version or configuration, they are closed and
         ``set_aside`` says so. ``on_received`` gets the ring's data before it is freed, for
@@ -112,6 +113,8 @@ class EbpfSource:
         self._answer = answer
         # The tracer's limitations on this host, as text.
         self.degraded: tuple[str, ...] = tuple(answer["degraded"])
+        reason = answer.pop("compiled", "")
+        self.remark = f"the eBPF programs were compiled; {reason}" if reason else ""
         self.malformed = 0  # records that could not be decoded; 0 unless there is a bug
         self._procfs = procfs
         self._is_known = is_known
@@ -305,7 +308,7 @@ class EbpfSource:
         """Run the snapshot program over all processes and return what it writes."""
         processes = []
         data = b""
-        descriptor = _open_iterator(iterator)
+        descriptor = bpf.open_iterator(iterator)
         try:
             while more := os.read(descriptor, _SNAPSHOT_READ):
                 data += more
@@ -376,7 +379,7 @@ def _fingerprint(ring_bytes: int, args_limit: int) -> str:
     """Return a hash of everything that must match to continue with another process's programs."""
     here = Path(__file__).parent
     digest = hashlib.sha256(f"{platform.release()} {ring_bytes} {args_limit}".encode())
-    for name in ("programs.c", "loader.py", "btf.py", "kernel_headers.py", "records.py"):
+    for name in _OF_FINGERPRINT:
         digest.update((here / name).read_bytes())
     return digest.hexdigest()
 
@@ -403,19 +406,6 @@ def _unfit(stored_descriptors: Sequence[int], fingerprint: str) -> str:
 
 def _time(event: ProcessEvent) -> int:
     return getattr(event, "time", 0)
-
-
-def _open_iterator(link: int) -> int:
-    """Start a new pass of the iterator ``link``; read the descriptor to its end."""
-    number = BPF_SYSCALL[platform.machine()]
-    attributes = (ctypes.c_uint32 * 2)(link, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor: int = libc.syscall(
-        number, _BPF_ITER_CREATE, ctypes.byref(attributes), ctypes.sizeof(attributes)
-    )
-    if descriptor < 0:
-        raise OSError(ctypes.get_errno(), "the snapshot of the kernel's processes was refused")
-    return descriptor
 
 
 def _load(ring_bytes: int, args_limit: int) -> tuple[dict[str, Any], list[int]]:

@@ -12,6 +12,7 @@ class ProcfsSource:
     name = "procfs"
     exact = False
     set_aside = ""
+    remark = ""
     adopted = False
     passes_input = False
     unread = 0

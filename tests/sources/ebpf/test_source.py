@@ -37,7 +37,7 @@ from sessiond.process.events import (
     ProcessEvent,
 )
 from sessiond.sources import RING_BYTES, Source, open_source
-from sessiond.sources.ebpf import btf, kernel_headers, loader
+from sessiond.sources.ebpf import btf, compiled_programs, kernel_headers, loader
 from sessiond.sources.ebpf import source as ebpf_module
 from sessiond.sources.ebpf.ring import Ring
 from sessiond.sources.ebpf.source import EbpfSource
@@ -55,6 +55,16 @@ AS_NOBODY = (
 def of(pid: int, events: list[ProcessEvent], kind: type[Any]) -> list[Any]:
     """Return the events of one kind of a process."""
     return [event for event in events if isinstance(event, kind) and event.facts.pid == pid]
+
+
+def in_order(pids: set[int], events: list[ProcessEvent]) -> list[tuple[type[Any], Any]]:
+    """Return the kinds of the processes' events, with their facts, in the order of the events."""
+    kinds = (Forked, Executed, Changed, Exited)
+    return [
+        (type(event), event.facts)
+        for event in events
+        if isinstance(event, kinds) and event.facts.pid in pids
+    ]
 
 
 def only(pid: int, events: list[ProcessEvent], kind: type[Any]) -> Any:
@@ -681,6 +691,92 @@ def test_kernel_without_btf(
         assert any("procfs" in what for what in source.degraded)
     finally:
         source.close()
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file of compiled programs, in a directory as the service manager creates it."""
+    directory = tmp_path / "cache"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("CACHE_DIRECTORY", str(directory))
+    return directory / compiled_programs.FILE
+
+
+def test_programs_from_the_cache_are_those_of_the_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+    open_ebpf: Callable[..., EbpfSource],
+    truth: Truth,
+    cache: Path,
+) -> None:
+    """The second start has no compiler, and reports each process as the first one does."""
+    compiled = open_ebpf()
+    assert "there is none yet" in compiled.remark
+    before = cache.stat().st_mtime_ns
+    monkeypatch.setattr(loader, "_compile", None)
+    monkeypatch.setattr(ebpf_module, "_load", loader.load)
+    cached = open_ebpf()
+    assert cached.remark == ""
+    assert cache.stat().st_mtime_ns == before
+    for source in (compiled, cached):
+        source.drain()
+    told = truth.run("spawn", 20) + truth.run("setsid", 5) + truth.run("pgid", 5)
+    pids = {one.pid for one in told}
+    first, second = (source.drain() for source in (compiled, cached))
+    assert_agreement(told, first)
+    assert in_order(pids, first) == in_order(pids, second)
+    own, again = (only(os.getpid(), each.resnapshot(), Observed) for each in (compiled, cached))
+    assert own.facts == again.facts
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda file, _key: file.write_bytes(b"short"), "another kernel"),
+        (lambda file, _key: file.chmod(0o666), "others can write"),
+        (lambda file, _key: os.truncate(file, 1000), "damaged"),
+        (
+            lambda file, key: compiled_programs.write(
+                file, key, compiled_programs.CompiledPrograms((), dict.fromkeys(loader._KINDS, b""))
+            ),
+            "the kernel refused",
+        ),
+        (
+            lambda file, key: compiled_programs.write(
+                file, key, compiled_programs.CompiledPrograms((), {})
+            ),
+            "unusable",
+        ),
+    ],
+    ids=["outdated", "writable", "truncated", "refused", "incomplete"],
+)
+def test_a_cache_that_can_not_be_used_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+    open_ebpf: Callable[..., EbpfSource],
+    cache: Path,
+    write: Callable[[Path, bytes], object],
+    reason: str,
+) -> None:
+    """The start works all the same, and says why it has compiled."""
+    monkeypatch.setattr(ebpf_module, "_load", loader.load)
+    open_ebpf()
+    good = cache.read_bytes()
+    write(cache, good[:32])
+    source = open_ebpf()
+    assert source.remark.startswith(f"the eBPF programs were compiled; {cache}: ")
+    assert reason in source.remark
+    assert (cache.read_bytes(), cache.stat().st_mode & 0o777) == (good, 0o600)
+    pid, _ = run("/bin/true")
+    assert only(pid, source.drain(), Executed)
+
+
+def test_a_cache_that_can_not_be_written_is_no_failure(
+    open_ebpf: Callable[..., EbpfSource], cache: Path
+) -> None:
+    """Other users could write into the directory, so nothing is kept there."""
+    cache.parent.chmod(0o777)
+    source = open_ebpf()
+    assert "it can't be written: " in source.remark
+    assert not cache.exists()
 
 
 def test_host_without_tracefs_has_its_tracepoints_all_the_same(tracefs: None) -> None:
