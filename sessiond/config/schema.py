@@ -842,6 +842,15 @@ class EventSettings(Section, frozen=True, kw_only=True):
             max=16 * 2**20,
         ),
     ] = Size(32 * 2**10)
+    fold_under_pressure: Annotated[
+        bool,
+        _option(
+            "While lines come faster than they can be written (an output's queue or spool, or a "
+            "buffer of the kernel, is half full): count repeated events of the user with the most "
+            "lines, as the filter under-pressure, instead of writing them; false: write all.",
+            live=True,
+        ),
+    ] = True
     chain: Annotated[
         bool,
         _option(

@@ -30,6 +30,7 @@ from sessiond.daemon.host_clock import HostClock
 from sessiond.daemon.loop import ReadLoop
 from sessiond.daemon.monitor import Monitor
 from sessiond.daemon.outputs import OutputSet
+from sessiond.daemon.pressure import PressureGauge
 from sessiond.daemon.source_chain import SourceChain
 from sessiond.daemon.status import Status
 from sessiond.daemon.status_server import StatusServer
@@ -55,7 +56,7 @@ from sessiond.system.clock import boot_id, now
 from sessiond.system.files import may_read, open_directory, trusted_users
 from sessiond.system.ordinary_users import ordinary_users
 from sessiond.system.proc import PROC
-from sessiond.units import Monotonic
+from sessiond.units import BootTime, Monotonic
 
 # Seconds between two checks of the kernel's counters and settings, and of the outputs.
 WATCH: Final = 1.0
@@ -160,6 +161,7 @@ class Daemon:
         self._names = factory.names(config)
         self._store = DescriptorStore()
         self._outputs = OutputSet()
+        self._gauge = PressureGauge()
         self._regular: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._clock: HostClock
         self._restart: Restart
@@ -512,6 +514,7 @@ class Daemon:
         if self._restart.problem:
             self._health.degraded("what a restart needs", self._restart.problem, time_now)
         self._outputs.watch(self._pipeline, self._health, time_now)
+        self._press(time_now)
         if self._outputs.all_gone():
             self._end("the reader of the output went away", errors.READER_GONE)
         self._sources.sweep()
@@ -519,6 +522,17 @@ class Daemon:
         self._outputs.write(self._pipeline.poll(time_now))
         self._restart.settle(self._pipeline)
         self._names.refresh(time.monotonic())
+
+    def _press(self, time_now: BootTime) -> None:
+        """Let the pipeline fold the noisiest user's events while a buffer fills up."""
+        fills = self._outputs.fills() | {"the input": self._loop.take_fill()}
+        pressed = self._gauge.update(fills) and self._config.event.fold_under_pressure
+        self._pipeline.press(pressed=pressed)
+        if pressed:
+            effect = "repeated events of the user with the most lines are counted, not written"
+            self._health.degraded("pressure", f"{self._gauge.reason}: {effect}", time_now)
+        else:
+            self._health.recovered("pressure", time_now)
 
     # Reload
 

@@ -87,6 +87,10 @@ class OutputSet:
         """Make every line survive the end of this process; return whether that succeeded."""
         return all(output.secure() for output in self._outputs)
 
+    def fills(self) -> dict[str, float]:
+        """Return how full the queue or the spool of each output is, 0 to 1, by name."""
+        return {f"the queue of {output.name}": output.fill for output in self._outputs}
+
     def all_gone(self) -> bool:
         """Whether every output has lost its reader for good."""
         return bool(self._outputs) and all(output.gone for output in self._outputs)

@@ -29,17 +29,21 @@ from sessiond.filters.decide import (
     gained_by_exec,
 )
 from sessiond.filters.fold import Folds, Kind, Window
+from sessiond.filters.pressure import UNDER_PRESSURE, Pressure, user_of
 from sessiond.process.table import ITSELF, Process, ProcessView, State, Verdict
 from sessiond.text import display
 from sessiond.units import SECOND
 
 LIFE: Final = frozenset(("fork", "exec", "setsid", "end", "already_running"))
+_PROCESS: Final = "process"  # what a kind of processes is a kind of
 _INTRODUCTIONS: Final = frozenset(("fork", "exec", "already_running"))
 # The kernel writes the key last: the whole record is not parsed for it.
 _KEY: Final = re.compile(rb" key=([^ ]+)\s*\Z")
 # Assumed length of a line before the first one.
 _FIRST_SIZE: Final = 4096
 _WINDOW: Final = 600 * SECOND
+# The window of what is folded under pressure.
+_PRESSURE_WINDOW: Final = 60 * SECOND
 
 
 class SavedFilters(NamedTuple):
@@ -75,6 +79,7 @@ class FilterStage:
         """Take the filters; ``encoder`` and ``context`` are those of the lines."""
         self.account = FilterAccount()
         self.folds = Folds()
+        self.pressure = Pressure()
         self.withheld_any = False
         self._context = context
         self._running: deque[tuple[int, Process]] = deque()
@@ -128,8 +133,12 @@ class FilterStage:
                 if decider.late or decider.verdict.action != "drop":
                     return False  # decided later, on the line
                 verdict = decider.verdict
+        if self.pressure.pressed and self._presses(process, state, cgroup, action, verdict):
+            verdict = process.verdict = UNDER_PRESSURE
         if not verdict.withholds:
             return False
+        if verdict == UNDER_PRESSURE and action == "end" and process.introduced:
+            return False  # a process with a written line also gets a written end
         self.account.seen += 1
         self.account.take(verdict, self._size)
         if action in _INTRODUCTIONS:
@@ -158,6 +167,51 @@ class FilterStage:
         self.account.take(found, self._size)
         return True
 
+    def folds_event(
+        self,
+        event: AuditEvent,
+        process: Process,
+        state: State,
+        cgroup: bytes | None,
+        example: Callable[[], bytes],
+    ) -> bool:
+        """Return whether to fold an event other than those of a life under pressure.
+
+        If so, count it; ``example`` returns the JSON of the process. Filters on events decide on
+        the line, so with these none is folded here.
+        """
+        pressure = self.pressure
+        if not pressure.pressed or self._decider.of_events or _is_protected("", event):
+            return False
+        if not pressure.offer(user_of(state.facts, cgroup)) or _is_kept(process.verdict or KEEP):
+            return False
+        call = event.call
+        what = f"{call.syscall.decode()} {call.success.decode()}"
+        kind = self._kind(UNDER_PRESSURE, what, process, state, "")
+        if not pressure.repeats(kind):
+            return False
+        time = max(process.latest, state.time)
+        window = self.folds.add(pressure.shown(kind), time, _PRESSURE_WINDOW)
+        if window is None:
+            return False
+        if window.example is None:
+            window.example = example()
+            window.name = f"{process.entity_id}-folded-{event.serial:x}"
+        self.account.seen += 1
+        self.account.take(UNDER_PRESSURE, self._size)
+        return True
+
+    def _presses(
+        self, process: Process, state: State, cgroup: bytes | None, action: str, verdict: Verdict
+    ) -> bool:
+        """Count a line under pressure; return whether its process is folded from here on."""
+        may_fold = self.pressure.offer(user_of(state.facts, cgroup))
+        if not may_fold or verdict.withholds or _is_kept(verdict) or action == "already_running":
+            return False
+        if process.introduced and action != "exec":
+            return False
+        return self.pressure.repeats(self._kind(UNDER_PRESSURE, _PROCESS, process, state, ""))
+
     def _of_action(self, action: str) -> Sequence[CompiledRule]:
         """Return the filters on events that can match an action."""
         decider = self._decider
@@ -168,6 +222,8 @@ class FilterStage:
         return {"event.action": names, "tags": [] if event is None else _keys(event)}
 
     def _length(self, verdict: Verdict) -> int:
+        if verdict == UNDER_PRESSURE:
+            return _PRESSURE_WINDOW
         compiled = self._decider.by_name.get(verdict.filter)
         return _WINDOW if compiled is None else int(compiled.rule.window * SECOND)
 
@@ -229,7 +285,9 @@ class FilterStage:
             return None
         time = process.end or state.time
         code = "" if process.status is None else str(exit_code(process.status))
-        kind = self._kind(verdict, "process", process, state, code)
+        kind = self._kind(verdict, _PROCESS, process, state, code)
+        if verdict == UNDER_PRESSURE:
+            kind = self.pressure.shown(kind)
         window = self.folds.add(kind, time, self._length(verdict))
         if window is not None and window.example is None:
             window.example = example()
@@ -368,6 +426,11 @@ class FilterStage:
             if process.verdict is not None and process.verdict.action == "fold"
         ]
         self._running.extend(sorted(waiting, key=lambda each: each[0]))
+
+
+def _is_kept(verdict: Verdict) -> bool:
+    """Return whether a filter says explicitly that a process is written."""
+    return verdict.action == "keep" and bool(verdict.filter)
 
 
 def _keys(event: AuditEvent) -> Sequence[str]:

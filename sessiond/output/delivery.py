@@ -220,6 +220,12 @@ class Delivery:
         return self._sink.gone
 
     @property
+    def fill(self) -> float:
+        """How full the fuller one of the memory queue and the spool is, 0 to 1."""
+        spooled = 0.0 if self._spool is None else self._spool.fill
+        return max(self._queue_bytes / self._queue_size, spooled)
+
+    @property
     def volatile(self) -> int:
         """The number of lines that are only in this process's memory."""
         return len(self._queue) + self._taken_in_memory

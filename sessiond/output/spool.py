@@ -169,6 +169,11 @@ class Spool:
         return self._next_in - self._next_out
 
     @property
+    def fill(self) -> float:
+        """The share of its maximum size in use, 0 to 1."""
+        return self._size / self._max_size
+
+    @property
     def in_flight(self) -> int:
         """The number of returned, unconfirmed lines that are still on the disk."""
         first = self._segments[0].first if self._segments else self._next_in

@@ -155,6 +155,12 @@ class OutputThread:
         return self._delivery.gone
 
     @property
+    def fill(self) -> float:
+        """How full the fuller one of the queue and the delivery is, 0 to 1."""
+        waiting = self._given_bytes - self._taken_bytes
+        return max(waiting / self._queue_size, self._delivery.fill)
+
+    @property
     def volatile(self) -> int:
         """The number of lines that are only in this process's memory."""
         return self._given - self._done + self._delivery.volatile

@@ -217,7 +217,7 @@ class Pipeline:
         self._use_filters()
 
     def _use_filters(self, *, decided: bool = False) -> None:
-        """Apply the options' filters; ``decided``: an earlier run has filtered processes.
+        """Apply the options' filters; ``decided``: decisions about processes exist, or will.
 
         Without filters there is no filter stage, but an existing one stays: its decisions about
         processes hold until they end.
@@ -666,6 +666,17 @@ class Pipeline:
         self._inventory.repeat(self.table, now, self._inventory_period)
         self._write_introductions(self._inventory.take(now))
         return self.lines.take()
+
+    def press(self, *, pressed: bool) -> None:
+        """Fold the noisiest user's repeated events while lines can't be written fast enough.
+
+        Call it once a second; ``pressed`` says whether that is so.
+        """
+        pressed = pressed and self.options.event.fold_under_pressure
+        if pressed and self._filters is None:
+            self._use_filters(decided=True)
+        if self._filters is not None:
+            self._filters.pressure.press(pressed=pressed)
 
     def report_loss(self, loss: Loss, now: int) -> None:
         """Count and write a loss at once, without merging it with others of its hop."""
@@ -1186,6 +1197,20 @@ class Pipeline:
 
     # Everything else
 
+    def _filters_event(self, event: AuditEvent, process: Process, state: State) -> bool:
+        """Return whether a filter, or the pressure of lines, withholds any other event."""
+        assert self._filters is not None  # noqa: S101 -- only filters withhold
+        cgroup = self.table.cgroup_of(process, state)
+        if self._filters.drops(event, process, state, cgroup):
+            return True
+        return self._filters.folds_event(
+            event,
+            process,
+            state,
+            cgroup,
+            lambda: self.lines.example(self.table.view(process, state)),
+        )
+
     def _other(self, event: AuditEvent, note: str = "") -> None:
         """Write any other event, enriched by its pid if the kernel provided it."""
         if is_config_change(event):
@@ -1205,9 +1230,7 @@ class Pipeline:
         if late:
             state = _state_of_record(process, event, stamp)
             time = max(stamp, state.time, process.start)
-        if self._filters is not None and self._filters.drops(
-            event, process, state, self.table.cgroup_of(process, state)
-        ):
+        if self._filters is not None and self._filters_event(event, process, state):
             self.counters.filtered += 1
         else:
             view = self._view(process, state, time)

@@ -402,6 +402,7 @@ def test_without_a_spool_memory_is_bounded(tmp_path: Path) -> None:
     for number in range(0, 1000, 10):
         delivery.write(lines(number, 10, 100))
         assert balanced(delivery)["queued"] <= 100
+    assert delivery.fill == 1.0
     (loss,) = delivery.take_losses()
     assert (loss.output, loss.reason, loss.lines) == (
         f"unix:{tmp_path}/socket",

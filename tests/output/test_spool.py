@@ -137,7 +137,9 @@ def test_the_oldest_lines_go_when_it_is_full(path: Path, make: Callable[..., Spo
     for number in range(1000):
         assert spool.append([line(number, 100)]) == 1
         assert sum(file.stat().st_size for file in segments(path)) <= 16_384
+    assert 0.8 < spool.fill <= 1.0
     found = take_all(spool)
+    assert spool.fill < 0.25  # the segment that is written to stays
     assert found == list(range(1000 - len(found), 1000))
     assert len(found) > 100
     assert spool.dropped == 1000 - len(found)

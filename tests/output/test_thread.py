@@ -135,7 +135,9 @@ def test_what_waits_for_a_disk_is_bounded(tmp_path: Path, drop: Any) -> None:
                 writer.write(lines(number, 10, 100))
             assert balanced(writer)["dropped_by_reason"]["queue full"] == 900
             assert writer.volatile == 101
+            assert writer.fill == 1.0
         until(lambda: not writer.volatile)
+        assert writer.fill == 0.0
         (loss,) = writer.take_losses()
         assert (loss.output, loss.reason, loss.lines) == (disk.name, "queue full", 900)
         assert writer.take_losses() == []

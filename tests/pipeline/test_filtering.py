@@ -422,3 +422,138 @@ def test_a_process_in_another_unit_is_told() -> None:
     bench.run(job, 63, "sh", "job", "child")
     told = [each["process"]["args"] for each in bench.settle() if each["process"]["pid"] > 61]
     assert told == [["sh", "job", "moved"], ["sh", "job", "child"]]
+
+
+class Flooded(Filtered):
+    """A bench with users, one of whom floods it; a second passes between two calls of ``press``."""
+
+    MALLORY, ALICE = 1001, 1000
+
+    def __init__(self, text: str = "[]", **options: Any) -> None:
+        """Start a shell for each user."""
+        super().__init__(text, **options)
+        self.pid = 1000
+        self.shells = {}
+        for uid in (self.MALLORY, self.ALICE):
+            self.shells[uid] = self.as_user(self.host.shell, "bash", uid)
+            self.shells[uid].program = self.shells[uid].program._replace(comm=b"bash")
+
+    def as_user(self, parent: Actor, name: str, uid: int, *args: str) -> Actor:
+        """Execute a program as a user of the host's user namespace."""
+        self.pid += 1
+        ids = dict.fromkeys(("uid", "euid", "suid", "fsuid"), uid)
+        return self.run(parent, self.pid, name, *args, **ids, loginuid=uid, user_namespace=_HOST)
+
+    def flood(self, uid: int, number: int, name: str = "true") -> None:
+        """Let a user start programs that end at once, and a second pass."""
+        for count in range(number):
+            self.end(self.as_user(self.shells[uid], name, uid, str(count)))
+        self.now += SECOND
+
+    def lines(self, uid: int, *, action: str = "exec", name: str = "true") -> int:
+        """Count the lines about a user's program so far."""
+        return sum(
+            each["event"]["action"] == action
+            and each.get("process", {}).get("name") == name
+            and each["process"]["user"]["id"] == str(uid)
+            for each in self.written
+        )
+
+    def folded(self) -> list[dict[str, Any]]:
+        """Return the lines of folded events so far."""
+        return [each for each in self.written if each["event"]["action"] == "sessiond-folded"]
+
+
+_HOST = 0xEFFFFFFD
+
+
+def test_under_pressure_only_the_noisiest_user_is_folded() -> None:
+    """The flood becomes counted lines; another user's repetitions are written one by one."""
+    bench = Flooded()
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    assert bench.lines(bench.MALLORY) == 100  # nobody is known as the noisiest yet
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    bench.flood(bench.ALICE, 30)
+    bench.pipeline.press(pressed=True)
+    assert bench.lines(bench.MALLORY) == bench.lines(bench.MALLORY, action="end") == 110
+    assert bench.lines(bench.ALICE) == bench.lines(bench.ALICE, action="end") == 30
+    bench.flood(bench.MALLORY, 0)
+    bench.tell(after=60 * SECOND)
+    folded = bench.folded()
+    assert sum(each["sessiond"]["filter"]["count"] for each in folded) == 90
+    assert {each["sessiond"]["filter"]["name"] for each in folded} == {"under-pressure"}
+    assert {each["process"]["user"]["id"] for each in folded} == {str(bench.MALLORY)}
+    assert folded[-1]["event"]["start"] < folded[-1]["event"]["end"]
+    assert bench.account()["by_filter"]["under-pressure"]["lines"] == 180
+
+
+def test_after_the_pressure_everything_is_written() -> None:
+    """Also what the noisiest user repeats."""
+    bench = Flooded()
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 50)
+    bench.pipeline.press(pressed=False)
+    bench.flood(bench.MALLORY, 50, "false")
+    assert bench.lines(bench.MALLORY, name="false") == 50
+
+
+def test_a_folded_parent_of_something_new_is_written() -> None:
+    """What is not repeated has its whole tree, under pressure as well."""
+    bench = Flooded()
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 50)
+    before = bench.lines(bench.MALLORY)
+    repeated = bench.as_user(bench.shells[bench.MALLORY], "true", bench.MALLORY, "parent")
+    assert bench.lines(bench.MALLORY) == before
+    bench.as_user(repeated, "nc", bench.MALLORY, "-l")
+    assert bench.lines(bench.MALLORY) == before + 1
+    (line,) = [each for each in bench.written if each.get("process", {}).get("name") == "nc"]
+    assert line["process"]["parent"]["args"] == ["true", "parent"]
+
+
+def test_a_flood_of_failing_execs_is_folded() -> None:
+    """They take no process, so that one user causes more of them than anything else."""
+    bench = Flooded()
+    shell = bench.shells[bench.MALLORY]
+
+    def fail(number: int) -> None:
+        for _ in range(number):
+            bench.now += 1000
+            bench.tell(audit=shell.fail_to_execute(bench.now))
+
+    bench.pipeline.press(pressed=True)
+    fail(200)
+    bench.pipeline.press(pressed=True)
+    fail(200)
+    bench.tell(after=60 * SECOND)
+    failed = [each for each in bench.written if each["event"]["action"] == "exec-failed"]
+    assert len(failed) == 200 + 11  # ten of the kind, and the first of a window
+    assert sum(each["sessiond"]["filter"]["count"] for each in bench.folded()) == 189
+    bench.account()
+
+
+def test_a_filter_that_keeps_is_stronger_than_pressure() -> None:
+    """What the administrator wants is written at any rate."""
+    keep = "- {name: wanted, when: {process.name: true}, then: keep}"
+    bench = Flooded(keep.replace("true}", "'true'}"))
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    assert bench.lines(bench.MALLORY) == 200
+
+
+def test_folding_under_pressure_can_be_switched_off() -> None:
+    """Then every line is written, or lost and reported."""
+    bench = Flooded(fold_under_pressure=False)
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    bench.pipeline.press(pressed=True)
+    bench.flood(bench.MALLORY, 100)
+    assert bench.lines(bench.MALLORY) == 200

@@ -215,6 +215,11 @@ class EbpfSource:
         return sorted([*known, *read, *partial, *hidden, *arrived], key=_time)
 
     @property
+    def fill(self) -> float:
+        """Return how full the ring is, 0 to 1."""
+        return self._ring.unread / self._ring.size
+
+    @property
     def unread(self) -> int:
         """Return the number of processes whose procfs data later drains will read."""
         return len(self._unread)

@@ -1,0 +1,104 @@
+"""Chooses what to fold while lines come faster than they can be written. Pure.
+
+Without it one user's flood fills queues, spool and ring, and the lines of all users are lost. So
+the repeated events of the user with the most lines are counted instead of written, and those of no
+other user.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sessiond.filters.fold import Kind
+from sessiond.process.container import identify
+from sessiond.process.events import Facts
+from sessiond.process.table import Verdict
+from sessiond.units import UNSET_ID
+
+# The decision about a process that is folded. Its name is in sessiond.filter.name.
+UNDER_PRESSURE: Final = Verdict("under-pressure", "fold")
+# A user with fewer lines a second is never folded (the sum of a steady rate is twice the rate).
+MIN_LINES: Final = 100
+# So many events of a kind are written before the next ones count as repeated.
+WRITTEN: Final = 10
+# Distinct kinds of one user; later ones count as one kind, so that new names are no way out.
+MAX_PROGRAMS: Final = 256
+MAX_USERS: Final = 1024
+# Inode number of the host's user namespace (linux/proc_ns.h, PROC_USER_INIT_INO).
+_HOST_USERS: Final = 0xEFFFFFFD
+
+
+class User(NamedTuple):
+    """Who causes lines: by values that an ordinary user can't choose freely.
+
+    ``login`` is the login user, None without a login. ``uid`` is the real user, so that a flood of
+    set-user-id programs is its caller's; None in another user namespace, where one user may have
+    65,536. ``container`` is the id of a container without a login.
+    """
+
+    login: int | None
+    uid: int | None
+    container: str | None
+
+
+def user_of(facts: Facts, cgroup: bytes | None) -> User:
+    """Return who causes the lines of a process."""
+    login = None if facts.loginuid in (None, UNSET_ID) else facts.loginuid
+    uid = facts.uid if facts.user_namespace in (None, _HOST_USERS) else None
+    found = identify(cgroup) if login is None and cgroup is not None else None
+    # Of a rootless container the user chooses the id.
+    return User(login, uid, None if found is None or found.rootless else found.id)
+
+
+class Pressure:
+    """Counts lines by user while lines wait, and says which events to fold.
+
+    ``pressed`` says whether to fold now; ``noisiest`` is the user whose events are folded.
+    """
+
+    def __init__(self) -> None:
+        """Start without pressure."""
+        self.pressed = False
+        self.noisiest: User | None = None
+        self._lines: dict[User, int] = {}
+        self._seen: dict[Kind, int] = {}
+
+    def press(self, *, pressed: bool) -> None:
+        """Choose the noisiest user; call it once a second. Without ``pressed`` fold no more.
+
+        Lines count half as much with each call. Another user is chosen only with twice the lines.
+        """
+        self.pressed = pressed
+        if not pressed:
+            self.noisiest = None
+            self._lines.clear()
+            self._seen.clear()
+            return
+        lines = self._lines
+        if lines:
+            top = max(lines, key=lines.__getitem__)
+            if lines[top] < MIN_LINES:
+                self.noisiest = None
+            elif self.noisiest is None or lines[top] > 2 * lines.get(self.noisiest, 0):
+                self.noisiest = top
+                self._seen.clear()
+        self._lines = {user: number // 2 for user, number in lines.items() if number > 1}
+
+    def offer(self, user: User) -> bool:
+        """Count a line of a user, written or not; return whether its repetitions are folded."""
+        if user in self._lines or len(self._lines) < MAX_USERS:
+            self._lines[user] = self._lines.get(user, 0) + 1
+        return user == self.noisiest
+
+    def repeats(self, kind: Kind) -> bool:
+        """Count an event of the noisiest user; return whether enough of its kind are written."""
+        kind = self.shown(kind, new=True)
+        number = self._seen[kind] = self._seen.get(kind, 0) + 1
+        return number > WRITTEN
+
+    def shown(self, kind: Kind, *, new: bool = False) -> Kind:
+        """Return the kind of a folded event's line: without the program if there are too many."""
+        kind = kind._replace(entry=None, code="")
+        if kind in self._seen or (new and len(self._seen) < MAX_PROGRAMS):
+            return kind
+        return kind._replace(executable=None, parent=None)

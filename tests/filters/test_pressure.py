@@ -1,0 +1,132 @@
+"""Which user's repeated events are folded while lines can't be written fast enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.scripted import Host
+
+from sessiond.filters.fold import Kind
+from sessiond.filters.pressure import (
+    MAX_PROGRAMS,
+    MAX_USERS,
+    MIN_LINES,
+    WRITTEN,
+    Pressure,
+    User,
+    user_of,
+)
+from sessiond.units import UNSET_ID
+
+HOST_USERS = 0xEFFFFFFD
+ALICE, MALLORY = User(1000, 1000, None), User(1001, 1001, None)
+
+
+def second(pressure: Pressure, **lines: int) -> None:
+    """Let a second pass in which these users cause so many lines."""
+    for name, number in lines.items():
+        for _ in range(number):
+            pressure.offer({"alice": ALICE, "mallory": MALLORY}[name])
+    pressure.press(pressed=True)
+
+
+def kind(program: bytes, euid: int = 1001, code: str = "") -> Kind:
+    """Return the kind of the processes of a program."""
+    return Kind("under-pressure", "process", program, b"/bin/sh", euid, None, code)
+
+
+def test_the_user_with_the_most_lines_is_chosen() -> None:
+    """Only this user's events are folded, and only while there is pressure."""
+    pressure = Pressure()
+    second(pressure, alice=900, mallory=1000)
+    assert pressure.offer(MALLORY)
+    assert not pressure.offer(ALICE)
+    pressure.press(pressed=False)
+    assert not pressure.offer(MALLORY)
+
+
+def test_another_user_is_chosen_only_with_far_more_lines() -> None:
+    """Of two users with similar numbers the first one stays chosen."""
+    pressure = Pressure()
+    second(pressure, mallory=1000)
+    second(pressure, alice=1400, mallory=1000)
+    assert pressure.noisiest == MALLORY
+    for _ in range(4):
+        second(pressure, alice=5000, mallory=500)
+    assert pressure.noisiest == ALICE
+
+
+def test_nobody_is_folded_for_a_few_lines() -> None:
+    """If the pressure has other reasons, such as a server that is down, all lines are written."""
+    pressure = Pressure()
+    second(pressure, mallory=MIN_LINES - 1)
+    assert pressure.noisiest is None
+    second(pressure, mallory=1000)
+    for _ in range(10):
+        second(pressure, mallory=1)
+    assert pressure.noisiest is None
+
+
+def test_the_first_of_each_kind_are_written() -> None:
+    """Only later ones are repetitions, whatever their exit code."""
+    pressure = Pressure()
+    second(pressure, mallory=1000)
+    told = [pressure.repeats(kind(b"/bin/x", code=str(code))) for code in range(WRITTEN + 2)]
+    assert told == [False] * WRITTEN + [True] * 2
+    assert not pressure.repeats(kind(b"/bin/y"))
+
+
+def test_new_names_are_no_way_out() -> None:
+    """Beyond a number of programs all further ones of an effective user count as one kind."""
+    pressure = Pressure()
+    second(pressure, mallory=1000)
+    names = [str(number).encode() for number in range(MAX_PROGRAMS + 100)]
+    folded = [name for name in names if pressure.repeats(kind(name))]
+    assert folded == names[MAX_PROGRAMS + WRITTEN :]
+    assert pressure.shown(kind(folded[0])) == pressure.shown(kind(folded[1]))
+    assert pressure.shown(kind(names[0])) != pressure.shown(kind(names[1]))
+    # What the user executes as root is of another kind.
+    assert not pressure.repeats(kind(folded[0], euid=0))
+
+
+def test_the_number_of_users_is_bounded() -> None:
+    """Users beyond it are not counted until others have become quiet."""
+    pressure = Pressure()
+    for number in range(MAX_USERS + 10):
+        pressure.offer(User(None, number, None))
+    for _ in range(1000):
+        pressure.offer(MALLORY)
+    pressure.press(pressed=True)
+    assert pressure.noisiest is None
+    second(pressure, mallory=1000)
+    assert pressure.noisiest == MALLORY
+
+
+POD = "0123456789abcdef" * 4
+DOCKER = f"/system.slice/docker-{POD}.scope".encode()
+ROOTLESS = f"/user.slice/user-1001.slice/user@1001.service/user.slice/docker-{POD}.scope".encode()
+
+
+@pytest.mark.parametrize(
+    ("facts", "cgroup", "expected"),
+    [
+        ({"loginuid": 1001, "uid": 1001}, b"/", MALLORY),
+        # A set-user-id program has its caller's real user.
+        ({"loginuid": 1001, "uid": 1001, "euid": 0}, b"/", MALLORY),
+        ({"loginuid": 1001, "uid": 0}, b"/", User(1001, 0, None)),
+        ({"loginuid": UNSET_ID, "uid": 33}, b"/system.slice/web.service", User(None, 33, None)),
+        # Within a user namespace one user may have many ids.
+        ({"loginuid": 1001, "uid": 100_007, "user_namespace": 5}, None, User(1001, None, None)),
+        ({"loginuid": UNSET_ID, "uid": 0}, DOCKER, User(None, 0, POD)),
+        # Who is logged in can choose the names of control groups.
+        ({"loginuid": 1001, "uid": 1001}, DOCKER, MALLORY),
+        ({"loginuid": UNSET_ID, "uid": 1001}, ROOTLESS, User(None, 1001, None)),
+    ],
+)
+def test_a_user_is_who_can_not_be_chosen(
+    facts: dict[str, int], cgroup: bytes | None, expected: User
+) -> None:
+    """No process can spread its lines over many users, or become another one."""
+    given: dict[str, Any] = {"user_namespace": HOST_USERS} | facts
+    assert user_of(Host().shell.facts._replace(**given), cgroup) == expected
