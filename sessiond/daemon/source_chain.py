@@ -108,7 +108,7 @@ class SourceChain:
                 after=after,
                 stored_descriptors=() if after else self._store.tracer,
                 on_received=self._on_received,
-                is_known=self._is_known,
+                known=self._known,
                 helper=helper,
             )
         except SourceUnavailableError as error:
@@ -117,8 +117,8 @@ class SourceChain:
             source, declined = self._open(after=settings.backend)
             return source, [Declined(error.source, error.reason, error.fix), *declined]
 
-    def _is_known(self, facts: Facts) -> bool:
-        return self._pipeline.table.knows(facts)
+    def _known(self, facts: Facts) -> Facts | None:
+        return self._pipeline.table.known_facts(facts)
 
     def attach(self, pipeline: Pipeline, health: Health) -> None:
         """Feed ``pipeline`` from now on, and report failed sources to ``health``."""

@@ -410,6 +410,16 @@ class ProcessTable:
             and self.cgroup_of(process, state) is not None
         )
 
+    def known_facts(self, facts: Facts) -> Facts | None:
+        """Return the facts of a process to which a snapshot could add nothing, otherwise None.
+
+        They are the table's own if they are the same, so that memory has them once.
+        """
+        if not self.knows(facts):
+            return None
+        own = self._by_pid[facts.pid].state.facts
+        return own if own == facts else facts
+
     def get(self, pid: int) -> Process | None:
         """Return the process that has the pid, or had it last."""
         return self._by_pid.get(pid)

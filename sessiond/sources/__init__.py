@@ -131,7 +131,7 @@ def open_source(
     after: str | None = None,
     stored_descriptors: Sequence[int] = (),
     on_received: Callable[[bytes], None] | None = None,
-    is_known: Callable[[Facts], bool] = lambda _: False,
+    known: Callable[[Facts], Facts | None] = lambda _: None,
     helper: Helper | None = None,
 ) -> tuple[Source, list[Declined]]:
     """Open the source named ``backend``; for ``auto``, the best that works.
@@ -140,13 +140,13 @@ def open_source(
     failed while running, so that ``auto`` tries only the following ones. ``ring_bytes`` (a power of
     two, at least a page) and ``args_limit`` (bytes kept of each argv, at most MAX_ARGS_LIMIT) are
     for eBPF. ``stored_descriptors`` are those of an earlier process; ``on_received`` gets ring data
-    before it is freed. ``is_known`` says for which processes a snapshot needs no data of procfs.
-    ``helper`` comes from ``prepare``. Raises SourceUnavailableError if the requested source is
-    unavailable. Blocks for about a second.
+    before it is freed. ``known`` returns the facts of a process for which a snapshot needs no data
+    of procfs, None for any other. ``helper`` comes from ``prepare``. Raises SourceUnavailableError
+    if the requested source is unavailable. Blocks for about a second.
     """
     openers: dict[str, Callable[[], Source]] = {
         "ebpf": lambda: _open_ebpf(
-            procfs, ring_bytes, args_limit, stored_descriptors, on_received, is_known, helper
+            procfs, ring_bytes, args_limit, stored_descriptors, on_received, known, helper
         ),
         "proc_connector": lambda: _open_proc_connector(procfs),
         "procfs": lambda: _open_procfs(procfs),
@@ -182,7 +182,7 @@ def _open_ebpf(
     args_limit: int,
     stored_descriptors: Sequence[int],
     on_received: Callable[[bytes], None] | None,
-    is_known: Callable[[Facts], bool],
+    known: Callable[[Facts], Facts | None],
     helper: Helper | None,
 ) -> Source:
     from sessiond.sources.ebpf.source import EbpfSource
@@ -193,7 +193,7 @@ def _open_ebpf(
         args_limit=args_limit,
         stored_descriptors=stored_descriptors,
         on_received=on_received,
-        is_known=is_known,
+        known=known,
         helper=helper,
     )
 

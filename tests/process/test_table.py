@@ -287,6 +287,20 @@ def test_a_snapshot_and_the_tracer_mean_the_same_process(table: ProcessTable) ->
     assert rough.start == 7 * SECOND
 
 
+def test_facts_that_a_snapshot_repeats_are_in_memory_once(table: ProcessTable) -> None:
+    """After a restart nearly all processes are known; others may need more data of procfs."""
+    event = observed(70, 7 * SECOND + 1, "sh")
+    shell = observe(table, event._replace(cgroup=b"/", supplementary_groups=()))
+    again = Facts(*event.facts)
+    assert again is not shell.state.facts
+    assert table.known_facts(again) is shell.state.facts
+    moved = again._replace(pgid=50)
+    assert table.known_facts(moved) is moved
+    assert table.known_facts(again._replace(start=8 * SECOND + 1)) is None
+    shell.state.groups = None
+    assert table.known_facts(again) is None
+
+
 def test_an_event_of_an_unknown_process_makes_it_known(table: ProcessTable) -> None:
     """After a loss: members that the event lacks stay unknown."""
     event = Executed(9 * SECOND, facts(80, 8 * SECOND + 1, ppid=999, sid=998), program("x"), None)

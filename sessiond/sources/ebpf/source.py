@@ -72,7 +72,7 @@ class EbpfSource:
         mountinfo: Path = Path("/proc/self/mountinfo"),
         stored_descriptors: Sequence[int] = (),
         on_received: Callable[[bytes], None] | None = None,
-        is_known: Callable[[Facts], bool] = lambda _: False,
+        known: Callable[[Facts], Facts | None] = lambda _: None,
         helper: Helper | None = None,
     ) -> None:
         """Load and attach the programs; the first ``drain`` takes a snapshot.
@@ -83,9 +83,9 @@ class EbpfSource:
         ``descriptors`` of an earlier process: its programs have continued, and their records are
         read first. If they are of another version or configuration, they are closed and
         ``set_aside`` says so. ``on_received`` gets the ring's data before it is freed, for
-        ``decoded``. ``is_known`` says for which processes a snapshot need not read procfs.
-        ``helper`` was started earlier, for the same ``ring_bytes`` and ``args_limit``. Raises
-        SourceUnavailableError.
+        ``decoded``. ``known`` returns the facts of a process for which a snapshot need not read
+        procfs, None for any other. ``helper`` was started earlier, for the same ``ring_bytes`` and
+        ``args_limit``. Raises SourceUnavailableError.
         """
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
         self.set_aside = _unfit(stored_descriptors, fingerprint) if stored_descriptors else ""
@@ -117,7 +117,7 @@ class EbpfSource:
         self.remark = f"the eBPF programs were compiled; {reason}" if reason else ""
         self.malformed = 0  # records that could not be decoded; 0 unless there is a bug
         self._procfs = procfs
-        self._is_known = is_known
+        self._known = known
         self._decoder = Decoder()
         ring, counters, submitted = self._descriptors[:3]
         # A kernel without BTF has no iterators.
@@ -204,11 +204,15 @@ class EbpfSource:
         if self._iterator is None:
             seen = list(self._procfs.snapshot())
             return sorted([*seen, *self._read_ring()], key=_time)
-        listed = self._iterate(self._iterator)
-        known: list[ProcessEvent] = []
+        known: list[Observed] = []
         self._unread.clear()
-        for process in listed:
-            (known if self._is_known(process.facts) else self._unread).append(process)
+        for process in self._iterate(self._iterator):
+            facts = self._known(process.facts)
+            if facts is None:
+                self._unread.append(process)
+            else:
+                known.append(_of_facts(process, facts))
+        listed = [*known, *self._unread]
         read, arrived = self._read_procfs(_READ_FIRST)
         partial = [process._replace(partial=True) for process in self._unread]
         hidden = self._hidden_parents(listed)
@@ -309,9 +313,8 @@ class EbpfSource:
         self._submitted[_BYTES_OUT] = bytes_in
         return events
 
-    def _iterate(self, iterator: int) -> list[Observed]:
-        """Run the snapshot program over all processes and return what it writes."""
-        processes = []
+    def _iterate(self, iterator: int) -> Iterator[Observed]:
+        """Run the snapshot program over all processes and yield what it writes."""
         data = b""
         descriptor = bpf.open_iterator(iterator)
         try:
@@ -324,11 +327,15 @@ class EbpfSource:
                     except MalformedRecordError:
                         break  # the next read returns the rest of it
                     if isinstance(event, Observed):
-                        processes.append(event)
+                        yield event
                 data = data[offset:]
         finally:
             os.close(descriptor)
-        return processes
+
+
+def _of_facts(seen: Observed, facts: Facts) -> Observed:
+    """Return a process of the snapshot with equal facts, so that those it has are freed."""
+    return Observed(seen.time, facts, seen.program, seen.working_directory, seen.cgroup)
 
 
 def _settled_first(events: Iterable[ProcessEvent]) -> list[ProcessEvent]:
