@@ -27,8 +27,8 @@ def rotation(plan: Plan) -> list[Row]:
         Auditd(rotated=True) for each in plan.peers if each.name == "auditd"
     ]
     for ours in plan.installed:
-        # Compression does not depend on audit: compare formats only with it.
-        formats = _FORMATS if ours.audit else ("zstd",)
+        # Compression does not depend on audit: compare formats only with it, and not for hours.
+        formats = _FORMATS if ours.audit and seconds < _LONG else ("zstd",)
         consumers += [_rotated(plan, ours, name, seconds) for name in formats]
     rows = []
     for consumer in consumers:
