@@ -1,7 +1,7 @@
 """The read loop: schedules turns; a turn reads records and process events and writes lines.
 
-A wake-up is expensive. A readable descriptor therefore only schedules a turn: soon while few lines
-are written, later while much input comes, so that more of it accumulates. Turns continue until all
+A wake-up is expensive. A readable descriptor therefore only schedules a turn: soon while the host
+is calm, later while much input comes, so that more of it accumulates. Turns continue until all
 input is read.
 """
 
@@ -25,11 +25,12 @@ from sessiond.system.clock import now
 COALESCE_DELAY: Final = 0.035
 # Seconds in which the records of one process arrive.
 SETTLE_DELAY: Final = 0.003
-# Seconds, at least, from one turn to the next one that a descriptor asks for, unless at most
-# CALM_LINES lines a second were written in the last CALM_PERIOD: 60 processes with exec and end.
+# Seconds, at least, from one turn to the next one that a descriptor asks for, unless the host is
+# calm: CALM_WORK in a second at most, over CALM_PERIOD seconds. A process makes three events, two
+# lines and, with rules, eight records, of which four count as one: it is 5 to 7.
 MIN_INTERVAL: Final = 0.02
-CALM_LINES: Final = 120
-CALM_PERIOD: Final = 0.5  # seconds
+CALM_WORK: Final = 400
+CALM_PERIOD: Final = 0.5
 # Batches read in one turn; the limit lets outputs and signals run in between.
 MAX_BATCHES: Final = 16
 # Bytes of records read in one turn: a record can have 8 KB, and a long one takes long to process.
@@ -65,7 +66,7 @@ class ReadLoop:
         self._turned = 0.0  # monotonic seconds
         self._calm = True
         self._period = 0.0  # its begin, monotonic seconds
-        self._lines = 0  # written in this period
+        self._work = 0  # in this period
         self._fill = 0.0
 
     def start(self) -> None:
@@ -133,16 +134,16 @@ class ReadLoop:
         self._restart.keep_losses(pipeline)
         lines = pipeline.poll(time_now)
         self._outputs.write(lines)
-        self._judge(len(lines))
+        self._judge(len(events) + len(lines) + len(records) // 4)
         return len(records) + len(events)
 
-    def _judge(self, lines: int) -> None:
-        """Determine whether few lines are written."""
-        self._lines += lines
+    def _judge(self, work: int) -> None:
+        """Determine whether the host is calm."""
+        self._work += work
         passed = self._turned - self._period
         if passed >= CALM_PERIOD:
-            self._calm = self._lines <= CALM_LINES * passed
-            self._period, self._lines = self._turned, 0
+            self._calm = self._work <= CALM_WORK * passed
+            self._period, self._work = self._turned, 0
 
     def turn_if_idle(self) -> None:
         """Take a turn if the last one was more than ``IDLE_READ_INTERVAL`` seconds ago."""

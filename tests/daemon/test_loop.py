@@ -11,8 +11,8 @@ import pytest
 
 from sessiond.audit.kernel.receive import BATCH
 from sessiond.daemon.loop import (
-    CALM_LINES,
     CALM_PERIOD,
+    CALM_WORK,
     COALESCE_DELAY,
     MAX_BATCHES,
     MIN_INTERVAL,
@@ -222,25 +222,36 @@ def test_a_busy_turn_is_followed_by_the_next(pipe: tuple[int, int]) -> None:
     assert parts.fed == [(SMALL_READ + 1, True)] * 3 + [(0, True)]
 
 
-@pytest.mark.parametrize(("busy", "distance"), [(False, SETTLE_DELAY), (True, MIN_INTERVAL)])
-def test_turns_keep_a_distance_while_many_lines_are_written(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, *, busy: bool, distance: float
+@pytest.mark.parametrize("made", ["records", "events", "lines"])
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_turns_keep_a_distance_while_there_is_much_work(
+    pipe: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    made: str,
+    share: float,
 ) -> None:
     """Otherwise each comes as soon as the records of a process are complete."""
     planned: list[float] = []
     parts = _Parts(pipe[0])
     monkeypatch.setattr(parts.loop, "_plan", planned.append)
-    number = int(CALM_LINES * CALM_PERIOD * 4) if busy else 2
-    monkeypatch.setattr(parts, "poll", lambda _: [b"line\n"] * number)
+    number = int(CALM_WORK * CALM_PERIOD * share)
+    if made == "records":
+        everything = [RECORD] * number * 4
+        parts.batches = [everything[at : at + BATCH] for at in range(0, len(everything), BATCH)]
+        parts.batches.append([])
+    elif made == "events":
+        monkeypatch.setattr(parts, "drain", lambda: [None] * number)
+    else:
+        monkeypatch.setattr(parts, "poll", lambda _: [b"line\n"] * number)
 
     async def live() -> None:
-        parts.loop.turn()
         parts.loop._period = asyncio.get_running_loop().time() - CALM_PERIOD
         parts.loop.turn()
         parts.loop.wake()
 
     asyncio.run(live())
-    assert planned[0] == pytest.approx(parts.loop._turned + distance, abs=SETTLE_DELAY / 2)
+    assert planned[0] >= parts.loop._turned + SETTLE_DELAY
+    assert (planned[0] >= parts.loop._turned + MIN_INTERVAL) is (share > 1)
 
 
 def test_a_quiet_period_ends_the_distance(
