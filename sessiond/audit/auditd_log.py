@@ -18,7 +18,9 @@ SEPARATOR: Final = re.compile(rb"(?:----|time->.*)\s*$")
 
 ENRICHMENT: Final = b"\x1d"
 # rsyslog's escape of control characters. No text of the kernel can end like this.
-_ESCAPED_ENRICHMENT: Final = re.compile(rb'#035((?:[A-Z]+=(?:"[^"]*"|[^ "]*) ?)+)$')
+_ESCAPED_ENRICHMENT: Final = re.compile(
+    rb'#035((?:[A-Z_-]+=(?:"[^"]*"|[^ "{][^ "]*|) ?)+|SADDR=\{.*\})$'
+)
 
 # RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, message.
 _SYSLOG: Final = re.compile(

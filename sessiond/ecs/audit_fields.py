@@ -239,6 +239,9 @@ class FieldReader:
     def _values(self, record: Record) -> dict[str, str]:
         """Return the fields of an accompanying record for auditd.data."""
         found = self._fields(record.text)
+        renamed = _RENAMED.get(record.type)
+        if renamed:
+            found = {renamed.get(name, name): value for name, value in found.items()}
         if record.type in AUXILIARY:
             return found
         found = {
@@ -309,7 +312,7 @@ class FieldReader:
         claims: dict[str, bytes] = {}
         pairs = _MESSAGE_FIELD.findall(_without_punctuation(inside))
         for name, raw in pairs:
-            claims.setdefault(name.decode("ascii"), raw.rstrip())
+            claims.setdefault(name.decode("ascii"), _without_comma(raw.rstrip()))
         parts.claims = claims
         posing = claims.keys() & parts.own.keys()
         if posing or len(claims) < len(pairs) or b" " in inside.partition(b"=")[0] or not claims:
@@ -322,6 +325,11 @@ class FieldReader:
 
 def _permissions(avc: re.Match[bytes]) -> str:
     return ",".join(display(avc[2]).split())
+
+
+def _without_comma(value: bytes) -> bytes:
+    """Return a value without the comma between it and the next field (``state=2, type=esp``)."""
+    return value.removesuffix(b",") if len(value) > 1 else value
 
 
 def _without_punctuation(message: bytes) -> bytes:
@@ -426,6 +434,13 @@ def _in_decimal(decoder: Callable[[int], str]) -> Callable[[bytes], str]:
 
     return decoded
 
+
+# Fields that another record of the event has with another meaning: the arguments of socketcall(2)
+# beside those of the system call, and new permissions beside those of the object.
+_RENAMED: Final[Mapping[int, Mapping[str, str]]] = {
+    1304: {f"a{number}": f"socketcall_a{number}" for number in range(6)},
+    1311: {name: f"new_{name}" for name in ("ouid", "ogid", "mode")},
+}
 
 # Fields whose numbers have names only in one record type.
 _SPECIAL: Final[dict[tuple[int, str], Callable[[bytes], str]]] = {

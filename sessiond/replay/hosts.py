@@ -106,13 +106,16 @@ class Host:
             self._now.take(record)
             return self._now, None
         time, serial, end = parse_stamp(record.payload)
+        again = record.payload[:end] == self._stamp  # the same event, written twice
         self._stamp = record.payload[:end]
         over: Boot | None = None
         if record.boot:
             boot = self._by_id.get(record.boot)
             if boot is None:
                 boot = self._by_id[record.boot] = self._begin(record.boot)
-        elif self._now is None or self._now.is_over(record, time, serial, self._kernel):
+        elif self._now is None or (
+            not again and self._now.is_over(record, time, serial, self._kernel)
+        ):
             over = self._now
             boot = self._now = self._begin("" if over is None else f"{time:x}-{serial:x}")
             boot.begun_by_sign = over is not None

@@ -53,6 +53,12 @@ def test_a_boot_counts_once() -> None:
     )
 
 
+def test_a_boot_that_is_written_twice_counts_once() -> None:
+    """The stamp and the serial are the same."""
+    again = record(200, 9, SYSTEM_BOOT)
+    assert boots(record(100, 9000), again, again) == 2
+
+
 def test_a_daemon_that_starts_again_is_no_boot() -> None:
     """The kernel is the same, and the daemon's own records have separate serials."""
     start = "op=start kernel=6.1 pid=1"

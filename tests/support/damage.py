@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from support.auditlog import record_type
 
 _LINE: Final = re.compile(rb"(?:node=(\S+) )?(type=.*(audit\([\d.]+:\d+\)).*)")
 _STAMP: Final = re.compile(rb"audit\([\d.]+:\d+\)")
@@ -65,6 +68,84 @@ def _damages(event: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
             yield "cut", [*before, head + b"): " + text[: len(text) * tenths // 10], *after]
     if len(event) > 1:
         yield "reordered", event[::-1]
+
+
+def forwarded(lines: Iterable[bytes], form: str) -> bytes:
+    """Return a log, with the line of each record, as another program writes or forwards it."""
+    return b"".join(_FORWARDED[form](line) for line in lines)
+
+
+def _journal_fields(line: bytes) -> dict[str, str]:
+    kind, time, fraction, serial, text = _parts(line)
+    return {
+        "__CURSOR": "s=1;i=1",
+        "_TRANSPORT": "audit",
+        "_HOSTNAME": "web1",
+        "_AUDIT_TYPE": str(_number(kind)),
+        "_AUDIT_ID": serial,
+        "_SOURCE_REALTIME_TIMESTAMP": f"{time}{fraction}000",
+        "MESSAGE": f"{kind} {text}",
+    }
+
+
+def _parts(line: bytes) -> tuple[str, str, str, str, str]:
+    match = _RECORD.fullmatch(line.partition(b"\x1d")[0])
+    assert match is not None, line
+    kind, time, fraction, serial, text = (part.decode("latin-1") for part in match.groups())
+    return kind, time, fraction, serial, text
+
+
+def _number(kind: str) -> int:
+    unknown = re.fullmatch(r"UNKNOWN\[(\d+)\]", kind)
+    number = int(unknown[1]) if unknown else record_type(kind)
+    assert number is not None, kind
+    return number
+
+
+def _export(line: bytes) -> bytes:
+    made = b""
+    for name, value in _journal_fields(line).items():
+        raw = value.encode("latin-1")
+        size = len(raw).to_bytes(8, "little")
+        text = raw.isascii() and raw.decode().isprintable()
+        made += name.encode() + (b"=" if text else b"\n" + size) + raw + b"\n"
+    return made + b"\n"
+
+
+def _journal(line: bytes) -> bytes:
+    entry: dict[str, object] = dict(_journal_fields(line))
+    raw = str(entry["MESSAGE"]).encode("latin-1")
+    if not raw.isascii():
+        entry["MESSAGE"] = list(raw)
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _kernel_log(line: bytes) -> bytes:
+    kind, time, fraction, serial, text = _parts(line)
+    stamp = f"audit({time}.{fraction}:{serial})"
+    raw = f"[   12.345678] audit: type={_number(kind)} {stamp}: {text}\n"
+    return raw.encode("latin-1")
+
+
+_RECORD: Final = re.compile(rb"type=(\S+) msg=audit\((\d+)\.(\d+):(\d+)\): (.*)", re.DOTALL)
+# The forms of a line of auditd, and those that lose the names of an ENRICHED one.
+_FORWARDED: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "as it is": lambda line: line + b"\n",
+    "crlf": lambda line: line + b"\r\n",
+    "ausearch": lambda line: b"----\ntime->Fri Apr  5 19:33:20 2024\n" + line + b"\n",
+    "node": lambda line: b"node=web1 " + line + b"\n",
+    "audispd": lambda line: b"Apr  5 19:33:20 web1 audispd: node=web1 " + line + b"\n",
+    "rfc5424": lambda line: (
+        b"<14>1 2024-04-05T19:33:20.100+00:00 web1 audisp-syslog 9 - - " + line + b"\n"
+    ),
+    "escaped": lambda line: (
+        b"2024-04-05T19:33:20+00:00 web1 audisp-syslog: " + line.replace(b"\x1d", b"#035") + b"\n"
+    ),
+    "without names": lambda line: line.partition(b"\x1d")[0] + b"\n",
+    "kernel": _kernel_log,
+    "journal": _journal,
+    "export": _export,
+}
 
 
 def in_form(line: bytes, form: str) -> bytes:
