@@ -438,8 +438,15 @@ def _in_decimal(decoder: Callable[[int], str]) -> Callable[[bytes], str]:
 # Fields that another record of the event has with another meaning: the arguments of socketcall(2)
 # beside those of the system call, and new permissions beside those of the object.
 _RENAMED: Final[Mapping[int, Mapping[str, str]]] = {
-    1304: {f"a{number}": f"socketcall_a{number}" for number in range(6)},
-    1311: {name: f"new_{name}" for name in ("ouid", "ogid", "mode")},
+    1304: {
+        "a0": "socketcall_a0",
+        "a1": "socketcall_a1",
+        "a2": "socketcall_a2",
+        "a3": "socketcall_a3",
+        "a4": "socketcall_a4",
+        "a5": "socketcall_a5",
+    },
+    1311: {"ouid": "new_ouid", "ogid": "new_ogid", "mode": "new_mode"},
 }
 
 # Fields whose numbers have names only in one record type.
