@@ -75,7 +75,8 @@ def written() -> set[str]:
 def _written() -> Iterator[dict[str, Any]]:
     for path in sorted((PROJECT / "tests" / "ecs" / "golden").glob("*.json")):
         yield from json.loads(path.read_text("utf-8"))
-    for path in sorted((PROJECT / "tests" / "data").glob("*.log")):
+    data = PROJECT / "tests" / "data"
+    for path in (*sorted(data.glob("*.log")), data / "replay" / "kinds.log"):
         yield from documents(replayed(path.read_bytes())[0])
     bench = Bench(include_cgroup=True, include_namespaces=True, fork_events=True, ancestors=5)
     child = bench.child()
