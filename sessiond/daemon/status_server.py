@@ -30,6 +30,7 @@ _SO_PEERGROUPS = 59  # asm-generic/socket.h; not in Python's socket module
 
 
 MAX_CLIENTS = 16  # simultaneous connections; further ones are closed at once
+_REFUSED = b'{"error":"refused"}\n'
 CLIENT_TIMEOUT = 2.0  # seconds in which a client must read the status document
 REQUEST_TIMEOUT = 0.2  # seconds to wait for a request
 LIST_TIMEOUT = 30.0  # seconds in which a client must read a part of a list: a pager may delay it
@@ -116,6 +117,13 @@ class StatusServer:
         return listener
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = writer.get_extra_info("socket")
+        if not self._may_ask(client) and not self._may_list(client):
+            # At once, so that strangers do not take the places of others.
+            self.counters["refused"] += 1
+            writer.write(_REFUSED)
+            writer.close()
+            return
         if self._active >= MAX_CLIENTS:
             self.counters["too_many"] += 1
             writer.transport.abort()
@@ -123,7 +131,6 @@ class StatusServer:
         self._active += 1
         try:
             request = await _request(reader)
-            client = writer.get_extra_info("socket")
             # Makes drain() wait until the client has read everything, within the time limit.
             writer.transport.set_write_buffer_limits(0)
             if isinstance(request, ListRequest):
@@ -141,7 +148,7 @@ class StatusServer:
     def _answer(self, client: socket.socket) -> bytes:
         if not self._may_ask(client):
             self.counters["refused"] += 1
-            return b'{"error":"refused"}\n'
+            return _REFUSED
         self.counters["answered"] += 1
         return orjson.dumps(self._provider(), default=str, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -159,7 +166,7 @@ class StatusServer:
         """Write a list in slices; live events are handled in between."""
         if self._lister is None or not self._may_list(client):
             self.counters["refused"] += 1
-            writer.write(b'{"error":"refused"}\n')
+            writer.write(_REFUSED)
             await asyncio.wait_for(writer.drain(), CLIENT_TIMEOUT)
             return
         self.counters["answered"] += 1

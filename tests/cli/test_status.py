@@ -100,6 +100,37 @@ def test_only_those_entitled_get_an_answer(directory: Path) -> None:
 
 
 @as_root
+def test_strangers_take_nobodys_place(directory: Path) -> None:
+    """Clients without permission are refused before they say anything."""
+    path = directory / "status.sock"
+    server = StatusServer(path, lambda: DOCUMENT, mode=0o666)
+    hold = (
+        "import os, socket, sys\n"
+        "held = [socket.socket(socket.AF_UNIX) for _ in range(100)]\n"
+        "for each in held: each.connect(sys.argv[1])\n"
+        "print(*{each.recv(100) for each in held}, flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "/usr/bin/python3", "-c", hold]
+
+    async def ask() -> tuple[bytes, Any]:
+        process = await asyncio.create_subprocess_exec(
+            *command, str(path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        said = await process.stdout.readline()
+        answer = await asyncio.to_thread(query, path)
+        process.kill()
+        await process.wait()
+        return said, answer
+
+    said, answer = serve(server, ask)
+    assert said == b'b\'{"error":"refused"}\\n\'\n'
+    assert answer == DOCUMENT
+    assert (server.counters["refused"], server.counters["too_many"]) == (100, 0)
+
+
+@as_root
 def test_the_permissions_of_the_socket_keep_others_out(directory: Path) -> None:
     """With the default mode a stranger can't even connect."""
     path = directory / "status.sock"
