@@ -27,6 +27,7 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
 #define PRESSED_ARGS_LIMIT 256 /* for the arguments, while the ring has this many unread bytes: */
 #define PRESSED (RING_SIZE / 2 < 1048576 ? RING_SIZE / 2 : 1048576)
+#define CHANGES_LIMIT (PRESSED / 2) /* likewise, for records of changed ids and groups */
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
 #define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
@@ -253,11 +254,12 @@ static __always_inline void append_executable(struct event *event, struct mm_str
   event->executable_length = event->end;
 }
 
-static __always_inline bool is_pressed(void)
+/* Whether more bytes than that wait in the ring. */
+static __always_inline bool is_fuller_than(u64 bytes)
 {
   u32 in = BYTES_IN, out = BYTES_OUT;
   u64 *bytes_in = submitted.lookup(&in), *bytes_out = submitted.lookup(&out);
-  return bytes_in && bytes_out && *bytes_in - *bytes_out > PRESSED;
+  return bytes_in && bytes_out && *bytes_in - *bytes_out > bytes;
 }
 
 static __always_inline void append_args(struct event *event, struct mm_struct *mm)
@@ -270,7 +272,7 @@ static __always_inline void append_args(struct event *event, struct mm_struct *m
   if (size > ARGS_LIMIT)
     size = ARGS_LIMIT;
   /* So that long arguments of one process do not cost the records of others. */
-  if (size > PRESSED_ARGS_LIMIT && is_pressed())
+  if (size > PRESSED_ARGS_LIMIT && is_fuller_than(PRESSED))
     size = PRESSED_ARGS_LIMIT;
   AS_CHECKED(size);
   if (bpf_probe_read_user(event->data + offset, size, (void *)start) == 0) {
@@ -360,6 +362,11 @@ static __always_inline void submit(struct event *event)
 static __always_inline void submit_simple(u32 kind, struct task_struct *task)
 {
   u32 zero = 0;
+  /* Any process can change its group a million times a second: forks, execs and exits keep room. */
+  if (kind != SESSION && is_fuller_than(CHANGES_LIMIT)) {
+    count_lost(kind);
+    return;
+  }
   struct event *event = scratch.lookup(&zero);
   if (!event)
     return;

@@ -582,6 +582,27 @@ def test_overflow_is_counted_exactly(
     assert not [event for event in small.drain() if isinstance(event, Lost)]
 
 
+def test_a_flood_of_changes_takes_no_room_from_processes(
+    open_ebpf: Callable[..., Source], kernel_lock: None
+) -> None:
+    """Any process can change its group without end: its records fill only a part of the ring."""
+    source = open_ebpf(ring_bytes=1 << 20)
+    source.drain()
+
+    def change() -> int:
+        for _ in range(20_000):
+            os.setpgid(0, 0)
+        return 0
+
+    in_child(change)
+    pids = [run("/bin/true")[0] for _ in range(50)]
+    events = source.drain()
+    assert {event.kind for event in events if isinstance(event, Lost)} == {"group"}
+    for kind in (Forked, Executed, Exited):
+        for pid in pids:
+            only(pid, events, kind)
+
+
 def test_a_snapshot_after_a_loss_has_the_living_processes(
     open_ebpf: Callable[..., Source], kernel_lock: None
 ) -> None:
