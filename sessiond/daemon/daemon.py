@@ -42,6 +42,7 @@ from sessiond.errors import (
 )
 from sessiond.filters import never
 from sessiond.filters.exposure import exposures
+from sessiond.filters.pressure import Level
 from sessiond.pipeline.listing import ListRequest, ProcessList
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.descriptor_store import DescriptorStore
@@ -525,12 +526,13 @@ class Daemon:
 
     def _press(self, time_now: BootTime) -> None:
         """Let the pipeline fold the noisiest user's events while a buffer fills up."""
-        fills = self._outputs.fills() | {"the input": self._loop.take_fill()}
-        pressed = self._gauge.update(fills) and self._config.event.fold_under_pressure
-        self._pipeline.press(pressed=pressed)
-        if pressed:
+        outputs, inputs = self._outputs.fill, self._loop.take_fill()
+        level = self._gauge.update(max(outputs, inputs))
+        self._pipeline.press(level)
+        if level == Level.PRESSED and self._config.event.fold_under_pressure:
+            full = "every output" if outputs > inputs else "the kernel's buffer of events"
             effect = "repeated events of the user with the most lines are counted, not written"
-            self._health.degraded("pressure", f"{self._gauge.reason}: {effect}", time_now)
+            self._health.degraded("pressure", f"{full} is half full: {effect}", time_now)
         else:
             self._health.recovered("pressure", time_now)
 

@@ -87,9 +87,13 @@ class OutputSet:
         """Make every line survive the end of this process; return whether that succeeded."""
         return all(output.secure() for output in self._outputs)
 
-    def fills(self) -> dict[str, float]:
-        """Return how full the queue or the spool of each output is, 0 to 1, by name."""
-        return {f"the queue of {output.name}": output.fill for output in self._outputs}
+    @property
+    def fill(self) -> float:
+        """How full the queue or spool of the output with the most room is, 0 to 1.
+
+        As long as one output takes the lines, none is lost everywhere.
+        """
+        return min((output.fill for output in self._outputs), default=0.0)
 
     def all_gone(self) -> bool:
         """Whether every output has lost its reader for good."""

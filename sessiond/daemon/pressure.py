@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
+
+from sessiond.filters.pressure import Level
 
 # Shares of a buffer: pressure begins at the first and ends below the second.
 HIGH: Final = 0.5
@@ -14,24 +15,20 @@ CHECKS: Final = 2
 
 
 class PressureGauge:
-    """Compares the fullest buffer with the limits; ``pressed`` says whether there is pressure."""
+    """Compares how full the buffers are with the limits."""
 
     def __init__(self) -> None:
         """Start without pressure."""
-        self.pressed = False
-        self.reason = ""
+        self._level = Level.CALM
         self._checks = 0
 
-    def update(self, fills: Mapping[str, float]) -> bool:
-        """Take the current shares of the buffers in use, 0 to 1, by name; return ``pressed``.
-
-        ``reason`` then names the buffer that is the fullest.
-        """
-        name, fill = max(fills.items(), key=lambda each: each[1], default=("", 0.0))
+    def update(self, fill: float) -> Level:
+        """Take the share of the fullest buffer in use, 0 to 1; return the level."""
         self._checks = self._checks + 1 if fill >= HIGH else 0
         if self._checks >= CHECKS:
-            self.pressed = True
-            self.reason = f"{name} is {fill:.0%} full"
+            self._level = Level.PRESSED
         elif fill < LOW:
-            self.pressed = False
-        return self.pressed
+            self._level = Level.CALM
+        elif self._level == Level.CALM:
+            self._level = Level.RISING
+        return self._level

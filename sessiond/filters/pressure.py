@@ -7,6 +7,7 @@ other user.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 from sessiond.filters.fold import Kind
@@ -26,6 +27,14 @@ MAX_PROGRAMS: Final = 256
 MAX_USERS: Final = 1024
 # Inode number of the host's user namespace (linux/proc_ns.h, PROC_USER_INIT_INO).
 _HOST_USERS: Final = 0xEFFFFFFD
+
+
+class Level(IntEnum):
+    """How full the buffers are: below LOW, between the limits, or above HIGH for a while."""
+
+    CALM = 0
+    RISING = 1
+    PRESSED = 2
 
 
 class User(NamedTuple):
@@ -53,35 +62,34 @@ def user_of(facts: Facts, cgroup: bytes | None) -> User:
 class Pressure:
     """Counts lines by user while lines wait, and says which events to fold.
 
-    ``pressed`` says whether to fold now; ``noisiest`` is the user whose events are folded.
+    ``counts`` says whether to count lines; ``noisiest`` is the user whose events are folded.
     """
 
     def __init__(self) -> None:
         """Start without pressure."""
-        self.pressed = False
+        self.counts = False
         self.noisiest: User | None = None
         self._lines: dict[User, int] = {}
         self._seen: dict[Kind, int] = {}
 
-    def press(self, *, pressed: bool) -> None:
-        """Choose the noisiest user; call it once a second. Without ``pressed`` fold no more.
+    def press(self, level: Level) -> None:
+        """Choose the noisiest user if the level is PRESSED; call it once a second.
 
         Lines count half as much with each call. Another user is chosen only with twice the lines.
         """
-        self.pressed = pressed
-        if not pressed:
-            self.noisiest = None
-            self._lines.clear()
-            self._seen.clear()
-            return
+        self.counts = level > Level.CALM
         lines = self._lines
-        if lines:
+        if level < Level.PRESSED:
+            self.noisiest = None
+            self._seen.clear()
+        elif lines:
             top = max(lines, key=lines.__getitem__)
             if lines[top] < MIN_LINES:
                 self.noisiest = None
             elif self.noisiest is None or lines[top] > 2 * lines.get(self.noisiest, 0):
                 self.noisiest = top
                 self._seen.clear()
+        lines = {} if level == Level.CALM else lines
         self._lines = {user: number // 2 for user, number in lines.items() if number > 1}
 
     def offer(self, user: User) -> bool:

@@ -133,7 +133,7 @@ class FilterStage:
                 if decider.late or decider.verdict.action != "drop":
                     return False  # decided later, on the line
                 verdict = decider.verdict
-        if self.pressure.pressed and self._presses(process, state, cgroup, action, verdict):
+        if self.pressure.counts and self._presses(process, state, cgroup, action, verdict):
             verdict = process.verdict = UNDER_PRESSURE
         if not verdict.withholds:
             return False
@@ -181,7 +181,7 @@ class FilterStage:
         the line, so with these none is folded here.
         """
         pressure = self.pressure
-        if not pressure.pressed or self._decider.of_events or _is_protected("", event):
+        if not pressure.counts or self._decider.of_events or _is_protected("", event):
             return False
         if not pressure.offer(user_of(state.facts, cgroup)) or _is_kept(process.verdict or KEEP):
             return False

@@ -38,6 +38,7 @@ from sessiond.config.filters import Filters
 from sessiond.config.schema import EventSettings
 from sessiond.ecs.audit_cache import AUDITBEAT_ACTIONS
 from sessiond.ecs.wall_clock import Step
+from sessiond.filters.pressure import Level
 from sessiond.filters.stage import FilterStage
 from sessiond.pipeline import snapshot
 from sessiond.pipeline.config_changes import ConfigChange, config_change, is_config_change
@@ -667,16 +668,17 @@ class Pipeline:
         self._write_introductions(self._inventory.take(now))
         return self.lines.take()
 
-    def press(self, *, pressed: bool) -> None:
+    def press(self, level: Level) -> None:
         """Fold the noisiest user's repeated events while lines can't be written fast enough.
 
-        Call it once a second; ``pressed`` says whether that is so.
+        Call it once a second; ``level`` says whether that is so.
         """
-        pressed = pressed and self.options.event.fold_under_pressure
-        if pressed and self._filters is None:
+        if not self.options.event.fold_under_pressure:
+            level = Level.CALM
+        if level > Level.CALM and self._filters is None:
             self._use_filters(decided=True)
         if self._filters is not None:
-            self._filters.pressure.press(pressed=pressed)
+            self._filters.pressure.press(level)
 
     def report_loss(self, loss: Loss, now: int) -> None:
         """Count and write a loss at once, without merging it with others of its hop."""

@@ -16,6 +16,7 @@ from sessiond.errors import OutputError
 from sessiond.output.delivery import Delivery
 from sessiond.output.file import FileOutput
 from sessiond.output.sink import HealthChange, LineLoss
+from sessiond.output.stream import StreamOutput
 from sessiond.output.thread import OutputThread
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.units import SECOND, BootTime, WallTime
@@ -66,6 +67,20 @@ def test_lines_of_an_earlier_run_go_to_the_other_outputs(tmp_path: Path) -> None
     assert (tmp_path / "a").read_bytes() == line(2)
     assert (tmp_path / "b").read_bytes() == line(1) + line(2)
     assert all(account["balanced"] for account in accounts.values())
+
+
+def test_the_output_with_the_most_room_says_how_full_they_are(tmp_path: Path) -> None:
+    """A line is lost everywhere only if no output takes it."""
+    outputs = OutputSet()
+    assert outputs.fill == 0.0
+    lacking = StreamOutput(path=str(tmp_path / "nobody-listens"))
+    outputs.open([OutputThread(Delivery(lacking, spool=None, queue_size=1000))])
+    outputs.write([line(1)] * 15)
+    outputs.flush()
+    assert 0.5 < outputs.fill < 1.0
+    outputs.open([file_output(tmp_path / "a")])
+    assert outputs.fill == 0.0
+    outputs.close()
 
 
 def test_an_output_that_can_not_open_leaves_the_old_ones(tmp_path: Path) -> None:

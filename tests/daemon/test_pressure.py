@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from sessiond.daemon.pressure import PressureGauge
+from sessiond.filters.pressure import Level
 
 
-def pressed(*fills: float) -> list[bool]:
-    """Return the results of one check after the other, of a file that is nearly empty."""
+def levels(*fills: float) -> str:
+    """Return the first letters of the levels of one check after the other."""
     gauge = PressureGauge()
-    return [gauge.update({"a file": 0.01, "the input": fill}) for fill in fills]
+    return "".join(gauge.update(fill).name[0] for fill in fills)
 
 
 def test_a_burst_is_no_pressure() -> None:
-    """What is read before the next check has not waited."""
-    assert pressed(1.0, 0.0, 1.0, 0.4, 0.9) == [False] * 5
+    """What is read or written before the next check has not waited; lines are counted already."""
+    assert levels(1.0, 0.0, 1.0, 0.4, 0.9) == "RCRRR"
 
 
 def test_a_buffer_that_stays_half_full_is_pressure() -> None:
     """It lasts until the buffer is nearly empty."""
-    assert pressed(0.5, 0.5, 0.4, 0.3, 0.2, 0.3) == [False, True, True, True, False, False]
+    assert levels(0.1, 0.5, 0.5, 0.4, 0.3, 0.2, 0.3) == "CRPPPCR"
 
 
-def test_the_reason_names_the_fullest_buffer() -> None:
-    """Of all outputs and the input."""
-    gauge = PressureGauge()
-    assert not gauge.update({})
-    for _ in range(2):
-        gauge.update({"the queue of file:/x": 0.62, "the input": 0.1})
-    assert gauge.reason == "the queue of file:/x is 62% full"
+def test_the_levels_are_in_order() -> None:
+    """They can be compared."""
+    assert Level.CALM < Level.RISING < Level.PRESSED

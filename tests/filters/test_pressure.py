@@ -13,6 +13,7 @@ from sessiond.filters.pressure import (
     MAX_USERS,
     MIN_LINES,
     WRITTEN,
+    Level,
     Pressure,
     User,
     user_of,
@@ -28,7 +29,7 @@ def second(pressure: Pressure, **lines: int) -> None:
     for name, number in lines.items():
         for _ in range(number):
             pressure.offer({"alice": ALICE, "mallory": MALLORY}[name])
-    pressure.press(pressed=True)
+    pressure.press(Level.PRESSED)
 
 
 def kind(program: bytes, euid: int = 1001, code: str = "") -> Kind:
@@ -42,7 +43,20 @@ def test_the_user_with_the_most_lines_is_chosen() -> None:
     second(pressure, alice=900, mallory=1000)
     assert pressure.offer(MALLORY)
     assert not pressure.offer(ALICE)
-    pressure.press(pressed=False)
+    pressure.press(Level.CALM)
+    assert not pressure.offer(MALLORY)
+
+
+def test_lines_are_counted_before_there_is_pressure() -> None:
+    """The noisiest user is known at once when the pressure begins."""
+    pressure = Pressure()
+    pressure.press(Level.RISING)
+    assert pressure.counts
+    for _ in range(1000):
+        assert not pressure.offer(MALLORY)
+    pressure.press(Level.PRESSED)
+    assert pressure.offer(MALLORY)
+    pressure.press(Level.RISING)
     assert not pressure.offer(MALLORY)
 
 
@@ -97,7 +111,7 @@ def test_the_number_of_users_is_bounded() -> None:
         pressure.offer(User(None, number, None))
     for _ in range(1000):
         pressure.offer(MALLORY)
-    pressure.press(pressed=True)
+    pressure.press(Level.PRESSED)
     assert pressure.noisiest is None
     second(pressure, mallory=1000)
     assert pressure.noisiest == MALLORY

@@ -10,6 +10,7 @@ from support.scripted import Actor, documents, pipeline
 from support.story import Bench, T
 
 from sessiond.config.filters import Filters
+from sessiond.filters.pressure import Level
 from sessiond.process.events import Changed, Login, Observed
 from sessiond.units import SECOND
 
@@ -470,13 +471,13 @@ _HOST = 0xEFFFFFFD
 def test_under_pressure_only_the_noisiest_user_is_folded() -> None:
     """The flood becomes counted lines; another user's repetitions are written one by one."""
     bench = Flooded()
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
     assert bench.lines(bench.MALLORY) == 100  # nobody is known as the noisiest yet
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
     bench.flood(bench.ALICE, 30)
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     assert bench.lines(bench.MALLORY) == bench.lines(bench.MALLORY, action="end") == 110
     assert bench.lines(bench.ALICE) == bench.lines(bench.ALICE, action="end") == 30
     bench.flood(bench.MALLORY, 0)
@@ -492,11 +493,11 @@ def test_under_pressure_only_the_noisiest_user_is_folded() -> None:
 def test_after_the_pressure_everything_is_written() -> None:
     """Also what the noisiest user repeats."""
     bench = Flooded()
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 50)
-    bench.pipeline.press(pressed=False)
+    bench.pipeline.press(Level.CALM)
     bench.flood(bench.MALLORY, 50, "false")
     assert bench.lines(bench.MALLORY, name="false") == 50
 
@@ -504,9 +505,9 @@ def test_after_the_pressure_everything_is_written() -> None:
 def test_a_folded_parent_of_something_new_is_written() -> None:
     """What is not repeated has its whole tree, under pressure as well."""
     bench = Flooded()
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 50)
     before = bench.lines(bench.MALLORY)
     repeated = bench.as_user(bench.shells[bench.MALLORY], "true", bench.MALLORY, "parent")
@@ -527,9 +528,9 @@ def test_a_flood_of_failing_execs_is_folded() -> None:
             bench.now += 1000
             bench.tell(audit=shell.fail_to_execute(bench.now))
 
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     fail(200)
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     fail(200)
     bench.tell(after=60 * SECOND)
     failed = [each for each in bench.written if each["event"]["action"] == "exec-failed"]
@@ -542,9 +543,9 @@ def test_a_filter_that_keeps_is_stronger_than_pressure() -> None:
     """What the administrator wants is written at any rate."""
     keep = "- {name: wanted, when: {process.name: true}, then: keep}"
     bench = Flooded(keep.replace("true}", "'true'}"))
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
     assert bench.lines(bench.MALLORY) == 200
 
@@ -552,8 +553,8 @@ def test_a_filter_that_keeps_is_stronger_than_pressure() -> None:
 def test_folding_under_pressure_can_be_switched_off() -> None:
     """Then every line is written, or lost and reported."""
     bench = Flooded(fold_under_pressure=False)
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
-    bench.pipeline.press(pressed=True)
+    bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)
     assert bench.lines(bench.MALLORY) == 200
