@@ -160,11 +160,15 @@ def login_fields(text: bytes) -> dict[str, bytes]:
 
 
 def _unquoted(found: dict[str, bytes]) -> dict[str, bytes]:
-    """Remove the quotes that some kernels put around success=."""
-    success = found.get("success")
-    if success is not None and success[:1] == b'"':
-        found["success"] = success.strip(b'"')
+    """Remove the quotes that some programs put around values that need none, such as success=."""
+    for name, value in found.items():
+        if value[:1] == b'"' and name not in _QUOTED:
+            found[name] = value.strip(b'"')
     return found
+
+
+# The fields of a SYSCALL record that are in hex if they are not in quotes.
+_QUOTED: Final = frozenset(("comm", "exe", "key"))
 
 
 def decode(value: bytes) -> bytes | None:

@@ -103,7 +103,12 @@ def _value(name: str, value: str | float) -> bytes:
         return b"0" + raw[2:]
     if isinstance(value, str) and name in _QUOTED:
         return _encoded(raw)
-    return raw if _PLAIN.match(raw) and raw else _encoded(raw)
+    if _PLAIN.match(raw) and raw:
+        return raw
+    # Only the fields above are decoded if they are in hex.
+    text = raw.decode("utf-8", "replace")
+    readable = text.isprintable() and '"' not in text and "\ufffd" not in text
+    return b'"%b"' % raw if readable else _encoded(raw)
 
 
 _QUOTED: Final = frozenset(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sessiond import text
 from sessiond.audit import record
-from sessiond.audit.record import EXECVE, Record
+from sessiond.audit.record import EXECVE, Record, syscall_fields
 from sessiond.errors import RecordError
 from sessiond.process.argv import join_args
 
@@ -164,3 +164,10 @@ def test_a_message_that_is_cut_off_is_still_a_message() -> None:
     """Without the last quote, its fields could be taken for the kernel's."""
     text = b'pid=7 uid=0 msg=\'op=login acct="root" subj=unconfined_u:x:y res=succ'
     assert list(record.fields(text)) == ["pid", "uid", "msg"]
+
+
+def test_values_of_a_call_may_be_in_quotes() -> None:
+    """Some programs quote all words; those that would be in hex without quotes keep them."""
+    found = syscall_fields(b'arch=c000003e success="yes" tty="(none)" comm="java" key=6162')
+    assert (found["success"], found["tty"]) == (b"yes", b"(none)")
+    assert (found["comm"], found["key"]) == (b'"java"', b"6162")

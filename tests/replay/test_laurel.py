@@ -28,6 +28,13 @@ def test_any_argument_comes_back() -> None:
     assert found == ([b"sh", b"-c", b"echo 'a b'", b"", b"100%", b'\xff"'], True, 6)
 
 
+def test_a_text_stays_a_text() -> None:
+    """The kernel encodes only some fields; an address is bytes in hex."""
+    members = {"info": "same profile, skipping", "saddr": "%02%00"}
+    (record,) = laurel_records({"ID": ID, "AVC": [members]}, record_type)
+    assert record.payload.endswith(b': info="same profile, skipping" saddr=0200')
+
+
 def test_a_message_is_restored() -> None:
     """The kernel's data about the sender stays outside of the message."""
     said = {"pid": 7, "uid": 0, "auid": 5, "ses": 1, "op": "login", "exe": "/bin/x", "res": "1"}
