@@ -26,7 +26,8 @@ EOE = 1320
 PROCTITLE = 1327
 
 # Seconds up to the year 2255, which fit into 63 bits as ns since the epoch.
-_STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\):[ ]?")
+# auditd of RHEL 5 to 7 leaves out the colon of DAEMON_CONFIG.
+_STAMP = re.compile(rb"audit\(([0-8]?\d{1,9})\.(\d{1,3}):(\d{1,19})\)(?::[ ]?|[ ])")
 # A user message is in msg='...', with arbitrary content from user space: it is one value, up to the
 # record's last quote, or to its end if a limit has cut the quote off.
 _FIELD = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_\-\[\]]*)=('.*'|'.*|\"[^\"]*\"|[^ \n]*)", re.DOTALL)

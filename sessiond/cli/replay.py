@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from sessiond import errors
 from sessiond.cli import declare
 from sessiond.cli.terminal import complain
 
 if TYPE_CHECKING:
+    from sessiond.config.schema import Config
     from sessiond.replay.progress import Progress
     from sessiond.replay.replay import Replay
     from sessiond.replay.series import Log
@@ -37,7 +38,7 @@ def add(commands: declare.Commands) -> None:
         "sessiond replay 'evidence/*/audit.log*' -o events.ndjson\n"
         "ausearch --raw -ts today | sessiond replay - --session 42\n"
         "journalctl -o json _TRANSPORT=audit | sessiond replay -",
-        (0, 1, 2, 141),
+        (0, 1, 2, 6, 141),
     )
     parser.add_argument(
         "log", metavar="FILE|DIRECTORY|-", nargs="+", help="logs; - is standard input"
@@ -45,9 +46,10 @@ def add(commands: declare.Commands) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        metavar="-|PATH",
+        metavar="-|PATH|output.http|output.socket",
         default="-",
-        help="where to write (default: standard output)",
+        help="where to write: standard output (default), a file, or an output of the "
+        "configuration; replay waits until that has accepted all lines",
     )
     parser.add_argument(
         "--since",
@@ -117,7 +119,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         work: Work = OwnWork(pipelines)
         if jobs > 1:
             work = stack.enter_context(workers.started(jobs, pipelines))
-        sink = stack.enter_context(_open_output(arguments.output))
+        sink = stack.enter_context(_opened(arguments.output, config))
         replay = Replay(work, sink.writelines, type_number, wanted=arguments.node or "")
         reader = _Reader(replay, Progress(sys.stderr, names))
         logs = series(names, type_number)
@@ -163,6 +165,21 @@ class _Reader:
             self._progress.clear()
             complain(str(error))
             self.failed = True
+
+
+class _Sink(Protocol):
+    """Takes lines."""
+
+    def writelines(self, lines: list[bytes], /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+def _opened(name: str, config: Config) -> AbstractContextManager[_Sink]:
+    """Open an output of the configuration, or a file; raises SessiondError."""
+    from sessiond.replay.delivered import PREFIX, configured
+
+    return configured(config, name) if name.startswith(PREFIX) else _open_output(name)
 
 
 @contextmanager

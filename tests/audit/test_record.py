@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sessiond import text
 from sessiond.audit import record
-from sessiond.audit.record import EXECVE, Record, syscall_fields
+from sessiond.audit.record import EXECVE, Record
 from sessiond.errors import RecordError
 from sessiond.process.argv import join_args
 
@@ -168,6 +168,15 @@ def test_a_message_that_is_cut_off_is_still_a_message() -> None:
 
 def test_values_of_a_call_may_be_in_quotes() -> None:
     """Some programs quote all words; those that would be in hex without quotes keep them."""
-    found = syscall_fields(b'arch=c000003e success="yes" tty="(none)" comm="java" key=6162')
+    found = record.syscall_fields(b'arch=c000003e success="yes" tty="(none)" comm="java" key=6162')
     assert (found["success"], found["tty"]) == (b"yes", b"(none)")
     assert (found["comm"], found["key"]) == (b'"java"', b"6162")
+
+
+def test_the_colon_behind_the_stamp_may_be_missing() -> None:
+    """auditd of RHEL 5 to 7 writes DAEMON_CONFIG without it."""
+    payload = b"audit(1490239800.477:34) config changed, auid=0 pid=1512 res=success"
+    time, serial, end = record.parse_stamp(payload)
+    assert (time, serial, payload[end:][:7]) == (1490239800477, 34, b"config ")
+    with pytest.raises(RecordError):
+        record.parse_stamp(b"audit(1490239800.477:34)config changed")

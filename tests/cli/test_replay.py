@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.web import Web, ndjson
 
 DATA = Path(__file__).parents[1] / "data"
 LOG = DATA / "debian-12-linux-6.18-stig-raw.log"
@@ -64,6 +65,23 @@ def test_lines_that_are_no_records_are_named_with_their_log(hosts: Path) -> None
     for line, name in zip(sorted(told[:2]), ("db3", "web7"), strict=True):
         assert line.startswith(f"sessiond: {hosts / name}/audit.log: line ")
     assert "2 lines not understood" in told[2]
+
+
+def test_an_output_of_the_configuration_gets_the_lines(hosts: Path, tmp_path: Path) -> None:
+    """Here a server; several processes make the lines."""
+    web = Web(ndjson)
+    config = tmp_path / "sessiond.yml"
+    config.write_text(f"output: {{http: {{url: 'http://127.0.0.1:{web.port}'}}}}\n")
+    try:
+        done = run("--jobs", "2", "-c", config, "-o", "output.http", hosts / "web7")
+    finally:
+        web.close()
+    assert (done.returncode, done.stdout) == (0, "")
+    expected = [json.loads(line) for line in run(hosts / "web7").stdout.splitlines()]
+    assert web.kept == {each["event"]["id"]: 1 for each in expected}
+    missing = run("-o", "output.socket", "-c", config, hosts / "web7")
+    assert missing.returncode == 6
+    assert missing.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", ["0", "9", "two", "-1"])
