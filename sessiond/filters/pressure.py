@@ -8,13 +8,11 @@ other user.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from sessiond.filters.fold import Kind
-from sessiond.process.container import identify
-from sessiond.process.events import Facts
 from sessiond.process.table import Verdict
-from sessiond.units import UNSET_ID
+from sessiond.process.user import User
 
 # The decision about a process that is folded. Its name is in sessiond.filter.name.
 UNDER_PRESSURE: Final = Verdict("under-pressure", "fold")
@@ -25,8 +23,6 @@ WRITTEN: Final = 10
 # Distinct kinds of one user; later ones count as one kind, so that new names are no way out.
 MAX_PROGRAMS: Final = 256
 MAX_USERS: Final = 1024
-# Inode number of the host's user namespace (linux/proc_ns.h, PROC_USER_INIT_INO).
-_HOST_USERS: Final = 0xEFFFFFFD
 
 
 class Level(IntEnum):
@@ -35,28 +31,6 @@ class Level(IntEnum):
     CALM = 0
     RISING = 1
     PRESSED = 2
-
-
-class User(NamedTuple):
-    """Who causes lines: by values that an ordinary user can't choose freely.
-
-    ``login`` is the login user, None without a login. ``uid`` is the real user, so that a flood of
-    set-user-id programs is its caller's; None in another user namespace, where one user may have
-    65,536. ``container`` is the id of a container without a login.
-    """
-
-    login: int | None
-    uid: int | None
-    container: str | None
-
-
-def user_of(facts: Facts, cgroup: bytes | None) -> User:
-    """Return who causes the lines of a process."""
-    login = None if facts.loginuid in (None, UNSET_ID) else facts.loginuid
-    uid = facts.uid if facts.user_namespace in (None, _HOST_USERS) else None
-    found = identify(cgroup) if login is None and cgroup is not None else None
-    # Of a rootless container the user chooses the id.
-    return User(login, uid, None if found is None or found.rootless else found.id)
 
 
 class Pressure:

@@ -29,8 +29,9 @@ from sessiond.filters.decide import (
     gained_by_exec,
 )
 from sessiond.filters.fold import Folds, Kind, Window
-from sessiond.filters.pressure import UNDER_PRESSURE, Pressure, user_of
+from sessiond.filters.pressure import UNDER_PRESSURE, Pressure
 from sessiond.process.table import ITSELF, Process, ProcessView, State, Verdict
+from sessiond.process.user import user_of
 from sessiond.text import display
 from sessiond.units import SECOND
 

@@ -3,8 +3,9 @@
 A process can delay reads of its memory: if its arguments are in a FUSE mapping, /proc/PID/cmdline
 and environ block as long as it likes, and no signal ends the wait. A helper process (worker.py)
 therefore reads them. If the helper does not answer in time, it is abandoned and replaced, and only
-kernel data of the process is read. The same applies to the user's other processes for a while,
-because each could cause the same delay.
+kernel data of the process is read. The same applies to the user's other processes for a while, and
+as long as the abandoned helper waits, because each could cause the same delay: no user can keep
+more than one helper.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 import sessiond
 from sessiond.process.events import Observed
+from sessiond.process.user import User, user_of
 from sessiond.sources.procfs.reader import MAX_ARGS, Procfs
 from sessiond.sources.procfs.worker import MAX_MESSAGE, READY, Answer, Request
 
@@ -32,6 +34,13 @@ DISTRUST_PERIOD: Final = 60.0  # seconds without reads that could block, for a u
 END_TIMEOUT: Final = 0.2  # seconds for an idle helper to exit
 MAX_LEFT_BEHIND: Final = 4
 _BATCH: Final = 128
+
+
+class _Distrust(NamedTuple):
+    """Why a user's processes are read without what could block."""
+
+    until: float  # monotonic seconds
+    helper: subprocess.Popen[bytes]
 
 
 class GuardedProcfs(Procfs):
@@ -50,7 +59,7 @@ class GuardedProcfs(Procfs):
         self._timeout = timeout or ANSWER_TIMEOUT
         self._worker: _Worker | None = None
         self._left_behind: list[subprocess.Popen[bytes]] = []
-        self._distrusted: dict[int, float] = {}  # uid -> until when, in monotonic seconds
+        self._distrusted: dict[User, _Distrust] = {}
         self.unreadable = 0
         # The exec of a helper may wait for room in audit's backlog, which this process must read.
         # A thread therefore starts helpers while the daemon reads.
@@ -136,12 +145,13 @@ class GuardedProcfs(Procfs):
         observed = self._light.observe(pid, zombies=zombies)
         if observed is None or not self._may_start():
             return observed
-        until = self._distrusted.get(observed.facts.uid)
-        if until is None:
+        user = user_of(observed.facts, observed.cgroup)
+        distrust = self._distrusted.get(user)
+        if distrust is None:
             return None
-        if until > time.monotonic():
+        if distrust.until > time.monotonic() or distrust.helper.poll() is None:
             return observed
-        del self._distrusted[observed.facts.uid]
+        del self._distrusted[user]
         return None
 
     def _may_start(self) -> bool:
@@ -163,11 +173,13 @@ class GuardedProcfs(Procfs):
                 self.malformed += answer.malformed
                 found.append(answer.observed)
         except TimeoutError:
-            self._abandon()
+            helper = self._abandon()
             self.unreadable += 1
             observed = self._light.observe(pids[len(found)], zombies=zombies)
             if observed is not None:
-                self._distrusted[observed.facts.uid] = time.monotonic() + DISTRUST_PERIOD
+                user = user_of(observed.facts, observed.cgroup)
+                until = time.monotonic() + DISTRUST_PERIOD
+                self._distrusted[user] = _Distrust(until, helper)
             found.append(observed)
         except (OSError, msgspec.DecodeError):
             # Another process has killed it.

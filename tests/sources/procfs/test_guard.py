@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sources.procfs.test_reader import STATUS, Tree
+from support.truth import until
 
 from sessiond.sources.procfs import guard
 from sessiond.sources.procfs.guard import MAX_LEFT_BEHIND, GuardedProcfs
@@ -95,9 +96,32 @@ def test_a_user_is_trusted_again(
     hang(tree, 501)
     tree.add(502, {"status": status_text(502, 4242)})
     procfs.lookup(501)
+    until(lambda: procfs.left_behind == 0, 5, "the end of the helper")
     again = procfs.lookup(502)
     assert again is not None
     assert again.program.args is not None
+
+
+def test_a_user_keeps_at_most_one_helper(
+    tree: Tree, procfs: GuardedProcfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a helper waits for the user's process, no other one is risked, however long it is."""
+    monkeypatch.setattr(guard, "DISTRUST_PERIOD", 0.0)
+    with monkeypatch.context() as blocked:
+        blocked.setattr("subprocess.Popen.kill", lambda _self: None)
+        for pid in (501, 502, 503):
+            hang(tree, pid)
+            assert procfs.lookup(pid) is not None
+        tree.add(504, {"status": status_text(504, 4343)})
+        other = procfs.lookup(504)
+    assert (procfs.unreadable, procfs.left_behind) == (1, 1)
+    assert other is not None
+    assert other.program.args is not None
+    for process in procfs._left_behind:
+        process.kill()
+        process.wait()
+    assert procfs.lookup(502) is not None
+    assert procfs.unreadable == 2
 
 
 def test_helpers_that_can_not_be_ended_are_few(
