@@ -536,7 +536,7 @@ class HttpSettings(Section, frozen=True, kw_only=True):
         Literal["gzip", "zstd", "none"],
         _option(
             "zstd is faster and smaller, if the server supports it (ClickHouse, Vector, the "
-            "OpenTelemetry Collector).",
+            "OpenTelemetry Collector; OpenSearch closes the connection without an answer).",
             live=True,
         ),
     ] = "gzip"

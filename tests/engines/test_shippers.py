@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines import free_port, lines, opensearch
+from support.engines import ask, count, free_port, lines, opensearch
 from support.manager import PROJECT
 from support.truth import until
 
@@ -58,21 +57,6 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         program.kill()
         program.wait()
-
-
-def ask(url: str, path: str, body: dict[str, Any]) -> Any:
-    """Post a request to an engine and return its answer."""
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
-def count(url: str) -> int:
-    """Return how many documents the data stream has."""
-    ask(url, f"{templates.DATA_STREAM}/_refresh", {})
-    found: int = ask(url, f"{templates.DATA_STREAM}/_count", {})["count"]
-    return found
 
 
 def stored(url: str) -> dict[str, Any]:

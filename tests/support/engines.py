@@ -25,6 +25,8 @@ from support.manager import PROJECT
 from support.replayed import replayed
 from support.scripted import documents
 
+from sessiond.engines import templates
+
 NODE = PROJECT / "integrations" / "elastic" / "node"
 
 
@@ -99,3 +101,28 @@ def opensearch(home: Path, port: int | None = None) -> Iterator[str]:
     finally:
         node.kill()
         node.wait()
+
+
+def ask(url: str, path: str, body: dict[str, Any]) -> Any:
+    """Post a request to an engine and return its answer."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def count(url: str) -> int:
+    """Return how many documents the data stream has."""
+    ask(url, f"{templates.DATA_STREAM}/_refresh", {})
+    found: int = ask(url, f"{templates.DATA_STREAM}/_count", {})["count"]
+    return found
+
+
+def merged_size(url: str) -> int:
+    """Merge the data stream to one segment and return its size in bytes."""
+    ask(url, f"{templates.DATA_STREAM}/_forcemerge?max_num_segments=1", {})
+    with urllib.request.urlopen(
+        f"{url}/{templates.DATA_STREAM}/_stats/store", timeout=60
+    ) as answer:
+        size: int = json.load(answer)["_all"]["primaries"]["store"]["size_in_bytes"]
+    return size
