@@ -6,6 +6,7 @@ Each command imports its modules when it runs, so that ``--help`` and ``--versio
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import shutil
@@ -266,6 +267,7 @@ def _run(arguments: argparse.Namespace) -> int:
         """Read the configuration, at the start and at each reload."""
         return with_output(load.load(arguments.config), arguments.output)
 
+    gc.disable()  # the daemon enables it: what is imported and read now lives to the end
     log.configure("debug" if arguments.debug else "info")
     try:
         loaded = read()

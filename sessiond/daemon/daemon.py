@@ -185,7 +185,6 @@ class Daemon:
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._names.close())
             # Objects of the start live to the end: collecting them repeatedly would only cost time.
-            gc.collect()
             gc.disable()
             self._open(stack, self._wanted())
             server = await self._serve_status()
@@ -298,6 +297,7 @@ class Daemon:
         )
         stack.callback(self._procfs.close)
         self._procfs.prepare()
+        gc.collect()  # what imports have left, while the helper processes start
         self._sources.open(self._helper)
         stack.callback(self._sources.close)
         listening = now()

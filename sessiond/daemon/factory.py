@@ -44,8 +44,6 @@ from sessiond.output.console import ConsoleOutput
 from sessiond.output.datagram import DatagramOutput
 from sessiond.output.delivery import Delivery
 from sessiond.output.file import FileOutput
-from sessiond.output.http import HttpOutput
-from sessiond.output.http_client import HttpClient, Server, compressor
 from sessiond.output.http_formats import Format, target
 from sessiond.output.refused import RefusedLines
 from sessiond.output.rotation import NO_ZSTD, NO_ZSTD_FIX
@@ -346,6 +344,10 @@ def _socket(settings: SocketSettings) -> Sink:
 
 
 def _http(config: Config, settings: HttpSettings) -> Sink:
+    # Imported when it is configured: the standard library's client needs a megabyte.
+    from sessiond.output.http import HttpOutput
+    from sessiond.output.http_client import HttpClient, Server, compressor
+
     url, proxy = settings.parts(), None
     host = url.hostname or ""
     tls = None
