@@ -151,7 +151,7 @@ def read_file(path: Path, limit: int) -> bytes:
         _check_file(status, str(path), trusted_users())
         if status.st_mode & stat.S_IWGRP:
             raise OutputError(f"{path}: its group can write to it; chmod it to 0640 or less")
-        return file.read(limit)
+        return file.read(min(limit, status.st_size))  # Python allocates as much as it may read
 
 
 def replace_file(path: Path, *parts: bytes, mode: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,17 @@ def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> No
     tmp_path.chmod(0o777)
     with pytest.raises(OutputError, match="others can write into the directory"):
         opened(tmp_path)
+
+
+def test_a_generous_limit_takes_no_memory(tmp_path: Path) -> None:
+    """A host may refuse to promise a gigabyte for a file of some bytes."""
+    replace_file(tmp_path / "file", b"content", mode=0o600)
+    tracemalloc.start()
+    try:
+        assert read_file(tmp_path / "file", 1 << 30) == b"content"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make files of others")
