@@ -35,11 +35,14 @@ _SYSLOG_5424: Final = re.compile(
 # Programs that forward audit records. Users can make other programs imitate records.
 _RELAY: Final = re.compile(rb"kernel|[\w./-]*audi[\w./-]*")
 _KERNEL_LOG: Final = re.compile(
-    rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?(?:\[[^\]]{1,40}\] )?(?:audit: )?(?=type=\d+ audit\()"
+    rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?"
+    rb"(?:\[[^\]]{1,40}\](?:\[ *[TC]\d+\])? |\d{4}-\d\d-\d\dT[\d:,+-]{15,24} )?"
+    rb"(?:audit: )?(?=type=\d+ audit\()"
 )
 _KERNEL_WORD: Final = re.compile(rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?\[ *\d+\.\d+\] ")
 # Records in journalctl's short output, without time and serial.
 _SHORT: Final = re.compile(rb"[A-Z][A-Z_]+(?:\[\d+\])? [\w-]+=")
+_TOLD: Final = re.compile(rb"(?:On \S+ )?[Aa]t \d\d:\d\d:\d\d \d\d/\d\d/\d{4} ")
 _INTERPRETED: Final = re.compile(rb"(?:node=\S+ )?type=\S+ msg=audit\([^)]*[/ ][^)]*\) ?:")
 
 
@@ -76,6 +79,7 @@ class LostFormError(RecordError):
 
 
 INTERPRETED: Final = "interpreted for people, as ausearch -i writes it; run ausearch --raw instead"
+TOLD: Final = "in words, as ausearch --format text writes it; run ausearch --raw instead"
 SHORT: Final = (
     "a record without its time and serial; run journalctl -o json _TRANSPORT=audit instead"
 )
@@ -110,7 +114,9 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
         return _record(line, match, display(host), type_number)
     if _INTERPRETED.match(line):
         raise LostFormError(INTERPRETED)
-    if found is not None and _SHORT.match(line):
+    if _TOLD.match(line):
+        raise LostFormError(TOLD)
+    if _SHORT.match(line):
         raise LostFormError(SHORT)
     if found is not None or _KERNEL_WORD.match(line):
         raise OtherLineError("no audit record")

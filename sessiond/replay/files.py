@@ -15,6 +15,12 @@ from sessiond.system.packed import DAMAGES, STANDARD_INPUT, UnreadableFileError,
 
 _STAMP: Final = re.compile(rb'audit\((\d{1,10}\.\d{1,3}):|"ID":"(\d{1,10}\.\d{1,3}):')
 _JOURNAL_TIME: Final = re.compile(rb'__REALTIME_TIMESTAMP(?:"\s*:\s*")?=?(\d{10})(\d{6})')
+# The beginnings of output of journalctl that is not a record in each line.
+_JOURNAL_FORMS: Final = (
+    (re.compile(rb"\{\s*\n"), "json-pretty"),
+    (re.compile(rb'data: \{"'), "json-sse"),
+    (re.compile(rb"[A-Z][a-z]{2} \d{4}-\d\d-\d\d [^\n]* \[s=\w+;i="), "verbose"),
+)
 
 
 def expand(names: list[str]) -> list[str]:
@@ -54,7 +60,7 @@ def _expanded(name: str) -> list[str]:
 
 def _first_stamp(name: str) -> float | None:
     """Return the time of the first record, in s since the epoch; None if it is not found."""
-    if name == STANDARD_INPUT:
+    if packed.is_stream(name):
         return None
     try:
         with opened(name) as (source, _):
@@ -95,6 +101,11 @@ def _check(name: str, head: bytes) -> None:
         )
     if head[257:262] == b"ustar" or head[:4] == b"PK\x03\x04":
         raise UnreadableFileError(f"{name}: an archive; unpack it first")
+    form = next((form for begin, form in _JOURNAL_FORMS if begin.match(head)), None)
+    if form is not None:
+        raise UnreadableFileError(
+            f"{name}: as journalctl -o {form} writes it; run journalctl -o json _TRANSPORT=audit"
+        )
     if head.removeprefix(b"\xef\xbb\xbf").startswith(b"NODE,EVENT,DATE,TIME"):
         raise UnreadableFileError(
             f"{name}: as ausearch --format csv writes it, which leaves most of a record out; "

@@ -19,7 +19,7 @@ from sessiond.audit.auditd_log import LogRecord, TypeNumber, parse_line
 from sessiond.errors import RecordError, SessiondError
 from sessiond.replay import files
 from sessiond.replay.replay import json_records
-from sessiond.system.packed import DAMAGES, MAGICS, STANDARD_INPUT
+from sessiond.system.packed import DAMAGES, MAGICS, is_stream
 from sessiond.text import display
 
 # The beginning of a log in which its hosts are looked for, and the end with its last time; bytes.
@@ -88,7 +88,7 @@ def series(names: list[str], type_number: TypeNumber) -> list[list[Log]]:
     directory has the logs of a host, or each log with its rotated files if those of a directory
     overlap; the host is named after the part of the path in which they differ.
     """
-    heads = {} if STANDARD_INPUT in names else _heads(names, type_number)
+    heads = {} if any(map(is_stream, names)) else _heads(names, type_number)
     if len(heads) < 2:
         return [[Log(name, "") for name in names]]
     units = list(_units(heads))

@@ -22,7 +22,7 @@ from typing import Final
 from sessiond.errors import SessiondError
 from sessiond.replay.blocks import Block, Made, Pipelines
 from sessiond.replay.progress import size_of
-from sessiond.system.packed import STANDARD_INPUT
+from sessiond.system.packed import is_stream
 
 # More workers would wait for this process, which reads and writes for all.
 MAX_JOBS: Final = 8
@@ -38,7 +38,7 @@ class WorkerError(SessiondError):
 
 def default_jobs(names: list[str]) -> int:
     """Return the number of workers for logs: one for each processor, or 1 for small logs."""
-    if STANDARD_INPUT not in names and sum(map(size_of, names)) < _MIN_SIZE:
+    if not any(map(is_stream, names)) and sum(map(size_of, names)) < _MIN_SIZE:
         return 1
     return min(len(os.sched_getaffinity(0)), MAX_JOBS)
 

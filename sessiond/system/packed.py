@@ -36,6 +36,12 @@ class UnreadableFileError(SessiondError):
     """A file can't be read; the message says why, and may name an alternative command."""
 
 
+def is_stream(name: str) -> bool:
+    """Return whether a name is of a pipe or a device, which can be read only once."""
+    path = Path(name)
+    return name == STANDARD_INPUT or (path.exists() and not path.is_file())
+
+
 @contextmanager
 def opened(name: str, command: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
     """Open a file, decompressed; the second value returns the number of bytes read of the file.
@@ -52,7 +58,7 @@ def opened(name: str, command: str) -> Iterator[tuple[BinaryIO, Callable[[], int
         except OSError as error:
             raise UnreadableFileError(_reason(name, error)) from None
         unpacked = (_unpacked(name, file, command, stack) for _ in range(1))
-        yield next(guarded(name, unpacked)), file.tell
+        yield next(guarded(name, unpacked)), (lambda: 0) if is_stream(name) else file.tell
 
 
 def peek(raw: BinaryIO, size: int) -> bytes:
@@ -108,7 +114,7 @@ def _unpack_zstd(name: str, raw: BinaryIO, command: str, stack: ExitStack) -> Bi
     if library is not None:
         return cast("BinaryIO", io.BufferedReader(zstd.Reader(raw, library), 1 << 18))
     program = shutil.which("zstd")
-    if program is None or name == STANDARD_INPUT:
+    if program is None or is_stream(name):
         quoted = name if name != STANDARD_INPUT else "FILE"
         raise UnreadableFileError(
             f"{name}: packed with zstd, which this Python has no library for; run "

@@ -117,7 +117,7 @@ def _by_age(names: list[str]) -> list[str]:
 
 def _first_stamp(name: str) -> bytes:
     """Return the time of the first event; empty without one: reading reports the error."""
-    if name == STANDARD_INPUT:
+    if packed.is_stream(name):
         return b""
     try:
         with packed.opened(name, "sessiond sessions -") as (source, _):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.audit import auditd_log
-from sessiond.audit.auditd_log import EnrichedNames, OtherLineError, parse_line
+from sessiond.audit.auditd_log import EnrichedNames, LostFormError, OtherLineError, parse_line
 from sessiond.errors import RecordError
 
 EXEC = b"audit(1777630272.123:8972): arch=c000003e syscall=59 success=yes exit=0"
@@ -33,6 +33,9 @@ def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:
     assert (found.payload, found.names) == (text, b"")
     found = parse_line(b"type=SYSCALL msg=" + text + b'#035UID="b" GID="c"', TYPES.get)
     assert (found.payload, found.names) == (text, b'UID="b" GID="c"')
+    address = b"SADDR={ saddr_fam=inet laddr=192.0.2.1 lport=9 }"
+    found = parse_line(b"type=SYSCALL msg=" + EXEC + b"#035" + address, TYPES.get)
+    assert (found.payload, found.names) == (EXEC, address)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,8 @@ def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:
         (b"node=web7 type=SYSCALL msg=" + EXEC, "web7"),
         (b"Apr  5 19:33:20 web7 kernel: type=1300 " + EXEC, "web7"),
         (b"<5>[   12.345678] audit: type=1300 " + EXEC, ""),
+        (b"[   12.345678][  T701] audit: type=1300 " + EXEC, ""),
+        (b"2026-05-01T10:11:12,123456+02:00 audit: type=1300 " + EXEC, ""),
         (b"kern  :notice: [   12.345678] audit: type=1300 " + EXEC, ""),
         (b"<13>Apr 15 19:33:20 relay audispd: node=web7 type=SYSCALL msg=" + EXEC, "web7"),
         (b"2026-05-01T10:11:12Z web7 tag_audit_log: type=SYSCALL msg=" + EXEC, "web7"),
@@ -62,6 +67,22 @@ def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
         parse_line(b"[    0.000000] Linux version 6.1.0", TYPES.get)
     with pytest.raises(RecordError, match="not an audit record"):
         parse_line(b"hello", TYPES.get)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (b"SYSCALL arch=c000003e syscall=59", "journalctl -o json"),
+        (b"Apr 05 19:33:20 web7 audit[7]: SYSCALL arch=c000003e", "journalctl -o json"),
+        (b"type=CWD msg=audit(04/05/2024 19:33:20.100:40) : cwd=/", "ausearch --raw"),
+        (b"At 19:33:20 04/05/2024 eve successfully executed /bin/id", "ausearch --raw"),
+        (b"On web7 at 19:33:20 04/05/2024 eve logged-in", "ausearch --raw"),
+    ],
+)
+def test_a_form_without_the_record_says_what_to_run(line: bytes, command: str) -> None:
+    """The record can't be restored from it."""
+    with pytest.raises(LostFormError, match=command):
+        parse_line(line, TYPES.get)
 
 
 @given(st.binary(max_size=200))

@@ -67,6 +67,18 @@ def test_lines_that_are_no_records_are_named_with_their_log(hosts: Path) -> None
     assert "2 lines not understood" in told[2]
 
 
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    """A shell's <(zcat ...) is a pipe with a name: no part of it may be read in advance."""
+    pipe, expected = tmp_path / "pipe", run(LOG)
+    os.mkfifo(pipe)
+    with (
+        LOG.open("rb") as log,
+        subprocess.Popen(["tee", pipe], stdin=log, stdout=subprocess.DEVNULL),
+    ):
+        done = run("--jobs", "2", pipe)
+    assert (done.returncode, done.stdout) == (0, expected.stdout)
+
+
 def test_an_output_of_the_configuration_gets_the_lines(hosts: Path, tmp_path: Path) -> None:
     """Here a server; several processes make the lines."""
     web = Web(ndjson)

@@ -72,6 +72,9 @@ def test_a_packed_file_that_is_cut_is_told(tmp_path: Path) -> None:
         ("type=CWD msg=audit(1.1:1): cwd=1".encode("utf-16-le"), "iconv -f UTF-16"),
         (b"LPKSHHRH" + bytes(100), "journalctl --file"),
         (b"PK\x03\x04" + bytes(100), "unpack it"),
+        (b'{\n\t"__CURSOR" : "1",\n', "json-pretty writes it; run journalctl -o json "),
+        (b'data: {"__CURSOR":"1"}\n', "json-sse"),
+        (b"Fri 2024-04-05 19:33:20.123456 CEST [s=1a;i=2]\n", "verbose"),
         (b"NODE,EVENT,DATE,TIME,SERIAL_NUM\n", "ausearch --raw"),
     ],
 )
