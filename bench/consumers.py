@@ -220,6 +220,8 @@ class Sessiond:
         manager.bind(str(directory / "notify"))
         threading.Thread(target=_listen, args=(manager, ready), daemon=True).start()
         environment = {
+            # Shared by all runs, as by all starts on a host: only the first one compiles eBPF.
+            "CACHE_DIRECTORY": str(directory.parent / "cache"),
             "NOTIFY_SOCKET": str(directory / "notify"),
             "PYTHONPATH": str(self.packages),
             "PYTHONSAFEPATH": "1",
