@@ -1,22 +1,27 @@
 """Shippers with the shipped configuration and a real engine: each line arrives, despite kills.
 
-As for the other tests of real engines, SESSIOND_ENGINES=1 enables it. A shipper must be installed.
+As for the other tests of real engines, SESSIOND_ENGINES=1 enables it. fluent-bit must be installed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines import ask, count, free_port, lines, opensearch
+import yaml
+from support.engines import ask, cache, count, free_port, lines, opensearch
 from support.manager import PROJECT
 from support.truth import until
+from support.web import Web, status
 
 from sessiond.engines import elasticsearch, templates
 
@@ -119,3 +124,86 @@ def test_fluent_bit_delivers_each_line_once(tmp_path: Path) -> None:
     times = {name: event.pop("@timestamp") for name, event in found.items()}
     assert times == {name: f"{event.pop('@timestamp')[:-1]}000Z" for name, event in written.items()}
     assert found == written
+
+
+def collector() -> Path:
+    """Build the OpenTelemetry Collector with the components that read, or skip the test."""
+    if os.environ.get("SESSIOND_ENGINES") != "1" or shutil.which("go") is None:
+        pytest.skip("needs go, and SESSIOND_ENGINES=1")
+    sources = PROJECT / "tests" / "support" / "collector"
+    name = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources.iterdir())))
+    program = cache() / f"collector-{name.hexdigest()[:12]}"
+    if not program.exists():
+        command = ["go", "build", "-mod=readonly", "-o", str(program), "."]
+        done = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"go: {done.stderr[-300:]}")
+    return program
+
+
+def plain(value: Any) -> Any:
+    """Return a value of OTLP in JSON as a plain one."""
+    ((kind, given),) = value.items()
+    if kind == "kvlistValue":
+        return {each["key"]: plain(each["value"]) for each in given.get("values", ())}
+    if kind == "arrayValue":
+        return [plain(each) for each in given.get("values", ())]
+    return int(given) if kind == "intValue" else given
+
+
+def records(body: bytes) -> Iterator[tuple[str, Any]]:
+    """Yield the document's id and the document of each log record of a request."""
+    for resource in json.loads(body)["resourceLogs"]:
+        for record in resource["scopeLogs"][0]["logRecords"]:
+            attributes = {each["key"]: plain(each["value"]) for each in record["attributes"]}
+            yield attributes["elasticsearch.document_id"], plain(record["body"])
+
+
+@pytest.mark.timeout(900)  # the first run fetches and compiles modules
+def test_the_collector_reads_each_line(tmp_path: Path) -> None:
+    """It and its server are killed. The exporter is OTLP's, as Elasticsearch's is missing."""
+    file = tmp_path / "events.ndjson"
+    (tmp_path / "store").mkdir()
+    web = Web(status(200, b"{}", Content_Type="application/json"))
+    try:
+        changes = {
+            "/var/log/sessiond/events.ndjson": str(file),
+            "/var/lib/otelcol": f"{tmp_path}/store",
+        }
+        config = configuration("otel-collector.yaml", tmp_path, changes)
+        settings = yaml.safe_load(config.read_text())
+        settings["exporters"] = {
+            "otlp_http": {
+                "endpoint": f"http://127.0.0.1:{web.port}",
+                "encoding": "json",
+                "retry_on_failure": {"initial_interval": "100ms", "max_interval": "1s"},
+                "sending_queue": settings["exporters"]["elasticsearch"]["sending_queue"],
+            }
+        }
+        settings["service"]["pipelines"]["logs"]["exporters"] = ["otlp_http"]
+        config.write_text(yaml.safe_dump(settings))
+        command = [str(collector()), "--config", f"file:{config}"]
+        written: dict[str, Any] = {}
+
+        def received() -> dict[str, Any]:
+            return dict(record for body in list(web.bodies) for record in records(body))
+
+        def write(number: int) -> None:
+            events = numbered(len(written), number)
+            written.update(events)
+            append(file, events)
+
+        for _ in range(2):
+            write(500)
+            before = len(web.bodies)
+            with running(command, tmp_path / "log"):
+                until(lambda before=before: len(web.bodies) > before, 60, "lines at the server")
+        web.kill()
+        with running(command, tmp_path / "log"):
+            write(500)
+            time.sleep(1)  # while the server is down
+            web.start()
+            until(lambda: len(received()) >= len(written), 60, "all lines at the server")
+        assert received() == written
+    finally:
+        web.close()

@@ -25,6 +25,6 @@ def test_each_is_yaml_and_leads_from_the_file_to_the_data_stream(path: Path) -> 
 def test_the_page_says_which_are_not_tested() -> None:
     """The page says so first, and names each file."""
     page = (SHIPPERS / "README.md").read_text("utf-8")
-    assert page.index("were not tested with these configurations**") < 150
+    assert page.index("were not tested with these configurations") < 100
     for path in SHIPPERS.iterdir():
         assert path.name == "README.md" or f"]({path.name})" in page

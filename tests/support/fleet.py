@@ -30,6 +30,7 @@ from sessiond.engines import elasticsearch
 from sessiond.output.thread import OutputThread
 
 HOSTS = 200
+RATE = 2  # lines a second and host, which the engine can take
 RECORDED = PROJECT / "tests" / "data" / "viewer" / "login.ndjson.gz"
 # Entity ids, which some event ids contain; what other event ids begin with; host, boot and name.
 _IDS = re.compile(
@@ -62,14 +63,17 @@ def _renamed(name: bytes, host: int) -> bytes:
 
 
 @contextmanager
-def senders(url: str, directory: Path, hosts: Iterable[int]) -> Iterator[dict[int, OutputThread]]:
-    """Open the daemon's HTTP output of each host; at the end wait for what is in flight."""
+def senders(
+    url: str, directory: Path, hosts: Iterable[int], interval: int = 1
+) -> Iterator[dict[int, OutputThread]]:
+    """Open the daemon's HTTP output of each host; at the end wait for what is in flight.
+
+    A line waits up to ``interval`` seconds for others.
+    """
     made = {}
     for host in hosts:
-        text = f"""
-state_directory: {directory}/{host}
-output: {{http: {{url: "{url}", preset: elasticsearch, compression: gzip}}}}
-"""
+        http = f'{{url: "{url}", preset: elasticsearch, batch: {{interval: {interval}s}}}}'
+        text = f"state_directory: {directory}/{host}\noutput: {{http: {http}}}\n"
         (directory / str(host) / "spool").mkdir(parents=True)
         (made[host],) = factory.outputs(loads(text, "fleet"))
         made[host].open()
@@ -99,36 +103,38 @@ def _own_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def main() -> None:
-    """Measure a fleet with a real engine."""
+def measure(interval: int) -> None:
+    """Send the lines of a fleet to a real engine, and print the figures."""
     streams = {host: stream(host) for host in range(HOSTS)}
     total = sum(map(len, streams.values()))
     written = sum(len(line) for lines in streams.values() for line in lines)
-    with (
-        tempfile.TemporaryDirectory(dir="/var/tmp") as made,
-        opensearch(Path(made)) as url,
-    ):
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made, opensearch(Path(made)) as url:
         list(elasticsearch.install(elasticsearch.Engine(url), keep_days=1))
-        with senders(url, Path(made), streams) as outputs:
+        with senders(url, Path(made), streams, interval) as outputs:
             own, engines, started = _own_seconds(), _engines_seconds(), time.monotonic()
-            for at in range(0, max(map(len, streams.values())), 16):
+            for number in range(max(map(len, streams.values()))):
                 for host, lines in streams.items():
-                    outputs[host].write(lines[at : at + 16])
-                time.sleep(0.5)
+                    outputs[host].write(lines[number : number + 1])
+                    time.sleep(1 / RATE / HOSTS)
             until(lambda: delivered(outputs.values()) == total, 1200, "all lines")
             own, engines = _own_seconds() - own, _engines_seconds() - engines
             seconds = time.monotonic() - started
-            sent = sum(each.status()["sink"]["sent_bytes"] for each in outputs.values())
-            requests = sum(each.status()["sink"]["requests"] for each in outputs.values())
+            sinks = [each.status()["sink"] for each in outputs.values()]
         stored, size = count(url), merged_size(url)
     assert stored == total
+    requests, failed, sent = (
+        sum(sink[name] for sink in sinks) for name in ("requests", "failed_requests", "sent_bytes")
+    )
     sys.stdout.write(
-        f"{HOSTS} hosts, {total} lines, {written / total:.0f} bytes a line, in {seconds:.0f} s\n"
-        f"{requests} requests, {sent / total:.0f} bytes a line on the wire\n"
+        f"{HOSTS} hosts, {total} lines of {written / total:.0f} bytes, in {seconds:.0f} s\n"
+        f"an interval of {interval} s: {requests} requests, of which {failed} failed, "
+        f"{sent / total:.0f} bytes a line on the wire\n"
         f"the outputs: {own / total * 1e6:.0f} us of CPU a line\n"
         f"the engine: {engines / total * 1e6:.0f} us of CPU a line, {size / total:.0f} bytes\n"
     )
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    for seconds in (1, 10):
+        measure(seconds)
