@@ -7,7 +7,7 @@ all blocks together adds the number of lines before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,11 +74,15 @@ class Filter:
         return not self.session or self.session in _sessions(line)
 
 
-def _sessions(line: bytes) -> Iterator[str]:
+def _sessions(line: bytes) -> list[str]:
+    # Not a generator: a compiled one does not support "in".
     document = orjson.loads(line)
-    yield document.get("auditd", {}).get("session", "")
-    for leader in ("session_leader", "entry_leader"):
-        yield document.get("process", {}).get(leader, {}).get("entity_id", "")
+    process = document.get("process", {})
+    leaders = [process.get(name, {}) for name in ("session_leader", "entry_leader")]
+    return [
+        document.get("auditd", {}).get("session", ""),
+        *(leader.get("entity_id", "") for leader in leaders),
+    ]
 
 
 class Pipelines:
