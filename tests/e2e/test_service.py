@@ -115,6 +115,20 @@ def test_the_unit_works(unit: Service, audit_state: AuditState) -> None:
     assert "Traceback" not in unit.log.read_text()
 
 
+def test_only_the_first_start_compiles(unit: Service) -> None:
+    """The unit's own user keeps the programs where no other user can change them."""
+    cached = unit.manager.cache / "sessiond/ebpf-programs"
+    assert not cached.exists()
+    unit.start()
+    unit.manager.systemctl("stop", NAME)
+    owner = (cached.stat().st_uid, cached.stat().st_mode & 0o777)
+    assert owner == (cached.parent.stat().st_uid, 0o600)
+    assert cached.parent.stat().st_mode & 0o777 == 0o700
+    unit.manager.systemctl("start", NAME)
+    assert unit.show("StatusText").endswith(" processes by ebpf")
+    assert unit.log.read_text().count("the eBPF programs were compiled") == 1
+
+
 def test_a_reload_applies_what_changed_or_says_why_not(unit: Service) -> None:
     """The status shows the active configuration; an invalid file changes nothing."""
 

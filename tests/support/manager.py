@@ -52,12 +52,14 @@ class UserManager:
         # Services of other users need access to their runtime and notification sockets.
         self.directory.chmod(0o711)
         self.units = self.directory / "units"
-        # The places of RuntimeDirectory=, StateDirectory= and LogsDirectory= of a user's manager.
+        # The places of RuntimeDirectory=, StateDirectory=, CacheDirectory= and LogsDirectory= of a
+        # user's manager.
         self.runtime = self.directory / "run"
         # Up to version 253 a user's manager keeps state beside the configuration.
         self.state = self.directory / ("state" if version() > 253 else "config")
+        self.cache = self.directory / "cache"
         self.logs = self.state / "log"
-        for made in (self.units, self.runtime, self.logs):
+        for made in (self.units, self.runtime, self.cache, self.logs):
             made.mkdir(mode=0o711, parents=True)
         self._log = self.directory / "manager.log"
         self._cgroups: list[Path] = []
@@ -69,6 +71,7 @@ class UserManager:
             "XDG_RUNTIME_DIR": str(self.runtime),
             "XDG_CONFIG_HOME": str(self.directory / "config"),
             "XDG_STATE_HOME": str(self.directory / "state"),
+            "XDG_CACHE_HOME": str(self.cache),
             "SYSTEMD_UNIT_PATH": str(self.units),
         }
 
