@@ -19,7 +19,7 @@ import structlog
 from sessiond.audit import kernel_names
 from sessiond.audit.auditd_log import EnrichedNames
 from sessiond.config.load import expand, group_id, user_id
-from sessiond.config.quantities import show
+from sessiond.config.quantities import Size, show
 from sessiond.config.schema import (
     CHAIN_KEY,
     Config,
@@ -67,6 +67,8 @@ log = structlog.get_logger()
 
 # The host and boot ids in events made from a log, which does not contain them.
 _OFFLINE: Final = ("log", "log")
+# Room in a line for a larger event.sequence.
+_NUMBER_DIGITS: Final = 16
 
 _NO_RULES: Final[Mapping[str, frozenset[bytes]]] = {}
 _SHIPPED_PATTERNS: Final = Path(redaction.__file__).with_name("redact.patterns")
@@ -132,7 +134,12 @@ def offline_pipeline(
     options = PipelineOptions(
         source="auditd",
         exact=False,
-        event=msgspec.structs.replace(config.event, exec_failures="all"),
+        event=msgspec.structs.replace(
+            config.event,
+            exec_failures="all",
+            # Blocks of lines are numbered from 1, and then again when they are put together.
+            max_line_bytes=Size(config.event.max_line_bytes - _NUMBER_DIGITS),
+        ),
         filters=config.filters,
         assembler_timeout=int(config.auditd.reassembler.timeout * SECOND),
         max_memory=config.session_metadata.max_memory,

@@ -12,7 +12,7 @@ from support.auditlog import FixedNames, SmallTables
 from sessiond import __version__
 from sessiond.ecs.audit_cache import AuditEventCache
 from sessiond.ecs.audit_event import AuditEventEncoder
-from sessiond.ecs.line import DocumentEncoder, identity
+from sessiond.ecs.line import DocumentEncoder, identity, renumbered
 from sessiond.units import AuditStamp
 
 DATE = "2026-05-01T10:00:10.000000Z"
@@ -61,6 +61,16 @@ def test_lines_are_numbered() -> None:
     numbered.sequence = 41
     numbers = [json.loads(line(numbered, EVENT))["event"]["sequence"] for _ in range(3)]
     assert numbers == [42, 43, 44]
+
+
+@given(st.text() | st.just('","sequence":7,'), st.integers(0, 2**40))
+def test_only_the_number_of_a_line_changes(text: str, before: int) -> None:
+    """Whatever its texts are, and those of the event come first."""
+    document = {"event": {**EVENT["event"], "original": text}, "auditd": {"sequence": 7}}
+    made = line(encoder(), document, more={"message": text})
+    expected = json.loads(made)
+    expected["event"]["sequence"] += before
+    assert json.loads(renumbered(made, before)) == expected
 
 
 @given(st.dictionaries(st.text(), VALUES), st.dictionaries(st.text("abc", min_size=1), VALUES))
