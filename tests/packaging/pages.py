@@ -64,17 +64,27 @@ def commands(page: str, section: str) -> str:
 
 def run(script: str) -> str:
     """Print and return the commands of a script with their output; exit with 1 if one fails."""
+    try:
+        return _run(script)
+    except subprocess.CalledProcessError as error:
+        sys.stdout.write(error.stdout)
+        raise SystemExit(f"FAILED with {error.returncode}") from None
+    except subprocess.TimeoutExpired as error:
+        sys.stdout.write((error.stdout or b"").decode())
+        raise SystemExit(f"FAILED: more than {LIMIT} s") from None
+
+
+def _run(script: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"PS4='+ ${{SECONDS}}s: '\nset -x\n{script}"],
         cwd="/root",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        check=True,
+        timeout=LIMIT,
     )
     sys.stdout.write(done.stdout)
-    if done.returncode:
-        raise SystemExit(f"FAILED with {done.returncode}")
     return done.stdout
 
 

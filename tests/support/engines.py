@@ -120,7 +120,10 @@ def count(url: str) -> int:
 
 def merged_size(url: str) -> int:
     """Merge the data stream to one segment and return its size in bytes."""
-    ask(url, f"{templates.DATA_STREAM}/_forcemerge?max_num_segments=1", {})
+    ask(url, f"{templates.DATA_STREAM}/_forcemerge?max_num_segments=1&flush=true", {})
+    # The segments before the merge are deleted only now.
+    ask(url, f"{templates.DATA_STREAM}/_refresh", {})
+    ask(url, f"{templates.DATA_STREAM}/_flush?force=true", {})
     with urllib.request.urlopen(
         f"{url}/{templates.DATA_STREAM}/_stats/store", timeout=60
     ) as answer:
