@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.kernel import AuditState
-from support.manager import UserManager, service
+from support.manager import UserManager, service, strict_drop_in
 from support.truth import until
+
+from sessiond.system.capabilities import capability_bits
 
 pytestmark = pytest.mark.kernel
 
@@ -47,10 +51,11 @@ class Service:
         )
         self.config.chmod(0o644)
 
-    def start(self, **unit: str) -> None:
-        """Install the unit, start it, and wait until it is ready."""
+    def start(self, more: str = "", **unit: str) -> None:
+        """Install the unit, start it, and wait until it is ready; ``more`` is that of a drop-in."""
         command = f"{sys.executable} -m sessiond run -c {self.config}"
-        self.manager.install(NAME, service(command, self.log, **unit))
+        text = service(command, self.log, **unit).replace("[Install]", f"{more}\n[Install]")
+        self.manager.install(NAME, text)
         self.manager.systemctl("start", NAME, check=False)
         assert self.show("ActiveState") == "active", self.log.read_text()
 
@@ -127,6 +132,25 @@ def test_only_the_first_start_compiles(unit: Service) -> None:
     unit.manager.systemctl("start", NAME)
     assert unit.show("StatusText").endswith(" processes by ebpf")
     assert unit.log.read_text().count("the eBPF programs were compiled") == 1
+
+
+def test_the_service_works_without_the_hosts_network(unit: Service) -> None:
+    """With the strict drop-in it is the audit daemon as before, but knows no addresses."""
+    unit.configure(
+        auditd={"socket_type": "unicast"},
+        session_metadata={"backend": "ebpf", "fallback": False},
+    )
+    unit.start(strict_drop_in())
+    assert unit.show("StatusText").startswith("unicast, 8 rules, ")
+    document = unit.executed(str(uuid.uuid4()))
+    assert document["event"]["provider"] == ["auditd", "ebpf"]
+    assert not {"ip", "mac"} & set(document["host"])
+    status = Path(f"/proc/{unit.show('MainPID')}/status").read_text()
+    (permitted,) = re.findall(r"CapPrm:\t(\w+)", status)
+    kept = ("CAP_AUDIT_CONTROL", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE")
+    assert int(permitted, 16) == capability_bits(kept)
+    unit.manager.systemctl("stop", NAME)
+    assert unit.show("Result") == "success"
 
 
 def test_a_reload_applies_what_changed_or_says_why_not(unit: Service) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import configparser
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.manager import PROJECT, UNIT, adapted
+from support.manager import PROJECT, UNIT, adapted, strict_drop_in
 
 UNITS = PROJECT / "packaging" / "systemd"
 
@@ -56,11 +55,9 @@ def test_the_metrics_service_may_write_where_it_writes() -> None:
 
 def test_the_strict_drop_in_confines_the_service_further(tmp_path: Path) -> None:
     """docs/operations.md has a drop-in for hosts where sessiond is the audit daemon."""
-    text = (PROJECT / "docs/operations.md").read_text()
-    (strict,) = re.findall(r"```ini\n# [^\n]*/strict\.conf\n\[Service\]\n(.*?)```", text, re.DOTALL)
     unit = tmp_path / UNIT.name
     shipped = adapted(UNIT.read_text(), {"ExecStart": f"{sys.executable} -m sessiond run"})
-    unit.write_text(shipped.replace("[Install]", f"{strict}\n[Install]"))
+    unit.write_text(shipped.replace("[Install]", f"{strict_drop_in()}\n[Install]"))
     for command in (
         ("verify", "--man=no"),
         ("security", "--offline=true", "--threshold=15", "--no-pager"),

@@ -255,6 +255,40 @@ static void failing(char **given)
     execve(i % 100 ? "/xxxxxxxxx" : "/etc/passwd", nothing, nothing);
 }
 
+/* empties NUMBER SECONDS: executes programs with NUMBER empty arguments. */
+static void empties(char **given)
+{
+  int number = atoi(given[0]);
+  char **arguments = calloc(number + 1, sizeof(*arguments));
+  struct rlimit limit;
+  time_t until = time(0) + atoi(given[1]);
+
+  getrlimit(RLIMIT_STACK, &limit);
+  limit.rlim_cur = limit.rlim_max; /* a quarter of it is for arguments, at most 6 MiB */
+  setrlimit(RLIMIT_STACK, &limit);
+  for (int i = 0; i < number; i++)
+    arguments[i] = "";
+  while (time(0) < until) {
+    if (fork() == 0) {
+      execve("/bin/true", arguments, arguments + number);
+      refuse("execve");
+    }
+    reap();
+  }
+}
+
+/* changes SECONDS: changes its process group without pauses, from one to another and back. */
+static void changes(char **given)
+{
+  time_t until = time(0) + atoi(given[0]);
+  pid_t parent = getpgrp();
+
+  if (fork() == 0)
+    for (unsigned i = 1; i % 4096 || time(0) < until; i++)
+      setpgid(0, i % 2 ? 0 : parent);
+  reap();
+}
+
 int main(int count, char **given)
 {
   struct {
@@ -268,6 +302,8 @@ int main(int count, char **given)
       {"login", 1, login},
       {"hang", 3, hang},
       {"failing", 1, failing},
+      {"empties", 2, empties},
+      {"changes", 1, changes},
   };
 
   for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
+import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from support.truth import until
 
@@ -32,11 +35,15 @@ NO_STARTUP_FILES = "SetEnv SHLVL=2"
 class Sshd:
     """An sshd that accepts the user of the tests, with its own keys and port.
 
-    With ``pam`` a login has its own audit session; ``more`` is a line of its configuration.
+    With ``pam`` a login has its own audit session; ``more`` is a line of its configuration. It
+    runs as ``user``, and accepts this user.
     """
 
-    def __init__(self, directory: Path, *, pam: bool = False, more: str = "") -> None:
+    def __init__(
+        self, directory: Path, *, pam: bool = False, more: str = "", user: str = "root"
+    ) -> None:
         self.directory = directory
+        self._user = user
         self._more = more
         self._pam = "yes" if pam else "no"
         self.port = _free_port()
@@ -56,6 +63,7 @@ class Sshd:
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.directory / name],
                 check=True,
             )
+            shutil.chown(self.directory / name, self._user)
         config = self.directory / "sshd_config"
         config.write_text(
             _CONFIG.format(port=self.port, directory=self.directory, pam=self._pam, more=self._more)
@@ -70,6 +78,7 @@ class Sshd:
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
+                **({} if self._user == "root" else as_user(self._user)),
             )
         until(lambda: "Server listening" in log.read_text(), 10, "a listening sshd")
 
@@ -94,7 +103,7 @@ class Sshd:
             *(["-tt"] if terminal else []),
             *(f"-o{option}" for option in options),
             *("-F", "none", "-i", str(self.directory / "user_key"), "-p", str(self.port)),
-            *("-b", address, f"root@{address}", command),
+            *("-b", address, f"{self._user}@{address}", command),
         ]
 
     def login(self, command: str, *, terminal: bool = False, address: str = "127.0.0.1") -> str:
@@ -109,6 +118,11 @@ class Sshd:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def as_user(name: str) -> dict[str, Any]:
+    """Return the options of Popen with which a program runs as a user, without other groups."""
+    return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 class Tmux:

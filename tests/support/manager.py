@@ -153,6 +153,14 @@ class UserManager:
         self.systemctl("daemon-reload")
 
 
+def strict_drop_in() -> str:
+    """Return the settings of the strict drop-in in docs/operations.md."""
+    text = (PROJECT / "docs/operations.md").read_text()
+    block = r"```ini\n# [^\n]*/strict\.conf\n\[Service\]\n(.*?)```"
+    (found,) = re.findall(block, text, re.DOTALL)
+    return str(found)
+
+
 def adapted(unit: str, settings: Mapping[str, str | None]) -> str:
     """Return the text of a unit with changed settings; None removes one.
 
