@@ -1,20 +1,20 @@
 #!/bin/sh
 # Test the package on a clean system, which mmdebstrap makes.
 #
-#   sh packaging/trial.sh SUITE [DIRECTORY]           install, start, upgrade under load, downgrade, remove, purge
-#   sh packaging/trial.sh --pages SUITE [DIRECTORY]   the commands of integrations/README.md, literally
+#   sh packaging/trial.sh SUITE [DIRECTORY]          installs, starts, upgrades under load, removes ...
+#   sh packaging/trial.sh --pages SUITE [DIRECTORY]  runs the commands of integrations/README.md
 #
-# SUITE is bookworm or trixie; the pages are for bookworm. Requires root, mmdebstrap, and a machine without
-# an audit daemon; the pages also require sshd. The system is created in DIRECTORY (/var/tmp/sessiond-trial by default), outside of
-# the checkout, and deleted at the end; a copy of the fresh system is kept beside it for the next run.
-# It shares the kernel, the network, /proc, /sys and /dev with the host. SESSIOND_PACKAGE names a
-# package that is built already.
+# SUITE is bookworm or trixie; the pages are for bookworm. Requires root, mmdebstrap, and a machine
+# without an audit daemon; the pages also require sshd. The system is created in DIRECTORY
+# (/var/tmp/sessiond-trial by default), outside of the checkout, and deleted at the end; a copy of the
+# fresh system is kept beside it for the next run. It shares the kernel, the network, /proc, /sys and
+# /dev with the host. SESSIOND_PACKAGE names a package that is built already.
 set -eu
 cd "$(dirname "$0")/.."
 
 trial=trial.py
 if [ "${1:-}" = --pages ]; then
-    trial=pages.py
+    trial="-m support.pages"
     shift
 fi
 suite=${1:?usage: sh packaging/trial.sh [--pages] bookworm|trixie [DIRECTORY]}
@@ -78,7 +78,7 @@ else
         -o "AuthorizedKeysFile $system/root/.ssh/id_ed25519.pub" &
     server=$!
 fi
-cp -r tests/support "tests/packaging/$trial" "$system/tmp/trial"
+cp -r tests/support tests/packaging/trial.py "$system/tmp/trial"
 cp /etc/resolv.conf "$system/etc/resolv.conf"
 # Certificates of this machine's own authorities.
 cp -r /usr/local/share/ca-certificates "$system/usr/local/share"
