@@ -1,7 +1,8 @@
 """The same log parsed by sessiond and by the audit project's libauparse and ausearch.
 
 The logs are real: the rules of Debian's 30-stig.rules and some more, while users were created and
-deleted, logged in, accessed files, and made successful and failed connections.
+deleted, logged in, accessed files, and made successful and failed connections; while a package was
+upgraded, the clock was set, file systems were mounted, and Landlock refused an exec.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def _expected(record: Reference) -> Iterator[tuple[str, str]]:
 
 
 def test_numbers_get_the_same_names(
-    ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
+    log: Path, ours: dict[Stamp, AuditEvent], reference: dict[Stamp, list[Reference]]
 ) -> None:
     """Names of machines, syscalls, errors, addresses, titles and keys equal those of libauparse."""
     describe = AuditEventEncoder(FixedNames(), libaudit).describe
@@ -164,9 +165,10 @@ def test_numbers_get_the_same_names(
         for name, mine, theirs in _named(document, reference[stamp]):
             assert mine == theirs or theirs == NOT_UTF_8, f"{event}: {name}"
             compared.add(name)
-    assert compared == {
-        *("arch", "syscall", "exit", "tags", "title", "address", "port", "path", "flags", "signal"),
-        *("executable", "cwd", "file", "crash"),
+    others = {"flags", "signal", "crash"} if "stig" in log.stem else set()
+    assert compared == others | {
+        *("arch", "syscall", "exit", "tags", "title", "address", "port", "path"),
+        *("executable", "cwd", "file"),
     }
 
 
@@ -212,7 +214,7 @@ def _address(socket: dict[str, str], shown: str) -> Iterator[tuple[str, object, 
     if "saddr_fam=inet" in shown:
         yield "address", socket["addr"], re.findall(r" laddr=(\S+)", shown)[0]
         yield "port", socket["port"], re.findall(r" lport=(\S+)", shown)[0]
-    elif "saddr_fam=local" in shown:
+    elif "saddr_fam=local" in shown and "too short" not in shown:
         # sessiond shows the leading NUL of the abstract namespace as "@"; libauparse omits it.
         yield (
             "path",

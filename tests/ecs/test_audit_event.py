@@ -60,7 +60,9 @@ def test_every_event_of_a_real_log_is_good_ecs(log: Path) -> None:
         assert document["event"]["category"]
         assert document["event"]["type"]
         assert document["event"]["action"]
-        assert document["auditd"]["summary"]["actor"]
+        # The kernel frees the rules of Landlock on its own.
+        if document["event"]["action"] != "landlock-domain":
+            assert document["auditd"]["summary"]["actor"]
 
 
 # Executions

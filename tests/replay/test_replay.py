@@ -30,6 +30,27 @@ def test_a_real_log_becomes_valid_events() -> None:
     assert actions["mounted"] == 3
 
 
+def test_the_log_of_an_upgrade_tells_what_happened() -> None:
+    """dpkg, a set clock, mounts, sockets, and an exec that Landlock refused."""
+    written, replay = replayed((DATA / "debian-12-linux-6.18-package.log").read_bytes())
+    assert [problem for line in written for problem in validate_line(line)] == []
+    assert replay.outcome.refused == 0
+    found = [orjson.loads(line) for line in written]
+    renamed = [each["file"]["path"] for each in found if each["event"]["action"] == "renamed"]
+    assert "/srv/lab/root/usr/share/lab/notes.dpkg-new" in renamed
+    actions = Counter(each["event"]["action"] for each in found)
+    assert (actions["mounted"], actions["unmounted"], actions["changed-system-time"]) == (3, 2, 4)
+    assert actions["accepted-connection-from"] == 1
+    clock = [each["auditd"]["data"] for each in found if "time-change" in each.get("tags", ())]
+    assert [each["new"] for each in clock if each.get("op") == "tick"] == ["10001", "10000"]
+    (refused,) = (each for each in found if "blockers" in each["auditd"].get("data", {}))
+    assert (refused["event"]["action"], refused["error"]["code"]) == ("exec-failed", "EACCES")
+    assert refused["auditd"]["data"]["blockers"] == "fs.execute"
+    dpkg = next(each for each in found if each["process"].get("name") == "dpkg")["process"]
+    split = next(each for each in found if each["process"].get("name") == "dpkg-split")["process"]
+    assert split["parent"]["entity_id"] == dpkg["entity_id"]
+
+
 def test_the_same_log_gives_the_same_lines() -> None:
     """The events' stamps are the clock, so that the time of the replay does not matter."""
     lines = LOG.read_bytes().splitlines()
