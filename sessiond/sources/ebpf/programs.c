@@ -27,7 +27,7 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
 #define PRESSED_ARGS_LIMIT 256 /* for the arguments, while the ring has this many unread bytes: */
 #define PRESSED (RING_SIZE / 2 < 1048576 ? RING_SIZE / 2 : 1048576)
-#define CHANGES_LIMIT (PRESSED / 2) /* likewise, for records of changed ids and groups */
+#define CHANGES_LIMIT (RING_SIZE / 2) /* for records of changed ids and groups */
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
 #define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
