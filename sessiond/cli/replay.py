@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sessiond.replay.replay import Replay
     from sessiond.replay.series import Log
 
+# Bytes written to a file at once; a line has a few KB.
+_BUFFER = 1 << 18
+
 
 def add(commands: declare.Commands) -> None:
     """Declare the command."""
@@ -189,7 +192,7 @@ def _open_output(name: str) -> Iterator[BinaryIO]:
         if name == "-":
             yield sys.stdout.buffer
             return
-        with Path(name).open("wb") as file:
+        with Path(name).open("wb", buffering=_BUFFER) as file:
             yield file
     except BrokenPipeError:
         raise
