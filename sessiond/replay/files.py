@@ -48,7 +48,10 @@ def _expanded(name: str) -> list[str]:
         inside = sorted(str(entry) for entry in path.iterdir() if entry.is_file())
         logs = [file for file in inside if "audit" in Path(file).name and ".log" in file]
         if not inside:
-            raise UnreadableFileError(f"{name}: no file in this directory")
+            below = path / "*" / "audit.log*"
+            raise UnreadableFileError(
+                f"{name}: no file in this directory; for those of its directories name '{below}'"
+            )
         return logs or inside
     if not path.exists() and glob.has_magic(name):
         matching = sorted(file for file in glob.glob(name) if Path(file).is_file())  # noqa: PTH207

@@ -145,12 +145,17 @@ class Workers:
 def started(jobs: int, pipelines: Pipelines) -> Iterator[Workers]:
     """Start workers, and end them with the block; each has a copy of the (empty) pipelines.
 
-    Call this before anything is written, because a worker is a copy of this process.
+    Call this before anything is written, because a worker is a copy of this process. Raises
+    WorkerError if one can't be started.
     """
     with ExitStack() as stack:
         workers: list[_Worker] = []
         for _ in range(jobs):
-            workers.append(_Worker(pipelines, workers))
+            try:
+                workers.append(_Worker(pipelines, workers))
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise WorkerError(f"no worker process: {reason}; use --jobs 1") from None
             stack.callback(workers[-1].end)
         for worker in workers:
             worker.listen()

@@ -32,6 +32,13 @@ def test_the_logs_of_a_directory_come_oldest_first(tmp_path: Path) -> None:
     assert expand([str(tmp_path)]) == [names[1], names[0], names[2], names[3]]
 
 
+def test_a_directory_of_directories_says_what_to_name(tmp_path: Path) -> None:
+    """They are not searched: their files may be of several hosts, or no logs."""
+    (tmp_path / "web7").mkdir()
+    with pytest.raises(UnreadableFileError, match=r"no file .* name '.*/\*/audit\.log\*'"):
+        expand([str(tmp_path)])
+
+
 def test_patterns_name_files_once(tmp_path: Path) -> None:
     """The shell has not expanded them."""
     one, two = log(tmp_path / "a.log", 1), log(tmp_path / "b.log", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from itertools import chain
@@ -106,6 +107,24 @@ def _read(replay: Replay, log: list[bytes]) -> None:
     for _ in replay.read(log):
         pass
     replay.finish()
+
+
+def test_too_few_processes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit (RLIMIT_NPROC, pids.max) refuses the second one; the first one ends."""
+    before, fork = _children(), os.fork
+
+    def second_fails() -> int:
+        if _children() != before:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    monkeypatch.setattr(os, "fork", second_fails)
+    with (
+        pytest.raises(workers.WorkerError, match="temporarily unavailable; use --jobs 1"),
+        workers.started(2, Pipelines(pipeline)),
+    ):
+        pass
+    assert _children() == before
 
 
 def test_small_logs_need_no_processes(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
