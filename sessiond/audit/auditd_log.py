@@ -21,6 +21,12 @@ ENRICHMENT: Final = b"\x1d"
 _ESCAPED_ENRICHMENT: Final = re.compile(
     rb'#035((?:[A-Z_-]+=(?:"[^"]*"|[^ "{][^ "]*|) ?)+|SADDR=\{.*\})$'
 )
+# The same without any mark, as terminals and many exports leave it: 'key="x"ARCH=... UID="ann"'.
+# The kernel and libaudit end each field with a blank, so that nothing else is glued to a value.
+_GLUED_ENRICHMENT: Final = re.compile(
+    rb"(?<![ \n])(?:(?:ARCH=\S+ SYSCALL=\S+ )?"
+    rb'(?:(?:(?:O|A|E|S|FS|OA|SA|OLD[_-]A)?[UG]ID|ID)="[^"]*" ?){1,24}|SADDR=\{.*\})$'
+)
 
 # RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, message.
 _SYSLOG: Final = re.compile(
@@ -139,9 +145,21 @@ def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNum
         escaped = _ESCAPED_ENRICHMENT.search(text)
         if escaped is not None:
             text, names = text[: escaped.start()], escaped[1]
+    elif (text[-1:] == b'"' and b'ID="' in text) or (text[-1:] == b"}" and b"SADDR={" in text):
+        text, names = _unglued(text)
     if node is not None:
         host = display(node)
     return _new_record(LogRecord, (host, number, text, names, "", ""))
+
+
+def _unglued(text: bytes) -> tuple[bytes, bytes]:
+    """Split a record's text from names that are glued to its last value."""
+    glued = _GLUED_ENRICHMENT.search(text)
+    if glued is None:
+        return text, b""
+    before = text[: glued.start()]
+    is_value = before[-1:] in (b'"', b"'") or b"=" in before.rpartition(b" ")[2]
+    return (before, glued[0]) if is_value else (text, b"")
 
 
 def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:

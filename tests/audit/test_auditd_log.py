@@ -39,6 +39,31 @@ def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b' comm="id" key=(null)', b'ARCH=x86_64 SYSCALL=execve AUID="ann" UID="root"'),
+        (b" nametype=NORMAL", b'OUID="root" OGID="root"'),
+        (b" cap_frootid=0", b'OUID="root" OGID="root"'),
+        (b" msg='op=login acct=\"ann\" res=success'", b'UID="root" AUID="ann"'),
+        (b" saddr=0100", b"SADDR={ saddr_fam=local path=/run/x }"),
+    ],
+)
+def test_names_may_follow_without_a_mark(text: bytes, names: bytes) -> None:
+    """Terminals and many exports leave out 0x1D; a name is glued to the last value then."""
+    found = parse_line(b"type=SYSCALL msg=" + EXEC + text + names, TYPES.get)
+    assert (found.payload, found.names) == (EXEC + text, names)
+    apart = parse_line(b"type=SYSCALL msg=" + EXEC + text + b" " + names, TYPES.get)
+    assert (apart.payload, apart.names) == (EXEC + text + b" " + names, b"")
+
+
+def test_a_field_that_looks_like_a_name_is_a_field() -> None:
+    """It has a blank before it, or is in a value that a user wrote."""
+    for text in (b' VALID="x"', b' key="aUID=b"', b" msg='a=bUID=\"c\"'"):
+        found = parse_line(b"type=SYSCALL msg=" + EXEC + text, TYPES.get)
+        assert (found.payload, found.names) == (EXEC + text, b"")
+
+
+@pytest.mark.parametrize(
     ("line", "node"),
     [
         (b"type=1300 " + EXEC, ""),
