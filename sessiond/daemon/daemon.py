@@ -163,6 +163,7 @@ class Daemon:
         self._store = DescriptorStore()
         self._outputs = OutputSet()
         self._gauge = PressureGauge()
+        self._given_up: frozenset[str] = frozenset()  # capabilities
         self._regular: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._clock: HostClock
         self._restart: Restart
@@ -198,7 +199,7 @@ class Daemon:
             gc.set_threshold(COLLECT, 20, 50)
             gc.enable()
             systemd.ready(self._status.summary())
-            log.info("started", **self._status.facts())
+            log.info("started", **self._status.facts(), given_up=", ".join(sorted(self._given_up)))
             await self._stop.wait()
             self._loop.stop()
             for timer in self._regular.values():
@@ -357,11 +358,9 @@ class Daemon:
             self._config, release=platform.release(), rmem_max=privileges.rmem_max()
         )
         try:
-            given_up = give_up(needless, inherit=privileges.HELPERS)
+            self._given_up = give_up(needless, inherit=privileges.HELPERS)
         except OSError as error:
             log.warning("capabilities_kept", reason=str(error), fix="SystemCallFilter=capset")
-            return
-        log.info("capabilities_given_up", names=", ".join(sorted(given_up)))
 
     def _resume(self, begun: int, listening: int | None) -> None:
         """Continue where the last run ended; pass lines that only the file has to other outputs."""
