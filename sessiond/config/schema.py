@@ -845,9 +845,9 @@ class EventSettings(Section, frozen=True, kw_only=True):
     fold_under_pressure: Annotated[
         bool,
         _option(
-            "While lines come faster than they can be written (every output's queue or spool, or a "
-            "buffer of the kernel, is half full): count repeated events of the user with the most "
-            "lines, as the filter under-pressure, instead of writing them; false: write all.",
+            "While lines come faster than they can be written (every output's queue or spool is "
+            "half full, or the tracer loses events): count repeated events of the user with the "
+            "most lines, as the filter under-pressure, instead of writing them; false: write all.",
             live=True,
         ),
     ] = True

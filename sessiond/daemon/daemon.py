@@ -30,7 +30,7 @@ from sessiond.daemon.host_clock import HostClock
 from sessiond.daemon.loop import ReadLoop
 from sessiond.daemon.monitor import Monitor
 from sessiond.daemon.outputs import OutputSet
-from sessiond.daemon.pressure import PressureGauge
+from sessiond.daemon.pressure import PROCESSES, PressureGauge
 from sessiond.daemon.source_chain import SourceChain
 from sessiond.daemon.status import Status
 from sessiond.daemon.status_server import StatusServer
@@ -525,13 +525,12 @@ class Daemon:
 
     def _press(self, time_now: BootTime) -> None:
         """Let the pipeline fold the noisiest user's events while a buffer fills up."""
-        outputs, inputs = self._outputs.fill, self._loop.take_fill()
-        level = self._gauge.update(max(outputs, inputs))
+        kinds = self._pipeline.losses.kinds
+        level = self._gauge.update(self._outputs.fill, lost=sum(kinds[kind] for kind in PROCESSES))
         self._pipeline.press(level)
         if level == Level.PRESSED and self._config.event.fold_under_pressure:
-            full = "every output" if outputs > inputs else "the kernel's buffer of events"
             effect = "repeated events of the user with the most lines are counted, not written"
-            self._health.degraded("pressure", f"{full} is half full: {effect}", time_now)
+            self._health.degraded("pressure", f"{self._gauge.reason}: {effect}", time_now)
         else:
             self._health.recovered("pressure", time_now)
 

@@ -67,7 +67,6 @@ class ReadLoop:
         self._calm = True
         self._period = 0.0  # its begin, monotonic seconds
         self._work = 0  # in this period
-        self._fill = 0.0
 
     def start(self) -> None:
         """Start to wait for input. Needs a running event loop."""
@@ -87,16 +86,10 @@ class ReadLoop:
             settled = asyncio.get_running_loop().time() + SETTLE_DELAY
             self._plan(settled if self._calm else max(settled, self._turned + MIN_INTERVAL))
 
-    def take_fill(self) -> float:
-        """Return how full the fullest input was, 0 to 1, at any turn since the last call."""
-        fill, self._fill = self._fill, 0.0
-        return fill
-
     def turn(self) -> int:
         """Read, join, write; return the number of records and process events read."""
         self._turned = time.monotonic()
         client, pipeline, sources = self._audit.client, self._pipeline, self._sources
-        self._fill = max(self._fill, client.fill, sources.source.fill)
         # Before new lines exist: the lines of the last turn have been written.
         all_written = self._outputs.all_written() and not pipeline.waiting
         due = self._restart.is_due(all_written=all_written)

@@ -1,4 +1,4 @@
-"""Decides whether input or output can't keep up, from how full their buffers are. Pure."""
+"""Decides whether lines come faster than they can be written. Pure."""
 
 from __future__ import annotations
 
@@ -6,28 +6,46 @@ from typing import Final
 
 from sessiond.filters.pressure import Level
 
-# Shares of a buffer: pressure begins at the first and ends below the second.
+# Shares of the outputs' room: pressure begins at the first and ends below the second.
 HIGH: Final = 0.5
 LOW: Final = 0.25
-# Checks, one a second, for which a buffer must be that full: a burst that is read or written by
-# the next check is no pressure.
+# Checks, one a second, for which the outputs must be that full, or the tracer must lose events: a
+# burst that is read or written by the next check is no pressure.
 CHECKS: Final = 2
+# Checks without a loss after which the tracer's pressure is over.
+CALM_CHECKS: Final = 5
+# The kinds of lost events that count: nothing else shows these processes.
+PROCESSES: Final = ("fork", "exec", "exit")
 
 
 class PressureGauge:
-    """Compares how full the buffers are with the limits."""
+    """Judges how full the outputs are and what the tracer loses; ``reason`` says what is wrong."""
 
     def __init__(self) -> None:
         """Start without pressure."""
+        self.reason = ""
         self._level = Level.CALM
-        self._checks = 0
+        self._full = 0  # checks in a row
+        self._losing = 0
+        self._since_loss = CALM_CHECKS
+        self._lost = 0
 
-    def update(self, fill: float) -> Level:
-        """Take the share of the fullest buffer in use, 0 to 1; return the level."""
-        self._checks = self._checks + 1 if fill >= HIGH else 0
-        if self._checks >= CHECKS:
-            self._level = Level.PRESSED
-        elif fill < LOW:
+    def update(self, fill: float, *, lost: int) -> Level:
+        """Return the level, once a second.
+
+        ``fill`` is the share of the outputs' room in use, 0 to 1; ``lost`` the number of lost
+        events of the kinds PROCESSES since the start.
+        """
+        self._full = self._full + 1 if fill >= HIGH else 0
+        self._losing = self._losing + 1 if lost > self._lost else 0
+        self._since_loss = 0 if lost > self._lost else self._since_loss + 1
+        self._lost = lost
+        loses = self._since_loss < CALM_CHECKS
+        if self._full >= CHECKS:
+            self._level, self.reason = Level.PRESSED, "every output is half full"
+        elif self._losing >= CHECKS:
+            self._level, self.reason = Level.PRESSED, "events are lost because they come too fast"
+        elif fill < LOW and not loses:
             self._level = Level.CALM
         elif self._level == Level.CALM:
             self._level = Level.RISING

@@ -77,11 +77,6 @@ class Source(Protocol):
         ...
 
     @property
-    def fill(self) -> float:
-        """How full the buffer of its events is, 0 to 1; 0 if that is unknown."""
-        ...
-
-    @property
     def unread(self) -> int:
         """Return how many processes of a snapshot later drains will complete."""
         ...

@@ -98,7 +98,6 @@ class ProcConnectorSource:
     adopted = False
     passes_input = False
     unread = 0
-    fill = 0.0
     degraded = (
         "what a process that ends at once executed is unknown",
         "start times are exact to a clock tick only",

@@ -38,7 +38,6 @@ class _Parts:
         self.waiting = 0  # lines
         self.passes_input = True
         self.unread = 0
-        self.fill = 0.0
         self.turns = 0
         self.left = 0  # polls until there is no deadline
         self._descriptor = descriptor
@@ -305,13 +304,3 @@ def test_what_is_due_at_the_start_is_done_though_nothing_comes(pipe: tuple[int, 
 
     asyncio.run(run())
     assert parts.turns == 5
-
-
-def test_the_fullest_input_since_the_last_question_is_known() -> None:
-    """A turn empties the buffers, so that only its beginning shows how full they became."""
-    parts = _Parts()
-    for fill in (0.1, 0.7, 0.2):
-        parts.fill = fill
-        parts.loop.turn()
-    assert parts.loop.take_fill() == 0.7
-    assert parts.loop.take_fill() == 0.0

@@ -1,25 +1,41 @@
-"""When buffers are full enough to fold."""
+"""When lines come faster than they can be written."""
 
 from __future__ import annotations
 
-from sessiond.daemon.pressure import PressureGauge
+from sessiond.daemon.pressure import CALM_CHECKS, PressureGauge
 from sessiond.filters.pressure import Level
 
 
 def levels(*fills: float) -> str:
     """Return the first letters of the levels of one check after the other."""
     gauge = PressureGauge()
-    return "".join(gauge.update(fill).name[0] for fill in fills)
+    return "".join(gauge.update(fill, lost=0).name[0] for fill in fills)
+
+
+def losing(*lost: int) -> str:
+    """Return the same for the numbers of lost events since the start."""
+    gauge = PressureGauge()
+    return "".join(gauge.update(0.0, lost=number).name[0] for number in lost)
 
 
 def test_a_burst_is_no_pressure() -> None:
-    """What is read or written before the next check has not waited; lines are counted already."""
+    """What is written before the next check has not waited; lines are counted already."""
     assert levels(1.0, 0.0, 1.0, 0.4, 0.9) == "RCRRR"
 
 
-def test_a_buffer_that_stays_half_full_is_pressure() -> None:
-    """It lasts until the buffer is nearly empty."""
+def test_outputs_that_stay_half_full_are_pressure() -> None:
+    """It lasts until they are nearly empty."""
     assert levels(0.1, 0.5, 0.5, 0.4, 0.3, 0.2, 0.3) == "CRPPPCR"
+
+
+def test_a_single_loss_is_no_pressure() -> None:
+    """Such as after a stop of the daemon: it has been read by the next check."""
+    assert losing(0, 70, *[70] * CALM_CHECKS) == "C" + "R" * CALM_CHECKS + "C"
+
+
+def test_losses_that_go_on_are_pressure() -> None:
+    """The tracer's ring overflows each second; it ends some checks after the last loss."""
+    assert losing(5, 9, 12, *[12] * CALM_CHECKS) == "RPP" + "P" * (CALM_CHECKS - 1) + "C"
 
 
 def test_the_levels_are_in_order() -> None:

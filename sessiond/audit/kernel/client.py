@@ -225,13 +225,6 @@ class AuditClient:
         return self._memory()[_MEMINFO_RMEM_ALLOC]
 
     @property
-    def fill(self) -> float:
-        """How full the receive buffer is, 0 to 1; 0 if the socket is closed."""
-        if self._data.fileno() < 0:
-            return 0.0
-        return self.buffered / self.receive_buffer
-
-    @property
     def dropped(self) -> int:
         """The number of datagrams that the socket dropped in its whole life.
 

@@ -32,7 +32,6 @@ class DisabledAuditClient(AuditClient):
     pinged_by = ""
     kept = 0
     buffered = 0
-    fill = 0.0
     dropped = 0
 
     def __init__(self) -> None:

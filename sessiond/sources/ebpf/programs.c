@@ -27,7 +27,7 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define NAME_LIMIT 256 /* NAME_MAX and the NUL */
 #define PRESSED_ARGS_LIMIT 256 /* for the arguments, while the ring has this many unread bytes: */
 #define PRESSED (RING_SIZE / 2 < 1048576 ? RING_SIZE / 2 : 1048576)
-#define CHANGES_LIMIT (RING_SIZE / 2) /* for records of changed ids and groups */
+#define CHANGES_LIMIT (RING_SIZE / 4) /* of unread bytes of records of changed ids and groups */
 #define COMPONENTS 48
 #define OFFSET_MASK 0x3fff /* three paths end before it */
 #define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
@@ -66,7 +66,9 @@ BPF_F_TABLE("array", u32, u64, lost, KINDS, 1024 /* BPF_F_MMAPABLE */);
  * written, and the bytes consumed, which the reader writes because bcc has no bpf_ringbuf_query. */
 BPF_F_TABLE("array", u32, u64, submitted, CPUS * 8 + 16, 1024 /* BPF_F_MMAPABLE */);
 #define BYTES_IN (CPUS * 8)
+#define CHANGES_IN (CPUS * 8 + 1) /* those of changed ids and groups */
 #define BYTES_OUT (CPUS * 8 + 8)
+#define CHANGES_OUT (CPUS * 8 + 9)
 #define RING_SIZE ((u64)RING_PAGES * PAGE_SIZE)
 BPF_ARRAY(unannounced, u32, 1); /* whether the ring has a record that did not wake the reader */
 BPF_PERCPU_ARRAY(scratch, struct event, 1);
@@ -254,12 +256,11 @@ static __always_inline void append_executable(struct event *event, struct mm_str
   event->executable_length = event->end;
 }
 
-/* Whether more bytes than that wait in the ring. */
-static __always_inline bool is_fuller_than(u64 bytes)
+/* Whether the counters ``in`` and ``out`` differ by more than ``limit``. */
+static __always_inline bool waits_more(u32 in, u32 out, u64 limit)
 {
-  u32 in = BYTES_IN, out = BYTES_OUT;
-  u64 *bytes_in = submitted.lookup(&in), *bytes_out = submitted.lookup(&out);
-  return bytes_in && bytes_out && *bytes_in - *bytes_out > bytes;
+  u64 *number_in = submitted.lookup(&in), *number_out = submitted.lookup(&out);
+  return number_in && number_out && *number_in - *number_out > limit;
 }
 
 static __always_inline void append_args(struct event *event, struct mm_struct *mm)
@@ -272,7 +273,7 @@ static __always_inline void append_args(struct event *event, struct mm_struct *m
   if (size > ARGS_LIMIT)
     size = ARGS_LIMIT;
   /* So that long arguments of one process do not cost the records of others. */
-  if (size > PRESSED_ARGS_LIMIT && is_fuller_than(PRESSED))
+  if (size > PRESSED_ARGS_LIMIT && waits_more(BYTES_IN, BYTES_OUT, PRESSED))
     size = PRESSED_ARGS_LIMIT;
   AS_CHECKED(size);
   if (bpf_probe_read_user(event->data + offset, size, (void *)start) == 0) {
@@ -353,17 +354,24 @@ static __always_inline void submit(struct event *event)
   u64 *counter = submitted.lookup(&slot);
   if (counter)
     __sync_fetch_and_add(counter, 1);
+  u64 size = size_of(event) + sizeof(u64); /* its header */
   slot = BYTES_IN;
   counter = submitted.lookup(&slot);
   if (counter)
-    __sync_fetch_and_add(counter, size_of(event) + sizeof(u64) /* its header */);
+    __sync_fetch_and_add(counter, size);
+  if (event->kind != GROUP && event->kind != IDS)
+    return;
+  slot = CHANGES_IN;
+  counter = submitted.lookup(&slot);
+  if (counter)
+    __sync_fetch_and_add(counter, size);
 }
 
 static __always_inline void submit_simple(u32 kind, struct task_struct *task)
 {
   u32 zero = 0;
   /* Any process can change its group a million times a second: forks, execs and exits keep room. */
-  if (kind != SESSION && is_fuller_than(CHANGES_LIMIT)) {
+  if (kind != SESSION && waits_more(CHANGES_IN, CHANGES_OUT, CHANGES_LIMIT)) {
     count_lost(kind);
     return;
   }

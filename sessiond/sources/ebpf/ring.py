@@ -22,7 +22,7 @@ class Ring:
 
     def __init__(self, fileno: int, size: int) -> None:
         page = mmap.PAGESIZE
-        self.size = size
+        self._size = size
         self._consumer_page = mmap.mmap(fileno, page)
         self._pages = mmap.mmap(fileno, page + size, prot=mmap.PROT_READ, offset=page)
         self._consumer = memoryview(self._consumer_page).cast("Q")
@@ -42,16 +42,11 @@ class Ring:
             if not size:
                 return
             self._fence()
-            chunk = self._copy(start % self.size, size)
+            chunk = self._copy(start % self._size, size)
             self.on_received(chunk)
             self._fence()
             self._consumer[0] = start + size
             yield chunk, spans
-
-    @property
-    def unread(self) -> int:
-        """Return the number of bytes between the positions of producer and consumer."""
-        return self._producer[0] - self._consumer[0]
 
     def close(self) -> None:
         """Unmap the memory."""
@@ -61,14 +56,14 @@ class Ring:
         self._pages.close()
 
     def _copy(self, first: int, length: int) -> bytes:
-        tail = self.size - first
+        tail = self._size - first
         if length <= tail:
             return bytes(self._data[first : first + length])
         return bytes(self._data[first:]) + bytes(self._data[: length - tail])
 
     def _committed(self, start: int, most: int) -> tuple[list[tuple[int, int]], int]:
         """Return the complete records from ``start`` on, and their size in bytes."""
-        words, mask = self._words, self.size - 1
+        words, mask = self._words, self._size - 1
         spans = []
         offset = 0
         while offset < most:

@@ -47,6 +47,7 @@ _READ_MORE = 0.02
 _READ_AT_ONCE = 16  # processes
 # Indices in `submitted` of programs.c: bytes written to the ring, and bytes consumed.
 _BYTES_IN, _BYTES_OUT = CPUS * 8, CPUS * 8 + 8
+_CHANGES_IN, _CHANGES_OUT = _BYTES_IN + 1, _BYTES_OUT + 1
 
 _OF_FINGERPRINT = ("programs.c", "loader.py", "bpf.py", "btf.py", "kernel_headers.py", "records.py")
 
@@ -219,11 +220,6 @@ class EbpfSource:
         return sorted([*known, *read, *partial, *hidden, *arrived], key=_time)
 
     @property
-    def fill(self) -> float:
-        """Return how full the ring is, 0 to 1."""
-        return self._ring.unread / self._ring.size
-
-    @property
     def unread(self) -> int:
         """Return the number of processes whose procfs data later drains will read."""
         return len(self._unread)
@@ -302,7 +298,7 @@ class EbpfSource:
     def _read_ring(self) -> list[ProcessEvent]:
         events: list[ProcessEvent] = []
         decode = self._decoder.decode
-        bytes_in = self._submitted[_BYTES_IN]
+        bytes_in, changes_in = self._submitted[_BYTES_IN], self._submitted[_CHANGES_IN]
         for chunk, records in self._ring.read():
             for begin, end in records:
                 self._received += 1
@@ -311,6 +307,7 @@ class EbpfSource:
                 except MalformedRecordError:
                     self.malformed += 1
         self._submitted[_BYTES_OUT] = bytes_in
+        self._submitted[_CHANGES_OUT] = changes_in
         return events
 
     def _iterate(self, iterator: int) -> Iterator[Observed]:

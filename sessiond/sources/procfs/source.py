@@ -16,7 +16,6 @@ class ProcfsSource:
     adopted = False
     passes_input = False
     unread = 0
-    fill = 0.0
     degraded = ("only what audit events name is seen, and what is still in /proc by then",)
 
     def __init__(self, procfs: ProcessLookup) -> None:
