@@ -32,6 +32,7 @@ def in_form(form: str) -> list[dict[str, Any]]:
     ("form", "expected"),
     [
         ("crlf", "as it is"),
+        ("glued", "as it is"),
         ("kernel", "without names"),
         ("audispd", "node"),
         ("rfc5424", "node"),
