@@ -1,6 +1,9 @@
 # sessiond in a container that monitors its host: it shares the host's namespaces of processes,
 # network, control groups and users (no user remapping). docs/operations.md has the command to run it.
-FROM debian:12-slim AS build
+# The image of 2026-08-24, for all architectures. docs/contributing.md says how to update it.
+ARG BASE=debian:12-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171
+
+FROM $BASE AS build
 COPY . /usr/src/sessiond
 WORKDIR /usr/src/sessiond
 RUN apt-get update \
@@ -10,7 +13,7 @@ RUN apt-get update \
         --require-hashes --only-binary=:all: -r packaging/compile-requirements.txt \
     && /build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /build .
 
-FROM debian:12-slim
+FROM $BASE
 
 # As on a host, bcc, systemd's binding and libaudit come from Debian, the rest from PyPI.
 COPY etc/sessiond.yml /etc/sessiond.yml

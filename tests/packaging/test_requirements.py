@@ -1,4 +1,4 @@
-"""Requirements from PyPI: each file with its hash, and complete lists."""
+"""Requirements from PyPI, each file with its hash, complete lists, and the image's base."""
 
 from __future__ import annotations
 
@@ -59,3 +59,11 @@ def test_no_list_is_out_of_date(name: str, wanted: object) -> None:
         there, _ = have[requirement.name.lower()]
         (version,) = there.specifier
         assert requirement.specifier.contains(version.version), f"raise {there} in {name}"
+
+
+def test_the_image_has_one_base_by_its_digest() -> None:
+    """A tag could be moved to another image."""
+    text = Path("Dockerfile").read_text()
+    (base,) = re.findall(r"(?m)^ARG BASE=(\S+)$", text)
+    assert re.fullmatch(r"debian:12-slim@sha256:[0-9a-f]{64}", base)
+    assert set(re.findall(r"(?m)^FROM (\S+)", text)) == {"$BASE"}
