@@ -34,7 +34,8 @@ os.getppid()
 
 # A session on a pseudo terminal whose other end is closed while it runs.
 HANG_UP = """
-import os, pty, sys, time
+import os, pty, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) ignores it for all that it starts
 pid, terminal = pty.fork()
 if not pid:
     os.execv("/bin/sleep", ["sleep", "60"])
