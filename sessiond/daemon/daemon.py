@@ -42,7 +42,6 @@ from sessiond.errors import (
 )
 from sessiond.filters import never
 from sessiond.filters.exposure import exposures
-from sessiond.filters.pressure import Level
 from sessiond.pipeline.listing import ListRequest, ProcessList
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.restart.descriptor_store import DescriptorStore
@@ -527,8 +526,7 @@ class Daemon:
         """Let the pipeline fold the noisiest user's events while a buffer fills up."""
         kinds = self._pipeline.losses.kinds
         level = self._gauge.update(self._outputs.fill, lost=sum(kinds[kind] for kind in PROCESSES))
-        self._pipeline.press(level)
-        if level == Level.PRESSED and self._config.event.fold_under_pressure:
+        if self._pipeline.press(level):
             effect = "repeated events of the user with the most lines are counted, not written"
             self._health.degraded("pressure", f"{self._gauge.reason}: {effect}", time_now)
         else:

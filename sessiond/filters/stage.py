@@ -195,9 +195,7 @@ class FilterStage:
         window = self.folds.add(pressure.shown(kind), time, _PRESSURE_WINDOW)
         if window is None:
             return False
-        if window.example is None:
-            window.example = example()
-            window.name = f"{process.entity_id}-folded-{event.serial:x}"
+        _represent(window, process, event.serial, example)
         self.account.seen += 1
         self.account.take(UNDER_PRESSURE, self._size)
         return True
@@ -290,9 +288,8 @@ class FilterStage:
         if verdict == UNDER_PRESSURE:
             kind = self.pressure.shown(kind)
         window = self.folds.add(kind, time, self._length(verdict))
-        if window is not None and window.example is None:
-            window.example = example()
-            window.name = f"{process.entity_id}-folded-{time:x}"
+        if window is not None:
+            _represent(window, process, time, example)
         return kind, window is None
 
     @staticmethod
@@ -427,6 +424,13 @@ class FilterStage:
             if process.verdict is not None and process.verdict.action == "fold"
         ]
         self._running.extend(sorted(waiting, key=lambda each: each[0]))
+
+
+def _represent(window: Window, process: Process, number: int, example: Callable[[], bytes]) -> None:
+    """Let the first event of a window stand for it; ``number`` makes the name unique."""
+    if window.example is None:
+        window.example = example()
+        window.name = f"{process.entity_id}-folded-{number:x}"
 
 
 def _is_kept(verdict: Verdict) -> bool:

@@ -668,10 +668,11 @@ class Pipeline:
         self._write_introductions(self._inventory.take(now))
         return self.lines.take()
 
-    def press(self, level: Level) -> None:
+    def press(self, level: Level) -> bool:
         """Fold the noisiest user's repeated events while lines can't be written fast enough.
 
-        Call it once a second; ``level`` says whether that is so.
+        Call it once a second; ``level`` says whether that is so. Returns whether events may be
+        folded: under pressure, unless the options forbid it.
         """
         if not self.options.event.fold_under_pressure:
             level = Level.CALM
@@ -679,6 +680,7 @@ class Pipeline:
             self._use_filters(decided=True)
         if self._filters is not None:
             self._filters.pressure.press(level)
+        return level == Level.PRESSED
 
     def report_loss(self, loss: Loss, now: int) -> None:
         """Count and write a loss at once, without merging it with others of its hop."""

@@ -12,13 +12,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.engines import ask, cache, count, free_port, lines, opensearch
+from support.engines import ask, cache, count, free_port, lines, opensearch, running
 from support.manager import PROJECT
 from support.truth import until
 from support.web import Web, status
@@ -50,18 +49,6 @@ def configuration(name: str, directory: Path, changes: dict[str, str]) -> Path:
     path = directory / name
     path.write_text(text)
     return path
-
-
-@contextmanager
-def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program, and kill it at the end."""
-    with log.open("ab") as output:
-        program = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        yield program
-    finally:
-        program.kill()
-        program.wait()
 
 
 def stored(url: str) -> dict[str, Any]:

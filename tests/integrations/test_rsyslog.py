@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines import free_port
+from support.engines import free_port, running
 from support.manager import PROJECT
 from support.truth import until
 
@@ -129,13 +129,8 @@ def rsyslogd(configuration: Path) -> Iterator[subprocess.Popen[bytes]]:
     pid = configuration.with_name("pid")
     pid.unlink(missing_ok=True)
     command = [str(RSYSLOGD), "-n", "-f", str(configuration), "-i", str(pid)]
-    with configuration.with_name("log").open("ab") as log:
-        running = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.wait()
+    with running(command, configuration.with_name("log")) as program:
+        yield program
 
 
 @needs_rsyslogd

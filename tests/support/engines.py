@@ -78,15 +78,25 @@ def _jars() -> Path:
 
 
 @contextmanager
+def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program, and kill it at the end."""
+    with log.open("ab") as output:
+        program = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        yield program
+    finally:
+        program.kill()
+        program.wait()
+
+
+@contextmanager
 def opensearch(home: Path, port: int | None = None) -> Iterator[str]:
     """Run one node of OpenSearch with its data in ``home``; yield its URL. Kill it at the end."""
     jars, port = _jars(), port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{jars}/*", str(NODE / "OneNode.java")]
     command += [str(home), str(port)]
-    with (home / "node.log").open("wb") as log:
-        node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
+    with running(command, home / "node.log") as node:
         deadline = time.monotonic() + 120
         while True:
             try:
@@ -98,9 +108,6 @@ def opensearch(home: Path, port: int | None = None) -> Iterator[str]:
                 assert time.monotonic() < deadline, log_text[-2000:]
                 time.sleep(0.2)
         yield url
-    finally:
-        node.kill()
-        node.wait()
 
 
 def ask(url: str, path: str, body: dict[str, Any]) -> Any:

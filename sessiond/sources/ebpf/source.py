@@ -80,13 +80,12 @@ class EbpfSource:
 
         ``ring_bytes`` is a power of two, at least a page; ``args_limit`` bytes of each argv are
         kept (at most MAX_ARGS_LIMIT). Blocks for about a second if the programs have to be
-        compiled. ``stored_descriptors`` are the
-        ``descriptors`` of an earlier process: its programs have continued, and their records are
-        read first. If they are of another version or configuration, they are closed and
-        ``set_aside`` says so. ``on_received`` gets the ring's data before it is freed, for
-        ``decoded``. ``known`` returns the facts of a process for which a snapshot need not read
-        procfs, None for any other. ``helper`` was started earlier, for the same ``ring_bytes`` and
-        ``args_limit``. Raises SourceUnavailableError.
+        compiled. ``stored_descriptors`` are the ``descriptors`` of an earlier process: its programs
+        have continued, and their records are read first. If they are of another version or
+        configuration, they are closed and ``set_aside`` says so. ``on_received`` gets the ring's
+        data before it is freed, for ``decoded``. ``known`` returns the facts of a process for which
+        a snapshot need not read procfs, None for any other. ``helper`` was started earlier, for the
+        same ``ring_bytes`` and ``args_limit``. Raises SourceUnavailableError.
         """
         fingerprint = _fingerprint(ring_bytes, min(args_limit, MAX_ARGS_LIMIT))
         self.set_aside = _unfit(stored_descriptors, fingerprint) if stored_descriptors else ""
