@@ -847,7 +847,7 @@ def test_a_process_is_known_by_the_connection_that_it_holds() -> None:
             accepted, (_, theirs) = server.accept()
             with accepted:
                 client.set_inheritable(False)
-                child = subprocess.Popen(["sleep", "9"], stdin=accepted)
+                child = subprocess.Popen(["sleep", "9"], stdin=accepted.fileno())
             client_side = f"127.0.0.1 {theirs} 127.0.0.1 {ours}".encode()
             try:
                 connections = Procfs().connections([child.pid, 2, 4_000_000])
