@@ -67,11 +67,10 @@ class DocumentEncoder:
         *,
         host: Mapping[str, Any],
         identity: str,
-        sequence: int = 0,
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """Serialise the constant fields."""
-        self.sequence = sequence
+        self.sequence = 0
         self._prefix = blake2b(identity.encode(), digest_size=8).hexdigest()
         constant = {
             "ecs": {"version": ECS_VERSION},

@@ -161,8 +161,8 @@ class Family:
 class Recorded:
     """Takes events in order and determines what the filters would have done.
 
-    ``lines`` and ``bytes`` count all, ``written`` those that would have been written; each filter
-    has a tally.
+    ``lines`` counts all, ``written`` those that would have been written, ``folded_lines`` the lines
+    about folded ones; each filter has a tally.
     """
 
     def __init__(self, rules: Sequence[FilterRule]) -> None:
@@ -170,14 +170,13 @@ class Recorded:
         self._rules = [CompiledRule(rule) for rule in rules]
         self.tallies = {rule.name: Tally(rule) for rule in rules}
         self.family = Family()
-        self.lines = self.bytes = self.written = self.written_bytes = 0
+        self.lines = self.written = 0
         self.folded_lines = 0
         self._folds = Folds()
 
     def take(self, document: Mapping[str, Any], size: int, time: int) -> FilterRule | None:
         """Count an event of ``size`` bytes, at ``time`` in ns; return the matching filter."""
         self.lines += 1
-        self.bytes += size
         event = document.get("event", {})
         action = str(event.get("action", ""))
         action = _NAMES.get(action, action)
@@ -187,7 +186,7 @@ class Recorded:
         if rule is None or not rule.rule.withholds:
             if rule is not None and rule.rule.action == "mark":
                 self.tallies[rule.rule.name].count(document, size)
-            self._write(document, size, known, life=life)
+            self._write(document, known, life=life)
             return None if rule is None else rule.rule
         tally = self.tallies[rule.rule.name]
         tally.count(document, size)
@@ -231,11 +230,8 @@ class Recorded:
         by_syscall = "syscall" in document.get("auditd", {}).get("data", {})
         return not rule.rule.withholds or by_syscall or action in rule.actions
 
-    def _write(
-        self, document: Mapping[str, Any], size: int, known: Known | None, *, life: bool
-    ) -> None:
+    def _write(self, document: Mapping[str, Any], known: Known | None, *, life: bool) -> None:
         self.written += 1
-        self.written_bytes += size
         if known is not None and life:
             known.told = True
         self._bring_back(document, known)
@@ -257,7 +253,6 @@ class Recorded:
             tally.lines -= 1
             tally.bytes -= size
             self.written += 1
-            self.written_bytes += size
             self._bring_back(each.line, None)
 
     def _fold(self, rule: CompiledRule, document: Mapping[str, Any], time: int) -> None:

@@ -23,6 +23,8 @@ from sessiond.output.tls import TlsConnection
 # Errors of a send that may succeed later.
 TEMPORARY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 _CONNECT_TIMEOUT = 10.0  # seconds
+# Seconds after which a TCP peer counts as dead that acknowledges nothing.
+_USER_TIMEOUT = 20
 _CONNECT_POLL = 0.05  # seconds between checks of a pending connection
 BACKOFF = (0.1, 10.0)  # seconds: the first and the longest wait for a reader
 
@@ -44,14 +46,12 @@ class StreamOutput:
         path: str | None = None,
         host: str | None = None,
         port: int = 0,
-        user_timeout: float = 20.0,
         backoff: tuple[float, float] = BACKOFF,
         tls: tuple[ssl.SSLContext, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the unix socket's ``path``, or ``host`` (name or address) and ``port`` for TCP.
 
-        A TCP peer that acknowledges nothing for ``user_timeout`` seconds counts as dead.
         ``tls`` is a client's context and the name that the server's certificate must have.
         ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` returns
         monotonic seconds.
@@ -65,7 +65,6 @@ class StreamOutput:
         self.gone = False  # another reader may start
         self._path = path
         self._resolver = None if host is None else Resolver(host, port)
-        self._user_timeout = user_timeout
         self._clock = clock
         self._backoff = Backoff(*backoff)
         self._retry = 0.0
@@ -201,7 +200,7 @@ class StreamOutput:
             (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
             (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
             (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._user_timeout * 1000)),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT * 1000),
         ):
             connecting.setsockopt(level, option, value)
         with contextlib.suppress(BlockingIOError):  # EINPROGRESS

@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 # Minimum time in ns between two reports of one hop's losses.
 INTERVAL: Final = 1_000_000_000
 
-# The unit of each hop.
 # The hop of a time in which no daemon ran: its losses can't be counted.
 GAP: Final = "gap"
+# The unit of each hop.
 UNITS: Final = {
     GAP: "events",
     "kernel": "records",

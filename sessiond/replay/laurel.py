@@ -11,10 +11,6 @@ from sessiond.audit.auditd_log import LogRecord, TypeNumber
 from sessiond.errors import RecordError
 
 _ID: Final = re.compile(r"\d{1,10}\.\d{1,3}:\d{1,19}$")
-# Members that LAUREL adds to those of the records.
-_PREFIXED: Final = {"0x": 2, "0o": 2}
-# Numbers in decimal and octal that the kernel writes with a leading 0.
-_OCTAL: Final = frozenset(("mode",))
 _PLAIN: Final = re.compile(rb"[!#-~]*$")
 
 

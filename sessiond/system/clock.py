@@ -11,36 +11,35 @@ from typing import Final
 
 from sessiond.units import BootTime
 
-
-def measure_offset(attempts: int = 32) -> int:
-    """Return CLOCK_REALTIME minus CLOCK_BOOTTIME in ns, from the fastest of several readings."""
-    best: tuple[int, int] | None = None
-    for _ in range(attempts):
-        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
-        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        reading = (after - before, wall - (before + after) // 2)
-        best = reading if best is None else min(best, reading)
-    assert best is not None  # noqa: S101 -- attempts is positive
-    return best[1]
-
-
+# Readings for an exact offset, and for a quick one.
+_EXACT: Final = 32
+_QUICK: Final = 3
 # Nanoseconds that two clock readings take without an interruption.
 _AT_ONCE: Final = 5_000
 
 
+def measure_offset() -> int:
+    """Return CLOCK_REALTIME minus CLOCK_BOOTTIME in ns, from the fastest of many readings."""
+    # The process may be preempted between two readings: the fastest one is the most accurate.
+    return min(_reading() for _ in range(_EXACT))[1]
+
+
 def wall_offset() -> int:
     """Return the current CLOCK_REALTIME minus CLOCK_BOOTTIME in ns, to some microseconds."""
-    measured = []
-    for _ in range(3):
-        before = now()
-        wall = time.time_ns()
-        took = now() - before
-        measured.append((took, wall - before - took // 2))
-        if took < _AT_ONCE:
+    fastest = _reading()
+    for _ in range(_QUICK - 1):
+        if fastest[0] < _AT_ONCE:
             break
-    # The process may be preempted between two readings: the fastest pair is the most accurate.
-    return min(measured)[1]
+        fastest = min(fastest, _reading())
+    return fastest[1]
+
+
+def _reading() -> tuple[int, int]:
+    """Return how long a reading of both clocks took, and their difference in its middle (ns)."""
+    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    took = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - before
+    return took, wall - before - took // 2
 
 
 def now() -> BootTime:

@@ -175,26 +175,22 @@ def replace_file(path: Path, *parts: bytes, mode: int) -> None:
         os.close(directory)
 
 
-def publish_file(
-    path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None
-) -> None:
-    """Write a file atomically, readable by everyone unless ``mode`` says otherwise.
+def publish_file(path: Path, data: bytes) -> None:
+    """Write a file atomically, readable by everyone.
 
-    ``owner`` is a uid and a gid that the file is given to.
     The caller vouches for the directory, which may belong to the user of the reading program.
     Raises OSError if the file can't be written.
     """
-    with publishing(path, mode, owner) as file:
+    with publishing(path, 0o644) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def publishing(
-    path: Path, mode: int = 0o644, owner: tuple[int, int] | None = None
-) -> Iterator[BinaryIO]:
-    """Give a new file to write, as ``publish_file`` does; it takes its place at the end.
+def publishing(path: Path, mode: int, owner: tuple[int, int] | None = None) -> Iterator[BinaryIO]:
+    """Give a new file to write, which takes the place of ``path`` at the end.
 
-    After an exception there is no new file.
+    ``mode`` are its permission bits; ``owner`` is a uid and a gid that it is given to. The caller
+    vouches for the directory. After an exception there is no new file. Raises OSError.
     """
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

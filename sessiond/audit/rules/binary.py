@@ -225,9 +225,6 @@ def canonical(data: bytes) -> bytes:
     return _HEAD.pack(*words) + data[_HEAD.size : _HEAD.size + words[-1]]
 
 
-# --- as auditctl -l shows it ----------------------------------------------------------------------
-
-
 def hides(data: bytes, record_type: int) -> bool:
     """Return whether a rule may suppress all records of a type, ignoring its other fields.
 
@@ -241,6 +238,9 @@ def hides(data: bytes, record_type: int) -> bool:
         field.type == MSGTYPE and field.operator == _EQUAL and field.value != record_type
         for field in rule.fields
     )
+
+
+# --- as auditctl -l shows it ----------------------------------------------------------------------
 
 
 def describe(data: bytes) -> str:

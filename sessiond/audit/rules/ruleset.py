@@ -102,13 +102,7 @@ class RuleSet:
         return len(self.rules)
 
 
-# --- the rules to load and their owner ------------------------------------------------
-
-
 NO_RULES: Final = (
     "no rule is configured, so audit reports only what others' rules select: see "
     "auditd.audit_rules and auditd.audit_rule_files; without either the built-in rules are used"
 )
-
-
-# --- the parser -----------------------------------------------------------------------------------

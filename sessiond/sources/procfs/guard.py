@@ -25,7 +25,7 @@ import msgspec
 import sessiond
 from sessiond.process.events import Observed
 from sessiond.process.user import User, user_of
-from sessiond.sources.procfs.reader import MAX_ARGS, Procfs
+from sessiond.sources.procfs.reader import Procfs
 from sessiond.sources.procfs.worker import MAX_MESSAGE, READY, Answer, Request
 
 ANSWER_TIMEOUT: Final = 0.5  # seconds for one process
@@ -49,14 +49,12 @@ class GuardedProcfs(Procfs):
     ``unreadable`` counts the processes that could not be read within ``timeout`` seconds.
     """
 
-    def __init__(
-        self, root: Path = Path("/proc"), *, args_limit: int = MAX_ARGS, timeout: float = 0
-    ) -> None:
+    def __init__(self, root: Path = Path("/proc"), *, timeout: float = ANSWER_TIMEOUT) -> None:
         """Start without a helper."""
-        super().__init__(root, args_limit=args_limit)
+        super().__init__(root)
         self._mounted_at = root
         self._light = Procfs(root, memory=False)
-        self._timeout = timeout or ANSWER_TIMEOUT
+        self._timeout = timeout
         self._worker: _Worker | None = None
         self._left_behind: list[subprocess.Popen[bytes]] = []
         self._distrusted: dict[User, _Distrust] = {}
