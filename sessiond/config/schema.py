@@ -460,10 +460,19 @@ class SocketSettings(Section, frozen=True, kw_only=True):
     def host_and_port(self) -> tuple[str, int]:
         """Split a tcp address into host and port; raises InvalidError for an invalid one."""
         match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]/]+)):(\d{1,5})", self.address)
-        if match is None or not 0 < int(match[3]) < 65536:
+        host = match and (match[1] or match[2])
+        if not match or not host or not _is_host(host) or not 0 < int(match[3]) < 65536:
             wrong = f"{show(self.address)} is not the address of a tcp socket"
             raise InvalidError("address", wrong, "host:port, such as localhost:5044")
-        return match[1] or match[2], int(match[3])
+        return host, int(match[3])
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name or address can be resolved: no label is empty or too long."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 class HttpBackoffSettings(BackoffSettings, frozen=True, kw_only=True):
@@ -629,7 +638,8 @@ def _split_url(
         raise InvalidError(setting, wrong, "a file of secret_headers")
     try:
         parts = urlsplit(url)
-        usable = parts.hostname and parts.port != 0 and not parts.fragment
+        host = parts.hostname
+        usable = host and _is_host(host) and parts.port != 0 and not parts.fragment
     except ValueError:
         usable = False
     if not usable or not re.fullmatch(r"[\x21-\x7e]+", url) or parts.scheme not in schemes:

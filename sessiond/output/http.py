@@ -23,6 +23,7 @@ from sessiond.output.refused import RefusedLines
 MAX_RETRY_AFTER: Final = 300.0  # maximum wait requested by a server, in seconds
 # Delay between checks of a request: a share of its duration, within a minimum and a maximum.
 _LOOK_SHARE, _LOOK_FIRST, _LOOK_LAST = 0.25, 0.005, 0.25
+_TOO_LATE: Final = (408, 504)  # statuses of a request that took too long
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for the thread to leave an aborted request
 
 
@@ -31,6 +32,7 @@ class _Done(NamedTuple):
 
     answer: Answer | None = None
     problem: str = ""
+    smaller: bool = False  # whether fewer lines may succeed
     size: int = 0  # of the body, in bytes
     bug: Exception | None = None
 
@@ -100,7 +102,7 @@ class HttpOutput:
         self._next_due = 0.0
         self._full = False  # the next batch is full
         self._batch: _Batch | None = None
-        self._most: int | None = None  # lines in a request, after one was refused as a whole
+        self._most: int | None = None  # lines in a request, after one failed as a whole
         self._retry = 0.0
         self._problem: str | None = None  # why the last request has failed
         self._problem_since = 0.0
@@ -242,6 +244,8 @@ class HttpOutput:
         if done.answer is None:
             self._failures += 1
             problem = f"no answer for {self._timeout:g} s" if self._aborted else done.problem
+            if done.smaller or self._aborted:
+                self._most = max(1, count // 2)
             self._wait(problem, now)
             return
         verdict = self._spare(self._format.judge(done.answer, count), count)
@@ -255,6 +259,8 @@ class HttpOutput:
             self._shrink(done.answer, asked)
         elif verdict.again or (not taken and self._refused_in_row):
             self._failures += 1
+            if done.answer.status in _TOO_LATE:
+                self._most = max(1, count // 2)
             self._wait(verdict.problem, now, done.answer.retry_after)
         else:
             self._problem = self.trouble = None
@@ -323,6 +329,6 @@ class HttpOutput:
                 self._client.close()
             return _Done(answer=self._client.post(body, self._fields), size=size)
         except HttpError as error:
-            return _Done(problem=str(error), size=size)
+            return _Done(problem=str(error), smaller=error.sending, size=size)
         except Exception as error:  # noqa: BLE001 -- passed on to the loop
             return _Done(bug=error, size=size)

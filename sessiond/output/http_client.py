@@ -27,10 +27,16 @@ from sessiond.text import printable
 Compression = Literal["gzip", "zstd", "none"]
 
 MAX_ANSWER: Final = 8 << 20  # bytes of an answer's body
+_PIECE: Final = 1 << 16  # bytes of it read at once
 _CONNECT_TIMEOUT: Final = 10.0  # seconds, for each of the server's addresses
 _PROXY_FIELD: Final = "proxy-authorization"
 # A server may close an idle connection at the moment of its reuse.
-_CLOSED_BY_SERVER: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+_CLOSED_BY_SERVER: Final = (
+    http.client.RemoteDisconnected,
+    ConnectionResetError,
+    BrokenPipeError,
+    ssl.SSLEOFError,
+)
 
 
 class Compressor(NamedTuple):
@@ -41,7 +47,14 @@ class Compressor(NamedTuple):
 
 
 class HttpError(Exception):
-    """A request without an answer; the message has the reason, without secrets."""
+    """A request without an answer; the message has the reason, without secrets.
+
+    ``sending`` says whether there was a connection, so that a smaller request may succeed.
+    """
+
+    def __init__(self, reason: str, *, sending: bool = False) -> None:
+        super().__init__(reason)
+        self.sending = sending
 
 
 class Server(NamedTuple):
@@ -87,12 +100,13 @@ class HttpClient:
         self._timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
         self._fields: dict[str, str] = {}
+        self._sending = False  # the current request has a connection
         self._aborted = False
         self._lock = threading.Lock()  # held while closing or aborting the connection
 
     def post(self, body: bytes, fields: Mapping[str, str]) -> Answer:
         """Send a request with further header ``fields``; return the answer. Raises HttpError."""
-        reused, self._aborted = self._connection is not None, False
+        reused, self._aborted, self._sending = self._connection is not None, False, False
         try:
             try:
                 return self._post(body, fields)
@@ -107,9 +121,10 @@ class HttpClient:
         except ConfigError as error:
             self.close()
             raise HttpError(str(error)) from None
-        except (OSError, http.client.HTTPException) as error:
+        # A ValueError is http.client's for some invalid answers, and getaddrinfo's for some names.
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
-            raise HttpError(_reason(error)) from None
+            raise HttpError(_reason(error), sending=self._sending) from None
 
     def abort(self) -> None:
         """Make the current request fail, whatever it waits for.
@@ -133,13 +148,14 @@ class HttpClient:
 
     def _post(self, body: bytes, fields: Mapping[str, str]) -> Answer:
         connection = self._connection or self._connect()
+        self._sending = True
         try:
             connection.request(
                 "POST", self._target(), body, {**self._headers, **self._fields, **fields}
             )
-        except BrokenPipeError:
-            # The server may answer before it has read everything, such as 413.
-            with contextlib.suppress(OSError, http.client.HTTPException):
+        except OSError:
+            # The server may answer before it has read everything, such as 413, and disconnect.
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError, HttpError):
                 answer = self._answer(connection)
                 self.close()
                 return answer
@@ -159,10 +175,13 @@ class HttpClient:
             if server.tls is None:
                 self._fields |= to_proxy
             else:
-                connection.set_tunnel(server.host, server.port, to_proxy)
+                # Python 3.11 does not add the brackets; later versions replace these.
+                host = f"[{server.host}]" if ":" in server.host else server.host
+                connection.set_tunnel(host, server.port, to_proxy)
         with self._lock:
             self._connection = connection
         self.connections += 1
+        connection.connect()
         return connection
 
     def _target(self) -> str:
@@ -173,11 +192,16 @@ class HttpClient:
 
     def _answer(self, connection: http.client.HTTPConnection) -> Answer:
         response = connection.getresponse()
-        body = response.read(MAX_ANSWER + 1)
+        success = 200 <= response.status <= 299
+        body = b""
+        # In pieces: http.client would read until the end for a chunk of a negative size.
+        while len(body) <= MAX_ANSWER and (piece := response.read1(_PIECE)):
+            body += piece
         cut = len(body) > MAX_ANSWER
+        response.close()
         if not cut and response.length:  # the answer is shorter than Content-Length
             raise http.client.IncompleteRead(body, response.length)
-        if not cut and response.length is None and not response.chunked:
+        if not cut and success and response.length is None and not response.chunked:
             # The answer ends with the connection: a truncated one would look the same.
             raise HttpError("the server's answer does not say where it ends (Content-Length)")
         answer = Answer(
@@ -188,14 +212,24 @@ class HttpClient:
             response.getheader("location", ""),
         )
         # After an error another server behind a load balancer, or new keys, may succeed.
-        if cut or connection.sock is None or not 200 <= response.status <= 299:
+        if cut or connection.sock is None or not success:
             self.close()
         return answer
+
+
+class _Response(http.client.HTTPResponse):
+    """A response; interim ones before it are skipped, not only 100."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        interim = 100 <= status <= 199 and status != http.client.SWITCHING_PROTOCOLS
+        return version, http.client.CONTINUE if interim else status, reason
 
 
 class _Connection(http.client.HTTPConnection):
     """A connection with TLS, over a proxy's tunnel if there is one."""
 
+    response_class = _Response
     tls: tuple[ssl.SSLContext, str] | None = None
     answer_timeout = 0.0
 
@@ -233,7 +267,7 @@ def _seconds(retry_after: str | None) -> float | None:
     """Parse a Retry-After header: seconds, or a date."""
     if retry_after is None:
         return None
-    if retry_after.isdigit():
+    if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after[:9])
     try:
         return email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
@@ -241,13 +275,15 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
-def _reason(error: OSError | http.client.HTTPException) -> str:
+def _reason(error: OSError | http.client.HTTPException | ValueError) -> str:
     """Return the reason for a missing answer."""
     if isinstance(error, http.client.RemoteDisconnected):
         return "the server closed the connection without an answer"
     if isinstance(error, http.client.IncompleteRead):
         return "the server broke its answer off"
-    if isinstance(error, http.client.HTTPException):
+    if isinstance(error, UnicodeError):
+        return "the server's name is invalid"
+    if not isinstance(error, OSError):
         return "what answers there does not speak HTTP"
     if isinstance(error, TimeoutError):
         return "timed out"

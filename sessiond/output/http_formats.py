@@ -145,7 +145,7 @@ def _judge_bulk(body: bytes, count: int) -> Verdict:
     everything = list(range(count))
     try:
         items = [next(iter(item.values())) for item in _BULK.decode(body).items]
-    except (msgspec.MsgspecError, UnicodeDecodeError, StopIteration):
+    except (msgspec.MsgspecError, UnicodeDecodeError, StopIteration, RecursionError):
         return Verdict(everything, {}, "its answer is none of Elasticsearch")
     if len(items) != count:
         return Verdict(everything, {}, f"it answered for {len(items)} of {count} lines")

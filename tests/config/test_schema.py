@@ -56,7 +56,9 @@ def test_a_tcp_address_has_host_and_port(address: str, host: str, port: int) -> 
     assert SocketSettings(type="tcp", address=address).host_and_port() == (host, port)
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1", ":5044", "h:0", "h:65536", "h:x", "::1:80"])
+@pytest.mark.parametrize(
+    "address", ["192.0.2.1", ":5044", "h:0", "h:65536", "h:x", "::1:80", "a..b:1", f"{'x' * 64}:1"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     """The message has the setting's name and an example."""
     with pytest.raises(ConfigError, match=r"output\.socket\.address"):
@@ -84,7 +86,11 @@ def test_a_url_of_a_server(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "es:9200", "ftp://es", "https://", "https://es:x", "https://es/#a", "https://e s/"]
+    "url",
+    [
+        *("", "es:9200", "ftp://es", "https://", "https://es:x", "https://es/#a", "https://e s/"),
+        *("https://es..example.org", "https://.example.org", f"https://{'x' * 64}.example.org"),
+    ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
     """The message has the setting's name and the allowed form."""

@@ -302,8 +302,48 @@ def test_a_hanging_request_is_aborted(web: Web, tmp_path: Path) -> None:
     until(delivery, lambda: not delivery.status()["healthy"])
     assert delivery.status()["reason"].endswith("no answer for 0.2 s")
     until(delivery, lambda: is_done(delivery))
-    assert len(web.bodies) == 3
+    assert [len(ids_of(body)) for body in web.bodies] == [10, 5, 2, 4, 4]
     assert web.kept == dict.fromkeys(names(0, 10), 1)
+    delivery.close()
+
+
+@pytest.mark.parametrize("late", [None, status(504), status(408)])
+def test_an_engine_too_slow_for_full_requests_gets_smaller_ones(
+    web: Web, tmp_path: Path, late: Behaviour | None
+) -> None:
+    """Otherwise it would never accept one; the cause may also be a proxy's own timeout."""
+
+    def tired(exchange: Exchange) -> None:
+        count = len(ids_of(exchange.body))
+        if count > 16 and late is not None:
+            late(exchange)
+        elif count > 16:
+            hang(exchange)
+        else:
+            ndjson(exchange)
+
+    web.take = tired
+    delivery = make(web, tmp_path, timeout=0.2)
+    delivery.write(lines(0, 200))
+    until(delivery, lambda: is_done(delivery), seconds=20)
+    assert web.kept == dict.fromkeys(names(0, 200), 1)
+    delivery.close()
+
+
+def test_a_server_that_drops_large_requests_gets_smaller_ones(web: Web, tmp_path: Path) -> None:
+    """A proxy may close the connection instead of answering 413."""
+
+    def dropping(exchange: Exchange) -> None:
+        if len(exchange.body) > 3000:
+            exchange.send_raw(b"")
+        else:
+            ndjson(exchange)
+
+    web.take = dropping
+    delivery = make(web, tmp_path)
+    delivery.write(lines(0, 200))
+    until(delivery, lambda: is_done(delivery), seconds=20)
+    assert web.kept == dict.fromkeys(names(0, 200), 1)
     delivery.close()
 
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from support.certificates import make_certificates
-from support.web import Web, hang, raw, status
+from support.web import Exchange, Web, hang, raw, status
 
 from sessiond.errors import ConfigError
 from sessiond.output.http_client import MAX_ANSWER, HttpClient, HttpError, Server, compressor
@@ -130,6 +131,12 @@ def test_a_redirect_is_not_followed(web: Web) -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "broke its answer off"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n", "does not speak HTTP"),
         (b"HTTP/1.1 " + b"2" * 100_000, "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nab", "broke its answer off"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+            "broke its answer off",
+        ),
+        (b"HTTP/1.0 200 OK\r\n\r\n{}", "does not say where it ends"),
     ],
 )
 def test_a_faulty_server_is_an_error(web: Web, data: bytes, reason: str) -> None:
@@ -151,22 +158,73 @@ def test_an_endless_answer_is_cut(web: Web) -> None:
         assert made.post(b"2", {}).body == b"taken"
 
 
-def test_an_answer_before_the_end_of_the_request_is_heard() -> None:
-    """A server that finds a request too large answers and closes."""
+def test_a_chunk_without_end_is_cut(web: Web) -> None:
+    """A chunk whose size is negative must not be read until the end of the connection."""
+
+    def endless(exchange: Exchange) -> None:
+        exchange.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        for _ in range(10 * MAX_ANSWER >> 20):
+            exchange.wfile.write(b"x" * (1 << 20))
+        exchange.close_connection = True
+
+    with closing(client(web)) as made:
+        web.script.append(endless)
+        assert len(made.post(b"1", {}).body) == MAX_ANSWER
+        assert made.post(b"2", {}).body == b"taken"
+
+
+@pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
+def test_interim_answers_are_skipped(web: Web, interim: bytes) -> None:
+    """The answer is the one after them, which often arrives in the same segment."""
+    with closing(client(web)) as made:
+        head = b"HTTP/1.1 %b\r\nLink: </x>\r\n\r\n" % interim
+        web.script.append(raw(head * 2 + b"HTTP/1.1 201 Made\r\nContent-Length: 2\r\n\r\nok"))
+        answer = made.post(b"1", {})
+        assert (answer.status, answer.body) == (201, b"ok")
+
+
+def test_a_failure_of_an_old_proxy_is_heard(web: Web) -> None:
+    """Unlike a success, an error is reported even if its answer ends with the connection."""
+    with closing(client(web)) as made:
+        web.script.append(raw(b"HTTP/1.0 503 Service Unavailable\r\n\r\n<html>no server</html>"))
+        answer = made.post(b"1", {})
+        assert (answer.status, answer.body) == (503, b"<html>no server</html>")
+
+
+@pytest.mark.parametrize("end", ["shutdown", "close", "reset"])
+def test_an_answer_before_the_end_of_the_request_is_heard(end: str) -> None:
+    """A server that finds a request too large answers and closes, in whatever way."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             connection, _ = listener.accept()
             connection.recv(1000)
             connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-            connection.shutdown(socket.SHUT_WR)
-            while connection.recv(1 << 20):
-                continue
+            if end == "shutdown":
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 20):
+                    continue
+            elif end == "reset":
+                at_once = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            connection.close()
 
         threading.Thread(target=serve, daemon=True).start()
         server = Server("127.0.0.1", listener.getsockname()[1], "/")
         with closing(HttpClient(server, headers={}, secrets=dict, timeout=5)) as made:
             assert made.post(b"x" * (4 << 20), {}).status == 413
+
+
+@pytest.mark.parametrize("what", ["server", "proxy"])
+def test_a_name_that_can_not_be_resolved_is_a_failure(what: str) -> None:
+    """An invalid name raises no OSError."""
+    host, proxy = ("a..b", None) if what == "server" else ("es", ("x" * 64, 1))
+    server = Server(host, 9200, "/", proxy=proxy)
+    with (
+        closing(HttpClient(server, headers={}, secrets=dict, timeout=5)) as made,
+        pytest.raises(HttpError, match="the server's name is invalid"),
+    ):
+        made.post(b"1", {})
 
 
 @pytest.mark.parametrize("when", ["answer", "handshake"])
@@ -287,6 +345,18 @@ def test_tls_through_a_proxy(tls_web: Web, keys: Path) -> None:
     assert "proxy-authorization" not in tls_web.headers[0]
 
 
+def test_an_address_of_ipv6_through_a_proxy(keys: Path) -> None:
+    """It is in brackets, as in a URL."""
+    with closing(Proxy(refuse=True)) as proxy:
+        server = Server("::1", 9200, "/", tls(keys), proxy.address)
+        with (
+            closing(HttpClient(server, headers={}, secrets=dict, timeout=5)) as made,
+            pytest.raises(HttpError, match="407"),
+        ):
+            made.post(b"1", {})
+    assert proxy.heads[0].startswith(b"CONNECT [::1]:9200 ")
+
+
 def test_a_plain_request_through_a_proxy(web: Web) -> None:
     """The request line has the whole URL."""
     with closing(Proxy()) as proxy:
@@ -311,11 +381,11 @@ def test_retry_after_is_parsed(web: Web) -> None:
     date = email.utils.formatdate(time.time() + 100, usegmt=True)
     waits = []
     with closing(client(web)) as made:
-        for text in ("17", date, "soon", "-3", "9" * 1000):
+        for text in ("17", date, "soon", "-3", "\xb2", "9" * 1000):
             web.script.append(status(503, Retry_After=text))
             waits.append(made.post(b"1", {}).retry_after)
     seconds, until, *nonsense, huge = waits
-    assert (seconds, nonsense) == (17.0, [None, None])
+    assert (seconds, nonsense) == (17.0, [None, None, None])
     assert until is not None
     assert 50 < until <= 100
     assert huge == 999_999_999.0

@@ -158,6 +158,7 @@ def test_elasticsearch_answers_for_each_line() -> None:
         b'{"items":[{"create":{}},{"create":{}},{"create":{}}]}',
         b'{"items":[{"create":{"status":201}}]}',
         b'{"items":[{"create":{"status":201}}],"errors":\xff',
+        b'{"items":[{"create":{"status":201,"x":' + b"[" * 100_000 + b"}}]}",
     ],
 )
 def test_an_answer_that_lies_acknowledges_nothing(body: bytes) -> None:
