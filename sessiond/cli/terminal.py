@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
+from pathlib import Path
 
 from sessiond import errors
 from sessiond.text import printable
@@ -62,7 +63,8 @@ def telling() -> Iterator[None]:
 
 def give_up_output() -> None:
     """Drop buffered output, so that the interpreter does not write it again on exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def width() -> int | None:

@@ -430,9 +430,12 @@ class Spool:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(segment.name, flags, dir_fd=self._directory)
-            with os.fdopen(descriptor, "rb") as file:
+            try:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return file.read(max(segment.size, 0))
+                    with os.fdopen(descriptor, "rb", closefd=False) as file:
+                        return file.read(max(segment.size, 0))
+            finally:
+                os.close(descriptor)
         except OSError as error:
             # Removed, replaced or unreadable: its lines count as damaged. Other errors (EMFILE,
             # ENOMEM) may be temporary.

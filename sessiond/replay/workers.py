@@ -56,8 +56,13 @@ class _Worker:
         self._process = multiprocessing.get_context("fork").Process(
             target=_serve, args=(end, pipelines, inherited), daemon=True
         )
-        self._process.start()
-        end.close()
+        try:
+            self._process.start()
+        except OSError:
+            self.connection.close()
+            raise
+        finally:
+            end.close()
 
     def listen(self) -> None:
         """Receive results from now on, so that the worker never waits to send one."""
@@ -74,6 +79,7 @@ class _Worker:
         """End it, whatever it does."""
         self._process.kill()
         self._process.join()
+        self._process.close()
         self.connection.close()
 
     def reason(self) -> str:

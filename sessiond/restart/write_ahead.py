@@ -291,6 +291,8 @@ class WriteAheadLog:
         """Close the files and keep their content."""
         for log in (*self._logs, self._reading_file):
             os.close(log)
+        with contextlib.suppress(BufferError):  # a reader of the audit socket still has views of it
+            self.memory.close()
 
 
 def _open(directory: Path, name: str, *, append: bool = True) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
+
+from sessiond.errors import OutputError
+from sessiond.system.files import publish_file, read_file
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class ClockFile:
         Each has the time since when it is valid and when it was detected (ns since boot), and
         CLOCK_REALTIME minus CLOCK_BOOTTIME (ns).
         """
-        saved = _read_json(self._path)
+        saved = self._saved()
         if not isinstance(saved, dict) or saved.get("boot_id") != self._boot:
             return []
         first = saved.get("boot_time")
@@ -60,37 +60,14 @@ class ClockFile:
         data = json.dumps({"boot_id": self._boot, "boot_time": first, "steps": steps}).encode()
         try:
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _replace(self._path, data)
+            publish_file(self._path, data)
         except OSError as error:
             _log.warning("boot_time_not_saved", path=str(self._path), reason=error.strerror)
 
-
-def _read_json(path: Path) -> object:
-    """Read a file owned by root or this user; None for any other."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if (
-                not stat.S_ISREG(status.st_mode)
-                or status.st_uid not in (0, os.geteuid())
-                or status.st_mode & 0o022
-            ):
-                return None
-            read: object = json.loads(file.read(_MAX_SIZE))
-            return read
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Replace a file atomically."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        new.replace(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+    def _saved(self) -> object:
+        """Return the content of the file; None if it is missing, damaged or not trusted."""
+        try:
+            content: object = json.loads(read_file(self._path, _MAX_SIZE))
+        except (OSError, OutputError, ValueError, RecursionError):
+            return None
+        return content

@@ -146,12 +146,15 @@ def read_file(path: Path, limit: int) -> bytes:
     Raises OutputError if another user could have written it, OSError if it can't be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         _check_file(status, str(path), trusted_users())
         if status.st_mode & stat.S_IWGRP:
             raise OutputError(f"{path}: its group can write to it; chmod it to 0640 or less")
-        return file.read(min(limit, status.st_size))  # Python allocates as much as it may read
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(min(limit, status.st_size))  # Python allocates as much as it may read
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(path: Path, *parts: bytes, mode: int) -> None:

@@ -54,11 +54,13 @@ def _read_private(setting: str, path: Path, fix: str) -> bytes:
     """Read a file that only its owner can read, or a systemd credential."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(f"{setting}: {path}: not a file")
-            data = file.read(MAX_KEY)
+            data = os.read(descriptor, MAX_KEY)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise ConfigError(f"{setting}: {path}: no such file; {fix}") from None
     except OSError as error:

@@ -12,6 +12,7 @@ from sessiond.output.background import Background
 def test_jobs_run_one_after_the_other_elsewhere() -> None:
     """They keep their order, in one named thread of low priority."""
     background = Background("test-jobs")
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     done: list[tuple[int, int, str]] = []
 
     def job(number: int) -> None:
@@ -23,7 +24,7 @@ def test_jobs_run_one_after_the_other_elsewhere() -> None:
         background.submit(lambda number=number: job(number))  # type: ignore[misc]
     background.close(timeout=5)
     assert done == [(number, 10, "test-jobs") for number in range(5)]
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) != 10
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def test_submitting_does_not_wait() -> None:

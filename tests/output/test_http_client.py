@@ -10,8 +10,8 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -288,44 +288,55 @@ class Proxy:
         self._refuse = refuse
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._sockets = [self._listener]
+        self._threads: list[threading.Thread] = []
+        self._start(self._serve)
+
+    def _start(self, target: Callable[..., None], *args: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=target, args=args, daemon=True))
+        self._threads[-1].start()
 
     def _serve(self) -> None:
-        try:
+        with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self._sockets.append(client)
                 head = b""
                 while b"\r\n\r\n" not in head:
                     head += client.recv(65536)
                 self.heads.append(head)
                 if self._refuse:
                     client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
-                    client.close()
+                    client.shutdown(socket.SHUT_RDWR)
                     continue
                 _, where, _ = head.split(b" ", 2)
                 host, port = where.removeprefix(b"http://").split(b"/")[0].split(b":")
                 server = socket.create_connection((host.decode(), int(port)))
+                self._sockets.append(server)
                 if head.startswith(b"CONNECT"):
                     client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 else:
                     server.sendall(head)
                 for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
-        except OSError:
-            return
+                    self._start(self._pass, one, other)
 
     @staticmethod
     def _pass(one: socket.socket, other: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while data := one.recv(65536):
                 other.sendall(data)
             other.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
 
     def close(self) -> None:
-        """Accept no more connections."""
-        self._listener.close()
+        """End all connections, and accept no more."""
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)  # wakes accept and recv, which close does not
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        for each in self._sockets:
+            each.close()
 
 
 FOR_BOTH = {"Authorization": SECRET, "Proxy-Authorization": "Basic cHJveHk="}

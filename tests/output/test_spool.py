@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.descriptors import none_left_open
 from support.output import Clock, fill, line, lines, numbers, tmpfs
 
 from sessiond.errors import OutputError
@@ -241,6 +242,20 @@ def test_a_link_in_the_place_of_a_segment_is_not_read(
     second = make()
     assert take_all(second) == []
     assert (path / "elsewhere").exists()
+
+
+def test_a_directory_in_the_place_of_a_segment_is_not_read(
+    path: Path, make: Callable[..., Spool]
+) -> None:
+    """Its lines count as damaged, and no descriptor of it remains."""
+    spool = make()
+    spool.append(lines(1, 3))
+    (segment,) = segments(path)
+    segment.unlink()
+    segment.mkdir()
+    with none_left_open():
+        assert take_all(spool) == []
+    assert spool.damaged == 3
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o707])

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,9 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 class Listener:
-    """A socket that a reader listens on: unix or TCP."""
+    """A socket that a reader listens on: unix, or TCP without a ``path``."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         family = socket.AF_INET if path is None else socket.AF_UNIX
         self.path = path
         self.socket = socket.socket(family, socket.SOCK_STREAM)
@@ -50,6 +51,7 @@ class Listener:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.socket.bind(("127.0.0.1", 0) if path is None else str(path))
         self.socket.listen()
+        self._accepted: list[socket.socket] = []
 
     def output(self, host: str = "127.0.0.1") -> StreamOutput:
         """An output that connects to it, and is open."""
@@ -64,14 +66,28 @@ class Listener:
     def accept(self) -> socket.socket:
         """Return the next connection."""
         self.socket.settimeout(5)
-        return self.socket.accept()[0]
+        self._accepted.append(self.socket.accept()[0])
+        return self._accepted[-1]
+
+    def close(self) -> None:
+        """Close it, and all accepted connections."""
+        for each in (self.socket, *self._accepted):
+            each.close()
+
+
+Listen = Callable[..., Listener]
+
+
+@pytest.fixture
+def listen() -> Iterator[Listen]:
+    """Makes listeners, and closes them at the end."""
+    with ExitStack() as stack:
+        yield lambda path=None: stack.enter_context(closing(Listener(path)))
 
 
 @pytest.fixture(params=["unix", "tcp"])
-def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listener]:
-    listener = Listener(tmp_path / "socket" if request.param == "unix" else None)
-    yield listener
-    listener.socket.close()
+def listener(request: pytest.FixtureRequest, tmp_path: Path, listen: Listen) -> Listener:
+    return listen(tmp_path / "socket" if request.param == "unix" else None)
 
 
 def test_sends_lines(listener: Listener) -> None:
@@ -104,9 +120,9 @@ def test_a_stopped_reader_blocks_nothing(listener: Listener) -> None:
     output.close()
 
 
-def test_a_reader_that_dies_in_the_middle_of_a_line(tmp_path: Path) -> None:
+def test_a_reader_that_dies_in_the_middle_of_a_line(tmp_path: Path, listen: Listen) -> None:
     """The next reader gets that line whole, and all lines that the dead one had not read."""
-    listener = Listener(tmp_path / "socket")
+    listener = listen(tmp_path / "socket")
     output = listener.output()
     reader = listener.accept()
     assert output.write(lines(0, 100, 500)) == 100
@@ -124,9 +140,9 @@ def test_a_reader_that_dies_in_the_middle_of_a_line(tmp_path: Path) -> None:
     output.close()
 
 
-def test_what_was_read_is_not_sent_again(tmp_path: Path) -> None:
+def test_what_was_read_is_not_sent_again(tmp_path: Path, listen: Listen) -> None:
     """Reconnecting between the events repeats no line."""
-    listener = Listener(tmp_path / "socket")
+    listener = listen(tmp_path / "socket")
     output = listener.output()
     received: list[int] = []
     for round_ in range(1, 6):
@@ -141,9 +157,9 @@ def test_what_was_read_is_not_sent_again(tmp_path: Path) -> None:
     output.close()
 
 
-def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path) -> None:
+def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path, listen: Listen) -> None:
     """The partially accepted line is repeated from its beginning on the next connection."""
-    listener = Listener(tmp_path / "socket")
+    listener = listen(tmp_path / "socket")
     output = listener.output()
     reader = listener.accept()
     taken = output.write(lines(0, 10_000, 1000))
@@ -168,9 +184,9 @@ def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path) -> No
     output.close()
 
 
-def test_a_killed_reader(tmp_path: Path) -> None:
+def test_a_killed_reader(tmp_path: Path, listen: Listen) -> None:
     """A stopped process is killed with a full queue: its lines are sent again."""
-    listener = Listener(tmp_path / "socket")
+    listener = listen(tmp_path / "socket")
     report, child_report = os.pipe()
     child = os.fork()
     if not child:
@@ -206,7 +222,7 @@ def test_a_killed_reader(tmp_path: Path) -> None:
     os.close(report)
 
 
-def test_a_reader_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_a_reader_that_is_not_there_yet(tmp_path: Path, listen: Listen) -> None:
     """That is no error; the output retries, with growing delays."""
     output = StreamOutput(path=str(tmp_path / "socket"))
     output.open()
@@ -220,7 +236,7 @@ def test_a_reader_that_is_not_there_yet(tmp_path: Path) -> None:
         now = due
     assert waits[0] <= 0.1
     assert 5 <= waits[-1] <= 10
-    listener = Listener(tmp_path / "socket")
+    listener = listen(tmp_path / "socket")
     output.tick(now)
     assert output.trouble is None
     assert output.write([line(1)]) == 1
@@ -228,13 +244,13 @@ def test_a_reader_that_is_not_there_yet(tmp_path: Path) -> None:
     output.close()
 
 
-def test_a_name_is_resolved_without_blocking() -> None:
+def test_a_name_is_resolved_without_blocking(listen: Listen) -> None:
     """The name server may be slow: tick and write return at once."""
     try:
         socket.getaddrinfo("localhost", None)
     except OSError:
         pytest.skip("needs a host that knows localhost")
-    listener = Listener(None)
+    listener = listen()
     output = listener.output(host="localhost")
     assert output.write([line(1)]) == 1
     assert numbers(listener.accept().recv(1000)) == [1]
@@ -250,9 +266,9 @@ def test_a_name_that_does_not_exist_is_a_trouble() -> None:
     output.close()
 
 
-def test_a_dead_tcp_peer_is_noticed() -> None:
+def test_a_dead_tcp_peer_is_noticed(listen: Listen) -> None:
     """A host that vanishes silently is given up after the configured time."""
-    listener = Listener(None)
+    listener = listen()
     output = listener.output()
     connection = output._connection
     assert connection is not None

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,12 +185,13 @@ def test_a_bug_is_raised(tmp_path: Path) -> None:
         def write(self, lines: list[bytes]) -> int:
             raise ZeroDivisionError(len(lines))
 
-    writer = OutputThread(Delivery(Wrong(str(tmp_path / "out"))))
-    writer.open()
-    writer.write([line(1)])
-    with pytest.raises(ZeroDivisionError):
-        until(lambda: writer.write([]))
-    writer.close()
+    with closing(Wrong(str(tmp_path / "out"))) as sink:
+        writer = OutputThread(Delivery(sink))
+        writer.open()
+        writer.write([line(1)])
+        with pytest.raises(ZeroDivisionError):
+            until(lambda: writer.write([]))
+        writer.close()
 
 
 def test_reopening_is_done_when_it_returns(tmp_path: Path) -> None:

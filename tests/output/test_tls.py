@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,8 @@ class Server:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._context = context
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while True:
@@ -48,18 +49,19 @@ class Server:
                 raw, _ = self._listener.accept()
             except OSError:
                 return
-            try:
-                with self._context.wrap_socket(raw, server_side=True) as connection:
-                    certificate = connection.getpeercert() or {}
-                    self.subjects.append(certificate.get("subject"))
-                    while data := connection.recv(65536):
-                        self.received += data
-            except OSError:
-                raw.close()
+            wrap = self._context.wrap_socket
+            with raw, suppress(OSError), wrap(raw, server_side=True) as connection:
+                certificate = connection.getpeercert() or {}
+                self.subjects.append(certificate.get("subject"))
+                while data := connection.recv(65536):
+                    self.received += data
 
     def close(self) -> None:
-        """Accept no more connections."""
+        """Accept no more connections, and wait for the end of the last one."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept, which close does not
         self._listener.close()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
 
 
 @pytest.fixture

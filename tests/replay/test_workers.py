@@ -10,6 +10,7 @@ from itertools import chain
 import orjson
 import pytest
 from support.auditlog import DATA, record_type
+from support.descriptors import none_left_open
 from support.replayed import pipeline, replayed
 
 from sessiond.audit.auditd_log import EnrichedNames
@@ -134,10 +135,10 @@ def test_small_logs_need_no_processes(tmp_path: object, monkeypatch: pytest.Monk
     assert workers.default_jobs(["-"]) == workers.MAX_JOBS == 8
 
 
-def test_no_process_is_left() -> None:
-    """This includes those that still have work."""
+def test_no_process_and_no_descriptor_is_left() -> None:
+    """This includes those of processes that still have work."""
     before = _children()
-    with workers.started(3, Pipelines(pipeline)) as work:
+    with none_left_open(), workers.started(3, Pipelines(pipeline)) as work:
         steps = Replay(work, len, record_type).read(of_nodes("web7", "db3"))
         next(steps)
         assert len(_children() - before) == 3

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.descriptors import none_left_open
 
 from sessiond.restart.write_ahead import (
     MAX_LOG_SIZE,
@@ -50,6 +51,13 @@ def test_added_input_is_available_to_the_next_run(tmp_path: Path) -> None:
     one.add(FIRST)
     one.add(SECOND)
     assert journal(tmp_path).entries == FIRST + SECOND
+
+
+def test_a_closed_log_has_no_descriptor(tmp_path: Path) -> None:
+    """This includes the memory that is mapped from a file."""
+    with none_left_open():
+        journal(tmp_path)
+        close_all()
 
 
 def test_a_state_stands_for_what_was_added_before_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from support.descriptors import none_left_open
 
 from sessiond.errors import OutputError
 from sessiond.system.files import (
@@ -75,6 +76,12 @@ def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> No
     tmp_path.chmod(0o777)
     with pytest.raises(OutputError, match="others can write into the directory"):
         opened(tmp_path)
+
+
+def test_a_directory_is_not_read(tmp_path: Path) -> None:
+    """No descriptor of it remains."""
+    with none_left_open(), pytest.raises(OutputError, match="not a regular file"):
+        read_file(tmp_path, 1 << 20)
 
 
 def test_a_generous_limit_takes_no_memory(tmp_path: Path) -> None:

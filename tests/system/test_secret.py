@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.descriptors import none_left_open
 
 from sessiond.errors import ConfigError
 from sessiond.system.secret import credential, make_key, read_key, read_secret
@@ -77,7 +78,11 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o440)
     with pytest.raises(ConfigError, match="chmod 0600"):
         read_secret("x", str(path))
-    with pytest.raises(ConfigError, match="Is a directory"):
+
+
+def test_a_directory_is_no_secret(tmp_path: Path) -> None:
+    """It is read again for each connection to a server: no descriptor remains."""
+    with none_left_open(), pytest.raises(ConfigError, match="not a file"):
         read_secret("x", str(tmp_path))
 
 
