@@ -17,25 +17,33 @@ UNKNOWN_TYPE: Final = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
 SEPARATOR: Final = re.compile(rb"(?:----|time->.*)\s*$")
 
 ENRICHMENT: Final = b"\x1d"
-# rsyslog's escape of control characters. No text of the kernel can end like this.
+# Escapes of it: rsyslog's, that of less and cat -v, and those of JSON and C. No text of the kernel
+# can end like this.
 _ESCAPED_ENRICHMENT: Final = re.compile(
-    rb'#035((?:[A-Z_-]+=(?:"[^"]*"|[^ "{][^ "]*|) ?)+|SADDR=\{.*\})$'
+    rb"(?:#035|\^\]|\\u001[dD]|\\x1[dD]|\\035)"
+    rb'((?:[A-Z_-]+=(?:"[^"]*"|[^ "{][^ "]*|) ?)+|SADDR=\{.*\})$'
 )
+_ESCAPES: Final = (b"#035", b"^]", b"\\")
 # The same without any mark, as terminals and many exports leave it: 'key="x"ARCH=... UID="ann"'.
 # The kernel and libaudit end each field with a blank, so that nothing else is glued to a value.
-_GLUED_ENRICHMENT: Final = re.compile(
-    rb"(?<![ \n])(?:(?:ARCH=\S+ SYSCALL=\S+ )?"
-    rb'(?:(?:(?:O|A|E|S|FS|OA|SA|OLD[_-]A)?[UG]ID|ID)="[^"]*" ?){1,24}|SADDR=\{.*\})$'
+# Other exports have a blank instead; then a name counts only if its field is in the record.
+_UNMARKED_ENRICHMENT: Final = re.compile(
+    rb"(?<!\n)(?:(?:ARCH=\S+ SYSCALL=\S+ )?"
+    rb"(?:(?:(?:O|A|E|S|FS|OA|SA|OLD[_-]A|I|INODE_|OBJ_|NEW_)?[UG]ID|ID)="
+    rb'(?:"[^"]*"|[0-9A-F]+) ?){1,24}(?:ARCH=\S+ SYSCALL=\S+)?|SADDR=\{.*\})$'
 )
+_FIELD_NAME: Final = re.compile(rb"(?:^|[ '])([A-Za-z_-]+)=")
 
-# RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, message.
+# RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, message. Some relays write no
+# colon behind the program.
 _SYSLOG: Final = re.compile(
-    rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\S+) (\S+) "
-    rb"([^ :\[]+)(?:\[[^\]]*\])?: ?(.*)",
+    rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\S+) (\S*[^\s:]) "
+    rb"([^ :\[]+)(?:\[[^\]]*\])?(?:: ?| )(.*)",
     re.DOTALL,
 )
 _SYSLOG_5424: Final = re.compile(
-    rb"(?:<\d{1,3}>)?1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+) \S+ \S+ (?:-|(?:\[[^\]]*\])+) ?(.*)",
+    rb"(?:<\d{1,3}>)?1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+) \S+ \S+ "
+    rb"(?:-|(?:\[(?:\\.|[^\]\\])*\])+)(?: *\xef\xbb\xbf)? *(.*)",
     re.DOTALL,
 )
 # Programs that forward audit records. Users can make other programs imitate records.
@@ -45,7 +53,22 @@ _KERNEL_LOG: Final = re.compile(
     rb"(?:\[[^\]]{1,40}\](?:\[ *[TC]\d+\])? |\d{4}-\d\d-\d\dT[\d:,+-]{15,24} )?"
     rb"(?:audit: )?(?=type=\d+ audit\()"
 )
-_KERNEL_WORD: Final = re.compile(rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?\[ *\d+\.\d+\] ")
+_KERNEL_WORD: Final = re.compile(
+    rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?(?:\[ *\d+\.\d+\]|\d{4}-\d\d-\d\dT[\d:,+-]{15,24}) "
+)
+# What stands before a record that is quoted: blanks, a relay's name, or a file name and a line
+# number of grep.
+_QUOTED: Final = re.compile(
+    rb" *(?:audispd: |(?:[^\s:=]*audit[^\s:=]*:)?(?:\d+:)?)(?=(?:node=\S+ )?type=\S+ msg=audit\()"
+)
+# archives.log of OSSEC and Wazuh: the agent, and the log that it read.
+_ARCHIVED: Final = re.compile(
+    rb"\d{4} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
+    rb"(?:\(([^)]*)\) )?(\S+?)->\S*audit\S* +(?=(?:node=\S+ )?type=)"
+)
+# Records of one event in a line, as Wazuh joins them.
+_STAMPED: Final = re.compile(rb"msg=(audit\(\d+\.\d+:\d+\))")
+_NEXT: Final = re.compile(rb" +(?=type=[\w\[\]]+ msg=(audit\(\d+\.\d+:\d+\)):)")
 # Records in journalctl's short output, without time and serial.
 _SHORT: Final = re.compile(rb"[A-Z][A-Z_]+(?:\[\d+\])? [\w-]+=")
 _TOLD: Final = re.compile(rb"(?:On \S+ )?[Aa]t \d\d:\d\d:\d\d \d\d/\d\d/\d{4} ")
@@ -105,6 +128,13 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
         return _record(line, match, "", type_number)
     line = line.rstrip(b"\r\n")
     host = b""
+    quoted = _ARCHIVED.match(line)
+    if quoted is not None:
+        host = quoted[1] or quoted[2]
+    else:
+        quoted = _QUOTED.match(line)
+    if quoted is not None and (match := LOG_LINE.match(line := line[quoted.end() :])):
+        return _record(line, match, display(host), type_number)
     found = _SYSLOG.match(line) or _SYSLOG_5424.match(line)
     if found is not None:
         host, program, said = found.groups()
@@ -129,6 +159,20 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
     raise RecordError(f"not an audit record: {line[:60]!r}")
 
 
+def joined(line: bytes) -> list[bytes]:
+    """Return the records in a line that has several of one event, else the line."""
+    first = _STAMPED.search(line)
+    parts: list[bytes] = []
+    start = 0
+    for after in _NEXT.finditer(line, first.end()) if first is not None else ():
+        part = line[start : after.start()]
+        # Not in the text of a message, which has both quotes.
+        if first is not None and after[1] == first[1] and part.count(b"'") != 1:
+            parts.append(part)
+            start = after.end()
+    return [*parts, line[start:]]
+
+
 def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNumber) -> LogRecord:
     node, name = match.groups()
     if name[:1].isdigit() and name.isdigit() and len(name) < 10:
@@ -141,25 +185,30 @@ def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNum
     text, enriched, names = line[match.end() :].rstrip(b"\r\n").partition(ENRICHMENT)
     if enriched:
         text = text.rstrip(b"\r\n")
-    elif b"#035" in text:
-        escaped = _ESCAPED_ENRICHMENT.search(text)
-        if escaped is not None:
-            text, names = text[: escaped.start()], escaped[1]
-    elif (text[-1:] == b'"' and b'ID="' in text) or (text[-1:] == b"}" and b"SADDR={" in text):
-        text, names = _unglued(text)
+    elif b"ID=" in text or b"SADDR={" in text:
+        text, names = _unmarked(text)
     if node is not None:
         host = display(node)
     return _new_record(LogRecord, (host, number, text, names, "", ""))
 
 
-def _unglued(text: bytes) -> tuple[bytes, bytes]:
-    """Split a record's text from names that are glued to its last value."""
-    glued = _GLUED_ENRICHMENT.search(text)
-    if glued is None:
+def _unmarked(text: bytes) -> tuple[bytes, bytes]:
+    """Split a record's text from names behind it that 0x1D does not separate."""
+    if any(escape in text for escape in _ESCAPES):
+        escaped = _ESCAPED_ENRICHMENT.search(text)
+        if escaped is not None:
+            return text[: escaped.start()], escaped[1]
+    found = _UNMARKED_ENRICHMENT.search(text)
+    if found is None:
         return text, b""
-    before = text[: glued.start()]
-    is_value = before[-1:] in (b'"', b"'") or b"=" in before.rpartition(b" ")[2]
-    return (before, glued[0]) if is_value else (text, b"")
+    before, names = text[: found.start()], found[0]
+    if before[-1:] == b" ":
+        before = before.rstrip(b" ")
+        known = {name.upper() for name in _FIELD_NAME.findall(before)}
+        is_added = known.issuperset(_FIELD_NAME.findall(names))
+    else:
+        is_added = before[-1:] in (b'"', b"'") or b"=" in before.rpartition(b" ")[2]
+    return (before, names) if is_added else (text, b"")
 
 
 def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:
@@ -178,8 +227,12 @@ class EnrichedNames:
     the names of a record when it is read, ``learn`` those of an event when it is written.
     """
 
-    _USERS = ("auid", "uid", "euid", "suid", "fsuid", "ouid", "old-auid", "oauid", "id", "sauid")
-    _GROUPS = ("gid", "egid", "sgid", "fsgid", "ogid")
+    _USERS = tuple(
+        "auid uid euid suid fsuid ouid old-auid oauid id sauid iuid inode_uid obj_uid".split()
+    )
+    _GROUPS = tuple("gid egid sgid fsgid ogid igid inode_gid obj_gid new_gid".split())
+    # ADD_GROUP, DEL_GROUP and GRP_MGMT: the record types in which id= is a group.
+    _OF_GROUPS = frozenset((1116, 1117, 1132))
     _MAX_SEEN = 65_536
 
     def __init__(self) -> None:
@@ -188,7 +241,7 @@ class EnrichedNames:
         self._ids: dict[str, int] = {}
         self._groups: dict[int, str] = {}
         self._seen: set[bytes] = set()
-        self._noted: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        self._noted: dict[bytes, list[tuple[int, bytes, bytes]]] = {}
 
     @property
     def waiting(self) -> bool:
@@ -207,11 +260,13 @@ class EnrichedNames:
         """Return the id of a user name, if known from an event so far."""
         return self._ids.get(name)
 
-    def note(self, payload: bytes, names: bytes) -> None:
+    def note(self, record_type: int, payload: bytes, names: bytes) -> None:
         """Keep the names behind a record, ``UID="ann" GID="users"``, until its event is written."""
         if len(self._noted) >= self._MAX_SEEN:
             self._noted.clear()  # stamps without events: the log is broken
-        self._noted.setdefault(payload[: payload.find(b")") + 1], []).append((payload, names))
+        self._noted.setdefault(payload[: payload.find(b")") + 1], []).append(
+            (record_type, payload, names)
+        )
 
     def learn(self, stamp: bytes) -> bool:
         """Take the names of the event with that stamp; return whether an id's name changed.
@@ -219,25 +274,28 @@ class EnrichedNames:
         ``stamp`` is the beginning of its records, up to the bracket.
         """
         changed = False
-        for payload, names in self._noted.pop(stamp, ()):
-            # The same names and ids recur.
-            if names not in self._seen:
-                changed = self._take(payload, names) or changed
+        for record_type, payload, names in self._noted.pop(stamp, ()):
+            # The same names and ids recur, except for the account of a message.
+            if names not in self._seen or b' ID="' in names:
+                changed = self._take(record_type, payload, names) or changed
                 if changed or len(self._seen) >= self._MAX_SEEN:
                     self._seen.clear()
                 self._seen.add(names)
         return changed
 
-    def _take(self, payload: bytes, names: bytes) -> bool:
+    def _take(self, record_type: int, payload: bytes, names: bytes) -> bool:
         ids, told = fields(payload), fields(names)
         message = ids.get("msg")
         if message is not None and message[:1] == b"'":
             ids = fields(message[1:-1]) | ids
         changed = False
-        for known, wanted in ((self._users, self._USERS), (self._groups, self._GROUPS)):
+        users, groups = self._USERS, self._GROUPS
+        if record_type in self._OF_GROUPS:
+            users, groups = tuple(name for name in users if name != "id"), (*groups, "id")
+        for known, wanted in ((self._users, users), (self._groups, groups)):
             for name in wanted:
                 value = ids.get(name, b"")
-                shown = decode(told.get(name.upper().replace("-", "_"), b""))
+                shown = decode(told.get(name.upper(), b""))
                 if not shown or not value.isdigit():
                     continue
                 number = int(value)

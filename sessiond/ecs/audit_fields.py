@@ -315,7 +315,12 @@ class FieldReader:
             claims.setdefault(name.decode("ascii"), _without_comma(raw.rstrip()))
         parts.claims = claims
         posing = claims.keys() & parts.own.keys()
-        if posing or len(claims) < len(pairs) or b" " in inside.partition(b"=")[0] or not claims:
+        if (
+            posing
+            or len(claims) < len(pairs)
+            or b" " in inside.lstrip().partition(b"=")[0]
+            or not claims
+        ):
             # Keep the whole text, because it has more than the fields, or fields that don't count.
             parts.add("msg", display(inside))
         for name, raw in claims.items():

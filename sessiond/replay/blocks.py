@@ -30,7 +30,7 @@ class Identity(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Records of a boot: (type, payload), and the names behind them: (payload, names).
+    """Records of a boot: (type, payload), and the names behind them: (type, payload, names).
 
     ``now`` is the latest stamp of the boot, in ns; ``last`` says that its pipeline ends here.
     """
@@ -38,7 +38,7 @@ class Block(NamedTuple):
     boot: Identity
     now: int
     records: list[tuple[int, bytes]]
-    names: list[tuple[bytes, bytes]]
+    names: list[tuple[int, bytes, bytes]]
     last: bool
 
 
@@ -97,8 +97,8 @@ class Pipelines:
     def take(self, block: Block) -> Made:
         """Feed a block to the pipeline of its boot and return the lines."""
         pipeline, names = self._of(block.boot)
-        for payload, noted in block.names:
-            names.note(payload, noted)
+        for noted in block.names:
+            names.note(*noted)
         pipeline.lines.sequence = 0
         lines: list[bytes] = []
         if block.records:

@@ -37,7 +37,7 @@ class Boot:
         """Start before its first record."""
         self.identity = identity
         self.records: list[tuple[int, bytes]] = []
-        self.names: list[tuple[bytes, bytes]] = []  # of the records: payload, names
+        self.names: list[tuple[int, bytes, bytes]] = []  # of records: type, payload, names
         self.now = 0  # the latest stamp, in ns
         self.latest = AuditStamp(0)
         self.first = AuditStamp(0)
@@ -48,7 +48,7 @@ class Boot:
         """Take a further record of the last record's event."""
         self.records.append((record.type, record.payload))
         if record.names:
-            self.names.append((record.payload, record.names))
+            self.names.append((record.type, record.payload, record.names))
 
     def add(self, record: LogRecord, time: AuditStamp, serial: int) -> None:
         """Take a record of this boot."""

@@ -25,7 +25,10 @@ def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[Lo
     Raises RecordError for an object without known records.
     """
     if not is_laurel(event):
-        raise RecordError("a JSON object that is neither the journal's nor LAUREL's")
+        raise RecordError(
+            "a JSON object that is neither the journal's nor LAUREL's; if it has lines of a log, "
+            "run jq -r .message FILE | sessiond replay -"
+        )
     node = event.get("NODE")
     records = []
     for kind, value in event.items():

@@ -21,6 +21,7 @@ from sessiond.audit.auditd_log import (
     LostFormError,
     OtherLineError,
     TypeNumber,
+    joined,
     parse_line,
 )
 from sessiond.ecs.line import renumbered
@@ -176,10 +177,19 @@ class Replay:
             if line[:1] in b"{\x1e":
                 for record in json_records(line, self._type_number):
                     self._feed(log, record)
+            elif b" type=" in line:
+                self._take_joined(log, line)
             else:
                 self._feed(log, parse_line(line, self._type_number))
         except RecordError as error:
             self._refuse(log, line, error)
+
+    def _take_joined(self, log: _Log, line: bytes) -> None:
+        node = ""
+        for part in joined(line):
+            record = parse_line(part, self._type_number)
+            node = record.node or node
+            self._feed(log, record._replace(node=node))
 
     def _feed(self, log: _Log, record: LogRecord) -> None:
         if log.node and not record.node:

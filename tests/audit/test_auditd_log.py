@@ -46,19 +46,38 @@ def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:
         (b" cap_frootid=0", b'OUID="root" OGID="root"'),
         (b" msg='op=login acct=\"ann\" res=success'", b'UID="root" AUID="ann"'),
         (b" saddr=0100", b"SADDR={ saddr_fam=local path=/run/x }"),
+        (b" uid=7 gid=8 exe=(null)", b'UID="eve" GID=646F6D61696E207573657273'),
+        (b" uid=7 arch=c000003e syscall=41 code=0x0", b'UID="eve" ARCH=x86_64 SYSCALL=socket'),
     ],
 )
 def test_names_may_follow_without_a_mark(text: bytes, names: bytes) -> None:
     """Terminals and many exports leave out 0x1D; a name is glued to the last value then."""
     found = parse_line(b"type=SYSCALL msg=" + EXEC + text + names, TYPES.get)
     assert (found.payload, found.names) == (EXEC + text, names)
-    apart = parse_line(b"type=SYSCALL msg=" + EXEC + text + b" " + names, TYPES.get)
-    assert (apart.payload, apart.names) == (EXEC + text + b" " + names, b"")
+
+
+@pytest.mark.parametrize("mark", [b"#035", b"^]", b"\\u001d", b"\\x1d", b"\\035", b" "])
+def test_an_export_may_write_the_mark_in_its_own_way(mark: bytes) -> None:
+    """rsyslog, less, JSON and C escape it; others write a blank."""
+    text = EXEC + b' auid=7 uid=0 exe="/bin/id" key=(null)'
+    names = b'ARCH=x86_64 SYSCALL=execve AUID="eve" UID="root"'
+    found = parse_line(b"type=SYSCALL msg=" + text + mark + names, TYPES.get)
+    assert (found.payload, found.names) == (text, names)
+    text = STAMP + b": pid=1 uid=0 auid=7 msg='op=login id=7 res=success'"
+    names = b'UID="root" AUID="eve" ID="eve"'
+    found = parse_line(b"type=1112 msg=" + text + mark + names, TYPES.get)
+    assert (found.payload, found.names) == (text, names)
 
 
 def test_a_field_that_looks_like_a_name_is_a_field() -> None:
-    """It has a blank before it, or is in a value that a user wrote."""
-    for text in (b' VALID="x"', b' key="aUID=b"', b" msg='a=bUID=\"c\"'"):
+    """It has no field of the record that it names, or is in a value that a user wrote."""
+    for text in (
+        b' VALID="x"',
+        b' ID="x" OUID="y"',
+        b' key="aUID=b"',
+        b" msg='a=bUID=\"c\"'",
+        b" uid=7 msg='a=b UID=\"c\"'",
+    ):
         found = parse_line(b"type=SYSCALL msg=" + EXEC + text, TYPES.get)
         assert (found.payload, found.names) == (EXEC + text, b"")
 
@@ -76,6 +95,27 @@ def test_a_field_that_looks_like_a_name_is_a_field() -> None:
         (b"<13>Apr 15 19:33:20 relay audispd: node=web7 type=SYSCALL msg=" + EXEC, "web7"),
         (b"2026-05-01T10:11:12Z web7 tag_audit_log: type=SYSCALL msg=" + EXEC, "web7"),
         (b"<134>1 2026-05-01T10:11:12Z web7 audisp-syslog 8 - - type=SYSCALL msg=" + EXEC, "web7"),
+        (
+            b"<134>1 2026-05-01T10:11:12Z relay audispd - - - \xef\xbb\xbftype=1300 msg=" + EXEC,
+            "relay",
+        ),
+        (
+            b'<134>1 2026-05-01T10:11:12Z relay audispd - - [at@1 of="a\\]b" to=""]  node=web7 '
+            b"type=SYSCALL msg=" + EXEC,
+            "web7",
+        ),
+        (b"2026-05-01T10:11:12+00:00 web7 auditd type=SYSCALL msg=" + EXEC, "web7"),
+        (b"May  1 10:11:12 web7 audit type=SYSCALL msg=" + EXEC, "web7"),
+        (b"audispd: node=web7 type=SYSCALL msg=" + EXEC, "web7"),
+        (b"  type=SYSCALL msg=" + EXEC, ""),
+        (b"/srv/case/audit.log.1:type=SYSCALL msg=" + EXEC, ""),
+        (b"audit.log:17:node=web7 type=SYSCALL msg=" + EXEC, "web7"),
+        (b"17:type=SYSCALL msg=" + EXEC, ""),
+        (
+            b"2026 May 01 10:11:12 (web7) any->/var/log/audit/audit.log type=1300 msg=" + EXEC,
+            "web7",
+        ),
+        (b"2026 May 01 10:11:12 web7->/var/log/audit/audit.log type=1300 msg=" + EXEC, "web7"),
     ],
 )
 def test_who_passed_a_record_on_changes_nothing_of_it(line: bytes, node: str) -> None:
@@ -89,7 +129,13 @@ def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
     with pytest.raises(OtherLineError):
         parse_line(b"Apr  5 19:33:20 web7 cron[7]: (root) CMD (true)", TYPES.get)
     with pytest.raises(OtherLineError):
-        parse_line(b"[    0.000000] Linux version 6.1.0", TYPES.get)
+        parse_line(b"Apr  5 19:33:20 web7 last message repeated 2 times", TYPES.get)
+    with pytest.raises(OtherLineError):
+        parse_line(b"Apr  5 19:33:20 web7 eve type=SYSCALL msg=" + EXEC, TYPES.get)
+    for kernel in (b"[    0.000000] ", b"2026-05-01T10:11:12,123456+02:00 "):
+        for text in (b"Linux version 6.1.0", b"systemd[1]: Started x"):
+            with pytest.raises(OtherLineError):
+                parse_line(kernel + text, TYPES.get)
     with pytest.raises(RecordError, match="not an audit record"):
         parse_line(b"hello", TYPES.get)
 
@@ -124,7 +170,7 @@ def test_any_line_is_a_record_or_refused(line: bytes) -> None:
 def test_names_are_those_of_their_event() -> None:
     """Names take effect when their event is written, and learn() reports changed names."""
     names = EnrichedNames()
-    names.note(STAMP + b": auid=7 uid=0", b'AUID="eve" UID="root"')
+    names.note(1112, STAMP + b": auid=7 uid=0", b'AUID="eve" UID="root"')
     assert names.user(7) is None
     assert names.learn(STAMP) is True
     assert (names.user(7), names.user(0)) == ("eve", "root")
@@ -135,6 +181,43 @@ def test_names_are_those_of_their_event() -> None:
 def test_a_message_has_names_for_what_it_says() -> None:
     """ID= is the name of the account in the text of a message."""
     names = EnrichedNames()
-    names.note(STAMP + b": pid=1 uid=0 msg='op=login id=7 res=success'", b'UID="root" ID="eve"')
+    names.note(
+        1112, STAMP + b": pid=1 uid=0 msg='op=login id=7 res=success'", b'UID="root" ID="eve"'
+    )
     names.learn(STAMP)
     assert names.user(7) == "eve"
+
+
+def test_the_account_of_a_message_about_a_group_is_a_group() -> None:
+    """A new user's group often has the same name, and the names of both records are equal."""
+    names = EnrichedNames()
+    text = STAMP + b": pid=1 uid=0 auid=7 msg='op=add id=%d res=success'"
+    for record_type, number in ((1116, 991), (1114, 990)):
+        names.note(record_type, text % number, b'UID="root" AUID="eve" ID="web"')
+    names.learn(STAMP)
+    assert (names.group(991), names.user(991)) == ("web", None)
+    assert (names.group(990), names.user(990)) == (None, "web")
+
+
+def test_the_login_user_before_a_login_has_its_name() -> None:
+    """auditd writes it as OLD-AUID."""
+    names = EnrichedNames()
+    names.note(1006, STAMP + b": pid=1 uid=0 old-auid=7 auid=8", b'OLD-AUID="eve" AUID="bob"')
+    names.learn(STAMP)
+    assert (names.user(7), names.user(8)) == ("eve", "bob")
+
+
+@pytest.mark.parametrize("before", [b"", b"node=web7 ", b"May  1 10:11:12 web7 audispd: "])
+def test_records_of_an_event_may_share_a_line(before: bytes) -> None:
+    """Wazuh joins them. The text of a message can't begin a record, nor can another event's."""
+    parts = [
+        before + b"type=USER_CMD msg=" + STAMP + b": pid=1 uid=0 msg='op=x res=success'",
+        b"type=SYSCALL msg=" + EXEC + b' key="k"\x1dARCH=x86_64',
+        b"type=UNKNOWN[1420] msg=" + STAMP + b": subj=a",
+    ]
+    assert auditd_log.joined(b" ".join(parts) + b"\n") == [*parts[:-1], parts[-1] + b"\n"]
+    for line in (
+        b"type=USER_CMD msg=" + STAMP + b": msg='op=x type=SYSCALL msg=" + EXEC + b"'",
+        b"type=SYSCALL msg=" + EXEC + b" type=CWD msg=audit(1777630272.123:8973): cwd=x",
+    ):
+        assert auditd_log.joined(line) == [line]

@@ -126,3 +126,15 @@ def test_a_path_of_any_bytes_is_shown(name: bytes) -> None:
     """Hex in the record, text in the document."""
     path = read((PATH, b"item=0 name=" + name.hex().encode())).paths[0]
     assert path.get("name") == display(name) or name == b"?"
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [(b' comm="utmp" res=success', False), (b'changed comm="utmp" res=success', True)],
+)
+def test_the_text_of_a_message_is_kept_if_it_has_more_than_fields(
+    message: bytes, kept: bool
+) -> None:
+    """systemd begins its messages with a blank."""
+    parts = read((1127, b"pid=1 uid=0 msg='" + message + b"'"))
+    assert ("msg" in parts.data) is kept

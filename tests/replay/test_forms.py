@@ -33,6 +33,7 @@ def in_form(form: str) -> list[dict[str, Any]]:
     [
         ("crlf", "as it is"),
         ("glued", "as it is"),
+        ("blanks", "as it is"),
         ("kernel", "without names"),
         ("audispd", "node"),
         ("rfc5424", "node"),

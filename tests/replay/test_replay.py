@@ -419,3 +419,24 @@ def test_no_text_of_a_user_passes_for_a_record(line: bytes) -> None:
     written, replay = replayed(line + b"\n")
     assert written == []
     assert (replay.outcome.others, replay.outcome.refused) == (1, 0)
+
+
+def test_records_joined_in_a_line_are_one_event() -> None:
+    """They are of the host that the line begins with."""
+    stamp = b"audit(1700000000.123:77)"
+    joined = (
+        b"node=web1 type=SYSCALL msg=%b: arch=c000003e syscall=59 success=yes exit=0 a0=1 a1=2 "
+        b"a2=3 a3=4 items=2 ppid=10 pid=20 auid=1000 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 "
+        b'sgid=0 fsgid=0 tty=pts0 ses=4 comm="id" exe="/usr/bin/id" key="k"ARCH=x86_64 '
+        b'SYSCALL=execve AUID="ann" UID="root" type=EXECVE msg=%b: argc=2 a0="id" a1="-u" '
+        b'type=CWD msg=%b: cwd="/srv" type=PATH msg=%b: item=0 name="/usr/bin/id" inode=7 '
+        b"dev=fe:00 mode=0100755 ouid=0 ogid=0 rdev=00:00 nametype=NORMAL "
+        b"type=PROCTITLE msg=%b: proctitle=6964002D75"
+    ) % ((stamp,) * 5)
+    (document,) = documents([joined])
+    assert document["host"]["name"] == "web1"
+    process = document["process"]
+    assert (process["args"], process["working_directory"]) == (["id", "-u"], "/srv")
+    assert document["file"]["path"] == "/usr/bin/id"
+    assert document["user"]["audit"] == {"id": "1000", "name": "ann"}
+    assert not document["auditd"]["data"].keys() & {"type", "msg", "cwd", "name", "AUID"}

@@ -132,6 +132,7 @@ _RECORD: Final = re.compile(rb"type=(\S+) msg=audit\((\d+)\.(\d+):(\d+)\): (.*)"
 _FORWARDED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "as it is": lambda line: line + b"\n",
     "glued": lambda line: line.replace(b"\x1d", b"") + b"\n",
+    "blanks": lambda line: line.replace(b"\x1d", b" ") + b"\n",
     "crlf": lambda line: line + b"\r\n",
     "ausearch": lambda line: b"----\ntime->Fri Apr  5 19:33:20 2024\n" + line + b"\n",
     "node": lambda line: b"node=web1 " + line + b"\n",
