@@ -5,11 +5,8 @@ As for the other tests of real engines, SESSIOND_ENGINES=1 enables it. fluent-bi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.engines import ask, cache, count, free_port, lines, opensearch, running
+from support.engines import ask, count, free_port, go_program, lines, opensearch, running
 from support.manager import PROJECT
 from support.truth import until
 from support.web import Web, status
@@ -115,17 +112,7 @@ def test_fluent_bit_delivers_each_line_once(tmp_path: Path) -> None:
 
 def collector() -> Path:
     """Build the OpenTelemetry Collector with the components that read, or skip the test."""
-    if os.environ.get("SESSIOND_ENGINES") != "1" or shutil.which("go") is None:
-        pytest.skip("needs go, and SESSIOND_ENGINES=1")
-    sources = PROJECT / "tests" / "support" / "collector"
-    name = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources.iterdir())))
-    program = cache() / f"collector-{name.hexdigest()[:12]}"
-    if not program.exists():
-        command = ["go", "build", "-mod=readonly", "-o", str(program), "."]
-        done = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"go: {done.stderr[-300:]}")
-    return program
+    return go_program(PROJECT / "tests" / "support" / "collector", ".")
 
 
 def plain(value: Any) -> Any:

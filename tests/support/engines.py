@@ -77,6 +77,20 @@ def _jars() -> Path:
     return jars
 
 
+def go_program(sources: Path, package: str) -> Path:
+    """Compile a package in the module of ``sources`` once, or skip the test."""
+    if os.environ.get("SESSIOND_ENGINES") != "1" or shutil.which("go") is None:
+        pytest.skip("needs go, and SESSIOND_ENGINES=1")
+    name = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources.iterdir())))
+    program = cache() / f"{sources.name}-{name.hexdigest()[:12]}"
+    if not program.exists():
+        command = ["go", "build", "-mod=readonly", "-o", str(program), package]
+        done = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"go: {done.stderr[-300:]}")
+    return program
+
+
 @contextmanager
 def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program, and kill it at the end."""
