@@ -17,6 +17,7 @@ from sessiond.audit.record import (
     Call,
     Record,
     call,
+    from_user_space,
     number,
     parse_stamp,
     syscall_fields,
@@ -89,10 +90,9 @@ _new_record = cast("_NewRecord", tuple.__new__)  # a third faster than a named t
 def stands_alone(record_type: int) -> bool:
     """Return whether a record of this type is an event by itself: no EOE follows.
 
-    See the ranges in include/uapi/linux/audit.h: 1100 to 1299 and 2100 to 2999 come from user
-    space. ANOM_ABEND is written when a signal is delivered, outside of any system call.
+    ANOM_ABEND is written when a signal is delivered, outside of any system call.
     """
-    return 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999 or record_type == ANOM_ABEND
+    return from_user_space(record_type) or record_type == ANOM_ABEND
 
 
 class Reassembler:

@@ -16,14 +16,17 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 from sessiond.errors import RecordError
 from sessiond.units import AuditStamp
 
-LOGIN = 1006
-SYSCALL = 1300
-PATH = 1302
-CONFIG_CHANGE = 1305
-CWD = 1307
-EXECVE = 1309
-EOE = 1320
-PROCTITLE = 1327
+# include/uapi/linux/audit.h
+USER: Final = 1005  # the lowest type of a record; lower types are control messages
+LOGIN: Final = 1006
+SYSCALL: Final = 1300
+PATH: Final = 1302
+CONFIG_CHANGE: Final = 1305
+CWD: Final = 1307
+EXECVE: Final = 1309
+EOE: Final = 1320
+PROCTITLE: Final = 1327
+REPLACE: Final = 1329  # no record: "are you still there?", to the registered socket
 
 # Seconds up to the year 2255, which fit into 63 bits as ns since the epoch.
 # auditd of RHEL 5 to 7 leaves out the colon of DAEMON_CONFIG.
@@ -65,6 +68,14 @@ def parse_stamp(payload: bytes) -> tuple[AuditStamp, int, int]:
     seconds, fraction, serial = match.groups()
     stamp = AuditStamp(int(seconds + fraction.ljust(3, b"0")))
     return stamp, int(serial), match.end()
+
+
+def from_user_space(record_type: int) -> bool:
+    """Return whether records of this type are messages of user space, such as USER_LOGIN.
+
+    The kernel writes pid=, uid=, auid=, ses= of the sender before them. Each is an event by itself.
+    """
+    return record_type == USER or 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
 
 
 def fields(text: bytes) -> dict[str, bytes]:

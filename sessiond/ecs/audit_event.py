@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import LOGIN, Record, decode
+from sessiond.audit.record import CONFIG_CHANGE, LOGIN, Record, decode, from_user_space
 from sessiond.ecs import decoders
 from sessiond.ecs.audit_fields import (
     CACHE_LIMIT,
-    CONFIG_CHANGE,
     MAX_SEQUENCE,
     UNSET,
     URINGOP,
@@ -228,7 +227,7 @@ class AuditEventEncoder:
         subject = parts.subject
         if subject is not None:
             auditd["message_type"] = self._type_name(subject.type).lower()
-            auditd["origin"] = "user" if _from_user_space(subject.type) else "kernel"
+            auditd["origin"] = "user" if from_user_space(subject.type) else "kernel"
         else:
             auditd["message_type"] = "syscall" if event.syscall else self._first_type(event).lower()
             auditd["origin"] = "kernel"
@@ -314,7 +313,7 @@ class AuditEventEncoder:
         subject = parts.subject
         if subject is not None:
             meaning = self._meaning_of(subject, parts)
-            if not call.name or _from_user_space(subject.type) or subject.type in _BY_ANY_CALL:
+            if not call.name or from_user_space(subject.type) or subject.type in _BY_ANY_CALL:
                 return meaning
             # A kernel record about a call has the categories of both.
             return meaning._replace(
@@ -493,11 +492,6 @@ class AuditEventEncoder:
         stamp = f"audit({seconds}.{milliseconds:03d}:{event.serial})"
         kind = self._type_name(record_type(record.type, record.text))
         return f"type={kind} msg={stamp}: {display(record.text)}"
-
-
-def _from_user_space(record_type: int) -> bool:
-    """Return whether user space wrote a record: include/uapi/linux/audit.h has the ranges."""
-    return record_type == 1005 or 1100 <= record_type <= 1299 or 2100 <= record_type <= 2999
 
 
 def _result(syscall: Mapping[str, bytes], parts: EventFields) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from sessiond.audit.record import (
+    CONFIG_CHANGE,
     CWD,
     EXECVE,
     LOGIN,
@@ -31,7 +32,6 @@ from sessiond.text import display
 
 SOCKADDR: Final = 1306
 OBJ_PID: Final = 1318
-CONFIG_CHANGE: Final = 1305
 URINGOP: Final = 1336
 USER_CMD: Final = 1123
 # Records whose key= is the key of an audit rule, as in SYSCALL.

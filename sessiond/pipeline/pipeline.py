@@ -31,6 +31,7 @@ from sessiond.audit.record import (
     arguments,
     decode,
     fields,
+    from_user_space,
     login_fields,
     number,
 )
@@ -1312,8 +1313,7 @@ def _stands_alone(event: AuditEvent) -> bool:
     The event is complete only once no other record can follow; by then the process may run another
     program.
     """
-    kind = event.records[0].type
-    return event.call is NO_CALL and not 1100 <= kind <= 1299 and not 2100 <= kind <= 2999
+    return event.call is NO_CALL and not from_user_space(event.records[0].type)
 
 
 def _state_of_record(process: Process, event: AuditEvent, stamp: int) -> State:
@@ -1331,7 +1331,7 @@ def _state_of_record(process: Process, event: AuditEvent, stamp: int) -> State:
 def _message_fields(event: AuditEvent) -> Mapping[str, bytes]:
     """Return the kernel's fields about the sender of a user message; none for other records."""
     record = event.records[0]
-    return fields(record.text) if 1100 <= record.type <= 1299 else {}
+    return fields(record.text) if from_user_space(record.type) else {}
 
 
 def _exit_code(event: AuditEvent) -> int:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sessiond.audit.kernel.receive import MEMORY, forget_batch, last_batch
+from sessiond.audit.record import REPLACE, USER
 from sessiond.errors import OutputError
 from sessiond.restart import event_log
 from sessiond.sources.ebpf import records
@@ -42,8 +43,6 @@ MAX_STATE: Final = 1 << 30
 RING: Final = 1 << 31 | records.LAYOUT >> 1
 EVENTS: Final = 1 << 30 | event_log.LAYOUT >> 2
 _NO_RECORD: Final = 1 << 30
-_FIRST_RECORD: Final = 1005  # linux/audit.h: lower types are control messages
-_PING: Final = 1329
 
 # A batch of entries: their number, all kinds, all sizes, the data.
 _WORD: Final = 4
@@ -60,11 +59,11 @@ Entry = tuple[int, bytes]
 
 def is_record(entry: Entry) -> bool:
     """Return whether the entry is an audit record."""
-    return _FIRST_RECORD <= entry[0] < _NO_RECORD
+    return USER <= entry[0] < _NO_RECORD
 
 
 def _is_known(kind: int) -> bool:
-    return kind in (RING, EVENTS) or _FIRST_RECORD <= kind < _NO_RECORD
+    return kind in (RING, EVENTS) or USER <= kind < _NO_RECORD
 
 
 class KernelReading(NamedTuple):
@@ -163,7 +162,7 @@ class WriteAheadLog:
 
     def _missing(self, batch: list[Entry]) -> list[Entry]:
         """Return the part of the last batch that was not added to the log."""
-        batch = [entry for entry in batch if entry[0] >= _FIRST_RECORD and entry[0] != _PING]
+        batch = [entry for entry in batch if entry[0] >= USER and entry[0] != REPLACE]
         records = [entry for entry in self.entries if is_record(entry)]
         for number in range(len(batch), 0, -1):
             if records[-number:] == batch[:number]:

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.audit.reassembler import Reassembler
-from sessiond.audit.record import CWD, EOE, EXECVE, PROCTITLE, SYSCALL
+from sessiond.audit.reassembler import ANOM_ABEND, Reassembler
+from sessiond.audit.record import CWD, EOE, EXECVE, LOGIN, PROCTITLE, SYSCALL, USER
 
-LOGIN = 1006
+CRYPTO_KEY_USER = 2404
 USER_LOGIN = 1112
 
 
@@ -79,9 +79,10 @@ def test_a_lone_kernel_record_is_whole_at_the_deadline() -> None:
     assert waiting.unfinished == 0
 
 
-def test_a_message_of_user_space_stands_alone() -> None:
+@pytest.mark.parametrize("kind", [USER, USER_LOGIN, CRYPTO_KEY_USER, ANOM_ABEND])
+def test_a_message_of_user_space_stands_alone(kind: int) -> None:
     """User space sends single records without an end."""
-    (event,) = assembler().feed(of(5, USER_LOGIN), now=0)
+    (event,) = assembler().feed(of(5, kind), now=0)
     assert event.complete is True
 
 

@@ -242,6 +242,21 @@ def test_another_user_and_program_mean_another_process() -> None:
     assert "exit_code" not in inferred["process"]
 
 
+@pytest.mark.parametrize("kind", [b"USER", b"USER_LOGIN", b"CRYPTO_KEY_USER"])
+def test_another_sender_of_a_message_means_another_process(kind: bytes) -> None:
+    """Every message of user space says the kernel's view of its sender."""
+    executed = (DATA / "replay/pid-reused-by-a-daemon.log").read_bytes().splitlines()[:5]
+    message = b"type=%b msg=audit(1712354600.000:50): pid=700 uid=0 auid=0 ses=9 msg='op=start'"
+    written, _ = replayed([*executed, message % kind])
+    told = next(
+        each
+        for each in map(orjson.loads, written)
+        if each["auditd"]["message_type"] == kind.decode().lower()
+    )
+    assert "vim" not in told["process"].get("executable", "")
+    assert told["user"]["audit"]["id"] == "0"
+
+
 def test_a_parent_further_up_is_no_other_process() -> None:
     """A process whose parent ends gets an ancestor, or init, as parent."""
     _, *sleeps = of_log("reparented")

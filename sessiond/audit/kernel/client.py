@@ -26,6 +26,7 @@ import msgspec
 
 from sessiond.audit.kernel.errors import TIMEOUT, AuditRequestError, owner_message, refused
 from sessiond.audit.kernel.receive import BATCH, NLMSGHDR, BatchReader
+from sessiond.audit.record import CONFIG_CHANGE, REPLACE, USER
 from sessiond.errors import AuditUnavailableError
 from sessiond.system.netlink import (
     NETLINK_ADD_MEMBERSHIP,
@@ -53,13 +54,10 @@ __all__ = [
 # linux/audit.h
 _GET: Final = 1000
 _SET: Final = 1001
-_USER: Final = 1005  # the lowest record type; lower types on the data socket are control messages
 _ADD_RULE: Final = 1011
 _DEL_RULE: Final = 1012
 _LIST_RULES: Final = 1013
 _SET_FEATURE: Final = 1018
-_CONFIG_CHANGE: Final = 1305
-_REPLACE: Final = 1329  # "are you still there?", to the registered socket
 _NLGRP_READLOG: Final = 1
 _STATUS_PID: Final = 0x04
 _STATUS_LOST: Final = 0x40
@@ -120,7 +118,7 @@ class Counters(msgspec.Struct):
     truncated: int = 0  # records longer than audit's maximum
     forged: int = 0  # datagrams that are not from the kernel; never returned
     pings: int = 0  # another process tried to register
-    config_changes: int = 0  # CONFIG_CHANGE records, including those of sessiond's changes
+    config_changes: int = 0  # reads with CONFIG_CHANGE records, also of sessiond's changes
 
 
 class _Message(nlmsg):  # type: ignore[misc]
@@ -132,8 +130,8 @@ class _Message(nlmsg):  # type: ignore[misc]
 class AuditClient:
     """A connection to the kernel's audit subsystem; create it with ``open``.
 
-    ``multicast`` says how it reads; ``receive_buffer`` is the actual size, in
-    bytes as the kernel counts them (a record takes about 1 to 2 KiB of it).
+    ``multicast`` says how it reads; ``receive_buffer`` is the actual size, in bytes as the kernel
+    counts them (a record takes about 1 to 2 KiB of it).
     """
 
     def __init__(
@@ -229,7 +227,7 @@ class AuditClient:
         """The number of datagrams that the socket dropped in its whole life.
 
         With multicast each is a lost record, which the kernel counts nowhere else. With unicast the
-        kernel keeps the record and retries: real loss is ``Status.lost``.
+        kernel keeps the record and retries: real loss is ``KernelAuditStatus.lost``.
         """
         return self._memory()[_MEMINFO_DROPS]
 
@@ -277,9 +275,9 @@ class AuditClient:
         messages = self._read_messages()
         # The usual batch contains only records, and this check is cheap.
         kinds = self._reader.types
-        if messages and (min(kinds) < _USER or _REPLACE in kinds):
+        if messages and (min(kinds) < USER or REPLACE in kinds):
             messages = [message for message in messages if self._is_record(message)]
-        if _CONFIG_CHANGE in kinds:
+        if CONFIG_CHANGE in kinds:
             self.counters.config_changes += 1
         self.counters.received += len(messages)
         if messages:
@@ -304,10 +302,10 @@ class AuditClient:
 
     def _is_record(self, message: tuple[int, bytes]) -> bool:
         kind, payload = message
-        if kind == _REPLACE and len(payload) >= 4:
+        if kind == REPLACE and len(payload) >= 4:
             self.counters.pings += 1
             (self._pinged_by,) = struct.unpack_from("=I", payload)
-        return kind >= _USER and kind != _REPLACE
+        return kind >= USER and kind != REPLACE
 
     def _memory(self) -> tuple[int, ...]:
         return _MEMINFO.unpack(self._data.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
@@ -383,7 +381,7 @@ class AuditClient:
     def set(self, name: str, value: int) -> None:
         """Set one of enabled, failure, rate_limit, backlog_limit, backlog_wait_time.
 
-        Units as in Status. Raises AuditRequestError, EPERM when the configuration is locked.
+        The units are those of KernelAuditStatus. Raises AuditRequestError; EPERM: it is locked.
         """
         bit, place = SETTINGS[name]
         self._request(_SET, _status_bytes(bit, {place: value}), f"set {name} to {value}")

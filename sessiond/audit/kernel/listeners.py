@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sessiond.system.netlink import NETLINK_AUDIT
 from sessiond.system.proc import PROC, process_name
 
-_NETLINK_AUDIT: Final = 9
-
-
-_READLOG_MASK: Final = 0x1
+_READLOG: Final = 0x1  # bit of the group AUDIT_NLGRP_READLOG
 
 
 class Listener(NamedTuple):
@@ -35,7 +33,7 @@ def listeners(proc: Path = PROC) -> list[Listener] | None:
     found = []
     for line in lines:
         _, protocol, _, groups, _, _, _, _, drops, inode = line.split()
-        if int(protocol) == _NETLINK_AUDIT and int(groups, 16) & _READLOG_MASK:
+        if int(protocol) == NETLINK_AUDIT and int(groups, 16) & _READLOG:
             found.append((int(inode), int(drops)))
     holders = _holders({inode for inode, _ in found}, proc) if found else {}
     return [Listener(inode, drops, tuple(holders.get(inode, ()))) for inode, drops in found]
