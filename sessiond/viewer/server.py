@@ -52,6 +52,7 @@ class PageServer:
         """
         if not _is_loopback(host) and certificate is None:
             raise ConfigError(f"--listen {host}: others may listen on the way; give --certificate")
+        tls = None if certificate is None else _tls(certificate, key)
         self.token = secrets.token_urlsafe(24)
         self._data = data
         server = self
@@ -66,13 +67,13 @@ class PageServer:
             raise OutputError(f"{host} port {port}: {reason.lower()}") from None
         self._server.daemon_threads = True
         self._names = {host, "localhost"} if _is_loopback(host) else {host}
-        if certificate is not None:
-            self._server.socket = _tls(certificate, key).wrap_socket(
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
-        scheme = "http" if certificate is None else "https"
+        scheme = "http" if tls is None else "https"
         self.address = f"{scheme}://{host}:{self._server.server_port}/?token={self.token}"
-        self._secure = certificate is not None
+        self._secure = tls is not None
 
     def start(self) -> None:
         """Serve in a separate thread."""
@@ -83,9 +84,7 @@ class PageServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(
-        self, target: str, host: str, known: str
-    ) -> tuple[HTTPStatus, dict[str, str], bytes]:
+    def answer(self, target: str, host: str, known: str) -> Answer:
         """Answer a request for ``target``; ``known`` is the version that the page has."""
         url = urlsplit(target)
         # A request for another host name may come from another site (DNS rebinding).

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from support.descriptors import none_left_open
 
 from sessiond.errors import ConfigError, OutputError
 from sessiond.viewer.server import PageServer
@@ -72,10 +73,10 @@ def test_another_name_of_the_address_is_refused(server: PageServer) -> None:
 
 
 def test_other_addresses_want_tls(tmp_path: Path) -> None:
-    """The message has the setting and the remedy."""
+    """The message has the setting and the remedy; nothing listens then."""
     with pytest.raises(ConfigError, match="--certificate"):
         PageServer(lambda: (1, DATA), host="0.0.0.0")
-    with pytest.raises(ConfigError, match="no such file"):
+    with none_left_open(), pytest.raises(ConfigError, match="no such file"):
         PageServer(lambda: (1, DATA), host="0.0.0.0", certificate=tmp_path / "none.pem")
 
 
