@@ -72,7 +72,7 @@ FINAL: Final = (2, 3)
 SYSCALLS: Final = ("execve", "execveat", "exit_group", "setsid")
 
 # The file in the runtime directory with the audit settings that sessiond has changed.
-LEDGER: Final = "audit.json"
+AUDIT_STATE: Final = "audit.json"
 
 log = structlog.get_logger()
 
@@ -99,7 +99,7 @@ def clean_up_after_crash(directory: Path, store: DescriptorStore | None = None) 
 def leave_audit(directory: Path, store: DescriptorStore) -> None:
     """Undo an earlier run's changes of audit: its rules, its settings, its socket."""
     with contextlib.suppress(AuditUnavailableError):
-        for note in clear_away(directory / LEDGER, boot_id(PROC), store.audit):
+        for note in clear_away(directory / AUDIT_STATE, boot_id(PROC), store.audit):
             log.warning("audit", note=note)
     store.drop_audit()
 
@@ -391,7 +391,7 @@ class Daemon:
         audit = AuditController.claim(
             self._config.auditd,
             wanted,
-            ledger=self._config.runtime_directory / LEDGER,
+            state_file=self._config.runtime_directory / AUDIT_STATE,
             boot_id=self._host.boot_id,
             adopted_fd=self._store.audit,
             adopted_listener=self._store.listener,

@@ -16,7 +16,7 @@ from typing import Final, Literal, Self
 
 import msgspec
 
-from sessiond.audit.kernel.client import AuditClient, never_audit
+from sessiond.audit.kernel.client import LOCKED, AuditClient, never_audit
 from sessiond.audit.kernel.errors import AuditRequestError
 from sessiond.audit.kernel.settings import AuditState, SavedAuditState, limits
 from sessiond.audit.rules import binary
@@ -27,7 +27,6 @@ from sessiond.errors import AuditUnavailableError, OutputError
 from sessiond.system.files import read_file, replace_file
 from sessiond.system.proc import process_name
 
-_LOCKED: Final = 2
 # Maximum size of the saved state in bytes: enough for thousands of rules of 1 to 10 KiB.
 _MAX_STATE: Final = 64 << 20
 
@@ -42,7 +41,7 @@ class AuditController:
     each change, to read records.
     """
 
-    def __init__(self, client: AuditClient, ledger: Path, boot_id: str) -> None:
+    def __init__(self, client: AuditClient, state_file: Path, boot_id: str) -> None:
         """Take an open client; see ``claim``."""
         self.client: AuditClient = client
         self.refused: list[str] = []
@@ -54,7 +53,7 @@ class AuditController:
         self.expected: dict[str, int] = {}
         self.on_progress: Callable[[], None] = self._gather
         self._wanted: RuleSet | None = None
-        self._ledger = ledger
+        self._state_file = state_file
         self._boot_id = boot_id
         self._state = AuditState.capture(client)
 
@@ -77,7 +76,7 @@ class AuditController:
         settings: AuditdSettings,
         wanted: RuleSet,
         *,
-        ledger: Path,
+        state_file: Path,
         boot_id: str,
         adopted_fd: int | None = None,
         adopted_listener: int | None = None,
@@ -101,11 +100,11 @@ class AuditController:
         )
         if on_received is not None:
             client.on_received = on_received
-        session = cls(client, ledger, boot_id)
-        session._resume()
+        controller = cls(client, state_file, boot_id)
+        controller._resume()
         try:
             if not client.multicast:
-                session._claim_unicast(settings, wanted)
+                controller._claim_unicast(settings, wanted)
         except AuditRequestError as error:
             client.close()
             if error.code != errno.EEXIST or settings.socket_type != "auto":
@@ -116,23 +115,27 @@ class AuditController:
                 receive_buffer=settings.receive_buffer,
             )
             listener.on_received = client.on_received
-            session = cls(listener, ledger, boot_id)
-            session._wanted = wanted
-            session.notes.append(f"listening by multicast, with the rules that are there: {error}")
+            controller = cls(listener, state_file, boot_id)
+            controller._wanted = wanted
+            controller.notes.append(
+                f"listening by multicast, with the rules that are there: {error}"
+            )
         except BaseException:
-            session.release(keep_rules=False)
+            controller.release(keep_rules=False)
             client.close()
             raise
-        return session
+        return controller
 
     def _resume(self) -> None:
         """Take over the changes of an earlier run of this boot."""
         try:
-            earlier = msgspec.json.decode(read_file(self._ledger, _MAX_STATE), type=SavedAuditState)
+            earlier = msgspec.json.decode(
+                read_file(self._state_file, _MAX_STATE), type=SavedAuditState
+            )
         except FileNotFoundError:
             return
         except (OSError, OutputError, msgspec.DecodeError) as error:
-            self.notes.append(f"{self._ledger} is set aside, it can't be read: {error}")
+            self.notes.append(f"{self._state_file} is set aside, it can't be read: {error}")
             return
         if earlier.boot_id == self._boot_id:
             self._state = AuditState(earlier.found, earlier.ours)
@@ -140,17 +143,17 @@ class AuditController:
             self._exclusion_rules = earlier.exclusion_rules
 
     def _remember(self) -> None:
-        ledger = SavedAuditState(
+        state = SavedAuditState(
             self._boot_id, self._state.found, self._state.ours, self.ours, self._exclusion_rules
         )
         try:
-            replace_file(self._ledger, msgspec.json.encode(ledger), mode=0o600)
+            replace_file(self._state_file, msgspec.json.encode(state), mode=0o600)
         except (OSError, OutputError) as error:
-            self.notes.append(f"{self._ledger}: {error}; a crash would leave our rules behind")
+            self.notes.append(f"{self._state_file}: {error}; a crash would leave our rules behind")
 
     def _claim_unicast(self, settings: AuditdSettings, wanted: RuleSet) -> None:
         self._wanted = wanted
-        if self._state.found.enabled == _LOCKED:
+        if self._state.found.enabled == LOCKED:
             if not settings.immutable:
                 raise AuditUnavailableError(
                     "the audit configuration is locked (enabled 2) until reboot; set "
@@ -166,12 +169,12 @@ class AuditController:
         self.load(wanted)
         enabled = self._controls(wanted)
         if settings.immutable:
-            enabled = _LOCKED
+            enabled = LOCKED
         self._state.apply(self.client, enabled=min(enabled, 1))
         self._remember()
         self.expected["enabled"] = enabled
-        if enabled == _LOCKED:
-            self.client.set("enabled", _LOCKED)
+        if enabled == LOCKED:
+            self.client.set("enabled", LOCKED)
 
     def _register(self) -> None:
         self.adopted = self.client.register() == "adopted"
@@ -347,7 +350,7 @@ class AuditController:
         """
         failures: list[str] = []
         try:
-            if not keep_rules and self.ours and self.client.status().enabled != _LOCKED:
+            if not keep_rules and self.ours and self.client.status().enabled != LOCKED:
                 for data in self.ours:
                     self._delete(data)
                     self.on_progress()
@@ -359,30 +362,30 @@ class AuditController:
             failures.append(f"the audit state could not be put back: {error}")
         else:
             with contextlib.suppress(OSError):
-                self._ledger.unlink()
+                self._state_file.unlink()
         return failures
 
 
-def clear_away(ledger: Path, boot_id: str, adopted_fd: int | None = None) -> list[str]:
+def clear_away(state_file: Path, boot_id: str, adopted_fd: int | None = None) -> list[str]:
     """Undo a crashed run's changes when this run can't start; return the actions as text.
 
     Its rules would cause records without a reader. If the registered audit daemon is alive, nothing
     is changed, because the rules may be in use. ``adopted_fd`` is that run's audit socket, if the
     service manager kept it. Raises AuditUnavailableError.
     """
-    if not ledger.exists():
+    if not state_file.exists():
         return []
     with AuditClient.open(adopted_fd=adopted_fd) as client:
-        session = AuditController(client, ledger, boot_id)
-        session._resume()
+        controller = AuditController(client, state_file, boot_id)
+        controller._resume()
         owner = client.status().pid
         if owner and process_name(owner) is not None:
             return []
-        count = len(session.ours)
-        notes = session.release(keep_rules=False)
+        count = len(controller.ours)
+        notes = controller.release(keep_rules=False)
     if count:
         notes.insert(0, f"{count} rules of an earlier run, which crashed, were taken away")
-    return [*session.notes, *notes]
+    return [*controller.notes, *notes]
 
 
 def _among(rule: bytes, rules: list[bytes]) -> bool:

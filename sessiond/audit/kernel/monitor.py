@@ -46,9 +46,9 @@ class AuditDrift(NamedTuple):
 class AuditMonitor:
     """Finds changes by other programs, and reverts them on request."""
 
-    def __init__(self, session: AuditController, settings: AuditdSettings) -> None:
+    def __init__(self, controller: AuditController, settings: AuditdSettings) -> None:
         """Take the controller and the settings with which it was claimed."""
-        self._session = session
+        self._controller = controller
         self._settings = settings
         self._repairs: defaultdict[str, deque[float]] = defaultdict(deque)
         self._listing: list[bytes] | None = None
@@ -57,7 +57,7 @@ class AuditMonitor:
         self._blind = False  # whether it did so at the last check
         self._changes = 0
         self._list_at = 0.0
-        self._had_owner = session.client.multicast and session.client.status().pid != 0
+        self._had_owner = controller.client.multicast and controller.client.status().pid != 0
 
     def find(self, status: KernelAuditStatus, now: float, *, lost: bool) -> list[AuditDrift]:
         """Return the differences, given the kernel's ``status``, at ``now`` (monotonic seconds).
@@ -65,13 +65,13 @@ class AuditMonitor:
         ``lost`` says that records were lost since the last check: they may include a change of the
         rules. Raises AuditRequestError if the kernel does not answer.
         """
-        if self._session.client.multicast:
+        if self._controller.client.multicast:
             return self._beside(status)
         findings = []
-        if status.pid != self._session.owner:
+        if status.pid != self._controller.owner:
             findings.append(self._owner(status))
         locked = status.enabled == LOCKED
-        for name, ours in self._session.expected.items():
+        for name, ours in self._controller.expected.items():
             current = getattr(status, name)
             if current == ours or (name == "enabled" and current and ours):
                 continue
@@ -79,16 +79,16 @@ class AuditMonitor:
             if name != "enabled":
                 words = _MEANING[name].format(current, ours)
             findings.append(AuditDrift(f"audit {name}", words, not locked))
-        if locked and self._session.expected.get("enabled") != LOCKED:
+        if locked and self._controller.expected.get("enabled") != LOCKED:
             reason = "somebody locked the audit configuration until reboot (-e 2)"
             findings.append(AuditDrift("audit lock", reason, repairable=False))
         # A change of rules while auditing is off leaves no record (kernel/auditfilter.c,
         # audit_log_rule_change), and records sent to another daemon don't arrive here.
-        blind = not status.enabled or status.pid != self._session.owner
+        blind = not status.enabled or status.pid != self._controller.owner
         missing = self._missing_rules(now, unsure=blind or self._blind or lost)
         self._blind = blind
         if missing:
-            reason = f"{missing} of our {len(self._session.ours)} rules are gone from the kernel"
+            reason = f"{missing} of our {len(self._controller.ours)} rules are gone from the kernel"
             findings.append(AuditDrift("audit rules", reason, not locked))
         return findings
 
@@ -103,26 +103,26 @@ class AuditMonitor:
         if not finding.repairable or len(times) >= REPAIRS:
             return None
         times.append(now)
-        session = self._session
+        controller = self._controller
         if finding.what == "audit owner":
             return self._repair_owner()
         if finding.what == "audit rules":
             self._list_at = now
-            added = session.add_missing()
+            added = controller.add_missing()
             return f"{added} rules were loaded again"
         name = finding.what.removeprefix("audit ")
-        session.client.set(name, session.expected[name])
-        return f"{name} was set to {session.expected[name]} again"
+        controller.client.set(name, controller.expected[name])
+        return f"{name} was set to {controller.expected[name]} again"
 
     def _missing_rules(self, now: float, *, unsure: bool) -> int:
-        client = self._session.client
+        client = self._controller.client
         changes = client.counters.config_changes
         if unsure or self._hidden or changes != self._changes or now >= self._list_at:
             self._changes = changes
             self._list_at = now + LISTING
             listing = client.list_rules()
             if listing != self._listing:
-                self._missing = self._session.missing(listing)
+                self._missing = self._controller.missing(listing)
                 self._hidden = any(binary.hides(rule, CONFIG_CHANGE) for rule in listing)
                 self._listing = listing
         return len(self._missing)
@@ -148,17 +148,17 @@ class AuditMonitor:
         return findings
 
     def _repair_owner(self) -> str:
-        session = self._session
+        controller = self._controller
         self._listing, self._list_at = None, 0.0
-        if session.client.multicast:
-            session.become_daemon(self._settings)
+        if controller.client.multicast:
+            controller.become_daemon(self._settings)
             return "we are the audit daemon now"
         try:
-            session.client.register()
-            session.owner = session.client.status().pid
+            controller.client.register()
+            controller.owner = controller.client.status().pid
         except AuditRequestError:
             if self._settings.socket_type != "auto":
                 raise
-            session.become_listener(self._settings)
+            controller.become_listener(self._settings)
             return "listening by multicast now"
         return "we are registered again"

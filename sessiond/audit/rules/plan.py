@@ -6,11 +6,14 @@ import errno
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sessiond.audit.record import EXECVE, SYSCALL
 from sessiond.audit.rules import binary, libaudit
 from sessiond.audit.rules.ruleset import LoadedRule, Rule
 from sessiond.errors import RuleError
+
+_AnyRule = TypeVar("_AnyRule", bound=Rule | LoadedRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def plan(wanted: Iterable[Rule], loaded: Iterable[bytes], ours: Collection[bytes
         kept = _common_start(have, want)
         keep += have[:kept]
         remove += have[kept:]
-        add += want if kept == 0 else _loading_order(want)[kept:]
+        add += want if kept == 0 else _in_kernel_order(want)[kept:]
     return Plan(
         tuple(remove),
         tuple(add),
@@ -64,15 +67,9 @@ def _list_of(data: bytes) -> int:
     return binary.unpack(data).list
 
 
-def _loading_order(rules: Sequence[Rule]) -> list[Rule]:
-    """Order rules as the kernel has them: the last -A is the first of all."""
-    first = [rule for rule in rules if rule.prepend]
-    return [*reversed(first), *(rule for rule in rules if not rule.prepend)]
-
-
 def _common_start(have: Sequence[bytes], want: Sequence[Rule]) -> int:
     """Return how many rules can stay: the first matching rule decides, so order matters."""
-    order = _loading_order(want)
+    order = _in_kernel_order(want)
     same = 0
     while same < min(len(have), len(order)) and have[same] == order[same].canonical:
         same += 1
@@ -122,11 +119,13 @@ def silencers(
     return found
 
 
-def _in_kernel_order(rules: Iterable[Rule | LoadedRule]) -> list[Rule | LoadedRule]:
+def _in_kernel_order(rules: Iterable[_AnyRule]) -> list[_AnyRule]:
     """Order rules as the kernel tries them: the last one with -A is the first of all."""
-    rules = list(rules)
-    first = [rule for rule in rules if binary.unpack(rule.data).flags & binary.PREPEND]
-    return [*reversed(first), *(rule for rule in rules if rule not in first)]
+    first: list[_AnyRule] = []
+    rest: list[_AnyRule] = []
+    for rule in rules:
+        (first if binary.unpack(rule.data).flags & binary.PREPEND else rest).append(rule)
+    return [*reversed(first), *rest]
 
 
 def _decides(rule: binary.RuleData, syscall: str, arch: str) -> bool:
@@ -158,22 +157,17 @@ def always_audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = 
     return False
 
 
-def audits(rules: Iterable[Rule | LoadedRule], syscall: str, arch: str = "b64") -> bool:
-    """Return whether the rules can record ``syscall`` at all.
+def audits(rules: Iterable[Rule | LoadedRule], syscall: str) -> bool:
+    """Return whether the rules can record ``syscall`` of the host's own architecture at all.
 
     ``rules`` in loading order, or as the kernel lists them. A rule with conditions counts; one
     about files counts only for exec.
     """
-    value = libaudit.arch(arch)
-    number = None if value is None else libaudit.syscall_number(syscall, value)
-    if value is None or number is None:
-        return False
-    unpacked = [binary.unpack(rule.data) for rule in rules]
+    unpacked = [binary.unpack(rule.data) for rule in _in_kernel_order(rules)]
     if any(r.list == binary.TASK and r.action == binary.NEVER and not r.fields for r in unpacked):
         return False
-    first = [rule for rule in unpacked if rule.flags & binary.PREPEND]
-    for rule in [*reversed(first), *(r for r in unpacked if not r.flags & binary.PREPEND)]:
-        if rule.list != binary.EXIT or not rule.has_syscall(number) or not rule.fits_arch(value):
+    for rule in unpacked:
+        if not _decides(rule, syscall, "b64"):
             continue
         if rule.is_about_files and not syscall.startswith("exec"):
             continue

@@ -58,94 +58,94 @@ def kernel() -> Kernel:
 
 
 @pytest.fixture
-def session(kernel: Kernel, tmp_path: Path) -> AuditController:
+def controller(kernel: Kernel, tmp_path: Path) -> AuditController:
     """The controller of that kernel."""
-    session = AuditController(cast("AuditClient", kernel), tmp_path, "boot")
-    session.on_progress = lambda: None
-    session.owner = OURS
-    session.ours = list(kernel.loaded)
-    session.expected = {"enabled": 1, "backlog_limit": 8192}
-    return session
+    controller = AuditController(cast("AuditClient", kernel), tmp_path, "boot")
+    controller.on_progress = lambda: None
+    controller.owner = OURS
+    controller.ours = list(kernel.loaded)
+    controller.expected = {"enabled": 1, "backlog_limit": 8192}
+    return controller
 
 
 @pytest.fixture
-def guard(session: AuditController) -> AuditMonitor:
+def monitor(controller: AuditController) -> AuditMonitor:
     """A monitor after one check, at 0 s, without a finding."""
-    guard = AuditMonitor(session, AuditdSettings())
-    assert guard.find(STATUS, 0, lost=False) == []
-    return guard
+    monitor = AuditMonitor(controller, AuditdSettings())
+    assert monitor.find(STATUS, 0, lost=False) == []
+    return monitor
 
 
-def found(guard: AuditMonitor, kernel: Kernel, now: float, *, lost: bool = False) -> list[str]:
+def found(monitor: AuditMonitor, kernel: Kernel, now: float, *, lost: bool = False) -> list[str]:
     """Return the differences at ``now``, in seconds."""
-    return [finding.what for finding in guard.find(kernel.now, now, lost=lost)]
+    return [finding.what for finding in monitor.find(kernel.now, now, lost=lost)]
 
 
-def test_rules_are_listed_only_now_and_then(guard: AuditMonitor, kernel: Kernel) -> None:
+def test_rules_are_listed_only_now_and_then(monitor: AuditMonitor, kernel: Kernel) -> None:
     """Without a record of a change, the rules are listed once in LISTING seconds."""
     kernel.loaded.pop()
-    assert found(guard, kernel, LISTING - 1) == []
+    assert found(monitor, kernel, LISTING - 1) == []
     assert kernel.lists == 1
-    assert found(guard, kernel, LISTING) == ["audit rules"]
+    assert found(monitor, kernel, LISTING) == ["audit rules"]
 
 
-def test_a_record_of_a_change_has_them_listed(guard: AuditMonitor, kernel: Kernel) -> None:
+def test_a_record_of_a_change_has_them_listed(monitor: AuditMonitor, kernel: Kernel) -> None:
     """A CONFIG_CHANGE record makes only the next check list the rules."""
     kernel.loaded.pop()
     kernel.counters.config_changes += 1
-    assert found(guard, kernel, 1) == ["audit rules"]
-    assert found(guard, kernel, 2) == ["audit rules"]
+    assert found(monitor, kernel, 1) == ["audit rules"]
+    assert found(monitor, kernel, 2) == ["audit rules"]
     assert kernel.lists == 2
 
 
-def test_a_loss_may_have_been_such_a_record(guard: AuditMonitor, kernel: Kernel) -> None:
+def test_a_loss_may_have_been_such_a_record(monitor: AuditMonitor, kernel: Kernel) -> None:
     """The rules are listed after records were lost, which may have included such a record."""
     kernel.loaded.pop()
-    assert found(guard, kernel, 1, lost=True) == ["audit rules"]
+    assert found(monitor, kernel, 1, lost=True) == ["audit rules"]
 
 
 @pytest.mark.parametrize("blind", [{"enabled": 0}, {"pid": 1}])
 def test_what_happens_while_we_are_blind_is_found(
-    guard: AuditMonitor, kernel: Kernel, blind: dict[str, int]
+    monitor: AuditMonitor, kernel: Kernel, blind: dict[str, int]
 ) -> None:
     """The rules are listed while auditing is off or another process is registered."""
     kernel.now = replace(STATUS, **blind)
-    found(guard, kernel, 1)
+    found(monitor, kernel, 1)
     kernel.loaded.pop()
     kernel.now = STATUS
-    assert found(guard, kernel, 2) == ["audit rules"]
-    assert found(guard, kernel, 3) == ["audit rules"]
+    assert found(monitor, kernel, 2) == ["audit rules"]
+    assert found(monitor, kernel, 3) == ["audit rules"]
     assert kernel.lists == 3
 
 
 def test_where_a_rule_hides_changes_they_are_listed_always(
-    guard: AuditMonitor, kernel: Kernel
+    monitor: AuditMonitor, kernel: Kernel
 ) -> None:
     """A rule that excludes CONFIG_CHANGE suppresses the records of later changes."""
     kernel.loaded.append(rule("-a always,exclude -F msgtype=CONFIG_CHANGE"))
     kernel.counters.config_changes += 1
-    assert found(guard, kernel, 1) == []
+    assert found(monitor, kernel, 1) == []
     kernel.loaded.pop(0)
-    assert found(guard, kernel, 2) == ["audit rules"]
+    assert found(monitor, kernel, 2) == ["audit rules"]
 
 
 def test_a_repair_is_looked_at(
-    guard: AuditMonitor, kernel: Kernel, session: AuditController
+    monitor: AuditMonitor, kernel: Kernel, controller: AuditController
 ) -> None:
     """A reloaded rule is present at the next check; after REPAIRS the monitor gives up."""
     for second in range(1, REPAIRS + 2):
         kernel.loaded.pop(0)
         kernel.counters.config_changes += 1
-        (finding,) = guard.find(kernel.now, second, lost=False)
-        done = guard.repair(finding, second)
+        (finding,) = monitor.find(kernel.now, second, lost=False)
+        done = monitor.repair(finding, second)
         assert (done is not None) == (second <= REPAIRS)
-        assert bool(session.missing(kernel.loaded)) == (done is None)
+        assert bool(controller.missing(kernel.loaded)) == (done is None)
 
 
-def test_a_lock_is_told_and_nothing_is_tried(guard: AuditMonitor, kernel: Kernel) -> None:
+def test_a_lock_is_told_and_nothing_is_tried(monitor: AuditMonitor, kernel: Kernel) -> None:
     """After -e 2 differences can't be repaired before the next boot, only reported."""
     kernel.now = replace(STATUS, enabled=2, backlog_limit=64)
-    findings = guard.find(kernel.now, 1, lost=False)
+    findings = monitor.find(kernel.now, 1, lost=False)
     assert [each.what for each in findings] == ["audit backlog_limit", "audit lock"]
     assert "until reboot" in findings[1].reason
-    assert [guard.repair(each, 1) for each in findings] == [None, None]
+    assert [monitor.repair(each, 1) for each in findings] == [None, None]
