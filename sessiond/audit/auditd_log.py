@@ -211,15 +211,6 @@ def _unmarked(text: bytes) -> tuple[bytes, bytes]:
     return (before, names) if is_added else (text, b"")
 
 
-def split_log_line(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:
-    """Split a line of auditd's log, raw or ENRICHED, into (record type, payload as from netlink).
-
-    Raises RecordError as ``parse_line`` does.
-    """
-    record = parse_line(line, type_number)
-    return record.type, record.payload
-
-
 class EnrichedNames:
     """Names of users and groups from an ENRICHED log.
 
@@ -284,7 +275,7 @@ class EnrichedNames:
         return changed
 
     def _take(self, record_type: int, payload: bytes, names: bytes) -> bool:
-        ids, told = fields(payload), fields(names)
+        ids, shown_names = fields(payload), fields(names)
         message = ids.get("msg")
         if message is not None and message[:1] == b"'":
             ids = fields(message[1:-1]) | ids
@@ -295,7 +286,7 @@ class EnrichedNames:
         for known, wanted in ((self._users, users), (self._groups, groups)):
             for name in wanted:
                 value = ids.get(name, b"")
-                shown = decode(told.get(name.upper(), b""))
+                shown = decode(shown_names.get(name.upper(), b""))
                 if not shown or not value.isdigit():
                     continue
                 number = int(value)

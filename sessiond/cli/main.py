@@ -527,7 +527,6 @@ def _wanted(loaded: Config) -> RuleSet:
 
 
 def _quiet(arguments: argparse.Namespace) -> None:
-    """Log warnings only; the result of a command goes to standard output."""
     from sessiond.system import log
 
-    log.configure("debug" if arguments.debug else "warning", "console")
+    log.configure_command(debug=arguments.debug)

@@ -12,7 +12,7 @@ import msgspec
 
 from sessiond.cli.status import ask
 from sessiond.errors import StatusError
-from sessiond.pipeline.listing import Facts, ListRequest, Row
+from sessiond.pipeline.listing import FactList, ListRequest, Row
 from sessiond.text import printable
 from sessiond.viewer.words import cut, day_and_time, width_of
 
@@ -186,7 +186,7 @@ def _put(cells: Sequence[str], command: str, widths: Sequence[int], width: int |
 def family(lines: Iterable[bytes], width: int | None) -> Iterator[str]:
     """Yield a process and its ancestors, each fact with its source; ``width`` as in ``table``."""
     for number, line in enumerate(lines):
-        process = msgspec.json.decode(line, type=Facts)
+        process = msgspec.json.decode(line, type=FactList)
         ended = " (ended)" if process.ended else ""
         yield f"{'process' if number == 0 else 'forked by'} {process.pid}{ended}"
         names = max((len(fact.name) for fact in process.facts), default=0)

@@ -105,7 +105,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     def type_number(name: str) -> int | None:
         return NUMBERS.get(name) or libaudit.message_type(name)
 
-    log.configure("debug" if arguments.debug else "warning", "console")
+    log.configure_command(debug=arguments.debug)
     config = load.load(arguments.config)
     wanted = Filter(
         since=arguments.since or "", until=arguments.until or "", session=arguments.session or ""

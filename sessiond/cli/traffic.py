@@ -292,7 +292,7 @@ def _filters(arguments: argparse.Namespace) -> int:
     from sessiond.system import log
     from sessiond.system.ordinary_users import ordinary_users
 
-    log.configure("debug" if arguments.debug else "warning", "console")
+    log.configure_command(debug=arguments.debug)
     rules = load.load(arguments.config).filters
     if not rules:
         raise errors.ConfigError("the configuration has no filters; try sessiond top --suggest")

@@ -55,7 +55,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from sessiond.system.secret import make_key, read_key
     from sessiond.viewer import files
 
-    log.configure("debug" if arguments.debug else "warning", "console")
+    log.configure_command(debug=arguments.debug)
     config = load.load(arguments.config)
     path = arguments.key or config.event.chain_key or CHAIN_KEY
     if arguments.new_key:

@@ -312,7 +312,7 @@ def output_file(arguments: argparse.Namespace) -> Path:
     from sessiond.config import load
     from sessiond.system import log
 
-    log.configure("debug" if arguments.debug else "warning", "console")
+    log.configure_command(debug=arguments.debug)
     file = load.load(arguments.config).output.file
     if file is None:
         raise errors.ConfigError("the configuration has no output.file; give an event file")
@@ -429,12 +429,12 @@ def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
     colours, width = Colours(on=terminal.coloured()), terminal.width()
     if not arguments.json:
         terminal.say(colours.dim(sessions.head(width)))
-    told: dict[str, bool] = {}
+    written: dict[str, bool] = {}
     for recording in _growing(arguments):
         for each in recording.sessions():
-            if told.get(each.id) == each.running or not wanted.fits(each):
+            if written.get(each.id) == each.running or not wanted.fits(each):
                 continue
-            told[each.id] = each.running
+            written[each.id] = each.running
             if arguments.json:
                 terminal.say_json(msgspec.json.encode(sessions.described(each, recording.losses)))
             else:

@@ -244,7 +244,7 @@ def _encoders(
         ),
         DocumentEncoder(host=host_block, identity=" ".join(machine_and_boot), labels=config.labels),
         AuditEventCache(
-            _describer(config, names),
+            _audit_encoder(config, names),
             auditbeat_actions=config.event.event_actions == "auditbeat",
             redact=redact,
             tags=config.tags,
@@ -302,7 +302,7 @@ def cgroup_fields(cgroup: bytes) -> Mapping[str, Any]:
     return fields if unit is None else fields | {"systemd": unit.fields()}
 
 
-def _describer(config: Config, names: ProcessNames) -> AuditEventEncoder:
+def _audit_encoder(config: Config, names: ProcessNames) -> AuditEventEncoder:
     options = audit_event.Options(
         resolve_ids=config.auditd.resolve_ids,
         include_raw_message=config.auditd.include_raw_message,

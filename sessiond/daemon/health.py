@@ -43,7 +43,7 @@ class Health:
         self.problems[what] = reason
         more = dict(details or {})
         log.warning("degraded", what=what, reason=reason, **more)
-        self._tell("sessiond-degraded", what, reason, time, more, window)
+        self._write_event("sessiond-degraded", what, reason, time, more, window)
 
     def recovered(self, what: str, time: BootTime, reason: str = "") -> None:
         """Report the end of the problem of ``what``, if any; ``reason`` says why it is over."""
@@ -52,7 +52,7 @@ class Health:
             return
         reason = reason or "it is over"
         log.info("recovered", what=what, reason=reason, before=before)
-        self._tell("sessiond-recovered", what, reason, time, {}, None)
+        self._write_event("sessiond-recovered", what, reason, time, {}, None)
 
     def status(self) -> dict[str, Any]:
         """Return the state and the problems, as ``sessiond status`` shows them."""
@@ -62,7 +62,7 @@ class Health:
             "told": self.reported,
         }
 
-    def _tell(
+    def _write_event(
         self,
         action: str,
         what: str,

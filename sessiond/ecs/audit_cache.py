@@ -7,12 +7,13 @@ and ends differ only in a few numbers. The encoded pieces are cached as bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import EXECVE, PROCTITLE, SYSCALL, arguments
+from sessiond.ecs.audit_event import AuditEventEncoder
 from sessiond.ecs.audit_fields import MAX_SEQUENCE, title_of
 from sessiond.ecs.redaction import Redactor
 
@@ -22,20 +23,6 @@ AUDITBEAT_ACTIONS: Final = {"exec": "executed", "exec-failed": "executed", "sets
 _MAX_REMEMBERED: Final = 1024
 _VALID: Final = 5_000
 _NUMBERS: Final = ("a0", "a1", "a2", "a3")
-
-
-class AuditEventEncoder(Protocol):
-    """Converts an audit event to the audit part of its document."""
-
-    def describe(
-        self, event: AuditEvent, *, enriched: bool = False
-    ) -> tuple[dict[str, Any], list[str]]:
-        """Return the document and warnings; ``enriched``: the process object is from the table."""
-        ...
-
-    def forget_names(self) -> None:
-        """Forget names."""
-        ...
 
 
 class EncodedAuditEvent:
@@ -88,7 +75,7 @@ class AuditEventCache:
 
     def __init__(
         self,
-        describer: AuditEventEncoder,
+        encoder: AuditEventEncoder,
         *,
         auditbeat_actions: bool = False,
         redact: Redactor | None = None,
@@ -100,7 +87,7 @@ class AuditEventCache:
         to every event.
         """
         self._tags = tuple(dict.fromkeys(tags))
-        self._describer = describer
+        self._encoder = encoder
         self._redact = redact
         self._auditbeat_actions = auditbeat_actions
         self._remembered: dict[tuple[bytes, ...], _Remembered] = {}
@@ -108,7 +95,7 @@ class AuditEventCache:
     def forget_names(self) -> None:
         """Forget the names of users and groups, because an id has a new name."""
         self._remembered.clear()
-        self._describer.forget_names()
+        self._encoder.forget_names()
 
     def describe(self, event: AuditEvent, *, enriched: bool) -> EncodedAuditEvent:
         """Encode any event; ``enriched``: only the title of the process is needed."""
@@ -116,7 +103,7 @@ class AuditEventCache:
         return self.encode(document, warnings, enriched=enriched)
 
     def _describe(self, event: AuditEvent, *, enriched: bool) -> tuple[dict[str, Any], list[str]]:
-        document, warnings = self._describer.describe(event, enriched=enriched)
+        document, warnings = self._encoder.describe(event, enriched=enriched)
         if self._redact is not None:
             self._redact.document(document)
             process = document.get("process", {})
@@ -160,7 +147,7 @@ class AuditEventCache:
             if warnings or "messages" in auditd or "a0" not in auditd.get("data", {}):
                 return self.encode(document, warnings, enriched=True)
             remembered = self._remember(key, event.time, document)
-        told = b'%b,"sequence":%d,"data":{%b,"a0":"%b","a1":"%b","a2":"%b","a3":"%b"}' % (
+        auditd_members = b'%b,"sequence":%d,"data":{%b,"a0":"%b","a1":"%b","a2":"%b","a3":"%b"}' % (
             remembered.auditd,
             event.serial,
             remembered.data,
@@ -172,7 +159,7 @@ class AuditEventCache:
         return EncodedAuditEvent(
             remembered.action,
             remembered.event,
-            told,
+            auditd_members,
             remembered.rest,
             _title(event, self._redact),
             [],

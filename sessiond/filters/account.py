@@ -77,7 +77,7 @@ class FilterAccount:
 
     def state(self) -> tuple[int | None, list[tuple[Verdict, int, int]]]:
         """Return the unreported counts and the start of the window, for ``restore``."""
-        return self._since, [(verdict, *told) for verdict, told in self._unreported.items()]
+        return self._since, [(verdict, *counts) for verdict, counts in self._unreported.items()]
 
     def restore(self, since: int | None, unreported: list[tuple[Verdict, int, int]]) -> None:
         """Continue with the unreported counts of an earlier run."""

@@ -270,7 +270,7 @@ class Decider:
         self._early_found: dict[tuple[object, ...], CompiledRule | None] = {}
         self._by_action: dict[str, tuple[CompiledRule, ...]] = {}
 
-    def look_from(self, host_mounts: int | None) -> None:
+    def set_host_mounts(self, host_mounts: int | None) -> None:
         """Set the mount namespace of the host, which may become known late."""
         if host_mounts != self._around.host_mounts:
             self._around.host_mounts = host_mounts

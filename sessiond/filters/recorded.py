@@ -26,14 +26,14 @@ MAX_EXAMPLES: Final = 3
 class Known:
     """The data of a process from the lines so far."""
 
-    __slots__ = ("gained", "kept_back", "line", "parent", "rule", "told")
+    __slots__ = ("gained", "is_written", "kept_back", "line", "parent", "rule")
 
     def __init__(self) -> None:
         """Start empty."""
         self.line: Mapping[str, Any] = {}
         self.parent: str | None = None
         self.rule: CompiledRule | None = None
-        self.told = False
+        self.is_written = False
         self.gained = False
         self.kept_back: tuple[Tally, int] | None = None
 
@@ -152,10 +152,10 @@ class Family:
             yield known.line
             number += 1
             each = known.parent
-        for told in document.get("sessiond", {}).get("ancestors", ())[number:]:
-            executable = str(told.get("executable", ""))
+        for ancestor in document.get("sessiond", {}).get("ancestors", ())[number:]:
+            executable = str(ancestor.get("executable", ""))
             name = executable.rpartition("/")[2]
-            yield {"process": {**told, "name": name} if name else told}
+            yield {"process": {**ancestor, "name": name} if name else ancestor}
 
 
 class Recorded:
@@ -204,7 +204,7 @@ class Recorded:
             known.gained = known.gained or _gained(document)
             known.rule = self._of_process(subject)
             if known.rule is not None and known.rule.rule.withholds:
-                before = known.told and action != "exec"
+                before = known.is_written and action != "exec"
                 known.rule = None if known.gained or before else known.rule
         of_process = None if known is None else known.rule
         for each in self._rules:
@@ -233,7 +233,7 @@ class Recorded:
     def _write(self, document: Mapping[str, Any], known: Known | None, *, life: bool) -> None:
         self.written += 1
         if known is not None and life:
-            known.told = True
+            known.is_written = True
         self._bring_back(document, known)
 
     def _bring_back(self, document: Mapping[str, Any], known: Known | None) -> None:
@@ -249,7 +249,7 @@ class Recorded:
                 continue
             tally, size = each.kept_back
             each.kept_back, each.rule = None, None
-            each.told = True
+            each.is_written = True
             tally.lines -= 1
             tally.bytes -= size
             self.written += 1

@@ -98,9 +98,9 @@ class FilterStage:
         self._decider = Decider(rules, encoder, self._context)
         self._renamed = renamed or {}
 
-    def look_from(self, host_mounts: int | None) -> None:
+    def set_host_mounts(self, host_mounts: int | None) -> None:
         """Set the host's mount namespace."""
-        self._decider.look_from(host_mounts)
+        self._decider.set_host_mounts(host_mounts)
 
     # Before a line is made
 
@@ -127,13 +127,13 @@ class FilterStage:
             verdict = process.verdict = decided
         rules = self._of_action(action)
         if rules:
-            decider = self._decider.early(
+            found = self._decider.early(
                 rules, process, state, cgroup, verdict, self._known(action, event)
             )
-            if decider is not None:
-                if decider.late or decider.verdict.action != "drop":
+            if found is not None:
+                if found.late or found.verdict.action != "drop":
                     return False  # decided later, on the line
-                verdict = decider.verdict
+                verdict = found.verdict
         if self.pressure.counts and self._presses(process, state, cgroup, action, verdict):
             verdict = process.verdict = UNDER_PRESSURE
         if not verdict.withholds:

@@ -142,7 +142,7 @@ class FileOutput:
         self._cut_at = 0
         if self._write_trouble is not None:
             self._write_trouble = None
-            self._tell()
+            self._set_trouble()
             self._backoff.reset()
         if written == len(data):
             return len(lines)
@@ -203,7 +203,7 @@ class FileOutput:
             if self._file < 0:
                 self._open()
                 self._write_trouble = None
-                self._tell()
+                self._set_trouble()
             else:
                 self._look()
             if self._salvaged:
@@ -368,11 +368,11 @@ class FileOutput:
         except OSError as error:
             self._rotate_due = now + self.ROTATION_RETRY
             self._rotation_trouble = f"can't rotate {self._path}: {error.strerror}"
-            self._tell()
+            self._set_trouble()
             return
         self._rotations += 1
         self._rotation_trouble = None
-        self._tell()
+        self._set_trouble()
         self._leave()
         self._open()
 
@@ -398,7 +398,7 @@ class FileOutput:
             self._leave()
         self._ready = False
         self._due = now + self._backoff.delay()
-        self._tell()
+        self._set_trouble()
 
-    def _tell(self) -> None:
+    def _set_trouble(self) -> None:
         self.trouble = self._write_trouble or self._rotation_trouble

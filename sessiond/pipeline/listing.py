@@ -59,7 +59,7 @@ class Fact(msgspec.Struct, frozen=True, array_like=True):
     source: str
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class FactList(msgspec.Struct, frozen=True, kw_only=True):
     """A process or ancestor with its facts; ``ended`` says that it has ended."""
 
     pid: int
@@ -269,7 +269,7 @@ class ProcessList:
         state = process.state
         facts = [fact for fact in self._process_facts(process, state) if fact.value]
         ended = process.end is not None
-        return msgspec.json.encode(Facts(pid=process.pid, ended=ended, facts=facts))
+        return msgspec.json.encode(FactList(pid=process.pid, ended=ended, facts=facts))
 
     def _process_facts(self, process: Process, state: State) -> Iterator[Fact]:
         own, date = state.facts, self._encoder.date

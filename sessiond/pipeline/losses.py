@@ -60,7 +60,7 @@ class Losses:
         self.totals: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self._pending: dict[str, Loss] = {}
-        self._told: dict[str, int] = {}
+        self._reported_at: dict[str, int] = {}
         self._unconfirmed: list[Loss] = []
 
     def note(
@@ -110,9 +110,11 @@ class Losses:
         """Remove and return the losses that are due at ``now``."""
         if not self._pending:
             return []
-        hops = [hop for hop in self._pending if self._told.get(hop, -INTERVAL) + INTERVAL <= now]
+        hops = [
+            hop for hop in self._pending if self._reported_at.get(hop, -INTERVAL) + INTERVAL <= now
+        ]
         for hop in hops:
-            self._told[hop] = now
+            self._reported_at[hop] = now
         due = [self._pending.pop(hop) for hop in hops]
         self._unconfirmed += due
         return due

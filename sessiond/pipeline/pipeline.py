@@ -230,7 +230,7 @@ class Pipeline:
             self._filters.use(rules, encoder, renamed=renamed)
         elif rules or decided:
             self._filters = FilterStage(rules, encoder, self._context, renamed=renamed)
-            self._filters.look_from(self._host_mounts)
+            self._filters.set_host_mounts(self._host_mounts)
         self.lines.filters = self._filters
 
     @property
@@ -278,7 +278,7 @@ class Pipeline:
         observed: list[Observed] = []
         execs_lost = self._mark_programs_unknown(events)
         if self._filters is not None:
-            self._filters.look_from(self._host_mounts)
+            self._filters.set_host_mounts(self._host_mounts)
         for event in events:
             counts[type(event).__name__] += 1
             if isinstance(event, Observed):

@@ -19,7 +19,7 @@ from sessiond.process.events import Entry, Facts, Login, Program
 from sessiond.units import UNSET_ID
 
 
-class ProcessView(NamedTuple):
+class ProcessFacts(NamedTuple):
     """A process at the time of the decision."""
 
     facts: Facts
@@ -37,10 +37,10 @@ class EntryCandidate(NamedTuple):
     and group leader have an entry leader.
     """
 
-    process: ProcessView
+    process: ProcessFacts
     parent_pid: int
-    parent: ProcessView | None
-    grandparent: ProcessView | None
+    parent: ProcessFacts | None
+    grandparent: ProcessFacts | None
     cgroup: bytes | None
     host: Facts | None
     type: str | None
@@ -315,13 +315,13 @@ def _note(its_type: str, candidate: EntryCandidate) -> str | None:
     return ROOTLESS
 
 
-def _runs_as_root(runtime: ProcessView) -> bool:
+def _runs_as_root(runtime: ProcessFacts) -> bool:
     """Return whether a container runtime runs as root; it may run from a memfd, or nested."""
     executed = runtime.program.euid
     return executed == 0 if executed is not None else runtime.facts.euid == 0
 
 
-def _is_roots(party: ProcessView, creator: ProcessView | None, host: Facts | None) -> bool:
+def _is_roots(process: ProcessFacts, creator: ProcessFacts | None, host: Facts | None) -> bool:
     """Return whether only root can control the code of the process.
 
     Root executed a file that root owns in the host's mount namespace; since then the process has
@@ -329,7 +329,7 @@ def _is_roots(party: ProcessView, creator: ProcessView | None, host: Facts | Non
     or a root process with the same program must have forked it. A program that a user executes can
     run any code of that user (LD_PRELOAD), wherever the program's file is.
     """
-    program, facts = party.program, party.facts
+    program, facts = process.program, process.facts
     if host is not None and (
         _differ(program.mount_namespace, host.mount_namespace)
         or _differ(facts.user_namespace, host.user_namespace)
@@ -342,7 +342,7 @@ def _is_roots(party: ProcessView, creator: ProcessView | None, host: Facts | Non
     return facts.euid == 0 or (
         creator is not None
         and creator.facts.euid == 0
-        and _is_installed(party)
+        and _is_installed(process)
         and name(creator.program) in _SAME_SERVER.get(name(program), (name(program),))
     )
 
@@ -351,9 +351,9 @@ def _differ(known: int | None, wanted: int | None) -> bool:
     return known is not None and wanted is not None and known != wanted
 
 
-def _is_installed(party: ProcessView) -> bool:
+def _is_installed(process: ProcessFacts) -> bool:
     """Return whether its program is a system program; without a path, comm proves nothing."""
-    executable = party.program.executable
+    executable = process.program.executable
     return executable is not None and executable.startswith(_SYSTEM_FOLDERS)
 
 
@@ -395,7 +395,7 @@ def is_of_a_login(facts: Facts, cgroup: bytes | None) -> bool:
 
 
 def server_of(
-    process: ProcessView, creator: ProcessView | None, host: Facts | None
+    process: ProcessFacts, creator: ProcessFacts | None, host: Facts | None
 ) -> LoginServer | None:
     """Return the login server that a process belongs to, None if it is not root's."""
     server = _SERVER_OF.get(name(process.program))

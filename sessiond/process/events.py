@@ -10,6 +10,9 @@ from typing import Final, NamedTuple
 
 from sessiond.process.argv import is_cut, split_args
 
+# What the kernel adds to the path of a deleted file (d_path() of fs/d_path.c).
+DELETED: Final = b" (deleted)"
+
 
 class Facts(NamedTuple):
     """The attributes of a process at one moment, with ids of the host's initial namespaces.

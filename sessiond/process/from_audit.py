@@ -9,11 +9,10 @@ from typing import Final, TypedDict
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import CWD, arguments, decode, number
 from sessiond.process.argv import join_args
-from sessiond.process.events import Executed, Facts, Forked, Program
+from sessiond.process.events import DELETED, Executed, Facts, Forked, Program
 from sessiond.process.table import Process
 from sessiond.units import UNSET_ID
 
-DELETED: Final = b" (deleted)"  # d_path() of fs/d_path.c adds it
 _CLONE_THREAD: Final = 0x10000  # include/uapi/linux/sched.h
 _TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
 

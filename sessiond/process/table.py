@@ -1045,8 +1045,8 @@ class ProcessTable:
         creator = None
         if isinstance(process.creator, Process):
             before = process.creator.state
-            creator = entry.ProcessView(before.facts, before.program)
-        return entry.server_of(entry.ProcessView(state.facts, state.program), creator, self.host)
+            creator = entry.ProcessFacts(before.facts, before.program)
+        return entry.server_of(entry.ProcessFacts(state.facts, state.program), creator, self.host)
 
     def _enter(self, process: Process, state: State) -> None:
         """Apply the entry rules to the process."""
@@ -1056,18 +1056,18 @@ class ProcessTable:
             return
         if process.entry_inferred is not None and state.entry_leader is ITSELF:
             return  # a later program of the process is no better evidence
-        parent: entry.ProcessView | None = None
-        grandparent: entry.ProcessView | None = None
+        parent: entry.ProcessFacts | None = None
+        grandparent: entry.ProcessFacts | None = None
         parent_pid, inherited = facts.ppid, None
         if process.creator is not None:
             parent_pid = process.creator.pid
         if isinstance(process.creator, Process):
             origin = process.creator.at(process.start)
-            parent = entry.ProcessView(origin.facts, origin.program)
+            parent = entry.ProcessFacts(origin.facts, origin.program)
             before = process.creator.creator
             if isinstance(before, Process):
                 source = before.at(process.creator.start)
-                grandparent = entry.ProcessView(source.facts, source.program)
+                grandparent = entry.ProcessFacts(source.facts, source.program)
             inherited = _entry_of(process.creator, origin)
         elif isinstance(state.entry_leader, Reference):
             inherited = state.entry_leader
@@ -1075,7 +1075,7 @@ class ProcessTable:
         of_group = _entry_of(state.group_leader, None)
         decision = entry.decide(
             entry.EntryCandidate(
-                process=entry.ProcessView(facts, state.program),
+                process=entry.ProcessFacts(facts, state.program),
                 parent_pid=parent_pid,
                 parent=parent,
                 grandparent=grandparent,

@@ -200,8 +200,8 @@ class ProcConnectorSource:
             if what == PROC_EVENT_NONE:
                 continue
             gap = (sequence - self._expected.get(cpu, sequence)) & 0xFFFFFFFF
-            told = min(gap, self._ahead)
-            lost, self._ahead = lost + gap - told, self._ahead - told
+            known = min(gap, self._ahead)
+            lost, self._ahead = lost + gap - known, self._ahead - known
             self._expected[cpu] = (sequence + 1) & 0xFFFFFFFF
             numbers = _NUMBERS.unpack_from(data, _MESSAGE.size)
             messages.append(_Message(what, monotonic + ahead, numbers))

@@ -147,10 +147,6 @@ def facts(
     boot_id = clock.boot_id(root / "proc")
     release = _os_release(root)
     ip, mac = _addresses(interfaces())
-    try:
-        pid_namespace = proc.parse_namespace(os.fsencode((root / "proc/self/ns/pid").readlink()))
-    except OSError:
-        pid_namespace = None
     return HostFacts(
         hostname=_text(kernel / "hostname") or "localhost",
         id=_machine_id(root) or boot_id.replace("-", ""),
@@ -164,7 +160,7 @@ def facts(
         os_platform=release.get("ID"),
         ip=ip,
         mac=mac,
-        pid_namespace=pid_namespace,
+        pid_namespace=proc.namespace(root / "proc/self/ns/pid"),
     )
 
 

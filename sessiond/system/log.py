@@ -59,6 +59,11 @@ def configure(level: str = "info", style: str = "auto") -> None:
     root.setLevel(logging.WARNING)
 
 
+def configure_command(*, debug: bool) -> None:
+    """Log warnings only, as text: the result of a command goes to standard output."""
+    configure("debug" if debug else "warning", "console")
+
+
 class _Sink:
     """The end of structlog's chain: the last processor has already written the line."""
 
@@ -166,19 +171,19 @@ class Throttle:
         self, log: _Log, interval: float = 60.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._log, self._interval, self._clock = log, interval, clock
-        self._told: dict[tuple[str, str], float] = {}
+        self._logged_at: dict[tuple[str, str], float] = {}
         self._suppressed: dict[tuple[str, str], int] = {}
 
     def warning(self, event: str, key: str = "", **fields: object) -> None:
         """Log a warning, or count it if the same one was logged less than an interval ago."""
         what, now = (event, key), self._clock()
-        if what in self._told and now - self._told[what] < self._interval:
+        if what in self._logged_at and now - self._logged_at[what] < self._interval:
             self._suppressed[what] = self._suppressed.get(what, 0) + 1
             return
-        for old in [w for w, told in self._told.items() if now - told >= self._interval]:
+        for old in [w for w, logged in self._logged_at.items() if now - logged >= self._interval]:
             if old != what and old not in self._suppressed:
-                del self._told[old]
-        self._told[what] = now
+                del self._logged_at[old]
+        self._logged_at[what] = now
         suppressed = self._suppressed.pop(what, 0)
         if suppressed:
             fields["suppressed"] = suppressed
@@ -187,7 +192,7 @@ class Throttle:
     def flush(self) -> None:
         """Log the counts of suppressed events that did not recur within the interval."""
         now = self._clock()
-        for what in [w for w in self._suppressed if now - self._told[w] >= self._interval]:
-            self._told[what] = now
+        for what in [w for w in self._suppressed if now - self._logged_at[w] >= self._interval]:
+            self._logged_at[what] = now
             number = self._suppressed.pop(what)
             self._log.log(logging.WARNING, what[0], suppressed=number)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sessiond.text import printable
+
 PROC: Final = Path("/proc")
 
 # Numbers of linux/capability.h, as far as they are used.
@@ -70,26 +72,18 @@ def namespaces(proc: Path = PROC) -> Namespaces:
 
 
 def _initial(proc: Path, kind: str) -> bool | None:
-    inode = _inode(proc / "self/ns" / kind)
+    inode = namespace(proc / "self/ns" / kind)
     return None if inode is None else inode == _INITIAL[kind]
 
 
 def _initial_network(proc: Path) -> bool | None:
-    own = _inode(proc / "self/ns/net")
+    own = namespace(proc / "self/ns/net")
     try:
         kernel_thread = (proc / "2/comm").read_text().strip() == "kthreadd"
     except OSError:
         return None
-    initial = _inode(proc / "2/ns/net") if kernel_thread else None
+    initial = namespace(proc / "2/ns/net") if kernel_thread else None
     return None if own is None or initial is None else own == initial
-
-
-def _inode(link: Path) -> int | None:
-    """Return the number in a link such as "pid:[4026531836]"."""
-    try:
-        return int(str(link.readlink()).rpartition("[")[2].rstrip("]"))
-    except (OSError, ValueError):
-        return None
 
 
 def process_name(pid: int, proc: Path = PROC) -> str | None:
@@ -98,8 +92,15 @@ def process_name(pid: int, proc: Path = PROC) -> str | None:
         raw = (proc / str(pid) / "comm").read_bytes()
     except OSError:
         return None
-    name = raw.decode("ascii", "backslashreplace").strip()
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+    return printable(raw.decode("ascii", "backslashreplace").strip())
+
+
+def namespace(link: Path) -> int | None:
+    """Return the inode number of the namespace that ``link`` leads to; None if it can't be read."""
+    try:
+        return parse_namespace(os.fsencode(link.readlink()))
+    except OSError:
+        return None
 
 
 def parse_namespace(link: bytes) -> int | None:

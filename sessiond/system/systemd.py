@@ -66,11 +66,11 @@ def barrier() -> None:
     """Wait until the manager has processed all earlier messages, see sd_notify_barrier(3)."""
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     try:
-        told = _send("BARRIER=1", theirs)
+        sent = _send("BARRIER=1", theirs)
     finally:
         os.close(theirs)
     try:
-        if told:
+        if sent:
             poll = select.poll()
             poll.register(ours, select.POLLHUP)
             poll.poll(_ANSWER_TIMEOUT * 1000)

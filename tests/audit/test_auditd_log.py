@@ -16,14 +16,15 @@ TYPES = {"SYSCALL": 1300}
 def test_a_line_of_an_enriched_log_is_the_same_record() -> None:
     """The names that auditd adds after 0x1D do not belong to the record."""
     line = b"node=web1 type=SYSCALL msg=" + EXEC + b'\x1dARCH=x86_64 SYSCALL=execve AUID="ann"\n'
-    assert auditd_log.split_log_line(line, {"SYSCALL": 1300}.get) == (1300, EXEC)
+    record = parse_line(line, TYPES.get)
+    assert (record.type, record.payload) == (1300, EXEC)
 
 
 def test_unknown_types_are_read_by_number_or_refused() -> None:
     """auditd writes an unknown type as UNKNOWN[n]."""
-    assert auditd_log.split_log_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None)[0] == 1334
+    assert parse_line(b"type=UNKNOWN[1334] msg=" + EXEC, lambda _: None).type == 1334
     with pytest.raises(RecordError, match="unknown record type"):
-        auditd_log.split_log_line(b"type=NEVER msg=" + EXEC, lambda _: None)
+        parse_line(b"type=NEVER msg=" + EXEC, lambda _: None)
 
 
 def test_what_stands_behind_rsyslogs_mark_must_be_names() -> None:

@@ -23,7 +23,7 @@ from sessiond.cli import ps
 from sessiond.daemon import status_server
 from sessiond.daemon.status_server import StatusServer
 from sessiond.errors import StatusError
-from sessiond.pipeline.listing import End, Fact, Facts, ListRequest, Row
+from sessiond.pipeline.listing import End, Fact, FactList, ListRequest, Row
 from sessiond.viewer.words import width_of
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -128,8 +128,10 @@ def test_a_line_fits_the_terminal(rows: list[Row], width: int, tree: bool) -> No
 def test_facts_have_their_sources() -> None:
     """The process is first, then its ancestors."""
     facts = [
-        Facts(pid=7, ended=False, facts=[Fact("start", "then", "ebpf"), Fact("user", "\x1b", "p")]),
-        Facts(pid=1, ended=True, facts=[]),
+        FactList(
+            pid=7, ended=False, facts=[Fact("start", "then", "ebpf"), Fact("user", "\x1b", "p")]
+        ),
+        FactList(pid=1, ended=True, facts=[]),
     ]
     lines = list(ps.family(map(msgspec.json.encode, facts), None))
     assert [re.sub("  +", "  ", line) for line in lines] == [

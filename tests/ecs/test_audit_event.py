@@ -25,8 +25,8 @@ def describe(
     *records: tuple[int, bytes], options: Options | None = None, enriched: bool = False
 ) -> dict[str, Any]:
     """Describe records that are all valid, and check the document against ECS."""
-    describer = AuditEventEncoder(FixedNames(), SmallTables(), options)
-    document, warnings = describer.describe(event(*records), enriched=enriched)
+    encoder = AuditEventEncoder(FixedNames(), SmallTables(), options)
+    document, warnings = encoder.describe(event(*records), enriched=enriched)
     assert warnings == []
     assert validate(document) == []
     return document
@@ -39,8 +39,8 @@ def describe(
 def test_golden(log: Path, update_golden: bool) -> None:
     """The records of NAME.log yield the documents of NAME.json, which are valid ECS."""
     kernel_names = pytest.importorskip("sessiond.audit.kernel_names")
-    describer = AuditEventEncoder(FixedNames(), kernel_names, Options(include_warnings=True))
-    documents = [describer.describe(one)[0] for one in events(log)]
+    encoder = AuditEventEncoder(FixedNames(), kernel_names, Options(include_warnings=True))
+    documents = [encoder.describe(one)[0] for one in events(log)]
     assert [validate(document) for document in documents] == [[]] * len(documents)
     golden = log.with_suffix(".json")
     if update_golden:
@@ -53,9 +53,9 @@ def test_golden(log: Path, update_golden: bool) -> None:
 def test_every_event_of_a_real_log_is_good_ecs(log: Path) -> None:
     """Every event of a real rule set has a category, a type and an action, and no warning."""
     kernel_names = pytest.importorskip("sessiond.audit.kernel_names")
-    describer = AuditEventEncoder(FixedNames(), kernel_names)
+    encoder = AuditEventEncoder(FixedNames(), kernel_names)
     for one in events(log):
-        document, warnings = describer.describe(one)
+        document, warnings = encoder.describe(one)
         assert (one, warnings, validate(document)) == (one, [], [])
         assert document["event"]["category"]
         assert document["event"]["type"]
@@ -518,8 +518,8 @@ def test_raw_messages_are_an_option() -> None:
 
 def test_warnings_are_counted_and_an_option() -> None:
     """Unparsable fields are omitted, with a warning."""
-    describer = AuditEventEncoder(FixedNames(), SmallTables(), Options(include_warnings=True))
-    document, warnings = describer.describe(event(syscall(112, uid="root")))
+    encoder = AuditEventEncoder(FixedNames(), SmallTables(), Options(include_warnings=True))
+    document, warnings = encoder.describe(event(syscall(112, uid="root")))
     assert warnings == ["root is no uid"]
     assert document["auditd"]["warnings"] == document["error"]["message"] == warnings
     assert "id" not in document["user"]
@@ -566,8 +566,8 @@ def test_any_bytes_give_good_ecs(
 ) -> None:
     """Any record yields a document that is valid UTF-8, JSON and ECS."""
     options = Options(include_raw_message=True, include_warnings=True)
-    describer = AuditEventEncoder(FixedNames(), SmallTables(), options)
-    document, warnings = describer.describe(event(*records, serial=serial), enriched=enriched)
+    encoder = AuditEventEncoder(FixedNames(), SmallTables(), options)
+    document, warnings = encoder.describe(event(*records, serial=serial), enriched=enriched)
     assert validate(document) == []
     assert json.loads(orjson.dumps(document)) == document
     assert all(isinstance(warning, str) and warning for warning in warnings)

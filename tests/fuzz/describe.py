@@ -28,9 +28,9 @@ def one(data: bytes) -> None:
         return
     event = AuditEvent(AuditStamp(1_700_000_000_000), 1, 0)
     event.records = records
-    describer = AuditEventEncoder(NoAccountNames(), libaudit, OPTIONS)
+    encoder = AuditEventEncoder(NoAccountNames(), libaudit, OPTIONS)
     for enriched in (False, True):
-        document, _ = describer.describe(event, enriched=enriched)
+        document, _ = encoder.describe(event, enriched=enriched)
         orjson.dumps(document)
         assert document["event"]["action"]
         if all(1100 <= record.type < 1300 for record in records):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sessiond.audit.auditd_log import split_log_line
+from support.auditlog import as_received
+
 from sessiond.audit.rules import libaudit
 
 TESTS = Path(__file__).parent.parent
 LOGS = [path.read_bytes() for path in sorted((TESTS / "ecs" / "golden").glob("*.log"))]
-EVENTS = [
-    [split_log_line(line, libaudit.message_type) for line in log.splitlines()] for log in LOGS
-]
+EVENTS = [[as_received(line, libaudit.message_type) for line in log.splitlines()] for log in LOGS]
 
 
 def framed(records: list[tuple[int, bytes]]) -> bytes:

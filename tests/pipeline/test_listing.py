@@ -10,7 +10,7 @@ import pytest
 from support.scripted import documents
 from support.story import Bench, T
 
-from sessiond.pipeline.listing import Fact, Facts, ListRequest, ProcessList, Row
+from sessiond.pipeline.listing import Fact, FactList, ListRequest, ProcessList, Row
 from sessiond.process.events import Observed, Program
 from sessiond.units import SECOND
 
@@ -110,7 +110,7 @@ def test_a_list_leaves_nothing_in_memory(bench: Bench) -> None:
 def test_a_pid_is_told_with_its_ancestors_and_sources(bench: Bench) -> None:
     """The process is first, ended ancestors are included, and each fact has its source."""
     lines = answer(bench, ListRequest(form="facts", pid=63))
-    family = [msgspec.json.decode(line, type=Facts) for line in lines]
+    family = [msgspec.json.decode(line, type=FactList) for line in lines]
     assert [(each.pid, each.ended) for each in family] == [
         (63, False),
         (62, True),

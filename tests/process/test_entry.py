@@ -25,7 +25,7 @@ from sessiond.process.entry import (
     Decision,
     EntryCandidate,
     Origin,
-    ProcessView,
+    ProcessFacts,
     decide,
     infer,
     name,
@@ -56,7 +56,7 @@ def party(
     owner: int | None = None,
     mounted_in: int | None = None,
     **more: object,
-) -> ProcessView:
+) -> ProcessFacts:
     """Return a process on the host; by default a session leader of an ordinary user."""
     known: dict[str, object] = {
         "parent_start": None,
@@ -86,20 +86,20 @@ def party(
     path = executable.encode() if executable is not None else None
     its_name = comm.encode() or name(Program(b"", path, None, None))
     program = Program(its_name, path, b"", 0, False, executed_by, owner, mounted_in)
-    return ProcessView(facts, program)
+    return ProcessFacts(facts, program)
 
 
-def parent(executable: str | None, *, euid: int = 0, **more: object) -> ProcessView:
+def parent(executable: str | None, *, euid: int = 0, **more: object) -> ProcessFacts:
     """Return the process that forked the candidate: pid 100, by default root's."""
     return party(executable, 100, sid=100, euid=euid, **more)  # type: ignore[arg-type]
 
 
 def judge(
-    process: ProcessView,
-    creator: ProcessView | None,
+    process: ProcessFacts,
+    creator: ProcessFacts | None,
     *,
     parent_pid: int = 100,
-    grandparent: ProcessView | None = None,
+    grandparent: ProcessFacts | None = None,
     cgroup: bytes | None = b"/",
     type: str | None = None,  # noqa: A002
     entered: tuple[bool, bool, bool] = (True, True, True),
@@ -126,7 +126,7 @@ def its_own(kind: str) -> Decision:
     ],
     ids=["init", "kthreadd", "kworker"],
 )
-def test_init_and_kernel_threads_have_no_entry(process: ProcessView) -> None:
+def test_init_and_kernel_threads_have_no_entry(process: ProcessFacts) -> None:
     """Pid 1, pid 2 and kernel threads have none, whatever their other attributes."""
     assert judge(process, None, parent_pid=0) == Decision(Origin.NONE)
 
@@ -242,7 +242,7 @@ LOADED = parent("/usr/sbin/sshd", euid=1000, executed_by=1000)
         (parent("/usr/sbin/sshd", executed_by=0, user_namespace=9), None),
     ],
 )
-def test_a_users_program_is_no_sshd(fake: ProcessView, grandparent: ProcessView | None) -> None:
+def test_a_users_program_is_no_sshd(fake: ProcessFacts, grandparent: ProcessFacts | None) -> None:
     """Its name and its path do not matter."""
     assert judge(party("/usr/bin/bash"), fake, grandparent=grandparent) == INHERITED
 
@@ -489,8 +489,8 @@ programs = st.sampled_from(
     st.tuples(st.booleans(), st.booleans(), st.booleans()),
 )
 def test_every_process_gets_one_consistent_answer(
-    process: ProcessView,
-    creator: ProcessView | None,
+    process: ProcessFacts,
+    creator: ProcessFacts | None,
     parent_pid: int,
     cgroup: bytes | None,
     kind: str | None,
@@ -558,7 +558,7 @@ BY_OTHERS = Entry("sshd", "192.0.2.8", inferred=BY_SESSION)
 
 
 def lost(
-    process: ProcessView,
+    process: ProcessFacts,
     cgroup: bytes | None = b"/",
     *,
     session: Entry | None = None,
@@ -599,7 +599,7 @@ SERVICE = party("/usr/sbin/nginx")
 @pytest.mark.parametrize("process", [LOGGED_IN, LEFT], ids=["leader", "left behind"])
 @pytest.mark.parametrize("cgroup", [b"/", SCOPE, None])
 def test_the_best_evidence_of_an_ended_login_counts(
-    process: ProcessView, cgroup: bytes | None, host_shows: dict[str, object], expected: Entry
+    process: ProcessFacts, cgroup: bytes | None, host_shows: dict[str, object], expected: Entry
 ) -> None:
     """Data that only root can write takes precedence, and other data is marked."""
     assert lost(process, cgroup, **host_shows) == expected  # type: ignore[arg-type]

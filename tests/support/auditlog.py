@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sessiond.audit.auditd_log import split_log_line
+from sessiond.audit.auditd_log import TypeNumber, parse_line
 from sessiond.audit.reassembler import AuditEvent, Reassembler
 from sessiond.audit.record import SYSCALL, Record
 from sessiond.audit.rules import libaudit
@@ -20,13 +20,19 @@ def record_type(name: str) -> int | None:
 DATA = Path(__file__).resolve().parent.parent / "data"
 
 
+def as_received(line: bytes, type_number: TypeNumber) -> tuple[int, bytes]:
+    """Return the record of a line as netlink passes it: its type and its payload."""
+    record = parse_line(line, type_number)
+    return record.type, record.payload
+
+
 def events(path: Path) -> list[AuditEvent]:
     """Read all events of a log in auditd's raw or ENRICHED format, in the order of the log."""
     lines = path.read_bytes().splitlines()
     assembler = Reassembler(timeout=len(lines), of_log=True)
     found: list[AuditEvent] = []
     for line in lines:
-        found += assembler.feed([split_log_line(line, record_type)], 0)
+        found += assembler.feed([as_received(line, record_type)], 0)
     found += assembler.flush()
     assert assembler.malformed == 0
     return sorted(found, key=lambda event: (event.time, event.serial))

@@ -10,9 +10,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from sessiond.process import container
-
-_DELETED: Final = b" (deleted)"
-
+from sessiond.process.events import DELETED
 
 _LISTEN: Final = b"0A"
 _ESTABLISHED: Final = b"01"  # TCP_ESTABLISHED of net/tcp_states.h
@@ -166,7 +164,7 @@ def parse_cgroup(data: bytes) -> bytes | None:
         if found and path.startswith(b"/"):
             rank = 0 if number == b"0" else 1 if controllers == b"name=systemd" else 2
             # The suffix of a removed cgroup; a cgroup with such a name gains nothing.
-            ranked.append((rank, path.removesuffix(_DELETED)))
+            ranked.append((rank, path.removesuffix(DELETED)))
     if not ranked:
         return None
     ranked.sort(key=lambda each: each[0])

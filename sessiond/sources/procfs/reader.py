@@ -24,10 +24,9 @@ from sessiond.process.entry import (
     LoginServer,
     login_server,
 )
-from sessiond.process.events import Facts, Login, Observed, Program
+from sessiond.process.events import DELETED, Facts, Login, Observed, Program
 from sessiond.sources.procfs.logins import LoginRecords
 from sessiond.sources.procfs.parse import (
-    _DELETED,
     Stat,
     TcpTable,
     parse_args,
@@ -304,11 +303,8 @@ class Procfs:
         if data is None:
             return None, None, None
         if not data and stat.args_end == 0:
-            return (
-                None,
-                None,
-                None,
-            )  # its first thread has ended, so that its memory is inaccessible
+            # Its first thread has ended, so that its memory is inaccessible.
+            return None, None, None
         if len(data) <= self._args_limit:
             args = parse_args(data)
             return args, len(args), None
@@ -320,10 +316,10 @@ class Procfs:
     def _path(self, directory: int, link: bytes) -> tuple[bytes | None, bool]:
         """Return the target of a link without the kernel's " (deleted)", and if it is deleted."""
         path = self._link(directory, link)
-        if path is None or not path.endswith(_DELETED):
+        if path is None or not path.endswith(DELETED):
             return path, False
         if not self._memory:
-            return path.removesuffix(_DELETED), True
+            return path.removesuffix(DELETED), True
         # A file name can end like that. Then the file exists by this name in the process's root.
         try:
             its_own = os.stat(link, dir_fd=directory)
@@ -335,7 +331,7 @@ class Procfs:
             self.denied += 1
         except OSError:
             pass  # no file of this name
-        return path.removesuffix(_DELETED), True
+        return path.removesuffix(DELETED), True
 
     def _owner(self, directory: int) -> int | None:
         """Return the owner of the program's file, as in ``Program.owner``.
