@@ -147,8 +147,8 @@ def _time(text: str, example: str) -> datetime:
     from datetime import UTC, datetime
 
     try:
-        if text.isascii() and text.isdigit():
-            return datetime.fromtimestamp(int(text), UTC)
+        if text.isascii() and text.replace(".", "", 1).isdigit():
+            return datetime.fromtimestamp(float(text), UTC)  # with a fraction, as in a record
         return datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(

@@ -593,7 +593,8 @@ def _how(meaning: Normalization, call: _Call, parts: EventFields) -> str | None:
         return call.name
     if meaning.how:
         return parts.first(meaning.how)
-    program, name = parts.field("exe"), parts.field("comm")
+    # Not parts.data, where a record beside the call can have the program of another process.
+    program, name = parts.acting("exe"), parts.acting("comm")
     if program and name and _INTERPRETERS.match(program.rpartition("/")[2]):
         return name
     return program or name
@@ -676,10 +677,18 @@ def _parties(document: dict[str, Any], parts: EventFields) -> None:
     """Fill the ends of the connection in a message, which came from ``addr``."""
     data = parts.data
     peer, here = data.get("addr"), data.get("laddr")
-    source = _endpoint(peer or data.get("saddr"), data.get("rport"))
+    source = (
+        _endpoint(peer, data.get("rport"))
+        if peer
+        else _endpoint(data.get("saddr"), data.get("sport") or data.get("src"))
+    )
     if source:
         document["source"] = source
-    destination = _endpoint(here or data.get("daddr"), data.get("lport"))
+    destination = (
+        _endpoint(here, data.get("lport"))
+        if here
+        else _endpoint(data.get("daddr"), data.get("dport") or data.get("dest"))
+    )
     if destination:
         document["destination"] = destination
     if peer:

@@ -40,9 +40,9 @@ _KEYED: Final = frozenset((CONFIG_CHANGE, URINGOP))
 # Fields whose values the kernel and libaudit encode: quoted, or hex digits if they hold a blank,
 # a quote, a control character or a byte that isn't ASCII.
 ENCODED: Final = frozenset(
-    "acct cmd comm cwd data device dir exe file grp key name new-chardev new-disk new-fs new-rng "
-    "ocomm old-chardev old-disk old-fs old-rng path proctitle profile root_dir sw target vm watch "
-    "invalid_context".split()
+    "acct cgroup cmd comm cwd data device device_rule dir exe file grp key name new-chardev "
+    "new-disk new-fs new-rng ocomm old-chardev old-disk old-fs old-rng path proctitle profile "
+    "root_dir sw target vm watch invalid_context".split()
 )
 
 # Fields with their own place in the document, not repeated in auditd.data.
@@ -169,10 +169,12 @@ class EventFields:
     def field(self, name: str) -> str | None:
         """Return a field from any of the records."""
         found = self.data.get(name)
-        if found is None:
-            raw = self.own.get(name) or self.claims.get(name) or self.main.get(name)
-            found = None if raw is None else text_of(name, raw)
-        return found
+        return self.acting(name) if found is None else found
+
+    def acting(self, name: str) -> str | None:
+        """Return a field of the subject or the system call."""
+        raw = self.own.get(name) or self.claims.get(name) or self.main.get(name)
+        return None if raw is None else text_of(name, raw)
 
     def first(self, names: Iterable[str]) -> str | None:
         """Return the first of these fields that is present."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,16 +30,20 @@ def expand(names: list[str]) -> list[str]:
 
     In a directory it selects files named like audit's logs (``audit.log``, ``audit.log.3.gz``), or
     all regular files if there are none. The age is that of the first record, because rotation
-    changes the files' times; a file without records keeps its place. Raises UnreadableFileError.
+    changes the files' times; a file without records keeps its place, and so do all if one is a
+    stream, which can be read only once. Raises UnreadableFileError.
     """
     found: dict[str, None] = {}
     for name in names:
         for file in _expanded(name):
             found.setdefault(file)
-    dated = [(_first_stamp(name), index, name) for index, name in enumerate(found)]
-    if any(stamp is None for stamp, _, _ in dated):
+    if any(map(packed.is_stream, found)):
         return list(found)
-    return [name for _, _, name in sorted(dated, key=lambda entry: (entry[0] or 0, -entry[1]))]
+    stamps_of = {name: _first_stamp(name) for name in found}
+    places = {name: place for place, name in enumerate(found)}
+    dated = {name: stamp for name, stamp in stamps_of.items() if stamp is not None}
+    oldest = iter(sorted(dated, key=lambda name: (dated[name], -places[name])))
+    return [next(oldest) if name in dated else name for name in found]
 
 
 def _expanded(name: str) -> list[str]:
@@ -63,14 +69,41 @@ def _expanded(name: str) -> list[str]:
 
 def _first_stamp(name: str) -> float | None:
     """Return the time of the first record, in s since the epoch; None if it is not found."""
-    if packed.is_stream(name):
-        return None
-    try:
-        with opened(name) as (source, _):
-            head = source.read(1 << 16)
-    except (*DAMAGES, SessiondError):
-        return None  # the error is reported when the file is read
-    return next(iter(stamps(head)), None)
+    return next(iter(stamps(head(name, 1 << 16))), None)
+
+
+def head(name: str, size: int) -> bytes:
+    """Return the first bytes of a log, decompressed; those before a damage, if it has one.
+
+    The error is reported when the file is read.
+    """
+    data = b""
+    with contextlib.suppress(*DAMAGES, SessiondError), opened(name) as (source, _):
+        # A read of more bytes than are intact returns none of them.
+        while len(data) < size and (more := _read_some(source, size - len(data))):
+            data += more
+    return data
+
+
+def tail(name: str, size: int) -> bytes:
+    """Return the last bytes of a log, decompressed; those before a damage, if it has one.
+
+    A compressed log is read from its beginning.
+    """
+    data = b""
+    with contextlib.suppress(*DAMAGES, SessiondError), opened(name) as (source, _):
+        with Path(name).open("rb") as file:
+            if not file.read(6).startswith(packed.MAGICS):
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+                return file.read()
+        while more := _read_some(source, 1 << 20):
+            data = (data + more)[-size:]
+    return data
+
+
+def _read_some(source: BinaryIO, size: int) -> bytes:
+    read: Callable[[int], bytes] = getattr(source, "read1", source.read)
+    return read(size)
 
 
 def stamps(data: bytes) -> list[float]:

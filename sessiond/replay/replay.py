@@ -30,7 +30,7 @@ from sessiond.replay.blocks import Block, Made, Pipelines
 from sessiond.replay.hosts import Hosts
 from sessiond.replay.journal import export_entries, journal_record
 from sessiond.replay.laurel import laurel_records
-from sessiond.system.packed import guarded
+from sessiond.system.packed import UnreadableFileError, guarded
 
 # Lines handled at once, so that memory does not depend on the log's size.
 _BATCH: Final = 512
@@ -140,7 +140,15 @@ class Replay:
         """
         log = _Log(node, series)
         source_lines = iter(lines)
-        while batch := list(islice(source_lines, 1 if log.line == 0 else _BATCH)):
+        damage: UnreadableFileError | None = None
+        while damage is None:
+            batch: list[bytes] = []
+            try:
+                batch.extend(islice(source_lines, 1 if log.line == 0 else _BATCH))
+            except UnreadableFileError as error:
+                damage = error  # behind the lines of the batch
+            if not batch:
+                break
             if log.line == 0 and source is not None and batch[0].startswith(b"__CURSOR="):
                 yield from self._read_entries(log, guarded(name, export_entries(batch, source)))
                 return
@@ -148,6 +156,8 @@ class Replay:
                 self._take(log, line)
             self._poll()
             yield
+        if damage is not None:
+            raise damage
 
     def _read_entries(self, log: _Log, entries: Iterator[dict[str, bytes]]) -> Iterator[None]:
         for entry in entries:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sessiond.audit.auditd_log import LogRecord, TypeNumber, parse_line
-from sessiond.errors import RecordError, SessiondError
+from sessiond.errors import RecordError
 from sessiond.replay import files
 from sessiond.replay.replay import json_records
-from sessiond.system.packed import DAMAGES, MAGICS, is_stream
+from sessiond.system.packed import is_stream
 from sessiond.text import display
 
 # The beginning of a log in which its hosts are looked for, and the end with its last time; bytes.
@@ -64,7 +64,7 @@ class _Unit:
     @cached_property
     def last(self) -> float:
         """The time of the last record, in s since the epoch."""
-        return max((self.first, *files.stamps(_tail(self._newest))[-1:]))
+        return max((self.first, *files.stamps(files.tail(self._newest, _TAIL))[-1:]))
 
     def overlaps(self, other: _Unit) -> bool:
         """Return whether both have records of the same time, other than as copies."""
@@ -123,11 +123,7 @@ def _heads(names: list[str], type_number: TypeNumber) -> dict[str, _Head]:
     """Return the beginnings of logs with records; none if the hosts of one can't be known."""
     found = {}
     for name in names:
-        try:
-            with files.opened(name) as (source, _):
-                data = source.read(_HEAD)
-        except (*DAMAGES, SessiondError):
-            continue  # the error is reported when the file is read
+        data = files.head(name, _HEAD)
         if not data.strip():
             continue
         nodes = frozenset(record.node for record in _records(data, type_number))
@@ -147,22 +143,6 @@ def _records(data: bytes, type_number: TypeNumber) -> Iterator[LogRecord]:
                 yield parse_line(line, type_number)
         except RecordError:
             continue
-
-
-def _tail(name: str) -> bytes:
-    """Return the end of a log; one that is packed is read from its beginning."""
-    try:
-        with files.opened(name) as (source, _):
-            with Path(name).open("rb") as file:
-                if not file.read(6).startswith(MAGICS):
-                    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-                    return file.read()
-            data = b""
-            while more := source.read(1 << 20):
-                data = (data + more)[-_TAIL:]
-            return data
-    except (*DAMAGES, SessiondError):
-        return b""
 
 
 def _units(heads: dict[str, _Head]) -> Iterator[_Unit]:

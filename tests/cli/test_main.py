@@ -428,6 +428,7 @@ def test_times_are_as_a_person_says_them(monkeypatch: pytest.MonkeyPatch) -> Non
         assert declare.recent("2026-01-05T10:00+00:00") == "2026-01-05T10:00:00.000000Z"
         assert declare.recent("1767600000") == "2026-01-05T08:00:00.000000Z"
         assert declare.date("2026-01-05T10:00") == "2026-01-05T10:00:00.000000Z"
+        assert declare.date("1777630272.123") == "2026-05-01T10:11:12.123000Z"
         assert declare.recent("10:00").endswith("T09:00:00.000000Z")
         assert declare.recent("2d") < declare.recent("yesterday") < declare.recent("today")
         for wrong in ("soon", "25:00", "2x", "99999d", "-1h"):

@@ -196,6 +196,31 @@ def test_a_denial_that_is_not_enforced_leaves_the_outcome_to_the_call() -> None:
     assert describe((1400, denied))["event"]["outcome"] == "failure"
 
 
+def test_a_program_beside_the_call_is_not_the_acting_one() -> None:
+    """Landlock's record of a domain has the program that made it."""
+    document = describe(
+        (1423, b"domain=1a2 blockers=scope.signal opid=1 ocomm=x"),
+        (1424, b'domain=1a2 status=allocated pid=7 uid=0 exe="/srv/box" comm="box"'),
+        syscall(62, exe='"/bin/kill"', success="no", exit="-13"),
+    )
+    assert document["auditd"]["summary"]["how"] == "/bin/kill"
+    assert document["auditd"]["data"]["exe"] == "/srv/box"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (1324, b"proto=6 saddr=192.0.2.1 daddr=192.0.2.2 sport=1025 dport=443"),
+        (1423, b"domain=1a2 blockers=net.x saddr=192.0.2.1 src=1025 daddr=192.0.2.2 dest=443"),
+    ],
+)
+def test_addresses_of_the_kernel_have_their_ports(number: int, text: bytes) -> None:
+    """A packet of netfilter and a refused connection of an LSM name them differently."""
+    document = describe((number, text))
+    assert document["source"] == {"address": "192.0.2.1", "ip": "192.0.2.1", "port": 1025}
+    assert document["destination"] == {"address": "192.0.2.2", "ip": "192.0.2.2", "port": 443}
+
+
 def test_a_relative_path_is_completed_where_it_can_be() -> None:
     """file.path is the whole path; auditd.paths has it as it was recorded."""
     document = describe(

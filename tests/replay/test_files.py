@@ -55,6 +55,24 @@ def test_files_without_a_time_stay_where_they_were_named(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+def test_files_without_records_and_cut_files_do_not_change_the_order(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    """A cut file has its first records; the others are sorted around a file without any."""
+    new, empty, old = (str(tmp_path / f"audit.log{n}") for n in ("", ".1", ".3"))
+    log(Path(new), 3)
+    Path(empty).touch()
+    log(Path(old), 1)
+    cut = tmp_path / "audit.log.2.gz"
+    line = b"type=CWD msg=audit(2.100:%d): cwd=x%064x\n"
+    text = b"".join(line % (n, pow(3, n, 2**255)) for n in range(19_999))
+    cut.write_bytes(pack(text)[:-9999])
+    assert expand([str(tmp_path)]) == [old, empty, str(cut), new]
+    assert files.head(str(cut), 1 << 20).startswith(text[:9999])
+    assert files.tail(str(cut), 100) in text
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
 def test_what_a_file_is_packed_with_shows_in_it(
     tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:

@@ -1,6 +1,6 @@
 """Replay: logs are converted offline to the lines of the daemon."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +13,7 @@ from support.scripted import Host
 
 from sessiond.replay.blocks import Filter, Pipelines
 from sessiond.replay.replay import OwnWork, Replay
+from sessiond.system.packed import UnreadableFileError
 from sessiond.units import SECOND
 
 LOG = DATA / "debian-12-linux-6.18-stig.log"
@@ -434,6 +435,21 @@ def test_no_text_of_a_user_passes_for_a_record(line: bytes) -> None:
     written, replay = replayed(line + b"\n")
     assert written == []
     assert (replay.outcome.others, replay.outcome.refused) == (1, 0)
+
+
+def test_the_lines_before_a_damage_are_read() -> None:
+    """The error comes behind the records that are intact, wherever it is in a batch of lines."""
+
+    def lines() -> Iterator[bytes]:
+        for serial in range(700):
+            yield b"type=CWD msg=audit(1700000000.123:%d): cwd=x\n" % serial
+        raise UnreadableFileError("audit.log.gz: damaged")
+
+    written: list[bytes] = []
+    replay = Replay(OwnWork(Pipelines(pipeline)), written.extend, {"CWD": 1307}.get)
+    with pytest.raises(UnreadableFileError, match="damaged"):
+        deque(replay.read(lines()), maxlen=0)
+    assert replay.finish().records == len(written) == 700
 
 
 def test_records_joined_in_a_line_are_one_event() -> None:
