@@ -6,7 +6,6 @@ The daemon, ``replay`` and the tests all get their pipeline here.
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +50,7 @@ from sessiond.output.sink import Sink
 from sessiond.output.spool import Spool
 from sessiond.output.stream import StreamOutput
 from sessiond.output.thread import OutputThread
-from sessiond.output.tls import client_context
+from sessiond.output.tls import ClientTls
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
 from sessiond.process import container, systemd_unit
@@ -406,19 +405,22 @@ def unchecked_secrets(settings: HttpSettings | None) -> Iterator[str]:
             yield f"output.http.secret_headers.{header}: the credential {source} is not checked"
 
 
-def _tls(settings: TlsSettings, host: str) -> tuple[ssl.SSLContext, str] | None:
-    """Return the TLS context for ``host``, None without TLS. Raises OutputError."""
+def _tls(settings: TlsSettings, host: str) -> ClientTls | None:
+    """Return the TLS settings for ``host``, None without TLS. Raises OutputError."""
     if not settings.enabled:
         _warn_of_the_clear(host, "output.socket.tls.enabled: true")
         return None
     return _client_tls(settings, host, "output.socket.tls")
 
 
-def _client_tls(settings: TlsFiles, host: str, setting: str) -> tuple[ssl.SSLContext, str]:
-    context = client_context(
-        ca=settings.ca, certificate=settings.certificate, key=settings.key, setting=setting
+def _client_tls(settings: TlsFiles, host: str, setting: str) -> ClientTls:
+    return ClientTls(
+        settings.server_name or host,
+        ca=settings.ca,
+        certificate=settings.certificate,
+        key=settings.key,
+        setting=setting,
     )
-    return context, settings.server_name or host
 
 
 def _warn_of_the_clear(host: str, fix: str) -> None:

@@ -19,8 +19,9 @@ from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from sessiond import __version__
-from sessiond.errors import ConfigError
+from sessiond.errors import ConfigError, OutputError
 from sessiond.output.http_formats import Answer
+from sessiond.output.tls import ClientTls
 from sessiond.system import zstd
 from sessiond.text import printable
 
@@ -58,12 +59,12 @@ class HttpError(Exception):
 
 
 class Server(NamedTuple):
-    """The server of requests. ``tls`` is a context and the name in the server's certificate."""
+    """The server of requests, with TLS unless ``tls`` is None."""
 
     host: str
     port: int
     target: str  # path and query
-    tls: tuple[ssl.SSLContext, str] | None = None
+    tls: ClientTls | None = None
     proxy: tuple[str, int] | None = None
 
     @property
@@ -118,7 +119,7 @@ class HttpClient:
         except HttpError:
             self.close()
             raise
-        except ConfigError as error:
+        except (ConfigError, OutputError) as error:  # of a key or certificate
             self.close()
             raise HttpError(str(error)) from None
         # A ValueError is http.client's for some invalid answers, and getaddrinfo's for some names.
@@ -169,7 +170,8 @@ class HttpClient:
         self._fields = {name: text for name, text in secrets.items() if name not in to_proxy}
         host, port = server.proxy or (server.host, server.port)
         connection = _Connection(host, port, timeout=min(_CONNECT_TIMEOUT, self._timeout))
-        connection.tls = server.tls
+        if server.tls is not None:
+            connection.tls = server.tls.context(), server.tls.name
         connection.answer_timeout = self._timeout
         if server.proxy is not None:
             if server.tls is None:

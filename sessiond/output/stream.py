@@ -8,7 +8,6 @@ import fcntl
 import os
 import select
 import socket
-import ssl
 import struct
 import termios
 import time
@@ -16,9 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from sessiond.errors import OutputError
 from sessiond.output.backoff import Backoff
 from sessiond.output.resolver import Resolver
-from sessiond.output.tls import TlsConnection
+from sessiond.output.tls import ClientTls, TlsConnection
 
 # Errors of a send that may succeed later.
 TEMPORARY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
@@ -47,12 +47,11 @@ class StreamOutput:
         host: str | None = None,
         port: int = 0,
         backoff: tuple[float, float] = BACKOFF,
-        tls: tuple[ssl.SSLContext, str] | None = None,
+        tls: ClientTls | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the unix socket's ``path``, or ``host`` (name or address) and ``port`` for TCP.
 
-        ``tls`` is a client's context and the name that the server's certificate must have.
         ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` returns
         monotonic seconds.
         """
@@ -151,6 +150,8 @@ class StreamOutput:
                 self._connect(now)
             except OSError as error:
                 self._lose(error, now)
+            except OutputError as error:  # of a certificate
+                self._lose(OSError(errno.EINVAL, str(error)), now)
         return self._connection is not None
 
     def _connect(self, now: float) -> None:
@@ -174,7 +175,7 @@ class StreamOutput:
             raise OSError(failed, os.strerror(failed))
         if self._tls is not None:
             if self._handshake is None:
-                self._handshake = TlsConnection(connecting, *self._tls)
+                self._handshake = TlsConnection(connecting, self._tls.context(), self._tls.name)
             if not self._handshake.handshake():
                 if now >= self._connecting_until:
                     raise TimeoutError(errno.ETIMEDOUT, "the server does not speak TLS")

@@ -15,27 +15,67 @@ _CHUNK: Final = 1 << 16  # bytes encrypted at once
 _READ: Final = 1 << 14
 
 
-def client_context(
-    *, ca: Path | None, certificate: Path | None, key: Path | None, setting: str
-) -> ssl.SSLContext:
-    """Return a context that verifies the server against ``ca`` or the host's CA certificates.
+class ClientTls:
+    """A client's TLS settings; changed files are read again for the next connection."""
 
-    ``certificate`` and ``key`` are the client's own. The minimum is TLS 1.2. Raises OutputError,
-    which names the ``setting``.
-    """
+    def __init__(
+        self,
+        name: str,
+        *,
+        ca: Path | None = None,
+        certificate: Path | None = None,
+        key: Path | None = None,
+        setting: str,
+    ) -> None:
+        """Verify servers against ``name`` and ``ca``, or the host's CA certificates.
+
+        ``certificate`` and ``key`` are the client's own. Raises OutputError for unusable files,
+        which names the ``setting``.
+        """
+        self.name = name
+        self._ca, self._certificate, self._key = ca, certificate, key
+        self._setting = setting
+        self._files = [path for path in (ca, certificate, key) if path is not None]
+        self._states = [_state(path) for path in self._files]
+        self._context = self._load()
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context of a connection. Raises OutputError if a changed file is unusable."""
+        states = [_state(path) for path in self._files]
+        if states != self._states:
+            self._context = self._load()
+            self._states = states
+        return self._context
+
+    def _load(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self._ca)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            # Python 3.13 and later refuse CA certificates without key usage, which many
+            # organisations have; acceptance must not depend on the Python version.
+            context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
+            if self._certificate is not None:
+                context.load_cert_chain(self._certificate, self._key, self._passphrase)
+        except OSError as error:  # ssl.SSLError is one
+            names = " or ".join(map(str, self._files))
+            reason = error.strerror or str(error)
+            raise OutputError(f"{self._setting}: {names} can't be used: {reason}") from None
+        return context
+
+    def _passphrase(self) -> str:
+        """Refuse an encrypted key: OpenSSL would ask for its passphrase at the terminal."""
+        name = self._key or self._certificate
+        fix = "decrypt it, and let only its owner read it"
+        raise OutputError(f"{self._setting}: {name}: the key has a passphrase; fix: {fix}")
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is replaced or written, None without the file."""
     try:
-        context = ssl.create_default_context(cafile=ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Python 3.13 and later refuse CA certificates without key usage, which many organisations
-        # have; acceptance must not depend on the Python version.
-        context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
-    except OSError as error:  # ssl.SSLError is one
-        names = " or ".join(str(path) for path in (ca, certificate, key) if path is not None)
-        reason = error.strerror or str(error)
-        raise OutputError(f"{setting}: {names} can't be used: {reason}") from None
-    return context
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class TlsConnection:

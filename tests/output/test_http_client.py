@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import gzip
 import io
+import shutil
 import socket
 import ssl
 import struct
@@ -21,7 +22,7 @@ from support.web import Exchange, Web, hang, raw, status
 
 from sessiond.errors import ConfigError
 from sessiond.output.http_client import MAX_ANSWER, HttpClient, HttpError, Server, compressor
-from sessiond.output.tls import client_context
+from sessiond.output.tls import ClientTls
 from sessiond.system import zstd
 
 SECRET = "ApiKey c2VjcmV0"
@@ -55,9 +56,9 @@ def client(web: Web, **more: Any) -> HttpClient:
     return HttpClient(server, headers={"X-Org": "hosts"}, secrets=secrets, timeout=5, **more)
 
 
-def tls(keys: Path, *, ca: str = "ca", name: str = "localhost") -> tuple[ssl.SSLContext, str]:
+def tls(keys: Path, *, ca: str = "ca", name: str = "localhost") -> ClientTls:
     files = {"certificate": keys / "client.pem", "key": keys / "client.key"}
-    return client_context(ca=keys / f"{ca}.pem", setting="output.http.tls", **files), name
+    return ClientTls(name, ca=keys / f"{ca}.pem", setting="output.http.tls", **files)
 
 
 def test_a_request_has_its_fields_and_its_body(web: Web) -> None:
@@ -278,6 +279,21 @@ def test_another_server_receives_nothing(tls_web: Web, keys: Path, ca: str, name
     ):
         made.post(b"1", {})
     assert tls_web.bodies == []
+
+
+def test_renewed_certificates_are_used(tls_web: Web, keys: Path, tmp_path: Path) -> None:
+    """Of the client and of the authority, for the next connection; an unusable one is reported."""
+    used = make_certificates(tmp_path)
+    with closing(client(tls_web, tls=tls(used))) as made:
+        with pytest.raises(HttpError, match="certificate verify failed"):
+            made.post(b"1", {})
+        shutil.copy(keys / "client.pem", used)
+        with pytest.raises(HttpError, match=r"output\.http\.tls: .* can't be used"):
+            made.post(b"2", {})
+        shutil.copy(keys / "client.key", used)
+        shutil.copy(keys / "ca.pem", used)
+        assert made.post(b"3", {}).status == 200
+    assert tls_web.bodies == [b"3"]
 
 
 class Proxy:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from support.output import line
 
 from sessiond.errors import OutputError
 from sessiond.output.stream import StreamOutput
-from sessiond.output.tls import client_context
+from sessiond.output.tls import ClientTls
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +73,9 @@ def server(keys: Path) -> Iterator[Server]:
 
 
 def output(server: Server, keys: Path, *, ca: str = "ca", name: str = "localhost") -> StreamOutput:
-    context = client_context(
-        ca=keys / f"{ca}.pem", certificate=keys / "client.pem", key=keys / "client.key", setting="x"
-    )
-    return StreamOutput(
-        host="127.0.0.1", port=server.port, tls=(context, name), backoff=(0.05, 0.1)
-    )
+    files = {"certificate": keys / "client.pem", "key": keys / "client.key"}
+    tls = ClientTls(name, ca=keys / f"{ca}.pem", setting="x", **files)
+    return StreamOutput(host="127.0.0.1", port=server.port, tls=tls, backoff=(0.05, 0.1))
 
 
 def deliver(made: StreamOutput, lines: list[bytes], seconds: float = 10) -> None:
@@ -120,7 +119,7 @@ def test_another_server_gets_nothing(server: Server, keys: Path, ca: str, name: 
 
 def test_an_old_version_is_refused(keys: Path) -> None:
     """TLS 1.2 is the minimum."""
-    context = client_context(ca=keys / "ca.pem", certificate=None, key=None, setting="x")
+    context = ClientTls("x", ca=keys / "ca.pem", setting="x").context()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -144,10 +143,48 @@ def test_files_that_are_none_are_named(tmp_path: Path, keys: Path) -> None:
     """The error names the setting and the file."""
     (tmp_path / "empty.pem").write_text("no certificate")
     with pytest.raises(OutputError, match=r"output\.http\.tls: .*empty\.pem can't be used"):
-        client_context(
-            ca=tmp_path / "empty.pem", certificate=None, key=None, setting="output.http.tls"
-        )
+        ClientTls("x", ca=tmp_path / "empty.pem", setting="output.http.tls")
     with pytest.raises(OutputError, match=r"missing\.pem"):
-        client_context(ca=None, certificate=tmp_path / "missing.pem", key=None, setting="x")
+        ClientTls("x", certificate=tmp_path / "missing.pem", setting="x")
     with pytest.raises(OutputError, match=r"client\.pem or .*ca\.key"):
-        client_context(ca=None, certificate=keys / "client.pem", key=keys / "ca.key", setting="x")
+        ClientTls("x", certificate=keys / "client.pem", key=keys / "ca.key", setting="x")
+
+
+def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
+    """Instead of a question for its passphrase at a terminal."""
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:secret"]
+    command += ["-subj", "/CN=x", "-keyout", "locked.key", "-out", "locked.pem"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    with pytest.raises(OutputError, match=r"x: .*locked\.key: the key has a passphrase; fix: "):
+        ClientTls(
+            "x", certificate=tmp_path / "locked.pem", key=tmp_path / "locked.key", setting="x"
+        )
+
+
+def test_renewed_certificates_are_used_for_the_next_connection(tmp_path: Path) -> None:
+    """Without a reload; a file that is half written is a failure that passes."""
+    old, new, used = (tmp_path / name for name in ("old", "new", "used"))
+    for each in (old, new):
+        each.mkdir()
+        make_certificates(each)
+    shutil.copytree(old, used)
+    with closing(Server(new)) as server, closing(output(server, used)) as made:
+        made.open()
+        end = time.monotonic() + 30
+
+        def fails_for(reason: str) -> bool:
+            assert made.write([line(1)]) == 0
+            made.tick(time.monotonic())
+            time.sleep(0.01)
+            assert time.monotonic() < end, made.trouble
+            return reason in str(made.trouble)
+
+        while not fails_for("certificate verify failed"):
+            continue
+        shutil.copy(new / "client.pem", used)
+        while not fails_for("can't be used"):
+            continue
+        for name in ("ca.pem", "client.key"):
+            shutil.copy(new / name, used)
+        deliver(made, [line(1)])
+    assert server.received == line(1)
