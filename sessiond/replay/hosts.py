@@ -1,7 +1,9 @@
 """The hosts in logs, and the boots of each host.
 
 A boot starts with SYSTEM_BOOT, with DAEMON_START of another kernel, or where serials decrease while
-time increases; journald records the boot itself. Processes of different boots are unrelated.
+time increases; journald records the boot itself. Where both jump, time by more than ten minutes
+back, another log begins, perhaps of another host: it counts as a boot too. Processes of different
+boots are unrelated.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ _REORDERED: Final = 2000
 # The decrease of a serial that proves a new boot, and the maximum serial at its start.
 _MIN_DECREASE: Final = 1000
 _HALF: Final = 1 << 31
+# The decrease of time, in ms, that with a jump of the serial proves another log. A system call that
+# waits has the stamp of its beginning, and the serial of its end.
+_OTHER_LOG: Final = 600_000
 # Maximum time, in ms, by which records of a boot precede its SYSTEM_BOOT.
 _BOOTING: Final = 600_000
 _KERNEL: Final = re.compile(rb"kernel=(\S+)")
@@ -72,10 +77,21 @@ class Boot:
         if record.type == DAEMON_START:
             found = _KERNEL.search(record.payload)
             return bool(kernel) and found is not None and found[1] != kernel
-        if record.type in _DAEMON_TYPES or not 0 < self.highest - serial < _HALF:
-            return False
+        decrease = self.highest - serial
         later = time - self.latest
-        return later > _REORDERED or (later > 0 and self.highest - serial > _MIN_DECREASE)
+        if record.type in _DAEMON_TYPES:
+            return False
+        if later < -_OTHER_LOG:
+            return self._jumps(decrease)
+        if not 0 < decrease < _HALF:
+            return False
+        return later > _REORDERED or (later > 0 and decrease > _MIN_DECREASE)
+
+    def _jumps(self, decrease: int) -> bool:
+        """Return whether a serial is far from the last one, in either direction."""
+        return self.highest > 0 and min(decrease % (2 * _HALF), -decrease % (2 * _HALF)) > (
+            _MIN_DECREASE
+        )
 
 
 class Host:

@@ -39,6 +39,19 @@ def test_a_clock_that_is_set_back_is_no_boot() -> None:
     assert boots(record(100, 9000), record(40, 9001), record(41, 9002)) == 1
 
 
+@pytest.mark.parametrize("serial", [120, 500_000])
+def test_a_log_behind_another_is_no_part_of_its_boot(serial: int) -> None:
+    """Logs that were joined in the wrong order, or of hosts that are not named."""
+    assert boots(record(9000, 9000), record(9001, 9001), record(100, serial)) == 2
+
+
+def test_a_call_that_waited_is_of_its_boot() -> None:
+    """Its stamp is of its beginning, its serial of its end; the daemon has other serials."""
+    assert boots(record(9000, 9000), record(100, 9001), record(9001, 9002)) == 1
+    assert boots(record(9000, 9000), record(100, 4, DAEMON_START, "op=start kernel=6.1")) == 1
+    assert boots(record(9000, (1 << 32) - 2), record(100, 3)) == 1
+
+
 def test_a_serial_that_overflows_is_no_boot() -> None:
     """A serial has 32 bits."""
     assert boots(record(100, (1 << 32) - 2), record(110, 3)) == 1
