@@ -147,14 +147,14 @@ def test_a_worker_that_ends_is_one_line(running: subprocess.Popen[bytes]) -> Non
 
 def test_a_closed_pipe_is_no_error_of_a_worker(hosts: Path) -> None:
     """The reader has seen enough: the code is that of SIGPIPE, without a message."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*COMMAND, "-q", "--jobs", "2", str(hosts / "web7"), str(hosts / "db3")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == b""
-    assert process.wait(timeout=30) == 141
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=30) == 141

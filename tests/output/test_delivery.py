@@ -327,16 +327,16 @@ def test_readers_come_and_go(tmp_path: Path) -> None:
 
 def test_a_stopped_reader_makes_the_output_unhealthy(tmp_path: Path) -> None:
     """With a stopped reader (SIGSTOP), lines go to the spool, and a problem is reported."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "socket"))
-    listener.listen()
-    child = os.fork()
-    if not child:
-        connection, _ = listener.accept()
-        with (tmp_path / "received").open("wb", buffering=0) as file:
-            while chunk := connection.recv(65536):
-                file.write(chunk)
-        os._exit(0)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        child = os.fork()
+        if not child:
+            connection, _ = listener.accept()
+            with (tmp_path / "received").open("wb", buffering=0) as file:
+                while chunk := connection.recv(65536):
+                    file.write(chunk)
+            os._exit(0)
     try:
         delivery = make(StreamOutput(path=str(tmp_path / "socket")), tmp_path / "spool", grace=0.2)
         delivery.write(lines(0, 10))

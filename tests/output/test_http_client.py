@@ -210,10 +210,12 @@ def test_an_answer_before_the_end_of_the_request_is_heard(end: str) -> None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
             connection.close()
 
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         server = Server("127.0.0.1", listener.getsockname()[1], "/")
         with closing(HttpClient(server, headers={}, secrets=dict, timeout=5)) as made:
             assert made.post(b"x" * (4 << 20), {}).status == 413
+        thread.join(timeout=5)
 
 
 @pytest.mark.parametrize("what", ["server", "proxy"])

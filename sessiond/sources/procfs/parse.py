@@ -43,6 +43,10 @@ class Stat(NamedTuple):
         """Whether the whole process has ended, not only its first thread."""
         return self.state in (b"Z", b"X") and self.threads <= 1
 
+    def is_same_program(self, other: Stat) -> bool:
+        """Whether no exec happened between the two, as far as the memory shows it."""
+        return self.start_code == other.start_code and self.args_start == other.args_start
+
     def shows_the_same(self, other: Stat) -> bool:
         """Whether all reported values are equal, apart from running or waiting."""
         return self.is_zombie == other.is_zombie and self == other._replace(

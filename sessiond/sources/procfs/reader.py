@@ -144,6 +144,8 @@ class Procfs:
             self.denied += 1
             return None
         try:
+            observed: Observed | None = None
+            executed = False
             before = self._stat(directory)
             for _ in range(_ATTEMPTS):
                 if before is None or (before.is_zombie and not zombies):
@@ -153,9 +155,10 @@ class Procfs:
                 settled = after is not None and after.shows_the_same(before)
                 if settled and not _is_in_exec(before, observed):
                     return observed
+                executed = after is None or not after.is_same_program(before)
                 before = after
-            # It changes faster than it can be read: use the last reading, with the newest stat.
-            return None if before is None else self._read(directory, before)
+            # It changes faster than it can be read. The argv may be that of another program.
+            return _without_args(observed) if executed and observed is not None else observed
         except _GoneError:
             return None
         except ValueError:
@@ -391,6 +394,11 @@ class Procfs:
 def _is_in_exec(stat: Stat, observed: Observed | None) -> bool:
     """Return whether a process is in the middle of an exec: the new program has no argv yet."""
     return observed is not None and observed.program.executable is not None and stat.args_end == 0
+
+
+def _without_args(observed: Observed) -> Observed:
+    program = observed.program._replace(args=None, args_size=None, args_count=None)
+    return observed._replace(program=program)
 
 
 def _sockets(directory: Path) -> Iterator[int]:
