@@ -332,7 +332,7 @@ def _check(arguments: argparse.Namespace) -> int:
     loaded = load.load(arguments.config)
     _say_settings(loaded, arguments.config or load.DEFAULT_PATH)
     factory.line_chain(loaded.event)
-    for problem in factory.unchecked_secrets(loaded.output.http):
+    for problem in factory.unchecked_secrets(loaded.output):
         say(f"  {problem}")
     wanted = ruleset.RuleSet()
     if check.Host().loadable("libaudit.so.1"):

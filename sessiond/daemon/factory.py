@@ -24,6 +24,7 @@ from sessiond.config.schema import (
     Config,
     EventSettings,
     HttpSettings,
+    OutputSettings,
     RedactSettings,
     SocketSettings,
     TlsFiles,
@@ -393,12 +394,19 @@ def _secret(header: str, source: str) -> str:
     return read_secret(f"output.http.secret_headers.{header}", source)
 
 
-def unchecked_secrets(settings: HttpSettings | None) -> Iterator[str]:
-    """Check the secrets in files; yield those that only systemd can give to the service.
+def unchecked_secrets(settings: OutputSettings) -> Iterator[str]:
+    """Check the files with secrets and certificates; yield what only systemd gives the service.
 
-    Raises ConfigError for a file that can't be read, or that other users can read.
+    Raises ConfigError for a file that can't be used, or a secret that other users can read.
     """
-    for header, source in settings.secret_headers.items() if settings is not None else ():
+    http, stream = settings.http, settings.socket
+    if stream is not None and stream.tls.enabled:
+        _client_tls(stream.tls, "", "output.socket.tls")
+    if http is None:
+        return
+    if http.parts().scheme == "https":
+        _client_tls(http.tls, "", "output.http.tls")
+    for header, source in http.secret_headers.items():
         if source.startswith("/"):
             _secret(header, source)
         else:
@@ -406,7 +414,7 @@ def unchecked_secrets(settings: HttpSettings | None) -> Iterator[str]:
 
 
 def _tls(settings: TlsSettings, host: str) -> ClientTls | None:
-    """Return the TLS settings for ``host``, None without TLS. Raises OutputError."""
+    """Return the TLS settings for ``host``, None without TLS. Raises ConfigError."""
     if not settings.enabled:
         _warn_of_the_clear(host, "output.socket.tls.enabled: true")
         return None

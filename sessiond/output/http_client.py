@@ -19,7 +19,7 @@ from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from sessiond import __version__
-from sessiond.errors import ConfigError, OutputError
+from sessiond.errors import ConfigError
 from sessiond.output.http_formats import Answer
 from sessiond.output.tls import ClientTls
 from sessiond.system import zstd
@@ -119,7 +119,7 @@ class HttpClient:
         except HttpError:
             self.close()
             raise
-        except (ConfigError, OutputError) as error:  # of a key or certificate
+        except ConfigError as error:  # of a key or certificate
             self.close()
             raise HttpError(str(error)) from None
         # A ValueError is http.client's for some invalid answers, and getaddrinfo's for some names.

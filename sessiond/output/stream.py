@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from sessiond.errors import OutputError
+from sessiond.errors import ConfigError
 from sessiond.output.backoff import Backoff
 from sessiond.output.resolver import Resolver
 from sessiond.output.tls import ClientTls, TlsConnection
@@ -150,7 +150,7 @@ class StreamOutput:
                 self._connect(now)
             except OSError as error:
                 self._lose(error, now)
-            except OutputError as error:  # of a certificate
+            except ConfigError as error:  # of a certificate
                 self._lose(OSError(errno.EINVAL, str(error)), now)
         return self._connection is not None
 

@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from sessiond.errors import OutputError
+from sessiond.errors import ConfigError
 
 _CHUNK: Final = 1 << 16  # bytes encrypted at once
 _READ: Final = 1 << 14
@@ -29,7 +29,7 @@ class ClientTls:
     ) -> None:
         """Verify servers against ``name`` and ``ca``, or the host's CA certificates.
 
-        ``certificate`` and ``key`` are the client's own. Raises OutputError for unusable files,
+        ``certificate`` and ``key`` are the client's own. Raises ConfigError for unusable files,
         which names the ``setting``.
         """
         self.name = name
@@ -40,7 +40,7 @@ class ClientTls:
         self._context = self._load()
 
     def context(self) -> ssl.SSLContext:
-        """Return the context of a connection. Raises OutputError if a changed file is unusable."""
+        """Return the context of a connection. Raises ConfigError if a changed file is unusable."""
         states = [_state(path) for path in self._files]
         if states != self._states:
             self._context = self._load()
@@ -59,14 +59,14 @@ class ClientTls:
         except OSError as error:  # ssl.SSLError is one
             names = " or ".join(map(str, self._files))
             reason = error.strerror or str(error)
-            raise OutputError(f"{self._setting}: {names} can't be used: {reason}") from None
+            raise ConfigError(f"{self._setting}: {names} can't be used: {reason}") from None
         return context
 
     def _passphrase(self) -> str:
         """Refuse an encrypted key: OpenSSL would ask for its passphrase at the terminal."""
         name = self._key or self._certificate
         fix = "decrypt it, and let only its owner read it"
-        raise OutputError(f"{self._setting}: {name}: the key has a passphrase; fix: {fix}")
+        raise ConfigError(f"{self._setting}: {name}: the key has a passphrase; fix: {fix}")
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

@@ -302,6 +302,25 @@ def test_check_reads_the_keys_of_servers(tmp_path: Path) -> None:
     assert "geheim" not in found.stdout + found.stderr
 
 
+@pytest.mark.parametrize(
+    ("output", "setting"),
+    [
+        ("http: {url: 'https://es', tls: {ca: /none.pem}}", "output.http.tls"),
+        (
+            "socket: {type: tcp, address: 'es:1', tls: {enabled: true, certificate: /none.pem}}",
+            "output.socket.tls",
+        ),
+    ],
+)
+def test_check_reads_certificates(tmp_path: Path, output: str, setting: str) -> None:
+    """Files that the daemon could not use."""
+    settings = tmp_path / "sessiond.yml"
+    settings.write_text(f"output: {{{output}}}\n")
+    found = sessiond("check", "-c", settings)
+    assert found.returncode == 2
+    assert f"{setting}: /none.pem can't be used: No such file or directory" in found.stderr
+
+
 @pytest.mark.kernel
 def test_rules_shows_wanted_against_loaded(tmp_path: Path, audit_state: AuditState) -> None:
     """Each rule has its sign; a missing rule makes the exit code 1."""

@@ -16,7 +16,7 @@ import pytest
 from support.certificates import make_certificates
 from support.output import line
 
-from sessiond.errors import OutputError
+from sessiond.errors import ConfigError
 from sessiond.output.stream import StreamOutput
 from sessiond.output.tls import ClientTls
 
@@ -142,11 +142,11 @@ def test_a_server_that_is_replaced_gets_what_may_be_lost(keys: Path) -> None:
 def test_files_that_are_none_are_named(tmp_path: Path, keys: Path) -> None:
     """The error names the setting and the file."""
     (tmp_path / "empty.pem").write_text("no certificate")
-    with pytest.raises(OutputError, match=r"output\.http\.tls: .*empty\.pem can't be used"):
+    with pytest.raises(ConfigError, match=r"output\.http\.tls: .*empty\.pem can't be used"):
         ClientTls("x", ca=tmp_path / "empty.pem", setting="output.http.tls")
-    with pytest.raises(OutputError, match=r"missing\.pem"):
+    with pytest.raises(ConfigError, match=r"missing\.pem"):
         ClientTls("x", certificate=tmp_path / "missing.pem", setting="x")
-    with pytest.raises(OutputError, match=r"client\.pem or .*ca\.key"):
+    with pytest.raises(ConfigError, match=r"client\.pem or .*ca\.key"):
         ClientTls("x", certificate=keys / "client.pem", key=keys / "ca.key", setting="x")
 
 
@@ -155,7 +155,7 @@ def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:secret"]
     command += ["-subj", "/CN=x", "-keyout", "locked.key", "-out", "locked.pem"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    with pytest.raises(OutputError, match=r"x: .*locked\.key: the key has a passphrase; fix: "):
+    with pytest.raises(ConfigError, match=r"x: .*locked\.key: the key has a passphrase; fix: "):
         ClientTls(
             "x", certificate=tmp_path / "locked.pem", key=tmp_path / "locked.key", setting="x"
         )
