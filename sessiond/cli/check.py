@@ -41,7 +41,6 @@ TOPICS: Final = {
     "bpf-capabilities": (23, "not permitted to load eBPF programs"),
     "btf": (24, "the kernel has no type information (BTF)"),
     "lockdown": (25, "the kernel is locked down"),
-    "tracefs": (26, "tracefs can't be read"),
     "bcc": (27, "the bcc module can't be imported"),
     "proc-connector": (28, "not permitted to listen to the proc connector"),
     "container": (29, "this looks like a container"),
@@ -63,7 +62,7 @@ _BPF_CAPABILITIES: Final = {
 }
 _PROCFS_CAPABILITIES: Final = {
     "CAP_SYS_PTRACE": "reads executables and namespaces of other users' processes",
-    "CAP_DAC_READ_SEARCH": "reads files without read permission, such as tracefs",
+    "CAP_DAC_READ_SEARCH": "reads files without read permission, such as other users' rule files",
 }
 
 
@@ -414,7 +413,6 @@ def _bpf(host: Host) -> Iterator[HostFinding]:
         yield HostFinding("ok", "bpf-capabilities", "CAP_BPF and CAP_PERFMON")
     yield _btf(host)
     yield _lockdown(host)
-    yield _tracefs(host)
     yield _bcc(host)
 
 
@@ -461,24 +459,6 @@ def _lockdown(host: Host) -> HostFinding:
             "boot with lockdown=integrity or without lockdown, or use backend proc_connector",
         )
     return HostFinding("ok", "lockdown", mode)
-
-
-def _tracefs(host: Host) -> HostFinding:
-    for where in ("kernel/tracing", "kernel/debug/tracing"):
-        event = host.sys / where / "events/sched/sched_process_exec/id"
-        try:
-            event.read_text()
-        except OSError:
-            continue
-        return HostFinding("ok", "tracefs", str(host.sys / where))
-    if _has(host, "CAP_SYS_ADMIN"):
-        return HostFinding("ok", "tracefs", "not mounted; the tracer mounts it privately")
-    return HostFinding(
-        "warn",
-        "tracefs",
-        "not mounted or not readable: the tracer misses changes of session, group and ids",
-        f"mount -t tracefs tracefs {host.sys}/kernel/tracing, or grant CAP_DAC_READ_SEARCH",
-    )
 
 
 def _bcc(host: Host) -> HostFinding:

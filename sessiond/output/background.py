@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
 import threading
 from collections.abc import Callable
 
 
 class Background:
-    """Runs jobs sequentially in a low-priority thread, which starts with the first job.
+    """Runs jobs sequentially in a thread, which starts with the first job.
 
     Jobs handle their own errors. The thread does not keep the process alive.
     """
-
-    _NICENESS = 10
 
     def __init__(self, name: str) -> None:
         """Take the thread's name, as shown in /proc/PID/task."""
@@ -38,9 +34,5 @@ class Background:
             self._thread = None
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):  # a sandbox may forbid it: keep normal priority
-            # On Linux each thread has its own niceness (setpriority(2), "C library/kernel
-            # differences").
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._NICENESS)
         while (job := self._jobs.get()) is not None:
             job()

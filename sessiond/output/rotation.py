@@ -1,7 +1,7 @@
 """Rotates files, with names like logrotate's: events.ndjson.1, events.ndjson.2.zst, ...
 
 The newest rotated file stays uncompressed, because a reader may not have finished it; a
-low-priority thread compresses older ones.
+thread compresses older ones, with at most half of a processor.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
@@ -194,9 +195,11 @@ class Rotation:
             os.fchmod(target, stat.S_IMODE(status.st_mode))
             packer = used.packer()
             while chunk := os.read(source, self._CHUNK):
-                if self._stopping.is_set():
-                    return False
+                before = time.thread_time()
                 file.write(packer.compress(chunk))
+                # Leaves the processor to others for as long as it has used it.
+                if self._stopping.wait(time.thread_time() - before):
+                    return False
             file.write(packer.flush())
             file.flush()
             os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

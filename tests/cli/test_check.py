@@ -113,17 +113,6 @@ def test_a_good_host_has_no_finding(host: Host) -> None:
     assert check.exit_code(findings, strict=True) == 0
 
 
-def hide_tracefs(host: Host) -> None:
-    (host.sys / "kernel/tracing/events/sched/sched_process_exec/id").unlink()
-    set_capabilities(host, without("CAP_SYS_ADMIN"))
-
-
-def test_a_tracefs_that_the_tracer_can_mount_is_no_trouble(host: Host) -> None:
-    """tracefs is not mounted right after a boot without systemd."""
-    (host.sys / "kernel/tracing/events/sched/sched_process_exec/id").unlink()
-    assert problems(host) == {}
-
-
 @pytest.mark.parametrize(
     ("topic", "level", "change"),
     [
@@ -139,11 +128,6 @@ def test_a_tracefs_that_the_tracer_can_mount_is_no_trouble(host: Host) -> None:
             "lockdown",
             "warn",
             lambda h: write(h.sys / "kernel/security/lockdown", "none integrity [confidentiality]"),
-        ),
-        (
-            "tracefs",
-            "warn",
-            lambda h: hide_tracefs(h),
         ),
         (
             "bpf-capabilities",

@@ -514,6 +514,28 @@ def test_compresses_all_but_the_newest_rotated_file(
     assert len(list(path.parent.iterdir())) == 5
 
 
+def test_compression_leaves_half_of_a_processor_to_others(
+    path: Path, make: Callable[..., FileOutput], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each part it waits for as long as it has computed, unless the output is closed."""
+    rests: list[float] = []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is None:  # for the start of the thread
+                return super().wait()
+            rests.append(timeout)
+            return False
+
+    monkeypatch.setattr("sessiond.output.rotation.threading.Event", Stopping)
+    path.with_name("events.ndjson.2").write_bytes(os.urandom(1_000_000))  # four parts
+    before = time.process_time()
+    make(compress="gzip")
+    until(lambda: not path.with_name("events.ndjson.2").exists())
+    assert len(rests) == 4
+    assert 0 < sum(rests) <= time.process_time() - before
+
+
 def test_without_a_library_for_zstd_it_is_gzip(
     path: Path, make: Callable[..., FileOutput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -547,7 +569,7 @@ def test_another_compression_leaves_what_is_there(
         for each in range(3 * number, 3 * number + 3):
             output.write([line(each)])
         if compress != "none":
-            until(lambda: not path.with_name("events.ndjson.2").exists())
+            until(lambda: not list(path.parent.glob("events.ndjson.[2-9]")))
         output.close()
     names = ["", ".1", ".2", ".3", ".4", ".5.zst", ".6.zst", ".7.zst", ".8.gz"]
     assert sorted(file.name for file in path.parent.iterdir()) == [f"{path.name}{n}" for n in names]

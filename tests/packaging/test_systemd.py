@@ -60,7 +60,7 @@ def test_the_strict_drop_in_confines_the_service_further(tmp_path: Path) -> None
     unit.write_text(shipped.replace("[Install]", f"{strict_drop_in()}\n[Install]"))
     for command in (
         ("verify", "--man=no"),
-        ("security", "--offline=true", "--threshold=15", "--no-pager"),
+        ("security", "--offline=true", "--threshold=11", "--no-pager"),
     ):
         done = subprocess.run(["systemd-analyze", *command, unit], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from sessiond.sources import ARGS_LIMIT, RING_BYTES, Source, open_source
 from sessiond.sources.ebpf.source import EbpfSource
 from sessiond.sources.procfs.reader import Procfs
-
-TRACEFS = Path("/sys/kernel/tracing")
-
-
-@pytest.fixture(scope="session")
-def tracefs() -> Iterator[None]:
-    """The tracing file system at its usual place, as systemd mounts it."""
-    mounted = not os.path.ismount(TRACEFS)
-    if mounted:
-        subprocess.run(["mount", "-t", "tracefs", "tracefs", TRACEFS], check=True)
-    yield
-    if mounted:
-        subprocess.run(["umount", "-l", TRACEFS], check=True)
 
 
 @pytest.fixture
@@ -34,7 +18,7 @@ def procfs() -> Procfs:
 
 
 @pytest.fixture(scope="module")
-def shared_ebpf(tracefs: None) -> Iterator[EbpfSource]:
+def shared_ebpf() -> Iterator[EbpfSource]:
     """One eBPF source for a whole module: loading it takes most of a second."""
     source, declined = open_source("ebpf", Procfs())
     assert isinstance(source, EbpfSource)
@@ -51,7 +35,7 @@ def ebpf(shared_ebpf: EbpfSource) -> EbpfSource:
 
 
 @pytest.fixture
-def open_ebpf(tracefs: None, procfs: Procfs) -> Iterator[Callable[..., Source]]:
+def open_ebpf(procfs: Procfs) -> Iterator[Callable[..., Source]]:
     """A function that opens further eBPF sources; they are closed after the test."""
     opened: list[Source] = []
 

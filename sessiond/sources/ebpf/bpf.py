@@ -1,35 +1,43 @@
-"""The calls of bpf(2) and perf_event_open(2) that the tracer needs; libc has no functions for them.
+"""The calls of bpf(2) that the tracer needs; libc has no function for them.
 
-Structs and numbers are those of linux/bpf.h and linux/perf_event.h. All descriptors are closed on
-exec. Every function raises OSError if the kernel refuses.
+Structs and numbers are those of linux/bpf.h. All descriptors are closed on exec. Every function
+raises OSError if the kernel refuses.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import platform
 import sys
 from typing import Final, NamedTuple
 
-# The numbers of the system calls, by platform.machine().
+# The number of the system call, by platform.machine().
 BPF_SYSCALL: Final = {"x86_64": 321, "aarch64": 280}
-_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
 
 # enum bpf_prog_type
-TRACEPOINT, RAW_TRACEPOINT, TRACING = 5, 17, 26
+_RAW_TRACEPOINT, _TRACING = 17, 26
+
+# enum bpf_attach_type of TRACING programs
+TRACEPOINT, ITERATOR = 23, 28
 
 # enum bpf_cmd
 _MAP_CREATE, _PROG_LOAD, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 0, 5, 15, 17
 _LINK_CREATE, _ITER_CREATE = 28, 33
 
-_TRACE_ITER = 28  # enum bpf_attach_type
 _NAME: Final = 15  # characters of a name: BPF_OBJ_NAME_LEN without the NUL
 _LOG_SIZE: Final = 1 << 20  # bytes of the verifier's messages
-_PERF_TYPE_TRACEPOINT, _PERF_SAMPLE_RAW, _PERF_FLAG_FD_CLOEXEC = 2, 1 << 10, 8
-_PERF_EVENT_IOC_SET_BPF, _PERF_EVENT_IOC_ENABLE = 0x40042408, 0x2400
+
+
+class Target(NamedTuple):
+    """What a TRACING program is attached to.
+
+    The BTF id is that of the tracepoint's type, or of the iterator's function bpf_iter_NAME.
+    """
+
+    attach_type: int
+    btf_id: int
 
 
 class Map(NamedTuple):
@@ -118,21 +126,6 @@ class _IteratorAttributes(ctypes.Structure):
     _fields_ = (("link", ctypes.c_uint32), ("flags", ctypes.c_uint32))
 
 
-class _PerfAttributes(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("size", ctypes.c_uint32),
-        ("config", ctypes.c_uint64),
-        ("sample_period", ctypes.c_uint64),
-        ("sample_type", ctypes.c_uint64),
-        ("read_format", ctypes.c_uint64),
-        ("flags", ctypes.c_uint64),
-        ("wakeup_events", ctypes.c_uint32),
-        ("breakpoint_type", ctypes.c_uint32),
-        ("config1", ctypes.c_uint64),
-    )
-
-
 def create_map(definition: Map) -> int:
     """Create a map; return its descriptor."""
     name, *numbers = definition
@@ -149,22 +142,22 @@ def map_of(descriptor: int) -> Map:
     )
 
 
-def load_program(name: str, kind: int, instructions: bytes, iterates: int = 0) -> int:
-    """Load a program of the ``kind`` TRACEPOINT, RAW_TRACEPOINT or TRACING; return its descriptor.
+def load_program(name: str, instructions: bytes, target: Target | None) -> int:
+    """Load a program; return its descriptor.
 
-    ``iterates`` is the BTF id of the kernel's function bpf_iter_NAME, for an iterator's program.
-    If the kernel refuses, the verifier's messages go to standard error.
+    Its type is TRACING if it has a ``target``, else RAW_TRACEPOINT. If the kernel refuses, the
+    verifier's messages go to standard error.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_ = ctypes.create_string_buffer(b"GPL")  # helpers that read memory require it
     attributes = _ProgramAttributes(
-        type=kind,
+        type=_RAW_TRACEPOINT if target is None else _TRACING,
         instructions_count=len(instructions) // 8,
         instructions=ctypes.addressof(code),
         license=ctypes.addressof(license_),
         name=name.encode()[:_NAME],
-        expected_attach_type=_TRACE_ITER if iterates else 0,
-        attach_btf_id=iterates,
+        expected_attach_type=0 if target is None else target.attach_type,
+        attach_btf_id=0 if target is None else target.btf_id,
     )
     try:
         return _bpf(_PROG_LOAD, attributes)
@@ -180,39 +173,20 @@ def load_program(name: str, kind: int, instructions: bytes, iterates: int = 0) -
             sys.stderr.write(log.value.decode(errors="replace"))
 
 
-def attach_raw_tracepoint(program: int, tracepoint: str) -> int:
-    """Attach a program to a tracepoint; return the link's descriptor."""
+def attach_tracepoint(program: int, tracepoint: str | None) -> int:
+    """Attach a program to a tracepoint; return the link's descriptor.
+
+    None means the tracepoint that is the program's target.
+    """
+    if tracepoint is None:
+        return _bpf(_RAW_TRACEPOINT_OPEN, _RawTracepointAttributes(0, program))
     name = ctypes.create_string_buffer(tracepoint.encode())
     return _bpf(_RAW_TRACEPOINT_OPEN, _RawTracepointAttributes(ctypes.addressof(name), program))
 
 
-def attach_tracepoint(program: int, number: int) -> int:
-    """Attach a program to the tracepoint with this id in tracefs; return the event's descriptor.
-
-    The program runs on every CPU: that of the event matters only for its samples, which nobody
-    reads.
-    """
-    attributes = _PerfAttributes(
-        type=_PERF_TYPE_TRACEPOINT,
-        size=ctypes.sizeof(_PerfAttributes),
-        config=number,
-        sample_period=1,
-        sample_type=_PERF_SAMPLE_RAW,
-        wakeup_events=1,
-    )
-    event = _syscall(_PERF_EVENT_OPEN, ctypes.byref(attributes), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
-    try:
-        fcntl.ioctl(event, _PERF_EVENT_IOC_SET_BPF, program)
-        fcntl.ioctl(event, _PERF_EVENT_IOC_ENABLE, 0)
-    except OSError:
-        os.close(event)
-        raise
-    return event
-
-
 def attach_iterator(program: int) -> int:
     """Return the descriptor of a link to an iterator's program, for ``open_iterator``."""
-    return _bpf(_LINK_CREATE, _LinkAttributes(program, 0, _TRACE_ITER))
+    return _bpf(_LINK_CREATE, _LinkAttributes(program, 0, ITERATOR))
 
 
 def open_iterator(link: int) -> int:
@@ -221,13 +195,13 @@ def open_iterator(link: int) -> int:
 
 
 def _bpf(command: int, attributes: ctypes.Structure) -> int:
-    size = ctypes.sizeof(attributes)
-    return _syscall(BPF_SYSCALL, command, ctypes.byref(attributes), size)
-
-
-def _syscall(numbers: dict[str, int], *arguments: object) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    result: int = libc.syscall(numbers[platform.machine()], *arguments)
+    result: int = libc.syscall(
+        BPF_SYSCALL[platform.machine()],
+        command,
+        ctypes.byref(attributes),
+        ctypes.sizeof(attributes),
+    )
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -46,6 +46,7 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "mm": ("struct mm_struct *", ("mm",)),
         "fs": ("struct fs_struct *", ("fs",)),
         "comm": ("char", ("comm",)),
+        "compat": ("u32", ("thread_info.status", "thread_info.flags")),  # x86, arm64
     },
     "signal_struct": {
         "live": ("int", ("live.counter",)),
@@ -144,7 +145,10 @@ OPTIONAL_MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "nanoseconds": ("u64", ("stamp.ctime.tv_nsec", "ctime.tv_nsec")),
     },
     "mount": {"mnt_ns": ("struct mnt_namespace *", ("mnt_ns",))},
-    "pt_regs": {"syscall": ("int", ("orig_ax", "syscallno"))},  # x86, arm64
+    "pt_regs": {  # x86, arm64
+        "syscall": ("u32", ("orig_ax", "syscallno")),
+        "argument": ("int", ("di", "orig_x0")),
+    },
 }
 
 _FEATURES = {
@@ -267,6 +271,10 @@ class KernelBtf:
     def function(self, name: str) -> int | None:
         """Return the id of the kernel's function ``name``, None if it is absent."""
         return self._find(name, _KIND_FUNC)
+
+    def tracepoint(self, name: str) -> int | None:
+        """Return the id of the type of the tracepoint ``name``, None if it is absent."""
+        return self._find(f"btf_trace_{name}", _KIND_TYPEDEF)
 
     def _find(self, name: str, kind: int) -> int | None:
         type_id: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)

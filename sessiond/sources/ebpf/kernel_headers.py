@@ -41,13 +41,18 @@ struct mnt_namespace {
 };
 """
 
-# Members that not every kernel has, with their conditions. kernel/audit.h is private and changes,
-# and a task's registers can be read only with BTF: their layouts are not available here.
+# Members that not every kernel has, with their conditions. kernel/audit.h is private and changes:
+# its layout is not available here.
 _CONDITIONS = {
     "loginuid": "defined(CONFIG_AUDITSYSCALL)",
     "sessionid": "defined(CONFIG_AUDITSYSCALL)",
     "audit_context": "defined(CONFIG_AUDITSYSCALL)",
     "quick_threads": "LINUX_VERSION_CODE >= KERNEL_VERSION(5, 17, 0)",
+    "status": "defined(__x86_64__)",
+    "orig_ax": "defined(__x86_64__)",
+    "di": "defined(__x86_64__)",
+    "syscallno": "defined(__aarch64__)",
+    "orig_x0": "defined(__aarch64__)",
     "memory_cgrp_id": "defined(CONFIG_MEMCG)",
     "pids_cgrp_id": "defined(CONFIG_CGROUP_PIDS)",
     "cpu_cgrp_id": "defined(CONFIG_CGROUP_SCHED)",
@@ -116,6 +121,7 @@ def _wanted() -> Iterator[tuple[str, str]]:
     """Yield everything that ``btf.generate`` may request, with the expression for it."""
     members = {struct: list(each.values()) for struct, each in btf.MEMBERS.items()}
     members["task_struct"] += btf.OPTIONAL_MEMBERS["task_struct"].values()
+    members["pt_regs"] = list(btf.OPTIONAL_MEMBERS["pt_regs"].values())
     members["signal_struct"].append(("int", ("quick_threads",)))
     for struct, each in members.items():
         yield struct, f"sizeof(struct {struct})"

@@ -31,38 +31,36 @@ from sessiond.sources.ebpf.records import CPUS
 
 _HERE = Path(__file__).parent
 
-_RAW_TRACEPOINTS = {
+_ON_SYS_EXIT = "on_sys_exit"
+_ITERATOR = "bpf_iter__task"
+_TRACEPOINTS = {
     # Attached in this order, so that each reported fork has a reported end.
     "on_exit": "sched_process_exit",
     "on_fork": "sched_process_fork",
     "on_exec": "sched_process_exec",
     "on_cgroup_mkdir": "cgroup_mkdir",
+    _ON_SYS_EXIT: "sys_exit",
 }
 # Seconds in which most processes that were forked without a report execute their programs, so that
 # these execs are not reported either.
 _FORK_TO_EXEC = 0.01
-_IDS = (  # 0 when they worked
-    "setuid setgid setreuid setregid setresuid setresgid setgroups capset unshare setns"
-).split()
-_SYSCALL_TRACEPOINTS = {
-    "sys_enter_setpgid": "on_setpgid_enter",
-    "sys_exit_setpgid": "on_setpgid",
-    "sys_exit_setsid": "on_setsid",
-    "sys_exit_setfsuid": "on_fsids",
-    "sys_exit_setfsgid": "on_fsids",
-    **{f"sys_exit_{name}": "on_ids" for name in _IDS},
+# The flag of a thread in a 32-bit system call: TS_COMPAT, TIF_32BIT (asm/thread_info.h).
+_COMPAT = {"x86_64": 2, "aarch64": 1 << 22}
+# The numbers of the system calls (asm/unistd.h).
+_SYSTEM_CALLS = {
+    "x86_64": (
+        "exit=60 setsid=112 setpgid=109 setuid=105 setgid=106 setreuid=113 setregid=114"
+        " setresuid=117 setresgid=119 setgroups=116 setfsuid=122 setfsgid=123 capset=126"
+        " unshare=272 setns=308"
+    ),
+    "aarch64": (
+        "exit=93 setsid=157 setpgid=154 setuid=146 setgid=144 setreuid=145 setregid=143"
+        " setresuid=147 setresgid=149 setgroups=159 setfsuid=151 setfsgid=152 capset=91"
+        " unshare=97 setns=268"
+    ),
 }
-_ITERATOR = "bpf_iter__task"
-_KINDS = {
-    **dict.fromkeys(_RAW_TRACEPOINTS, bpf.RAW_TRACEPOINT),
-    **dict.fromkeys(_SYSCALL_TRACEPOINTS.values(), bpf.TRACEPOINT),
-    _ITERATOR: bpf.TRACING,
-}
-_SYSCALL_EXIT = {"x86_64": 60, "aarch64": 93}
-_TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 _CAPABILITIES = {39: "CAP_BPF", 38: "CAP_PERFMON"}
 _CAP_SYS_ADMIN = 21
-_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000  # linux/sched.h, linux/mount.h
 
 
 def main(arguments: list[str]) -> None:
@@ -103,42 +101,46 @@ def load(
     """
     _check_privileges()
     controller, hierarchy = _version_1_hierarchy(Path("/proc/cgroups"))
-    header, iterated = _header()
+    kernel = _kernel()
     defines: dict[str, int | str] = {
         "PAGE_SIZE": mmap.PAGESIZE,
         "RING_PAGES": ring_bytes // mmap.PAGESIZE,
         "ARGS_LIMIT": args_limit,
         "HIERARCHY": hierarchy,
         "CPUS": CPUS,
-        "SYSCALL_EXIT": _SYSCALL_EXIT.get(platform.machine(), -1),
+        "COMPAT": _COMPAT[platform.machine()],
     }
+    if kernel.targets:
+        defines["HAVE_BTF"] = 1
+    for call in _SYSTEM_CALLS[platform.machine()].split():
+        name, _, number = call.partition("=")
+        defines[f"SYSCALL_{name.upper()}"] = number
     if controller:
         defines["CONTROLLER"] = f"CONTROLLER_{controller.upper()}"
     text = "\n".join(
         (
             *(f"#define {name} {value}" for name, value in defines.items()),
             "#include <linux/types.h>",
-            header.text,
+            kernel.header.text,
             (_HERE / "programs.c").read_text(),
         )
     )
-    (maps, programs), compiled = _load(text, iterated)
+    (maps, programs), compiled = _load(text, kernel)
     wait()
     links = []
-    for function, tracepoint in _RAW_TRACEPOINTS.items():
+    for function, tracepoint in _TRACEPOINTS.items():
         if function == "on_exec":
             time.sleep(_FORK_TO_EXEC)
-        links.append(_attach_raw_tracepoint(programs[function], tracepoint))
-    degraded = [_MISSING[feature] for feature in header.missing]
-    syscall_links, reason = _attach_syscalls(programs)
-    if reason:
-        degraded.append(reason)
+        if function in programs:
+            is_target = function in kernel.targets
+            links.append(_attach(programs[function], tracepoint, is_target=is_target))
+    degraded = [_MISSING[feature] for feature in kernel.header.missing]
     descriptors = [maps[name] for name in ("ring", "lost", "submitted")]
     if _ITERATOR in programs:
         descriptors.append(_attach_iterator(programs[_ITERATOR]))
     else:
-        degraded.append(_NO_ITERATOR)
-    descriptors += [*links, *syscall_links]
+        degraded += _WITHOUT_BTF
+    descriptors += links
     answer = {
         "controller": controller,
         "degraded": degraded,
@@ -149,51 +151,71 @@ def load(
     return answer, descriptors
 
 
+_NO_LAST_CALL = "exit(2) of the last thread can't be distinguished from exit_group(2)"
 _MISSING = {
     "LOGIN": "loginuid and audit session of processes are unknown (no CONFIG_AUDIT)",
-    "SYSCALL": "exit(2) of the last thread can't be distinguished from exit_group(2)",
+    "SYSCALL": (
+        f"setsid, setpgid and set*id are seen only at the next fork, exec or exit; {_NO_LAST_CALL}"
+    ),
     "MOUNT_NAMESPACE": "the mount namespace of an executable's path is unknown",
     "AUDIT_STAMP": "execs can't be matched with audit events by their exact time stamp",
 }
 
+_WITHOUT_BTF = (
+    "processes that ran before the start come from procfs (the kernel has no BTF)",
+    _NO_LAST_CALL,
+)
 
-_NO_ITERATOR = "processes that ran before the start come from procfs (the kernel has no BTF)"
 
+class _Kernel(NamedTuple):
+    """The running kernel: its layouts as a header, and the targets of the TRACING programs.
 
-def _header() -> tuple[btf.Header, int | None]:
-    """Return the layouts as a header, and the BTF id of the function that iterates over tasks.
-
-    The id is None if the layouts come from the kernel's headers instead of BTF.
+    Without BTF there are no targets.
     """
+
+    header: btf.Header
+    targets: dict[str, bpf.Target]
+
+
+def _kernel() -> _Kernel:
     try:
         layouts = btf.KernelBtf()
     except SourceUnavailableError:
         if not kernel_headers.available():
             raise
-        return btf.generate(kernel_headers.KernelHeaders(_import_bcc())), None
+        return _Kernel(btf.generate(kernel_headers.KernelHeaders(_import_bcc())), {})
     try:
-        return btf.generate(layouts), layouts.function("bpf_iter_task")
+        found = {
+            _ITERATOR: (bpf.ITERATOR, layouts.function("bpf_iter_task")),
+            _ON_SYS_EXIT: (bpf.TRACEPOINT, layouts.tracepoint("sys_exit")),
+        }
+        targets = {
+            name: bpf.Target(attach_type, btf_id)
+            for name, (attach_type, btf_id) in found.items()
+            if btf_id is not None
+        }
+        return _Kernel(btf.generate(layouts), targets)
     finally:
         layouts.close()
 
 
-def _load(text: str, iterated: int | None) -> tuple[_Loaded, str]:
+def _load(text: str, kernel: _Kernel) -> tuple[_Loaded, str]:
     """Load the programs from the cache directory, or compile ``text`` and keep the result there.
 
     Returns them, and why they were compiled; "" if they were not, or if there is no such directory.
     """
     file = _cache_file()
     if file is None:
-        return _into_kernel(_compiled(text), iterated), ""
+        return _into_kernel(_compiled(text, kernel), kernel), ""
     key = compiled_programs.cache_key(text)
     try:
-        return _into_kernel(compiled_programs.read(file, key), iterated), ""
+        return _into_kernel(compiled_programs.read(file, key), kernel), ""
     except UnusableCacheError as error:
         reason = f"{file}: {error}"
     except (SourceUnavailableError, ValueError, LookupError) as error:
         reason = f"{file}: unusable: {error}"
-    compiled = _compiled(text)
-    loaded = _into_kernel(compiled, iterated)
+    compiled = _compiled(text, kernel)
+    loaded = _into_kernel(compiled, kernel)
     try:
         compiled_programs.write(file, key, compiled)
     except (OutputError, OSError) as error:
@@ -207,15 +229,23 @@ def _cache_file() -> Path | None:
     return Path(directory) / compiled_programs.FILE if directory else None
 
 
-def _compiled(text: str) -> CompiledPrograms:
+def _compiled(text: str, kernel: _Kernel) -> CompiledPrograms:
     """Compile. The compiler has to make the maps as well: they end with this process."""
     module = _compile(_import_bcc(), text)
-    code = {name: module.dump_func(name.encode()) for name in _KINDS}
+    code = {name: module.dump_func(name.encode()) for name in _programs(kernel)}
     return compiled_programs.from_compiler(code, bpf.map_of)
 
 
-def _into_kernel(compiled: CompiledPrograms, iterated: int | None) -> _Loaded:
-    """Create the maps and load the programs, except the iterator's if ``iterated`` is None.
+def _programs(kernel: _Kernel) -> list[str]:
+    """Return the names of the programs that this kernel can have."""
+    names = list(_TRACEPOINTS)
+    if "SYSCALL" in kernel.header.missing:
+        names.remove(_ON_SYS_EXIT)
+    return [*names, _ITERATOR] if _ITERATOR in kernel.targets else names
+
+
+def _into_kernel(compiled: CompiledPrograms, kernel: _Kernel) -> _Loaded:
+    """Create the maps and load the programs.
 
     Raises SourceUnavailableError if the kernel refuses, ValueError or LookupError if the programs
     are damaged.
@@ -225,14 +255,10 @@ def _into_kernel(compiled: CompiledPrograms, iterated: int | None) -> _Loaded:
     except OSError as error:
         raise _refused("the maps", error) from None
     programs = {}
-    for name, kind in _KINDS.items():
-        if name == _ITERATOR and iterated is None:
-            continue
+    for name in _programs(kernel):
         code = compiled_programs.with_maps(compiled.programs[name], descriptors.__getitem__)
         try:
-            programs[name] = bpf.load_program(
-                name, kind, code, iterated or 0 if name == _ITERATOR else 0
-            )
+            programs[name] = bpf.load_program(name, code, kernel.targets.get(name))
         except OSError as error:
             raise _refused(name, error) from None
     names = (each.name for each in compiled.maps)
@@ -300,9 +326,9 @@ def _errno() -> str:
     return errno.errorcode.get(ctypes.get_errno(), "no errno")
 
 
-def _attach_raw_tracepoint(program: int, tracepoint: str) -> int:
+def _attach(program: int, tracepoint: str, *, is_target: bool) -> int:
     try:
-        return bpf.attach_raw_tracepoint(program, tracepoint)
+        return bpf.attach_tracepoint(program, None if is_target else tracepoint)
     except OSError as error:
         raise _refused(tracepoint, error) from None
 
@@ -326,44 +352,6 @@ def _refused(what: str, error: OSError) -> SourceUnavailableError:
 
 def _name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "no errno")
-
-
-def _attach_syscalls(programs: dict[str, int]) -> tuple[list[int], str | None]:
-    """Attach to changes of session, group or ids; these tracepoints need tracefs."""
-    events = _syscall_events() or (_syscall_events() if _mount_tracefs() else None)
-    if events is None:
-        return [], (
-            "setsid, setpgid and set*id are seen only at the next fork, exec or exit:"
-            " tracefs isn't readable at /sys/kernel/tracing"
-        )
-    links, missing = [], []
-    for tracepoint, function in _SYSCALL_TRACEPOINTS.items():
-        try:
-            number = int((events / tracepoint / "id").read_text())
-            links.append(bpf.attach_tracepoint(programs[function], number))
-        except OSError as error:
-            missing.append(f"{tracepoint} ({_name(error)})")
-    return links, f"could not attach to {', '.join(missing)}" if missing else None
-
-
-def _syscall_events() -> Path | None:
-    """Return the directory of the tracepoints of system calls, None if it isn't readable."""
-    places = (root / "events/syscalls" for root in _TRACEFS)
-    return next((place for place in places if os.access(place, os.X_OK, effective_ids=True)), None)
-
-
-def _mount_tracefs() -> bool:
-    """Mount tracefs in a private mount namespace, which ends with this process.
-
-    A host without systemd has not mounted it after a boot. Returns False if that is refused:
-    without CAP_SYS_ADMIN, or if the kernel has no tracefs (mount(2), unshare(2)).
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(
-        libc.unshare(_CLONE_NEWNS) == 0
-        and libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
-        and libc.mount(b"tracefs", bytes(_TRACEFS[0]), b"tracefs", 0, None) == 0
-    )
 
 
 if __name__ == "__main__":

@@ -74,7 +74,6 @@ BPF_ARRAY(unannounced, u32, 1); /* whether the ring has a record that did not wa
 BPF_PERCPU_ARRAY(scratch, struct event, 1);
 /* The snapshot runs in a task that others may preempt, so it has its own buffer. */
 BPF_PERCPU_ARRAY(snapshot_scratch, struct event, 1);
-BPF_TABLE("lru_hash", u64, s64, setpgid_targets, 4096);
 #ifndef HAVE_GROUP_DEAD
 BPF_TABLE("lru_hash", u64, u64, ended, 16384);
 #endif
@@ -433,7 +432,7 @@ static __always_inline bool is_group_exit(struct signal_struct *signal)
 {
   if (!(READ(signal, flags) & SIGNAL_GROUP_EXIT))
     return 0;
-#if defined(HAVE_QUICK_THREADS) && defined(HAVE_SYSCALL)
+#if defined(HAVE_QUICK_THREADS) && defined(HAVE_SYSCALL) && defined(HAVE_BTF)
   if ((READ(signal, group_exit_code) & 0x7f) == 0) {
     struct pt_regs *registers = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
     return READ(registers, syscall) != SYSCALL_EXIT;
@@ -499,33 +498,20 @@ int on_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
   return 0;
 }
 
-struct sys_exit_args {
-  u64 common;
-  long number;
-  long result;
-};
-
-struct sys_enter_args {
-  u64 common;
-  long number;
-  u64 arguments[6];
-};
-
-int on_setsid(struct sys_exit_args *ctx)
+#ifdef HAVE_SYSCALL
+/* Its reader runs after every system call of the host: with BTF it may read memory itself. bcc would
+ * turn a plain read into the call of a helper. */
+static __always_inline u32 system_call_of(struct pt_regs *registers)
 {
-  if (ctx->result >= 0)
-    submit_simple(SESSION, (struct task_struct *)bpf_get_current_task());
-  return 0;
-}
-
-/* setpgid(2) may be about a child: its arguments are kept until it succeeds. */
-int on_setpgid_enter(struct sys_enter_args *ctx)
-{
-  u64 id = bpf_get_current_pid_tgid();
-  s64 target = (int)ctx->arguments[0];
-  if (target != 0)
-    setpgid_targets.update(&id, &target);
-  return 0;
+#ifdef HAVE_BTF
+  u64 number;
+  asm volatile("%0 = *(u32 *)(%1 + %2)"
+               : "=r"(number)
+               : "r"(registers), "i"(__builtin_offsetof(struct pt_regs, syscall)));
+  return number;
+#else
+  return READ(registers, syscall);
+#endif
 }
 
 static __always_inline struct task_struct *child_numbered(struct task_struct *task, int wanted)
@@ -545,16 +531,9 @@ static __always_inline struct task_struct *child_numbered(struct task_struct *ta
   return 0;
 }
 
-int on_setpgid(struct sys_exit_args *ctx)
+/* setpgid(2) may be about a child. */
+static __always_inline void group_changed(struct task_struct *task, int target)
 {
-  u64 id = bpf_get_current_pid_tgid();
-  s64 *asked = setpgid_targets.lookup(&id);
-  int target = asked ? *asked : 0;
-  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-  if (asked)
-    setpgid_targets.delete(&id);
-  if (ctx->result != 0)
-    return 0;
   struct pid *own = pid_of(READ(task, signal), PIDTYPE_TGID);
   struct upid innermost;
   bpf_probe_read_kernel(&innermost, sizeof(innermost), &own->numbers + (READ(own, level) & 31));
@@ -564,30 +543,50 @@ int on_setpgid(struct sys_exit_args *ctx)
     submit_simple(GROUP, task);
   else
     count_lost(GROUP);
-  return 0;
 }
 
-/* glibc changes the ids of all threads, each by its own call: only the leader's is reported. */
-static __always_inline void ids_changed(void)
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
+  struct pt_regs *registers = (struct pt_regs *)ctx->args[0];
+  long result = ctx->args[1];
+  u32 kind;
+  switch (system_call_of(registers)) {
+  case SYSCALL_SETSID:
+    kind = SESSION;
+    break;
+  case SYSCALL_SETPGID:
+    kind = GROUP;
+    break;
+  case SYSCALL_SETFSUID:
+  case SYSCALL_SETFSGID:
+    result = 0; /* the old id, never an error */
+  case SYSCALL_SETUID:
+  case SYSCALL_SETGID:
+  case SYSCALL_SETREUID:
+  case SYSCALL_SETREGID:
+  case SYSCALL_SETRESUID:
+  case SYSCALL_SETRESGID:
+  case SYSCALL_SETGROUPS:
+  case SYSCALL_CAPSET:
+  case SYSCALL_UNSHARE:
+  case SYSCALL_SETNS:
+    kind = IDS;
+    break;
+  default:
+    return 0;
+  }
+  struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+  if (result < 0 || READ(task, compat) & COMPAT)
+    return 0; /* refused, or a 32-bit call, which has other numbers */
   u64 id = bpf_get_current_pid_tgid();
-  if ((u32)id == id >> 32)
-    submit_simple(IDS, (struct task_struct *)bpf_get_current_task());
-}
-
-int on_ids(struct sys_exit_args *ctx)
-{
-  if (ctx->result == 0)
-    ids_changed();
+  if (kind == GROUP)
+    group_changed(task, READ(registers, argument));
+  /* glibc changes the ids of all threads, each by its own call: only the leader's is reported. */
+  else if (kind == SESSION || (u32)id == id >> 32)
+    submit_simple(kind, task);
   return 0;
 }
-
-/* setfsuid(2) and setfsgid(2) return the old id, never an error. */
-int on_fsids(struct sys_exit_args *ctx)
-{
-  ids_changed();
-  return 0;
-}
+#endif
 
 struct bpf_iter_meta {
   void *sequence;

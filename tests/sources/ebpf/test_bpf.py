@@ -45,25 +45,25 @@ def test_a_map_that_the_kernel_refuses_is_an_error() -> None:
 
 def test_a_program_of_a_long_name_is_loaded() -> None:
     """The kernel keeps 15 characters of a name."""
-    os.close(bpf.load_program("a_name_of_many_characters", bpf.RAW_TRACEPOINT, RETURN_0))
+    os.close(bpf.load_program("a_name_of_many_characters", RETURN_0, None))
 
 
 def test_the_verifier_says_why_it_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     """Its messages are on standard error, beside the exception."""
     with pytest.raises(PermissionError):
-        bpf.load_program("unset", bpf.RAW_TRACEPOINT, RETURN_NOTHING)
+        bpf.load_program("unset", RETURN_NOTHING, None)
     assert "R0 !read_ok" in capsys.readouterr().err
 
 
 def test_what_does_not_exist_is_not_attached() -> None:
-    """No link and no event is left over."""
-    program = bpf.load_program("nothing", bpf.RAW_TRACEPOINT, RETURN_0)
+    """No link is left over."""
+    program = bpf.load_program("nothing", RETURN_0, None)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(FileNotFoundError):
-        bpf.attach_raw_tracepoint(program, "sessiond_has_no_such_tracepoint")
+        bpf.attach_tracepoint(program, "sessiond_has_no_such_tracepoint")
     with pytest.raises(OSError, match="Invalid"):
         bpf.attach_iterator(program)
-    with pytest.raises(OSError):
-        bpf.attach_tracepoint(program, 0xFFFFFFF)
+    with pytest.raises(OSError, match="Bad address"):
+        bpf.attach_tracepoint(program, None)
     assert os.listdir("/proc/self/fd") == before
     os.close(program)
