@@ -131,6 +131,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         sink.flush()
     for form, count in outcome.lost.items():
         complain(f"{count} {'line' if count == 1 else 'lines'}: {form}")
+    if arguments.node and not outcome.records and outcome.other_nodes:
+        found = ", ".join(sorted(node or "hosts without a name" for node in outcome.other_nodes))
+        complain(f"no record is of node {arguments.node}; there are records of {found}")
     if not arguments.quiet:
         complain(summary(outcome, hosts=len(replay.hosts), boots=replay.hosts.boots))
     return declare.DIFFERENT if reader.failed or outcome.refused or outcome.lost else 0
@@ -187,11 +190,18 @@ def _opened(name: str, config: Config) -> AbstractContextManager[_Sink]:
 
 @contextmanager
 def _open_output(name: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard output for -; raises SessiondError if it can't be written."""
+    """Open a file, or standard output for -.
+
+    Raises SessiondError if it can't be written, or would overwrite a log.
+    """
+    from sessiond.replay import files
+
     try:
         if name == "-":
             yield sys.stdout.buffer
             return
+        if files.is_log(name):
+            raise errors.SessiondError(f"-o {name}: a log of records; name another file")
         with Path(name).open("wb", buffering=_BUFFER) as file:
             yield file
     except BrokenPipeError:

@@ -72,6 +72,14 @@ def _first_stamp(name: str) -> float | None:
     return next(iter(stamps(head(name, 1 << 16))), None)
 
 
+def is_log(name: str) -> bool:
+    """Return whether a file exists and has records, and not the lines of a replay."""
+    if not Path(name).is_file():
+        return False
+    data = head(name, 1 << 16)
+    return not data.startswith(b'{"@timestamp"') and bool(stamps(data))
+
+
 def head(name: str, size: int) -> bytes:
     """Return the first bytes of a log, decompressed; those before a damage, if it has one.
 

@@ -35,6 +35,7 @@ from sessiond.system.packed import UnreadableFileError, guarded
 # Lines handled at once, so that memory does not depend on the log's size.
 _BATCH: Final = 512
 _MAX_NAMED: Final = 5
+_MAX_NODES: Final = 20
 
 
 @dataclass
@@ -43,7 +44,8 @@ class Outcome:
 
     ``read`` counts lines, ``records`` the audit records among them, ``others`` lines of other
     programs. ``refused`` are invalid lines, by problem; ``first_refused`` are the first few of each
-    log, with their numbers; ``lost`` are records in a form that has lost a part.
+    log, with their numbers; ``lost`` are records in a form that has lost a part. ``other_nodes``
+    are some of the hosts that are not wanted.
     """
 
     read: int = 0
@@ -54,6 +56,7 @@ class Outcome:
     refused: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     first_refused: list[str] = field(default_factory=list)
+    other_nodes: set[str] = field(default_factory=set)
 
     def take_refused(self) -> list[str]:
         """Return ``first_refused``, and forget them."""
@@ -206,6 +209,8 @@ class Replay:
             record = record._replace(node=log.node)
         if self._wanted and record.node != self._wanted:
             self.outcome.others += 1
+            if len(self.outcome.other_nodes) < _MAX_NODES:
+                self.outcome.other_nodes.add(record.node)
             return
         boot, over = self.hosts.of(record, log.series).boot_of(record)
         self.outcome.records += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,16 @@ def test_directories_of_the_same_time_are_hosts(hosts: Path) -> None:
     assert {json.loads(line)["host"]["name"] for line in one.stdout.splitlines()} == {"db3"}
 
 
+def test_a_node_without_records_is_told_with_those_that_have_some(hosts: Path) -> None:
+    """The records may name the host with its domain."""
+    done = run("--node", "web7.example", hosts / "db3", hosts / "web7")
+    assert (done.returncode, done.stdout) == (0, "")
+    told = "sessiond: no record is of node web7.example; there are records of db3, web7\n"
+    assert done.stderr.startswith(told)
+    bare = run("--node", "web7", LOG).stderr
+    assert "of node web7; there are records of hosts without a name\n" in bare
+
+
 def test_lines_that_are_no_records_are_named_with_their_log(hosts: Path) -> None:
     """Logs are read side by side, but reported one by one."""
     for name in ("web7", "db3"):
@@ -65,6 +77,21 @@ def test_lines_that_are_no_records_are_named_with_their_log(hosts: Path) -> None
     for line, name in zip(sorted(told[:2]), ("db3", "web7"), strict=True):
         assert line.startswith(f"sessiond: {hosts / name}/audit.log: line ")
     assert "2 lines not understood" in told[2]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_log_is_never_overwritten(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """It may be the only copy: the output's name was forgotten, or is that of an input."""
+    log, output = tmp_path / "audit.log", tmp_path / "events"
+    data = pack(LOG.read_bytes())
+    log.write_bytes(data)
+    for arguments in (("-o", log, LOG), (log, "-o", log)):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"sessiond: -o {log}: a log of records; name another file\n"
+        assert log.read_bytes() == data
+    for _ in range(2):
+        assert run(log, "-o", output).returncode == 0
 
 
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
