@@ -1,4 +1,4 @@
-"""Builds the pure rooms with mypyc where that is asked for; everything else is in pyproject.toml.
+"""Compiles pure modules with mypyc where that is asked for; the rest is in pyproject.toml.
 
 ``SESSIOND_COMPILE=1 pip install .`` (or ``python setup.py build_ext --inplace`` with the same
 setting, where mypy is installed) needs a C compiler and Python's headers. The Python source stays

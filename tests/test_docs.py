@@ -156,6 +156,25 @@ def test_files_that_the_documentation_names_exist() -> None:
                 assert (PROJECT / path).exists(), f"{page.name}: {path}"
 
 
+def test_the_folders_are_those_of_the_architecture() -> None:
+    """Each has its row, in the order of the layers in ``.importlinter``."""
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([\w/]+)/` \|", text, re.MULTILINE)
+    folders = {path.parent.name for path in (PROJECT / "sessiond").glob("*/__init__.py")}
+    assert {*rows} == folders | {"audit/kernel"}
+    contracts = (PROJECT / ".importlinter").read_text("utf-8")
+    layers = re.findall(r"sessiond\.([\w.]+)", contracts.partition("contract:pure")[0])
+    # A folder whose modules are layers of their own stands where the first of them does.
+    of_layers = (
+        max((r for r in rows if _is_in(layer, r)), key=len, default="") for layer in layers
+    )
+    assert rows == [row for row in dict.fromkeys(of_layers) if row]
+
+
+def _is_in(layer: str, folder: str) -> bool:
+    return f"{layer}.".startswith(folder.replace("/", ".") + ".")
+
+
 def test_the_readme_is_short_and_has_its_two_commands() -> None:
     """At most 120 lines: purpose, quick start, install, an example, commands, links."""
     text = (PROJECT / "README.md").read_text("utf-8")

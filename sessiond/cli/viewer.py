@@ -732,11 +732,12 @@ def _detect(arguments: argparse.Namespace) -> int:
 
     import orjson
 
-    from sessiond.viewer import detect
+    from sessiond.viewer.detect import Detector
+    from sessiond.viewer.sigma import OWN_RULES
     from sessiond.viewer.words import Colours
 
-    ruleset = _ruleset(arguments.rules or [detect.OWN_RULES], arguments.level)
-    detector = detect.Detector(ruleset)
+    ruleset = _ruleset(arguments.rules or [OWN_RULES], arguments.level)
+    detector = Detector(ruleset)
     found = 0
     gc.freeze()  # the rules stay alive; events have no reference cycles
     gc.disable()
@@ -758,9 +759,9 @@ def _detect(arguments: argparse.Namespace) -> int:
 
 def _ruleset(paths: list[Path], level: str = "informational") -> Ruleset:
     """Read rules; unusable ones are reported on standard error."""
-    from sessiond.viewer import detect
+    from sessiond.viewer import sigma
 
-    ruleset = detect.load(paths, level)
+    ruleset = sigma.load(paths, level)
     for problem in ruleset.problems:
         sys.stderr.write(f"sessiond: {printable(problem)}\n")
     if ruleset.others:
