@@ -135,6 +135,8 @@ def load(
             is_target = function in kernel.targets
             links.append(_attach(programs[function], tracepoint, is_target=is_target))
     degraded = [_MISSING[feature] for feature in kernel.header.missing]
+    if _ON_SYS_EXIT not in programs:
+        degraded.append(_NO_SYS_EXIT)
     descriptors = [maps[name] for name in ("ring", "lost", "submitted")]
     if _ITERATOR in programs:
         descriptors.append(_attach_iterator(programs[_ITERATOR]))
@@ -154,13 +156,12 @@ def load(
 _NO_LAST_CALL = "exit(2) of the last thread can't be distinguished from exit_group(2)"
 _MISSING = {
     "LOGIN": "loginuid and audit session of processes are unknown (no CONFIG_AUDIT)",
-    "SYSCALL": (
-        f"setsid, setpgid and set*id are seen only at the next fork, exec or exit; {_NO_LAST_CALL}"
-    ),
+    "SYSCALL": _NO_LAST_CALL,
     "MOUNT_NAMESPACE": "the mount namespace of an executable's path is unknown",
     "AUDIT_STAMP": "execs can't be matched with audit events by their exact time stamp",
 }
 
+_NO_SYS_EXIT = "setsid, setpgid and set*id are seen only at the next fork, exec or exit"
 _WITHOUT_BTF = (
     "processes that ran before the start come from procfs (the kernel has no BTF)",
     _NO_LAST_CALL,
@@ -238,10 +239,12 @@ def _compiled(text: str, kernel: _Kernel) -> CompiledPrograms:
 
 def _programs(kernel: _Kernel) -> list[str]:
     """Return the names of the programs that this kernel can have."""
-    names = list(_TRACEPOINTS)
-    if "SYSCALL" in kernel.header.missing:
+    names = [*_TRACEPOINTS, *([_ITERATOR] if _ITERATOR in kernel.targets else [])]
+    # With BTF the program is compiled for the tracepoint's type.
+    lacks_type = kernel.targets and _ON_SYS_EXIT not in kernel.targets
+    if "SYSCALL" in kernel.header.missing or lacks_type:
         names.remove(_ON_SYS_EXIT)
-    return [*names, _ITERATOR] if _ITERATOR in kernel.targets else names
+    return names
 
 
 def _into_kernel(compiled: CompiledPrograms, kernel: _Kernel) -> _Loaded:
