@@ -49,9 +49,9 @@ _SYSLOG_5424: Final = re.compile(
 # Programs that forward audit records. Users can make other programs imitate records.
 _RELAY: Final = re.compile(rb"kernel|[\w./-]*audi[\w./-]*")
 _KERNEL_LOG: Final = re.compile(
-    rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?"
-    rb"(?:\[[^\]]{1,40}\](?:\[ *[TC]\d+\])? |\d{4}-\d\d-\d\dT[\d:,+-]{15,24} )?"
-    rb"(?:audit: )?(?=type=\d+ audit\()"
+    rb" *(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?"
+    rb"(?:\[[^\]]{1,40}\](?:\[ *[TC]?\d+\])? |\d{4}-\d\d-\d\dT[\d:,+-]{15,24} )?"
+    rb"(?:audit: (?=type=\S+ (?:msg=)?audit\()|(?=type=\d+ audit\())"
 )
 _KERNEL_WORD: Final = re.compile(
     rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?(?:\[ *\d+\.\d+\]|\d{4}-\d\d-\d\dT[\d:,+-]{15,24}) "
@@ -69,6 +69,9 @@ _ARCHIVED: Final = re.compile(
 # Records of one event in a line, as Wazuh joins them.
 _STAMPED: Final = re.compile(rb"msg=(audit\(\d+\.\d+:\d+\))")
 _NEXT: Final = re.compile(rb" +(?=type=[\w\[\]]+ msg=(audit\(\d+\.\d+:\d+\)):)")
+# The kernel's own count of records that its log or audit has lost.
+_UNWRITTEN: Final = re.compile(rb"kauditd_printk_skb: (\d{1,9}) callbacks suppressed")
+_AUDIT_LOST: Final = re.compile(rb"audit: audit_lost=(\d{1,9}) ")
 # Records in journalctl's short output, without time and serial.
 _SHORT: Final = re.compile(rb"[A-Z][A-Z_]+(?:\[\d+\])? [\w-]+=")
 _TOLD: Final = re.compile(rb"(?:On \S+ )?[Aa]t \d\d:\d\d:\d\d \d\d/\d\d/\d{4} ")
@@ -103,6 +106,16 @@ class OtherLineError(RecordError):
     """A line of another program in a mixed log, which is not an error."""
 
 
+class LossError(OtherLineError):
+    """A line of the kernel about lost records: that many, or so many since its boot."""
+
+    def __init__(self, lost: int, *, since_boot: bool) -> None:
+        """Take the number."""
+        super().__init__("the kernel has lost records")
+        self.lost = lost
+        self.since_boot = since_boot
+
+
 class LostFormError(RecordError):
     """A record in a format that has lost a part; the message names the command to use instead."""
 
@@ -121,7 +134,8 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
 
     ``type_number`` returns the number of a record type's name, None for an unknown name. Raises
     RecordError if the line is not a record or its type is unknown, OtherLineError for a line of
-    another program, LostFormError if the format has lost a part.
+    another program, LossError for the kernel's about a loss, LostFormError if the format has lost a
+    part.
     """
     match = LOG_LINE.match(line)
     if match is not None:
@@ -154,6 +168,9 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
         raise LostFormError(TOLD)
     if _SHORT.match(line):
         raise LostFormError(SHORT)
+    for pattern, since_boot in ((_UNWRITTEN, False), (_AUDIT_LOST, True)):
+        if loss := pattern.search(line):
+            raise LossError(int(loss[1]), since_boot=since_boot)
     if found is not None or _KERNEL_WORD.match(line):
         raise OtherLineError("no audit record")
     raise RecordError(f"not an audit record: {line[:60]!r}")

@@ -14,6 +14,8 @@ from sessiond.errors import RecordError
 from sessiond.text import display
 
 _MAX_FIELD: Final = 64 << 20
+# Messages of the kernel with these words are records, or about lost ones.
+_OF_AUDIT: Final = (b"type=", b"kauditd_printk_skb: ", b"audit: audit_lost=")
 
 
 def journal_record(entry: Mapping[str, Any], type_number: TypeNumber) -> LogRecord:
@@ -24,7 +26,7 @@ def journal_record(entry: Mapping[str, Any], type_number: TypeNumber) -> LogReco
     node, boot, machine = (_text(entry, n) for n in ("_HOSTNAME", "_BOOT_ID", "_MACHINE_ID"))
     transport = _text(entry, "_TRANSPORT")
     message = _bytes(entry.get("MESSAGE"))
-    if transport == "kernel" and (b"type=" in message):
+    if transport == "kernel" and any(word in message for word in _OF_AUDIT):
         found = parse_line(message, type_number)
         return found._replace(node=found.node or node, boot=boot, machine=machine)
     if transport != "audit" or "_AUDIT_TYPE" not in entry:

@@ -83,6 +83,10 @@ def summary(outcome: Outcome, *, hosts: int, boots: int) -> str:
     ):
         if number:
             parts.append(f"{_count(number, 'line')} {what}")
+    if outcome.unwritten:
+        parts.append(f"{_count(outcome.unwritten, 'record')} not written by the kernel")
+    if outcome.lost_by_audit:
+        parts.append(f"{_count(outcome.lost_by_audit, 'record')} lost by the kernel")
     return ", ".join(parts)
 
 

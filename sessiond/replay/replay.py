@@ -18,6 +18,7 @@ import orjson
 from sessiond.audit.auditd_log import (
     SEPARATOR,
     LogRecord,
+    LossError,
     LostFormError,
     OtherLineError,
     TypeNumber,
@@ -45,7 +46,8 @@ class Outcome:
     ``read`` counts lines, ``records`` the audit records among them, ``others`` lines of other
     programs. ``refused`` are invalid lines, by problem; ``first_refused`` are the first few of each
     log, with their numbers; ``lost`` are records in a form that has lost a part. ``other_nodes``
-    are some of the hosts that are not wanted.
+    are some of the hosts that are not wanted. ``unwritten`` are records that a kernel did not write
+    to its log, ``lost_by_audit`` is the largest number that one lost, according to the logs.
     """
 
     read: int = 0
@@ -57,6 +59,8 @@ class Outcome:
     lost: Counter[str] = field(default_factory=Counter)
     first_refused: list[str] = field(default_factory=list)
     other_nodes: set[str] = field(default_factory=set)
+    unwritten: int = 0
+    lost_by_audit: int = 0
 
     def take_refused(self) -> list[str]:
         """Return ``first_refused``, and forget them."""
@@ -223,6 +227,11 @@ class Replay:
         if not line.strip() or SEPARATOR.match(line):
             return
         outcome = self.outcome
+        if isinstance(error, LossError):
+            if error.since_boot:
+                outcome.lost_by_audit = max(outcome.lost_by_audit, error.lost)
+            else:
+                outcome.unwritten += error.lost
         if isinstance(error, OtherLineError):
             outcome.others += 1
         elif isinstance(error, LostFormError):

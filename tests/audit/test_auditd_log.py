@@ -93,6 +93,8 @@ def test_a_field_that_looks_like_a_name_is_a_field() -> None:
         (b"[   12.345678][  T701] audit: type=1300 " + EXEC, ""),
         (b"2026-05-01T10:11:12,123456+02:00 audit: type=1300 " + EXEC, ""),
         (b"kern  :notice: [   12.345678] audit: type=1300 " + EXEC, ""),
+        (b"   [   12.345678][  0] audit: type=1300 " + EXEC, ""),
+        (b"Apr  5 19:33:20 web7 kernel: audit: type=SYSCALL msg=" + EXEC, "web7"),
         (b"<13>Apr 15 19:33:20 relay audispd: node=web7 type=SYSCALL msg=" + EXEC, "web7"),
         (b"2026-05-01T10:11:12Z web7 tag_audit_log: type=SYSCALL msg=" + EXEC, "web7"),
         (b"<134>1 2026-05-01T10:11:12Z web7 audisp-syslog 8 - - type=SYSCALL msg=" + EXEC, "web7"),

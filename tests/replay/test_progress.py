@@ -52,3 +52,6 @@ def test_the_summary_names_what_was_not_understood() -> None:
         "4 lines in a form that lost a part"
     )
     assert summary(outcome, hosts=2, boots=3) == text + more
+    outcome.unwritten, outcome.lost_by_audit = 150, 1
+    more += ", 150 records not written by the kernel, 1 record lost by the kernel"
+    assert summary(outcome, hosts=2, boots=3) == text + more

@@ -471,3 +471,24 @@ def test_records_joined_in_a_line_are_one_event() -> None:
     assert document["file"]["path"] == "/usr/bin/id"
     assert document["user"]["audit"] == {"id": "1000", "name": "ann"}
     assert not document["auditd"]["data"].keys() & {"type", "msg", "cwd", "name", "AUID"}
+
+
+def test_what_a_kernel_says_of_lost_records_is_counted() -> None:
+    """Its log is limited to so many lines in a time, and audit counts its losses since the boot."""
+    messages = [
+        "kauditd_printk_skb: 110 callbacks suppressed",
+        "audit: audit_lost=7 audit_rate_limit=0 audit_backlog_limit=64",
+        "kauditd_printk_skb: 40 callbacks suppressed",
+        "audit: audit_lost=9 audit_rate_limit=0 audit_backlog_limit=64",
+    ]
+    for form in (
+        "[   16.918529] %s",
+        "May  1 10:11:12 web7 kernel: [   16.918529] %s",
+        '{"__CURSOR":"s=1","_TRANSPORT":"kernel","MESSAGE":"%s"}',
+    ):
+        _, replay = replayed([(form % message).encode() for message in messages])
+        outcome = replay.outcome
+        assert (outcome.unwritten, outcome.lost_by_audit) == (150, 9)
+        assert (outcome.others, outcome.refused) == (4, 0)
+    _, replay = replayed([b"May  1 10:11:12 web7 eve: %b" % m.encode() for m in messages])
+    assert (replay.outcome.unwritten, replay.outcome.others) == (0, 4)
