@@ -17,6 +17,8 @@ from support.replayed import replayed
 from support.scripted import BOOT, documents
 from support.story import Bench, T
 
+from sessiond.cli.main import command_line
+from sessiond.cli.pages import commands_of
 from sessiond.config.schema import EventSettings
 from sessiond.pipeline.losses import UNITS
 from sessiond.process.entry import _RULES
@@ -154,6 +156,27 @@ def test_files_that_the_documentation_names_exist() -> None:
         for path in named.findall(page.read_text("utf-8")):
             if not any(example in path for example in examples):
                 assert (PROJECT / path).exists(), f"{page.name}: {path}"
+
+
+def test_commands_in_the_pages_have_their_options() -> None:
+    """Every ``sessiond COMMAND --option`` in a page exists."""
+    parser = command_line()
+    commands = commands_of(parser)
+    seen = 0
+    for page in (
+        PROJECT / "README.md",
+        *PROJECT.glob("docs/*.md"),
+        *PROJECT.glob("*/**/README.md"),
+    ):
+        for name, rest in re.findall(r"sessiond +([a-z]+)\b([^\n`|&;]*)", page.read_text("utf-8")):
+            if name in commands:
+                known = {
+                    each for action in commands[name]._actions for each in action.option_strings
+                }
+                used = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", rest.partition(" -- ")[0]))
+                assert used <= known, f"{page.name}: {name}{rest}"
+                seen += len(used)
+    assert seen > 20
 
 
 def test_the_folders_are_those_of_the_architecture() -> None:
