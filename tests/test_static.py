@@ -34,6 +34,7 @@ TESTED_ELSEWHERE = {
     "sessiond/cli/setup.py": "tests/engines/test_elasticsearch.py",
     "sessiond/cli/traffic.py": "tests/filters/test_traffic.py",
     "sessiond/cli/filters.py": "tests/e2e/test_filters.py",
+    "sessiond/cli/recordings.py": "tests/cli/test_viewer.py",
     "sessiond/filters/decide.py": "tests/pipeline/test_filtering.py",
     "sessiond/filters/stage.py": "tests/pipeline/test_filtering.py",
     "sessiond/filters/subject.py": "tests/pipeline/test_filtering.py",

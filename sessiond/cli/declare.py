@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sessiond import errors
 from sessiond.text import printable
 
-DIFFERENT = 1  # rules and status: something is not as it should be
+DIFFERENT = 1  # something is not as it should be, or nothing matches
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 HOST_PROBLEM = "10+"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sessiond import __version__, errors
-from sessiond.cli import declare, migrate, record, replay, setup, traffic, verify, viewer
+from sessiond.cli import declare, detect, migrate, record, replay, setup, traffic, verify, viewer
 from sessiond.cli.terminal import complain, give_up_output, say, telling
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def command_line() -> argparse.ArgumentParser:
     for add in (_add_run, _add_check, replay.add, _add_rules, _add_status, _add_ps):
         add(commands)
     viewer.add(commands)
+    detect.add(commands)
     traffic.add(commands)
     verify.add(commands)
     record.add(commands)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sessiond import errors
 from sessiond.cli import declare, terminal
-from sessiond.cli.viewer import event_files, output_file
+from sessiond.cli.recordings import event_files, output_file
 from sessiond.text import printable
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sessiond.filters.recorded import Recorded
     from sessiond.filters.traffic import Suggestions, Traffic
 
-PROBLEMS_FOUND = 1
 # Refresh interval of the live table, in seconds.
 _REDRAW = 2.0
 # ECMA-48: the table is drawn over the last one, so that it does not flicker.
@@ -312,7 +311,7 @@ def _filters(arguments: argparse.Namespace) -> int:
     nothing = any(
         not tally.lines and tally.rule.action != "keep" for tally in recorded.tallies.values()
     )
-    return PROBLEMS_FOUND if unsafe or nothing else 0
+    return declare.DIFFERENT if unsafe or nothing else 0
 
 
 def _nanoseconds(document: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sessiond import errors
 from sessiond.cli import declare, terminal
-from sessiond.cli.viewer import event_files
+from sessiond.cli.recordings import event_files
 from sessiond.text import printable
 
 BROKEN = 1

@@ -1,4 +1,4 @@
-"""The commands that show events: ``sessions``, ``tree``, ``explain``, ``view``, ``detect``."""
+"""The commands that show events: ``sessions``, ``tree``, ``explain``, ``view``."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import argparse
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sessiond import errors
 from sessiond.cli import declare, terminal
+from sessiond.cli.recordings import add_files, follow_recording, read_recording
 from sessiond.text import printable
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from typing import BinaryIO
 
-    from sessiond.viewer.detect import Ruleset
     from sessiond.viewer.model import Process, Recording, Session
     from sessiond.viewer.sessions import Filter
-
-NO_MATCH = 1
 
 
 def add(commands: declare.Commands) -> None:
@@ -31,7 +28,6 @@ def add(commands: declare.Commands) -> None:
     _add_tree(commands)
     _add_explain(commands)
     _add_view(commands)
-    _add_detect(commands)
 
 
 def _add_sessions(commands: declare.Commands) -> None:
@@ -51,7 +47,7 @@ def _add_sessions(commands: declare.Commands) -> None:
         "sessiond sessions --follow                 print sessions as they start and end",
         (0, 1, 2, 8),
     )
-    _add_files(parser)
+    add_files(parser)
     _add_filters(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object for each session")
     parser.add_argument(
@@ -121,7 +117,7 @@ def _add_view(commands: declare.Commands) -> None:
         "sessiond view --user ann --since 2026-05-01 -o ann.html",
         (0, 1, 2, 6, 8),
     )
-    _add_files(parser)
+    add_files(parser)
     _add_filters(parser)
     parser.add_argument(
         "-o",
@@ -148,43 +144,6 @@ def _add_view(commands: declare.Commands) -> None:
     serving.add_argument("--key", type=Path, metavar="FILE", help="its key, if in another file")
 
 
-def _add_detect(commands: declare.Commands) -> None:
-    parser = declare.command(
-        commands,
-        "detect",
-        _detect,
-        "match Sigma rules against events",
-        "Reads events and Sigma rules (for processes, connections and files on Linux, and for "
-        "auditd), and prints the matches: as a table, or as ECS alerts that sessiond view and tree "
-        "show with the processes. Needs pySigma: pip install 'sessiond[sigma]'. Rules that can't "
-        "be applied to these events are counted on standard error.",
-        "sessiond detect                            sessiond's own rules\n"
-        "sessiond detect --rules sigma/rules/linux\n"
-        "sessiond detect web1.ndjson --rules rules --level high --json > alerts.ndjson\n"
-        "sessiond view web1.ndjson alerts.ndjson    findings in the page\n"
-        "sessiond detect --rules rules --follow     match new events as they arrive",
-        (0, 1, 2, 8),
-    )
-    _add_files(parser)
-    parser.add_argument(
-        "--rules",
-        type=Path,
-        metavar="FILE|DIRECTORY",
-        action="append",
-        help="Sigma rules; may be repeated (default: sessiond's own rules)",
-    )
-    parser.add_argument(
-        "--level",
-        choices=("informational", "low", "medium", "high", "critical"),
-        default="informational",
-        help="use rules of this level or higher",
-    )
-    parser.add_argument("--json", action="store_true", help="print an ECS alert for each match")
-    parser.add_argument(
-        "--follow", action="store_true", help="also match new events as they arrive"
-    )
-
-
 def _add_wanted(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "wanted",
@@ -202,18 +161,6 @@ def _add_wanted(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="event files (default: the configured output file and its rotated predecessors)",
     )
-    declare.add_config(parser)
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file",
-        metavar="FILE|DIRECTORY|-",
-        nargs="*",
-        help="event files, also compressed ones; - is standard input (default: the configured "
-        "output file and its rotated predecessors)",
-    )
-    declare.listed(parser, "file")
     declare.add_config(parser)
 
 
@@ -271,117 +218,6 @@ def _filter(arguments: argparse.Namespace) -> Filter:
     )
 
 
-# --- reading -------------------------------------------------------------------------------------
-
-
-def event_files(arguments: argparse.Namespace) -> list[str]:
-    """Return the files to read, oldest first."""
-    from sessiond.viewer import files
-
-    if arguments.file:
-        return files.expand(arguments.file)
-    return files.with_rotated(output_file(arguments))
-
-
-def _shown_files(arguments: argparse.Namespace) -> list[str]:
-    """Return the files to show, oldest first.
-
-    Where nothing is configured and no daemon has written, it is the newest recording in the working
-    directory, which then becomes ``arguments.file``.
-    """
-    from sessiond.system.packed import UnreadableFileError
-    from sessiond.viewer import files
-
-    try:
-        return event_files(arguments)
-    except UnreadableFileError as error:
-        recording = None
-        if not arguments.file and not arguments.config:
-            recording = files.newest_recording(Path())
-        if recording is None:
-            raise
-        reason = str(error).partition("; ")[0]
-        said = printable(f"{reason}; this shows {recording}, the newest recording here")
-        sys.stderr.write(f"sessiond: {said}\n")
-        arguments.file = [str(recording)]
-        return [str(recording)]
-
-
-def output_file(arguments: argparse.Namespace) -> Path:
-    """Return the configured output file."""
-    from sessiond.config import load
-    from sessiond.system import log
-
-    log.configure_command(debug=arguments.debug)
-    file = load.load(arguments.config).output.file
-    if file is None:
-        raise errors.ConfigError("the configuration has no output.file; give an event file")
-    return file.path
-
-
-def _recorded(arguments: argparse.Namespace, rules: list[Path] | None = None) -> Recording:
-    """Read all files and match rules against them. Lines without events are reported on stderr.
-
-    Raises InputError, and ConfigError for rules that can't be read.
-    """
-    import gc
-
-    from sessiond.system.packed import UnreadableFileError
-    from sessiond.viewer import files
-    from sessiond.viewer.model import Recording
-
-    # The events stay alive to the end: repeated garbage collections would find nothing.
-    gc.disable()
-    recording = Recording()
-    matched = _matching(rules, recording)
-    try:
-        for name in _shown_files(arguments):
-            _read(recording, name, matched(files.read(name)))
-    except UnreadableFileError as error:
-        raise errors.InputError(str(error)) from None
-    return recording
-
-
-def _matching(
-    rules: list[Path] | None, recording: Recording
-) -> Callable[[Iterable[bytes]], Iterator[bytes]]:
-    """Return a function that passes lines on and adds the rules' findings to the recording."""
-    if not rules:
-        return iter
-    import orjson
-
-    from sessiond.viewer.detect import Detector
-
-    detector = Detector(_ruleset(rules))
-
-    def match(lines: Iterable[bytes]) -> Iterator[bytes]:
-        for line in lines:
-            yield line
-            for alert in detector.findings(line):
-                recording.feed(orjson.dumps(alert))
-
-    return match
-
-
-def _read(recording: Recording, name: str, lines: Iterator[bytes]) -> None:
-    refused, events = recording.refused, recording.events
-    first = b""
-    for line in lines:
-        if recording.feed(line) is None and not first and recording.refused > refused:
-            first = line
-    refused = recording.refused - refused
-    if not refused:
-        return
-    if recording.events == events:
-        hint = "; sessiond replay converts audit logs" if b"audit(" in first else ""
-        raise errors.InputError(f"{name}: contains no events of sessiond{hint}")
-    said = printable(first[:60].decode("utf-8", "replace").rstrip())
-    sys.stderr.write(
-        f"sessiond: {printable(name)}: {refused} {'line is' if refused == 1 else 'lines are'} not "
-        f"valid, the first one starts with {said}\n"
-    )
-
-
 # --- sessions ------------------------------------------------------------------------------------
 
 
@@ -396,7 +232,7 @@ def _sessions(arguments: argparse.Namespace) -> int:
     wanted = _filter(arguments)
     if arguments.follow:
         return _follow_sessions(arguments, wanted)
-    recording = _recorded(arguments)
+    recording = read_recording(arguments)
     found = [each for each in reversed(recording.sessions()) if wanted.fits(each)]
     if not found:
         return _nothing(recording)
@@ -414,7 +250,7 @@ def _nothing(recording: Recording) -> int:
     """Say on standard error that no session is shown, and return the exit code for it."""
     reason = "no session matches" if recording.events else "these files have no events yet"
     sys.stderr.write(f"sessiond: {reason}\n")
-    return NO_MATCH
+    return declare.DIFFERENT
 
 
 def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
@@ -430,7 +266,7 @@ def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
     if not arguments.json:
         terminal.say(colours.dim(sessions.head(width)))
     written: dict[str, bool] = {}
-    for recording in _growing(arguments):
+    for recording in follow_recording(arguments):
         for each in recording.sessions():
             if written.get(each.id) == each.running or not wanted.fits(each):
                 continue
@@ -442,50 +278,6 @@ def _follow_sessions(arguments: argparse.Namespace, wanted: Filter) -> int:
                 terminal.say(sessions.row(each, width=width, now=now, colours=colours))
         sys.stdout.flush()
     return 0
-
-
-def _growing(
-    arguments: argparse.Namespace,
-    rules: list[Path] | None = None,
-    lock: AbstractContextManager[object] | None = None,
-) -> Iterator[Recording]:
-    """Yield the recording, again each time that the last file has grown.
-
-    ``lock`` is held while the recording changes, after it was first yielded.
-    """
-    import gc
-    import time
-    from contextlib import nullcontext
-
-    from sessiond.system.packed import UnreadableFileError
-    from sessiond.viewer import files
-    from sessiond.viewer.model import Recording
-
-    recording = Recording()
-    matched = _matching(rules, recording)
-    gc.disable()
-    try:
-        names = _shown_files(arguments)
-        last = Path(names[-1]) if arguments.file else output_file(arguments)
-        for name in names:
-            if Path(name) != last or not files.grows(name):
-                _read(recording, name, matched(files.read(name)))
-        if not files.grows(str(last)):
-            yield recording
-            while True:
-                time.sleep(files.INTERVAL)
-        for number, lines in enumerate(files.followed(last)):
-            events = recording.events
-            with lock or nullcontext():
-                for line in matched(lines):
-                    recording.feed(line)
-            if not number:
-                gc.freeze()  # what was read stays alive
-                gc.enable()
-            if recording.events != events or not number:
-                yield recording
-    except UnreadableFileError as error:
-        raise errors.InputError(str(error)) from None
 
 
 # --- tree and explain ----------------------------------------------------------------------------
@@ -528,12 +320,12 @@ def _tree(arguments: argparse.Namespace) -> int:
     ids = _sort_wanted(arguments)
     if arguments.follow:
         return _follow_tree(arguments, ids)
-    recording = _recorded(arguments)
+    recording = read_recording(arguments)
     lines = list(_tree_lines(recording, arguments, ids))
     if not lines and not ids:
         return _nothing(recording)
     terminal.page(lines)
-    return 0 if lines else NO_MATCH
+    return 0 if lines else declare.DIFFERENT
 
 
 def _tree_lines(
@@ -594,7 +386,7 @@ def _follow_tree(arguments: argparse.Namespace, ids: list[str]) -> int:
     if not sys.stdout.isatty():
         raise errors.ConfigError("tree --follow needs a terminal; sessions --follow does not")
     before: list[str] = []
-    for recording in _growing(arguments):
+    for recording in follow_recording(arguments):
         lines = list(_tree_lines(recording, arguments, ids))
         shown = lines[-(shutil.get_terminal_size().lines - 1) :]
         if shown != before:
@@ -617,7 +409,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         raise errors.ConfigError(
             "no process given: give its pid, or its entity id or the beginning of it"
         )
-    recording = _recorded(arguments)
+    recording = read_recording(arguments)
     sessions = {each.id: each for each in recording.sessions()}
     lines: list[str] = []
     for each in _meant(recording, ids):
@@ -631,7 +423,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         lines += ("",) if lines else ()
         lines += explain(process, recording, sessions.get(process.entry), now)
     terminal.page(lines)
-    return 0 if lines else NO_MATCH
+    return 0 if lines else declare.DIFFERENT
 
 
 # --- view ----------------------------------------------------------------------------------------
@@ -643,7 +435,7 @@ def _view(arguments: argparse.Namespace) -> int:
     wanted = _filter(arguments)
     if arguments.serve:
         return _serve(arguments, wanted)
-    recording = _recorded(arguments, arguments.rules)
+    recording = read_recording(arguments, arguments.rules)
     sessions = [each for each in recording.sessions() if wanted.fits(each)]
     if not sessions:
         return _nothing(recording)
@@ -712,7 +504,7 @@ def _serve(arguments: argparse.Namespace, wanted: Filter) -> int:
         key=arguments.key,
     )
     try:
-        for recording in _growing(arguments, arguments.rules, lock):
+        for recording in follow_recording(arguments, arguments.rules, lock):
             if current is None:
                 current = recording
                 server.start()
@@ -722,113 +514,3 @@ def _serve(arguments: argparse.Namespace, wanted: Filter) -> int:
         if current is not None:
             server.stop()
     return 0
-
-
-# --- detect --------------------------------------------------------------------------------------
-
-
-def _detect(arguments: argparse.Namespace) -> int:
-    import gc
-
-    import orjson
-
-    from sessiond.viewer.detect import Detector
-    from sessiond.viewer.sigma import OWN_RULES
-    from sessiond.viewer.words import Colours
-
-    ruleset = _ruleset(arguments.rules or [OWN_RULES], arguments.level)
-    detector = Detector(ruleset)
-    found = 0
-    gc.freeze()  # the rules stay alive; events have no reference cycles
-    gc.disable()
-    for line in _lines(arguments):
-        for alert in detector.findings(line):
-            found += 1
-            if arguments.json:
-                terminal.say_json(orjson.dumps(alert))
-                continue
-            if found == 1:
-                terminal.say(Colours(on=terminal.coloured()).dim(_finding_line(_FINDING_HEAD)))
-            terminal.say(_said(alert))
-        if arguments.follow:
-            sys.stdout.flush()
-    if not found:
-        sys.stderr.write(f"sessiond: none of {len(ruleset.rules)} rules matches\n")
-    return 0 if found else NO_MATCH
-
-
-def _ruleset(paths: list[Path], level: str = "informational") -> Ruleset:
-    """Read rules; unusable ones are reported on standard error."""
-    from sessiond.viewer import sigma
-
-    ruleset = sigma.load(paths, level)
-    for problem in ruleset.problems:
-        sys.stderr.write(f"sessiond: {printable(problem)}\n")
-    if ruleset.others:
-        sys.stderr.write(f"sessiond: {ruleset.others} rules are for other logs or systems\n")
-    if not ruleset.rules:
-        raise errors.ConfigError("--rules: no rule applies to these events")
-    return ruleset
-
-
-def _lines(arguments: argparse.Namespace) -> Iterator[bytes]:
-    """Yield all lines of the files; with --follow also new lines of the last one."""
-    from sessiond.system.packed import UnreadableFileError
-    from sessiond.viewer import files
-
-    try:
-        names = event_files(arguments)
-        last = names[-1] if arguments.file else str(output_file(arguments))
-        follows = arguments.follow and files.grows(last)
-        for name in names:
-            if name != last or not follows:
-                yield from files.read(name)
-        if follows:
-            for lines in files.followed(Path(last)):
-                yield from lines
-    except UnreadableFileError as error:
-        raise errors.InputError(str(error)) from None
-
-
-_FINDING_HEAD = ("TIME", "LEVEL", "RULE", "HOST", "USER", "PID", "COMMAND")
-
-
-def _finding_line(cells: tuple[str, ...], mark: Callable[[str], str] = str) -> str:
-    """Format the cells of a finding as a line that fits the terminal; ``mark`` styles the level."""
-    from sessiond.viewer.words import cut, pad
-
-    time, level, *rest = (printable(cell[:4096]) for cell in cells)
-    *columns, command = (
-        pad(cut(cell, room), room, right=room == 7)
-        for cell, room in zip(rest, (44, 12, 10, 7, 4096), strict=True)
-    )
-    text = "  ".join((*columns, command)).rstrip()
-    width = terminal.width()
-    if width is not None:
-        text = cut(text, max(20, width - 29))
-    return f"{pad(time, 12)}  {mark(pad(level, 13))}  {text}"
-
-
-def _said(alert: dict[str, Any]) -> str:
-    """Format a finding as a line: time, level, rule, host, user, pid, command."""
-    from datetime import UTC, datetime
-
-    from sessiond.viewer.detect import Fields
-    from sessiond.viewer.words import Colours, day_and_time
-
-    fields = Fields(alert)
-    level = alert["log"]["level"]
-    colours = Colours(on=terminal.coloured())
-    host, user, pid = (
-        " ".join(fields.raw(name)) for name in ("host.name", "process.user.name", "process.pid")
-    )
-    cells = (
-        day_and_time(alert["@timestamp"], datetime.now(UTC).astimezone()),
-        level,
-        alert["rule"]["name"],
-        host,
-        user,
-        pid,
-        " ".join(fields.raw("process.args")) or alert["message"],
-    )
-    return _finding_line(cells, colours.bad if level in ("high", "critical") else colours.root)

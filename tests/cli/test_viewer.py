@@ -17,7 +17,7 @@ import pytest
 from support.recording import LOGIN, Story, login_lines, poisoned_lines
 from support.truth import until
 
-from sessiond.cli import main, viewer
+from sessiond.cli import main, recordings
 from sessiond.system import zstd
 
 
@@ -84,7 +84,7 @@ def test_without_a_daemon_the_newest_recording_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of the working directory, and standard error says so; not where a file is configured."""
-    monkeypatch.setattr(viewer, "output_file", lambda _: tmp_path / "none")
+    monkeypatch.setattr(recordings, "output_file", lambda _: tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     for name, age in (("sessiond-old.ndjson", 100), ("sessiond-new.ndjson", 1), ("else.ndjson", 0)):
         text = json.dumps(Story(name).event(1, "exec", "bash")) + "\n"
@@ -406,35 +406,3 @@ def test_a_tree_is_drawn_anew_as_it_grows(tmp_path: Path) -> None:
     drawn = text.rpartition(b"\x1b[H\x1b[J")[2]
     assert drawn.count(b"\n") == 9
     assert b"bash" not in drawn
-
-
-def test_rules_are_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As lines and as alerts, which the tree and the page show with their processes."""
-    pytest.importorskip("sigma", reason="needs pysigma, of PyPI")
-    rule = tmp_path / "rule.yml"
-    rule.write_text(
-        "title: Sudo\nid: 0b6f2d5e-6a0a-4d3c-9f57-5c2b0f0a7f01\nlevel: high\n"
-        "logsource: {product: linux, category: process_creation}\n"
-        "detection: {s: {Image|endswith: /sudo}, condition: s}\n"
-    )
-    assert main.run(["detect", str(LOGIN), "--rules", str(rule)]) == 0
-    assert sum("sudo -n" in line for line in lines(capsys)) == 3
-    assert main.run(["detect", str(LOGIN), "--rules", str(rule), "--json"]) == 0
-    alerts = tmp_path / "alerts.ndjson"
-    alerts.write_text(capsys.readouterr().out)
-    assert main.run(["tree", str(LOGIN), str(alerts), "12278"]) == 0
-    assert sum("! Sudo" in line for line in lines(capsys)) == 3
-    assert main.run(["explain", str(LOGIN), str(alerts), "12331"]) == 0
-    assert "high  Sudo" in capsys.readouterr().out
-    page = tmp_path / "page.html"
-    assert main.run(["view", str(LOGIN), "--rules", str(rule), "-o", str(page)]) == 0
-    assert page.read_bytes().count(b'"Sudo","high"') == 3
-    poisoned = tmp_path / "poisoned.ndjson"
-    poisoned.write_bytes(b"".join(poisoned_lines()))
-    rule.write_text(rule.read_text().replace("endswith", "contains"))
-    assert main.run(["detect", str(poisoned), "--rules", str(rule)]) == 0
-    assert all(line.isprintable() for line in lines(capsys))
-    assert main.run(["detect", str(poisoned), "--rules", str(rule), "--json"]) == 0
-    assert all(line.isprintable() for line in lines(capsys))
-    assert main.run(["detect", str(LOGIN)]) == 1
-    assert main.run(["detect", str(LOGIN), "--rules", str(tmp_path / "none")]) == 2
