@@ -195,20 +195,20 @@ class HttpClient:
     def _answer(self, connection: http.client.HTTPConnection) -> Answer:
         response = connection.getresponse()
         success = 200 <= response.status <= 299
-        body = b""
+        body = bytearray()
         # In pieces: http.client would read until the end for a chunk of a negative size.
         while len(body) <= MAX_ANSWER and (piece := response.read1(_PIECE)):
             body += piece
         cut = len(body) > MAX_ANSWER
         response.close()
         if not cut and response.length:  # the answer is shorter than Content-Length
-            raise http.client.IncompleteRead(body, response.length)
+            raise http.client.IncompleteRead(bytes(body), response.length)
         if not cut and success and response.length is None and not response.chunked:
             # The answer ends with the connection: a truncated one would look the same.
             raise HttpError("the server's answer does not say where it ends (Content-Length)")
         answer = Answer(
             response.status,
-            body[:MAX_ANSWER],
+            bytes(body[:MAX_ANSWER]),
             cut,
             _seconds(response.getheader("retry-after")),
             response.getheader("location", ""),

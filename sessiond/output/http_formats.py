@@ -211,33 +211,42 @@ def _bulk(lines: list[bytes]) -> bytes:
 
 
 def _hec(lines: list[bytes]) -> bytes:
-    """Wrap each line as an event of Splunk's collector, with the event's own time."""
+    """Wrap each line as an event of Splunk's collector, with the event's own time and host."""
     parts: list[bytes] = []
     for line in lines:
         seconds, micros = _time(line)
+        host = _host(line)
+        source = b'"host":%b,' % orjson.dumps(host) if host else b""
         parts.append(
-            b'{"time":%d.%06d,"sourcetype":"sessiond","event":%b}\n'
-            % (seconds, micros, line.rstrip(b"\n"))
+            b'{"time":%d.%06d,%b"sourcetype":"sessiond","event":%b}\n'
+            % (seconds, micros, source, line.rstrip(b"\n"))
         )
     return b"".join(parts)
 
 
 def _loki(lines: list[bytes]) -> bytes:
-    values = [[_nanoseconds(line), _text(line)] for line in lines]
-    labels = {"service_name": "sessiond", "host_name": _host(lines[0])}
-    return orjson.dumps({"streams": [{"stream": labels, "values": values}]})
+    streams = [
+        {
+            "stream": {"service_name": "sessiond", "host_name": host},
+            "values": [[_nanoseconds(line), _text(line)] for line in its_lines],
+        }
+        for host, its_lines in _by_host(lines).items()
+    ]
+    return orjson.dumps({"streams": streams})
 
 
 def _otlp(lines: list[bytes]) -> bytes:
-    records = [
-        {"timeUnixNano": _nanoseconds(line), "body": {"stringValue": _text(line)}} for line in lines
-    ]
-    names = {"service.name": "sessiond", "host.name": _host(lines[0])}
-    attributes = [{"key": name, "value": {"stringValue": text}} for name, text in names.items()]
-    scope = {"scope": {"name": "sessiond"}, "logRecords": records}
-    return orjson.dumps(
-        {"resourceLogs": [{"resource": {"attributes": attributes}, "scopeLogs": [scope]}]}
-    )
+    resources = []
+    for host, its_lines in _by_host(lines).items():
+        records = [
+            {"timeUnixNano": _nanoseconds(line), "body": {"stringValue": _text(line)}}
+            for line in its_lines
+        ]
+        names = {"service.name": "sessiond", "host.name": host}
+        attributes = [{"key": name, "value": {"stringValue": text}} for name, text in names.items()]
+        scope = {"scope": {"name": "sessiond"}, "logRecords": records}
+        resources.append({"resource": {"attributes": attributes}, "scopeLogs": [scope]})
+    return orjson.dumps({"resourceLogs": resources})
 
 
 _ENCODERS: Final[Mapping[Preset, Callable[[list[bytes]], bytes]]] = {
@@ -269,9 +278,18 @@ def _seconds(date: bytes) -> int:
     return int(datetime.fromisoformat(date.decode()).replace(tzinfo=UTC).timestamp())
 
 
-def _host(line: bytes) -> str:
+def _by_host(lines: list[bytes]) -> dict[str, list[bytes]]:
+    """Return the lines of each host; a replay has those of several."""
+    hosts: dict[str, list[bytes]] = {}
+    for line in lines:
+        hosts.setdefault(_host(line) or "unknown", []).append(line)
+    return hosts
+
+
+def _host(line: bytes) -> str | None:
+    """Return host.name of a line, None if it has none."""
     try:
         document: Any = orjson.loads(line)
         return str(document["host"]["name"])
     except (orjson.JSONDecodeError, LookupError, TypeError):
-        return "unknown"
+        return None

@@ -25,8 +25,8 @@ def web() -> Iterator[Web]:
         yield made
 
 
-def start(make_daemon: MakeDaemon, web: Web, key: Path) -> Daemon:
-    """A daemon whose only output is the server."""
+def settings(web: Web, key: Path) -> dict[str, Any]:
+    """Return a configuration whose only output is the server."""
     http = {
         "url": f"http://127.0.0.1:{web.port}",
         "preset": "elasticsearch",
@@ -35,9 +35,14 @@ def start(make_daemon: MakeDaemon, web: Web, key: Path) -> Daemon:
         "backoff": {"init": "50ms", "max": "200ms"},
         "timeout": "1s",
     }
+    return {"output": {"file": {"enabled": False}, "http": http}}
+
+
+def start(make_daemon: MakeDaemon, web: Web, key: Path) -> Daemon:
+    """A daemon with these settings and its key."""
     key.write_text("ApiKey c2VjcmV0\n")
     key.chmod(0o600)
-    daemon = make_daemon({"output": {"file": {"enabled": False}, "http": http}})
+    daemon = make_daemon(settings(web, key))
     web.file = daemon.output
     return daemon.start()
 
@@ -111,3 +116,36 @@ def test_a_kill_loses_no_line(
     for file in (first, second):
         agree(Stream(daemon).untrue(read(file), file))
     assert set(web.kept.values()) == {1}
+
+
+def test_a_reload_leads_waiting_lines_to_another_server(
+    make_daemon: MakeDaemon, truth: Truth, web: Web, tmp_path: Path
+) -> None:
+    """The first server is gone; a reload without the new key changes nothing."""
+    daemon = start(make_daemon, web, tmp_path / "key")
+    files = [truth.file() for _ in range(3)]
+    truth.run_into(files[0], "spawn", 50)
+    until(lambda: all_arrived(daemon), 20, "all lines at the first server")
+    web.kill()
+    truth.run_into(files[1], "spawn", 50)
+    until(lambda: output(daemon)["spooled"] > 0, 10, "lines in the spool")
+    with closing(Web(bulk)) as other:
+        other.file = daemon.output
+        key = tmp_path / "other"
+        daemon.configure(settings(other, key))
+        daemon.reload()
+        (refused,) = [each for each in daemon.log.read_text().splitlines() if "reload_r" in each]
+        assert f"secret_headers.Authorization: {key}: no such file" in refused
+        assert other.bodies == []
+        key.write_text("ApiKey YW5vdGhlcg==\n")
+        key.chmod(0o600)
+        daemon.reload()
+        truth.run_into(files[2], "spawn", 50)
+        until(lambda: all_arrived(daemon), 20, "all lines at the other server")
+        daemon.settle()
+        for file in files:
+            agree(Stream(daemon).untrue(read(file), file))
+        assert daemon.find(event__action="sessiond-lost") == []
+        assert set((web.kept + other.kept).values()) == {1}
+        assert {fields["authorization"] for fields in other.headers} == {"ApiKey YW5vdGhlcg=="}
+        assert daemon.stop() == 0

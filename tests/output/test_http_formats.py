@@ -16,13 +16,13 @@ from sessiond.output.http_formats import Answer, Format, Preset, Refusal, target
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
-def line(name: str, **event: Any) -> bytes:
+def line(name: str, host: str = "web-1", **event: Any) -> bytes:
     """A line as the daemon writes it."""
     return orjson.dumps(
         {
             "@timestamp": "2026-11-30T15:13:28.000042Z",
             "event": {"kind": "event", "category": ["process"], **event, "id": name, "sequence": 1},
-            "host": {"name": "web-1"},
+            "host": {"name": host},
             "process": {"args": ["ü", '"event":{"id":"false"}']},
         },
         option=orjson.OPT_APPEND_NEWLINE,
@@ -54,12 +54,13 @@ def test_ndjson_is_the_lines() -> None:
 
 
 def test_splunk_gets_the_time_of_the_event() -> None:
-    """The time has microseconds."""
+    """The time has microseconds; without a host Splunk would take that of the request."""
     events = [json.loads(text) for text in Format("splunk_hec").encode(LINES).splitlines()]
     assert [event["event"] for event in events] == [json.loads(text) for text in LINES]
-    assert {(event["time"], event["sourcetype"]) for event in events} == {
-        (1796051608.000042, "sessiond")
+    assert {(event["time"], event["host"], event["sourcetype"]) for event in events} == {
+        (1796051608.000042, "web-1", "sessiond")
     }
+    assert "host" not in json.loads(Format("splunk_hec").encode([b'{"event":{}}\n']))
 
 
 def test_loki_gets_a_stream_of_the_host() -> None:
@@ -68,6 +69,24 @@ def test_loki_gets_a_stream_of_the_host() -> None:
     assert stream["stream"] == {"service_name": "sessiond", "host_name": "web-1"}
     texts = [text.decode().rstrip("\n") for text in LINES]
     assert stream["values"] == [["1796051608000042000", text] for text in texts]
+
+
+def test_lines_of_several_hosts_are_separate() -> None:
+    """A replay may send such ones in a request."""
+    mixed = [line(f"{host}-{number}", host) for number in range(2) for host in ("ä", "b")]
+    mixed.append(b'{"event":{}}\n')
+    loki = json.loads(Format("loki").encode(mixed))["streams"]
+    assert {each["stream"]["host_name"]: len(each["values"]) for each in loki} == {
+        "ä": 2, "b": 2, "unknown": 1
+    }  # fmt: skip
+    for each in loki[:2]:
+        hosts = {json.loads(text)["host"]["name"] for _, text in each["values"]}
+        assert hosts == {each["stream"]["host_name"]}
+    otlp = json.loads(Format("otlp").encode(mixed))["resourceLogs"]
+    assert [len(each["scopeLogs"][0]["logRecords"]) for each in otlp] == [2, 2, 1]
+    assert [each["resource"]["attributes"][1]["value"]["stringValue"] for each in otlp] == [
+        "ä", "b", "unknown"
+    ]  # fmt: skip
 
 
 def test_a_collector_gets_log_records() -> None:
