@@ -39,6 +39,7 @@ TESTED_ELSEWHERE = {
     "sessiond/filters/stage.py": "tests/pipeline/test_filtering.py",
     "sessiond/filters/subject.py": "tests/pipeline/test_filtering.py",
     "sessiond/output/datagram.py": "tests/output/test_stream.py",
+    "sessiond/output/reconnecting.py": "tests/output/test_stream.py",
     "sessiond/output/resolver.py": "tests/output/test_stream.py",
     "sessiond/output/rotation.py": "tests/output/test_file.py",
     "sessiond/output/sink.py": "tests/output/test_delivery.py",

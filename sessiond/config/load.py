@@ -6,13 +6,14 @@ is pure; only the last part, :func:`load` and its helpers, reads files.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import grp
 import platform
 import pwd
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,10 +109,17 @@ def loads(text: str, source: str) -> Config:
 
 
 def _parse_yaml(text: str, source: str) -> tuple[yaml.Node | None, Any]:
-    try:
+    with yaml_errors(source):
         loader = _Loader(text)
         node = loader.get_single_node()
         return node, None if node is None else loader.construct_document(node)
+
+
+@contextlib.contextmanager
+def yaml_errors(source: str) -> Iterator[None]:
+    """Turn every exception of PyYAML into a ConfigError of one line; ``source`` names the text."""
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark is not None else ""

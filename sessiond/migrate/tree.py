@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import yaml
 
+from sessiond.config.load import yaml_errors
 from sessiond.errors import ConfigError
-from sessiond.text import printable
 
 MAX_SETTINGS: Final = 100_000  # a bound for files with self-references
 _REFERENCE: Final = re.compile(r"\$\{([^{}:]+)(?::([^{}]*))?\}")
@@ -87,27 +87,14 @@ def read(text: str, source: str, variables: Mapping[str, str]) -> Setting:
 
     Raises ConfigError, one line, if the text is not YAML or not a section.
     """
-    try:
+    root = Setting(1)
+    with yaml_errors(source):
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        root = Setting(1)
         if node is not None and not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{source}: no configuration: a section with settings is expected")
         if node is not None:
             _Reader(loader, variables).section(node, root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}" if mark is not None else ""
-        problem = printable(" ".join((error.problem or "unknown").split())[:200])
-        raise ConfigError(f"{source}{where}: not valid YAML: {problem}") from None
-    except yaml.YAMLError as error:
-        problem = printable(" ".join(str(error).split())[:200])
-        raise ConfigError(f"{source}: not valid YAML: {problem}") from None
-    except RecursionError:
-        raise ConfigError(f"{source}: not valid YAML: nested too deeply") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        problem = printable(" ".join(str(error).split())[:200])
-        raise ConfigError(f"{source}: not valid YAML: {problem}") from None
     return root
 
 

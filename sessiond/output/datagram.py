@@ -6,13 +6,11 @@ import errno
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
-from sessiond.output.backoff import Backoff
-from sessiond.output.stream import BACKOFF, TEMPORARY
+from sessiond.output.reconnecting import BACKOFF, TEMPORARY, ReconnectingOutput
 
 
-class DatagramOutput:
+class DatagramOutput(ReconnectingOutput):
     """A unix datagram socket: each line, with its newline, is one datagram.
 
     The kernel does not report which datagrams were read: if the reader dies, those in its queue (at
@@ -29,31 +27,20 @@ class DatagramOutput:
         backoff: tuple[float, float] = BACKOFF,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the reader's socket.
-
-        ``backoff`` is the first and the longest wait for it, in seconds; ``clock`` returns
-        monotonic seconds.
-        """
-        self.name = f"unix-datagram:{path}"
-        self.trouble: str | None = None
-        self.rejected = 0
-        self.volatile = 0
-        self.gone = False  # another reader may start
+        """Take the path of the reader's socket; the rest as in ReconnectingOutput."""
+        super().__init__(f"unix-datagram:{path}", backoff, clock)
         self.unconfirmed = 0
         self._path = path
-        self._clock = clock
-        self._backoff = Backoff(*backoff)
-        self._retry = 0.0
         self._socket: socket.socket | None = None
-        self._connections = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a reader."""
+        return self._socket is not None
 
     def in_flight(self) -> list[bytes]:
         """Return nothing: sent datagrams can't be tracked."""
         return []
-
-    def open(self) -> None:
-        """Connect to the reader; a missing reader is not an error."""
-        self.tick(self._clock())
 
     def write(self, lines: list[bytes]) -> int:
         """Send as much as the reader's queue accepts; return the number of accepted lines."""
@@ -88,36 +75,6 @@ class DatagramOutput:
                 self._connections += 1
                 self.trouble = None
         return self._retry if self._socket is None else None
-
-    def flush(self) -> None:
-        """Do nothing: lines do not wait for others."""
-
-    def reopen(self) -> None:
-        """Reconnect."""
-        self._disconnect()
-        self._retry = 0.0
-        self.tick(self._clock())
-
-    def sync(self) -> None:
-        """Do nothing: there is no disk."""
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._disconnect()
-        self._retry = float("inf")
-
-    def status(self) -> dict[str, Any]:
-        """Return whether it is connected, and the number of connections."""
-        return {
-            "address": self.name,
-            "connected": self._socket is not None,
-            "connections": self._connections,
-        }
-
-    def _lose(self, error: OSError, now: float) -> None:
-        self._disconnect()
-        self._retry = now + self._backoff.delay()
-        self.trouble = f"{self.name}: {error.strerror}"
 
     def _disconnect(self) -> None:
         if self._socket is not None:

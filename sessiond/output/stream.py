@@ -13,23 +13,19 @@ import termios
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from sessiond.errors import ConfigError
-from sessiond.output.backoff import Backoff
+from sessiond.output.reconnecting import BACKOFF, TEMPORARY, ReconnectingOutput
 from sessiond.output.resolver import Resolver
 from sessiond.output.tls import ClientTls, TlsConnection
 
-# Errors of a send that may succeed later.
-TEMPORARY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 _CONNECT_TIMEOUT = 10.0  # seconds
 # Seconds after which a TCP peer counts as dead that acknowledges nothing.
 _USER_TIMEOUT = 20
 _CONNECT_POLL = 0.05  # seconds between checks of a pending connection
-BACKOFF = (0.1, 10.0)  # seconds: the first and the longest wait for a reader
 
 
-class StreamOutput:
+class StreamOutput(ReconnectingOutput):
     """A unix stream or TCP connection to a reader that may come and go.
 
     The kernel reports how much of the sent data is unread (unix) or unacknowledged by the other
@@ -52,32 +48,29 @@ class StreamOutput:
     ) -> None:
         """Take the unix socket's ``path``, or ``host`` (name or address) and ``port`` for TCP.
 
-        ``backoff`` is the first and the longest wait for a reader, in seconds; ``clock`` returns
-        monotonic seconds.
+        The rest is as in ReconnectingOutput.
         """
         if (path is None) == (host is None):
             raise ValueError("either path or host")
-        self.name = f"unix:{path}" if path is not None else f"tcp:{host}:{port}"
-        self.trouble: str | None = None
-        self.rejected = 0
-        self.volatile = 0
-        self.gone = False  # another reader may start
+        name = f"unix:{path}" if path is not None else f"tcp:{host}:{port}"
+        super().__init__(name, backoff, clock)
         self._path = path
         self._resolver = None if host is None else Resolver(host, port)
-        self._clock = clock
-        self._backoff = Backoff(*backoff)
-        self._retry = 0.0
         self._tls = tls
         self._handshake: TlsConnection | None = None
         self._connection: socket.socket | TlsConnection | None = None
         self._connecting: socket.socket | None = None
         self._connecting_until = 0.0
         self._hangup = select.poll()
-        self._connections = 0
         # The accepted, unconfirmed lines, each with the offset of its end in the connection.
         self._window: deque[tuple[int, bytes]] = deque()
         self._sent = 0  # bytes that the kernel has accepted on this connection
         self._rest = memoryview(b"")  # the part of the window that the kernel has not accepted
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a reader."""
+        return self._connection is not None
 
     @property
     def unconfirmed(self) -> int:
@@ -87,10 +80,6 @@ class StreamOutput:
     def in_flight(self) -> list[bytes]:
         """Return those lines."""
         return [line for _, line in self._window]
-
-    def open(self) -> None:
-        """Start to connect; a missing reader is not an error."""
-        self.tick(self._clock())
 
     def write(self, lines: list[bytes]) -> int:
         """Send as much as the connection accepts; return the number of accepted lines."""
@@ -116,31 +105,6 @@ class StreamOutput:
             self._confirm(now)
             self._send_rest(now)
         return None if self._connection is not None else max(self._retry, now + _CONNECT_POLL)
-
-    def flush(self) -> None:
-        """Do nothing: lines do not wait for others."""
-
-    def reopen(self) -> None:
-        """Reconnect."""
-        self._disconnect()
-        self._retry = 0.0
-        self.tick(self._clock())
-
-    def sync(self) -> None:
-        """Do nothing: there is no disk."""
-
-    def close(self) -> None:
-        """Close the connection. A unix reader can still read data that the kernel has accepted."""
-        self._disconnect()
-        self._retry = float("inf")
-
-    def status(self) -> dict[str, Any]:
-        """Return whether it is connected, and the number of connections."""
-        return {
-            "address": self.name,
-            "connected": self._connection is not None,
-            "connections": self._connections,
-        }
 
     # Connecting
 
@@ -206,11 +170,6 @@ class StreamOutput:
             connecting.setsockopt(level, option, value)
         with contextlib.suppress(BlockingIOError):  # EINPROGRESS
             connecting.connect(peer)
-
-    def _lose(self, error: OSError, now: float) -> None:
-        self._disconnect()
-        self._retry = now + self._backoff.delay()
-        self.trouble = f"{self.name}: {error.strerror}"
 
     def _disconnect(self) -> None:
         for connection in (self._connection, self._connecting):
