@@ -52,12 +52,17 @@ class Engine:
 
     def __init__(self, url: str, authorization: str | None = None, ca: str | None = None) -> None:
         """Check the arguments; send no request yet. Raises ConfigError."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"--url: {printable(url)!r} is no URL such as https://es:9200")
+        shown = f"--url: {printable(url)!r} is no URL such as https://es:9200"
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ConfigError(shown) from None
+        if parts.scheme not in ("http", "https") or not host or port == 0:
+            raise ConfigError(shown)
         if parts.username is not None or parts.password is not None:
             raise ConfigError("--url: a password there is shown to everyone; use --password-file")
-        if authorization and parts.scheme == "http" and not _is_loopback(parts.hostname):
+        if authorization and parts.scheme == "http" and not _is_loopback(host):
             raise ConfigError("--url: with http:// the key can be read on the way; use https://")
         self.url = url.rstrip("/")
         self._headers = {"Content-Type": "application/json", "User-Agent": "sessiond"}
@@ -94,7 +99,7 @@ class Engine:
             raise OutputError(f"{self.url}: {printable(str(reason))}") from None
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise OutputError(f"{self.url}: answers no JSON to {method} /{path}: no such engine")
@@ -104,7 +109,7 @@ class Engine:
         try:
             error = json.loads(text)["error"]
             reason = error["reason"] if isinstance(error, dict) else error
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             reason = text.decode("utf-8", "replace")
         where = f"{self.url}: {method} /{path}: {status}"
         help_ = {
@@ -202,7 +207,12 @@ class _Installation:
             )
         if wanted is None:
             return "there already, kept"
-        found = answer.get(f"{kind[1:]}s", [{}])[0].get(kind[1:], {})
+        try:
+            found = answer[f"{kind[1:]}s"][0][kind[1:]]
+        except (LookupError, TypeError):
+            found = None
+        if not isinstance(found, dict):
+            raise OutputError(f"{self._engine.url}: GET /{kind}: not the answer of an engine")
         if templates.checksum(found) == templates.checksum(wanted):
             return "unchanged"
         self._put(f"{kind}/{quote(name)}", wanted)

@@ -164,12 +164,20 @@ def test_refusals_say_what_helps() -> None:
         "page": (200, {}, b"<html>"),
         "other": (200, {}, b"{}"),
         "moved": (302, {"Location": "http://127.0.0.1:1/"}, b""),
+        "deep": (200, {}, b"[" * 100_000),
+        "deeply refused": (500, {}, b'{"error":' + b"[" * 100_000),
+        "odd": (200, {}, b'{"version": {"number": "9"}, "component_templates": ["x"]}'),
+        "empty": (200, {}, b'{"version": {"number": "9"}, "component_templates": []}'),
     }
     expected = {
         "key": "401: missing authentication; name a key with --api-key-file",
         "page": "answers no JSON to GET /: no such engine",
         "other": "is neither Elasticsearch nor OpenSearch",
         "moved": "GET /: 302",
+        "deep": "answers no JSON to GET /: no such engine",
+        "deeply refused": "GET /: 500: ",
+        "odd": "GET /_component_template: not the answer of an engine",
+        "empty": "GET /_component_template: not the answer of an engine",
     }
     for name, given in answers.items():
         with server(lambda *_, given=given: given) as url, pytest.raises(OutputError) as error:
@@ -184,7 +192,10 @@ def test_keys_go_nowhere_else() -> None:
     for url in ("http://es.example.org:9200", "http://192.0.2.1:9200"):
         with pytest.raises(ConfigError, match="use https://"):
             elasticsearch.Engine(url, elasticsearch.api_key("a:b"))
-    for url in ("https://u:p@es:9200", "ftp://es", "es:9200", "https://"):
+    for url in (
+        *("https://u:p@es:9200", "ftp://es", "es:9200", "https://"),
+        *("https://[::1", "https://es:x", "https://es:99999"),
+    ):
         with pytest.raises(ConfigError, match="--url"):
             elasticsearch.Engine(url)
     with pytest.raises(ConfigError, match="--ca: /none"):
