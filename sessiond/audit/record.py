@@ -41,6 +41,8 @@ _UNENCODED = re.compile(rb"[!#-~\0]*")
 # Overhead of an argument, in bytes, when a limit applies.
 ARGUMENT_COST: Final = 8
 
+_HEX: Final = re.compile(rb"[0-9A-F]*")
+
 _ARGC = re.compile(rb"^argc=(\d{1,9})")
 _ABSENT = frozenset((b"", b"?", b"(null)", b"(none)"))
 
@@ -245,32 +247,50 @@ def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
     if not texts:
         return NO_ARGUMENTS
     if len(texts) == 1 and b"[" not in texts[0]:
-        values, count = _whole_arguments(texts[0])
-        return Arguments(list(values), len(values) == count, max(count, len(values)))
+        values, whole, number = _whole_arguments(texts[0])
+        return Arguments(list(values), whole, number)
     argc = _ARGC.match(texts[0])
     return _joined_arguments(texts, int(argc[1]) if argc else -1, limit)
 
 
 # Cached: the same record is parsed for the table and for the line.
 @lru_cache(maxsize=64)
-def _whole_arguments(text: bytes) -> tuple[tuple[bytes, ...], int]:
+def _whole_arguments(text: bytes) -> tuple[tuple[bytes, ...], bool, int]:
     argc = _ARGC.match(text)
     found: list[bytes] = _WHOLE_ARGUMENT.findall(text)
     values = tuple([decode(value) or b"" for value in found])
-    return values, int(argc[1]) if argc else -1
+    count = int(argc[1]) if argc else -1
+    if found and _is_cut(found[-1]):
+        return (*values[:-1], _begun(found[-1])), False, max(count, len(values))
+    return values, len(values) == count, max(count, len(values))
+
+
+def _is_cut(value: bytes) -> bool:
+    """Return whether the last value of a record lacks its end: the quote, or half of a byte."""
+    if value[:1] == b'"':
+        return len(value) == 1 or value[-1:] != b'"'
+    return not value or (len(value) % 2 == 1 and _HEX.fullmatch(value) is not None)
+
+
+def _begun(value: bytes) -> bytes:
+    """Return what is left of a value without its end."""
+    return (decode(value if value[:1] == b'"' else value[:-1]) or b"") if len(value) > 1 else b""
 
 
 def _joined_arguments(texts: list[bytes], count: int, limit: int) -> Arguments:
     pieces: dict[int, list[tuple[int, bytes]]] = {}
     size = 0
+    cut = False
     for text in texts:
         if size > limit:
             break  # then there are fewer than ``count``
-        for index, piece, value in _ARGUMENT.findall(text):
+        found: list[tuple[bytes, bytes, bytes]] = _ARGUMENT.findall(text)
+        for index, piece, value in found:
             part = decode(value) or b""
             size += len(part) + ARGUMENT_COST
             pieces.setdefault(int(index), []).append((int(piece or 0), part))
-    whole = count >= 0 and list(pieces) == list(range(count))
+        cut = cut or bool(found and _is_cut(found[-1][2]))
+    whole = not cut and count >= 0 and list(pieces) == list(range(count))
     values = []
     for parts in pieces.values():
         whole = whole and [number for number, _ in parts] == list(range(len(parts)))

@@ -140,6 +140,23 @@ def test_a_lost_execve_record_is_not_hidden() -> None:
     assert record.arguments([]) == ([], False, 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        (b'a1="/etc/sha', b"/etc/sha"),
+        (b'a1="', b""),
+        (b"a1=", b""),
+        (b"a1=2F65746", b"/et"),
+        (b"a1=2", b""),
+    ],
+)
+def test_an_argv_that_a_limit_cut_is_not_whole(text: bytes, last: bytes) -> None:
+    """Syslog limits lines: the last argument has no quote, or half of a byte."""
+    assert record.arguments([execve(b'argc=2 a0="x" ' + text)]) == ([b"x", last], False, 2)
+    pieces = [execve(b'argc=2 a0="x" a1_len=8 a1[0]="cd"'), execve(b"a1[1]" + text[2:])]
+    assert record.arguments(pieces)[1] is False
+
+
 @given(st.lists(st.binary(max_size=40).filter(lambda value: b"\0" not in value), max_size=8))
 def test_any_argv_comes_back(argv: list[bytes]) -> None:
     """Any list of arguments survives encoding and parsing."""
