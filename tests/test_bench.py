@@ -129,7 +129,7 @@ def test_many_processes_live_until_their_input_ends(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_not_built_is_told(tmp_path: Path) -> None:
-    """With what the compiler says."""
+    """The message has the compiler's output."""
     (tmp_path / "wrong.c").write_text("int main(void) { return missing; }\n")
     with pytest.raises(BenchError, match=r"gcc can't build wrong\.c: .*missing"):
         built(tmp_path / "wrong.c", tmp_path)
@@ -192,7 +192,7 @@ def test_without_compression_all_stays_as_it_was_written(tmp_path: Path) -> None
 def test_slowdown_without_make_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one line."""
+    """The error is one line."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchError, match="no make here; it is in the Debian package make"):
         slowdown.slowdown(plan_in(tmp_path))
@@ -279,7 +279,7 @@ def test_memory_has_a_line_for_each_minute() -> None:
 
 
 def test_living_and_instructions_are_shown() -> None:
-    """Each figure in its column."""
+    """Each figure is in its column."""
     (_, living) = cells("living", [{
         "consumer": "sessiond", "start_s": 2.5, "pss_start_mb": 110.0, "pss_settled_mb": 115.0,
         "state_mb": 9.0, "save_s": 0.4, "restart_s": 2.9, "pss_restart_mb": 120.0,

@@ -162,7 +162,7 @@ def test_json_harms_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_what_can_not_be_read_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes | None, said: str
 ) -> None:
-    """With an exit code of its own."""
+    """The error has an exit code of its own."""
     path = tmp_path / "file"
     if data is not None:
         path.write_bytes(data)
@@ -181,7 +181,7 @@ def test_a_torn_line_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_wrong_pattern_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """As part of the command line."""
+    """The pattern counts as a part of the command line."""
     with pytest.raises(SystemExit) as ended:
         main.run(["sessions", "--command", "("])
     assert ended.value.code == 2
@@ -247,7 +247,7 @@ def test_standard_input_is_read() -> None:
 
 
 def test_a_tree_of_the_sessions_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    """As text and as objects."""
+    """The tree is drawn, or printed as JSON objects."""
     assert main.run(["tree", str(LOGIN), "--type", "container"]) == 0
     assert len(lines(capsys)) == 4
     assert main.run(["tree", str(LOGIN), "--type", "container", "--json"]) == 0
@@ -260,7 +260,7 @@ def test_a_tree_of_the_sessions_that_fit(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_process_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    """In words, or as an object."""
+    """It is described in words, or as a JSON object."""
     assert main.run(["explain", str(LOGIN), "12278"]) == 0
     assert "ended with exit code 3 after 12.7s" in capsys.readouterr().out
     assert main.run(["explain", str(LOGIN), "12278", "--json"]) == 0

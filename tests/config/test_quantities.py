@@ -48,14 +48,14 @@ def test_a_shown_size_is_read_back(number: int) -> None:
 
 @given(st.integers(0, 10**9))
 def test_a_shown_duration_is_read_back(milliseconds: int) -> None:
-    """Likewise."""
+    """Parsing the shown text gives the same duration."""
     duration = Duration(milliseconds / 1000)
     assert abs(Duration.parse(show(duration)) - duration) <= duration * 1e-5
 
 
 @given(st.integers(0, 0o777))
 def test_a_shown_mode_is_read_back(bits: int) -> None:
-    """Likewise."""
+    """Parsing the shown text gives the same mode."""
     assert Mode.parse(show(Mode(bits))) == bits
 
 

@@ -46,7 +46,7 @@ def test_status_reads_well(daemon: Daemon) -> None:
 
 
 def test_status_without_a_daemon(make_daemon: MakeDaemon) -> None:
-    """One line, exit code 7."""
+    """It prints one line and exits with 7."""
     asked = make_daemon().command("status")
     assert asked.returncode == 7
     assert len(asked.stderr.splitlines()) == 1

@@ -54,10 +54,15 @@ def test_the_host_is_no_container(daemon: Daemon, runc: Runc, truth: Truth) -> N
     truth.run_into(file, "spawn", 3)
     daemon.settle()
     agree(Stream(daemon).untrue(read(file), file))
-    for document in daemon.documents():
-        if str(file) in (value(document, "process.args") or []):
-            assert "container" not in document
-            assert "vpid" not in document["process"]
+    outside = [
+        document
+        for document in daemon.documents()
+        if str(file) in (value(document, "process.args") or [])
+    ]
+    assert outside
+    for document in outside:
+        assert "container" not in document
+        assert "vpid" not in document["process"]
 
 
 def test_the_daemon_in_namespaces_of_its_own(

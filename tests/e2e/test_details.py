@@ -117,7 +117,7 @@ def test_the_title_is_the_programs_own(daemon: Daemon) -> None:
 
 
 def test_arguments_are_counted_as_they_were(make_daemon: MakeDaemon) -> None:
-    """Without audit's record, in every line and every reference."""
+    """The number needs no audit record, and is the same in every line and reference."""
     daemon = make_daemon({"auditd": {"audit_rules": ""}, "event": {"max_args_bytes": 1000}}).start()
     script = "/bin/true; /bin/false; exit 3"
     pid = run("/bin/sh", "-c", script, "sh", *["xy"] * 30_000)

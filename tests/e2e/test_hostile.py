@@ -241,7 +241,7 @@ SECRET = "hunter2-CANARY"
 
 
 def test_redacted_secrets_are_nowhere(make_daemon: MakeDaemon) -> None:
-    """Not in args, titles, parents, raw messages, sudo's records, spool, status or log."""
+    """Args, titles, parents, raw messages, sudo's records, spool, status and log lack them."""
     daemon = make_daemon(
         {
             "event": {"redact": {"enabled": True, "patterns": ["own-(hunter2-CANARY)"]}},

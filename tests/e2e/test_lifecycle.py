@@ -124,7 +124,7 @@ def test_an_unavailable_source(make_daemon: MakeDaemon, fallback: bool) -> None:
 
 
 def test_a_start_without_proc_is_one_line(make_daemon: MakeDaemon) -> None:
-    """A chroot or container without /proc."""
+    """A chroot or container may lack /proc."""
     daemon = make_daemon()
     daemon.prefix = ["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh"]
     daemon.spawn()

@@ -138,7 +138,7 @@ def test_tmux_inside_ssh(daemon: Daemon, sshd: Sshd, tmux: Tmux, token: str) -> 
 
 
 def test_screen_inside_ssh(daemon: Daemon, sshd: Sshd, token: str, tmp_path: Path) -> None:
-    """Likewise."""
+    """A process in screen has the login's entry, in a session of its own."""
     directory = tmp_path / "screens"
     directory.mkdir(mode=0o700)
     inner = f"sh -c 'sleep 1; /bin/true {token}; :'"
@@ -216,7 +216,7 @@ def cron(token: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_cron_job(daemon: Daemon, cron: subprocess.Popen[bytes], token: str) -> None:
-    """A session below cron, as another user, without a terminal."""
+    """It is a session below cron, as another user, without a terminal."""
     process = executed(daemon, token)["process"]
     assert process["user"]["id"] == NOBODY
     assert process["interactive"] is False

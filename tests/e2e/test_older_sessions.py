@@ -140,6 +140,7 @@ def test_both_daemons_write_the_same_fields(watched: Watched, kind: str) -> None
     """All fields of the program's exec and of the session's own exec are equal."""
     if kind in watched.missing:
         pytest.skip(watched.missing[kind])
+    assert watched.warm[kind]
     for warm, cold in zip(watched.warm[kind], watched.cold[kind], strict=True):
         agree(_unlike(warm, cold))
 

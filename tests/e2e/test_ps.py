@@ -89,7 +89,7 @@ def test_every_living_process_is_as_proc_shows_it(daemon: Daemon) -> None:
 
 
 def test_the_command_shows_a_process_its_tree_and_its_facts(daemon: Daemon) -> None:
-    """A child of the tests, shown by table, tree, JSON, user, and pid."""
+    """It shows a child of the tests as table, tree and JSON, by user and by pid."""
     with subprocess.Popen(["/bin/sleep", "4321"]) as child:
         try:
             until(lambda: "sleep 4321" in command(daemon).stdout, 10, "the child in the table")

@@ -88,7 +88,7 @@ def files() -> Iterator[list[Path]]:
 def test_nothing_is_lost(
     make_daemon: MakeDaemon, truth: Truth, attacks: Attacks, files: list[Path], rules: str
 ) -> None:
-    """As the audit daemon with the built-in rules, and with only the tracer."""
+    """This holds as the audit daemon with the built-in rules, and with only the tracer."""
     daemon = make_daemon({"auditd": {"audit_rules": ""}} if rules == "none" else {}).start()
     files += storm(truth, attacks)
     lines = hold(daemon, files)
@@ -103,7 +103,7 @@ def test_nothing_is_lost_beside_auditd(
     files: list[Path],
     tmp_path: Path,
 ) -> None:
-    """By multicast, with auditd's rules, while records of failing execs flood the socket."""
+    """It listens by multicast while auditd's rules flood the socket with failing execs."""
     auditd = Auditd(tmp_path / "auditd")
     try:
         auditd.load()

@@ -104,7 +104,7 @@ def test_other_flags() -> None:
 
 
 def test_a_mode_is_four_octal_digits_and_a_type() -> None:
-    """As in chmod(1)."""
+    """The digits are those of chmod(1)."""
     assert (decoders.octal_mode(0o104755), decoders.file_type(0o104755)) == ("4755", "file")
     assert (decoders.octal_mode(0o40000), decoders.file_type(0o40000)) == ("0000", "dir")
     assert decoders.file_type(0o644) is None

@@ -171,7 +171,7 @@ def test_capabilities_have_names() -> None:
     [((136, 0), True), ((4, 64), True), ((5, 1), True), ((5, 0), False), ((0, 0), False)],
 )
 def test_a_terminal_is_what_a_person_can_sit_at(device: tuple[int, int], terminal: bool) -> None:
-    """A pseudo terminal, a serial line, a console."""
+    """That is a pseudo terminal, a serial line, or a console."""
     assert tty_is_terminal(*device) is terminal
 
 

@@ -158,7 +158,7 @@ def test_requests_to_elasticsearch() -> None:
 
 
 def test_refusals_say_what_helps() -> None:
-    """A missing key, a proxy's page, a redirect: one line with the server's text."""
+    """A missing key, a proxy's page or a redirect causes one line with the server's text."""
     answers: dict[str, Answer] = {
         "key": (401, {}, b'{"error": {"reason": "missing authentication"}}'),
         "page": (200, {}, b"<html>"),

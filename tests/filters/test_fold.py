@@ -26,7 +26,7 @@ def test_a_new_kind_is_told_at_once_and_then_counted() -> None:
 
 
 def test_all_windows_can_be_closed() -> None:
-    """At the end."""
+    """At the end, unfinished windows are reported too."""
     folds = Folds()
     folds.add(kind(), 10, 100)
     folds.add(kind(), 12, 100)

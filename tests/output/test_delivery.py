@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.output import Clock, ext4, fill, firsts, line, lines, numbers, tmpfs
+from support.output import Clock, balanced, ext4, fill, firsts, line, lines, numbers, tmpfs
 
 from sessiond.errors import OutputError
 from sessiond.output.console import ConsoleOutput
@@ -28,15 +28,6 @@ from sessiond.output.file import FileOutput
 from sessiond.output.sink import Sink
 from sessiond.output.spool import Policy, Spool
 from sessiond.output.stream import StreamOutput
-
-
-def balanced(delivery: Delivery) -> dict[str, Any]:
-    """Return the status, whose account must be balanced."""
-    status = delivery.status()
-    parts = [status[name] for name in ("delivered", "queued", "spooled", "dropped")]
-    assert min(parts) >= 0, status
-    assert status["accepted"] == sum(parts), status
-    return status
 
 
 def until(delivery: Delivery, condition: Callable[[], bool], timeout: float = 20) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.output import Clock
+from support.output import Clock, balanced
 from support.web import (
     Behaviour,
     Exchange,
@@ -69,15 +69,6 @@ def refused_in(path: Path) -> list[str]:
     file = path / "refused.ndjson"
     texts = file.read_text().splitlines() if file.exists() else []
     return [json.loads(json.loads(text)["event"]["original"])["event"]["id"] for text in texts]
-
-
-def balanced(delivery: Delivery) -> dict[str, Any]:
-    """Return the status, whose account must be balanced."""
-    state = delivery.status()
-    parts = [state[name] for name in ("delivered", "queued", "spooled", "dropped")]
-    assert min(parts) >= 0, state
-    assert state["accepted"] == sum(parts), state
-    return state
 
 
 def until(delivery: Delivery, condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -45,7 +45,7 @@ def test_the_size_is_bounded(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_kept_is_told(tmp_path: Path) -> None:
-    """A link in its place, a missing directory, a line larger than the file."""
+    """Reasons are a link in its place, a missing directory, a line larger than the file."""
     (tmp_path / "link").symlink_to("elsewhere")
     link = RefusedLines(tmp_path / "link", 1 << 20)
     link.add([(line(1), WHY)], 0.0)

@@ -40,6 +40,19 @@ def read_all(connection: socket.socket) -> bytes:
         received += chunk
 
 
+def read_until_confirmed(output: StreamOutput, connection: socket.socket) -> bytes:
+    """Read until each accepted line is confirmed."""
+    received = b""
+
+    def read() -> bool:
+        nonlocal received
+        received += read_all(connection)
+        return not output.in_flight()
+
+    until(output, read)
+    return received
+
+
 class Listener:
     """A socket that a reader listens on: unix, or TCP without a ``path``."""
 
@@ -170,14 +183,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_sending(tmp_path: Path, liste
     assert output.trouble is not None
     until(output, lambda: output.status()["connections"] == 2)
     successor = listener.accept()
-    received = b""
-
-    def read_to_the_end() -> bool:
-        nonlocal received
-        received += read_all(successor)
-        return not output.in_flight()
-
-    until(output, read_to_the_end)
+    received = read_until_confirmed(output, successor)
     assert firsts(numbers(first[: first.rindex(b"\n") + 1]) + numbers(received)) == list(
         range(taken)
     )
@@ -208,14 +214,7 @@ def test_a_killed_reader(tmp_path: Path, listen: Listen) -> None:
         before += chunk
     until(output, lambda: output.status()["connections"] == 2)
     successor = listener.accept()
-    received = b""
-
-    def read_to_the_end() -> bool:
-        nonlocal received
-        received += read_all(successor)
-        return not output.in_flight()
-
-    until(output, read_to_the_end)
+    received = read_until_confirmed(output, successor)
     whole = numbers(before[: before.rindex(b"\n") + 1])
     assert firsts(whole + numbers(received)) == list(range(taken))
     output.close()

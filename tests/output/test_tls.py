@@ -104,7 +104,7 @@ def test_lines_arrive_encrypted_and_whole(server: Server, keys: Path) -> None:
 
 @pytest.mark.parametrize(("ca", "name"), [("other", "localhost"), ("ca", "elsewhere.example")])
 def test_another_server_gets_nothing(server: Server, keys: Path, ca: str, name: str) -> None:
-    """A server with an unknown authority, or another name."""
+    """It has an unknown authority, or another name."""
     with closing(output(server, keys, ca=ca, name=name)) as made:
         made.open()
         end = time.monotonic() + 10

@@ -134,7 +134,9 @@ def test_the_configuration_is_a_conffile_that_others_cannot_read(root: Path) -> 
 
 def test_units_run_the_packaged_program(root: Path) -> None:
     """They refer to the included manual pages."""
-    for unit in (root / "usr/lib/systemd/system").glob("*.service"):
+    units = list((root / "usr/lib/systemd/system").glob("*.service"))
+    assert units
+    for unit in units:
         text = unit.read_text()
         assert re.search(r"^ExecStart=/usr/bin/sessiond ", text, re.MULTILINE)
         assert "/opt/" not in text
@@ -148,7 +150,7 @@ def test_scripts_are_shell(root: Path) -> None:
 
 
 def test_the_same_commit_gives_the_same_bytes(package: Path, tmp_path: Path) -> None:
-    """Also in another place and later."""
+    """This holds also in another place and later."""
     again = build(tmp_path / "elsewhere" / "checkout")
     assert again.read_bytes() == package.read_bytes()
 

@@ -68,7 +68,7 @@ def test_what_a_process_does_as_a_canary_is_marked(bench: Bench) -> None:
 
 
 def test_namespaces_are_told_where_wanted(bench: Bench) -> None:
-    """By their inode numbers."""
+    """Lines have their inode numbers."""
     event, records = bench.child().execute("ls", T + 1000)
     bench.tell(event, audit=records)
     assert bench.settle()[0]["sessiond"]["namespaces"] == {

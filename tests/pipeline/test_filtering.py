@@ -491,7 +491,7 @@ def test_under_pressure_only_the_noisiest_user_is_folded() -> None:
 
 
 def test_after_the_pressure_everything_is_written() -> None:
-    """Also what the noisiest user repeats."""
+    """Lines that the noisiest user repeats are written too."""
     bench = Flooded()
     bench.pipeline.press(Level.PRESSED)
     bench.flood(bench.MALLORY, 100)

@@ -74,7 +74,7 @@ def test_nothing_waits_for_ever() -> None:
 
 
 def test_an_exec_that_waits_is_let_go_once(process: Process) -> None:
-    """By expire, by flush, or before a later line of its process."""
+    """Expire, flush, or a later line of its process releases it."""
     hearing = Hearing()
     hearing.drained = T + HOLD
     join = ExecJoin()

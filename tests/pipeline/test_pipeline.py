@@ -486,7 +486,7 @@ def test_a_title_of_an_earlier_program_is_left_out(bench: Bench) -> None:
 
 
 def test_a_title_of_the_forked_program_is_left_out(bench: Bench) -> None:
-    """As after a setsid before the exec."""
+    """The record repeats an earlier title, such as that of a setsid before the exec."""
     child = bench.child()
     executed, records = child.execute("ls", T + 5)
     bench.tell(executed, audit=titled(records, b"bash"))
@@ -539,18 +539,24 @@ def test_cut_arguments_are_counted_as_they_were(bench: Bench) -> None:
     assert bench.written[-1]["process"]["previous"][-1]["args_count"] == 4500
 
 
+def seccomp(bench: Bench, pid: int, name: str, time: int) -> tuple[int, bytes]:
+    """A SECCOMP record, which has no system call's record beside it."""
+    seconds, milliseconds = divmod(bench.host.stamp(time), 1000)
+    text = (
+        f"audit({seconds}.{milliseconds:03d}:999): auid=0 uid=0 gid=0 ses=1 pid={pid}"
+        f' comm="{name}" exe="/bin/{name}" sig=0 arch=c000003e syscall=62 compat=0 ip=0x1'
+        " code=0x7ffc0000"
+    )
+    return 1326, text.encode()
+
+
 def test_a_lone_record_has_the_program_and_the_time_of_its_stamp(bench: Bench) -> None:
     """It is written when no other record can follow; by then the process runs another program."""
     child = bench.child()
     for name, time in (("env", T + 20_000_000), ("ls", T + 200_000_000)):
         executed, records = child.execute(name, time)
         bench.tell(executed, audit=records)
-    stamp = bench.host.stamp(T + 90_000_000)
-    text = (
-        f"audit({stamp // 1000}.{stamp % 1000:03d}:999): auid=0 uid=0 gid=0 ses=1 pid={child.pid}"
-        ' comm="env" exe="/bin/env" sig=0 arch=c000003e syscall=62 compat=0 ip=0x1 code=0x7ffc0000'
-    )
-    bench.tell(audit=[(1326, text.encode())])
+    bench.tell(audit=[seccomp(bench, child.pid, "env", T + 90_000_000)])
     line = next(each for each in bench.settle() if each["event"]["action"] not in ("exec", "end"))
     assert line["process"]["executable"] == "/bin/env"
     assert line["@timestamp"] == "2026-05-01T10:00:10.088000Z"
@@ -561,12 +567,7 @@ def test_a_lone_record_just_after_an_exec_is_of_the_new_program(bench: Bench) ->
     child = bench.child()
     executed, records = child.execute("ls", T + 1_000_000)
     bench.tell(executed, audit=records)
-    stamp = bench.host.stamp(T + 2_000_000)
-    text = (
-        f"audit({stamp // 1000}.{stamp % 1000:03d}:999): auid=0 uid=0 gid=0 ses=1 pid={child.pid}"
-        ' comm="ls" exe="/bin/ls" sig=31 arch=c000003e syscall=62 compat=0 ip=0x1 code=0x80000000'
-    )
-    bench.tell(audit=[(1326, text.encode())])
+    bench.tell(audit=[seccomp(bench, child.pid, "ls", T + 2_000_000)])
     line = next(each for each in bench.settle() if each["event"]["action"] not in ("exec", "end"))
     assert line["process"]["executable"] == "/bin/ls"
 
@@ -612,7 +613,7 @@ def test_a_new_user_namespace_is_the_childs_alone(bench: Bench) -> None:
 
 
 def test_a_program_that_is_no_file_any_more_is_marked(bench: Bench) -> None:
-    """Deleted later, or a memfd."""
+    """It was deleted later, or is a memfd."""
     child = bench.child()
     executed, records = child.execute("ls", T + 5)
     gone = executed._replace(program=executed.program._replace(deleted=True))

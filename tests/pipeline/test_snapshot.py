@@ -47,7 +47,7 @@ def test_restarts_change_nothing(cuts: list[tuple[int, int, int, bool]]) -> None
 
 
 def test_ended_relatives_are_known_after_a_restart() -> None:
-    """A session leader and a parent that ended long ago, with every field."""
+    """A session leader and a parent that ended long ago keep every field."""
     bench = Bench()
     leader, forked = bench.host.shell.fork(61, T + 1)
     changed, _ = leader.set_session(T + 2)

@@ -47,7 +47,7 @@ STATIC_UID = "57ee7bb4e5bb2d0c2d0c1ed6d3a4a1c6"
 def test_the_id_and_the_engine_are_in_the_path(
     path: str, container_id: str | None, runtime: str | None
 ) -> None:
-    """Each spelling of a container's cgroup by an engine."""
+    """Every engine spells a container's cgroup in its own way."""
     found = identify(path.encode())
     assert found is not None
     assert found.id == (container_id or path.rpartition("/")[2])

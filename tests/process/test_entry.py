@@ -622,6 +622,7 @@ def test_the_best_evidence_of_an_ended_login_counts(
 def test_the_service_of_a_session_tells_the_type(
     service: bytes | None, terminal: bytes | None, kind: str
 ) -> None:
+    """The service is the one that called PAM; without one it depends on the terminal."""
     login = Login("logind", service, None, terminal, None)
     assert lost(LOGGED_IN, login=login) == Entry(kind, inferred=BY_LOGIND)
 
@@ -643,7 +644,7 @@ def test_a_unit_of_the_system_came_by_init(traces: dict[str, bytes]) -> None:
 
 
 def test_a_process_without_any_evidence_has_entry_init() -> None:
-    """A daemon that forked twice, on a host without systemd."""
+    """It is a daemon that forked twice, on a host without systemd."""
     assert lost(SERVICE) == Entry("init", inferred=BY_INIT)
     assert lost(SERVICE, None) == Entry("init", inferred=BY_INIT)
 

@@ -587,6 +587,7 @@ def test_another_login_process_of_the_audit_session_tells_as_well(table: Process
 def test_a_parent_that_may_have_adopted_it_is_not_vouched_for(
     table: ProcessTable, member: Observed, note: str | None
 ) -> None:
+    """A note says so, unless its unit or its session shows who started it."""
     table.snapshot([member])
     process = at(table, 80)
     assert process.creator is at(table, member.facts.ppid)

@@ -45,7 +45,7 @@ def test_a_message_is_restored() -> None:
 
 
 def test_names_are_kept_apart() -> None:
-    """As in an ENRICHED record."""
+    """Translated names are not fields, as in an ENRICHED record."""
     (record,) = laurel_records({"ID": ID, "SYSCALL": {"uid": 5, "UID": "eve"}}, record_type)
     assert record.names == b'UID="eve"'
 

@@ -10,6 +10,9 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from sessiond.output.delivery import Delivery
 
 _EXT4_SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN of fs/ext4/ext4.h: _IOR('X', 125, __u32)
 _WITHOUT_LOG_FLUSH = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH
@@ -41,6 +44,15 @@ def numbers(data: bytes) -> list[int]:
     """Return the numbers of the lines in ``data``; fails if one of them is incomplete."""
     assert not data or data.endswith(b"\n"), data[-100:]
     return [json.loads(text)["event"]["sequence"] for text in data.splitlines()]
+
+
+def balanced(delivery: Delivery) -> dict[str, Any]:
+    """Return the status, whose account must be balanced."""
+    status = delivery.status()
+    parts = [status[name] for name in ("delivered", "queued", "spooled", "dropped")]
+    assert min(parts) >= 0, status
+    assert status["accepted"] == sum(parts), status
+    return status
 
 
 def firsts(received: Iterable[int]) -> list[int]:

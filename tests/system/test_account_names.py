@@ -229,7 +229,7 @@ def test_a_known_name_costs_next_to_nothing(names: AccountNames) -> None:
 
 
 def test_the_hosts_own_users_are_known() -> None:
-    """Without replacements, as in the daemon."""
+    """The test replaces nothing: it reads as the daemon does."""
     names = AccountNames()
     assert names.user(0) == pwd.getpwuid(0).pw_name
     names.close()

@@ -93,7 +93,7 @@ def test_a_loss_is_a_finding_about_each_login_that_ran_then() -> None:
 
 
 def test_a_line_that_is_none_has_no_finding() -> None:
-    """Torn and foreign ones."""
+    """Torn and foreign lines are skipped."""
     detector = detect.Detector(sigma.load([sigma.OWN_RULES]))
     for line in (b"{", b"[]", b"7", b"{}", b'{"event": {"action": "sessiond-lost"}}', b"\xff"):
         assert list(detector.findings(line)) == []

@@ -32,13 +32,13 @@ def test_rotated_files_belong_to_the_configured_one(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
-    """One line."""
+    """The error is one line."""
     with pytest.raises(UnreadableFileError, match="or name a file with events"):
         files.with_rotated(tmp_path / "events.ndjson")
 
 
 def test_directories_and_patterns(tmp_path: Path) -> None:
-    """Each file once, oldest first."""
+    """They yield each file once, oldest first."""
     second, first = write(tmp_path / "a.ndjson", 2), write(tmp_path / "b.ndjson", 1)
     write(tmp_path / "notes.txt", 0)
     assert files.expand([str(tmp_path), str(tmp_path / "*.ndjson"), first]) == [first, second]

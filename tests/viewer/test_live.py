@@ -50,7 +50,7 @@ def test_a_real_recording_fits_the_terminal(width: int) -> None:
 
 
 def test_nothing_of_the_data_reaches_the_terminal_raw() -> None:
-    """With poison in every text of an event."""
+    """Every text of the event contains control characters."""
     shown = LiveLines(Colours())
     for line in poisoned_lines():
         text = shown.line(line, width=None, now=NOW)
@@ -59,5 +59,5 @@ def test_nothing_of_the_data_reaches_the_terminal_raw() -> None:
 
 
 def test_what_is_no_event_is_shown_as_it_is() -> None:
-    """But for what a terminal would take for commands."""
+    """Only control characters are escaped."""
     assert LiveLines(Colours()).line(b"\x1b[2J\n", width=80, now=NOW) == r"\x1b[2J"

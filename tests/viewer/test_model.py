@@ -123,7 +123,7 @@ def test_lines_that_are_no_events_are_counted() -> None:
     [("web1-bash", ["web1-bash"]), ("web1-l", ["web1-ls"]), ("nothing", [])],
 )
 def test_what_a_person_means(wanted: str, found: list[str]) -> None:
-    """By an id or the beginning of one."""
+    """A process or a session is named by its id, or by the beginning of its id."""
     story = Story()
     recording = recorded(
         story.event(1, "exec", "bash"), story.event(2, "exec", "ls", parent="bash", entry="bash")

@@ -35,7 +35,7 @@ def test_a_session_runs_from_its_first_to_its_last_process() -> None:
 
 
 def test_the_user_is_the_login_user() -> None:
-    """Else the leader's."""
+    """Without one it is the leader's user."""
     story = Story()
     sessions = RunningSessions()
     sessions.take(story.event(1, "exec", "bash") | {"user": {"audit": {"id": "7", "name": "ann"}}})

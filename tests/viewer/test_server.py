@@ -81,7 +81,7 @@ def test_other_addresses_want_tls(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_told(server: PageServer) -> None:
-    """In one line."""
+    """The error is one line."""
     port = urlsplit(server.address).port
     assert port is not None
     with pytest.raises(OutputError, match="address already in use"):
@@ -89,7 +89,7 @@ def test_a_taken_port_is_told(server: PageServer) -> None:
 
 
 def test_with_a_certificate_it_is_https(tmp_path: Path) -> None:
-    """On whatever address."""
+    """TLS is used on any address, also on loopback."""
     pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
         [

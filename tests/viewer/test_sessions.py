@@ -85,7 +85,7 @@ def test_the_object_of_a_session(login: Recording) -> None:
 
 
 def test_a_loss_counts_for_the_sessions_of_its_time() -> None:
-    """On its host, while they lasted."""
+    """Those are the sessions on its host that were running."""
     story = Story()
     recording = recorded(
         story.event(1, "exec", "early"),

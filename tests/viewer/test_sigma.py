@@ -101,7 +101,7 @@ def test_a_selection_asks_as_sigma_says(tmp_path: Path, selection: str, fits: bo
     ],
 )
 def test_conditions(tmp_path: Path, condition: str, fits: bool) -> None:
-    """And, or, not, and the counted ones."""
+    """Conditions may use and, or, not, and counts of selections."""
     parts = "shell:\n    ParentImage|endswith: /bash\nfilter:\n    User: root\n"
     rules = ruleset(tmp_path, f"{parts}condition: {condition}")
     assert bool(rules.matching(document())) is fits
@@ -118,7 +118,7 @@ def test_conditions(tmp_path: Path, condition: str, fits: bool) -> None:
     ],
 )
 def test_keywords_are_searched_in_all_texts(tmp_path: Path, keywords: str, fits: bool) -> None:
-    """As in the line of a log."""
+    """Sigma searches them in the line of a log."""
     rules = ruleset(tmp_path, f"{keywords}\ncondition: keywords")
     assert rules.problems == []
     assert bool(rules.matching(document())) is fits
@@ -157,7 +157,7 @@ def test_keywords_are_searched_in_all_texts(tmp_path: Path, keywords: str, fits:
 def test_a_rule_is_asked_of_its_events_alone(
     tmp_path: Path, source: str, selection: str, event: dict[str, Any], fits: bool
 ) -> None:
-    """By its log source."""
+    """Its log source says which events those are."""
     rules = ruleset(tmp_path, f"selection:\n    {selection}\ncondition: selection", source)
     assert bool(rules.matching(document(**event))) is fits
 
@@ -195,7 +195,7 @@ def test_what_can_not_be_asked_is_told(tmp_path: Path) -> None:
 
 
 def test_rules_of_a_lower_level_are_left_out(tmp_path: Path) -> None:
-    """As the command asks."""
+    """The caller gives the lowest level."""
     ruleset(tmp_path, "s: {Image: x}\ncondition: s", level="medium")
     assert len(sigma.load([tmp_path], "medium").rules) == 1
     assert sigma.load([tmp_path], "high").rules == []
@@ -204,7 +204,7 @@ def test_rules_of_a_lower_level_are_left_out(tmp_path: Path) -> None:
 def test_without_pysigma_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is an extra."""
+    """pySigma is an optional dependency."""
     monkeypatch.setitem(sys.modules, "sigma.collection", None)
     with pytest.raises(ConfigError, match=r"pip install 'sessiond\[sigma\]'"):
         sigma.load([tmp_path])

@@ -64,7 +64,7 @@ def test_the_heading_summarises_the_session(login: Recording) -> None:
 
 
 def test_only_what_was_typed(login: Recording) -> None:
-    """With what is above it."""
+    """Processes above a typed command are shown too."""
     lines = drawn(login, LOGIN, Shape(only="typed"))
     assert "├─ $ make -j2" in lines
     assert not any("gcc" in line for line in lines)
@@ -76,7 +76,7 @@ def test_levels_can_be_left_out(login: Recording) -> None:
 
 
 def test_nothing_is_folded_if_all_is_asked(login: Recording) -> None:
-    """A line for each."""
+    """Each process has a line."""
     lines = drawn(login, LOGIN, Shape(fold=False))
     assert sum(line.endswith("$ /bin/true") for line in lines) == 40
 
@@ -175,7 +175,7 @@ def test_a_long_chain_is_drawn_in_little_room() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_lines_fit_the_terminal_and_harm_none(login: Recording, width: int) -> None:
-    """A million characters neither."""
+    """An argument of a million characters is cut."""
     story = Story()
     hostile = story.event(1, "exec", "bash", args=["\x1b[2J\u202e漢" * 250_000])
     recording = recorded(hostile)

@@ -24,12 +24,12 @@ def test_what_is_cut_fits(text: str, room: int) -> None:
     [(0.005, "5ms"), (2.34, "2.3s"), (61, "1m01s"), (7260, "2h01m"), (180000, "2d02h")],
 )
 def test_a_span_has_its_greatest_units(seconds: float, shown: str) -> None:
-    """As last(1) shows it."""
+    """The form is that of last(1)."""
     assert short(timedelta(seconds=seconds)) == shown
 
 
 def test_a_date_is_as_short_as_today_allows() -> None:
-    """Like ps(1)."""
+    """The form is that of ps(1)."""
     assert day_and_time("2026-05-01T10:00:00.5Z", NOW) == "10:00:00"
     assert day_and_time("2026-04-30T10:00:00Z", NOW) == "Apr 30 10:00"
     assert day_and_time("2025-04-30T10:00:00Z", NOW) == "2025-04-30"

@@ -91,7 +91,7 @@ def test_headers_that_do_not_compile_are_an_error(bcc: Any, tmp_path: Path) -> N
 
 
 def test_headers_are_looked_for_where_the_compiler_does(tmp_path: Path) -> None:
-    """In a folder of the running release, or in the kernel's own archive."""
+    """They are in a folder of the running release, or in the kernel's own archive."""
     assert not kernel_headers.available(tmp_path)
     (tmp_path / "lib/modules" / platform.release() / "build").mkdir(parents=True)
     assert kernel_headers.available(tmp_path)

@@ -47,6 +47,7 @@ MADE = Session(b"sshd", b"192.0.2.7", b"pts/0", 7, 100_000_000)
 
 
 def test_a_session_is_read() -> None:
+    """The file is one of logind's in /run/systemd/sessions."""
     assert parse_session(SSH_SESSION) == MADE
 
 
@@ -72,7 +73,7 @@ def test_a_member_in_another_form(text: bytes, member: str, value: object) -> No
     st.binary() | st.builds(lambda text, at: SSH_SESSION[:at] + text, st.binary(), st.integers())
 )
 def test_any_bytes_are_no_error(data: bytes) -> None:
-    """Neither as a session's file nor as wtmp, of any machine."""
+    """Any bytes can be a session's file, or wtmp of any machine."""
     parse_session(data)
     for machine in ("x86_64", "aarch64"):
         list(parse_utmp(data, machine))
@@ -147,7 +148,7 @@ LOGINS = [
 def test_the_last_login_before_a_process_began(
     pids: set[int], line: bytes | None, until: int, expected: bytes | None
 ) -> None:
-    """By pid before terminal; neither of another boot nor later."""
+    """The pid counts before the terminal; logins of another boot or later ones are ignored."""
     found = login_of(LOGINS, pids, line, 50 * SECOND, until * SECOND)
     assert (found.host if found else None) == expected
     assert login_of(LOGINS, pids, line, 350 * SECOND, until * SECOND) is None
@@ -187,7 +188,7 @@ def write(directory: Path, name: str, data: bytes) -> Path:
 def test_a_session_is_found(
     records: LoginRecords, audit_session: int | None, cgroup: bytes | None, is_found: bool
 ) -> None:
-    """By the audit session, else by the scope."""
+    """It is found by the audit session, else by the scope."""
     login = records.of_session(audit_session, cgroup)
     assert (login is not None) is is_found
     if login is not None:
@@ -208,6 +209,7 @@ def test_the_session_of_another_audit_session_is_not_taken(
 def test_only_what_its_owner_alone_can_write_is_believed(
     records: LoginRecords, tmp_path: Path, what: str
 ) -> None:
+    """A file that others can write, a link, a pipe and a directory are ignored."""
     path = write(tmp_path, "9", SSH_SESSION.replace(b"AUDIT=7", b"AUDIT=9"))
     assert records.of_session(9, None) is not None
     if what == "writable":
@@ -224,6 +226,7 @@ def test_only_what_its_owner_alone_can_write_is_believed(
 
 
 def test_another_users_file_is_not_believed(records: LoginRecords, tmp_path: Path) -> None:
+    """Sessions' files belong to root."""
     others = LoginRecords(tmp_path / "sessions", [], owner=os.getuid() + 1)
     assert records.of_session(7, None) is not None
     assert others.of_session(7, None) is None

@@ -216,7 +216,7 @@ def test_rubbish_is_counted_and_left_out(tree: Tree) -> None:
 
 
 def test_a_file_that_the_kernel_does_not_have_leaves_its_member_unknown(tree: Tree) -> None:
-    """A kernel without audit, without user namespaces, or an older one without NSpid."""
+    """The kernel lacks audit or user namespaces, or is too old for NSpid."""
     directory = tree.add(500)
     for name in ("loginuid", "sessionid", "ns/user"):
         (directory / name).unlink()
@@ -334,7 +334,7 @@ def test_any_bytes_are_a_status_or_an_error(data: bytes) -> None:
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=300))
 def test_all_supplementary_groups_are_told(groups: list[int]) -> None:
-    """Any number of them."""
+    """A process can have any number of them."""
     line = b"Groups:\t" + b"".join(b"%d " % group for group in groups) + b"\n"
     data = (STATUS % {b"tgid": 500}).replace(b"Groups:\t4 24 1000 \n", line)
     assert parse_status(data).groups == tuple(groups)
@@ -417,7 +417,7 @@ def test_a_file_can_be_called_deleted(tree: Tree, tmp_path: Path) -> None:
     ],
 )
 def test_the_cgroup_is_the_most_informative_path(text: str, path: str) -> None:
-    """A container first, then version 2, then systemd, then any path except the root."""
+    """The order is: a container, version 2, systemd, any path except the root."""
     assert parse_cgroup(text.encode()) == path.encode()
 
 

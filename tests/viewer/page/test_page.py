@@ -257,7 +257,7 @@ def test_search_finds_and_opens(opened: Open, login: Recording) -> None:
 
 
 def test_it_is_used_by_keyboard_alone(opened: Open, login: Recording) -> None:
-    """Rows, levels, filters, sessions, help."""
+    """Keys reach rows, levels, filters, sessions and the help."""
     tab = ann(opened(login, {"width": 1280, "height": 2000}))
     tab.keyboard.press("1")
     level = rows(tab)
@@ -360,7 +360,7 @@ def two_hosts() -> Recording:
 
 
 def test_a_session_over_two_hosts_is_linked(opened: Open) -> None:
-    """From the login to the ssh that made it, and back."""
+    """A link leads from the login to the ssh that made it, and back."""
     tab = opened(two_hosts())
     tab.locator("#session-list .row", has_text="web1").click()
     tab.get_by_role("button", name="ssh web1").click()
@@ -370,7 +370,7 @@ def test_a_session_over_two_hosts_is_linked(opened: Open) -> None:
 
 
 def test_a_loss_is_drawn_where_it_was(opened: Open) -> None:
-    """In the tree, in the time line, and with the processes that ran then."""
+    """The tree, the time line and the processes that ran then show it."""
     tab = opened(two_hosts())
     tab.locator("#session-list .row", has_text="web1").click()
     assert rows(tab)[1] == "‼ lost here (kernel): 12 records lost"
@@ -432,7 +432,7 @@ def test_a_range_is_chosen_by_keyboard(opened: Open, login: Recording) -> None:
 
 
 def test_levels_are_stepped(opened: Open, login: Recording) -> None:
-    """One by one, by keys and by buttons."""
+    """Keys and buttons open and close one level."""
     tab = ann(opened(login, TALL))
     whole = rows(tab)
     tab.keyboard.press("1")
@@ -534,7 +534,7 @@ def test_on_a_phone_there_is_one_pane_at_a_time(opened: Open, login: Recording) 
 def test_everyone_can_use_it(
     opened: Open, login: Recording, scheme: str, size: dict[str, int]
 ) -> None:
-    """Axe finds nothing."""
+    """axe-core finds no problem of accessibility."""
     tab = ann(opened(login, size, color_scheme=scheme))
     for name in ("", "search", "details", "sessions", "help"):
         if name == "search":
