@@ -135,7 +135,8 @@ class AuditEventCache:
     def recall(self, event: AuditEvent) -> EncodedAuditEvent:
         """Encode an execve or exit_group whose process object comes from the table."""
         call = event.call
-        if not (call.a0 + call.a1 + call.a2 + call.a3).isalnum() or event.serial > MAX_SEQUENCE:
+        numbers = (call.a0, call.a1, call.a2, call.a3)
+        if not all(number.isalnum() for number in numbers) or event.serial > MAX_SEQUENCE:
             # No kernel writes that, but a replayed log may contain anything.
             return self.describe(event, enriched=True)
         key = _key(event)

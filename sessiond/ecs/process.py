@@ -19,6 +19,7 @@ from sessiond.process.argv import is_cut, shortened_program, split_args
 from sessiond.process.events import Facts, Program
 from sessiond.process.table import ITSELF, Lineage, Process, Reference, Relative, State
 from sessiond.text import display
+from sessiond.units import UNSET_ID
 
 # include/uapi/linux/tty.h and Documentation/admin-guide/devices.txt
 TTY_MAJOR: Final = 4
@@ -120,14 +121,21 @@ class ProcessEncoder:
         return self.clock.date(time)
 
     def user(self, uid: int) -> dict[str, str]:
-        """Return ``{"id": ..., "name": ...}`` of a user; the name if it is known."""
+        """Return ``{"id": ..., "name": ...}`` of a user; the name if it is known.
+
+        It is empty for UNSET_ID, which no process has: a record does not tell the user.
+        """
+        if uid == UNSET_ID:
+            return {}
         name = self._names.user(uid)
         if name is None:
             self._unnamed = True
         return _named(self._users, uid, name)
 
     def group(self, gid: int) -> dict[str, str]:
-        """Return ``{"id": ..., "name": ...}`` of a group; the name if it is known."""
+        """Return ``{"id": ..., "name": ...}`` of a group, as ``user`` does."""
+        if gid == UNSET_ID:
+            return {}
         name = self._names.group(gid)
         if name is None:
             self._unnamed = True
@@ -212,10 +220,13 @@ class ProcessEncoder:
             own: dict[str, Any] = {"interactive": tty_is_terminal(major, minor)}
             if major or minor:
                 own["tty"] = {"char_device": {"major": major, "minor": minor}}
-            own["user"] = self.user(facts.euid)
-            own["group"] = self.group(facts.egid)
-            own["real_user"] = self.user(facts.uid)
-            own["real_group"] = self.group(facts.gid)
+            accounts = {
+                "user": self.user(facts.euid),
+                "group": self.group(facts.egid),
+                "real_user": self.user(facts.uid),
+                "real_group": self.group(facts.gid),
+            }
+            own |= {member: account for member, account in accounts.items() if account}
             found = orjson.dumps(own)[1:-1]
             if not self._unnamed:
                 if len(self._terminals_and_users) >= _MAX_REMEMBERED:
@@ -305,7 +316,8 @@ class ProcessEncoder:
         if facts.euid == 0:
             own.pop("thread", None)
         if (facts.suid, facts.sgid) == (facts.euid, facts.egid):
-            del own["saved_user"], own["saved_group"]
+            own.pop("saved_user", None)
+            own.pop("saved_group", None)
         own.pop("previous", None)
         if own:
             parts.append(b"," + orjson.dumps(own)[1:-1])
@@ -350,7 +362,8 @@ class ProcessEncoder:
         own = self._owns.get(key)
         if own is None:
             self._unnamed = False
-            own = b"," + orjson.dumps(self._own(state))[1:-1]
+            members = self._own(state)
+            own = b"," + orjson.dumps(members)[1:-1] if members else b""
             if not self._unnamed:
                 if len(self._owns) >= _MAX_REMEMBERED:
                     self._owns.clear()
@@ -360,10 +373,8 @@ class ProcessEncoder:
     def _own(self, state: State) -> dict[str, Any]:
         """Return the members that only the event's process has, not a reference."""
         facts = state.facts
-        own: dict[str, Any] = {
-            "saved_user": self.user(facts.suid),
-            "saved_group": self.group(facts.sgid),
-        }
+        saved = {"saved_user": self.user(facts.suid), "saved_group": self.group(facts.sgid)}
+        own: dict[str, Any] = {member: account for member, account in saved.items() if account}
         if state.groups:
             own["supplemental_groups"] = [self.group(gid) for gid in state.groups]
         sets: dict[str, Any] = {}

@@ -478,11 +478,13 @@ class EventWriter:
         facts = state.facts
         document: dict[str, Any] = {
             "event": {"action": action, "category": category, "type": types, "outcome": outcome},
-            "user": dict(self._processes.user(facts.uid)),
         }
+        user: dict[str, Any] = dict(self._processes.user(facts.uid))
         if facts.loginuid not in (None, UNSET_ID):
             assert facts.loginuid is not None  # noqa: S101 -- narrows the type
-            document["user"]["audit"] = self._processes.user(facts.loginuid)
+            user["audit"] = self._processes.user(facts.loginuid)
+        if user:
+            document["user"] = user
         if facts.audit_session not in (None, UNSET_ID):
             document["auditd"] = {"session": str(facts.audit_session)}
         return self._descriptions.encode(document, [], enriched=True)

@@ -127,15 +127,15 @@ def execution(
     fields = event.syscall
     args, whole, count = arguments(event.records, MAX_ARGS_KEPT)
     size = sum(map(len, args)) + len(args)
-    executable = decode(fields.get("exe", b""))
-    deleted = executable is not None and executable.endswith(DELETED)
+    executable = decode(fields.get("exe", b"")) or b""
+    deleted = executable.endswith(DELETED)
     program = Program(
         decode(fields.get("comm", b"")) or b"",
-        executable.removesuffix(DELETED) if executable is not None else None,
+        executable.removesuffix(DELETED) or None,
         kept_args(args) if args else None,
         size if whole else size + 1,  # the size of a lost part is unknown
         deleted,
-        number(fields.get("euid")),
+        _known(fields, "euid"),
         args_count=count or None,
     )
     facts = _known_facts(fields, known) if known is not None else _new_facts(fields, parent, time)
@@ -143,9 +143,15 @@ def execution(
 
 
 def _known_facts(fields: Mapping[str, bytes], known: Process) -> Facts:
-    major, minor = terminal(fields.get("tty", b""))
-    return known.state.facts._replace(
-        ppid=number(fields.get("ppid")), tty_major=major, tty_minor=minor, **_ids(fields)
+    before = known.state.facts
+    device = before.tty_major, before.tty_minor
+    major, minor = terminal(fields["tty"]) if "tty" in fields else device
+    ppid = _known(fields, "ppid")
+    return before._replace(
+        ppid=before.ppid if ppid is None else ppid,
+        tty_major=major,
+        tty_minor=minor,
+        **_ids(fields, before),
     )
 
 
@@ -163,16 +169,22 @@ def _new_facts(fields: Mapping[str, bytes], parent: Process | None, time: int) -
         tty_minor=minor,
         cap_permitted=None,
         cap_effective=None,
-        loginuid=number(fields.get("auid")),
-        audit_session=number(fields.get("ses")),
+        loginuid=_known(fields, "auid"),
+        audit_session=_known(fields, "ses"),
         pid_namespace=None,
         mount_namespace=None,
         user_namespace=None,
         network_namespace=None,
         cgroup_id=None,
         kernel_thread=False,
-        **_ids(fields),
+        **_ids(fields, None),
     )
+
+
+def _known(fields: Mapping[str, bytes], name: str) -> int | None:
+    """Return a number of a record; None without it: a limit may have cut the record."""
+    value = fields.get(name)
+    return number(value) if value is not None and value.isdigit() else None
 
 
 class _Ids(TypedDict):
@@ -186,14 +198,21 @@ class _Ids(TypedDict):
     fsgid: int
 
 
-def _ids(fields: Mapping[str, bytes]) -> _Ids:
+def _ids(fields: Mapping[str, bytes], before: Facts | None) -> _Ids:
+    """Return the ids of a record; without one of them that of ``before``, else UNSET_ID."""
+
+    def of(name: str) -> int:
+        found = _known(fields, name)
+        known: int = UNSET_ID if before is None else getattr(before, name)
+        return known if found is None else found
+
     return {
-        "uid": number(fields.get("uid")),
-        "euid": number(fields.get("euid")),
-        "suid": number(fields.get("suid")),
-        "fsuid": number(fields.get("fsuid")),
-        "gid": number(fields.get("gid")),
-        "egid": number(fields.get("egid")),
-        "sgid": number(fields.get("sgid")),
-        "fsgid": number(fields.get("fsgid")),
+        "uid": of("uid"),
+        "euid": of("euid"),
+        "suid": of("suid"),
+        "fsuid": of("fsuid"),
+        "gid": of("gid"),
+        "egid": of("egid"),
+        "sgid": of("sgid"),
+        "fsgid": of("fsgid"),
     }

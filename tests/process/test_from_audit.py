@@ -10,6 +10,7 @@ from support.auditlog import event
 from sessiond.audit.record import CWD, EXECVE, SYSCALL
 from sessiond.process.from_audit import execution, shortened, terminal, working_directory
 from sessiond.process.table import ProcessTable
+from sessiond.units import UNSET_ID
 
 CALL = (
     b"arch=c000003e syscall=59 success=yes exit=0 ppid=60 pid=61 auid=1000 uid=1000 gid=100 "
@@ -44,11 +45,33 @@ def test_a_known_process_keeps_what_the_record_does_not_tell() -> None:
     assert later.facts.euid == 8
 
 
+def test_what_a_cut_record_does_not_tell_is_unknown_or_as_before() -> None:
+    """A limit of syslog has cut it: root is not meant."""
+    table = ProcessTable(lambda pid, start: f"{pid}-{start}")
+    cut = event((SYSCALL, CALL[: CALL.index(b" euid")]))
+    first = execution(cut, 5_000, None, None)
+    facts = first.facts
+    assert (facts.uid, facts.gid, facts.loginuid) == (1000, 100, 1000)
+    assert {facts.euid, facts.suid, facts.fsuid, facts.egid, facts.sgid} == {UNSET_ID}
+    assert (facts.audit_session, first.program.euid) == (None, None)
+    process = table.executed(execution(event((SYSCALL, CALL)), 5_000, None, None))
+    facts = execution(cut, 9_000, process, None).facts
+    assert (facts.uid, facts.euid, facts.egid, facts.audit_session) == (1000, 0, 100, 7)
+    assert (facts.tty_major, facts.tty_minor) == (136, 3)
+
+
 def test_a_deleted_executable_has_its_path_alone() -> None:
     """The kernel's suffix becomes a separate attribute."""
     told = event((SYSCALL, CALL.replace(b'"/usr/bin/id"', b'"/tmp/x (deleted)"')))
     program = execution(told, 0, None, None).program
     assert (program.executable, program.deleted) == (b"/tmp/x", True)
+
+
+@pytest.mark.parametrize("cut", [b'"', b'" (deleted)"', b""])
+def test_an_executable_without_a_name_is_unknown(cut: bytes) -> None:
+    """A limit has cut the record there."""
+    told = event((SYSCALL, CALL.replace(b'"/usr/bin/id"', cut)))
+    assert execution(told, 0, None, None).program.executable is None
 
 
 def test_an_argv_of_which_a_part_is_missing_is_cut() -> None:

@@ -492,3 +492,24 @@ def test_what_a_kernel_says_of_lost_records_is_counted() -> None:
         assert (outcome.others, outcome.refused) == (4, 0)
     _, replay = replayed([b"May  1 10:11:12 web7 eve: %b" % m.encode() for m in messages])
     assert (replay.outcome.unwritten, replay.outcome.others) == (0, 4)
+
+
+@pytest.mark.parametrize("end", [b" auid", b" euid", b" suid"])
+def test_a_cut_record_makes_nobody_root(end: bytes) -> None:
+    """Ids that it does not tell are absent, in later events of the process too."""
+    (call, exit_call) = (
+        b"type=SYSCALL msg=audit(1700000000.123:%d): arch=c000003e syscall=%d success=yes exit=0 "
+        b"a0=1 a1=2 a2=3 a3=4 items=2 ppid=10 pid=20 auid=1000 uid=1000 gid=1000 euid=1000 "
+        b"suid=1000 fsuid=1000" % numbers
+        for numbers in ((77, 59), (78, 231))
+    )
+    written, _ = replayed([each[: each.index(end)] for each in (call, exit_call)])
+    assert len(written) == 2
+    for line in written:
+        assert validate_line(line) == []
+        document = orjson.loads(line)
+        process = document["process"]
+        ids = [process.get(name, {}).get("id") for name in ("user", "real_user", "saved_user")]
+        known = {b" auid": 0, b" euid": 1, b" suid": 2}[end]
+        assert [each for each in ids if each is not None] == ["1000"] * known
+        assert document.get("user", {}).get("id") == ("1000" if known else None)
