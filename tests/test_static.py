@@ -36,6 +36,7 @@ TESTED_ELSEWHERE = {
     "sessiond/cli/filters.py": "tests/e2e/test_filters.py",
     "sessiond/cli/recordings.py": "tests/cli/test_viewer.py",
     "sessiond/filters/decide.py": "tests/pipeline/test_filtering.py",
+    "sessiond/filters/saved.py": "tests/pipeline/test_snapshot.py",
     "sessiond/filters/stage.py": "tests/pipeline/test_filtering.py",
     "sessiond/filters/subject.py": "tests/pipeline/test_filtering.py",
     "sessiond/output/datagram.py": "tests/output/test_stream.py",

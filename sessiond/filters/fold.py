@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from sessiond.filters.saved import Kind
 
 # Maximum number of open windows; beyond it the oldest one is closed early.
 MAX_KINDS: Final = 4096
-
-
-class Kind(NamedTuple):
-    """The values that distinguish the lines of a folding filter.
-
-    ``what`` is "process" for a process's life, else the action of the event; ``code`` is the exit
-    code of a process, or the outcome of another event.
-    """
-
-    filter: str
-    what: str
-    executable: bytes | None
-    parent: bytes | None
-    user: int | None
-    entry: str | None
-    code: str
 
 
 class Window:

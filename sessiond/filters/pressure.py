@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from sessiond.filters.fold import Kind
+from sessiond.filters.saved import Kind
 from sessiond.process.table import Verdict
 from sessiond.process.user import User
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 from sessiond.config.conditions import Subject
 from sessiond.config.filters import FilterRule
 from sessiond.filters.decide import CompiledRule
-from sessiond.filters.fold import Folds, Kind
+from sessiond.filters.fold import Folds
+from sessiond.filters.saved import Kind
 from sessiond.filters.stage import LIFE
 from sessiond.filters.subject import Trust, is_of_process, path_values
 

@@ -28,8 +28,9 @@ from sessiond.filters.decide import (
     gained,
     gained_by_exec,
 )
-from sessiond.filters.fold import Folds, Kind, Window
+from sessiond.filters.fold import Folds, Window
 from sessiond.filters.pressure import UNDER_PRESSURE, Pressure
+from sessiond.filters.saved import Kind, SavedFilters
 from sessiond.process.table import ITSELF, Process, ProcessView, State, Verdict
 from sessiond.process.user import user_of
 from sessiond.text import display
@@ -45,14 +46,6 @@ _FIRST_SIZE: Final = 4096
 _WINDOW: Final = 600 * SECOND
 # The window of what is folded under pressure.
 _PRESSURE_WINDOW: Final = 60 * SECOND
-
-
-class SavedFilters(NamedTuple):
-    """The state for a restart: the unreported counts, and the open windows."""
-
-    since: int | None
-    unreported: list[tuple[Verdict, int, int]]
-    folds: list[tuple[Kind, tuple[int, int, int, int, int, bytes | None, str]]]
 
 
 class DueReports(NamedTuple):

@@ -17,8 +17,7 @@ import msgspec
 from sessiond.audit.reassembler import AuditEvent
 from sessiond.audit.record import Record
 from sessiond.errors import SavedStateError
-from sessiond.filters.fold import Kind
-from sessiond.filters.stage import SavedFilters
+from sessiond.filters.saved import Kind, SavedFilters
 from sessiond.process.events import OWN_FACTS, Entry, Facts, Program
 from sessiond.process.table import (
     ITSELF,

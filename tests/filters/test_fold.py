@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sessiond.filters.fold import MAX_KINDS, Folds, Kind
+from sessiond.filters.fold import MAX_KINDS, Folds
+from sessiond.filters.saved import Kind
 
 
 def kind(code: str = "0", executable: bytes = b"/bin/x") -> Kind:

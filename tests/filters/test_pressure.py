@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sessiond.filters.fold import Kind
 from sessiond.filters.pressure import (
     MAX_PROGRAMS,
     MAX_USERS,
@@ -11,6 +10,7 @@ from sessiond.filters.pressure import (
     Level,
     Pressure,
 )
+from sessiond.filters.saved import Kind
 from sessiond.process.user import User
 
 ALICE, MALLORY = User(1000, 1000, None), User(1001, 1001, None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.manager import PROJECT
 from support.scripted import Actor, Host, documents, pipeline
 from support.story import Bench, Story, T
 
@@ -16,11 +17,20 @@ from sessiond.pipeline import snapshot
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.process.events import Facts, Login, Observed
 from sessiond.process.table import Process, State, is_torn
+from sessiond.restart import event_log
 from sessiond.units import MILLISECOND, SECOND
 
 CUTS = st.lists(
     st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 40), st.booleans()), max_size=24
 )
+
+
+def test_types_of_the_state_are_those_of_modules_that_are_not_compiled() -> None:
+    """Mypyc keeps only plain types of members, such as ``str``, and a decoder needs all of them."""
+    setup = (PROJECT / "setup.py").read_text("utf-8")
+    for kind in (*snapshot._TYPES, *event_log._KINDS):
+        if f'"{kind.__module__.replace(".", "/")}.py"' in setup:
+            assert {*get_type_hints(kind).values()} <= {str, bytes, int, bool}, kind
 
 
 def successor(before: Pipeline, now: int) -> Pipeline:
