@@ -57,9 +57,10 @@ _KERNEL_WORD: Final = re.compile(
     rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?(?:\[ *\d+\.\d+\]|\d{4}-\d\d-\d\dT[\d:,+-]{15,24}) "
 )
 # What stands before a record that is quoted: blanks, a relay's name, or a file name and a line
-# number of grep.
+# number of grep; a byte order mark in joined files; NULs that a crash of the host leaves.
 _QUOTED: Final = re.compile(
-    rb" *(?:audispd: |(?:[^\s:=]*audit[^\s:=]*:)?(?:\d+:)?)(?=(?:node=\S+ )?type=\S+ msg=audit\()"
+    rb"[\0 ]*(?:\xef\xbb\xbf)? *(?:audispd: |(?:[^\s:=]*audit[^\s:=]*:)?(?:\d+:)?)"
+    rb"(?=(?:node=\S+ )?type=\S+ msg=audit\()"
 )
 # archives.log of OSSEC and Wazuh: the agent, and the log that it read.
 _ARCHIVED: Final = re.compile(

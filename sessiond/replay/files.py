@@ -134,7 +134,8 @@ def opened(name: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
 
 def _check(name: str, head: bytes) -> None:
     """Raise UnreadableFileError for a file that is not a text of lines."""
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or head[1:40:2] == b"\0" * 20:
+    little = head[1:40:2] == b"\0" * 20 and head[0] != 0
+    if little or head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UnreadableFileError(
             f"{name}: UTF-16 text; run iconv -f UTF-16 -t UTF-8 FILE | sessiond replay -"
         )

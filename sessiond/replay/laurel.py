@@ -26,8 +26,8 @@ def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[Lo
     """
     if not is_laurel(event):
         raise RecordError(
-            "a JSON object that is neither the journal's nor LAUREL's; if it has lines of a log, "
-            "run jq -r .message FILE | sessiond replay -"
+            "a JSON object that is neither the journal's nor LAUREL's; if a field of it has the "
+            "line of a log, run jq -r .FIELD LOG | sessiond replay -"
         )
     node = event.get("NODE")
     records = []

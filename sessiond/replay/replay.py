@@ -194,7 +194,7 @@ class Replay:
             if line[:1] in b"{\x1e":
                 for record in json_records(line, self._type_number):
                     self._feed(log, record)
-            elif b" type=" in line:
+            elif line.find(b" type=", line.find(b"audit(") + 1) >= 0:
                 self._take_joined(log, line)
             else:
                 self._feed(log, parse_line(line, self._type_number))

@@ -111,6 +111,8 @@ def test_a_field_that_looks_like_a_name_is_a_field() -> None:
         (b"May  1 10:11:12 web7 audit type=SYSCALL msg=" + EXEC, "web7"),
         (b"audispd: node=web7 type=SYSCALL msg=" + EXEC, "web7"),
         (b"  type=SYSCALL msg=" + EXEC, ""),
+        (b"\xef\xbb\xbftype=SYSCALL msg=" + EXEC, ""),
+        (bytes(4096) + b"type=SYSCALL msg=" + EXEC, ""),
         (b"/srv/case/audit.log.1:type=SYSCALL msg=" + EXEC, ""),
         (b"audit.log:17:node=web7 type=SYSCALL msg=" + EXEC, "web7"),
         (b"17:type=SYSCALL msg=" + EXEC, ""),

@@ -111,6 +111,13 @@ def test_what_can_not_be_read_says_what_to_run(tmp_path: Path, data: bytes, hint
         read(path)
 
 
+def test_a_log_may_begin_with_nuls(tmp_path: Path) -> None:
+    """A crash of the host leaves them; it is no UTF-16."""
+    path = tmp_path / "log"
+    path.write_bytes(bytes(4096) + b"one\n")
+    assert read(path) == [bytes(4096) + b"one\n"]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     """Some editors write one."""
     path = tmp_path / "log"
