@@ -151,7 +151,9 @@ class Replay:
         while damage is None:
             batch: list[bytes] = []
             try:
-                batch.extend(islice(source_lines, 1 if log.line == 0 else _BATCH))
+                # Not extend, which keeps nothing in a compiled module if the iterator raises.
+                for line in islice(source_lines, 1 if log.line == 0 else _BATCH):
+                    batch.append(line)  # noqa: PERF402
             except UnreadableFileError as error:
                 damage = error  # behind the lines of the batch
             if not batch:

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.compiled import interpreted
 from support.manager import PROJECT
 from support.scripted import Actor, Host, documents, pipeline
 from support.story import Bench, Story, T
@@ -159,6 +160,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 }
 
 
+@interpreted
 @pytest.mark.parametrize(
     ("kind", "saved", "more"),
     [(State, snapshot.SavedState, {"own_facts"}), (Process, snapshot.SavedProcess, {"listed"})],

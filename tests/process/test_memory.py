@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 from process.test_table import fork, observed
+from support.manager import PROJECT
 
 from sessiond.process.events import Executed, Program
 from sessiond.process.memory import (
@@ -165,7 +167,11 @@ print(after - before, limit.used)
 def test_the_estimate_is_what_python_takes() -> None:
     """Within 50 %, for 20,000 processes with two states each."""
     ran = subprocess.run(
-        [sys.executable, "-c", _GROW], capture_output=True, text=True, check=True, cwd="tests"
+        [sys.executable, "-c", _GROW],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"},
     )
     really, estimated = map(int, ran.stdout.split())
     assert really / 2 < estimated < really * 2

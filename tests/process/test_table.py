@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.compiled import interpreted
 
 from sessiond.process.entry import BY_INIT, BY_LOGIND, BY_SESSION, LOGIN_GONE
 from sessiond.process.events import (
@@ -408,6 +409,7 @@ def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
     assert {process.pid for process in table} == set(living)
 
 
+@interpreted
 def test_cgroups_are_forgotten_when_there_are_too_many(
     table: ProcessTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
