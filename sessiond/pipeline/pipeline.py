@@ -836,10 +836,12 @@ class Pipeline:
             self._exit_group(event, now)
         elif name == "setsid" and call.success == b"yes":
             self._setsid(event)
+        elif name in _FORKS and self.options.replay:
+            self._introduce_by_fork(event)
+            self._other(event)
+            self._fork_by_audit(event)
         else:
             self._other(event)
-            if name in _FORKS and self.options.replay:
-                self._fork_by_audit(event)
 
     def _is_wanted_failure(self, event: AuditEvent) -> bool:
         wanted = self.options.event.exec_failures
@@ -966,6 +968,24 @@ class Pipeline:
         if process.end is None:
             self.table.ended(process, max(process.state.time, time - 1))
         return None
+
+    def _introduce_by_fork(self, event: AuditEvent) -> None:
+        """Take the process that forked from the record, if nothing has told of it before.
+
+        It counts as started with this fork, as others count as started with their first exec.
+        """
+        time = self._boot(event)
+        pid = number(event.call.pid)
+        if not pid or event.call.success != b"yes" or self._caller(event, pid, time) is not None:
+            return
+        ppid = number(event.call.ppid)
+        parent = self.table.holder(ppid, time, TICK)
+        seen = execution(event, time, None, parent)
+        start = None if parent is None else parent.start
+        comm = seen.program.comm
+        process = self.table.forked(Forked(time, seen.facts, ppid, start, comm, None))
+        process.state.program = seen.program
+        process.state.stale()
 
     def _fork_by_audit(self, event: AuditEvent) -> None:
         """Take the child of a fork from its record, if no source reports it."""

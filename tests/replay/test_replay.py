@@ -513,3 +513,33 @@ def test_a_cut_record_makes_nobody_root(end: bytes) -> None:
         known = {b" auid": 0, b" euid": 1, b" suid": 2}[end]
         assert [each for each in ids if each is not None] == ["1000"] * known
         assert document.get("user", {}).get("id") == ("1000" if known else None)
+
+
+def test_a_process_that_only_forks_is_the_parent_of_its_children() -> None:
+    """A shell that is older than the log; vfork's record comes behind the exec of the child."""
+    call = (
+        "type=SYSCALL msg=audit(1700000000.%03d:%d): arch=c000003e syscall=%d success=yes exit=%d "
+        "a0=%s a1=0 a2=0 a3=0 items=0 ppid=%d pid=%d auid=1000 uid=1000 gid=1000 euid=1000 "
+        "suid=1000 fsuid=1000 egid=1000 sgid=1000 fsgid=1000 tty=pts0 ses=4 comm=%s exe=%s key=k"
+    )
+    records = [
+        call % (1, 1, 56, 21, "1200011", 10, 20, '"bash"', '"/bin/bash"'),
+        call % (2, 2, 59, 0, "1", 20, 21, '"id"', '"/bin/id"'),
+        call % (4, 3, 59, 0, "1", 30, 31, '"ls"', '"/bin/ls"'),
+        call % (3, 4, 58, 31, "1", 10, 30, '"make"', '"/bin/make"'),
+        call % (5, 5, 87, 0, "1", 30, 31, '"ls"', '"/bin/ls"'),
+    ]
+    failed = call.replace("success=yes", "success=no")
+    records += [
+        failed % (6, 6, 56, -11, "1200011", 10, 40, '"full"', '"/bin/full"'),
+        failed % (7, 7, 87, -2, "1", 10, 40, '"full"', '"/bin/full"'),
+    ]
+    found = documents([record.encode() for record in records])
+    by_serial = {each["auditd"]["sequence"]: each["process"] for each in found}
+    shell, child, make, removed = by_serial[1], by_serial[2], by_serial[4], by_serial[5]
+    assert child["parent"]["entity_id"] == shell["entity_id"]
+    assert child["parent"]["executable"] == shell["executable"] == "/bin/bash"
+    assert child["parent"]["user"]["id"] == "1000"
+    assert removed["parent"]["entity_id"] == make["entity_id"]
+    assert removed["parent"]["executable"] == "/bin/make"
+    assert "entity_id" not in by_serial[7]
