@@ -228,7 +228,8 @@ class Monitor:
 
     def _explanation(self, what: str) -> ConfigChange | None:
         """Return the last change that can explain a finding: op=set audit_enabled=0, ..."""
-        word = "rule" if what == "audit rules" else what.replace(" ", "_")
+        about_rules = what in ("audit rules", "audit exclusion")
+        word = "rule" if about_rules else what.replace(" ", "_")
         word = {"audit_owner": "audit_pid", "audit_lock": "audit_enabled"}.get(word, word)
         changes = [change for _, change in self._changes if word in change.text]
         return changes[-1] if changes else None

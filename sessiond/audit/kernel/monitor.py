@@ -14,6 +14,7 @@ from sessiond.audit.kernel.controller import AuditController
 from sessiond.audit.kernel.errors import AuditRequestError
 from sessiond.audit.record import CONFIG_CHANGE
 from sessiond.audit.rules import binary
+from sessiond.audit.rules.plan import withholding
 from sessiond.config.schema import AuditdSettings
 from sessiond.system.proc import process_name
 
@@ -53,6 +54,9 @@ class AuditMonitor:
         self._repairs: defaultdict[str, deque[float]] = defaultdict(deque)
         self._listing: list[bytes] | None = None
         self._missing: list[bytes] = []
+        # The rules that are accepted; beside another daemon all of them are.
+        self._found = [] if controller.client.multicast else controller.client.list_rules()
+        self._withholding: list[str] = []
         self._hidden = False  # a rule suppresses the records of changes
         self._blind = False  # whether it did so at the last check
         self._changes = 0
@@ -90,6 +94,10 @@ class AuditMonitor:
         if missing:
             reason = f"{missing} of our {len(self._controller.ours)} rules are gone from the kernel"
             findings.append(AuditDrift("audit rules", reason, not locked))
+        if self._withholding:
+            rules = ", ".join(self._withholding)
+            reason = f"a rule of others withholds records from us ({rules}); a reload accepts it"
+            findings.append(AuditDrift("audit exclusion", reason, repairable=False))
         return findings
 
     def repair(self, finding: AuditDrift, now: float) -> str | None:
@@ -122,6 +130,7 @@ class AuditMonitor:
             self._list_at = now + LISTING
             listing = client.list_rules()
             if listing != self._listing:
+                self._withholding = withholding(listing, self._controller.ours, self._found)
                 self._missing = self._controller.missing(listing)
                 self._hidden = any(binary.hides(rule, CONFIG_CHANGE) for rule in listing)
                 self._listing = listing

@@ -143,6 +143,13 @@ class RuleData(NamedTuple):
         """Whether the rule is for the system call of that number."""
         return bool(self.mask[number // 32] >> number % 32 & 1)
 
+    def meets(self, other: RuleData) -> bool:
+        """Whether the rule and ``other`` cover a common system call of one architecture."""
+        arches = {
+            field.value for rule in (self, other) for field in rule.fields if field.type == ARCH
+        }
+        return len(arches) < 2 and any(map(int.__and__, self.mask, other.mask))
+
     @property
     def is_watch(self) -> bool:
         """Whether it is a watch (-w)."""

@@ -119,6 +119,39 @@ def silencers(
     return found
 
 
+def withholding(
+    listing: Sequence[bytes], ours: Collection[bytes], known: Collection[bytes] = ()
+) -> list[str]:
+    """Return other programs' rules that withhold records from sessiond, as auditctl prints them.
+
+    ``listing`` are the kernel's rules in its order, ``ours`` those loaded by sessiond; rules among
+    ``known``, of an earlier listing, are left out. A rule withholds records if it is a ``never`` of
+    the lists task and user, excludes records, or is a ``never`` for system calls that a rule of
+    ours behind it records. Raises ValueError for invalid bytes.
+    """
+    own = {binary.canonical(data) for data in ours}
+    old = {binary.canonical(data) for data in known}
+    found: list[str] = []
+    behind: list[binary.RuleData] = []
+    for data in reversed(listing):
+        rule, canonical = binary.unpack(data), binary.canonical(data)
+        if canonical in own:
+            if rule.list == binary.EXIT and rule.action == binary.ALWAYS:
+                behind.append(rule)
+            continue
+        if canonical in old:
+            continue
+        if rule.list == binary.EXCLUDE:
+            withholds = rule.action != binary.NEVER
+        elif rule.list == binary.EXIT:
+            withholds = rule.action == binary.NEVER and any(map(rule.meets, behind))
+        else:
+            withholds = rule.action == binary.NEVER and rule.list in (binary.TASK, binary.USER)
+        if withholds:
+            found.append(binary.describe(data))
+    return found[::-1]
+
+
 def _in_kernel_order(rules: Iterable[_AnyRule]) -> list[_AnyRule]:
     """Order rules as the kernel tries them: the last one with -A is the first of all."""
     first: list[_AnyRule] = []

@@ -85,7 +85,7 @@ def test_rules_are_listed_only_now_and_then(monitor: AuditMonitor, kernel: Kerne
     """Without a record of a change, the rules are listed once in LISTING seconds."""
     kernel.loaded.pop()
     assert found(monitor, kernel, LISTING - 1) == []
-    assert kernel.lists == 1
+    assert kernel.lists == 2
     assert found(monitor, kernel, LISTING) == ["audit rules"]
 
 
@@ -95,7 +95,7 @@ def test_a_record_of_a_change_has_them_listed(monitor: AuditMonitor, kernel: Ker
     kernel.counters.config_changes += 1
     assert found(monitor, kernel, 1) == ["audit rules"]
     assert found(monitor, kernel, 2) == ["audit rules"]
-    assert kernel.lists == 2
+    assert kernel.lists == 3
 
 
 def test_a_loss_may_have_been_such_a_record(monitor: AuditMonitor, kernel: Kernel) -> None:
@@ -115,7 +115,7 @@ def test_what_happens_while_we_are_blind_is_found(
     kernel.now = STATUS
     assert found(monitor, kernel, 2) == ["audit rules"]
     assert found(monitor, kernel, 3) == ["audit rules"]
-    assert kernel.lists == 3
+    assert kernel.lists == 4
 
 
 def test_where_a_rule_hides_changes_they_are_listed_always(
@@ -124,9 +124,9 @@ def test_where_a_rule_hides_changes_they_are_listed_always(
     """A rule that excludes CONFIG_CHANGE suppresses the records of later changes."""
     kernel.loaded.append(rule("-a always,exclude -F msgtype=CONFIG_CHANGE"))
     kernel.counters.config_changes += 1
-    assert found(monitor, kernel, 1) == []
+    assert found(monitor, kernel, 1) == ["audit exclusion"]
     kernel.loaded.pop(0)
-    assert found(monitor, kernel, 2) == ["audit rules"]
+    assert found(monitor, kernel, 2) == ["audit rules", "audit exclusion"]
 
 
 def test_a_repair_is_looked_at(
@@ -149,3 +149,62 @@ def test_a_lock_is_told_and_nothing_is_tried(monitor: AuditMonitor, kernel: Kern
     assert [each.what for each in findings] == ["audit backlog_limit", "audit lock"]
     assert "until reboot" in findings[1].reason
     assert [monitor.repair(each, 1) for each in findings] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("-a never,exit -F arch=b64 -S execve", 0),
+        ("-a never,exit -F arch=b64 -S setsid -F uid=4242", 1),
+        ("-a never,exit -S all -F exe=/usr/bin/true", 0),
+        ("-a never,task", 2),
+        ("-a never,user -F uid=4242", 2),
+        ("-a always,exclude -F msgtype=EXECVE", 2),
+        ("-a always,exclude -F uid=4242", 2),
+    ],
+)
+def test_a_new_rule_that_withholds_records_is_found_at_once(
+    monitor: AuditMonitor, kernel: Kernel, text: str, place: int
+) -> None:
+    """The rule stays, since it is another program's, and so does the finding."""
+    kernel.loaded.insert(place, rule(text))
+    kernel.counters.config_changes += 1
+    (finding,) = monitor.find(kernel.now, 1, lost=False)
+    assert finding.what == "audit exclusion"
+    assert text.split()[1].partition(",")[0] in finding.reason
+    assert monitor.repair(finding, 1) is None
+    assert found(monitor, kernel, 2) == ["audit exclusion"]
+    kernel.loaded.pop(place)
+    kernel.counters.config_changes += 1
+    assert found(monitor, kernel, 3) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("-a never,exit -F arch=b64 -S execve", 2),  # behind ours
+        ("-a never,exit -F arch=b64 -S mkdir", 0),
+        ("-a never,exit -F arch=b32 -S all", 0),  # ours are of the other architecture
+        ("-a never,filesystem -F fstype=tracefs", 0),
+        (OTHER, 0),
+    ],
+)
+def test_a_rule_that_withholds_nothing_of_ours_is_no_finding(
+    monitor: AuditMonitor, kernel: Kernel, text: str, place: int
+) -> None:
+    """Other programs may add rules."""
+    kernel.loaded.insert(place, rule(text))
+    kernel.counters.config_changes += 1
+    assert found(monitor, kernel, 1) == []
+
+
+def test_a_rule_that_was_there_at_the_start_is_accepted(
+    kernel: Kernel, controller: AuditController
+) -> None:
+    """The administrator has put it there; a reload starts again."""
+    kernel.loaded.insert(0, rule("-a never,exit -F arch=b64 -S execve -F uid=4242"))
+    for _ in ("a start", "a reload"):
+        monitor = AuditMonitor(controller, AuditdSettings())
+        assert found(monitor, kernel, 1) == []
+        kernel.counters.config_changes += 1
+        assert found(monitor, kernel, 2) == []
