@@ -219,9 +219,19 @@ def name(program: Program) -> bytes:
 
 
 def _terminal(candidate: EntryCandidate) -> bool:
-    # The device number comes from the kernel and is sufficient.
-    facts = candidate.process.facts
-    return facts.tty_major == TTY_MAJOR and facts.tty_minor >= FIRST_SERIAL
+    # The device number comes from the kernel. Users who may open the device (group dialout) can
+    # make it the terminal of any session of theirs, so that root must have executed the program
+    # without set-user-ID, or the login that forked it.
+    process, parent, facts = candidate.process, candidate.parent, candidate.process.facts
+    if facts.tty_major != TTY_MAJOR or facts.tty_minor < FIRST_SERIAL:
+        return False
+    if facts.uid == 0 and _is_roots(process, parent, candidate.host):
+        return True
+    return (
+        parent is not None
+        and name(parent.program) == b"login"
+        and _is_roots(parent, candidate.grandparent, candidate.host)
+    )
 
 
 def _console(candidate: EntryCandidate) -> bool:

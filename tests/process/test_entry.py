@@ -81,7 +81,7 @@ def party(
         tty_major=tty[0],
         tty_minor=tty[1],
         euid=euid,
-        **{**known, **ids, **more},  # type: ignore[arg-type]
+        **{**ids, **known, **more},  # type: ignore[arg-type]
     )
     path = executable.encode() if executable is not None else None
     its_name = comm.encode() or name(Program(b"", path, None, None))
@@ -144,6 +144,29 @@ def test_a_serial_line_is_a_terminal(minor: int) -> None:
     """Major 4, minor 64 to 255; this rule precedes those about the parent."""
     getty = party("/sbin/agetty", tty=(4, minor), euid=0)
     assert judge(getty, parent("/sbin/init"), parent_pid=1) == its_own("terminal")
+
+
+def test_the_shell_of_a_login_on_a_serial_line_is_a_terminal() -> None:
+    """login has become the user in the process that executes the shell."""
+    shell = party("/usr/bin/bash", tty=SERIAL)
+    assert judge(shell, parent("/usr/bin/login", executed_by=0)) == its_own("terminal")
+
+
+@pytest.mark.parametrize(
+    ("process", "creator"),
+    [
+        (party("/usr/bin/bash", tty=SERIAL), parent("/usr/bin/bash", euid=1000)),
+        # su and sudo are root's, but a user executed them.
+        (party("/usr/bin/su", tty=SERIAL, euid=0, uid=1000, executed_by=0), None),
+        (party("/usr/bin/bash", tty=SERIAL), parent("/home/eve/login", euid=1000)),
+        (party("/usr/bin/bash", tty=SERIAL), parent("/usr/bin/login", executed_by=1000)),
+    ],
+)
+def test_a_serial_line_that_a_user_opens_is_no_login(
+    process: ProcessView, creator: ProcessView | None
+) -> None:
+    """The members of the group dialout can make it the terminal of any session of theirs."""
+    assert judge(process, creator) == INHERITED
 
 
 def test_login_on_a_virtual_console_is_a_console_login() -> None:
