@@ -18,6 +18,13 @@ from sessiond.units import BootTime
 
 # Seconds for all outputs together to deliver waiting lines when the daemon stops.
 FLUSH_TIMEOUT: Final = 10.0
+# What another process has done to a file, by the counter of its sink.
+_DONE: Final = {
+    "deleted": "deleted it: lines are gone from it",
+    "truncated": "truncated it: lines are gone from it",
+    "extended": "written to it: lines in it are not ours",
+    "exposed": "changed its mode, owner or group",
+}
 
 log = structlog.get_logger()
 
@@ -115,15 +122,15 @@ class OutputSet:
             self._watch_file(output, health, time_now)
 
     def _watch_file(self, output: OutputThread, health: Health, time_now: BootTime) -> None:
-        """Report that another process has deleted or truncated the file of an output."""
+        """Report what another process has done to the file of an output."""
         state = output.status()
         what = f"file of {state['output']}"
-        seen = {name: int(state["sink"].get(name, 0)) for name in ("deleted", "truncated")}
+        seen = {name: int(state["sink"].get(name, 0)) for name in _DONE}
         before = self._file_changes.get(output, dict.fromkeys(seen, 0))
         self._file_changes[output] = seen
-        done = [name for name, number in seen.items() if number > before[name]]
+        done = [_DONE[name] for name, number in seen.items() if number > before[name]]
         if done:
-            reason = f"another process has {' and '.join(done)} it: lines are gone from it"
+            reason = f"another process has {'; '.join(done)}"
             health.degraded(what, reason, time_now)
         else:
             health.recovered(what, time_now)

@@ -28,9 +28,9 @@ class FileOutput:
     Lines are in the page cache when ``write`` returns: they survive the death of this process, but
     after a power cut the last seconds may be missing.
 
-    *Changes by others.* Once a second the open file is compared with the file of its name. After a
-    rename (logrotate) the sink switches to a new file; lines written to a deleted file since the
-    last check are written again to the new one.
+    *Changes by others.* Once a second the open file is compared with the file of its name, its size
+    and its permissions with those it should have. After a rename (logrotate) the sink switches to a
+    new file; lines written to a deleted file since the last check are written again to the new one.
 
     *Rotation.* By size before the batch that would exceed it, and by time when a multiple of the
     interval since 1970 (UTC) has passed since the file was last written: never into empty files.
@@ -94,8 +94,11 @@ class FileOutput:
         self._cut_at = 0  # the number of its bytes in the file
         self._salvaged: list[bytes] = []  # from a deleted file, to be written again
         self._rotations = 0
-        self._truncated = 0  # by others, like the next one
+        self._access = (0, 0, 0)  # mode, owner and group
+        self._truncated = 0  # by others, like the next three
         self._deleted = 0
+        self._extended = 0
+        self._exposed = 0
         self._reopened = 0
         self._repaired = 0
 
@@ -132,7 +135,7 @@ class FileOutput:
             if self._cut_at:
                 already = self._resume(lines[0])
                 data = data[already:]
-            elif self._size + len(data) > self._rotate_size and self._size:
+            elif self._size and (self._size + len(data) > self._rotate_size or self._is_old()):
                 self._rotate(now)
             written = os.write(self._file, data)
         except (OSError, OutputError) as error:
@@ -149,12 +152,10 @@ class FileOutput:
         return self._cut(lines, already + written)
 
     def tick(self, now: float) -> float | None:
-        """Retry failed work; return when (monotonic seconds) that is due, None for never."""
-        if self._ready and not self._salvaged:
-            return None
+        """Check the file, or retry failed work; return when (monotonic seconds) that is due."""
         if now >= self._due:
             self._prepare(now)
-        return None if self._ready else self._due
+        return self._due
 
     def flush(self) -> None:
         """Do nothing: lines do not wait for others."""
@@ -183,7 +184,8 @@ class FileOutput:
     def status(self) -> dict[str, Any]:
         """Return the counters: bytes in the file, rotations, reopened, repaired, ...
 
-        ``truncated`` and ``deleted`` count how often other processes did that to the file.
+        ``truncated``, ``deleted``, ``extended`` and ``exposed`` count how often other processes did
+        that to the file; exposed means that its mode, owner or group changed.
         """
         return {
             "path": self._path,
@@ -195,10 +197,12 @@ class FileOutput:
             "compress_failures": self._rotation.compress_failures,
             "truncated": self._truncated,
             "deleted": self._deleted,
+            "extended": self._extended,
+            "exposed": self._exposed,
         }
 
     def _prepare(self, now: float) -> None:
-        """Prepare for a write: reopen a replaced file, rotate if the interval has passed."""
+        """Prepare for a write: reopen a replaced file."""
         try:
             if self._file < 0:
                 self._open()
@@ -208,8 +212,6 @@ class FileOutput:
                 self._look()
             if self._salvaged:
                 self._write_salvaged()
-            if self._rotate_interval and self._size and self._period != self._period_now():
-                self._rotate(now)
         except (OSError, OutputError) as error:
             self._fail(error, now)
             return
@@ -241,6 +243,7 @@ class FileOutput:
             raise
         self._file, self._directory = file, directory
         self._size = self._size_seen = status.st_size
+        self._access = _access(status)
         self._cut_at = 0
         self._period = self._period_of(status.st_mtime) if status.st_size else self._period_now()
         with contextlib.suppress(OSError):
@@ -304,7 +307,9 @@ class FileOutput:
             if ours.st_size < self._size:  # truncated (logrotate's copytruncate)
                 self._truncated += 1
                 self._cut_at = 0
-            self._size = ours.st_size
+            self._extended += ours.st_size > self._size
+            self._exposed += _access(ours) != self._access
+            self._size, self._access = ours.st_size, _access(ours)
             return
         if not ours.st_nlink:
             self._deleted += 1
@@ -352,6 +357,9 @@ class FileOutput:
             whole += 1
         self._cut_line, self._cut_at = lines[whole], written
         return whole
+
+    def _is_old(self) -> bool:
+        return bool(self._rotate_interval) and self._period != self._period_now()
 
     def _period_of(self, seconds: float) -> int:
         return int(seconds // self._rotate_interval) if self._rotate_interval else 0
@@ -402,3 +410,8 @@ class FileOutput:
 
     def _set_trouble(self) -> None:
         self.trouble = self._write_trouble or self._rotation_trouble
+
+
+def _access(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what determines who may use a file: mode, owner and group."""
+    return status.st_mode, status.st_uid, status.st_gid

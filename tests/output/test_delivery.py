@@ -54,12 +54,14 @@ def make(sink: Sink, spool: Path | None, **options: Any) -> Delivery:
     return delivery
 
 
-def test_a_healthy_file_needs_no_timer(tmp_path: Path) -> None:
-    """Lines are in the file when write returns, and nothing is due afterwards."""
+def test_a_healthy_file_is_only_checked(tmp_path: Path) -> None:
+    """Lines are in the file when write returns; each second the file is compared with its name."""
     delivery = make(FileOutput(str(tmp_path / "out")), tmp_path / "spool")
     for number in range(0, 100, 20):
         delivery.write(lines(number, 20))
-        assert delivery.deadline() is None
+        due = delivery.deadline()
+        assert due is not None
+        assert 0 < due - time.monotonic() <= FileOutput.CHECK_EVERY
     assert numbers((tmp_path / "out").read_bytes()) == list(range(100))
     assert balanced(delivery)["delivered"] == 100
     assert delivery.status()["healthy"]

@@ -368,6 +368,50 @@ def test_copytruncate_is_survived(path: Path, make: Callable[..., FileOutput]) -
     assert (output.status()["truncated"], output.status()["deleted"]) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("done", "counter"),
+    [
+        (lambda path: path.unlink(), "deleted"),
+        (lambda path: os.truncate(path, 0), "truncated"),
+        (lambda path: path.open("ab").write(b"{}\n"), "extended"),
+        (lambda path: path.chmod(0o666), "exposed"),
+    ],
+)
+def test_changes_by_others_are_counted_without_a_further_line(
+    path: Path, make: Callable[..., FileOutput], done: Callable[[Path], object], counter: str
+) -> None:
+    """An idle host writes no line; the file is checked every second nevertheless."""
+    output = make(clock=(clock := Clock()))
+    output.write(lines(1, 10))
+    done(path)
+    for _ in range(3):
+        clock.now += 1
+        due = output.tick(clock.now)
+        assert due is not None
+        assert due <= clock.now + output.CHECK_EVERY
+    counters = ("deleted", "truncated", "extended", "exposed")
+    assert {name for name in counters if output.status()[name]} == {counter}
+    assert output.status()[counter] == 1
+
+
+def test_own_writes_and_rotations_are_no_changes_by_others(
+    path: Path, make: Callable[..., FileOutput]
+) -> None:
+    """Neither are a rename and a reopening, as logrotate does them."""
+    output = make(rotate_size=300, clock=(clock := Clock()), mode=0o640)
+    for number in range(50):
+        output.write(lines(number, 2))
+        clock.now += 0.7
+        output.tick(clock.now)
+    path.rename(path.with_name("elsewhere"))
+    output.reopen()
+    clock.now += 1
+    output.tick(clock.now)
+    assert not any(
+        output.status()[name] for name in ("deleted", "truncated", "extended", "exposed")
+    )
+
+
 def test_reopen_goes_on_in_the_file_of_that_name(
     path: Path, make: Callable[..., FileOutput]
 ) -> None:
