@@ -129,6 +129,21 @@ def test_a_path_through_another_namespace_is_no_login(daemon: Daemon, attacks: A
     assert value(fake, "sessiond.mount_namespace")
 
 
+def test_a_path_of_no_namespace_is_marked(daemon: Daemon, attacks: Attacks) -> None:
+    """A file of a mount that is gone: its path looks like one of the host, which it never was."""
+    tree = attacks.program.parent / "tree"
+    (tree / "usr/sbin").mkdir(parents=True)
+    shutil.copy("/bin/true", tree / "usr/sbin/cron")
+    attack = attacks.start("detached", tree, "usr/sbin/cron", "by-detached")
+    assert attack.wait(10) == 0, "this host gives users no namespaces"
+    for action in ("exec", "end"):
+        document = daemon.await_one(
+            event__action=action, process__args=["usr/sbin/cron", "by-detached"]
+        )
+        assert document["process"]["executable"] == "/usr/sbin/cron"
+        assert value(document, "sessiond.mount_namespace")
+
+
 def test_what_a_login_writes_into_its_environment_is_no_address(
     make_daemon: MakeDaemon, sshd: Sshd
 ) -> None:

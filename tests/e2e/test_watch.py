@@ -119,6 +119,34 @@ def test_rules_that_go_without_a_record_are_missed(
     assert sorted(AuditState.read().rules) == sorted(ours.rules)
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A never,exit -F arch=b64 -S execve",
+        "-A never,exit -F arch=b64 -S setsid -F uid=4242",
+        "-a never,task",
+        "-a exclude,always -F msgtype=CONFIG_CHANGE",
+        "-a exclude,always -F uid=4242",
+    ],
+)
+def test_a_rule_that_withholds_records_is_reported_at_once(
+    make_daemon: MakeDaemon, rule: str
+) -> None:
+    """Nobody needs to be hidden by it yet; the rule stays, until a reload accepts it."""
+    daemon = make_daemon({"canary": {"interval": 0}}).start()
+    auditctl(*rule.split())
+    try:
+        told = degraded(daemon, "audit exclusion", 2.5)
+        if "CONFIG_CHANGE" not in rule:  # which withholds the record of its own addition
+            assert value(told, "sessiond.health.by.process") == "auditctl"
+        time.sleep(1.5)
+        assert any("withholds" in each for each in daemon.status()["health"]["problems"])
+        daemon.reload()
+        recovered(daemon, "audit exclusion", 2.5)
+    finally:
+        auditctl("-d", *rule.split()[1:])
+
+
 def test_without_reconcile_changes_are_only_reported(make_daemon: MakeDaemon) -> None:
     """With auditd.reconcile: false a foreign change stays, and so does the problem."""
     daemon = make_daemon({"auditd": {"reconcile": False}}).start()
@@ -268,8 +296,8 @@ def test_a_canary_that_a_rule_hides_costs_no_restart(make_daemon: MakeDaemon) ->
     auditctl("-A", *hiding)
     try:
         degraded(daemon, "audit events", 30)
-        (problem,) = daemon.status()["health"]["problems"]
-        assert "exe=/usr/bin/true" in problem
+        for problem in daemon.status()["health"]["problems"]:
+            assert "exe=/usr/bin/true" in problem
         assert daemon.is_fed(2.5)
     finally:
         auditctl("-d", *hiding)
@@ -291,3 +319,13 @@ def test_a_dead_tracer_is_replaced(make_daemon: MakeDaemon, truth: Truth, tmp_pa
     truth.run("spawn", 3)
     document = daemon.await_one(event__action="exec", process__name="truth")
     assert document["event"]["provider"] == ["auditd", "proc_connector"]
+
+
+def test_detached_programs_are_missed_at_once(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """It takes no self-test to see that another process has closed what keeps them attached."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TRACER)
+    daemon = make_daemon({"canary": {"interval": 0}}, PYTHONPATH=str(tmp_path)).start()
+    daemon.send(signal.SIGUSR1)
+    told = degraded(daemon, "process source", 2.5)
+    assert "detached" in value(told, "sessiond.health.reason")
+    assert daemon.status()["source"] == "proc_connector"

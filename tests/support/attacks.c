@@ -13,7 +13,9 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -289,6 +291,48 @@ static void changes(char **given)
   reap();
 }
 
+/* detached FOLDER NAME TOKEN: a process in a user namespace copies FOLDER to a detached mount and passes
+ * its descriptor on (open_tree(2), unix(7)). A process in the host's namespaces opens the file NAME in it,
+ * and executes the file when the mount is gone. */
+static void detached(char **given)
+{
+  int pair[2], tree, file;
+  char text[128], control[CMSG_SPACE(sizeof(tree))], byte = 0;
+  struct iovec data = {&byte, 1};
+  struct msghdr message = {
+      .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+  int uid = getuid();
+
+  if (socketpair(AF_UNIX, SOCK_DGRAM, 0, pair))
+    refuse("socketpair");
+  if (fork() == 0) {
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+      refuse("unshare");
+    snprintf(text, sizeof(text), "0 %d 1", uid);
+    write_file("/proc/self/uid_map", text);
+    tree = syscall(SYS_open_tree, AT_FDCWD, given[0], OPEN_TREE_CLONE);
+    if (tree < 0)
+      refuse("open_tree");
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(tree));
+    memcpy(CMSG_DATA(head), &tree, sizeof(tree));
+    if (sendmsg(pair[0], &message, 0) < 0)
+      refuse("sendmsg");
+    _exit(0);
+  }
+  if (recvmsg(pair[1], &message, 0) < 0)
+    refuse("recvmsg");
+  reap();
+  memcpy(&tree, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(tree));
+  file = openat(tree, given[1], O_PATH);
+  close(tree);
+  snprintf(text, sizeof(text), "/proc/self/fd/%d", file);
+  execl(text, given[1], given[2], (char *)0);
+  refuse(given[1]);
+}
+
 int main(int count, char **given)
 {
   struct {
@@ -304,6 +348,7 @@ int main(int count, char **given)
       {"failing", 1, failing},
       {"empties", 2, empties},
       {"changes", 1, changes},
+      {"detached", 3, detached},
   };
 
   for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++)

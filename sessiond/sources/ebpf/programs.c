@@ -21,6 +21,9 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define AUDIT_STAMP 64
 #define UNKNOWNS 128 /* in some of the facts 0 means unknown */
 #define OWNER_KNOWN 256
+/* A detached mount (open_tree(2), umount -l) is in no namespace: its paths are not the host's. The inodes
+ * of namespaces are large numbers. */
+#define NO_MNT_NS 1
 #define ANYBODY 0xffffffff /* the owner of a file that others can write, except root's group */
 
 #define PATH_LIMIT 4096
@@ -54,7 +57,7 @@ struct event {
   u32 end; /* the size of the used data */
   u16 executable_length, cwd_length, filename_length, args_length;
   u32 owner;  /* of the executable's file, as a uid of the host */
-  u32 mnt_ns; /* of the executable's mount; 0 if unknown */
+  u32 mnt_ns; /* of the executable's mount; NO_MNT_NS if it is detached, 0 if unknown */
   char comm[16];
   char data[DATA_SIZE];
 };
@@ -244,8 +247,10 @@ static __always_inline void append_executable(struct event *event, struct mm_str
 #ifdef HAVE_MOUNT_NAMESPACE
   struct mount *mount = (void *)vfsmount - __builtin_offsetof(struct mount, mnt);
   struct mnt_namespace *mnt_ns = READ(mount, mnt_ns);
-  if ((u64)mnt_ns > 4096) /* a detached mount has an error here */
+  if ((u64)mnt_ns > 4096) /* the kernel's own mounts have an error here */
     event->mnt_ns = READ(mnt_ns, inum);
+  if (!event->mnt_ns && walk != PSEUDO)
+    event->mnt_ns = NO_MNT_NS;
 #endif
   event->flags |= EXECUTABLE_KNOWN;
   if (walk == PSEUDO || !READ(dentry, hashed))

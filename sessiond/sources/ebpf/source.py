@@ -7,6 +7,7 @@ are open here. This process loads neither bcc nor LLVM nor libbpf.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import mmap
@@ -135,6 +136,7 @@ class EbpfSource:
         self._gap = 0  # records that were missing at the last check
         self._next_check = 0
         self._told: list[int] = answer["told"]
+        self._kinds = self._kinds_now()
         self._write_note()
         self._pending: list[ProcessEvent] = list(cgroups.snapshot(mountinfo, answer["controller"]))
         self._is_new = True
@@ -154,7 +156,7 @@ class EbpfSource:
         """Return the events since the last call, in the kernel's order; never block.
 
         The first call starts with the existing cgroups and processes. A Lost event marks where the
-        ring was full.
+        ring was full. Raises OSError if another process, such as a debugger, took descriptors away.
         """
         events, self._pending = self._pending, []
         if self._is_new:
@@ -167,6 +169,8 @@ class EbpfSource:
         if now >= self._next_check:
             self._next_check = now + SECOND
             in_ring = sum(self._submitted[: CPUS * 8 : 8])
+            if self._kinds_now() != self._kinds:
+                raise OSError(errno.EBADF, "another process has detached its programs")
         events += self._read_ring()
         for index, kind in enumerate(LOSS_KINDS):
             count = self._counters[index]
@@ -178,6 +182,10 @@ class EbpfSource:
         if vanished:
             events.append(Lost(now, VANISHED, vanished))
         return events
+
+    def _kinds_now(self) -> list[Path]:
+        """Return what each descriptor is open for: a map, a link, a performance event."""
+        return [Path(f"/proc/self/fd/{each}").readlink() for each in self._descriptors]
 
     def _vanished(self, in_ring: int) -> int:
         """Count the records that entered the ring but were not read here.
