@@ -173,6 +173,8 @@ class Daemon:
         self._monitor: Monitor
         self._loop: ReadLoop
         self._status: Status
+        self._server: StatusServer | None = None
+        self._binding: asyncio.Future[None] | None = None  # the loop itself keeps no task alive
 
     # Lifecycle
 
@@ -187,7 +189,7 @@ class Daemon:
             # Objects of the start live to the end: collecting them repeatedly would only cost time.
             gc.disable()
             self._open(stack, self._wanted())
-            server = await self._serve_status()
+            self._server = await self._serve_status()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             self._loop.start()
             self._every(WATCH, self._watch)
@@ -206,8 +208,8 @@ class Daemon:
             systemd.stopping(self._stop_reason)
             log.info("stopping", reason=self._stop_reason)
             loop.remove_signal_handler(signal.SIGHUP)
-            if server is not None:
-                await server.close()
+            if self._server is not None:
+                await self._server.close()
         log.info("stopped", lines=self._pipeline.lines.counts.total())
         return self._exit_code
 
@@ -510,9 +512,11 @@ class Daemon:
         if self._monitor.canary.blind:
             self._monitor.canary.blind = False
             self._sources.fall_back(f"{self._sources.source.name} did not see a process of ours")
+        self._restart.check()
         if self._restart.problem:
             self._health.degraded("what a restart needs", self._restart.problem, time_now)
         self._outputs.watch(self._pipeline, self._health, time_now)
+        self._watch_socket(time_now)
         self._press(time_now)
         if self._outputs.all_gone():
             self._end("the reader of the output went away", errors.READER_GONE)
@@ -521,6 +525,15 @@ class Daemon:
         self._outputs.write(self._pipeline.poll(time_now))
         self._restart.settle(self._pipeline)
         self._names.refresh(time.monotonic())
+
+    def _watch_socket(self, time_now: BootTime) -> None:
+        """Report that another process has removed the status socket, and bind it again."""
+        if self._server is None or not self._server.is_lost():
+            self._health.recovered("status socket", time_now, "it is there again")
+            return
+        reason = f"another process has removed {self._config.status_socket_path}"
+        self._health.degraded("status socket", reason, time_now)
+        self._binding = asyncio.ensure_future(self._server.start_again())
 
     def _press(self, time_now: BootTime) -> None:
         """Let the pipeline fold the noisiest user's events while a buffer fills up."""

@@ -79,6 +79,21 @@ class StatusServer:
             self._serve, sock=listener, limit=MAX_REQUEST
         )
 
+    def is_lost(self) -> bool:
+        """Return whether the socket's file is gone, so that no client can connect."""
+        try:
+            with opened_directory(self._path) as directory:
+                return _inode(self._path.name, directory) != self._inode
+        except OSError:
+            return True
+
+    async def start_again(self) -> None:
+        """Listen on a new socket, if the path permits it."""
+        if self._server is not None:
+            self._server.close()
+        with contextlib.suppress(StatusError):
+            await self.start()
+
     async def close(self) -> None:
         """Stop listening and remove the socket, if it is still ours."""
         if self._server is None:

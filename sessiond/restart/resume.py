@@ -254,9 +254,13 @@ class Restart:
         """Append a newly read chunk of the tracer's ring."""
         self._log.add([(RING, chunk)])
 
+    def check(self) -> None:
+        """Check once a second that the files are still there."""
+        self._log.check()
+
     @property
     def problem(self) -> str:
-        """Why the log can't be written; "" if it can."""
+        """Why the log can't be written or read again; "" if it can."""
         return self._log.problem
 
     def clear(self) -> None:

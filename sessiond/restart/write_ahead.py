@@ -52,6 +52,7 @@ _LOGS: Final = ("log.0", "log.1")  # of even and of odd numbers
 _STATE: Final = "state"
 _READING: Final = "kernel"
 _LOSSES: Final = "losses"
+_BATCH: Final = "last-batch"
 _COUNTER: Final = struct.Struct("=QQ")
 
 Entry = tuple[int, bytes]
@@ -144,11 +145,12 @@ class WriteAheadLog:
         self._logs = [_open(directory, name) for name in _LOGS]
         # The batch being read, in case of a kill before it is added: recvmmsg(2) writes into this
         # file as shared memory.
-        file = _open(directory, "last-batch")
+        file = _open(directory, _BATCH)
         os.ftruncate(file, MEMORY)
         self.memory = mmap.mmap(file, MEMORY)
         os.close(file)
         self._reading_file = _open(directory, _READING, append=False)
+        self._files = {name: _inode(directory / name) for name in (*_LOGS, _BATCH, _READING)}
         if not logs:
             self._empty(self._number)
             return
@@ -208,6 +210,15 @@ class WriteAheadLog:
         except (OSError, OutputError) as error:
             self.problem = str(error)
         return b""
+
+    def check(self) -> None:
+        """Note it as a problem if another process has deleted or replaced a file. Never raises."""
+        gone = [name for name, was in self._files.items() if _inode(self._directory / name) != was]
+        if gone:
+            self.problem = (
+                f"another process has taken {', '.join(gone)} from {self._directory}: "
+                "a kill loses or repeats events until the next start"
+            )
 
     def due(self, now: float) -> bool:
         """Return whether a new state is due; never before any input was read."""
@@ -292,6 +303,15 @@ class WriteAheadLog:
             os.close(log)
         with contextlib.suppress(BufferError):  # a reader of the audit socket still has views of it
             self.memory.close()
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Return what identifies the file of that name; None without one."""
+    try:
+        facts = path.lstat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _open(directory: Path, name: str, *, append: bool = True) -> int:

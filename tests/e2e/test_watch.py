@@ -329,3 +329,14 @@ def test_detached_programs_are_missed_at_once(make_daemon: MakeDaemon, tmp_path:
     told = degraded(daemon, "process source", 2.5)
     assert "detached" in value(told, "sessiond.health.reason")
     assert daemon.status()["source"] == "proc_connector"
+
+
+@pytest.mark.parametrize("name", ["status.sock", "log.0", "last-batch"])
+def test_a_file_of_the_runtime_directory_is_missed(daemon: Daemon, name: str) -> None:
+    """The socket is bound again; without the log a kill would lose events until the next start."""
+    what = "status socket" if name == "status.sock" else "what a restart needs"
+    (daemon.directory / "run" / name).unlink()
+    degraded(daemon, what, 2.5)
+    if name == "status.sock":
+        recovered(daemon, what, 2.5)
+        assert daemon.status()["health"]["problems"] == []

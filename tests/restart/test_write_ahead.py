@@ -228,3 +228,21 @@ def test_a_run_is_unfinished_until_a_permanent_stop(tmp_path: Path) -> None:
     assert journal(tmp_path).unfinished
     one.clear()
     assert not journal(tmp_path).unfinished
+
+
+@pytest.mark.parametrize("name", ["log.0", "log.1", "last-batch", "kernel"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_another_process_takes_away_is_missed(
+    tmp_path: Path, name: str, *, replaced: bool
+) -> None:
+    """What is written from then on reaches no later run."""
+    one = journal(tmp_path)
+    one.begin(b"known", 0.0, 1.0)
+    one.begin(b"known", 0.0, 20.0)
+    one.check()
+    assert one.problem == ""
+    (tmp_path / name).rename(tmp_path / "elsewhere")
+    if replaced:
+        (tmp_path / name).touch()
+    one.check()
+    assert name in one.problem
