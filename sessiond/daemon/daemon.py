@@ -509,6 +509,7 @@ class Daemon:
             self._monitor.reset()
             self._use(self._config)
         self._loop.turn_if_idle()
+        self._sources.check()
         if self._monitor.canary.blind:
             self._monitor.canary.blind = False
             self._sources.fall_back(f"{self._sources.source.name} did not see a process of ours")

@@ -139,6 +139,13 @@ class SourceChain:
             self.fall_back(f"{self.source.name} has failed: {error}")
             return []
 
+    def check(self) -> None:
+        """Check once a second that the kernel still reports; fall back if it does not."""
+        try:
+            self.source.check()
+        except OSError as error:
+            self.fall_back(f"{self.source.name} has failed: {error.strerror}")
+
     def reconcile(self) -> None:
         """After a loss of process events, check the table against the kernel's processes."""
         lost = self._pipeline.losses.totals["tracer"]

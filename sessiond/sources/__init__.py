@@ -72,6 +72,10 @@ class Source(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Raise OSError if the kernel can no longer report to this process."""
+        ...
+
     def resnapshot(self) -> list[ProcessEvent]:
         """Return every current process, merged by time with the events that came meanwhile."""
         ...

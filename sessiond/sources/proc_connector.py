@@ -152,6 +152,9 @@ class ProcConnectorSource:
             events.append(Lost(_now(), "event", lost))
         return events
 
+    def check(self) -> None:
+        """Do nothing: a read of the socket fails if it is gone."""
+
     def resnapshot(self) -> list[ProcessEvent]:
         """Return every process as procfs shows it now: for the start, and after a loss."""
         snapshot = self._procfs.snapshot()

@@ -28,6 +28,7 @@ class _Source:
     set_aside = ""
     remark = ""
     unread = 0
+    broken: OSError | None = None
 
     def __init__(self, name: str, *drains: list[ProcessEvent], exact: bool = True) -> None:
         self.name, self.exact, self.closed = name, exact, False
@@ -37,6 +38,10 @@ class _Source:
         if not self._drains:
             raise OSError("the ring is gone")
         return self._drains.pop(0)
+
+    def check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
 
     def resnapshot(self) -> list[ProcessEvent]:
         return self.drain()
@@ -119,6 +124,20 @@ def test_a_dead_source_is_followed_by_the_next(
         Declined("ebpf", "ebpf has failed: the ring is gone", "restart sessiond to try it again")
     ]
     assert scene.store.kept == ["proc_connector"]
+
+
+def test_a_source_that_reports_no_more_is_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, living: list[ProcessEvent]
+) -> None:
+    """A check each second finds what no read of the source would: there is nothing to read."""
+    first = _Source("ebpf", [])
+    scene = _Scene(monkeypatch, first, _Source("proc_connector", living))
+    scene.chain.check()
+    assert scene.switched == 0
+    first.broken = OSError(9, "its programs are detached")
+    scene.chain.check()
+    assert (scene.chain.source.name, first.closed) == ("proc_connector", True)
+    assert "its programs are detached; going on" in scene.health.problems["process source"]
 
 
 def test_without_fallback_a_dead_source_ends_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ class EbpfSource:
         """Return the events since the last call, in the kernel's order; never block.
 
         The first call starts with the existing cgroups and processes. A Lost event marks where the
-        ring was full. Raises OSError if another process, such as a debugger, took descriptors away.
+        ring was full.
         """
         events, self._pending = self._pending, []
         if self._is_new:
@@ -169,8 +169,6 @@ class EbpfSource:
         if now >= self._next_check:
             self._next_check = now + SECOND
             in_ring = sum(self._submitted[: CPUS * 8 : 8])
-            if self._kinds_now() != self._kinds:
-                raise OSError(errno.EBADF, "another process has detached its programs")
         events += self._read_ring()
         for index, kind in enumerate(LOSS_KINDS):
             count = self._counters[index]
@@ -182,6 +180,11 @@ class EbpfSource:
         if vanished:
             events.append(Lost(now, VANISHED, vanished))
         return events
+
+    def check(self) -> None:
+        """Raise OSError if another process, such as a debugger, has taken descriptors away."""
+        if self._kinds_now() != self._kinds:
+            raise OSError(errno.EBADF, "another process has detached its programs")
 
     def _kinds_now(self) -> list[Path]:
         """Return what each descriptor is open for: a map, a link, a performance event."""

@@ -37,6 +37,9 @@ class ProcfsSource:
         self._pending = []
         return events
 
+    def check(self) -> None:
+        """Do nothing: the kernel reports nothing by itself."""
+
     def resnapshot(self) -> list[ProcessEvent]:
         """Return every process as procfs shows it now."""
         return list(self._procfs.snapshot())
