@@ -341,7 +341,7 @@ class Daemon:
             undo.pop_all()
         stack.callback(self._close_audit)
         self._audit.on_progress = self._turn
-        self._sources.on_switch = self._loop.wake
+        self._sources.on_switch = self._switched
 
     def _prepare_tracer(self) -> None:
         """Start loading the tracer, unless that has begun, or an earlier run's tracer fits."""
@@ -526,6 +526,11 @@ class Daemon:
         self._outputs.write(self._pipeline.poll(time_now))
         self._restart.settle(self._pipeline)
         self._names.refresh(time.monotonic())
+
+    def _switched(self) -> None:
+        """Prepare for another source, which saw nothing of a self-test that is under way."""
+        self._monitor.canary.close()
+        self._loop.wake()
 
     def _watch_socket(self, time_now: BootTime) -> None:
         """Report that another process has removed the status socket, and bind it again."""
