@@ -163,7 +163,7 @@ def test_the_shell_of_a_login_on_a_serial_line_is_a_terminal() -> None:
     ],
 )
 def test_a_serial_line_that_a_user_opens_is_no_login(
-    process: ProcessView, creator: ProcessView | None
+    process: ProcessFacts, creator: ProcessFacts | None
 ) -> None:
     """The members of the group dialout can make it the terminal of any session of theirs."""
     assert judge(process, creator) == INHERITED
