@@ -24,7 +24,7 @@ mkdir -p "$directory"
 
 server="" separation=""
 clean_up() {
-    [ -z "$server" ] || kill "$server"
+    [ -z "$server" ] || kill "$server" 2>/dev/null || : # a signal to the group has ended it
     [ -z "$separation" ] || rmdir "$separation"
     umount -R "$system/proc" "$system/sys" "$system/dev" "$system/run" 2>/dev/null || :
     mountpoint -q "$system/proc" || rm -rf "$system"
