@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_the_metrics_service_may_write_where_it_writes() -> None:
     file = Path(unit["Service"]["Environment"].removeprefix("TEXTFILE="))
     assert str(file.parent) == unit["Service"]["ReadWritePaths"].removeprefix("-")
     assert "${TEXTFILE}" in unit["Service"]["ExecStart"]
+
+
+def test_users_can_not_take_the_services_processor_time() -> None:
+    """Only a weight of its control group counts against other groups: Nice= counts within one."""
+    weight = re.search(r"^CPUWeight=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert weight is not None
+    assert int(weight[1]) > 100, "the weight of any other service"
 
 
 def test_the_strict_drop_in_confines_the_service_further(tmp_path: Path) -> None:
