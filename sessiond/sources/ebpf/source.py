@@ -187,7 +187,7 @@ class EbpfSource:
             raise OSError(errno.EBADF, "another process has detached its programs")
 
     def _kinds_now(self) -> list[Path]:
-        """Return what each descriptor is open for: a map, a link, a performance event."""
+        """Return what each descriptor is open for: a map or a link."""
         return [Path(f"/proc/self/fd/{each}").readlink() for each in self._descriptors]
 
     def _vanished(self, in_ring: int) -> int:
