@@ -218,7 +218,8 @@ def test_nothing_is_lost_whatever_the_server_does(
     with web.lock:
         web.script.clear()
     until(delivery, lambda: is_done(delivery))
-    assert set(web.kept) == names(0, 500) - poison
+    # A server that says nothing may have stored lines that it refuses later.
+    assert names(0, 500) - poison <= set(web.kept) <= names(0, 500)
     if preset == "elasticsearch":
         assert set(web.kept.values()) == {1}
     assert set(refused_in(tmp_path)) == poison
