@@ -185,7 +185,9 @@ def _opened(name: str, config: Config) -> AbstractContextManager[_Sink]:
     """Open an output of the configuration, or a file; raises SessiondError."""
     from sessiond.replay.delivered import PREFIX, configured
 
-    return configured(config, name) if name.startswith(PREFIX) else _open_output(name)
+    if name.startswith(PREFIX):
+        return configured(config, name, complain)
+    return _open_output(name)
 
 
 @contextmanager

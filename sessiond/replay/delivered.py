@@ -23,8 +23,10 @@ PREFIX: Final = "output."
 # The outputs of the configuration that a replay can write to. The file is the daemon's.
 KINDS: Final = ("http", "socket")
 
-# Seconds without a delivered line after which a replay gives up, and between two looks at it.
+# Seconds without a delivered line after which a replay says so, and after which it gives up.
+_SILENCE: Final = 5.0
 _PATIENCE: Final = 60.0
+# Seconds between two looks at the output.
 _PAUSE: Final = 0.02
 # The least size of the queue, in bytes, and the share of it in use above which a replay waits. The
 # thread and its delivery have a queue each, and lines move from one to the other at once.
@@ -33,10 +35,11 @@ _FULL: Final = 0.25
 _MAX_LINES: Final = 128  # passed at once
 
 
-def configured(config: Config, name: str) -> ConfiguredOutput:
+def configured(config: Config, name: str, complain: Callable[[str], object]) -> ConfiguredOutput:
     """Return the output of a name (``output.http``), not yet open.
 
-    Raises OutputError if there is no such output, ConfigError for a file that it lacks.
+    ``complain`` is called with a line of text when lines wait for long. Raises OutputError if there
+    is no such output, ConfigError for a file that it lacks.
     """
     kind = name.removeprefix(PREFIX)
     settings = getattr(config.output, kind) if kind in KINDS else None
@@ -51,7 +54,7 @@ def configured(config: Config, name: str) -> ConfiguredOutput:
         config.output, **only, spool=spool, queue_size=max(config.output.queue_size, _QUEUE)
     )
     (thread,) = factory.outputs(msgspec.structs.replace(config, output=outputs))
-    return ConfiguredOutput(thread)
+    return ConfiguredOutput(thread, complain=complain)
 
 
 class ConfiguredOutput:
@@ -61,17 +64,22 @@ class ConfiguredOutput:
         self,
         output: OutputThread,
         *,
+        complain: Callable[[str], object],
+        silence: float = _SILENCE,
         patience: float = _PATIENCE,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Take an output that is not open; ``patience`` is in seconds."""
+        """Take an output that is not open; ``silence`` and ``patience`` are in seconds."""
         self._output = output
+        self._complain = complain
+        self._silence = silence
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
         self._delivered = 0
-        self._since = 0.0  # the last change of that number
+        self._since = clock()  # the last change of that number
+        self._waits = False  # and has said so
 
     def __enter__(self) -> Self:
         """Open it. Raises OutputError."""
@@ -105,9 +113,13 @@ class ConfiguredOutput:
         state = self._output.status()
         now = self._clock()
         if state["delivered"] != self._delivered or not state["queued"]:
-            self._delivered, self._since = state["delivered"], now
-        elif now - self._since > self._patience:
-            reason = state["reason"] or "it confirms no line"
-            raise OutputError(
-                f"{self._output.name}: {state['queued']:,} lines were not delivered: {reason}"
-            )
+            self._delivered, self._since, self._waits = state["delivered"], now, False
+            return
+        waited = now - self._since
+        queued = f"{self._output.name}: {state['queued']:,} lines"
+        reason = state["reason"] or "it confirms no line"
+        if waited > self._patience:
+            raise OutputError(f"{queued} were not delivered: {reason}")
+        if waited > self._silence and not self._waits:
+            self._waits = True
+            self._complain(f"{queued} wait for at most {self._patience:.0f} s: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def lines(number: int) -> list[bytes]:
 def test_every_line_arrives(web: Web, config: Config) -> None:
     """The queue is smaller than the log: the replay waits, and drops nothing."""
     wanted = lines(40_000)
-    with configured(config, "output.http") as output:
+    with configured(config, "output.http", print) as output:
         for start in range(0, len(wanted), 512):
             output.writelines(wanted[start : start + 512])
         output.flush()
@@ -54,26 +55,29 @@ def test_every_line_arrives(web: Web, config: Config) -> None:
 def test_a_server_that_is_away_for_a_moment_does_not_matter(web: Web, config: Config) -> None:
     """Lines are sent again."""
     web.script.extend([status(503)] * 3)
-    with configured(config, "output.http") as output:
+    with configured(config, "output.http", print) as output:
         output.writelines(lines(10))
         output.flush()
     assert len(web.kept) == 10
 
 
 def test_a_server_that_does_not_answer_is_an_error(web: Web, config: Config) -> None:
-    """It says how many lines were not delivered, and why."""
+    """It says soon that lines wait, then how many were not delivered, and why."""
     web.close()
-    with configured(config, "output.http") as output:
-        hurried = ConfiguredOutput(output._output, patience=0.3)
+    said: list[str] = []
+    with configured(config, "output.http", print) as output:
+        hurried = ConfiguredOutput(output._output, complain=said.append, silence=0.1, patience=1.5)
         hurried.writelines(lines(10))
         with pytest.raises(OutputError, match=r"127\.0\.0\.1.*10 lines were not delivered: \w"):
             hurried.flush()
+    [waits] = said
+    assert re.search(r"127\.0\.0\.1.*10 lines wait for at most 2 s: \w", waits)
 
 
 def test_lines_that_a_server_refuses_are_an_error(web: Web, config: Config) -> None:
     """They will never arrive."""
     web.take = status(400)
-    with configured(config, "output.http") as output:
+    with configured(config, "output.http", print) as output:
         output.writelines(lines(1))
         with pytest.raises(OutputError, match="1 lines: refused by the output"):
             output.flush()
@@ -90,4 +94,4 @@ def test_lines_that_a_server_refuses_are_an_error(web: Web, config: Config) -> N
 def test_other_names_say_what_is_possible(config: Config, name: str, problem: str) -> None:
     """The file belongs to the daemon, which numbers and seals its lines."""
     with pytest.raises(OutputError, match=problem):
-        configured(config, name)
+        configured(config, name, print)
