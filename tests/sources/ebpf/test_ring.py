@@ -6,6 +6,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,16 +15,21 @@ from hypothesis import strategies as st
 from sessiond.sources.ebpf.ring import Ring
 
 SIZE = mmap.PAGESIZE
+LARGE = 1 << 19  # several windows
 BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Writer:
-    """The kernel's side: writes records at the producer's position."""
+    """The kernel's side: writes records at the producer's position.
 
-    def __init__(self) -> None:
+    The kernel maps the data twice in a row; the file has it twice.
+    """
+
+    def __init__(self, size: int = SIZE) -> None:
         self.fileno = os.memfd_create("ring")
-        os.truncate(self.fileno, 2 * mmap.PAGESIZE + SIZE)
-        self._memory = mmap.mmap(self.fileno, 2 * mmap.PAGESIZE + SIZE)
+        self._size = size
+        os.truncate(self.fileno, 2 * mmap.PAGESIZE + 2 * size)
+        self._memory = mmap.mmap(self.fileno, 2 * mmap.PAGESIZE + 2 * size)
 
     @property
     def consumed(self) -> int:
@@ -49,7 +55,8 @@ class Writer:
 
     def _put(self, at: int, data: bytes) -> None:
         for index, byte in enumerate(data):
-            self._memory[2 * mmap.PAGESIZE + (at + index) % SIZE] = byte
+            place = 2 * mmap.PAGESIZE + (at + index) % self._size
+            self._memory[place] = self._memory[place + self._size] = byte
 
     def close(self) -> None:
         """Free the memory."""
@@ -112,3 +119,68 @@ def test_records_wrap_around_the_end(ring: Ring, writer: Writer, payloads: list[
     for payload in payloads:
         writer.write(payload)
         assert read(ring) == [payload]
+
+
+def test_records_of_a_large_ring_come_through_the_window() -> None:
+    """The window moves on, also past the end of the memory, while records wait and while not."""
+    writer = Writer(LARGE)
+    ring = Ring(writer.fileno, LARGE)
+    # Not a divisor of the page size, so that records cross the window's end.
+    payloads = [bytes([number % 251]) * 5003 for number in range(3 * LARGE // 5003)]
+    for payload in payloads[:10]:
+        writer.write(payload)
+        assert read(ring) == [payload]
+    batch = LARGE // 5016
+    for begin in range(10, len(payloads), batch):
+        waiting = payloads[begin : begin + batch]
+        for payload in waiting:
+            writer.write(payload)
+        assert read(ring) == waiting
+    ring.close()
+    writer.close()
+
+
+def test_a_small_part_of_a_large_ring_is_mapped() -> None:
+    """The kernel counts what is mapped as memory of the process."""
+    size = 8 << 20
+    descriptor = os.memfd_create("a large ring")
+    os.truncate(descriptor, 2 * mmap.PAGESIZE + 2 * size)
+    ring = Ring(descriptor, size)
+    mapped = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "memfd:a large ring" in line:
+            begin, end = line.split()[0].split("-")
+            mapped += int(end, 16) - int(begin, 16)
+    ring.close()
+    os.close(descriptor)
+    assert 0 < mapped <= size // 16
+
+
+def test_records_behind_a_busy_one_beyond_the_window_come_later() -> None:
+    """An unfinished record holds up the window, too."""
+    writer = Writer(LARGE)
+    ring = Ring(writer.fileno, LARGE)
+    at = writer.write(b"being written", BUSY)
+    payloads = [b"x" * 5003] * (LARGE // 5016 - 1)
+    for payload in payloads:
+        writer.write(payload)
+    assert read(ring) == read(ring) == []
+    writer.commit(at, len(b"being written"))
+    assert read(ring) == [b"being written", *payloads]
+    ring.close()
+    writer.close()
+
+
+def test_a_reader_continues_far_into_the_stream() -> None:
+    """A restarted daemon begins where the earlier one has ended."""
+    writer = Writer(LARGE)
+    first = Ring(writer.fileno, LARGE)
+    for _ in range(3 * LARGE // 5016):
+        writer.write(b"x" * 5003)
+        read(first)
+    first.close()
+    second = Ring(writer.fileno, LARGE)
+    writer.write(b"next")
+    assert read(second) == [b"next"]
+    second.close()
+    writer.close()
