@@ -12,7 +12,6 @@ from typing import Any
 
 import hypothesis
 import pytest
-import structlog
 from support import kernel
 from support.attacks import Attacks
 from support.containers import Runc
@@ -22,6 +21,8 @@ from support.logins import Sshd, Tmux
 from support.manager import UserManager
 from support.spawns import Spawns
 from support.truth import Truth
+
+from sessiond.system.logger import destination
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -57,8 +58,9 @@ def _restore_logging() -> Iterator[None]:
     """Undo what a command does to the log of this process."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
+    before = vars(destination).copy()
     yield
-    structlog.reset_defaults()
+    vars(destination).update(before)
     root.handlers, root.level = handlers, level
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
 from sessiond.pipeline.pipeline import Pipeline
+from sessiond.system.logger import Logger
 from sessiond.units import BootTime
 
-log = structlog.get_logger()
+log = Logger()
 
 
 class Health:

@@ -11,9 +11,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-import structlog
-
 from sessiond.system import clock, proc
+from sessiond.system.logger import Logger
 from sessiond.system.netlink import (
     NETLINK_ROUTE,
     RTM_GETADDR,
@@ -26,7 +25,7 @@ from sessiond.system.netlink import (
     ifinfmsg,
 )
 
-_log = structlog.get_logger(__name__)
+_log = Logger()
 
 Level = Literal["minimal", "session_view", "full"]
 

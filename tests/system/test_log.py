@@ -9,16 +9,17 @@ import re
 from pathlib import Path
 
 import pytest
-import structlog
+from support.logs import capture_logs
 from systemd import journal
 
 from sessiond.system import log
+from sessiond.system.logger import Logger
 
 
 def test_the_console_gets_a_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
     """It has time, level, event and fields; standard output stays empty."""
     log.configure("info", "console")
-    structlog.get_logger().info("rules_loaded", added=4, path="/etc/sessiond.rules")
+    Logger().info("rules_loaded", added=4, path="/etc/sessiond.rules")
     captured = capsys.readouterr()
     line = r"\d\d:\d\d:\d\d info    rules_loaded added=4 path=/etc/sessiond\.rules\n"
     assert re.fullmatch(line, captured.err)
@@ -30,7 +31,7 @@ def test_values_cannot_forge_lines_or_drive_the_terminal(
 ) -> None:
     """Newlines, escapes and bidirectional controls are escaped."""
     log.configure("info", "console")
-    structlog.get_logger().warning("odd", name="a\n12:00:00 error \x1b[31m\u202e\udcff b", b=b"\n")
+    Logger().warning("odd", name="a\n12:00:00 error \x1b[31m\u202e\udcff b", b=b"\n")
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert r"'a\n12:00:00 error \x1b[31m\u202e\udcff b'" in error
@@ -42,7 +43,7 @@ def test_an_exception_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]
     try:
         int("\x1b[31m")
     except ValueError:
-        structlog.get_logger().exception("bug")
+        Logger().exception("bug")
     error = capsys.readouterr().err
     assert "error   bug\nTraceback" in error
     assert "ValueError: invalid literal" in error
@@ -52,7 +53,7 @@ def test_an_exception_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]
 def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The fields are the same."""
     log.configure("info", "json")
-    structlog.get_logger().error("output_failed", errno=28, path=Path("/full"))
+    Logger().error("output_failed", errno=28, path=Path("/full"))
     entry = json.loads(capsys.readouterr().err)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry.pop("@timestamp"))
     assert entry == {"level": "error", "event": "output_failed", "errno": 28, "path": "/full"}
@@ -63,7 +64,7 @@ def test_the_journal_gets_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(journal, "sendv", lambda *entry: sent.extend(entry))
     log.configure("info", "journal")
-    structlog.get_logger().warning("rule_refused", line=3, **{"MESSAGE": "fake", "a-b": 1})
+    Logger().warning("rule_refused", line=3, **{"MESSAGE": "fake", "a-b": 1})
     assert "MESSAGE=rule_refused line=3 MESSAGE=fake a-b=1" in sent
     assert {"PRIORITY=4", "SYSLOG_IDENTIFIER=sessiond", "SESSIOND_EVENT=rule_refused"} < {*sent}
     assert {"SESSIOND_LINE=3", "SESSIOND_MESSAGE=fake", "SESSIOND_A_B=1"} < {*sent}
@@ -79,7 +80,7 @@ def test_a_journal_that_fails_falls_back_to_standard_error(
 
     monkeypatch.setattr(journal, "sendv", fail)
     log.configure("info", "journal")
-    structlog.get_logger().info("ready")
+    Logger().info("ready")
     assert capsys.readouterr().err.startswith("ready journal_error=")
 
 
@@ -96,7 +97,7 @@ def test_the_journal_is_recognised_by_its_stream(tmp_path: Path) -> None:
 
 def test_the_level_can_be_changed_while_loggers_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """A reload changes the level of loggers that modules made at import."""
-    logger = structlog.get_logger()
+    logger = Logger()
     log.configure("warning", "console")
     logger.info("hidden")
     log.configure("debug", "console")
@@ -127,8 +128,8 @@ class Clock:
 def test_a_throttle_counts_repetitions() -> None:
     """Repetitions within the interval are counted and logged with the next one."""
     clock = Clock()
-    with structlog.testing.capture_logs() as logs:
-        throttle = log.Throttle(structlog.get_logger(), clock=clock)
+    with capture_logs() as logs:
+        throttle = log.Throttle(Logger(), clock=clock)
         for second in (0, 1, 59.9, 60, 61):
             clock.now = second
             throttle.warning("ring_lost", number=second)
@@ -140,8 +141,8 @@ def test_a_throttle_counts_repetitions() -> None:
 def test_a_throttle_flushes_what_did_not_come_again() -> None:
     """The last repetitions of a burst are logged after their interval."""
     clock = Clock()
-    with structlog.testing.capture_logs() as logs:
-        throttle = log.Throttle(structlog.get_logger(), clock=clock)
+    with capture_logs() as logs:
+        throttle = log.Throttle(Logger(), clock=clock)
         for key in "aab":
             throttle.warning("sick", key=key)
         throttle.flush()
