@@ -97,6 +97,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from sessiond.ecs.normalizations import NUMBERS
     from sessiond.replay import files, workers
     from sessiond.replay.blocks import Filter, Pipelines
+    from sessiond.replay.copies import copies
     from sessiond.replay.progress import Progress, summary
     from sessiond.replay.replay import OwnWork, Replay, Work
     from sessiond.replay.series import series, side_by_side
@@ -117,6 +118,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         None if wanted == Filter() else wanted,
     )
     names = files.expand(arguments.log)
+    for copy, original in copies(names).items():
+        complain(f"{copy}: {original} has the same records, which are read once")
+        names.remove(copy)
     jobs = arguments.jobs or workers.default_jobs(names)
     with ExitStack() as stack:
         work: Work = OwnWork(pipelines)

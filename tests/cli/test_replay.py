@@ -55,6 +55,17 @@ def test_directories_of_the_same_time_are_hosts(hosts: Path) -> None:
     assert {json.loads(line)["host"]["name"] for line in one.stdout.splitlines()} == {"db3"}
 
 
+def test_a_log_that_is_given_twice_is_read_once(hosts: Path) -> None:
+    """Its events would be written twice, as those of two boots."""
+    whole = hosts / "web7" / "audit.log"
+    early = hosts / "early.log"
+    early.write_bytes(whole.read_bytes()[:50_000])
+    once, twice = run(whole), run(early, whole, hosts / "web7")
+    assert (twice.returncode, twice.stdout) == (0, once.stdout)
+    note = f"sessiond: {early}: {whole} has the same records, which are read once\n"
+    assert twice.stderr == note + once.stderr
+
+
 def test_a_node_without_records_is_told_with_those_that_have_some(hosts: Path) -> None:
     """The records may name the host with its domain."""
     done = run("--node", "web7.example", hosts / "db3", hosts / "web7")
