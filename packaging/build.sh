@@ -199,7 +199,7 @@ install -D -m 640 "$work/source/etc/sessiond.yml" "$work/sessiond.yml"
 page() {
     PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 "$work/venv/bin/python" -P -m sessiond.cli.pages "$1"
 }
-# PyYAML comes from the distribution, and is missing in this environment.
+# structlog and PyYAML come from the distribution, and are missing in this environment.
 pip install --require-hashes --only-binary=:all: -r "$work/source/packaging/requirements.txt"
 mkdir -p "$root/usr/share/man/man8" "$root/usr/share/man/man5"
 page sessiond.8 | gzip -9n >"$root/usr/share/man/man8/sessiond.8.gz"

@@ -11,6 +11,7 @@ SHORTAGES = {
 
 # Libraries by the module that Python imports, with the packages that have them.
 LIBRARIES = {
+    "structlog": "python3-structlog",
     "systemd": "python3-systemd",
     "yaml": "python3-yaml (Debian) or python3-pyyaml (Fedora)",
     # sessiond's package and packaging/install.sh bring these.

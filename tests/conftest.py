@@ -12,6 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 from support import kernel
 from support.attacks import Attacks
 from support.containers import Runc
@@ -21,8 +22,6 @@ from support.logins import Sshd, Tmux
 from support.manager import UserManager
 from support.spawns import Spawns
 from support.truth import Truth
-
-from sessiond.system.logger import destination
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -58,9 +57,8 @@ def _restore_logging() -> Iterator[None]:
     """Undo what a command does to the log of this process."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    before = vars(destination).copy()
     yield
-    vars(destination).update(before)
+    structlog.reset_defaults()
     root.handlers, root.level = handlers, level
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 import yaml
 from msgspec import inspect as types
 
@@ -27,12 +28,11 @@ from sessiond.config.reference import fields_of, get, options
 from sessiond.config.schema import DEFAULT_RULES, Config, InvalidError
 from sessiond.errors import ConfigError
 from sessiond.system.files import read_trusted
-from sessiond.system.logger import Logger
 from sessiond.text import printable
 
 DEFAULT_PATH = Path("/etc/sessiond.yml")
 
-_log = Logger()
+_log = structlog.get_logger(__name__)
 
 
 # --- reading -------------------------------------------------------------------------------------

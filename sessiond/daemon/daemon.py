@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from sessiond import errors, sources
 from sessiond.audit.kernel.controller import AuditController, clear_away
 from sessiond.audit.kernel.disabled import DisabledAudit
@@ -52,7 +54,6 @@ from sessiond.system import log as logs
 from sessiond.system.capabilities import give_up
 from sessiond.system.clock import boot_id, now
 from sessiond.system.files import may_read, open_directory, trusted_users
-from sessiond.system.logger import Logger
 from sessiond.system.ordinary_users import ordinary_users
 from sessiond.system.proc import PROC
 from sessiond.units import BootTime, Monotonic
@@ -73,7 +74,7 @@ SYSCALLS: Final = ("execve", "execveat", "exit_group", "setsid")
 # The file in the runtime directory with the audit settings that sessiond has changed.
 AUDIT_STATE: Final = "audit.json"
 
-log = Logger()
+log = structlog.get_logger()
 
 
 def run(config: Config, load: Callable[[], Config], helper: Helper | None = None) -> int:

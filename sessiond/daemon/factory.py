@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 
 from sessiond.audit import kernel_names
 from sessiond.audit.auditd_log import EnrichedNames
@@ -59,11 +60,10 @@ from sessiond.process.table import ProcessTable
 from sessiond.system.account_names import AccountNames, NoAccountNames
 from sessiond.system.files import read_trusted
 from sessiond.system.host import HostFacts
-from sessiond.system.logger import Logger
 from sessiond.system.secret import credential, read_key, read_secret
 from sessiond.units import SECOND
 
-log = Logger()
+log = structlog.get_logger()
 
 # The host and boot ids in events made from a log, which does not contain them.
 _OFFLINE: Final = ("log", "log")

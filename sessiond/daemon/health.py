@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
+
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.system.logger import Logger
 from sessiond.units import BootTime
 
-log = Logger()
+log = structlog.get_logger()
 
 
 class Health:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from sessiond.ecs.wall_clock import MIN_STEP, Step, WallClock
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system.clock import measure_offset, now, wall_offset
 from sessiond.system.clock_file import ClockFile
-from sessiond.system.logger import Logger
 from sessiond.units import SECOND
 
-log: Final = Logger()
+log: Final = structlog.get_logger()
 
 
 class HostClock:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import structlog
+
 from sessiond.daemon.health import Health
 from sessiond.errors import SessiondError
 from sessiond.output.thread import OutputThread
 from sessiond.pipeline import losses
 from sessiond.pipeline.pipeline import Pipeline
 from sessiond.system.clock import wall_offset
-from sessiond.system.logger import Logger
 from sessiond.units import BootTime
 
 # Seconds for all outputs together to deliver waiting lines when the daemon stops.
@@ -25,7 +26,7 @@ _DONE: Final = {
     "exposed": "changed its mode, owner or group",
 }
 
-log = Logger()
+log = structlog.get_logger()
 
 
 class OutputSet:

@@ -7,14 +7,15 @@ import os
 import shutil
 from typing import Final
 
+import structlog
+
 from sessiond.pipeline.event_writer import Probe
 from sessiond.pipeline.pipeline import Pipeline
-from sessiond.system.logger import Logger
 
 _PATH: Final = "/usr/bin:/bin"
 _ARGUMENT: Final = "sessiond-canary"
 
-log = Logger()
+log = structlog.get_logger()
 
 
 class SelfTest:

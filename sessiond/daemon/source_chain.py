@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from sessiond.config.schema import SessionMetadataSettings
 from sessiond.daemon.health import Health
 from sessiond.errors import SourceUnavailableError
@@ -18,7 +20,6 @@ from sessiond.sources import Declined, Source, open_source
 from sessiond.sources.ebpf.helper import Helper
 from sessiond.sources.procfs.reader import Procfs
 from sessiond.system.clock import now
-from sessiond.system.logger import Logger
 
 # Seconds between two checks of the table after losses: while losses continue, checking must not
 # take the time that reading needs.
@@ -28,7 +29,7 @@ SWEEP_PERIOD: Final = 30.0
 # Maximum number of rounds in which a process, then its relatives, are looked up in procfs.
 MAX_LOOK_UPS: Final = 4
 
-log = Logger()
+log = structlog.get_logger()
 
 
 class SourceChain:

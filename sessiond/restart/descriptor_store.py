@@ -10,15 +10,16 @@ import contextlib
 import os
 from typing import Final, Protocol
 
+import structlog
+
 from sessiond.system import systemd
-from sessiond.system.logger import Logger
 
 _AUDIT: Final = "audit"
 _LISTENER: Final = "audit-listener"
 # The store does not preserve order, so the names carry the order of the tracer's descriptors.
 _TRACER: Final = "tracer-"
 
-log = Logger()
+log = structlog.get_logger()
 
 
 class AuditSocket(Protocol):

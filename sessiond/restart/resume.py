@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 
 from sessiond.errors import SavedStateError
 from sessiond.pipeline import snapshot
@@ -31,7 +32,6 @@ from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources import Source
 from sessiond.sources.ebpf.source import decoded
 from sessiond.system.clock import now
-from sessiond.system.logger import Logger
 
 # Seconds after a start in which lines of the last run may be made again.
 REPEATS_UNTIL: Final = 2 * PERIOD
@@ -46,7 +46,7 @@ _LOSSES: Final = msgspec.msgpack.Decoder(list[Loss])
 # Reads the lines of the output file after a sequence number.
 WrittenLinesOf = Callable[[int | None], WrittenLines]
 
-log = Logger()
+log = structlog.get_logger()
 
 
 class Restart:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from sessiond.errors import OutputError
 from sessiond.system.files import publish_file, read_file
-from sessiond.system.logger import Logger
 
-_log = Logger()
+_log = structlog.get_logger(__name__)
 
 # Maximum number of bytes read: a thousand settings need a tenth of it.
 _MAX_SIZE: Final = 1 << 20

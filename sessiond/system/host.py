@@ -11,8 +11,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+import structlog
+
 from sessiond.system import clock, proc
-from sessiond.system.logger import Logger
 from sessiond.system.netlink import (
     NETLINK_ROUTE,
     RTM_GETADDR,
@@ -25,7 +26,7 @@ from sessiond.system.netlink import (
     ifinfmsg,
 )
 
-_log = Logger()
+_log = structlog.get_logger(__name__)
 
 Level = Literal["minimal", "session_view", "full"]
 

@@ -1,8 +1,9 @@
-"""The daemon's own log: where the events of all loggers go, the journal or standard error.
+"""The daemon's own log: constant event names with fields, to the journal or to standard error.
 
-Under systemd an event goes to the journal with a field for each name; elsewhere a readable line
-goes to standard error. Names and paths chosen by local users are escaped, so that no value can
-forge a line or send control sequences to a terminal.
+All modules log like ``structlog.get_logger(__name__).warning("ring_lost", number=3)``. Under
+systemd the event goes to the journal with a field for each name; elsewhere a readable line goes to
+standard error. Names and paths chosen by local users are escaped, so that no value can forge a line
+or send control sequences to a terminal.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import TextIO
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Protocol, TextIO
 
-from sessiond.system.logger import Fields, Logger, destination, shown, text
+import structlog
+
 from sessiond.text import printable
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
+_PLAIN = re.compile(r"[\w./:@+,%-]+")
+
+Fields = MutableMapping[str, Any]
 
 
 def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
@@ -42,8 +47,13 @@ def configure(level: str = "info", style: str = "auto") -> None:
     """
     if style == "auto":
         style = "journal" if under_journal(os.environ, sys.stderr) else "console"
-    destination.write = {"journal": _to_journal, "json": _to_json, "console": _to_console}[style]
-    destination.level = logging.getLevelNamesMapping()[level.upper()]
+    write = {"journal": _to_journal, "json": _to_json, "console": _to_console}[style]
+    structlog.configure(
+        processors=[structlog.stdlib.add_log_level, _add_exception, write],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=_Sink,
+        cache_logger_on_first_use=False,  # a reload can change the level
+    )
     root = logging.getLogger()
     root.handlers = [_Forward()]
     root.setLevel(logging.WARNING)
@@ -54,38 +64,71 @@ def configure_command(*, debug: bool) -> None:
     configure("debug" if debug else "warning", "console")
 
 
+class _Sink:
+    """The end of structlog's chain: the last processor has already written the line."""
+
+    def __init__(self, *_names: object) -> None:
+        pass
+
+    def msg(self, **_fields: object) -> None:
+        pass
+
+    debug = info = warning = error = critical = exception = msg
+
+
 class _Forward(logging.Handler):
-    """Forwards messages of libraries that use the standard library's logging."""
+    """Forwards messages of libraries that use the standard library's logging to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record as the event ``library``."""
-        error = record.exc_info[1] if record.exc_info else None
-        Logger().log(
+        log = structlog.get_logger(record.name)
+        log.log(
             record.levelno,
             "library",
             library=record.name,
             message=record.getMessage(),
-            exc_info=error,
+            exc_info=record.exc_info,
         )
 
 
-def _to_console(fields: Fields) -> None:
+def text(fields: Mapping[str, Any]) -> str:
+    """Return fields as one line: the event, then key=value, quoted if necessary."""
+    rest = (f"{key}={_value(value)}" for key, value in fields.items() if key != "event")
+    return " ".join([str(fields["event"]), *rest])
+
+
+def _value(value: object) -> str:
+    plain = value if isinstance(value, str) else str(value)
+    # repr escapes unprintable characters: newlines, escapes, bidirectional controls.
+    return plain if _PLAIN.fullmatch(plain) else repr(plain)
+
+
+def _add_exception(_logger: object, _method: str, fields: Fields) -> Fields:
+    """Convert the event's exc_info, if any, to text with structlog's own processor."""
+    if "exc_info" in fields:
+        return structlog.processors.format_exc_info(None, "", fields)
+    return fields
+
+
+def _to_console(_logger: object, _method: str, fields: Fields) -> Fields:
     level, trace = fields.pop("level"), fields.pop("exception", None)
     clock = time.strftime("%H:%M:%S", time.localtime())
     _print(f"{clock} {level:<7} {text(fields)}")
     if trace:
         _print("\n".join(printable(line) for line in trace.splitlines()))
+    return {}
 
 
-def _to_json(fields: Fields) -> None:
+def _to_json(_logger: object, _method: str, fields: Fields) -> Fields:
     stamp = time.time_ns() // 1000
     seconds, micros = divmod(stamp, 1_000_000)
     date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     first = {"@timestamp": f"{date}.{micros:06d}Z", "level": fields["level"]}
     _print(json.dumps({**first, **fields}, default=str))
+    return {}
 
 
-def _to_journal(fields: Fields) -> None:
+def _to_journal(_logger: object, _method: str, fields: Fields) -> Fields:
     """Send with fields; the prefix SESSIOND_ avoids the journal's own names."""
     from systemd import journal  # imported only where it is used
 
@@ -100,7 +143,8 @@ def _to_journal(fields: Fields) -> None:
     try:
         journal.sendv(*(f"{name}={value}" for name, value in entry.items()))
     except OSError as error:
-        _print(f"{text(fields)} journal_error={shown(str(error))}")
+        _print(f"{text(fields)} journal_error={_value(str(error))}")
+    return {}
 
 
 def _print(line: str) -> None:
@@ -112,6 +156,10 @@ def _print(line: str) -> None:
         return
 
 
+class _Log(Protocol):
+    def log(self, level: int, event: str, **fields: object) -> object: ...
+
+
 class Throttle:
     """Logs the same event at most once per ``interval`` seconds, with the number of repetitions.
 
@@ -120,7 +168,7 @@ class Throttle:
     """
 
     def __init__(
-        self, log: Logger, interval: float = 60.0, clock: Callable[[], float] = time.monotonic
+        self, log: _Log, interval: float = 60.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._log, self._interval, self._clock = log, interval, clock
         self._logged_at: dict[tuple[str, str], float] = {}

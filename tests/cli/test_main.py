@@ -92,7 +92,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
     program = (
         "import sys\nfrom sessiond.cli import main as cli\ntry: cli.main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "print(sorted({'yaml', 'pyroute2', 'asyncio', 'logging', 'msgspec'} & {*sys.modules}))"
+        "print(sorted({'yaml', 'pyroute2', 'asyncio', 'structlog', 'msgspec'} & {*sys.modules}))"
     )
     for argument in ("--help", "--version"):
         done = subprocess.run(
@@ -174,6 +174,7 @@ def test_an_unexpected_error_asks_to_be_reported(
 @pytest.mark.parametrize(
     ("library", "package"),
     [
+        ("structlog", "python3-structlog"),
         ("yaml", "python3-yaml (Debian) or python3-pyyaml (Fedora)"),
         ("systemd", "python3-systemd"),
     ],

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import structlog
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.logs import capture_logs
 
 from sessiond.audit.rules import parser
 from sessiond.config import load, reference
@@ -417,9 +417,11 @@ def test_without_the_default_file_the_defaults_are_used(
 ) -> None:
     """A missing default file means the built-in defaults, and is logged."""
     monkeypatch.setattr(load, "DEFAULT_PATH", tmp_path / "sessiond.yml")
-    with capture_logs() as logs:
+    with structlog.testing.capture_logs() as logs:
         assert load.load(None) == Config()
-    assert [(log["event"], log["level"]) for log in logs] == [("configuration_built_in", "info")]
+    assert [(log["event"], log["log_level"]) for log in logs] == [
+        ("configuration_built_in", "info")
+    ]
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.logs import capture_logs
+from structlog.testing import capture_logs
 from support.scripted import documents, pipeline
 
 from sessiond.daemon import host_clock

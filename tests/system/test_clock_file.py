@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.logs import capture_logs
+from structlog.testing import capture_logs
 
 from sessiond.system.clock_file import ClockFile
 

@@ -9,17 +9,16 @@ import re
 from pathlib import Path
 
 import pytest
-from support.logs import capture_logs
+import structlog
 from systemd import journal
 
 from sessiond.system import log
-from sessiond.system.logger import Logger
 
 
 def test_the_console_gets_a_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
     """It has time, level, event and fields; standard output stays empty."""
     log.configure("info", "console")
-    Logger().info("rules_loaded", added=4, path="/etc/sessiond.rules")
+    structlog.get_logger().info("rules_loaded", added=4, path="/etc/sessiond.rules")
     captured = capsys.readouterr()
     line = r"\d\d:\d\d:\d\d info    rules_loaded added=4 path=/etc/sessiond\.rules\n"
     assert re.fullmatch(line, captured.err)
@@ -31,7 +30,7 @@ def test_values_cannot_forge_lines_or_drive_the_terminal(
 ) -> None:
     """Newlines, escapes and bidirectional controls are escaped."""
     log.configure("info", "console")
-    Logger().warning("odd", name="a\n12:00:00 error \x1b[31m\u202e\udcff b", b=b"\n")
+    structlog.get_logger().warning("odd", name="a\n12:00:00 error \x1b[31m\u202e\udcff b", b=b"\n")
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert r"'a\n12:00:00 error \x1b[31m\u202e\udcff b'" in error
@@ -43,7 +42,7 @@ def test_an_exception_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]
     try:
         int("\x1b[31m")
     except ValueError:
-        Logger().exception("bug")
+        structlog.get_logger().exception("bug")
     error = capsys.readouterr().err
     assert "error   bug\nTraceback" in error
     assert "ValueError: invalid literal" in error
@@ -53,7 +52,7 @@ def test_an_exception_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]
 def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The fields are the same."""
     log.configure("info", "json")
-    Logger().error("output_failed", errno=28, path=Path("/full"))
+    structlog.get_logger().error("output_failed", errno=28, path=Path("/full"))
     entry = json.loads(capsys.readouterr().err)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry.pop("@timestamp"))
     assert entry == {"level": "error", "event": "output_failed", "errno": 28, "path": "/full"}
@@ -64,7 +63,7 @@ def test_the_journal_gets_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(journal, "sendv", lambda *entry: sent.extend(entry))
     log.configure("info", "journal")
-    Logger().warning("rule_refused", line=3, **{"MESSAGE": "fake", "a-b": 1})
+    structlog.get_logger().warning("rule_refused", line=3, **{"MESSAGE": "fake", "a-b": 1})
     assert "MESSAGE=rule_refused line=3 MESSAGE=fake a-b=1" in sent
     assert {"PRIORITY=4", "SYSLOG_IDENTIFIER=sessiond", "SESSIOND_EVENT=rule_refused"} < {*sent}
     assert {"SESSIOND_LINE=3", "SESSIOND_MESSAGE=fake", "SESSIOND_A_B=1"} < {*sent}
@@ -80,7 +79,7 @@ def test_a_journal_that_fails_falls_back_to_standard_error(
 
     monkeypatch.setattr(journal, "sendv", fail)
     log.configure("info", "journal")
-    Logger().info("ready")
+    structlog.get_logger().info("ready")
     assert capsys.readouterr().err.startswith("ready journal_error=")
 
 
@@ -97,7 +96,7 @@ def test_the_journal_is_recognised_by_its_stream(tmp_path: Path) -> None:
 
 def test_the_level_can_be_changed_while_loggers_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """A reload changes the level of loggers that modules made at import."""
-    logger = Logger()
+    logger = structlog.get_logger()
     log.configure("warning", "console")
     logger.info("hidden")
     log.configure("debug", "console")
@@ -128,8 +127,8 @@ class Clock:
 def test_a_throttle_counts_repetitions() -> None:
     """Repetitions within the interval are counted and logged with the next one."""
     clock = Clock()
-    with capture_logs() as logs:
-        throttle = log.Throttle(Logger(), clock=clock)
+    with structlog.testing.capture_logs() as logs:
+        throttle = log.Throttle(structlog.get_logger(), clock=clock)
         for second in (0, 1, 59.9, 60, 61):
             clock.now = second
             throttle.warning("ring_lost", number=second)
@@ -141,8 +140,8 @@ def test_a_throttle_counts_repetitions() -> None:
 def test_a_throttle_flushes_what_did_not_come_again() -> None:
     """The last repetitions of a burst are logged after their interval."""
     clock = Clock()
-    with capture_logs() as logs:
-        throttle = log.Throttle(Logger(), clock=clock)
+    with structlog.testing.capture_logs() as logs:
+        throttle = log.Throttle(structlog.get_logger(), clock=clock)
         for key in "aab":
             throttle.warning("sick", key=key)
         throttle.flush()
