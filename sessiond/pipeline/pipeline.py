@@ -196,6 +196,8 @@ class Pipeline:
         self._inventory = Inventory()
         self._snapshot: int | None = None  # time of the first snapshot
         self._fed: int | None = None  # when both inputs were last read
+        # The latest time and the highest serial in a log, of events that do not wait.
+        self._latest_of_log = (0, 0)
         self._use_filters()
 
     def use(self, options: PipelineOptions) -> None:
@@ -821,6 +823,8 @@ class Pipeline:
                 self.lines.forget_names()
         call = event.call
         name = self._name(call.arch, call.syscall) if call is not NO_CALL else ""
+        if self.options.replay:
+            self._follow_clock_of_log(event, name)
         if name in EXEC_CALLS:
             if call.success == b"yes":
                 self._exec(event, now + HOLD)
@@ -842,6 +846,27 @@ class Pipeline:
             self._fork_by_audit(event)
         else:
             self._other(event)
+
+    def _follow_clock_of_log(self, event: AuditEvent, call: str) -> None:
+        """Notice in a log that its host's wall clock was set back: stamps fall while serials rise.
+
+        Time since boot goes on then, so that processes keep their relatives. A system call that has
+        waited, such as accept(2), has an old stamp too: only ``call``s that do not wait count, and
+        the stamps of others may be from before a step.
+        """
+        if _is_of_daemon(event):
+            return
+        latest, serial = self._latest_of_log
+        if call not in _WITHOUT_WAITING:
+            event.opened = latest + _SET_BACK
+            return
+        event.opened = _ANY_TIME
+        time = self._boot(event)
+        if time < latest - _SET_BACK and event.serial > serial:
+            self.clock.follow(latest, self.clock.offset)
+            self.clock.follow(latest, event.time * MILLISECOND - latest)
+            time = latest
+        self._latest_of_log = max(latest, time), max(serial, event.serial)
 
     def _is_wanted_failure(self, event: AuditEvent) -> bool:
         wanted = self.options.event.exec_failures
@@ -1318,6 +1343,10 @@ def _relatives(process: Process, state: State) -> tuple[Relative, ...]:
 _EXEC_LOSSES: Final = frozenset(("exec", "event", VANISHED))
 _FORKS: Final = ("fork", "vfork", "clone", "clone3")
 _ENOENT: Final = b"-2"
+# How far stamps must fall, in ns, and the calls whose stamp is that of their end ("" is none).
+_SET_BACK: Final = 5 * SECOND
+_ANY_TIME: Final = 1 << 62
+_WITHOUT_WAITING: Final = frozenset(("", *EXEC_CALLS, "exit_group", "setsid", *_FORKS))
 _RING_FULL: Final = "the tracer's buffer was full"
 _TAKEN: Final = "they vanished from the tracer's buffer: another process takes them out"
 
@@ -1325,6 +1354,11 @@ _TAKEN: Final = "they vanished from the tracer's buffer: another process takes t
 def _pid_of(event: AuditEvent) -> int:
     """Return the pid of a record without a system call; the kernel fills it in."""
     return next((number(fields(r.text).get("pid")) for r in event.records), 0)
+
+
+def _is_of_daemon(event: AuditEvent) -> bool:
+    """Return whether it is of the audit daemon, which has its own serials."""
+    return bool(event.records) and 1200 <= event.records[0].type < 1300
 
 
 def _stands_alone(event: AuditEvent) -> bool:

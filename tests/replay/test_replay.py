@@ -11,6 +11,7 @@ from support.auditlog import DATA, record_type
 from support.replayed import documents, pipeline, replayed
 from support.scripted import Host
 
+from sessiond.ecs.dates import timestamp
 from sessiond.replay.blocks import Filter, Pipelines
 from sessiond.replay.replay import OwnWork, Replay
 from sessiond.system.packed import UnreadableFileError
@@ -543,3 +544,46 @@ def test_a_process_that_only_forks_is_the_parent_of_its_children() -> None:
     assert removed["parent"]["entity_id"] == make["entity_id"]
     assert removed["parent"]["executable"] == "/bin/make"
     assert "entity_id" not in by_serial[7]
+
+
+def _call(time: int, serial: int, number: int, pids: str, program: str) -> bytes:
+    """Return a SYSCALL record of a time in ms; ``pids`` are those of the parent and the caller."""
+    ppid, pid = pids.split()
+    seconds, ms = divmod(time, 1000)
+    return (
+        f"type=SYSCALL msg=audit({seconds}.{ms:03d}:{serial}): arch=c000003e syscall={number} "
+        f"success=yes exit=0 a0=0 a1=0 a2=0 a3=0 items=0 ppid={ppid} pid={pid} auid=1000 uid=0 "
+        "gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=4 "
+        f'comm="{program}" exe="/bin/{program}" key=(null)'
+    ).encode()
+
+
+@pytest.mark.parametrize("back", [10_000, 3_600_000, 100_000_000_000])
+def test_a_clock_that_is_set_back_parts_no_relatives(back: int) -> None:
+    """NTP's first answer, or a clock in local time; dates stay those of the records."""
+    start = 1_700_000_000_000
+    found = documents(
+        [
+            _call(start, 10, 59, "1 50", "sshd"),
+            _call(start + 1_000, 11, 59, "50 51", "bash"),
+            _call(start + 4_000 - back, 12, 59, "50 60", "login"),
+            _call(start + 500, 13, 43, "1 50", "sshd"),  # accept(2) has waited since then
+            _call(start + 5_000 - back, 14, 59, "60 61", "ls"),
+            _call(start + 6_000 - back, 15, 231, "50 51", "bash"),
+            _call(start + 7_000 - back, 16, 231, "1 50", "sshd"),
+        ]
+    )
+    by_serial = {each["auditd"]["sequence"]: each for each in found}
+    sshd, bash, login, accepted, _, end_of_bash, end_of_sshd = (
+        by_serial[serial]["process"] for serial in range(10, 17)
+    )
+    assert bash["parent"]["entity_id"] == login["parent"]["entity_id"] == sshd["entity_id"]
+    assert by_serial[14]["process"]["parent"]["entity_id"] == login["entity_id"]
+    assert end_of_bash["entity_id"] == bash["entity_id"]
+    assert accepted["entity_id"] == end_of_sshd["entity_id"] == sshd["entity_id"]
+    dates = [by_serial[serial]["@timestamp"] for serial in (10, 12, 14, 16)]
+    moments = [start, *(start + more - back for more in (4_000, 5_000, 7_000))]
+    assert dates == [timestamp(ms * 1_000_000) for ms in moments]
+    assert sshd["start"] == end_of_sshd["start"] == dates[0]
+    assert login["start"] == dates[1]
+    assert end_of_sshd["end"] == dates[3]
