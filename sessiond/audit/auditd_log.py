@@ -11,10 +11,10 @@ from sessiond.errors import RecordError
 from sessiond.text import display
 
 # type=SYSCALL msg=audit(...): auditd. type=1400 audit(...): the kernel's own log.
-LOG_LINE: Final = re.compile(rb"(?:node=(\S+) )?type=(\S+) (?:msg=)?(?=audit\(\d+\.)")
+LOG_LINE: Final = re.compile(rb"(?:node=(\S+) )?type=(\S+) (?:msg=)?(?=audit\(\d+\.\d+:\d)")
 UNKNOWN_TYPE: Final = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
-# Separator lines of ausearch.
-SEPARATOR: Final = re.compile(rb"(?:----|time->.*)\s*$")
+# Lines between records: those of ausearch, of grep -A, of tail and head, and of journalctl.
+SEPARATOR: Final = re.compile(rb"(?:--(?:--)?|time->.*|==> .* <==|-- .* --)\s*$")
 
 ENRICHMENT: Final = b"\x1d"
 # Escapes of it: rsyslog's, that of less and cat -v, and those of JSON and C. No text of the kernel
@@ -34,22 +34,23 @@ _UNMARKED_ENRICHMENT: Final = re.compile(
 )
 _FIELD_NAME: Final = re.compile(rb"(?:^|[ '])([A-Za-z_-]+)=")
 
-# RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, message. Some relays write no
-# colon behind the program.
+# RFC 3164 (with classic or ISO dates) and RFC 5424: host, program, message; RFC 6587 counts bytes
+# before them. Some relays write no colon behind the program.
 _SYSLOG: Final = re.compile(
-    rb"(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\S+) (\S*[^\s:]) "
+    rb"(?:(?:\d{1,5} )?<\d{1,3}>)?"
+    rb"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\S+) (\S*[^\s:]) "
     rb"([^ :\[]+)(?:\[[^\]]*\])?(?:: ?| )(.*)",
     re.DOTALL,
 )
 _SYSLOG_5424: Final = re.compile(
-    rb"(?:<\d{1,3}>)?1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+) \S+ \S+ "
+    rb"(?:(?:\d{1,5} )?<\d{1,3}>)?1 \d{4}-\d\d-\d\dT\S+ (\S+) (\S+) \S+ \S+ "
     rb"(?:-|(?:\[(?:\\.|[^\]\\])*\])+)(?: *\xef\xbb\xbf)? *(.*)",
     re.DOTALL,
 )
 # Programs that forward audit records. Users can make other programs imitate records.
 _RELAY: Final = re.compile(rb"kernel|[\w./-]*audi[\w./-]*")
 _KERNEL_LOG: Final = re.compile(
-    rb" *(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?"
+    rb" *(?:<\d{1,3}>)?(?:\w+ *:\w+ *: |\d+,\d+,\d+,[^;\s]*;)?"
     rb"(?:\[[^\]]{1,40}\](?:\[ *[TC]?\d+\])? |\d{4}-\d\d-\d\dT[\d:,+-]{15,24} )?"
     rb"(?:audit: (?=type=\S+ (?:msg=)?audit\()|(?=type=\d+ audit\())"
 )
@@ -57,9 +58,13 @@ _KERNEL_WORD: Final = re.compile(
     rb"(?:<\d{1,3}>)?(?:\w+ *:\w+ *: )?(?:\[ *\d+\.\d+\]|\d{4}-\d\d-\d\dT[\d:,+-]{15,24}) "
 )
 # What stands before a record that is quoted: blanks, a relay's name, or a file name and a line
-# number of grep; a byte order mark in joined files; NULs that a crash of the host leaves.
+# number of grep or cat; the time at which a program such as docker logs passed it on, which no
+# syslog writes without a host; a byte order mark in joined files; NULs that a crash of the host
+# leaves.
 _QUOTED: Final = re.compile(
-    rb"[\0 ]*(?:\xef\xbb\xbf)? *(?:audispd: |(?:[^\s:=]*audit[^\s:=]*:)?(?:\d+:)?)"
+    rb"[\0 \t]*(?:\xef\xbb\xbf)? *"
+    rb"(?:audispd: |(?:(?:[A-Za-z]:\\)?[^\s:=]*audit[^\s:=]*[:-])?(?:\d+[:\t-])?"
+    rb"|\d{4}-\d\d-\d\d[T ][\d:.,+Z-]+ (?:std(?:out|err) [FP] )?)"
     rb"(?=(?:node=\S+ )?type=\S+ msg=audit\()"
 )
 # archives.log of OSSEC and Wazuh: the agent, and the log that it read.
@@ -74,7 +79,11 @@ _NEXT: Final = re.compile(rb" +(?=type=[\w\[\]]+ msg=(audit\(\d+\.\d+:\d+\)):)")
 _UNWRITTEN: Final = re.compile(rb"kauditd_printk_skb: (\d{1,9}) callbacks suppressed")
 _AUDIT_LOST: Final = re.compile(rb"audit: audit_lost=(\d{1,9}) ")
 # Records in journalctl's short output, without time and serial.
-_SHORT: Final = re.compile(rb"[A-Z][A-Z_]+(?:\[\d+\])? [\w-]+=")
+_SHORT: Final = re.compile(
+    rb"(?:(?:[A-Z][a-z]{2} \d{4}-\d\d-\d\d [\d:.]+ \S+|\d+\.\d+|\[ *\d+\.\d+\]) \S+ "
+    rb"audit(?:\[\d+\])?: )?"
+    rb"[A-Z][A-Z_]+(?:\[\d+\])? [\w-]+="
+)
 _TOLD: Final = re.compile(rb"(?:On \S+ )?[Aa]t \d\d:\d\d:\d\d \d\d/\d\d/\d{4} ")
 _INTERPRETED: Final = re.compile(rb"(?:node=\S+ )?type=\S+ msg=audit\([^)]*[/ ][^)]*\) ?:")
 
@@ -107,6 +116,15 @@ class OtherLineError(RecordError):
     """A line of another program in a mixed log, which is not an error."""
 
 
+class PosingError(OtherLineError):
+    """A line of a program that may not pass records on, with what looks like one."""
+
+    def __init__(self, program: str) -> None:
+        """Take the name of the program."""
+        super().__init__("a line of another program, with a record")
+        self.program = program
+
+
 class LossError(OtherLineError):
     """A line of the kernel about lost records: that many, or so many since its boot."""
 
@@ -135,8 +153,8 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
 
     ``type_number`` returns the number of a record type's name, None for an unknown name. Raises
     RecordError if the line is not a record or its type is unknown, OtherLineError for a line of
-    another program, LossError for the kernel's about a loss, LostFormError if the format has lost a
-    part.
+    another program, PosingError if such a line looks like a record, LossError for the kernel's
+    about a loss, LostFormError if the format has lost a part.
     """
     match = LOG_LINE.match(line)
     if match is not None:
@@ -154,6 +172,8 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
     if found is not None:
         host, program, said = found.groups()
         if not _RELAY.fullmatch(program):
+            if LOG_LINE.search(said):
+                raise PosingError(display(program))
             raise OtherLineError("a line of another program")
         kernel = _KERNEL_LOG.match(said)
         line = said[kernel.end() :] if kernel is not None else said

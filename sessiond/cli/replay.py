@@ -102,6 +102,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from sessiond.replay.replay import OwnWork, Replay, Work
     from sessiond.replay.series import series, side_by_side
     from sessiond.system import log
+    from sessiond.text import printable
 
     def type_number(name: str) -> int | None:
         return NUMBERS.get(name) or libaudit.message_type(name)
@@ -135,6 +136,12 @@ def _replay(arguments: argparse.Namespace) -> int:
         sink.flush()
     for form, count in outcome.lost.items():
         complain(f"{count} {'line' if count == 1 else 'lines'}: {form}")
+    for program, count in outcome.posing.items():
+        complain(
+            f"{count} {'line' if count == 1 else 'lines'} of {printable(program)}: not taken for "
+            "records, as any program can write such lines; if it only passes auditd's log on, cut "
+            "off what stands before type="
+        )
     if arguments.node and not outcome.records and outcome.other_nodes:
         found = ", ".join(sorted(node or "hosts without a name" for node in outcome.other_nodes))
         complain(f"no record is of node {arguments.node}; there are records of {found}")

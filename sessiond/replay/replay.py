@@ -21,6 +21,7 @@ from sessiond.audit.auditd_log import (
     LossError,
     LostFormError,
     OtherLineError,
+    PosingError,
     TypeNumber,
     joined,
     parse_line,
@@ -37,6 +38,7 @@ from sessiond.system.packed import UnreadableFileError, guarded
 _BATCH: Final = 512
 _MAX_NAMED: Final = 5
 _MAX_NODES: Final = 20
+_MAX_PROGRAMS: Final = 20
 
 
 @dataclass
@@ -45,9 +47,10 @@ class Outcome:
 
     ``read`` counts lines, ``records`` the audit records among them, ``others`` lines of other
     programs. ``refused`` are invalid lines, by problem; ``first_refused`` are the first few of each
-    log, with their numbers; ``lost`` are records in a form that has lost a part. ``other_nodes``
-    are some of the hosts that are not wanted. ``unwritten`` are records that a kernel did not write
-    to its log, ``lost_by_audit`` is the largest number that one lost, according to the logs.
+    log, with their numbers; ``lost`` are records in a form that has lost a part. ``posing`` counts
+    lines that look like records, by the programs that wrote them. ``other_nodes`` are some of the
+    hosts that are not wanted. ``unwritten`` are records that a kernel did not write to its log,
+    ``lost_by_audit`` is the largest number that one lost, according to the logs.
     """
 
     read: int = 0
@@ -58,6 +61,7 @@ class Outcome:
     refused: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     first_refused: list[str] = field(default_factory=list)
+    posing: Counter[str] = field(default_factory=Counter)
     other_nodes: set[str] = field(default_factory=set)
     unwritten: int = 0
     lost_by_audit: int = 0
@@ -234,6 +238,10 @@ class Replay:
                 outcome.lost_by_audit = max(outcome.lost_by_audit, error.lost)
             else:
                 outcome.unwritten += error.lost
+        if isinstance(error, PosingError) and (
+            error.program in outcome.posing or len(outcome.posing) < _MAX_PROGRAMS
+        ):
+            outcome.posing[error.program] += 1
         if isinstance(error, OtherLineError):
             outcome.others += 1
         elif isinstance(error, LostFormError):

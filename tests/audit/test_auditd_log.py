@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.audit import auditd_log
-from sessiond.audit.auditd_log import EnrichedNames, LostFormError, OtherLineError, parse_line
+from sessiond.audit.auditd_log import (
+    SEPARATOR,
+    EnrichedNames,
+    LostFormError,
+    OtherLineError,
+    PosingError,
+    parse_line,
+)
 from sessiond.errors import RecordError
 
 EXEC = b"audit(1777630272.123:8972): arch=c000003e syscall=59 success=yes exit=0"
@@ -116,6 +123,14 @@ def test_a_field_that_looks_like_a_name_is_a_field() -> None:
         (b"/srv/case/audit.log.1:type=SYSCALL msg=" + EXEC, ""),
         (b"audit.log:17:node=web7 type=SYSCALL msg=" + EXEC, "web7"),
         (b"17:type=SYSCALL msg=" + EXEC, ""),
+        (b"audit.log-17-type=SYSCALL msg=" + EXEC, ""),
+        (b"C:\\case\\audit.log:type=SYSCALL msg=" + EXEC, ""),
+        (b"    17\ttype=SYSCALL msg=" + EXEC, ""),
+        (b"5,1234,5678901,-;audit: type=1300 " + EXEC, ""),
+        (b"2026-05-01T10:11:12.123456789Z node=web7 type=SYSCALL msg=" + EXEC, "web7"),
+        (b"2026-05-01T10:11:12.123456789Z stdout F type=SYSCALL msg=" + EXEC, ""),
+        (b"312 <134>1 2026-05-01T10:11:12Z web7 audispd - - - type=1300 msg=" + EXEC, "web7"),
+        (b"99 <13>May  1 10:11:12 web7 audispd: type=SYSCALL msg=" + EXEC, "web7"),
         (
             b"2026 May 01 10:11:12 (web7) any->/var/log/audit/audit.log type=1300 msg=" + EXEC,
             "web7",
@@ -129,6 +144,15 @@ def test_who_passed_a_record_on_changes_nothing_of_it(line: bytes, node: str) ->
     assert (found.node, found.type, found.payload) == (node, 1300, EXEC)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"----", b"--", b"time->Fri Apr  5 19:33:20 2024", b"==> audit.log <==", b"-- Boot 1a2b --"],
+)
+def test_lines_between_records_are_known(line: bytes) -> None:
+    """ausearch, grep, tail and journalctl write them."""
+    assert SEPARATOR.match(line + b"\r\n")
+
+
 def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
     """Lines of other programs are distinguished from invalid lines."""
     with pytest.raises(OtherLineError):
@@ -137,6 +161,12 @@ def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
         parse_line(b"Apr  5 19:33:20 web7 last message repeated 2 times", TYPES.get)
     with pytest.raises(OtherLineError):
         parse_line(b"Apr  5 19:33:20 web7 eve type=SYSCALL msg=" + EXEC, TYPES.get)
+    with pytest.raises(PosingError) as raised:
+        parse_line(b"Apr  5 19:33:20 web7 eve[7]: Hi. type=SYSCALL msg=" + EXEC, TYPES.get)
+    assert raised.value.program == "eve"
+    # A syslog without host names may leave a user's message at the beginning of a line.
+    with pytest.raises(RecordError):
+        parse_line(b"Apr  5 19:33:20 type=SYSCALL msg=" + EXEC, TYPES.get)
     for kernel in (b"[    0.000000] ", b"2026-05-01T10:11:12,123456+02:00 "):
         for text in (b"Linux version 6.1.0", b"systemd[1]: Started x"):
             with pytest.raises(OtherLineError):
@@ -150,7 +180,11 @@ def test_other_lines_of_a_system_log_are_nothing_wrong() -> None:
     [
         (b"SYSCALL arch=c000003e syscall=59", "journalctl -o json"),
         (b"Apr 05 19:33:20 web7 audit[7]: SYSCALL arch=c000003e", "journalctl -o json"),
+        (b"Fri 2024-04-05 19:33:20 UTC web7 audit[7]: SYSCALL arch=c000003e", "journalctl -o json"),
+        (b"1712345600.100 web7 audit[7]: SYSCALL arch=c000003e", "journalctl -o json"),
+        (b"[   12.345678] web7 audit[7]: SYSCALL arch=c000003e", "journalctl -o json"),
         (b"type=CWD msg=audit(04/05/2024 19:33:20.100:40) : cwd=/", "ausearch --raw"),
+        (b"type=CWD msg=audit(05.04.2024 19:33:20.100:40) : cwd=/", "ausearch --raw"),
         (b"At 19:33:20 04/05/2024 eve successfully executed /bin/id", "ausearch --raw"),
         (b"On web7 at 19:33:20 04/05/2024 eve logged-in", "ausearch --raw"),
     ],

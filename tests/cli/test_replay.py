@@ -90,6 +90,15 @@ def test_lines_that_are_no_records_are_named_with_their_log(hosts: Path) -> None
     assert "2 lines not understood" in told[2]
 
 
+def test_lines_that_only_look_like_records_are_told(tmp_path: Path) -> None:
+    """Another program may pass auditd's log on, or a user may have written them."""
+    log = tmp_path / "messages"
+    log.write_bytes(b"Apr  5 19:33:20 web7 my\x1btag: " + LOG.read_bytes().splitlines()[0] + b"\n")
+    done = run(log)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "sessiond: 1 line of my\\x1btag: not taken for records" in done.stderr
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_log_is_never_overwritten(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     """It may be the only copy: the output's name was forgotten, or is that of an input."""
