@@ -260,6 +260,9 @@ def _add_ps(commands: declare.Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from sessiond.system import lean
+
+    lean.import_lean()
     from sessiond import sources
     from sessiond.config import load
     from sessiond.system import log

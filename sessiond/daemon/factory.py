@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -51,7 +51,6 @@ from sessiond.output.sink import Sink
 from sessiond.output.spool import Spool
 from sessiond.output.stream import StreamOutput
 from sessiond.output.thread import OutputThread
-from sessiond.output.tls import ClientTls
 from sessiond.pipeline.event_writer import Encoders
 from sessiond.pipeline.pipeline import Pipeline, PipelineOptions
 from sessiond.process import container, systemd_unit
@@ -62,6 +61,9 @@ from sessiond.system.files import read_trusted
 from sessiond.system.host import HostFacts
 from sessiond.system.secret import credential, read_key, read_secret
 from sessiond.units import SECOND
+
+if TYPE_CHECKING:
+    from sessiond.output.tls import ClientTls
 
 log = structlog.get_logger()
 
@@ -422,6 +424,9 @@ def _tls(settings: TlsSettings, host: str) -> ClientTls | None:
 
 
 def _client_tls(settings: TlsFiles, host: str, setting: str) -> ClientTls:
+    # Imported when it is configured: OpenSSL needs 2 MB.
+    from sessiond.output.tls import ClientTls
+
     return ClientTls(
         settings.server_name or host,
         ca=settings.ca,

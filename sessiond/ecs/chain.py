@@ -6,7 +6,6 @@ The remaining lines do not show whether lines were removed from the end.
 
 from __future__ import annotations
 
-import hmac
 import re
 from base64 import urlsafe_b64encode
 from typing import Final
@@ -85,9 +84,9 @@ class ChainCheck:
         before, self.last = self.last, number
         previous, self._previous = self._previous, seal
         body = line[: line.rindex(b',"sessiond.chain":"')]
-        if previous is not None and hmac.compare_digest(seal, _mac(self._key, previous, body)):
+        if previous is not None and _equal(seal, _mac(self._key, previous, body)):
             return None
-        if hmac.compare_digest(seal, _mac(self._key, b"", body)):
+        if _equal(seal, _mac(self._key, b"", body)):
             # A chain starts here.
             return None if previous is None else f"a new chain begins with {_named(number)}"
         if previous is None:
@@ -102,5 +101,14 @@ def _named(number: int | None) -> str:
 
 
 def _mac(key: bytes, previous: bytes, body: bytes) -> bytes:
+    import hmac  # when a line is sealed: it loads OpenSSL, which needs a megabyte
+
     digest = hmac.digest(key, previous + body, "sha256")
     return urlsafe_b64encode(digest).rstrip(b"=")
+
+
+def _equal(seal: bytes, computed: bytes) -> bool:
+    """Compare in a time that does not tell how much of a forged seal is right."""
+    import hmac  # see _mac
+
+    return hmac.compare_digest(seal, computed)

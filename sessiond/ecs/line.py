@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
 
 from sessiond import __version__
+from sessiond.blake2 import blake2b
 from sessiond.ecs.audit_cache import EncodedAuditEvent
 from sessiond.units import AuditStamp
 

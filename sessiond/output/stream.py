@@ -13,11 +13,15 @@ import termios
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sessiond.errors import ConfigError
 from sessiond.output.reconnecting import BACKOFF, TEMPORARY, ReconnectingOutput
 from sessiond.output.resolver import Resolver
-from sessiond.output.tls import ClientTls, TlsConnection
+
+if TYPE_CHECKING:
+    # Without TLS the daemon has no OpenSSL in its memory.
+    from sessiond.output.tls import ClientTls, TlsConnection
 
 _CONNECT_TIMEOUT = 10.0  # seconds
 # Seconds after which a TCP peer counts as dead that acknowledges nothing.
@@ -139,7 +143,7 @@ class StreamOutput(ReconnectingOutput):
             raise OSError(failed, os.strerror(failed))
         if self._tls is not None:
             if self._handshake is None:
-                self._handshake = TlsConnection(connecting, self._tls.context(), self._tls.name)
+                self._handshake = self._tls.connection(connecting)
             if not self._handshake.handshake():
                 if now >= self._connecting_until:
                     raise TimeoutError(errno.ETIMEDOUT, "the server does not speak TLS")
@@ -218,15 +222,16 @@ class StreamOutput(ReconnectingOutput):
         # SIOCOUTQ: unread bytes with the kernel's own overhead (unix), unacknowledged ones (TCP).
         # Never less than the unread data, except after the reader has exited, because its queue is
         # then discarded: so check for that afterwards.
-        if isinstance(self._connection, TlsConnection):
+        encrypted = None if isinstance(self._connection, socket.socket) else self._connection
+        if encrypted is not None:
             try:
-                self._connection.flush()
+                encrypted.flush()
             except OSError as error:
                 self._lose(error, now)
                 return
         (unread,) = struct.unpack("i", fcntl.ioctl(self._connection, termios.TIOCOUTQ, bytes(4)))
-        if isinstance(self._connection, TlsConnection):
-            unread += self._connection.pending
+        if encrypted is not None:
+            unread += encrypted.pending
         if self._hangup.poll(0):
             failed = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.EPIPE
             self._lose(OSError(failed, os.strerror(failed)), now)

@@ -47,6 +47,10 @@ class ClientTls:
             self._states = states
         return self._context
 
+    def connection(self, connected: socket.socket) -> TlsConnection:
+        """Return the encrypted connection over a socket; raises ConfigError as ``context``."""
+        return TlsConnection(connected, self.context(), self.name)
+
     def _load(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self._ca)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Callable
-from hashlib import blake2b
 from struct import Struct
 from typing import Final
+
+from sessiond.blake2 import blake2b
 
 # 18 bytes are 24 characters of base64 without padding, and 144 bits against collisions.
 _DIGEST_SIZE: Final = 18

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -164,7 +163,7 @@ def replace_file(path: Path, *parts: bytes, mode: int) -> None:
     """
     directory = open_directory(str(path.parent), trusted=trusted_users())
     try:
-        new = f".{path.name}.{secrets.token_hex(8)}"
+        new = f".{path.name}.{os.urandom(8).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(new, flags, mode, dir_fd=directory)
         try:
@@ -195,7 +194,7 @@ def publishing(path: Path, mode: int, owner: tuple[int, int] | None = None) -> I
     ``mode`` are its permission bits; ``owner`` is a uid and a gid that it is given to. The caller
     vouches for the directory. After an exception there is no new file. Raises OSError.
     """
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    new = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(new, flags, 0o600)
     try:

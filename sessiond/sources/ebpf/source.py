@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import mmap
 import os
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sessiond.blake2 import blake2b
 from sessiond.process.events import (
     VANISHED,
     Changed,
@@ -397,7 +397,7 @@ def fits(stored_descriptors: Sequence[int], *, ring_bytes: int, args_limit: int)
 def _fingerprint(ring_bytes: int, args_limit: int) -> str:
     """Return a hash of everything that must match to continue with another process's programs."""
     here = Path(__file__).parent
-    digest = hashlib.sha256(f"{platform.release()} {ring_bytes} {args_limit}".encode())
+    digest = blake2b(f"{platform.release()} {ring_bytes} {args_limit}".encode(), digest_size=32)
     for name in _OF_FINGERPRINT:
         digest.update((here / name).read_bytes())
     return digest.hexdigest()
