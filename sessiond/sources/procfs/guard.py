@@ -188,6 +188,12 @@ class GuardedProcfs(Procfs):
         return found
 
 
+def _places() -> list[str]:
+    """Return the directories of the packages that the helper imports."""
+    files = (sessiond.__file__, msgspec.__file__)
+    return list(dict.fromkeys(str(Path(file).parent.parent) for file in files))
+
+
 class _Worker:
     """A helper process, and the daemon's end of the socket pair."""
 
@@ -196,12 +202,13 @@ class _Worker:
         self.answered = False
         self._decoder = msgspec.msgpack.Decoder(Answer)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", "sessiond.sources.procfs.worker"]
+        # Without the module site, which imports what other packages ask it to.
+        command = [sys.executable, "-P", "-S", "-m", "sessiond.sources.procfs.worker"]
         command += [str(theirs.fileno()), str(root), str(args_limit)]
         with theirs:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, "PYTHONPATH": str(Path(sessiond.__file__).parent.parent)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_places())},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 process_group=0,  # Ctrl-C must reach only the daemon, which then ends the helper

@@ -3,11 +3,13 @@
 guard.py starts ``python -m sessiond.sources.procfs.worker SOCKET ROOT ARGS_LIMIT`` with one end of
 a socket pair. A request is (zombies too, pids); each pid, in order, gets one answer: an Observed,
 or None. The helper exits when the other end closes.
+
+It runs as long as the daemon and so imports little: not even the module socket.
 """
 
 from __future__ import annotations
 
-import socket
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -36,17 +38,17 @@ class Answer(msgspec.Struct, array_like=True):
     malformed: int
 
 
-def serve(channel: socket.socket, procfs: Procfs) -> None:
-    """Answer requests until the other end closes."""
+def serve(channel: int, procfs: Procfs) -> None:
+    """Answer the requests that come through a descriptor until the other end closes."""
     requests = msgspec.msgpack.Decoder(Request)
     encode = msgspec.msgpack.Encoder().encode
     try:
-        channel.send(READY)
-        while data := channel.recv(MAX_MESSAGE):
+        os.write(channel, READY)
+        while data := os.read(channel, MAX_MESSAGE):
             request = requests.decode(data)
             for pid in request.pids:
                 observed = procfs.observe(pid, zombies=request.zombies)
-                channel.send(encode(Answer(observed, procfs.denied, procfs.malformed)))
+                os.write(channel, encode(Answer(observed, procfs.denied, procfs.malformed)))
                 procfs.denied = procfs.malformed = 0
     except ConnectionError:
         return
@@ -54,6 +56,6 @@ def serve(channel: socket.socket, procfs: Procfs) -> None:
 
 if __name__ == "__main__":
     serve(
-        socket.socket(fileno=int(sys.argv[1])),
+        int(sys.argv[1]),
         Procfs(Path(sys.argv[2]), args_limit=int(sys.argv[3])),
     )
