@@ -12,6 +12,8 @@ from sessiond.text import display
 
 # type=SYSCALL msg=audit(...): auditd. type=1400 audit(...): the kernel's own log.
 LOG_LINE: Final = re.compile(rb"(?:node=(\S+) )?type=(\S+) (?:msg=)?(?=audit\(\d+\.\d+:\d)")
+# The same anywhere in a text, which does not make it a record.
+RECORD: Final = re.compile(rb"\btype=\S+ (?:msg=)?audit\(\d+\.\d+:\d")
 UNKNOWN_TYPE: Final = re.compile(rb"UNKNOWN\[(\d{1,9})\]$")
 # Lines between records: those of ausearch, of grep -A, of tail and head, and of journalctl.
 SEPARATOR: Final = re.compile(rb"(?:--(?:--)?|time->.*|==> .* <==|-- .* --)\s*$")
@@ -172,7 +174,7 @@ def parse_line(line: bytes, type_number: TypeNumber) -> LogRecord:
     if found is not None:
         host, program, said = found.groups()
         if not _RELAY.fullmatch(program):
-            if LOG_LINE.search(said):
+            if RECORD.search(said):
                 raise PosingError(display(program))
             raise OtherLineError("a line of another program")
         kernel = _KERNEL_LOG.match(said)

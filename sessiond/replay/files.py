@@ -23,6 +23,8 @@ _JOURNAL_FORMS: Final = (
     (re.compile(rb'data: \{"'), "json-sse"),
     (re.compile(rb"[A-Z][a-z]{2} \d{4}-\d\d-\d\d [^\n]* \[s=\w+;i="), "verbose"),
 )
+# What aureport begins with: "Executable Report", "<no events of interest ...>" below a ruler.
+_REPORT: Final = re.compile(rb"\s*[A-Z][\w /-]{2,60} (?:Report|Summary)\r?\n={5,}\r?\n")
 
 
 def expand(names: list[str]) -> list[str]:
@@ -150,6 +152,10 @@ def _check(name: str, head: bytes) -> None:
     if form is not None:
         raise UnreadableFileError(
             f"{name}: as journalctl -o {form} writes it; run journalctl -o json _TRANSPORT=audit"
+        )
+    if _REPORT.match(head):
+        raise UnreadableFileError(
+            f"{name}: a report of aureport, which counts and lists records; run ausearch --raw"
         )
     if head.removeprefix(b"\xef\xbb\xbf").startswith(b"NODE,EVENT,DATE,TIME"):
         raise UnreadableFileError(

@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
-from sessiond.audit.auditd_log import LogRecord, OtherLineError, TypeNumber, parse_line
+from sessiond.audit.auditd_log import (
+    RECORD,
+    LogRecord,
+    OtherLineError,
+    PosingError,
+    TypeNumber,
+    parse_line,
+)
 from sessiond.errors import RecordError
 from sessiond.text import display
 
 _MAX_FIELD: Final = 64 << 20
+# Processes of auditd that pass records on to syslog, by the names that the kernel knows.
+_RELAYS: Final = ("audisp-syslog", "audispd", "auditd")
 # Messages of the kernel with these words are records, or about lost ones.
 _OF_AUDIT: Final = (b"type=", b"kauditd_printk_skb: ", b"audit: audit_lost=")
 
@@ -30,7 +39,13 @@ def journal_record(entry: Mapping[str, Any], type_number: TypeNumber) -> LogReco
         found = parse_line(message, type_number)
         return found._replace(node=found.node or node, boot=boot, machine=machine)
     if transport != "audit" or "_AUDIT_TYPE" not in entry:
-        raise OtherLineError("a journal entry of another program")
+        if RECORD.search(message) is None:
+            raise OtherLineError("a journal entry of another program")
+        # The plugin of auditd that writes to syslog, as journald knows it.
+        if not (_text(entry, "_UID") == "0" and _text(entry, "_COMM") in _RELAYS):
+            raise PosingError(_text(entry, "_COMM") or "an unknown program")
+        found = parse_line(message.lstrip(), type_number)
+        return found._replace(node=found.node or node, boot=boot, machine=machine)
     number, serial, time = (
         _text(entry, name) for name in ("_AUDIT_TYPE", "_AUDIT_ID", "_SOURCE_REALTIME_TIMESTAMP")
     )
@@ -66,12 +81,13 @@ def export_entries(first: Iterable[bytes], source: BinaryIO) -> Iterator[dict[st
     """Yield the entries of ``journalctl -o export``, which empty lines separate.
 
     A field is a line. A binary value is written with its length: name, newline, 64 bits
-    little-endian, bytes, newline. ``first`` are lines that were already read of ``source``.
+    little-endian, bytes, newline. ``first`` are lines that were already read of ``source``. Raises
+    EOFError where the export is damaged.
     """
     entry: dict[str, bytes] = {}
     lines = iter(first)
     while line := next(lines, b"") or source.readline():
-        line = line.rstrip(b"\n")
+        line = line.rstrip(b"\r\n")  # no text field ends with a carriage return
         name, equals, value = line.partition(b"=")
         if not line:
             if entry:
@@ -82,7 +98,7 @@ def export_entries(first: Iterable[bytes], source: BinaryIO) -> Iterator[dict[st
         else:
             size = int.from_bytes(source.read(8), "little")
             if size > _MAX_FIELD:
-                raise RecordError("a field of the journal's export is longer than any")
+                raise EOFError("a field of the journal's export is longer than any")
             entry.setdefault(display(name), source.read(size))
             source.read(1)
     if entry:

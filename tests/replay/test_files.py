@@ -100,6 +100,8 @@ def test_a_packed_file_that_is_cut_is_told(tmp_path: Path) -> None:
         (b'{\n\t"__CURSOR" : "1",\n', "json-pretty writes it; run journalctl -o json "),
         (b'data: {"__CURSOR":"1"}\n', "json-sse"),
         (b"Fri 2024-04-05 19:33:20.123456 CEST [s=1a;i=2]\n", "verbose"),
+        (b"\nSummary Report\n======================\nRange of time in logs: ", "of aureport"),
+        (b"\r\nExecutable Report\r\n====================\r\n# date time", "ausearch --raw"),
         (b"NODE,EVENT,DATE,TIME,SERIAL_NUM\n", "ausearch --raw"),
     ],
 )

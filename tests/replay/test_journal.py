@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sessiond.audit.auditd_log import OtherLineError
+from sessiond.audit.auditd_log import OtherLineError, PosingError
 from sessiond.errors import RecordError
 from sessiond.replay.journal import export_entries, journal_record
 
@@ -50,6 +50,18 @@ def test_only_journald_itself_can_say_that_it_is_a_record() -> None:
         read(_TRANSPORT="journal")
 
 
+def test_the_plugin_of_auditd_passes_records_on() -> None:
+    """journald knows the process; a user can give any name to syslog, but runs as that user."""
+    message = "node=db3 type=SYSCALL msg=audit(1712345600.100:40): arch=c000003e"
+    syslog = {"_TRANSPORT": "syslog", "MESSAGE": message, "SYSLOG_IDENTIFIER": "audisp-syslog"}
+    found = read(**syslog, _UID="0", _COMM="audisp-syslog")
+    assert (found.node, found.payload) == ("db3", b"audit(1712345600.100:40): arch=c000003e")
+    for process in ({"_UID": "7", "_COMM": "audisp-syslog"}, {"_UID": "0", "_COMM": "sshd"}, {}):
+        with pytest.raises(PosingError) as raised:
+            read(**syslog, **process)
+        assert raised.value.program == process.get("_COMM", "an unknown program")
+
+
 @pytest.mark.parametrize("missing", ["_AUDIT_ID", "_SOURCE_REALTIME_TIMESTAMP", "MESSAGE"])
 def test_an_entry_must_be_whole(missing: str) -> None:
     """journalctl omits long messages unless it runs with --all."""
@@ -67,5 +79,11 @@ def test_an_export_has_binary_fields() -> None:
 
 def test_an_export_that_is_cut_ends() -> None:
     """A claimed length allocates no memory."""
-    with pytest.raises(RecordError):
+    with pytest.raises(EOFError):
         list(export_entries([], io.BytesIO(b"B\n" + b"\xff" * 8)))
+
+
+def test_an_export_may_have_other_line_ends() -> None:
+    """An editor or a transfer has changed them; text fields have none themselves."""
+    data = b"A=1\r\nB=2\r\n\r\nA=3\r\n"
+    assert list(export_entries([], io.BytesIO(data))) == [{"A": b"1", "B": b"2"}, {"A": b"3"}]

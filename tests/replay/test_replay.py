@@ -1,5 +1,6 @@
 """Replay: logs are converted offline to the lines of the daemon."""
 
+import io
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from support.scripted import Host
 from sessiond.ecs.dates import timestamp
 from sessiond.replay.blocks import Filter, Pipelines
 from sessiond.replay.replay import OwnWork, Replay
-from sessiond.system.packed import UnreadableFileError
+from sessiond.system.packed import UnreadableFileError, lines
 from sessiond.units import SECOND
 
 LOG = DATA / "debian-12-linux-6.18-stig.log"
@@ -451,6 +452,25 @@ def test_the_lines_before_a_damage_are_read() -> None:
     with pytest.raises(UnreadableFileError, match="damaged"):
         deque(replay.read(lines()), maxlen=0)
     assert replay.finish().records == len(written) == 700
+
+
+def test_a_damaged_export_hides_no_other_log() -> None:
+    """The entries before the damage are events, and so are those of the next log."""
+    export = (DATA / "replay" / "as-export.journal").read_bytes()
+    whole = documents(export)
+    damaged = export.rstrip(b"\n") + b"\n\nA\n" + b"\xff" * 8
+    written: list[bytes] = []
+    replay = Replay(OwnWork(Pipelines(pipeline)), written.extend, record_type)
+    source = io.BytesIO(damaged)
+    with pytest.raises(UnreadableFileError, match="log: damaged: a field of the journal"):
+        deque(replay.read(lines("log", source), source, "log"), maxlen=0)
+    other = b"type=CWD msg=audit(1812345600.100:90000): cwd=/"
+    deque(replay.read([other]), maxlen=0)
+    replay.finish()
+    assert [orjson.loads(line)["auditd"]["sequence"] for line in written] == [
+        whole[0]["auditd"]["sequence"],
+        90000,
+    ]
 
 
 def test_records_joined_in_a_line_are_one_event() -> None:
