@@ -6,7 +6,6 @@ Unknown fields are omitted; unparsable fields too, with a warning.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
@@ -667,7 +666,7 @@ def _peer(
         document["network"] = {"direction": direction}
         if address.ip:
             document[side] = {"address": name, "ip": address.ip, "port": address.port}
-            document["network"]["type"] = address.family
+            document["network"]["type"] = "ipv6" if ":" in address.ip else "ipv4"
         elif name:
             document[side] = {"address": name, "path": name}
     return name, port
@@ -702,7 +701,7 @@ def _endpoint(address: str | None, port: str | None) -> dict[str, Any]:
     end: dict[str, Any] = {"address": address}
     with contextlib.suppress(ValueError):
         # The ECS type ip does not allow a zone ("fe80::1%eth0").
-        end["ip"] = str(ipaddress.ip_address(address.partition("%")[0]))
+        end["ip"] = decoders.address_text(address.partition("%")[0])
     number = integer(port.encode("utf-8", "replace")) if port else None
     if number is not None and not number >> 16:
         end["port"] = number

@@ -71,6 +71,18 @@ class Address(NamedTuple):
     flow: str | None = None
 
 
+def address_text(address: str | bytes) -> str:
+    """Return an IP address in its usual form; raises ValueError if it is none.
+
+    IPv4 through an IPv6 socket (::ffff:192.0.2.7) is that IPv4 address, as Go and thus Auditbeat
+    writes it. Versions of Python would write it in different ways.
+    """
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return str(found)
+
+
 def socket_address(saddr: bytes, order: Literal["little", "big"] = sys.byteorder) -> Address | None:
     """Decode a ``struct sockaddr`` in a machine's byte order; None if it is too short.
 
@@ -85,8 +97,7 @@ def socket_address(saddr: bytes, order: Literal["little", "big"] = sys.byteorder
         return Address(name, str(ipaddress.IPv4Address(saddr[4:8])), port)
     if family == IPV6 and len(saddr) >= 24:
         flow = int.from_bytes(saddr[4:8], "big")
-        ip = str(ipaddress.IPv6Address(saddr[8:24]))
-        return Address(name, ip, port, flow=str(flow) if flow else None)
+        return Address(name, address_text(saddr[8:24]), port, flow=str(flow) if flow else None)
     if family == UNIX:
         path = saddr[2:]
         if path[:1] == b"\0":

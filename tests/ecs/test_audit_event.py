@@ -432,6 +432,20 @@ def login(auid: int | str, account: str, number: int = 1112) -> dict[str, Any]:
     return describe((number, f"pid=7 uid=0 auid={auid} ses=3 msg='{message}'".encode()))
 
 
+def test_ipv4_through_an_ipv6_socket_is_ipv4() -> None:
+    """A program with a socket of :: has such peers; people and rules look for IPv4."""
+    saddr = b"saddr=0A0001BB0000000000000000000000000000FFFFC000020700000000"
+    document = describe(syscall(42), (SOCKADDR, saddr))
+    assert document["destination"] == {"address": "192.0.2.7", "ip": "192.0.2.7", "port": 443}
+    assert document["network"] == {"direction": "egress", "type": "ipv4"}
+    assert document["auditd"]["data"]["socket"]["family"] == "ipv6"
+    message = (
+        b"pid=7 uid=0 auid=1 ses=3 msg='op=login acct=\"ann\" addr=::ffff:192.0.2.7 res=success'"
+    )
+    source = describe((1112, message))["source"]
+    assert source == {"address": "::ffff:192.0.2.7", "ip": "192.0.2.7"}
+
+
 def test_a_login_has_its_users_as_auditbeat_writes_them() -> None:
     """The user is the login user; an effective user is written only if the account differs."""
     document = login(4242, 'acct="ann"')

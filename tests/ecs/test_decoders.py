@@ -31,6 +31,10 @@ from sessiond.ecs.normalizations import SYSCALLS
             "0A0001BB0000000720010DB800000000000000000000000700000000",
             Address("ipv6", "2001:db8::7", 443, flow="7"),
         ),
+        (
+            "0A0001BB0000000000000000000000000000FFFFC000020700000000",
+            Address("ipv6", "192.0.2.7", 443),
+        ),
         ("FFFF", Address("65535")),
         ("00", None),
     ],
