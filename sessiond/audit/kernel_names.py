@@ -13,7 +13,7 @@ from sessiond.audit.rules import libaudit
 from sessiond.audit.rules.libaudit import errno_name, message_type_name
 from sessiond.audit.syscall_tables import TABLES
 
-__all__ = ["arch_name", "errno_name", "message_type_name", "syscall_name"]
+__all__ = ["arch_name", "errno_name", "message_type_name", "numbers_of", "syscall_name"]
 
 X86_64: Final = 0xC000003E
 # arch/x86/include/uapi/asm/unistd.h: __X32_SYSCALL_BIT, and where its own numbers begin
@@ -58,6 +58,9 @@ _MACHINES: Final = {
     0xE0000008: ("mipsel64n32", "mips64n32", 6000),
 }
 _NO_MACHINE: Final = ("", "", 0)
+
+# More than any machine has.
+_MAX_CALLS: Final = 1024
 
 # scripts/syscall.tbl: additions of machines with the generic table
 _OWN: Final = {
@@ -105,6 +108,19 @@ def syscall_name(number: int, value: int, /) -> str | None:
     if not table:
         return libaudit.syscall_name(number, value)
     return _table(table).get(index) or _OWN.get(name, {}).get(index)
+
+
+@cache
+def numbers_of(machine: str, call: str) -> tuple[int, int] | None:
+    """Return the AUDIT_ARCH_* value of a machine's name and the number of a system call there."""
+    values = (value for value, (name, _, _) in _MACHINES.items() if name == machine)
+    value = next(values, None) or libaudit.arch(machine)
+    if not value:
+        return None
+    first = _MACHINES.get(value, _NO_MACHINE)[2]
+    numbers = range(first, first + _MAX_CALLS)
+    number = next((number for number in numbers if syscall_name(number, value) == call), None)
+    return None if number is None else (value, number)
 
 
 @cache

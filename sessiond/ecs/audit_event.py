@@ -47,7 +47,7 @@ from sessiond.text import display
 # Fields of a SYSCALL record that have their own place in the document.
 _SYSCALL_PLACED: Final = frozenset(
     "arch syscall success exit a0 a1 a2 a3 items ppid pid auid uid gid euid suid fsuid egid sgid "
-    "fsgid tty ses comm exe key".split()
+    "fsgid tty ses comm exe key container".split()
 )
 # Object types that are not files, although the event may have paths.
 _WITHOUT_FILE: Final = frozenset(("socket", "audit-config", "firewall"))
@@ -274,6 +274,8 @@ class AuditEventEncoder:
             if raw:
                 data[name] = display(raw)
         self._exit(syscall, outcome, document, parts)
+        if "container" in syscall:  # only in records of LAUREL
+            document["container"] = {"id": display(syscall["container"])}
         if not syscall.keys() <= _SYSCALL_PLACED:
             for name, raw in syscall.items():
                 if name not in _SYSCALL_PLACED:

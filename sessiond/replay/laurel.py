@@ -8,9 +8,13 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from sessiond.audit.auditd_log import LogRecord, TypeNumber
+from sessiond.audit.kernel_names import numbers_of
 from sessiond.errors import RecordError
+from sessiond.units import UNSET_ID
 
 _ID: Final = re.compile(r"\d{1,10}\.\d{1,3}:\d{1,19}$")
+_CONTAINER: Final = re.compile(r"[0-9a-f]{12,64}$")
+_UNKNOWN_ID: Final = re.compile(r"unknown\((\d{1,10})\)$")
 _PLAIN: Final = re.compile(rb"[!#-~]*$")
 
 
@@ -37,7 +41,7 @@ def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[Lo
             continue
         for members in value if isinstance(value, list) else [value]:
             if isinstance(members, dict):
-                text, names = _text(kind, members)
+                text, names = _text(kind, members if kind != "SYSCALL" else _call(members, event))
                 payload = b"audit(%s): %b" % (event["ID"].encode(), text)
                 host = node if isinstance(node, str) else ""
                 records.append(LogRecord(host, number, payload, names))
@@ -45,6 +49,34 @@ def laurel_records(event: Mapping[str, Any], type_number: TypeNumber) -> list[Lo
         raise RecordError("an event of LAUREL's without a record that is known")
     # The SYSCALL record comes first, as from the kernel.
     return sorted(records, key=lambda record: record.type != 1300)
+
+
+def _call(members: Mapping[str, Any], event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the members of a SYSCALL record with numbers that LAUREL has only as names.
+
+    With ``drop-raw`` it leaves out what it has translated. ``container`` is the id of the
+    container, which the kernel does not write.
+    """
+    found = dict(members)
+    machine, name = members.get("ARCH"), members.get("SYSCALL")
+    if "syscall" not in members and isinstance(machine, str) and isinstance(name, str):
+        numbers = numbers_of(machine, name)
+        if numbers is not None:
+            found = {"arch": f"0x{numbers[0]:x}", "syscall": numbers[1]} | found
+    process, info = members.get("PID"), event.get("CONTAINER_INFO")
+    inside = process.get("container") if isinstance(process, dict) else None
+    container = inside.get("id") if isinstance(inside, dict) else None
+    if container is None and isinstance(info, dict):
+        container = info.get("ID")
+    if isinstance(container, str) and _CONTAINER.match(container):
+        found["container"] = container
+    return found
+
+
+def _id_of(name: str) -> int | None:
+    """Return the number of a user or a group that needs no list of them."""
+    unknown = _UNKNOWN_ID.match(name)
+    return int(unknown[1]) if unknown else {"root": 0, "unset": UNSET_ID}.get(name)
 
 
 def _number(kind: str, type_number: TypeNumber) -> int | None:
@@ -67,6 +99,12 @@ def _text(kind: str, members: Mapping[str, Any]) -> tuple[bytes, bytes]:
             continue
         elif name.isupper():
             names.append(b'%s="%b"' % (name.encode(), _bytes(value)))
+            if name.endswith("ID") and name.lower() not in members and isinstance(value, str):
+                number = _id_of(value)
+                if number is not None:
+                    found.append(b"%s=%d" % (name.lower().encode(), number))
+                else:
+                    found.append(b'%s="%b"' % (name.encode(), _bytes(value)))
         elif from_user and name not in ("pid", "uid", "auid", "ses", "subj"):
             claims.append(b"%s=%b" % (name.encode(), _value(name, value)))
         else:

@@ -1,7 +1,9 @@
 """LAUREL's objects are converted back to records."""
 
+import orjson
 import pytest
 from support.auditlog import record_type
+from support.replayed import documents
 
 from sessiond.audit.record import Record, arguments
 from sessiond.errors import RecordError
@@ -48,6 +50,44 @@ def test_names_are_kept_apart() -> None:
     """Translated names are not fields, as in an ENRICHED record."""
     (record,) = laurel_records({"ID": ID, "SYSCALL": {"uid": 5, "UID": "eve"}}, record_type)
     assert record.names == b'UID="eve"'
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch", "number"),
+    [("x86_64", "0xc000003e", 59), ("aarch64", "0xc00000b7", 221), ("mips", "0x8", 4011)],
+)
+def test_names_replace_numbers_that_are_left_out(machine: str, arch: str, number: int) -> None:
+    """``drop-raw`` of LAUREL's configuration leaves out what is translated."""
+    call = {"exit": 0, "pid": 7, "ARCH": machine, "SYSCALL": "execve"}
+    users = {"AUID": "unset", "UID": "root", "GID": "unknown(77)", "EUID": "eve"}
+    (record,) = laurel_records({"ID": ID, "SYSCALL": call | users}, record_type)
+    assert record.payload.partition(b": ")[2].decode() == (
+        f'arch={arch[2:]} syscall={number} exit=0 pid=7 auid=4294967295 uid=0 gid=77 EUID="eve"'
+    )
+    odd = {"ARCH": "pdp11", "SYSCALL": "execve"}
+    (record,) = laurel_records({"ID": ID, "SYSCALL": odd}, record_type)
+    assert b"syscall" not in record.payload
+
+
+@pytest.mark.parametrize(
+    ("process", "info"), [({"container": {"id": "ab" * 32}}, None), ({}, {"ID": "ab" * 32})]
+)
+def test_a_container_is_known(process: dict[str, object], info: dict[str, str] | None) -> None:
+    """LAUREL writes its id beside the pid, or as a record."""
+    call = {"arch": "0xc000003e", "syscall": 59, "success": "yes", "exit": 0, "pid": 7}
+    event: dict[str, object] = {
+        "ID": ID,
+        "SYSCALL": call | {"PID": process},
+        "CONTAINER_INFO": info,
+    }
+    (document,) = documents([orjson.dumps(event)])
+    assert document["container"] == {"id": "ab" * 32}
+    assert "container" not in document["auditd"]["data"]
+    for other in ("x" * 64, 7, None, "ab"):
+        event["SYSCALL"] = call | {"PID": {"container": {"id": other}}}
+        event["CONTAINER_INFO"] = other
+        (document,) = documents([orjson.dumps(event)])
+        assert "container" not in document
 
 
 @pytest.mark.parametrize("event", [{}, {"ID": "x"}, {"ID": ID}, {"ID": ID, "X_INFO": {}}])
