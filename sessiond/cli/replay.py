@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -50,9 +50,9 @@ def add(commands: declare.Commands) -> None:
         "-o",
         "--output",
         metavar="-|PATH|output.http|output.socket",
-        default="-",
+        action="append",
         help="where to write: standard output (default), a file, or an output of the "
-        "configuration; replay waits until that has accepted all lines",
+        "configuration; replay waits until that has accepted all lines; may be repeated",
     )
     parser.add_argument(
         "--since",
@@ -107,6 +107,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     def type_number(name: str) -> int | None:
         return NUMBERS.get(name) or libaudit.message_type(name)
 
+    if arguments.since and arguments.until and arguments.until <= arguments.since:
+        raise errors.ConfigError("--until is not after --since: no event can be between them")
     log.configure_command(debug=arguments.debug)
     config = load.load(arguments.config)
     wanted = Filter(
@@ -127,13 +129,15 @@ def _replay(arguments: argparse.Namespace) -> int:
         work: Work = OwnWork(pipelines)
         if jobs > 1:
             work = stack.enter_context(workers.started(jobs, pipelines))
-        sink = stack.enter_context(_opened(arguments.output, config))
-        replay = Replay(work, sink.writelines, type_number, wanted=arguments.node or "")
+        outputs = dict.fromkeys(arguments.output or ["-"])
+        sinks = [stack.enter_context(_opened(name, config)) for name in outputs]
+        replay = Replay(work, _write_all(sinks), type_number, wanted=arguments.node or "")
         reader = _Reader(replay, Progress(sys.stderr, names))
         logs = series(names, type_number)
         side_by_side(reader.read(number, each) for number, each in enumerate(logs))
         outcome = replay.finish()
-        sink.flush()
+        for sink in sinks:
+            sink.flush()
     for form, count in outcome.lost.items():
         complain(f"{count} {'line' if count == 1 else 'lines'}: {form}")
     for program, count in outcome.posing.items():
@@ -145,6 +149,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     if arguments.node and not outcome.records and outcome.other_nodes:
         found = ", ".join(sorted(node or "hosts without a name" for node in outcome.other_nodes))
         complain(f"no record is of node {arguments.node}; there are records of {found}")
+    if arguments.session and outcome.events and not outcome.written:
+        complain(f"no event is of session {printable(arguments.session)}, or not in this time")
     if not arguments.quiet:
         complain(summary(outcome, hosts=len(replay.hosts), boots=replay.hosts.boots))
     return declare.DIFFERENT if reader.failed or outcome.refused or outcome.lost else 0
@@ -190,6 +196,16 @@ class _Sink(Protocol):
     def writelines(self, lines: list[bytes], /) -> object: ...
 
     def flush(self) -> object: ...
+
+
+def _write_all(sinks: list[_Sink]) -> Callable[[list[bytes]], None]:
+    """Return a function that writes lines to all outputs."""
+
+    def write(lines: list[bytes]) -> None:
+        for sink in sinks:
+            sink.writelines(lines)
+
+    return write
 
 
 def _opened(name: str, config: Config) -> AbstractContextManager[_Sink]:

@@ -90,6 +90,24 @@ def test_lines_that_are_no_records_are_named_with_their_log(hosts: Path) -> None
     assert "2 lines not understood" in told[2]
 
 
+def test_several_outputs_get_all_lines(hosts: Path, tmp_path: Path) -> None:
+    """Each is named with -o."""
+    done = run("-o", tmp_path / "one", "-o", "-", "-o", tmp_path / "two", hosts / "db3")
+    assert done.returncode == 0
+    assert done.stdout
+    assert done.stdout == (tmp_path / "one").read_text() == (tmp_path / "two").read_text()
+
+
+def test_a_choice_without_events_is_told(hosts: Path) -> None:
+    """A time that ends before it begins, and a session that the log does not have."""
+    done = run("--since", "2026-05-02", "--until", "2026-05-01", hosts / "db3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("sessiond: --until is not after --since")
+    done = run("--session", "77777", "-q", hosts / "db3")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "sessiond: no event is of session 77777, or not in this time\n"
+
+
 def test_lines_that_only_look_like_records_are_told(tmp_path: Path) -> None:
     """Another program may pass auditd's log on, or a user may have written them."""
     log = tmp_path / "messages"
