@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from io import BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -102,6 +103,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from sessiond.replay.replay import OwnWork, Replay, Work
     from sessiond.replay.series import series, side_by_side
     from sessiond.system import log
+    from sessiond.system.packed import is_stream
     from sessiond.text import printable
 
     def type_number(name: str) -> int | None:
@@ -131,7 +133,12 @@ def _replay(arguments: argparse.Namespace) -> int:
             work = stack.enter_context(workers.started(jobs, pipelines))
         outputs = dict.fromkeys(arguments.output or ["-"])
         sinks = [stack.enter_context(_opened(name, config)) for name in outputs]
-        replay = Replay(work, _write_all(sinks), type_number, wanted=arguments.node or "")
+        replay = Replay(
+            work,
+            _write_all(sinks, flush=any(map(is_stream, names))),
+            type_number,
+            wanted=arguments.node or "",
+        )
         reader = _Reader(replay, Progress(sys.stderr, names))
         logs = series(names, type_number)
         side_by_side(reader.read(number, each) for number, each in enumerate(logs))
@@ -182,7 +189,8 @@ class _Reader:
 
         try:
             with files.opened(log.name) as (source, position):
-                lines = self._progress.of(log.name, packed.lines(log.name, source), position)
+                read = packed.arriving_lines if packed.is_stream(log.name) else packed.lines
+                lines = self._progress.of(log.name, read(log.name, source), position)
                 yield from self._replay.read(lines, source, log.name, node=log.node, series=number)
         except packed.UnreadableFileError as error:
             self._progress.clear()
@@ -198,12 +206,14 @@ class _Sink(Protocol):
     def flush(self) -> object: ...
 
 
-def _write_all(sinks: list[_Sink]) -> Callable[[list[bytes]], None]:
-    """Return a function that writes lines to all outputs."""
+def _write_all(sinks: list[_Sink], *, flush: bool) -> Callable[[list[bytes]], None]:
+    """Return a function that writes lines to all outputs; ``flush``: files have them at once."""
 
     def write(lines: list[bytes]) -> None:
         for sink in sinks:
             sink.writelines(lines)
+            if flush and isinstance(sink, BufferedWriter):
+                sink.flush()
 
     return write
 

@@ -651,9 +651,9 @@ class Pipeline:
         ready, self._ready = self._ready, []
         for event in ready:
             self._audit_event(event, now)
-        presumed, self.table.presumed = self.table.presumed, {}
-        for process in presumed:
-            self._presumed(process)
+            if self.options.replay:
+                self._write_presumed()
+        self._write_presumed()
         all_expired = self._expire(now)
         # Audit may still deliver events of this time, about processes that have ended since.
         read_until = min(now, self._hearing.drained)
@@ -992,6 +992,8 @@ class Pipeline:
             return process
         if process.end is None:
             self.table.ended(process, max(process.state.time, time - 1))
+            if self.options.replay:
+                self._write_presumed()
         return None
 
     def _introduce_by_fork(self, event: AuditEvent) -> None:
@@ -1160,6 +1162,16 @@ class Pipeline:
             if process in self.table.presumed and process.state.facts.ppid == ppid:
                 return process
         return None
+
+    def _write_presumed(self) -> None:
+        """Write the ends that were inferred since the last call.
+
+        A replay does so at once, before the line that the end follows from: where its input is cut
+        into blocks must not matter.
+        """
+        presumed, self.table.presumed = self.table.presumed, {}
+        for process in presumed:
+            self._presumed(process)
 
     def _presumed(self, process: Process) -> None:
         """Write the end of a process that is known only from its absence or its exit_group."""

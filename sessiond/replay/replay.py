@@ -147,27 +147,37 @@ class Replay:
 
         ``source`` is the file of the lines, needed for an export of the journal. ``node`` is the
         host of records that name none. Logs of different ``series`` can be read side by side.
-        Raises UnreadableFileError if reading ``name`` fails.
+        A line of b"" says that no more has arrived yet: what can be written is written. Raises
+        UnreadableFileError if reading ``name`` fails.
         """
         log = _Log(node, series)
         source_lines = iter(lines)
         damage: UnreadableFileError | None = None
         while damage is None:
             batch: list[bytes] = []
+            ended, waits = True, False
             try:
                 # Not extend, which keeps nothing in a compiled module if the iterator raises.
                 for line in islice(source_lines, 1 if log.line == 0 else _BATCH):
-                    batch.append(line)  # noqa: PERF402
+                    ended, waits = False, not line
+                    if waits:
+                        break
+                    batch.append(line)
             except UnreadableFileError as error:
                 damage = error  # behind the lines of the batch
-            if not batch:
+            if ended and damage is None:
                 break
+            if not batch:
+                self._catch_up()
+                continue
             if log.line == 0 and source is not None and batch[0].startswith(b"__CURSOR="):
                 yield from self._read_entries(log, guarded(name, export_entries(batch, source)))
                 return
             for line in batch:
                 self._take(log, line)
             self._poll()
+            if waits:
+                self._catch_up()
             yield
         if damage is not None:
             raise damage
@@ -256,6 +266,10 @@ class Replay:
         for boot in self.hosts.living():
             if boot.records:
                 self._submit(boot.block())
+
+    def _catch_up(self) -> None:
+        """Write the lines of all blocks, because the input may pause for long."""
+        self._put(self._work.rest())
 
     def _submit(self, block: Block) -> None:
         self._put(self._work.submit(block))

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import select
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,47 @@ def lines(name: str, source: BinaryIO) -> Iterator[bytes]:
     Raises UnreadableFileError where reading fails.
     """
     return guarded(name, _lines(source))
+
+
+def arriving_lines(name: str, source: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a stream as ``lines`` does, and b"" where no more has arrived yet.
+
+    Nothing is read ahead of the first line.
+    """
+    return guarded(name, _arriving_lines(source))
+
+
+def _arriving_lines(source: BinaryIO) -> Iterator[bytes]:
+    first = source.readline(MAX_LINE).removeprefix(b"\xef\xbb\xbf")
+    if not first:
+        return
+    yield first
+    begun: list[bytes] = []  # of a line
+    size = 0
+    while data := source.read1(_BUFFER):  # type: ignore[attr-defined]
+        *whole, rest = data.split(b"\n")
+        if whole:
+            whole[0] = b"".join((*begun, whole[0]))
+            begun, size = [], 0
+            for line in whole:
+                yield line + b"\n"
+        begun.append(rest)
+        size += len(rest)
+        if size >= MAX_LINE:
+            yield b"".join(begun)
+            begun, size = [], 0
+        if not _has_more(source):
+            yield b""
+    if size:
+        yield b"".join(begun)
+
+
+def _has_more(source: BinaryIO) -> bool:
+    """Return whether a stream can be read without waiting; True if that can't be known."""
+    try:
+        return bool(select.select([source], [], [], 0)[0])
+    except (OSError, ValueError):  # no descriptor, or one that select does not take
+        return True
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from support.replayed import documents, pipeline, replayed
 from support.scripted import Host
 
 from sessiond.ecs.dates import timestamp
-from sessiond.replay.blocks import Filter, Pipelines
+from sessiond.replay.blocks import Block, Filter, Made, Pipelines
 from sessiond.replay.replay import OwnWork, Replay
 from sessiond.system.packed import UnreadableFileError, lines
 from sessiond.units import SECOND
@@ -239,7 +239,8 @@ def test_another_user_and_program_mean_another_process() -> None:
     assert opened["process"]["executable"] == "/srv/implant"
     assert "args" not in opened["process"]
     assert opened["user"]["id"] == "0"
-    seen, inferred = (each for each in documents if each["event"]["action"] == "end")
+    inferred, seen = (each for each in documents if each["event"]["action"] == "end")
+    assert documents.index(inferred) < documents.index(opened)
     assert seen["process"]["executable"] == "/srv/implant"
     assert inferred["process"]["executable"] == "/usr/bin/vim"
     assert "exit_code" not in inferred["process"]
@@ -254,7 +255,7 @@ def test_another_sender_of_a_message_means_another_process(kind: bytes) -> None:
     told = next(
         each
         for each in map(orjson.loads, written)
-        if each["auditd"]["message_type"] == kind.decode().lower()
+        if each["auditd"].get("message_type") == kind.decode().lower()
     )
     assert "vim" not in told["process"].get("executable", "")
     assert told["user"]["audit"]["id"] == "0"
@@ -265,6 +266,45 @@ def test_a_parent_further_up_is_no_other_process() -> None:
     _, *sleeps = of_log("reparented")
     assert len({each["process"]["entity_id"] for each in sleeps}) == 1
     assert [each["process"]["parent"]["pid"] for each in sleeps] == [700, 700, 700]
+
+
+def test_an_input_that_pauses_is_written_so_far() -> None:
+    """A user follows a log with tail -f. An event may still get records for two seconds."""
+    lines = [_call(1_000 * number, number, 59, "1 50", "bash") for number in range(100, 200)]
+    whole, _ = replayed(lines)
+    written: list[bytes] = []
+    work = _Slow(Pipelines(pipeline))
+    replay = Replay(work, written.extend, record_type)
+    seen = []
+
+    def arriving() -> Iterator[bytes]:
+        for number, line in enumerate(lines):
+            yield line
+            if number % 10 == 9:
+                yield b""
+                yield b""  # as after a timeout
+                seen.append(len(written))
+
+    assert all(step is None for step in replay.read(arriving()))
+    replay.finish()
+    assert written == whole
+    assert seen == list(range(7, 100, 10))
+
+
+class _Slow(OwnWork):
+    """Makes lines only when it is asked for the rest, as another process may."""
+
+    def __init__(self, pipelines: Pipelines) -> None:
+        super().__init__(pipelines)
+        self._waiting: list[Block] = []
+
+    def submit(self, block: Block) -> list[Made]:
+        self._waiting.append(block)
+        return []
+
+    def rest(self) -> list[Made]:
+        waiting, self._waiting = self._waiting, []
+        return [self.pipelines.take(block) for block in waiting]
 
 
 def test_no_companion_makes_an_exec_something_else() -> None:

@@ -1,6 +1,8 @@
 """Files are read by lines, also compressed; damage is reported in one line."""
 
 import gzip
+import io
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -84,3 +86,31 @@ def test_a_long_line_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "log"
     path.write_bytes(b"\xef\xbb\xbf123456\n")
     assert read(path) == [b"1", b"2345", b"6\n"]
+
+
+def test_a_stream_says_where_no_more_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line may arrive in parts, and the last one may have no end."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr(packed, "MAX_LINE", 8)
+    with os.fdopen(reading, "rb") as source:
+        found = packed.arriving_lines("-", source)
+        os.write(writing, b"\xef\xbb\xbfone\ntwo\nthr")
+        assert [next(found) for _ in range(3)] == [b"one\n", b"two\n", b""]
+        os.write(writing, b"ee\n")
+        assert [next(found), next(found)] == [b"three\n", b""]
+        os.write(writing, b"longer than a line")
+        assert [next(found), next(found)] == [b"longer than a line", b""]
+        os.write(writing, b"end")
+        os.close(writing)
+        assert list(found) == [b"end"]
+
+
+def test_a_packed_stream_is_read_like_a_file(tmp_path: Path) -> None:
+    """Whether more arrives can't be known of every stream."""
+    path = tmp_path / "log.gz"
+    path.write_bytes(gzip.compress(b"one\n\ntwo") + gzip.compress(b"\nthree\n"))
+    with packed.opened(str(path), "sessiond replay -") as (source, _):
+        found = packed.arriving_lines(str(path), source)
+        assert [line for line in found if line] == [b"one\n", b"\n", b"two\n", b"three\n"]
+    assert list(packed.arriving_lines("-", io.BytesIO(b"one\n"))) == [b"one\n"]
+    assert list(packed.arriving_lines("-", io.BytesIO())) == []
