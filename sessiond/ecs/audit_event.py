@@ -412,6 +412,9 @@ class AuditEventEncoder:
         number = parts.data.get("id")
         name = parts.data.get("grp") if kind == "group" else None
         name = name or parts.data.get("acct")
+        if number is None and name is None and kind == "user":
+            # pam_faillock and old versions of sshd have only the number of the account.
+            number = text_of("uid", parts.claims.get("uid", b""))
         account = (
             self._accounts.account(number.encode(), parts, group=kind == "group") if number else {}
         )

@@ -65,6 +65,7 @@ _MESSAGE_FIELD: Final = re.compile(
     rb"(?:^|(?<=[ ,]))([A-Za-z0-9_][A-Za-z0-9_\-]*)="
     rb"(\"[^\"]*\"|(?:(?! [A-Za-z0-9_][A-Za-z0-9_\-]*=)[^\n])*)"
 )
+_OLD_COLON: Final = re.compile(rb" ?: +exe=")
 _AVC: Final = re.compile(rb"avc: +(denied|granted) +\{ ([^}]*) \}")
 
 # MAX_PROCTITLE_AUDIT_LEN of kernel/audit.h, including the NUL: the kernel cuts longer titles.
@@ -340,17 +341,16 @@ def _without_comma(value: bytes) -> bytes:
 
 
 def _without_punctuation(message: bytes) -> bytes:
-    """Convert an old message of PAM to the current format.
+    """Convert an old message of libaudit or PAM to the current format.
 
-    Before 2007 it was ``PAM: setcred acct=root : exe="x" (hostname=?, addr=?, terminal=t res=y)``.
+    Before 2007 it was ``PAM: setcred acct=root : exe="x" (hostname=?, addr=?, terminal=t res=y)``;
+    sshd wrote ``uid=500: exe="x" (hostname=``, and useradd no colon.
     """
-    head, colon, tail = message.partition(b" : exe=")
-    if not colon:
-        return message
-    program, bracket, rest = tail.partition(b" (hostname=")
-    if bracket:
-        rest = b" hostname=" + rest.removesuffix(b")").replace(b", ", b" ")
-    return head + b" exe=" + program + rest
+    head, bracket, rest = message.partition(b" (hostname=")
+    if not bracket or not rest.endswith(b")"):
+        return message.replace(b" : exe=", b" exe=", 1)
+    rest = rest.removesuffix(b")").replace(b", ", b" ")
+    return _OLD_COLON.sub(b" exe=", head, count=1) + b" hostname=" + rest
 
 
 def _can_be_subject(kind: int, arch: bytes | None) -> bool:

@@ -487,7 +487,35 @@ def test_an_account_may_be_named_by_its_uid() -> None:
     """As in messages of pam_tally2; the sender stays the same."""
     document = login(1000, "uid=4242 reset=0", 1101)
     assert document["user"]["effective"] == {"id": "4242", "name": "ann"}
+    assert document["user"]["target"] == {"id": "4242", "name": "ann"}
     assert document["process"]["real_user"] == {"id": "0", "name": "root"}
+    named = login(1000, 'uid=4242 acct="bob"', 1101)
+    assert named["user"]["target"] == {"name": "bob"}
+    assert "target" not in login(1000, "uid=? reset=0", 1101)["user"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "account"),
+    [
+        (1112, b"uid=4242: exe=", {"id": "4242", "name": "ann"}),
+        (1112, b'acct="ann": exe=', {"name": "ann"}),
+        (1114, b"op=adding user id=4242 exe=", {"id": "4242", "name": "ann"}),
+        (1108, b"op=change password acct=ann exe=", {"name": "ann"}),
+    ],
+)
+def test_the_old_text_of_other_programs_says_the_same(
+    kind: int, said: bytes, account: dict[str, str]
+) -> None:
+    """sshd has a colon behind the account, and the tools of shadow have none."""
+    for result, outcome in ((b"success", "success"), (b"failed", "failure")):
+        rest = b'"/usr/sbin/x" (hostname=h, addr=192.0.2.7, terminal=pts/0 res=%b)' % result
+        document = describe((kind, b"user pid=13 uid=0 auid=0 msg='%b%b'" % (said, rest)))
+        assert document["event"]["outcome"] == outcome
+        assert document["user"]["target"] == account
+        assert document["source"]["ip"] == "192.0.2.7"
+        assert document["process"]["executable"] == "/usr/sbin/x"
+        data = document["auditd"]["data"]
+        assert (data["hostname"], data["terminal"]) == ("h", "pts/0")
 
 
 def test_the_old_text_of_pam_says_the_same() -> None:
