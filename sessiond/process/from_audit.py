@@ -14,6 +14,7 @@ from sessiond.process.table import Process
 from sessiond.units import UNSET_ID
 
 _CLONE_THREAD: Final = 0x10000  # include/uapi/linux/sched.h
+_MAX_PTS: Final = 1 << 20  # NR_UNIX98_PTY_MAX
 _TTY: Final = re.compile(rb"(pts|ttyS|tty)(\d{1,7})$")
 
 
@@ -43,14 +44,15 @@ def kept_args(args: list[bytes]) -> bytes:
 def terminal(name: bytes) -> tuple[int, int]:
     """Return the device numbers of a tty= field, 0 and 0 for none.
 
-    See Documentation/admin-guide/devices.txt: 136 to 143 are pts, 4 is tty and, from 64 on, ttyS.
+    All pts have the major number 136, also those beyond 255 (UNIX98_PTY_SLAVE_MAJOR); 4 is tty and,
+    from 64 on, ttyS (Documentation/admin-guide/devices.txt).
     """
     match = _TTY.match(name)
     if match is None:
         return (5, 1) if name == b"console" else (0, 0)
     kind, line = match[1], int(match[2])
     if kind == b"pts":
-        return 136 + line // 256, line % 256
+        return (136, line) if line < _MAX_PTS else (0, 0)
     return 4, line + 64 if kind == b"ttyS" else line
 
 

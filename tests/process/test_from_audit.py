@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,7 +92,8 @@ def test_without_its_record_the_working_directory_is_not_known() -> None:
     ("name", "device"),
     [
         (b"pts3", (136, 3)),
-        (b"pts300", (137, 44)),
+        (b"pts300", (136, 300)),
+        (b"pts1048576", (0, 0)),
         (b"tty2", (4, 2)),
         (b"ttyS0", (4, 64)),
         (b"console", (5, 1)),
@@ -99,8 +103,26 @@ def test_without_its_record_the_working_directory_is_not_known() -> None:
     ],
 )
 def test_a_terminal_has_its_numbers(name: bytes, device: tuple[int, int]) -> None:
-    """Numbers as listed in Documentation/admin-guide/devices.txt."""
+    """Numbers as the kernel has them, as in Documentation/admin-guide/devices.txt for most."""
     assert terminal(name) == device
+
+
+def test_many_pseudo_terminals_have_their_numbers() -> None:
+    """Their numbers go on beyond the 256 of the first major number's old meaning."""
+    opened: list[tuple[int, int]] = []
+    try:
+        while len(opened) < 300:
+            opened.append(os.openpty())
+        name = os.ttyname(opened[-1][1])
+        device = Path(name).stat().st_rdev
+    except OSError:
+        pytest.skip("no 300 pseudo terminals are available here")
+    finally:
+        for pair in opened:
+            for descriptor in pair:
+                os.close(descriptor)
+    found = terminal(name.removeprefix("/dev/").replace("/", "").encode())
+    assert found == (os.major(device), os.minor(device))
 
 
 @given(st.lists(st.binary(max_size=20)), st.integers(0, 100))
