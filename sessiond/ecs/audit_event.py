@@ -212,7 +212,7 @@ class AuditEventEncoder:
         parts = self._reader.read(event.records, enriched=enriched, arch=arch)
         parts.main = syscall or parts.own
         if not syscall:
-            return parts, _Call("", "", unknown_record(self._first_type(event)))
+            return parts, _Call("", "", self._alone(event))
         call = self._call(syscall, parts)
         if call.meaning.action == "exec":
             # Records of security modules and integrity checks do not change an exec's action.
@@ -490,6 +490,12 @@ class AuditEventEncoder:
             return "unknown"
         record = event.records[0]
         return self._type_name(record_type(record.type, record.text))
+
+    def _alone(self, event: AuditEvent) -> Normalization:
+        """Return the meaning of the first record of an event without a system call."""
+        first = event.records[0] if event.records else None
+        known = None if first is None else RECORD_TYPES.get(record_type(first.type, first.text))
+        return known or unknown_record(self._first_type(event))
 
     def _raw(self, event: AuditEvent, record: Record) -> str:
         seconds, milliseconds = divmod(event.time, 1000)

@@ -48,7 +48,7 @@ ENCODED: Final = frozenset(
 # Fields with their own place in the document, not repeated in auditd.data.
 _RECORD_PLACED: Final = frozenset(
     "pid ppid uid auid ses msg res result success exe comm gid euid suid fsuid egid sgid "
-    "fsgid".split()
+    "fsgid items".split()
 )
 # Fields that a message can have about its sender; the others come from the kernel.
 _PLACED_CLAIMS: Final = frozenset(("exe", "comm", "res", "result", "success"))

@@ -651,3 +651,13 @@ def test_any_syscall_gives_good_ecs(
     document, _ = AuditEventEncoder(FixedNames(), SmallTables()).describe(event(*records))
     assert validate(document) == []
     assert document["process"]["pid"] == 10043
+
+
+def test_a_module_without_its_call_is_a_loaded_module() -> None:
+    """The kernel loads one by itself, or a rule has left the system call out."""
+    document = describe((1330, b'name="nft_chain"'))
+    assert document["event"]["action"] == "loaded-kernel-module"
+    assert document["event"]["category"] == ["driver"]
+    assert document["auditd"]["data"] == {"name": "nft_chain"}
+    assert document["auditd"]["summary"]["object"] == {"type": "file", "primary": "nft_chain"}
+    assert describe((1302, b'item=0 name="/x"'))["event"]["action"] == "path"
