@@ -89,13 +89,14 @@ class LineOptions:
 
     ``source`` is the name of the process source, ``exact`` whether it reports every exec; ``event``
     are the settings of the same name; ``why_unknown`` is the reason that a line gives for an
-    unknown relative.
+    unknown relative, ``why_without_args`` that for unknown arguments.
     """
 
     source: str
     exact: bool
     event: EventSettings
     why_unknown: str
+    why_without_args: str
 
 
 class EventWriter:
@@ -581,7 +582,7 @@ class EventWriter:
     def _incomplete(self, process: Process, state: State) -> list[str]:
         notes = []
         if state.program.args is None and state.program.executable is not None:
-            notes.append("process.args: could not be read")
+            notes.append(f"process.args: {self._options.why_without_args}")
         if process.creator is None and process.pid > 2:
             notes.append(f"process.parent: {self._options.why_unknown}")
         elif process.creator_note is not None:

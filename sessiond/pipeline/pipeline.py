@@ -1343,6 +1343,7 @@ def _line_options(options: PipelineOptions) -> LineOptions:
         why_unknown=(
             "the log does not tell" if options.replay else "it was gone before anyone looked"
         ),
+        why_without_args="the log does not tell" if options.replay else "could not be read",
     )
 
 
