@@ -93,19 +93,22 @@ class Ring:
         """
         words = self._words
         spans = []
-        offset = 0
+        begin = offset = 0
         while offset < most:
             length = words[(first + offset) >> 2]
             if length & _BUSY:
                 break
             begin = offset + 8
-            end = begin + (length & ~_DISCARDED)
-            behind = (end + 7) & ~7
-            if behind > most:
-                break
-            if not length & _DISCARDED:
-                spans.append((begin, end))
-            offset = behind
+            if length & _DISCARDED:
+                length &= ~_DISCARDED
+            else:
+                spans.append((begin, begin + length))
+            offset = (begin + length + 7) & ~7
+        if offset > most:
+            # The last record continues beyond what is visible.
+            offset = begin - 8
+            if spans and spans[-1][0] == begin:
+                spans.pop()
         return spans, offset
 
     def _fence(self) -> None:
