@@ -132,6 +132,11 @@ class Reassembler:
         return len(self._open)
 
     @property
+    def oldest(self) -> AuditEvent | None:
+        """The open event whose first record came first."""
+        return next(iter(self._open.values()), None)
+
+    @property
     def unseen(self) -> int:
         """The number of missing serials: a hint, not the count of losses.
 

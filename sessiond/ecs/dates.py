@@ -10,7 +10,7 @@ from typing import Final
 _DIGITS: Final[list[str]] = [f"{number:03d}" for number in range(1000)]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _whole_seconds(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat() + "."
 

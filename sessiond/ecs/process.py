@@ -30,7 +30,7 @@ UNIX98_PTY_MAJORS: Final = range(136, 144)
 # Bytes of a process's arguments in an inventory event.
 MAX_BRIEF_ARGS: Final = 256
 _MAX_REMEMBERED: Final = 1024
-_MAX_FAMILIES: Final = 256
+_MAX_FAMILIES: Final = 128
 # Bytes of argv in a reference to a process (parent, leaders).
 RELATIVE_ARGS: Final = 2048
 

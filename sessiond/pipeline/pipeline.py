@@ -75,11 +75,14 @@ from sessiond.process.from_audit import (
     kept_args,
 )
 from sessiond.process.memory import MemoryLimit
-from sessiond.process.table import Process, ProcessTable, ProcessView, Relative, State
+from sessiond.process.table import GRACE, Process, ProcessTable, ProcessView, Relative, State
 from sessiond.units import MILLISECOND, SECOND, TICK
 
 EXEC_CALLS: Final = ("execve", "execveat")
 _NO_FILTERS: Final = Filters()
+# How long an ended process can still be found by pid after audit has reported everything: as long
+# as reports wait for each other, and as long again.
+SETTLED: Final = 2 * HOLD
 
 
 @dataclass
@@ -661,7 +664,7 @@ class Pipeline:
             read_until = self._hearing.latest  # the events after it are still open
         if all_expired:
             # Waiting events need the states of their processes.
-            self.table.forget(read_until)
+            self.table.forget(self._settled(read_until))
             self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
@@ -670,6 +673,18 @@ class Pipeline:
         self._inventory.repeat(self.table, now, self._inventory_period)
         self._write_introductions(self._inventory.take(now))
         return self.lines.take()
+
+    def _settled(self, read_until: int) -> int:
+        """Return the time before which ended processes are needed by no event any more.
+
+        At hundreds of processes a second, most of the table are those that have just ended.
+        """
+        if self.options.replay:
+            return read_until - GRACE
+        oldest = self._assembler.oldest
+        if oldest is not None:
+            read_until = min(read_until, self._boot(oldest))
+        return read_until - SETTLED
 
     def press(self, level: Level) -> bool:
         """Fold the noisiest user's repeated events while lines can't be written fast enough.

@@ -29,8 +29,8 @@ from sessiond.process.events import (
 )
 from sessiond.units import SECOND, TICK, UNSET_ID
 
-# How long an ended process can still be found by pid after all audit records have been read: an
-# audit event without an EOE record stays open for up to two seconds.
+# How long a superseded state of a process is kept: an audit event without an EOE record stays open
+# for up to two seconds.
 GRACE: Final = 3 * SECOND
 # How long an unwritten exec can be found: a starved daemon may read nothing for that long.
 UNREPORTED_GRACE: Final = 60 * SECOND
@@ -723,8 +723,8 @@ class ProcessTable:
         return missing
 
     def forget(self, time: int) -> None:
-        """Drop processes that ended longer ago than the grace period, and those over the limit."""
-        while self._ended and (self._ended[0].end or 0) + GRACE < time:
+        """Drop the processes that ended before ``time``, and those over the limit."""
+        while self._ended and (self._ended[0].end or 0) < time:
             self._drop(self._ended.popleft())
         self.evict(len(self._by_pid) - self._max_processes)
 

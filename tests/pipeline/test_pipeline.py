@@ -572,6 +572,32 @@ def test_a_lone_record_just_after_an_exec_is_of_the_new_program(bench: Bench) ->
     assert line["process"]["executable"] == "/bin/ls"
 
 
+def test_an_ended_process_is_soon_forgotten(bench: Bench) -> None:
+    """Once audit has reported everything about it; memory holds the living ones."""
+    exited, records = bench.child().exit(0, T + 1_000_000)
+    bench.tell(exited, audit=records)
+    bench.tell(after=HOLD)
+    assert bench.pipeline.table.get(61) is not None
+    bench.tell(after=SECOND)
+    assert bench.pipeline.table.get(61) is None
+
+
+def test_an_ended_process_is_kept_for_an_event_that_is_still_open(bench: Bench) -> None:
+    """A lone record waits for others for two seconds, and is written with its process."""
+    child = bench.child()
+    executed, records = child.execute("ls", T + 1_000_000)
+    bench.tell(executed, audit=records)
+    exited, ending = child.exit(0, T + 30_000_000)
+    bench.tell(
+        exited, audit=[seccomp(bench, child.pid, "ls", T + 20_000_000), *ending], after=40_000_000
+    )
+    bench.tell(after=SECOND + 800 * MILLISECOND)
+    assert bench.pipeline.table.get(61) is not None
+    line = next(each for each in bench.settle() if each["event"]["action"] not in ("exec", "end"))
+    assert line["process"]["executable"] == "/bin/ls"
+    assert bench.pipeline.table.get(61) is None
+
+
 def test_with_auditbeats_names_a_failed_exec_is_no_process() -> None:
     """Auditbeat's action is "executed": a viewer would draw a process that never existed."""
     bench = Bench(event_actions="auditbeat")

@@ -23,7 +23,6 @@ from sessiond.process.events import (
     Program,
 )
 from sessiond.process.table import (
-    GRACE,
     ITSELF,
     MAX_ANCESTORS,
     MAX_CGROUP_BYTES,
@@ -168,9 +167,9 @@ def test_an_unreferenced_process_is_freed_after_the_grace(table: ProcessTable) -
     child = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))
     table.exited(leave(child, 11 * SECOND))
     references = sys.getrefcount(child)
-    table.forget(11 * SECOND + GRACE)
+    table.forget(11 * SECOND)
     assert table.get(61) is child
-    table.forget(11 * SECOND + GRACE + 1)
+    table.forget(11 * SECOND + 1)
     assert table.get(61) is None
     assert sys.getrefcount(child) < references
 
@@ -405,7 +404,7 @@ def test_any_history_leaves_only_the_living(data: st.DataObject) -> None:
     for pid, process in living.items():
         assert table.get(pid) is process
         assert pid == INIT or process.creator is creators[pid]
-    table.forget(next(clock) + GRACE + SECOND)
+    table.forget(next(clock) + SECOND)
     assert {process.pid for process in table} == set(living)
 
 
