@@ -156,6 +156,12 @@ def _replay(arguments: argparse.Namespace) -> int:
     if arguments.node and not outcome.records and outcome.other_nodes:
         found = ", ".join(sorted(node or "hosts without a name" for node in outcome.other_nodes))
         complain(f"no record is of node {arguments.node}; there are records of {found}")
+    for node in replay.hosts.mixed:
+        complain(
+            f"{printable(node) or 'the host without a name'}: more boots than a host can have in "
+            "that time; its log may have the records of several hosts, mixed and without node=, "
+            "which can't be told apart: replay the log of each host"
+        )
     if arguments.session and outcome.events and not outcome.written:
         complain(f"no event is of session {printable(arguments.session)}, or not in this time")
     if not arguments.quiet:

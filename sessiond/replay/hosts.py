@@ -30,6 +30,9 @@ _HALF: Final = 1 << 31
 # The decrease of time, in ms, that with a jump of the serial proves another log. A system call that
 # waits has the stamp of its beginning, and the serial of its end.
 _OTHER_LOG: Final = 600_000
+# Boots of a host with less time between them on average, in ms, are those of several hosts.
+_MIN_UPTIME: Final = 20_000
+_MANY: Final = 5
 # Maximum time, in ms, by which records of a boot precede its SYSTEM_BOOT.
 _BOOTING: Final = 600_000
 _KERNEL: Final = re.compile(rb"kernel=(\S+)")
@@ -107,6 +110,14 @@ class Host:
         self._by_id: dict[str, Boot] = {}
         self._now: Boot | None = None
         self._stamp = b""  # of the last record
+        # Of the boots that journald does not name: number, first and last beginning.
+        self._inferred = (0, AuditStamp(0), AuditStamp(0))
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it has more boots than a host can have in that time."""
+        number, first, last = self._inferred
+        return number > _MANY and last - first < number * _MIN_UPTIME
 
     def boot_of(self, record: LogRecord) -> tuple[Boot, Boot | None]:
         """Return the boot of a record, and the boot that it ends, if any.
@@ -135,6 +146,8 @@ class Host:
             over = self._now
             boot = self._now = self._begin("" if over is None else f"{time:x}-{serial:x}")
             boot.begun_by_sign = over is not None
+            number, first, last = self._inferred
+            self._inferred = (number + 1, min(first or time, time), max(last, time))
         else:
             boot = self._now
         if record.type == SYSTEM_BOOT:
@@ -169,6 +182,11 @@ class Hosts:
     def boots(self) -> int:
         """The number of boots so far."""
         return sum(host.boots for host in self._hosts.values())
+
+    @property
+    def mixed(self) -> list[str]:
+        """The names of hosts whose records are those of several."""
+        return [node for (node, _), host in self._hosts.items() if host.is_mixed]
 
     def of(self, record: LogRecord, series: int = 0) -> Host:
         """Return the host of a record; ``series`` is the number of the logs that it is in.

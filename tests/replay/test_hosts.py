@@ -90,3 +90,20 @@ def test_nodes_are_hosts() -> None:
     for each in (record(1, 9000, node="a"), record(60, 3, node="b"), record(70, 9001, node="a")):
         hosts.of(each).boot_of(each)
     assert (len(hosts), hosts.boots) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "named", "mixed"),
+    [(1, False, ["db3"]), (60, False, []), (-3600, False, []), (1, True, [])],
+)
+def test_hosts_that_are_mixed_are_found(seconds: int, named: bool, mixed: list[str]) -> None:
+    """The records of two hosts in turn look like many boots; journald names them."""
+    hosts = Hosts()
+    for number in range(10):
+        start = 100_000 + seconds * number
+        boot = str(number) if named else ""
+        for time, serial in ((start, 9000 + number), (start + 0.5, 20 + number)):
+            each = record(time, serial, node="db3", boot=boot)
+            hosts.of(each).boot_of(each)
+    assert hosts.boots >= 10
+    assert hosts.mixed == mixed
