@@ -56,7 +56,7 @@ from sessiond.pipeline.joins import (
 )
 from sessiond.pipeline.losses import Loss, Losses, account
 from sessiond.process.argv import is_cut, join_args
-from sessiond.process.entry import login_server
+from sessiond.process.entry import login_server, source_address
 from sessiond.process.events import (
     VANISHED,
     Changed,
@@ -1058,6 +1058,18 @@ class Pipeline:
             )
             self.table.changed(Changed(time, facts, "login"))
 
+    def _connected_by_message(self, event: AuditEvent, process: Process) -> None:
+        """Take the client's address from a message of a login server, such as sshd, of root."""
+        record = event.records[0]
+        if record.type not in _OF_LOGINS or process.connection is not None:
+            return
+        if login_server(process.state.program.comm) is None:
+            return
+        told = fields(record.text)
+        address = fields(told.get("msg", b"").strip(b"'")).get("addr")
+        if told.get("uid") == b"0" and address is not None and source_address(address):
+            self.table.connected(process, address)
+
     def _exec_line(self, event: AuditEvent, process: Process, state: State, note: str = "") -> None:
         if state.program.executable is None:
             self._learn_program(process, state, event)
@@ -1299,6 +1311,8 @@ class Pipeline:
             self.counters.unenriched += 1
             self.lines.unenriched(event, stamp, note)
             return
+        if self.options.replay:
+            self._connected_by_message(event, process)
         if process.withheld and any(record.type == LOGIN for record in event.records):
             process.gained = True
         late = _stands_alone(event) or self._is_ended(process)
@@ -1371,6 +1385,8 @@ def _relatives(process: Process, state: State) -> tuple[Relative, ...]:
 _EXEC_LOSSES: Final = frozenset(("exec", "event", VANISHED))
 _FORKS: Final = ("fork", "vfork", "clone", "clone3")
 _ENOENT: Final = b"-2"
+# USER_ACCT, CRED_ACQ, USER_START, USER_LOGIN: sshd has accepted a client.
+_OF_LOGINS: Final = frozenset((1101, 1103, 1105, 1112))
 # How far stamps must fall, in ns, and the calls whose stamp is that of their end ("" is none).
 _SET_BACK: Final = 5 * SECOND
 _ANY_TIME: Final = 1 << 62

@@ -647,3 +647,33 @@ def test_a_clock_that_is_set_back_parts_no_relatives(back: int) -> None:
     assert sshd["start"] == end_of_sshd["start"] == dates[0]
     assert login["start"] == dates[1]
     assert end_of_sshd["end"] == dates[3]
+
+
+@pytest.mark.parametrize(
+    ("sender", "program", "address"),
+    [("0", "sshd", "192.0.2.7"), ("1000", "sshd", None), ("0", "sudo", None)],
+)
+def test_a_login_has_the_address_that_sshd_tells(
+    sender: str, program: str, address: str | None
+) -> None:
+    """Only the kernel's word says who tells it: another user, or program, does not count."""
+    login = (
+        f"type=USER_LOGIN msg=audit(1.500:3): pid=51 uid={sender} auid=1000 ses=4 msg='op=login "
+        'acct="ann" exe="/usr/sbin/sshd" addr=::ffff:192.0.2.7 terminal=ssh res=success\''
+    ).encode()
+    clone = _call(1_100, 2, 56, "1 50", program).replace(b"exit=0 a0=0", b"exit=51 a0=1200011")
+    fork = _call(1_600, 4, 56, "50 51", program).replace(b"exit=0 a0=0", b"exit=52 a0=1200011")
+    found = documents(
+        [
+            _call(1_000, 1, 59, "1 50", program),
+            clone,
+            login,
+            fork,
+            _call(1_700, 5, 112, "51 52", program),
+            _call(1_800, 6, 59, "51 52", "bash"),
+        ]
+    )
+    (shell,) = (each["process"] for each in found if each["auditd"]["sequence"] == 6)
+    meta = shell["entry_leader"]["entry_meta"]
+    assert meta.get("source", {}).get("ip") == address
+    assert meta["type"] == ("sshd" if program == "sshd" else "unknown")
