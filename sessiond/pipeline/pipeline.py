@@ -654,7 +654,7 @@ class Pipeline:
         ready, self._ready = self._ready, []
         for event in ready:
             self._audit_event(event, now)
-            if self.options.replay:
+            if self.options.replay and self.table.presumed:
                 self._write_presumed()
         self._write_presumed()
         all_expired = self._expire(now)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.auditlog import DATA
+from support.compiled import interpreted
 from support.damage import damaged, forwarded, kinds_of_events
 from support.replayed import documents
 
@@ -52,6 +53,7 @@ def test_separators_do_not_matter() -> None:
         assert found == wanted
 
 
+@interpreted
 @pytest.mark.parametrize("size", [5, 100])
 def test_where_a_pipe_pauses_does_not_matter(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has arrived so far is a block."""

@@ -291,11 +291,11 @@ def test_an_input_that_pauses_is_written_so_far() -> None:
     assert seen == list(range(7, 100, 10))
 
 
-class _Slow(OwnWork):
+class _Slow:
     """Makes lines only when it is asked for the rest, as another process may."""
 
     def __init__(self, pipelines: Pipelines) -> None:
-        super().__init__(pipelines)
+        self._pipelines = pipelines
         self._waiting: list[Block] = []
 
     def submit(self, block: Block) -> list[Made]:
@@ -304,7 +304,7 @@ class _Slow(OwnWork):
 
     def rest(self) -> list[Made]:
         waiting, self._waiting = self._waiting, []
-        return [self.pipelines.take(block) for block in waiting]
+        return [self._pipelines.take(block) for block in waiting]
 
 
 def test_no_companion_makes_an_exec_something_else() -> None:
