@@ -208,6 +208,16 @@ def number(value: bytes | None) -> int:
     return int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
 
 
+def hex_number(value: bytes | None) -> int:
+    """Return the value of a field in hex digits, such as a0=; 0 if it is absent or invalid."""
+    if not value or len(value) > 16 or not value.isalnum():
+        return 0
+    try:
+        return int(value, 16)
+    except ValueError:
+        return 0
+
+
 class Arguments(NamedTuple):
     """An argv, or its beginning if not ``whole``; ``number`` is the number of arguments."""
 

@@ -32,6 +32,7 @@ from sessiond.audit.record import (
     decode,
     fields,
     from_user_space,
+    hex_number,
     login_fields,
     number,
 )
@@ -1434,7 +1435,7 @@ def _message_fields(event: AuditEvent) -> Mapping[str, bytes]:
 
 def _exit_code(event: AuditEvent) -> int:
     """Return the argument of an exit_group event."""
-    return int(event.call.a0 or b"0", 16) & 0xFF
+    return hex_number(event.call.a0) & 0xFF
 
 
 def _executed_by_kernel(process: Process) -> bool:

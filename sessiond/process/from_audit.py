@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, TypedDict
 
 from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import CWD, arguments, decode, number
+from sessiond.audit.record import CWD, arguments, decode, hex_number, number
 from sessiond.process.argv import join_args
 from sessiond.process.events import DELETED, Executed, Facts, Forked, Program
 from sessiond.process.table import Process
@@ -108,8 +108,7 @@ def forked(event: AuditEvent, time: int, creator: Process) -> Forked | None:
     """Return the fork of a fork, vfork or clone record, None if it created a thread."""
     fields = event.syscall
     child = number(fields.get("exit"))
-    flags = fields.get("a0", b"")
-    if not child or (flags.isalnum() and int(flags, 16) & _CLONE_THREAD):
+    if not child or hex_number(fields.get("a0")) & _CLONE_THREAD:
         return None
     before = creator.at(time)
     facts = before.facts._replace(

@@ -677,3 +677,18 @@ def test_a_login_has_the_address_that_sshd_tells(
     meta = shell["entry_leader"]["entry_meta"]
     assert meta.get("source", {}).get("ip") == address
     assert meta["type"] == ("sshd" if program == "sshd" else "unknown")
+
+
+@pytest.mark.parametrize("argument", ["12000q1", "zz", "f" * 40, "\u0661"])
+def test_a_damaged_argument_ends_no_replay(argument: str) -> None:
+    """The flags of clone(2), and the code of exit_group(2)."""
+    damaged = f"a0={argument} ".encode()
+    found = documents(
+        [
+            _call(1_000, 1, 59, "1 50", "bash"),
+            _call(1_100, 2, 56, "1 50", "bash").replace(b"exit=0 a0=0 ", b"exit=51 " + damaged),
+            _call(1_200, 3, 231, "1 50", "bash").replace(b"a0=0 ", damaged),
+        ]
+    )
+    assert [each["event"]["action"] for each in found] == ["exec", "clone", "end"]
+    assert found[2]["process"]["exit_code"] == 0
