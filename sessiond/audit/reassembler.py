@@ -74,8 +74,9 @@ class AuditEvent:
 
 # How long an event in a log accepts records, in ms of the stamps: as long as auparse(3) waits.
 LOG_WINDOW: Final = 2000
-# Maximum number of remembered stamps of events closed by a deadline.
+# Maximum number of remembered stamps of events closed by a deadline, or in a log.
 _MAX_CLOSED: Final = 4096
+_NONE: Final = frozenset[int]()
 # Number of an event's last records with which a further one in a log is compared.
 _MAX_COMPARED: Final = 64
 
@@ -105,7 +106,7 @@ class Reassembler:
     ``of_log`` is for logs, in which no record ends an event: auditd does not write EOE, rules can
     exclude PROCTITLE, ausearch writes it first, and a user message can have the serial of a system
     call. An event then takes all records of its stamp until the stamps are LOG_WINDOW later, and
-    never counts as unfinished. A repeated record counts once.
+    never counts as unfinished. A repeated record counts once, also if its event was closed.
     """
 
     def __init__(self, *, timeout: int, max_in_flight: int = 8192, of_log: bool = False) -> None:
@@ -120,7 +121,7 @@ class Reassembler:
         self.malformed = 0
         self.unfinished = 0
         self.late = 0
-        self._closed: dict[bytes, None] = {}
+        self._closed: dict[bytes, frozenset[int]] = {}  # in a log the hashes of the records
         self._by_pid: dict[int, list[bytes]] | None = None
         self._opened = 0
         self._lowest = 0
@@ -166,7 +167,10 @@ class Reassembler:
                 if record_type == EOE:
                     # The end of an event that a deadline closed, or whose records were all lost.
                     continue
-                if stamp in self._closed:
+                if stamp in self._closed and (
+                    not self._of_log
+                    or hash(_record(record_type, payload, stamp)) in self._closed[stamp]
+                ):
                     self.late += 1
                     continue
                 try:
@@ -175,7 +179,9 @@ class Reassembler:
                     self.malformed += 1
                     continue
                 if self._of_log:
-                    now = self._latest = max(self._latest, time)
+                    # At once, so that it does not matter where batches end.
+                    events += self._until(time)
+                    now = self._latest
                 event = AuditEvent(time, serial, now)
                 self._opened += 1
                 self._lowest = min(self._lowest or serial, serial)
@@ -198,10 +204,18 @@ class Reassembler:
                 event = None
         self.records += read
         self._by_pid = None
-        if self._of_log:
-            events += self._expired(self._latest - 1, LOG_WINDOW)
         while len(opened) > self._max_in_flight:
             events.append(self._close(next(iter(opened))))
+        return events
+
+    def _until(self, time: AuditStamp) -> list[AuditEvent]:
+        """Return the events of a log that accept no records of a new event's time, in ms."""
+        events: list[AuditEvent] = []
+        if time > self._latest:
+            self._latest = time
+            events = self._expired(time - 1, LOG_WINDOW)
+        while len(self._open) > self._max_in_flight:
+            events.append(self._close(next(iter(self._open))))
         return events
 
     def expire(self, now: int) -> list[AuditEvent]:
@@ -255,10 +269,9 @@ class Reassembler:
 
     def _close(self, key: bytes) -> AuditEvent:
         event = self._open.pop(key)
-        if not self._of_log:
-            self._closed[key] = None
-            if len(self._closed) > _MAX_CLOSED:
-                del self._closed[next(iter(self._closed))]
+        self._closed[key] = frozenset(map(hash, event.records)) if self._of_log else _NONE
+        if len(self._closed) > _MAX_CLOSED:
+            del self._closed[next(iter(self._closed))]
         # Only a syscall's event ends with EOE. A lone kernel record (LOGIN, CONFIG_CHANGE, AVC) is
         # complete by itself, but that is known only at the deadline.
         # A log does not show whether a record is missing.

@@ -27,6 +27,8 @@ MAX_LINE: Final = 64 << 20
 # Bytes read at once: lines of events are a few KB long.
 _BUFFER: Final = 1 << 18
 
+# Seconds without data after which a stream pauses: a program that writes all it has is faster.
+_PAUSE: Final = 0.2
 DAMAGES: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
 # Magic bytes of gzip, xz, bzip2, zstd.
 MAGICS: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")
@@ -122,9 +124,9 @@ def _arriving_lines(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _has_more(source: BinaryIO) -> bool:
-    """Return whether a stream can be read without waiting; True if that can't be known."""
+    """Return whether a stream can be read without waiting long; True if that can't be known."""
     try:
-        return bool(select.select([source], [], [], 0)[0])
+        return bool(select.select([source], [], [], _PAUSE)[0])
     except (OSError, ValueError):  # no descriptor, or one that select does not take
         return True
 

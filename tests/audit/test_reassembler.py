@@ -142,6 +142,30 @@ def test_an_event_of_a_log_has_all_records_of_its_stamp(types: tuple[int, ...]) 
     assert [event.serial for event in reader.flush()] == [2, 3]
 
 
+def test_a_log_that_repeats_itself_has_each_event_once() -> None:
+    """It was joined with its copy. A record that is new is kept, however late it comes."""
+    reader = Reassembler(timeout=2, of_log=True)
+    first = [*of(1, SYSCALL, CWD), *of(2, SYSCALL, time=b"1777630290.000")]
+    events = reader.feed([*first, *first, *of(1, PROCTITLE)], now=0) + reader.flush()
+    assert [(event.serial, [r.type for r in event.records]) for event in events] == [
+        (1, [SYSCALL, CWD]),
+        (2, [SYSCALL]),
+        (1, [PROCTITLE]),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_batches_of_a_log_change_nothing(size: int) -> None:
+    """An event is closed by the next stamp, not by the end of a batch."""
+    times = [b"1777630%03d.000" % (270 + number // 2) for number in range(20)]
+    records = [one for n, time in enumerate(times) for one in of(n % 7, SYSCALL, CWD, time=time)]
+    one, other = (Reassembler(timeout=2, max_in_flight=3, of_log=True) for _ in range(2))
+    whole = one.feed(records, now=0) + one.flush()
+    parts = [other.feed(records[at : at + size], now=0) for at in range(0, len(records), size)]
+    found = [event for part in [*parts, other.flush()] for event in part]
+    assert [repr(event) for event in found] == [repr(event) for event in whole]
+
+
 def test_a_log_whose_clock_went_back_is_read_on() -> None:
     """An event stays open as long as the stamps do not exceed the latest one."""
     reader = Reassembler(timeout=2, of_log=True)
