@@ -49,7 +49,7 @@ from sessiond.restart.resume import Restart
 from sessiond.restart.written_lines import WrittenLines
 from sessiond.sources.ebpf.helper import Helper
 from sessiond.sources.procfs.guard import GuardedProcfs
-from sessiond.system import host, systemd
+from sessiond.system import heap, host, systemd
 from sessiond.system import log as logs
 from sessiond.system.capabilities import give_up
 from sessiond.system.clock import boot_id, now
@@ -60,6 +60,9 @@ from sessiond.units import BootTime, Monotonic
 
 # Seconds between two checks of the kernel's counters and settings, and of the outputs.
 WATCH: Final = 1.0
+# Seconds between two returns of free memory to the kernel: each takes a millisecond, or four after
+# a storm.
+TRIM: Final = 30.0
 # Seconds for reading the remaining records when the daemon stops.
 FINAL_DRAIN: Final = 3.0
 
@@ -193,6 +196,7 @@ class Daemon:
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             self._loop.start()
             self._every(WATCH, self._watch)
+            self._every(TRIM, heap.trim)
             interval = systemd.watchdog_interval()
             if interval is not None:
                 self._every(interval, self._feed_watchdog)
