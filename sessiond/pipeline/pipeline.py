@@ -369,7 +369,8 @@ class Pipeline:
                     first = relative.states[0]
                     if not first.facts.kernel_thread:
                         unwritten.append(relative)
-                        waiting.append((relative, relative.state if relative.withheld else first))
+                        last = relative.states_in_lines[-1]
+                        waiting.append((relative, last if relative.withheld else first))
         missing = process.withheld or (draws and not process.drawn)
         if itself and missing and not state.facts.kernel_thread:
             process.drawn = True
@@ -391,14 +392,16 @@ class Pipeline:
         if self._filters is not None:
             self._filters.release(process)
         process.withheld = False
-        executed = next((state for state in reversed(process.states) if state.executed), None)
-        first = process.states[0]
+        # A later exec has its own line.
+        states = process.states_in_lines
+        first, last = states[0], states[-1]
+        executed = next((state for state in reversed(states) if state.executed), None)
         if executed is not None:
             self.lines.traced("exec", self.table.view(process, executed), executed.time)
         elif first.observed is not None:
             self.lines.introduce(self.table.view(process, first), first.observed, repeated=False)
         else:
-            self.lines.traced("fork", self.table.view(process, process.state), process.start)
+            self.lines.traced("fork", self.table.view(process, last), process.start)
 
     def _release_if_privileged(self, process: Process) -> None:
         """Write a dropped process from now on, if its last change gave it privileges."""

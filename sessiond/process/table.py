@@ -205,6 +205,11 @@ class State:
         """Whether the process is the leader of its session in this state."""
         return self.session_leader is ITSELF
 
+    @property
+    def awaits_line(self) -> bool:
+        """Whether it is of an exec whose line is still to come."""
+        return self.executed and not self.reported and self.observed is None
+
 
 class Verdict(NamedTuple):
     """A filter's decision about a process, with the filter's name; "" if no filter decided.
@@ -307,6 +312,15 @@ class Process:
     def state(self) -> State:
         """The current or last state."""
         return self.states[-1]
+
+    @property
+    def states_in_lines(self) -> list[State]:
+        """The states up to the first exec whose line is still to come, at least one state."""
+        states = self.states
+        for index, state in enumerate(states):
+            if state.awaits_line:
+                return states[: max(index, 1)]
+        return states
 
     def at(self, time: int) -> State:
         """Return the state at ``time``; the first known one for an earlier time."""
@@ -1200,8 +1214,7 @@ def is_torn(process: Process) -> bool:
 
 def _grace(state: State) -> int:
     """Return how long a superseded state is kept, in ns."""
-    awaited = state.executed and not state.reported and state.observed is None
-    return UNREPORTED_GRACE if awaited else GRACE
+    return UNREPORTED_GRACE if state.awaits_line else GRACE
 
 
 def _after_exec(before: State, event: Executed) -> State:

@@ -135,6 +135,32 @@ def test_a_needed_parent_is_written() -> None:
     assert bench.account()["dropped"] == 0
 
 
+def test_a_needed_parent_is_written_as_it_was() -> None:
+    """The parent has executed another program meanwhile, of which audit has not reported yet."""
+    bench = Filtered("- {name: scripts, when: {process.name: script}, then: drop}")
+    script = bench.run(bench.agent, 62, "script")
+    child, forked = script.fork(63, bench.now + 1000)
+    bench.now += 2000
+    event, records = script.execute("script", bench.now, "again")
+    bench.tell(forked, event)
+    bench.execute(child, "ls")
+    bench.tell(audit=records)
+    bench.end(script)
+    assert bench.told() == [
+        ("exec", "agent"),
+        ("exec", "script"),
+        ("exec", "ls"),
+        ("exec", "script"),
+        ("end", "script"),
+    ]
+    first, second, _ = (
+        each["process"] for each in bench.written if each.get("process", {}).get("pid") == 62
+    )
+    assert (first["args"], second["args"]) == (["script"], ["script", "again"])
+    stamps = [each["event"]["id"] for each in bench.written]
+    assert len(set(stamps)) == len(stamps)
+
+
 def test_another_event_is_written_and_introduces_its_process() -> None:
     """A dropped process's open of a watched file is written, with the process."""
     bench = Filtered(DROP_CHECKS)
