@@ -489,12 +489,49 @@ def test_wrong_namespace_is_named(
 # Own activity
 
 
-def makes_directories(client: AuditClient, path: Path) -> dict[str, int]:
-    """Make a directory here and one in a child, and count the audited calls of each by key."""
-    (path / "own").mkdir()
-    subprocess.run(["mkdir", path / "child"], check=True)
+# Makes a directory, and lets a child make one.
+MAKE = """
+import os, subprocess, sys
+for line in sys.stdin:
+    os.mkdir(line.rstrip() + "/own")
+    subprocess.run(["mkdir", line.rstrip() + "/child"], check=True)
+    print(flush=True)
+"""
+
+
+@pytest.fixture
+def maker(kernel: AuditClient) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that runs MAKE.
+
+    It starts after auditing was enabled: the kernel never audits a process that started before
+    the first time since the boot (kernel/auditsc.c, audit_alloc), as this one may have.
+    """
+    kernel.set("enabled", 1)
+    command = [sys.executable, "-c", MAKE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def makes_directories(
+    client: AuditClient, path: Path, maker: subprocess.Popen[str]
+) -> dict[str, int]:
+    """Let ``maker`` and its child make a directory; count the audited calls of each by key."""
+    assert maker.stdin is not None
+    assert maker.stdout is not None
+    maker.stdin.write(f"{path}\n")
+    maker.stdin.flush()
+    assert maker.stdout.readline()
+    return audited_calls(client, maker.pid)
+
+
+def audited_calls(client: AuditClient, pid: int) -> dict[str, int]:
+    """Count the audited calls of a process, and those of mkdir."""
     keyed = [payload for _, payload in records(client) if b'key="proof"' in payload]
-    own = sum(b" pid=%d " % os.getpid() in payload for payload in keyed)
+    own = sum(b" pid=%d " % pid in payload for payload in keyed)
     return {"own": own, "child's": sum(b'comm="mkdir"' in payload for payload in keyed)}
 
 
@@ -504,42 +541,50 @@ def test_registered_process_is_not_audited(kernel: AuditClient, tmp_path: Path) 
     with client:
         for rule in compiled(client, f"-a always,exit -F dir={tmp_path} -F perm=w -k proof"):
             client.add_rule(rule)
-        assert makes_directories(client, tmp_path) == {"own": 0, "child's": 1}
+        (tmp_path / "own").mkdir()
+        subprocess.run(["mkdir", tmp_path / "child"], check=True)
+        assert audited_calls(client, os.getpid()) == {"own": 0, "child's": 1}
         for rule in client.list_rules():
             client.delete_rule(rule)
         state.restore(client)
 
 
-def test_listener_is_kept_out_by_a_rule(kernel: AuditClient, auditd: int, tmp_path: Path) -> None:
+def test_listener_is_kept_out_by_a_rule(
+    kernel: AuditClient, auditd: int, maker: subprocess.Popen[str], tmp_path: Path
+) -> None:
     """A listener's calls are audited until never_audit's rule is loaded; children's always are."""
     (tmp_path / "a").mkdir()
     (rule,) = compiled(kernel, f"-a always,exit -F dir={tmp_path}/a -F perm=w -k proof")
     with AuditClient.open(multicast=True) as listener:
         kernel.add_rule(rule)
-        assert makes_directories(listener, tmp_path / "a")["own"] == 1
-        never = never_audit(os.getpid(), os.getuid(), EXECUTABLE, kernel.list_rules())
+        assert makes_directories(listener, tmp_path / "a", maker)["own"] == 1
+        never = never_audit(maker.pid, os.getuid(), EXECUTABLE, kernel.list_rules())
         assert never is not None
         kernel.add_rule(never)
         assert canonical(as_listed(never)) == canonical(kernel.list_rules()[0])
         shutil.rmtree(tmp_path / "a" / "own")
         shutil.rmtree(tmp_path / "a" / "child")
-        assert makes_directories(listener, tmp_path / "a") == {"own": 0, "child's": 1}
+        assert makes_directories(listener, tmp_path / "a", maker) == {"own": 0, "child's": 1}
         kernel.delete_rule(never)
         kernel.delete_rule(rule)
 
 
 @pytest.mark.parametrize("other", [(4242, b"/bin/true"), (os.getuid(), b"/bin/true")])
 def test_a_rule_that_a_crash_left_hides_no_other_process(
-    kernel: AuditClient, auditd: int, tmp_path: Path, other: tuple[int, bytes]
+    kernel: AuditClient,
+    auditd: int,
+    maker: subprocess.Popen[str],
+    tmp_path: Path,
+    other: tuple[int, bytes],
 ) -> None:
     """A later holder of the pid is audited if it has another user or another program."""
     (rule,) = compiled(kernel, f"-a always,exit -F dir={tmp_path} -F perm=w -k proof")
     with AuditClient.open(multicast=True) as listener:
         kernel.add_rule(rule)
-        left = never_audit(os.getpid(), *other, kernel.list_rules())
+        left = never_audit(maker.pid, *other, kernel.list_rules())
         assert left is not None
         kernel.add_rule(left)
-        assert makes_directories(listener, tmp_path)["own"] == 1
+        assert makes_directories(listener, tmp_path, maker)["own"] == 1
         kernel.delete_rule(left)
         kernel.delete_rule(rule)
 
