@@ -26,11 +26,7 @@ MakeDaemon = Callable[..., Daemon]
 # event whose first record finds no room as one lost record, so that counts of records are exact if
 # each event has one.
 RULES = f"""\
--a always,exclude -F msgtype=EXECVE
--a always,exclude -F msgtype=CWD
--a always,exclude -F msgtype=PATH
--a always,exclude -F msgtype=PROCTITLE
--a always,exclude -F msgtype=EOE
+-a always,exclude -F msgtype!=SYSCALL
 -a always,exit -F arch=b64 -S execve,execveat -F uid={USER}
 -a always,exit -F arch=b64 -S exit_group -F uid={USER}
 """
