@@ -659,8 +659,8 @@ class Pipeline:
         for event in ready:
             self._audit_event(event, now)
             if self.options.replay and self.table.presumed:
-                self._write_presumed()
-        self._write_presumed()
+                self._write_presumed(now)
+        self._write_presumed(now)
         all_expired = self._expire(now)
         # Audit may still deliver events of this time, about processes that have ended since.
         read_until = min(now, self._hearing.drained)
@@ -1012,7 +1012,7 @@ class Pipeline:
         if process.end is None:
             self.table.ended(process, max(process.state.time, time - 1))
             if self.options.replay:
-                self._write_presumed()
+                self._write_presumed(time)
         return None
 
     def _introduce_by_fork(self, event: AuditEvent) -> None:
@@ -1140,9 +1140,10 @@ class Pipeline:
         pid = number(event.call.pid)
         time = self._boot(event)
         process = self._ends.caller(self.table.holders(pid), time)
-        presumed = None if process is not None else self._presumed_caller(event, pid)
-        if presumed is not None:
-            del self.table.presumed[presumed]
+        presumed = process if process is not None else self._presumed_caller(event, pid)
+        if presumed is not None and self._is_presumed(presumed):
+            self.table.presumed.pop(presumed, None)
+            self._ends.match(presumed)
             presumed.end = max(presumed.end or 0, time)
             presumed.status = _exit_code(event) << 8
             self._end(presumed, event)
@@ -1190,11 +1191,16 @@ class Pipeline:
         """
         ppid = number(event.call.ppid)
         for process in self.table.holders(pid):
-            if process in self.table.presumed and process.state.facts.ppid == ppid:
+            if self._is_presumed(process) and process.state.facts.ppid == ppid:
                 return process
         return None
 
-    def _write_presumed(self) -> None:
+    def _is_presumed(self, process: Process) -> bool:
+        """Return whether a process was found missing and its end is not written yet."""
+        waits = process in self.table.presumed or self._ends.awaits(process)
+        return waits and _presumed_ended(process)
+
+    def _write_presumed(self, now: int) -> None:
         """Write the ends that were inferred since the last call.
 
         A replay does so at once, before the line that the end follows from: where its input is cut
@@ -1202,14 +1208,18 @@ class Pipeline:
         """
         presumed, self.table.presumed = self.table.presumed, {}
         for process in presumed:
-            self._presumed(process)
+            self._presumed(process, now)
 
-    def _presumed(self, process: Process) -> None:
-        """Write the end of a process that is known only from its absence or its exit_group."""
+    def _presumed(self, process: Process, now: int) -> None:
+        """Take the end of a process that is known only from its absence or its exit_group."""
         event = self._ends.match_event(process)
         if event is not None:
             process.status = _exit_code(event) << 8
-        self._end(process, event)
+        if event is None and self.options.exact and not self.options.audit_is_silent:
+            # Audit's records of it may still be on their way.
+            self._ends.hold(process, now)
+        else:
+            self._end(process, event)
 
     def _exited(self, process: Process, event: Exited) -> None:
         if event.facts.kernel_thread:

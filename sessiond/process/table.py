@@ -732,7 +732,9 @@ class ProcessTable:
                 continue
             facts = present.get(process.pid)
             if facts is None or not process.is_same(facts.start, exact=_is_exact(facts)):
-                self.ended(process, max(ended, process.state.time))
+                state = process.state
+                known = max(state.time, state.observed or 0, process.latest)
+                self.ended(process, max(ended, known))
                 missing.append(process)
         return missing
 

@@ -193,6 +193,6 @@ def _endless(documents: list[Document]) -> list[str]:
         identity = value(document, "process.entity_id")
         if document["event"]["action"] == "end":
             started.pop(identity, None)
-        elif identity is not None:
+        elif identity is not None and document["event"]["action"] != "sessiond-folded":
             started[identity] = document["process"]["pid"]
     return [f"{pid} has no end" for pid in started.values() if not Path(f"/proc/{pid}").exists()]

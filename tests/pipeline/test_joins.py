@@ -176,3 +176,18 @@ def test_a_host_needs_no_rule() -> None:
     event, _ = child.execute("ls", T + MILLISECOND)
     bench.tell(event, child.die(15, T + 2 * MILLISECOND))
     assert [each["event"]["action"] for each in bench.written] == ["exec", "end"]
+
+
+def test_an_exec_that_audit_reports_late_precedes_an_end_that_nobody_saw() -> None:
+    """The tracer lost both; audit's record was on its way when the process was found missing."""
+    bench = Bench()
+    child = bench.child(61, T + 1)
+    _, records = child.execute("ls", T + 2 * MILLISECOND)
+    bench.now = T + 4 * MILLISECOND
+    bench.pipeline.reconcile([*bench.host.snapshot()], since=T + MILLISECOND, time=bench.now)
+    bench.tell()
+    bench.tell(audit=records, after=20 * MILLISECOND)
+    lines = [each for each in bench.settle() if each.get("process", {}).get("pid") == 61]
+    assert [each["event"]["action"] for each in lines] == ["exec", "end"]
+    assert lines[0]["process"]["entity_id"] == lines[1]["process"]["entity_id"]
+    assert lines[0]["@timestamp"] <= lines[1]["@timestamp"]

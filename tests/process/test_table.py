@@ -249,6 +249,14 @@ def test_a_missed_end_is_noted_when_the_pid_is_reused(table: ProcessTable) -> No
     assert list(table.presumed) == [old]
 
 
+def test_a_missed_end_is_not_dated_before_the_process_was_seen(table: ProcessTable) -> None:
+    """The loss may have begun earlier: a line about the process may have that date."""
+    seen = 9 * SECOND
+    cron = observe(table, observed(70, 7 * SECOND + 1, "cron")._replace(time=seen))
+    table.absent([], seen + SECOND, ended=seen - 1)
+    assert cron.end == seen
+
+
 def test_the_creator_stays_the_parent_after_reparenting(table: ProcessTable) -> None:
     """A double fork: creator and current parent are distinguished."""
     middle = table.forked(fork(61, 10 * SECOND + 1, at(table, 60)))

@@ -142,7 +142,8 @@ def _contract(document: Document) -> Iterator[str]:
     if document["event"]["action"] == "end":
         if process.get("end") != document["@timestamp"]:
             yield f"end of {process['pid']} at {document['@timestamp']} and {process.get('end')}"
-    elif "end" in process or "exit_code" in process:
+    elif action != "sessiond-folded" and ("end" in process or "exit_code" in process):
+        # The process of a fold is one of many, which have ended.
         yield f"{action} of {process['pid']} tells of its end"
 
 
