@@ -668,7 +668,7 @@ class Pipeline:
             read_until = self._hearing.latest  # the events after it are still open
         if all_expired:
             # Waiting events need the states of their processes.
-            self.table.forget(self._settled(read_until))
+            self.table.forget(self._settled(read_until), self._ends.awaits)
             self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
@@ -683,8 +683,8 @@ class Pipeline:
 
         At hundreds of processes a second, most of the table are those that have just ended.
         """
-        if self.options.replay:
-            return read_until - GRACE
+        if self.options.replay or not self.options.exact:
+            return read_until - GRACE  # relatives are found by pid alone
         oldest = self._assembler.oldest
         if oldest is not None:
             read_until = min(read_until, self._boot(oldest))

@@ -738,9 +738,12 @@ class ProcessTable:
                 missing.append(process)
         return missing
 
-    def forget(self, time: int) -> None:
-        """Drop the processes that ended before ``time``, and those over the limit."""
-        while self._ended and (self._ended[0].end or 0) < time:
+    def forget(self, time: int, awaited: Callable[[Process], bool] = lambda _: False) -> None:
+        """Drop the processes that ended before ``time``, and those over the limit.
+
+        A process whose end is still ``awaited`` by the stream is kept.
+        """
+        while self._ended and (self._ended[0].end or 0) < time and not awaited(self._ended[0]):
             self._drop(self._ended.popleft())
         self.evict(len(self._by_pid) - self._max_processes)
 

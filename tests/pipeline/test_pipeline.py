@@ -582,6 +582,17 @@ def test_an_ended_process_is_soon_forgotten(bench: Bench) -> None:
     assert bench.pipeline.table.get(61) is None
 
 
+def test_a_process_found_missing_is_kept_until_its_end_is_written(bench: Bench) -> None:
+    """Its end is dated at the beginning of the loss, and audit may still report an exec."""
+    bench.child()
+    bench.now = T + 10 * SECOND
+    bench.pipeline.reconcile([*bench.host.snapshot()], since=T + 1, time=bench.now)
+    bench.tell()
+    assert bench.pipeline.table.get(61) is not None
+    bench.tell(after=SECOND)
+    assert bench.pipeline.table.get(61) is None
+
+
 def test_an_ended_process_is_kept_for_an_event_that_is_still_open(bench: Bench) -> None:
     """A lone record waits for others for two seconds, and is written with its process."""
     child = bench.child()
