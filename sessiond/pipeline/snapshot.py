@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import islice, starmap
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -122,6 +122,10 @@ class SavedProcess(NamedTuple):
     states: tuple[SavedState, ...]
 
 
+# An entity id goes into lines as it is.
+EntityId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\Z")]
+
+
 class SavedTable(NamedTuple):
     """A ``ProcessTable``; a lineage is the numbers of its ancestors, and whether it is broken.
 
@@ -134,7 +138,7 @@ class SavedTable(NamedTuple):
     programs: list[Program]
     ancestors: list[SavedAncestor]
     lineages: list[tuple[list[int], bool]]
-    identities: list[tuple[int, int, str]]
+    identities: list[tuple[int, int, EntityId]]
     processes: list[msgspec.Raw]
     gone: list[SavedLeader]
     cgroups: dict[int, bytes]

@@ -249,6 +249,16 @@ def test_damage_is_an_error_and_changes_nothing(data: st.DataObject) -> None:
     assert documents(after.flush(bench.now + 9 * SECOND))
 
 
+@pytest.mark.parametrize("damaged", ["", "p1\0", 'p1", "', "p1\n"])
+def test_an_invalid_entity_id_is_refused(damaged: str) -> None:
+    """It would go into lines as it is."""
+    state = snapshot.decode(Bench().pipeline.save(T))
+    pid, start, _ = state.table.identities[0]
+    table = state.table._replace(identities=[(pid, start, damaged), *state.table.identities[1:]])
+    with pytest.raises(SavedStateError):
+        pipeline().restore(snapshot.encode(state._replace(table=table)))
+
+
 def test_an_invalid_number_is_refused() -> None:
     """References are checked before they are used."""
     state = snapshot.decode(Bench().pipeline.save(T))
