@@ -204,9 +204,7 @@ class Reassembler:
                 event = None
         self.records += read
         self._by_pid = None
-        while len(opened) > self._max_in_flight:
-            events.append(self._close(next(iter(opened))))
-        return events
+        return events + self._surplus()
 
     def _until(self, time: AuditStamp) -> list[AuditEvent]:
         """Return the events of a log that accept no records of a new event's time, in ms."""
@@ -214,6 +212,11 @@ class Reassembler:
         if time > self._latest:
             self._latest = time
             events = self._expired(time - 1, LOG_WINDOW)
+        return events + self._surplus()
+
+    def _surplus(self) -> list[AuditEvent]:
+        """Close and return the oldest events above the maximum number of open ones."""
+        events: list[AuditEvent] = []
         while len(self._open) > self._max_in_flight:
             events.append(self._close(next(iter(self._open))))
         return events
