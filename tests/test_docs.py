@@ -85,7 +85,7 @@ def _written() -> Iterator[dict[str, Any]]:
     for happened in (child.set_session(T + 2), child.execute("ls", T + 3, "x" * 300)):
         bench.tell(happened[0], audit=happened[1])
     bench.tell(child.die(11, T + 4))
-    bench.pipeline.follow_clock(bench.now, BOOT + 90 * SECOND)
+    bench.pipeline.follow_clock(bench.now, bench.now, BOOT + 90 * SECOND)
     bench.pipeline.lines.write_self_event(
         "sessiond-degraded", bench.now, {"health": {"what": "x"}}, "x"
     )

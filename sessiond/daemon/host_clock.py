@@ -27,12 +27,13 @@ class HostClock:
         """
         self._file = ClockFile(path, boot)
         self._unreported: tuple[Step, int] | None = None
-        time, offset = now(), measure_offset()
+        began, offset, ended = now(), measure_offset(), now()
         saved = self._file.read()
         self.clock = WallClock(Step(*setting) for setting in saved or [(0, 0, offset)])
         before = self.clock.offset
-        self.clock.follow(time if last_active is None else last_active, before)
-        step = self.clock.follow(time, offset)
+        active = began if last_active is None else last_active
+        self.clock.follow(active, active, before)
+        step = self.clock.follow(began, ended, offset)
         if step is not None:
             self._unreported = step, before
         if step is not None or not saved:
@@ -47,11 +48,11 @@ class HostClock:
 
     def follow(self, pipeline: Pipeline) -> None:
         """Measure; report and save a step."""
-        time, offset = now(), wall_offset()
+        began, offset = now(), wall_offset()
         before = self.clock.offset
         if abs(offset - before) >= MIN_STEP:
             offset = measure_offset()  # the first one may be off if this process was preempted
-        step = pipeline.follow_clock(time, offset)
+        step = pipeline.follow_clock(began, now(), offset)
         if step is not None:
             self._log(step, before)
             self._file.write(self.clock.steps)

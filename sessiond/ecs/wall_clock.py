@@ -58,14 +58,17 @@ class WallClock:
         """CLOCK_REALTIME minus CLOCK_BOOTTIME now, in ns."""
         return self._steps[-1].offset
 
-    def follow(self, now: int, offset: int) -> Step | None:
-        """Take an ``offset`` that was measured at ``now`` (ns since boot); return a new step."""
-        since, self._measured = self._measured, now
+    def follow(self, began: int, ended: int, offset: int) -> Step | None:
+        """Take an ``offset`` measured from ``began`` to ``ended`` (ns since boot); return a step.
+
+        The measuring process can be preempted, and the clock be set meanwhile.
+        """
+        since, self._measured = self._measured, began
         if abs(offset - self.offset) < MIN_STEP:
             return None
         if len(self._steps) >= _MAX_STEPS:
             del self._steps[1], self._since[1]
-        step = Step(max(since, self._since[-1]), now, offset)
+        step = Step(max(since, self._since[-1]), ended, offset)
         self._steps.append(step)
         self._since.append(step.since)
         return step

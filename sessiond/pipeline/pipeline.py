@@ -246,13 +246,14 @@ class Pipeline:
 
     # Input
 
-    def follow_clock(self, now: int, wall_offset: int) -> Step | None:
-        """Take CLOCK_REALTIME minus CLOCK_BOOTTIME as measured at ``now`` (ns); write a step.
+    def follow_clock(self, began: int, ended: int, wall_offset: int) -> Step | None:
+        """Take CLOCK_REALTIME minus CLOCK_BOOTTIME (ns); write a step, and return it.
 
-        Call this before feeding the input read until ``now``. Returns the step, if there is one.
+        It was measured from ``began`` to ``ended`` (ns since boot). Call this before feeding the
+        input read until ``began``.
         """
         before = self.clock.offset
-        step = self.clock.follow(now, wall_offset)
+        step = self.clock.follow(began, ended, wall_offset)
         if step is not None:
             self.report_step(step, before)
         return step
@@ -882,8 +883,8 @@ class Pipeline:
         event.opened = _ANY_TIME
         time = self._boot(event)
         if time < latest - _SET_BACK and event.serial > serial:
-            self.clock.follow(latest, self.clock.offset)
-            self.clock.follow(latest, event.time * MILLISECOND - latest)
+            self.clock.follow(latest, latest, self.clock.offset)
+            self.clock.follow(latest, latest, event.time * MILLISECOND - latest)
             time = latest
         self._latest_of_log = max(latest, time), max(serial, event.serial)
 

@@ -107,6 +107,13 @@ def test_no_session_is_doubled_or_lost_around_a_step(daemon: Daemon) -> None:
         output, _ = sessions.communicate(b"\n")
         number = int(output)
         documents = daemon.settle()
+    unenriched = [
+        each
+        for each in documents
+        if value(each, "process.parent.pid") == sessions.pid
+        and value(each, "process.entity_id") is None
+    ]
+    assert unenriched == []
     told = Counter(
         (each["process"]["entity_id"], each["event"]["action"])
         for each in documents

@@ -432,7 +432,7 @@ def test_events_of_one_stamp_keep_their_order_whenever_they_are_read() -> None:
     _, third = child.execute("env", T + 2_000_002)
     _, end = child.exit(0, T + 2_000_003)
     for records, jitter in ((first, 0), (second, 0), (third, 30_000), (end, -30_000)):
-        bench.pipeline.follow_clock(bench.now, BOOT + jitter)
+        bench.pipeline.follow_clock(bench.now, bench.now, BOOT + jitter)
         bench.pipeline.feed_audit(records, now=bench.now)
         bench.written += documents(bench.pipeline.poll(bench.now))
     told = [(each["event"]["action"], each["process"]["name"]) for each in bench.settle()]
