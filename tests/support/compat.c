@@ -1,7 +1,8 @@
 /* Executes a program with the 32-bit system call, from a 64-bit process: compat PROGRAM ARGUMENT...
  *
- * int 0x80 enters the kernel's table of 32-bit calls, where execve is number 11 and setsid 66. Its
- * arguments are 32 bits wide, so their targets must lie below 4 GB. */
+ * It also calls setsid and setuid(65534). int 0x80 enters the kernel's table of 32-bit calls, where
+ * execve is number 11, setsid 66 and setuid 213. Its arguments are 32 bits wide, so their targets must
+ * lie below 4 GB. */
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,6 +29,7 @@ int main(int count, char **arguments) {
   }
   uint32_t none = (uint32_t)(uintptr_t)&pointers[count];
   call(66, 0, 0, 0);
+  call(213, 65534, 0, 0);
   call(11, pointers[0], (uint32_t)(uintptr_t)pointers, none);
   return 1;
 }

@@ -20,10 +20,7 @@ Paths = tuple[str, ...]
 # The first path that this kernel has is used; it is an error if there is none.
 MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
     # Structs that others contain by value, or in arrays, come first.
-    "list_head": {
-        "next": ("struct list_head *", ("next",)),
-        "prev": ("struct list_head *", ("prev",)),
-    },
+    "hlist_node": {"next": ("struct hlist_node *", ("next",))},
     "upid": {
         "nr": ("int", ("nr",)),
         "ns": ("struct pid_namespace *", ("ns",)),
@@ -37,8 +34,7 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "start_boottime": ("u64", ("start_boottime",)),
         "real_parent": ("struct task_struct *", ("real_parent",)),
         "group_leader": ("struct task_struct *", ("group_leader",)),
-        "children": ("struct list_head", ("children",)),
-        "sibling": ("struct list_head", ("sibling",)),
+        "pid_links": ("struct hlist_node", ("pid_links",)),
         "signal": ("struct signal_struct *", ("signal",)),
         "real_cred": ("struct cred *", ("real_cred",)),
         "nsproxy": ("struct nsproxy *", ("nsproxy",)),
@@ -66,7 +62,9 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
     "pid": {
         "level": ("u32", ("level",)),
         "numbers": ("struct upid", ("numbers",)),
+        "tasks": ("struct hlist_node *", ("tasks",)),
     },
+    "xa_node": {"shift": ("u8", ("shift",)), "slots": ("void *", ("slots",))},
     "cred": {
         "uid": ("u32", ("uid",)),
         "fsgid": ("u32", ("fsgid",)),
@@ -83,7 +81,10 @@ MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
         "mnt_ns": ("struct mnt_namespace *", ("mnt_ns",)),
         "net_ns": ("struct net *", ("net_ns",)),
     },
-    "pid_namespace": {"inum": ("u32", ("ns.inum",))},
+    "pid_namespace": {
+        "inum": ("u32", ("ns.inum",)),
+        "numbers": ("void *", ("idr.idr_rt.xa_head",)),
+    },
     "user_namespace": {"inum": ("u32", ("ns.inum",))},
     "mnt_namespace": {"inum": ("u32", ("ns.inum",))},
     "net": {"inum": ("u32", ("ns.inum",))},
@@ -148,6 +149,7 @@ OPTIONAL_MEMBERS: dict[str, dict[str, tuple[str, Paths]]] = {
     "pt_regs": {  # x86, arm64
         "syscall": ("u32", ("orig_ax", "syscallno")),
         "argument": ("int", ("di", "orig_x0")),
+        "argument_32": ("int", ("bx", "orig_x0")),
     },
 }
 

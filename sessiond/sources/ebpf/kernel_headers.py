@@ -22,7 +22,7 @@ _INCLUDES = (
     "linux/version.h linux/sched.h linux/sched/signal.h linux/cred.h linux/pid.h linux/nsproxy.h"
     " linux/pid_namespace.h linux/user_namespace.h net/net_namespace.h linux/cgroup.h"
     " linux/kernfs.h linux/mm_types.h linux/fs.h linux/fs_struct.h linux/dcache.h linux/mount.h"
-    " linux/binfmts.h linux/tty.h linux/tty_driver.h"
+    " linux/binfmts.h linux/tty.h linux/tty_driver.h linux/xarray.h"
 ).split()
 
 # fs/mount.h is private to the kernel: these are the beginnings of its structs, since 3.3.
@@ -51,6 +51,7 @@ _CONDITIONS = {
     "status": "defined(__x86_64__)",
     "orig_ax": "defined(__x86_64__)",
     "di": "defined(__x86_64__)",
+    "bx": "defined(__x86_64__)",
     "syscallno": "defined(__aarch64__)",
     "orig_x0": "defined(__aarch64__)",
     "memory_cgrp_id": "defined(CONFIG_MEMCG)",

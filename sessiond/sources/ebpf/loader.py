@@ -59,6 +59,17 @@ _SYSTEM_CALLS = {
         " unshare=97 setns=268"
     ),
 }
+# Those of 32-bit calls, i386 and arm, which any process can make.
+_COMMON_32 = (
+    "setsid=66 setpgid=57 setuid=23 setgid=46 setreuid=70 setregid=71 setresuid=164 setresgid=170"
+    " setgroups=81 setfsuid=138 setfsgid=139 setuid32=213 setgid32=214 setreuid32=203"
+    " setregid32=204 setresuid32=208 setresgid32=210 setgroups32=206 setfsuid32=215 setfsgid32=216"
+    " capset=185"
+)
+_SYSTEM_CALLS_32 = {
+    "x86_64": f"{_COMMON_32} unshare=310 setns=346",
+    "aarch64": f"{_COMMON_32} unshare=337 setns=375",
+}
 _CAPABILITIES = {39: "CAP_BPF", 38: "CAP_PERFMON"}
 _CAP_SYS_ADMIN = 21
 
@@ -112,9 +123,10 @@ def load(
     }
     if kernel.targets:
         defines["HAVE_BTF"] = 1
-    for call in _SYSTEM_CALLS[platform.machine()].split():
-        name, _, number = call.partition("=")
-        defines[f"SYSCALL_{name.upper()}"] = number
+    for prefix, calls in (("SYSCALL", _SYSTEM_CALLS), ("SYSCALL_32", _SYSTEM_CALLS_32)):
+        for call in calls[platform.machine()].split():
+            name, _, number = call.partition("=")
+            defines[f"{prefix}_{name.upper()}"] = number
     if controller:
         defines["CONTROLLER"] = f"CONTROLLER_{controller.upper()}"
     text = "\n".join(

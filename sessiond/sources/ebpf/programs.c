@@ -36,6 +36,8 @@ enum kind { FORK, EXEC, EXIT, SESSION, GROUP, IDS, CGROUP, SNAPSHOT, KINDS };
 #define MAX_PART (ARGS_LIMIT > PATH_LIMIT ? ARGS_LIMIT : PATH_LIMIT)
 #define GROUPS_SIZE 1024 /* 256 groups */
 #define DATA_SIZE (OFFSET_MASK + 1 + MAX_PART)
+#define NODE 2 /* the low bits of a pointer to a node of the tree of process numbers */
+#define SLOTS (sizeof(struct xa_node) < 512 ? 16 : 64) /* of a node: CONFIG_BASE_SMALL has 16 */
 /* Keeps the compiler from moving or splitting a check that the verifier needs. */
 #define AS_CHECKED(variable) asm volatile("" : "+r"(variable))
 
@@ -519,73 +521,124 @@ static __always_inline u32 system_call_of(struct pt_regs *registers)
 #endif
 }
 
-static __always_inline struct task_struct *child_numbered(struct task_struct *task, int wanted)
+/* The process with a number in a namespace, as the kernel itself finds it (find_pid_ns): in a tree whose
+ * nodes have a slot for each value of the next bits. 0 if there is none, because it has ended. */
+static __always_inline struct task_struct *process_numbered(struct pid_namespace *ns, u32 wanted)
 {
-  struct list_head *head = &task->children;
-  struct list_head *link = READ(head, prev); /* the youngest is the most likely one */
-  u32 level = READ(pid_of(READ(task, signal), PIDTYPE_TGID), level) & 31;
-  for (int i = 0; i < 64 && link != head; i++) {
-    struct task_struct *child = (void *)link - __builtin_offsetof(struct task_struct, sibling);
-    struct pid *pid = pid_of(READ(child, signal), PIDTYPE_TGID);
-    struct upid upid;
-    bpf_probe_read_kernel(&upid, sizeof(upid), &pid->numbers + level);
-    if (upid.nr == wanted)
-      return child;
-    link = READ(link, prev);
+  void *entry = READ(ns, numbers);
+  for (int i = 0; i < 6 && ((u64)entry & 3) == NODE; i++) {
+    struct xa_node *node = entry - NODE;
+    u64 slot = wanted >> (READ(node, shift) & 31) & (SLOTS - 1);
+    bpf_probe_read_kernel(&entry, sizeof(entry), &node->slots + slot);
   }
-  return 0;
+  if (!entry)
+    return 0;
+  struct hlist_node *link;
+  struct pid *pid = entry;
+  bpf_probe_read_kernel(&link, sizeof(link), &pid->tasks + PIDTYPE_TGID);
+  if (!link)
+    return 0;
+  return (void *)link - __builtin_offsetof(struct task_struct, pid_links) -
+         PIDTYPE_TGID * sizeof(struct hlist_node);
 }
 
-/* setpgid(2) may be about a child. */
+/* setpgid(2) may be about a child, of any thread. */
 static __always_inline void group_changed(struct task_struct *task, int target)
 {
   struct pid *own = pid_of(READ(task, signal), PIDTYPE_TGID);
   struct upid innermost;
   bpf_probe_read_kernel(&innermost, sizeof(innermost), &own->numbers + (READ(own, level) & 31));
   if (target != 0 && target != innermost.nr)
-    task = child_numbered(task, target);
+    task = process_numbered(innermost.ns, target);
   if (task)
     submit_simple(GROUP, task);
-  else
-    count_lost(GROUP);
 }
 
-int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+/* The kind of record that a system call makes if it succeeds, KINDS for none. */
+static __always_inline u32 kind_of(u32 call)
 {
-  struct pt_regs *registers = (struct pt_regs *)ctx->args[0];
-  long result = ctx->args[1];
-  u32 kind;
-  switch (system_call_of(registers)) {
+  switch (call) {
   case SYSCALL_SETSID:
-    kind = SESSION;
-    break;
+    return SESSION;
   case SYSCALL_SETPGID:
-    kind = GROUP;
-    break;
-  case SYSCALL_SETFSUID:
-  case SYSCALL_SETFSGID:
-    result = 0; /* the old id, never an error */
+    return GROUP;
   case SYSCALL_SETUID:
   case SYSCALL_SETGID:
   case SYSCALL_SETREUID:
   case SYSCALL_SETREGID:
   case SYSCALL_SETRESUID:
   case SYSCALL_SETRESGID:
+  case SYSCALL_SETFSUID:
+  case SYSCALL_SETFSGID:
   case SYSCALL_SETGROUPS:
   case SYSCALL_CAPSET:
   case SYSCALL_UNSHARE:
   case SYSCALL_SETNS:
-    kind = IDS;
-    break;
-  default:
-    return 0;
+    return IDS;
   }
+  return KINDS;
+}
+
+/* The same of a 32-bit call. Those of ids exist twice, with 16 bits and with 32. */
+static __always_inline u32 kind_of_32(u32 call)
+{
+  switch (call) {
+  case SYSCALL_32_SETSID:
+    return SESSION;
+  case SYSCALL_32_SETPGID:
+    return GROUP;
+  case SYSCALL_32_SETUID:
+  case SYSCALL_32_SETGID:
+  case SYSCALL_32_SETREUID:
+  case SYSCALL_32_SETREGID:
+  case SYSCALL_32_SETRESUID:
+  case SYSCALL_32_SETRESGID:
+  case SYSCALL_32_SETGROUPS:
+  case SYSCALL_32_SETFSUID:
+  case SYSCALL_32_SETFSGID:
+  case SYSCALL_32_SETUID32:
+  case SYSCALL_32_SETGID32:
+  case SYSCALL_32_SETREUID32:
+  case SYSCALL_32_SETREGID32:
+  case SYSCALL_32_SETRESUID32:
+  case SYSCALL_32_SETRESGID32:
+  case SYSCALL_32_SETGROUPS32:
+  case SYSCALL_32_SETFSUID32:
+  case SYSCALL_32_SETFSGID32:
+  case SYSCALL_32_CAPSET:
+  case SYSCALL_32_UNSHARE:
+  case SYSCALL_32_SETNS:
+    return IDS;
+  }
+  return KINDS;
+}
+
+/* Whether it returns an old id, never an error. */
+static __always_inline int returns_id(u32 call, int is_32)
+{
+  if (is_32)
+    return call == SYSCALL_32_SETFSUID || call == SYSCALL_32_SETFSGID ||
+           call == SYSCALL_32_SETFSUID32 || call == SYSCALL_32_SETFSGID32;
+  return call == SYSCALL_SETFSUID || call == SYSCALL_SETFSGID;
+}
+
+int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+  struct pt_regs *registers = (struct pt_regs *)ctx->args[0];
+  long result = ctx->args[1];
+  u32 call = system_call_of(registers);
+  u32 kind = kind_of(call), kind_32 = kind_of_32(call);
+  if (kind == KINDS && kind_32 == KINDS)
+    return 0;
   struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-  if (result < 0 || READ(task, compat) & COMPAT)
-    return 0; /* refused, or a 32-bit call, which has other numbers */
+  int is_32 = !!(READ(task, compat) & COMPAT);
+  if (is_32)
+    kind = kind_32;
+  if (kind == KINDS || ((int)result < 0 && !returns_id(call, is_32)))
+    return 0; /* refused */
   u64 id = bpf_get_current_pid_tgid();
   if (kind == GROUP)
-    group_changed(task, READ(registers, argument));
+    group_changed(task, is_32 ? READ(registers, argument_32) : READ(registers, argument));
   /* glibc changes the ids of all threads, each by its own call: only the leader's is reported. */
   else if (kind == SESSION || (u32)id == id >> 32)
     submit_simple(kind, task);

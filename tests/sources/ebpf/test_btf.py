@@ -50,8 +50,8 @@ class OlderKernel(OtherKernel):
 
 def compiles(header: str, tmp_path: Path, *claims: str) -> bool:
     """Return whether the header compiles with static assertions about it."""
-    types = "typedef unsigned short u16; typedef unsigned u32; typedef unsigned long long u64;"
-    lines = [types, "#include <stddef.h>", header]
+    types = ("char u8", "short u16", "int u32", "long long u64")
+    lines = [*(f"typedef unsigned {each};" for each in types), "#include <stddef.h>", header]
     lines += [f'_Static_assert({claim}, "{claim}");' for claim in claims]
     source = tmp_path / "header.c"
     source.write_text("\n".join(lines))
@@ -67,7 +67,7 @@ def test_members_are_at_their_offsets(kernel: KernelBtf, tmp_path: Path) -> None
         for struct, members in btf.MEMBERS.items()
         for name, (_, paths) in members.items()
     ]
-    by_value = ("list_head", "upid", "vfsmount")
+    by_value = ("hlist_node", "upid", "vfsmount")
     claims += [f"sizeof(struct {struct}) == {kernel.size(struct)}" for struct in by_value]
     assert compiles(generate(kernel).text, tmp_path, *claims)
 

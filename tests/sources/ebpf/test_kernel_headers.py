@@ -16,7 +16,19 @@ from sessiond.sources.ebpf.btf import KernelBtf, generate
 from sessiond.sources.ebpf.kernel_headers import KernelHeaders
 
 OURS = Path(loader.__file__).parent / "headers"
-PRIVATE = ("mount", "mnt_namespace")
+PRIVATE = ("mount", "mnt_namespace", "hlist_node")
+
+
+def body(paths: list[str]) -> str:
+    """Return C members for paths such as ``a`` and ``b.c``."""
+    outer: dict[str, list[str]] = {}
+    for path in paths:
+        name, _, inner = path.partition(".")
+        outer.setdefault(name, []).extend([inner] if inner else [])
+    return "".join(
+        f"struct {{ {body(inner)}}} {name}; " if inner else f"long {name}; "
+        for name, inner in outer.items()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +60,8 @@ struct ns_common { long stashed, ops; int inum; };
     for struct, members in {**btf.MEMBERS, **of_system_calls}.items():
         if struct in PRIVATE:
             continue
-        outer: dict[str, list[str]] = {}
-        for path in itertools.chain.from_iterable(paths for _, paths in members.values()):
-            name, _, inner = path.partition(".")
-            outer.setdefault(name, []).extend([inner] if inner else [])
-        body = "".join(
-            f"struct {{ long {', '.join(inner)}; }} {name}; " if inner else f"long {name}; "
-            for name, inner in outer.items()
-        )
-        text += f"struct {struct} {{ {body}}};\n"
+        paths = list(itertools.chain.from_iterable(paths for _, paths in members.values()))
+        text += f"struct {struct} {{ {body(paths)}}};\n"
     (include / "linux/version.h").write_text(text)
     return tree
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import resource
 import select
 import shutil
@@ -45,6 +46,7 @@ from sessiond.sources.procfs.reader import Procfs
 
 pytestmark = pytest.mark.kernel
 
+COMPAT = Path(__file__).parents[2] / "support" / "compat.c"
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 AS_NOBODY = (
     "setpriv --reuid=65534 --regid=65534 --clear-groups"
@@ -375,6 +377,48 @@ def test_setpgid_is_a_change(ebpf: EbpfSource) -> None:
     for pid in (own, other):
         changed = only(pid, events, Changed)
         assert (changed.what, changed.facts.pgid) == ("group", pid)
+
+
+def test_setpgid_for_any_child_is_a_change(ebpf: EbpfSource) -> None:
+    """Not only for the youngest children of the thread: a user can't cause losses with others."""
+    ours, theirs = os.pipe()
+    children: list[int] = []
+
+    def fork() -> None:
+        for _ in range(100):
+            pid = os.fork()
+            if pid == 0:
+                os.read(ours, 1)
+                os._exit(0)
+            children.append(pid)
+        for pid in children[:2]:
+            os.setpgid(pid, pid)
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    os.setpgid(children[2], children[2])  # now of another thread
+    os.write(theirs, b"x" * 100)
+    for pid in children:
+        os.waitpid(pid, 0)
+    os.close(ours)
+    os.close(theirs)
+    events = ebpf.drain()
+    for pid in children[:3]:
+        changed = only(pid, events, Changed)
+        assert (changed.what, changed.facts.pgid) == ("group", pid)
+    assert not [event for event in events if isinstance(event, Lost)]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs the system calls of i386")
+def test_32_bit_calls_are_changes(ebpf: EbpfSource, tmp_path: Path) -> None:
+    """setsid(2) and setuid(2) of i386 have other numbers, and any process can call them."""
+    program = tmp_path / "compat"
+    subprocess.run(["gcc", "-O1", "-o", program, COMPAT], check=True)
+    pid, _ = run(str(program), "/bin/true")
+    session, ids = of(pid, ebpf.drain(), Changed)
+    assert (session.what, session.facts.sid) == ("session", pid)
+    assert (ids.what, ids.facts.uid) == ("ids", 65534)
 
 
 def _drop_ids() -> int:
