@@ -61,6 +61,7 @@ _SHOWN: Final = (
 # The relatives that are written with their parent.
 _WITH_PARENT: Final = ("process.session_leader", "process.entry_leader")
 _REWRITTEN: Final = "read from memory that the process seems to have overwritten"
+_CHANGED: Final = "process.args: changed before audit read them"
 _TORN: Final = "sessiond.ancestors: incomplete; some had ended unseen"
 _NOT_DATED: Final = "process.entry_leader.start: the latest possible; the leader had ended unseen"
 
@@ -222,10 +223,12 @@ class EventWriter:
         argv: Arguments,
         *,
         note: str = "",
+        changed: bool = False,
     ) -> None:
         """Write an audited exec, which led to the state of ``view``.
 
-        ``argv`` is that of the audit record; ``note`` names missing information.
+        ``argv`` is that of the audit record; ``note`` names missing information; ``changed`` says
+        that the record has another argv than the tracer read.
         """
         state = view.state
         override: dict[str, Any] = {}
@@ -235,9 +238,11 @@ class EventWriter:
             shown = shortened(args, self._event.max_args_bytes)
             whole = whole and shown is args
             override = self._processes.arguments(shown, cut=not whole, number=argv.number)
-        details = self._details(view, own_args_cut=bool(args) and not whole)
+        details = self._details(view, own_args_cut=not whole if args else None)
         if note:
             details["incomplete"] = [note]
+        if changed:
+            details.setdefault("incomplete", []).append(_CHANGED)
         description = self._descriptions.recall(event)
         # The source's time is the same after a restart. Without one the audit stamp is used.
         by_audit = bool(note) or not self._options.exact

@@ -113,7 +113,7 @@ class ExecJoin:
                 elif state.audit_time == event.time:
                     if not any_args and not _is_argv_of(event, state.program):
                         argv = argv or arguments(event.records, COMPARED_ARGS)
-                        if not _may_have(state.program, argv):
+                        if not may_have(state.program, argv):
                             continue
                     found = process, state
         if found is not None:
@@ -198,7 +198,7 @@ def _is_argv_of(event: AuditEvent, program: Program) -> bool:
     return texts == [execve_text(program.args)]
 
 
-def _may_have(program: Program, argv: Arguments) -> bool:
+def may_have(program: Program, argv: Arguments) -> bool:
     """Return whether an argv can be a program's; either of them may be cut."""
     known = program.args
     if not known or not argv.values:

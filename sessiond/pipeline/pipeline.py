@@ -54,6 +54,7 @@ from sessiond.pipeline.joins import (
     Hearing,
     SessionJoin,
     Waiting,
+    may_have,
 )
 from sessiond.pipeline.losses import Loss, Losses, account
 from sessiond.process.argv import is_cut, join_args
@@ -1093,9 +1094,13 @@ class Pipeline:
             if is_whole and state.program.args is not None
             else arguments(event.records, self.options.event.max_args_bytes)
         )
+        # Audit reads the memory later: a debugger of the process can have changed it by then.
+        changed = state.audit_time is not None and not may_have(state.program, argv)
+        if changed:
+            argv = NO_ARGUMENTS
         if not withheld:
             view = self._view(process, state, state.time, introduces=True)
-            self.lines.execution(event, view, argv, note=note)
+            self.lines.execution(event, view, argv, note=note, changed=changed)
         if argv.values and is_cut(state.program):
             self._refine(state, argv)
 

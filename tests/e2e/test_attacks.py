@@ -144,6 +144,24 @@ def test_a_path_of_no_namespace_is_marked(daemon: Daemon, attacks: Attacks) -> N
         assert value(document, "sessiond.mount_namespace")
 
 
+def test_a_debugger_can_not_change_long_arguments(daemon: Daemon, attacks: Attacks) -> None:
+    """The tracer reads the first 4 KiB during the exec; audit reads all, but later."""
+    assert attacks.start("altered", 20_000, "as-executed").wait(10) == 0
+    for action in ("exec", "end"):
+        document: Document = until(
+            lambda action=action: [
+                each
+                for each in daemon.find(event__action=action, process__executable="/usr/bin/true")
+                if len(value(each, "process.args")[-1]) > 1_000
+            ],
+            10,
+            f"the {action} of the altered process",
+        )[0]
+        args = document["process"]["args"]
+        assert (args[:2], set(args[2])) == (["true", "as-executed"], {"a"})
+        assert "process.args" in document["sessiond"]["truncated"]
+
+
 def test_what_a_login_writes_into_its_environment_is_no_address(
     make_daemon: MakeDaemon, sshd: Sshd
 ) -> None:

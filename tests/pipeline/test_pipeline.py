@@ -82,6 +82,18 @@ def test_a_changed_argv_makes_no_second_exec(bench: Bench) -> None:
     assert bench.pipeline.status()["execs_unjoined"] == 0
 
 
+def test_a_changed_argv_replaces_no_cut_one(bench: Bench) -> None:
+    """A debugger changes the memory between the tracer, which read a part, and audit."""
+    executed, records = bench.child().execute("sh", T + 100_000, "one", "two")
+    program = executed.program._replace(args=b"sh\0one\0", args_size=11)
+    changed = [(kind, text.replace(b"one", b"own")) for kind, text in records]
+    bench.tell(executed._replace(program=program), audit=changed)
+    (line,) = bench.settle()
+    assert line["process"]["args"] == ["sh", "one"]
+    assert line["sessiond"]["truncated"] == ["process.args"]
+    assert "process.args: changed before audit read them" in line["sessiond"]["incomplete"]
+
+
 @pytest.mark.parametrize("audit_first", [True, False])
 def test_an_end_is_one_line_in_any_order(bench: Bench, audit_first: bool) -> None:
     """audit's exit_group and the tracer's exit are one end."""

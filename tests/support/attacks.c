@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -333,6 +334,45 @@ static void detached(char **given)
   refuse(given[1]);
 }
 
+/* altered BYTES TOKEN: executes /bin/true with TOKEN and BYTES more of arguments, traces it, and overwrites
+ * them with z once the exec is done, before the system call returns. */
+static void altered(char **given)
+{
+  int bytes = atoi(given[0]), status;
+  char *more = malloc(bytes + 1), path[64], text[2048], *at;
+  unsigned long long place[2];
+  pid_t pid = fork();
+
+  memset(more, 'a', bytes);
+  more[bytes] = 0;
+  if (pid == 0) {
+    ptrace(PTRACE_TRACEME, 0, 0, 0);
+    raise(SIGSTOP);
+    execl("/bin/true", "true", given[1], more, (char *)0);
+    refuse("execl");
+  }
+  waitpid(pid, &status, 0);
+  ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);
+  ptrace(PTRACE_CONT, pid, 0, 0);
+  waitpid(pid, &status, 0);
+  snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+  int file = open(path, O_RDONLY);
+  text[read(file, text, sizeof(text) - 1)] = 0;
+  at = strrchr(text, ')');
+  for (int field = 2; field < 48; field++) /* arg_start is the 48th, arg_end the 49th */
+    at = strchr(at, ' ') + 1;
+  place[0] = strtoull(at, &at, 10);
+  place[1] = strtoull(at, &at, 10);
+  snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+  file = open(path, O_WRONLY);
+  memset(more, 'z', bytes);
+  pwrite(file, "zzzz", 4, place[0]);
+  if (pwrite(file, more, bytes, place[1] - bytes - 1) != bytes)
+    refuse("pwrite");
+  ptrace(PTRACE_CONT, pid, 0, 0);
+  reap();
+}
+
 int main(int count, char **given)
 {
   struct {
@@ -349,6 +389,7 @@ int main(int count, char **given)
       {"empties", 2, empties},
       {"changes", 1, changes},
       {"detached", 3, detached},
+      {"altered", 2, altered},
   };
 
   for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++)
