@@ -547,8 +547,9 @@ class Daemon:
 
     def _press(self, time_now: BootTime) -> None:
         """Let the pipeline fold the noisiest user's events while a buffer fills up."""
-        kinds = self._pipeline.losses.kinds
-        level = self._gauge.update(self._outputs.fill, lost=sum(kinds[kind] for kind in PROCESSES))
+        losses = self._pipeline.losses
+        lost = losses.totals["kernel"] + sum(losses.kinds[kind] for kind in PROCESSES)
+        level = self._gauge.update(self._outputs.fill, lost=lost)
         if self._pipeline.press(level):
             effect = "repeated events of the user with the most lines are counted, not written"
             self._health.degraded("pressure", f"{self._gauge.reason}: {effect}", time_now)

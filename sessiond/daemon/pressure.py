@@ -9,17 +9,17 @@ from sessiond.filters.pressure import Level
 # Shares of the outputs' room: pressure begins at the first and ends below the second.
 HIGH: Final = 0.5
 LOW: Final = 0.25
-# Checks, one a second, for which the outputs must be that full, or the tracer must lose events: a
+# Checks, one a second, for which the outputs must be that full, or the sources must lose events: a
 # burst that is read or written by the next check is no pressure.
 CHECKS: Final = 2
-# Checks without a loss after which the tracer's pressure is over.
+# Checks without a loss after which the sources' pressure is over.
 CALM_CHECKS: Final = 5
-# The kinds of lost events that count: nothing else shows these processes.
+# The kinds of the tracer's lost events that count: nothing else shows these processes.
 PROCESSES: Final = ("fork", "exec", "exit")
 
 
 class PressureGauge:
-    """Judges how full the outputs are and what the tracer loses; ``reason`` says what is wrong."""
+    """Judges how full the outputs are and what is lost before; ``reason`` says what is wrong."""
 
     def __init__(self) -> None:
         """Start without pressure."""
@@ -33,8 +33,8 @@ class PressureGauge:
     def update(self, fill: float, *, lost: int) -> Level:
         """Return the level, once a second.
 
-        ``fill`` is the share of the outputs' room in use, 0 to 1; ``lost`` the number of lost
-        events of the kinds PROCESSES since the start.
+        ``fill`` is the share of the outputs' room in use, 0 to 1; ``lost`` the number of
+        events of the kinds PROCESSES and of audit's records that were lost since the start.
         """
         self._full = self._full + 1 if fill >= HIGH else 0
         self._losing = self._losing + 1 if lost > self._lost else 0

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sessiond.audit.reassembler import AuditEvent
-from sessiond.audit.record import CONFIG_CHANGE, LOGIN, SYSCALL, decode
+from sessiond.audit.record import CONFIG_CHANGE, LOGIN, NO_CALL, SYSCALL, decode
 from sessiond.config.filters import FilterRule
 from sessiond.ecs.process import ProcessEncoder, exit_code
 from sessiond.filters.account import FilterAccount, Taken
@@ -44,6 +44,8 @@ _KEY: Final = re.compile(rb" key=([^ ]+)\s*\Z")
 # Assumed length of a line before the first one.
 _FIRST_SIZE: Final = 4096
 _WINDOW: Final = 600 * SECOND
+# SECCOMP and ANOM_ABEND: any program can cause them, without end, and no rule records them.
+_AT_WILL: Final = {1326: "seccomp", 1701: "abend"}
 # The window of what is folded under pressure.
 _PRESSURE_WINDOW: Final = 60 * SECOND
 
@@ -175,12 +177,11 @@ class FilterStage:
         the line, so with these none is folded here.
         """
         pressure = self.pressure
-        if not pressure.counts or self._decider.of_events or _is_protected("", event):
+        what = _repeatable(event)
+        if not pressure.counts or self._decider.of_events or what is None:
             return False
         if not pressure.offer(user_of(state.facts, cgroup)) or _is_kept(process.verdict or KEEP):
             return False
-        call = event.call
-        what = f"{call.syscall.decode()} {call.success.decode()}"
         kind = self._kind(UNDER_PRESSURE, what, process, state, "")
         if not pressure.repeats(kind):
             return False
@@ -443,6 +444,15 @@ def _keys(event: AuditEvent) -> Sequence[str]:
 @lru_cache(maxsize=256)
 def _key_texts(key: bytes) -> tuple[str, ...]:
     return tuple([display(each) for each in (decode(key) or b"").split(b"\x01") if each])
+
+
+def _repeatable(event: AuditEvent) -> str | None:
+    """Return what is repeated if an event is folded under pressure, None if it never is."""
+    if event.call is NO_CALL:
+        return _AT_WILL.get(event.records[0].type) if event.records else None
+    if _is_protected("", event):
+        return None
+    return f"{event.call.syscall.decode()} {event.call.success.decode()}"
 
 
 def _is_protected(action: str, event: AuditEvent | None) -> bool:

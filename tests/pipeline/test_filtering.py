@@ -565,6 +565,34 @@ def test_a_flood_of_failing_execs_is_folded() -> None:
     bench.account()
 
 
+def test_a_flood_of_seccomp_records_is_folded() -> None:
+    """A program causes them by a filter of its own (SECCOMP_RET_LOG), without any audit rule."""
+    bench = Flooded()
+    shell = bench.shells[bench.MALLORY]
+
+    def log(number: int) -> None:
+        bench.now += SECOND
+        for serial in range(number):
+            bench.now += 1000
+            seconds, milliseconds = divmod(bench.host.stamp(bench.now), 1000)
+            text = (
+                f"audit({seconds}.{milliseconds:03d}:{bench.now + serial}): auid=0 pid={shell.pid}"
+                ' comm="sh" exe="/bin/sh" sig=0 syscall=110 code=0x7ffc0000'
+            )
+            bench.tell(audit=[(1326, text.encode())])
+        bench.tell(after=3 * SECOND)
+
+    bench.pipeline.press(Level.PRESSED)
+    log(200)
+    bench.pipeline.press(Level.PRESSED)
+    log(200)
+    bench.tell(after=60 * SECOND)
+    logged = [e for e in bench.written if e["event"]["action"] == "violated-seccomp-policy"]
+    assert len(logged) == 200 + 11  # ten of the kind, and the first of a window
+    assert sum(each["sessiond"]["filter"]["count"] for each in bench.folded()) == 189
+    bench.account()
+
+
 def test_a_filter_that_keeps_is_stronger_than_pressure() -> None:
     """What the administrator wants is written at any rate."""
     keep = "- {name: wanted, when: {process.name: true}, then: keep}"
