@@ -111,6 +111,11 @@ def test_a_start_in_a_storm_introduces_each_process_first(
         daemon = make_daemon().start()
         ready = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         time.sleep(3)
+        until(
+            lambda: all(len(_counted(daemon, each.pid, ready)) > 60 for each in spawners),
+            30,
+            "execs of both spawners",
+        )
         living = {each.facts.pid for each in Procfs().snapshot() if not each.facts.kernel_thread}
     finally:
         for spawner in spawners:
@@ -142,16 +147,21 @@ def test_a_start_in_a_storm_introduces_each_process_first(
     still = {each.facts.pid for each in Procfs().snapshot()} & living
     assert not still - {each["process"]["pid"] for each in documents if "pid" in each["process"]}
     for spawner in spawners:
-        counted = [
-            int(each["process"]["args"][2])
-            for each in sorted(documents, key=lambda each: str(each["@timestamp"]))
-            if each["event"]["action"] == "exec"
-            and each["@timestamp"] > ready
-            and value(each, "process.parent.pid") == spawner.pid
-            and len(each["process"]["args"]) == 3
-        ]
+        counted = _counted(daemon, spawner.pid, ready)
         assert len(counted) > 50
         assert counted == list(range(counted[0], counted[0] + len(counted)))
+
+
+def _counted(daemon: Daemon, spawner: int, ready: str) -> list[int]:
+    """Return the numbers that a spawner passed to its children, in the order of their execs."""
+    return [
+        int(each["process"]["args"][2])
+        for each in sorted(daemon.documents(), key=lambda each: str(each["@timestamp"]))
+        if each["event"]["action"] == "exec"
+        and each["@timestamp"] > ready
+        and value(each, "process.parent.pid") == spawner
+        and len(each["process"]["args"]) == 3
+    ]
 
 
 @pytest.mark.parametrize("backend", ["proc_connector", "procfs"])
