@@ -47,6 +47,18 @@ def of(pid: int, events: list[ProcessEvent], kind: type[Any]) -> list[Any]:
     return [event for event in events if isinstance(event, kind) and event.facts.pid == pid]
 
 
+def with_ends(source: Source, pids: set[int]) -> list[ProcessEvent]:
+    """Drain until these processes have ended: wait(2) can return before the kernel reports it."""
+    events: list[ProcessEvent] = []
+
+    def ended() -> bool:
+        events.extend(source.drain())
+        return pids <= {event.facts.pid for event in events if isinstance(event, Exited)}
+
+    until(ended, 5, "the ends")
+    return events
+
+
 def run_reading(
     source: Source, truth: Truth, way: str, count: int
 ) -> tuple[list[Record], list[Any]]:
@@ -58,7 +70,10 @@ def run_reading(
     while maker.is_alive():
         events += source.drain()
     maker.join()
-    return told, events + source.drain()
+    last = ends(told)[-1].pid
+    if not of(last, events, Exited):
+        events += with_ends(source, {last})
+    return told, events
 
 
 @pytest.mark.parametrize(
@@ -96,19 +111,23 @@ def test_living_process_is_known_in_full(connector: Source) -> None:
     assert event.program.executable == os.fsencode(os.path.realpath("/bin/sleep"))
     assert event.program.argv == (b"/bin/sleep", b"60")
     assert event.working_directory == b"/usr"
-    (exited,) = of(process.pid, connector.drain(), Exited)
+    (exited,) = of(process.pid, with_ends(connector, {process.pid}), Exited)
     assert exited.status == signal.SIGTERM
 
 
 def test_program_that_is_gone_is_unknown(connector: Source) -> None:
     """The first of two execs has no program if the second one preceded its look-up."""
-    process = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60"])
-    until(lambda: os.path.basename(os.readlink(f"/proc/{process.pid}/exe")) == "sleep", 5, "sleep")
-    first, second = of(process.pid, connector.drain(), Executed)
-    process.kill()
-    process.wait()
+    with subprocess.Popen(
+        ["/bin/sh", "-c", "exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")
+        process.stdout.read(1)  # the second program runs
+        first, second = of(process.pid, connector.drain(), Executed)
+        process.stdin.close()
     assert (first.program.executable, first.program.args) == (None, None)
-    assert second.program.argv == (b"sleep", b"60")
+    assert second.program.argv == (b"cat",)
 
 
 def test_changes_of_session_and_ids(connector: Source) -> None:
@@ -146,7 +165,7 @@ def test_threads_are_not_processes(connector: Source) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     process.wait()
-    events = connector.drain()
+    events = with_ends(connector, {process.pid})
     assert len(of(process.pid, events, Forked)) == len(of(process.pid, events, Exited)) == 1
 
 
