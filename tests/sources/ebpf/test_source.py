@@ -155,7 +155,7 @@ def test_sees_each_way_to_make_a_process(ebpf: EbpfSource, truth: Truth, way: st
     assert_agreement(told, ebpf.drain())
 
 
-def test_loses_none_of_hundreds(ebpf: EbpfSource, truth: Truth, kernel_lock: None) -> None:
+def test_loses_none_of_hundreds(kernel_lock: None, ebpf: EbpfSource, truth: Truth) -> None:
     """Two spawners without pauses: every fork, exec and exit is present, without a loss."""
     files = [truth.file(), truth.file()]
     makers = [subprocess.Popen(truth.command(file, "code", 400)) for file in files]
@@ -278,12 +278,14 @@ def test_mount_points_are_crossed(ebpf: EbpfSource, tmp_path: Path) -> None:
 
 def test_pid_namespace_has_its_own_numbers(ebpf: EbpfSource) -> None:
     """Such a process has the host's pid and the inner one."""
-    run("unshare", "-pf", "/bin/sh", "-c", "exit 0")
+    outer, _ = run("unshare", "-pf", "/bin/sh", "-c", "exit 0")
     own = os.stat("/proc/self/ns/pid").st_ino
     inside = [
         event.facts
         for event in ebpf.drain()
-        if isinstance(event, Executed) and event.facts.pid_namespace != own
+        if isinstance(event, Executed)
+        and event.facts.pid_namespace != own
+        and event.facts.ppid == outer
     ]
     assert [facts.vpid for facts in inside] == [1]
     assert inside[0].pid != 1
@@ -504,8 +506,12 @@ def test_a_new_cgroup_precedes_its_processes(ebpf: EbpfSource) -> None:
     finally:
         path.rmdir()
     events = ebpf.drain()
-    (seen,) = [event for event in events if isinstance(event, CgroupSeen)]
-    assert seen.path == b"/sessiond-test"
+    # Other programs of the host may have made control groups, too.
+    (seen,) = [
+        event
+        for event in events
+        if isinstance(event, CgroupSeen) and event.path == b"/sessiond-test"
+    ]
     assert of(pid, events, Executed)[-1].facts.cgroup_id == seen.cgroup_id
 
 
@@ -589,7 +595,7 @@ def test_procfs_data_of_many_processes_comes_later(
 
 
 def test_start_in_a_storm_misses_none(
-    open_ebpf: Callable[..., Source], truth: Truth, kernel_lock: None
+    kernel_lock: None, open_ebpf: Callable[..., Source], truth: Truth
 ) -> None:
     """The programs are attached before the snapshot: no process that acts is missed."""
     files = [truth.file(), truth.file()]
@@ -598,8 +604,12 @@ def test_start_in_a_storm_misses_none(
         source = open_ebpf()
         events = source.drain()
         taken = max(event.time for event in events if isinstance(event, Observed))
-        time.sleep(0.5)
-        events += source.drain()
+
+        def forks() -> int:
+            events.extend(source.drain())
+            return sum(isinstance(event, Forked) for event in events)
+
+        until(lambda: forks() > 200, 30, "a storm of forks")
     finally:
         for process in storm:
             process.kill()
@@ -616,11 +626,10 @@ def test_start_in_a_storm_misses_none(
             if late and (event.facts.pid, event.facts.start) not in known:
                 strangers.append(event)
     assert strangers == []
-    assert sum(isinstance(event, Forked) for event in events) > 200
 
 
 def test_overflow_is_counted_exactly(
-    ebpf: EbpfSource, open_ebpf: Callable[..., Source], kernel_lock: None
+    kernel_lock: None, ebpf: EbpfSource, open_ebpf: Callable[..., Source]
 ) -> None:
     """Records lost while the ring is full are counted by kind."""
     upper = Counter[str]()
@@ -644,7 +653,7 @@ def test_overflow_is_counted_exactly(
 
 
 def test_a_flood_of_changes_takes_no_room_from_processes(
-    open_ebpf: Callable[..., Source], kernel_lock: None
+    kernel_lock: None, open_ebpf: Callable[..., Source]
 ) -> None:
     """Any process can change its group without end: its records fill only a part of the ring."""
     source = open_ebpf(ring_bytes=1 << 20)
@@ -658,14 +667,16 @@ def test_a_flood_of_changes_takes_no_room_from_processes(
     in_child(change)
     pids = [run("/bin/true")[0] for _ in range(50)]
     events = source.drain()
-    assert {event.kind for event in events if isinstance(event, Lost)} == {"group"}
+    lost = {event.kind for event in events if isinstance(event, Lost)}
+    assert "group" in lost
+    assert not lost & {"fork", "exec", "exit"}
     for kind in (Forked, Executed, Exited):
         for pid in pids:
             only(pid, events, kind)
 
 
 def test_a_snapshot_after_a_loss_has_the_living_processes(
-    open_ebpf: Callable[..., Source], kernel_lock: None
+    kernel_lock: None, open_ebpf: Callable[..., Source]
 ) -> None:
     """Processes that started and executed during a loss are in the next snapshot."""
     small = open_ebpf(ring_bytes=1 << 16)
@@ -673,7 +684,9 @@ def test_a_snapshot_after_a_loss_has_the_living_processes(
     for _ in range(300):
         run("/bin/true")
     survivor = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60"])
-    until(lambda: Path(f"/proc/{survivor.pid}/comm").read_text() == "sleep\n", 5, "an exec")
+    # The kernel sets the arguments last; the name has changed before.
+    arguments = Path(f"/proc/{survivor.pid}/cmdline")
+    until(lambda: arguments.read_bytes() == b"sleep\x0060\0", 5, "an exec")
     before = small.drain()
     after = small.resnapshot()
     survivor.kill()
