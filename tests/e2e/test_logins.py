@@ -85,7 +85,8 @@ def test_simultaneous_logins_have_their_own_addresses(
 
 def test_a_process_that_outlives_its_login(daemon: Daemon, sshd: Sshd, token: str) -> None:
     """A process in another session, adopted after the end of the login, still belongs to it."""
-    sshd.login(f"setsid -f sh -c 'sleep 1; exec /bin/true {token}' >/dev/null 2>&1 </dev/null")
+    wait = "while kill -0 $0; do sleep 0.1; done"  # for the end of the login shell
+    sshd.login(f"setsid -f sh -c '{wait}; exec /bin/true {token}' $$ >/dev/null 2>&1 </dev/null")
     process = executed(daemon, token)
     assert came_by_ssh(process)
     entry, session = (process["process"][f"{name}_leader"] for name in ("entry", "session"))
