@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.truth import until
 from support.web import Web, ndjson
 
 DATA = Path(__file__).parents[1] / "data"
@@ -190,10 +191,16 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
     return list(map(int, text.split()))
 
 
+def ignores_interrupts(pid: int) -> bool:
+    """Return whether SIGINT is among a process's ignored signals (SigIgn of proc(5))."""
+    _, _, ignored = Path(f"/proc/{pid}/status").read_text().partition("SigIgn:")
+    return bool(int(ignored.split()[0], 16) & 1 << signal.SIGINT - 1)
+
+
 def test_ctrl_c_ends_all_processes_quietly(running: subprocess.Popen[bytes]) -> None:
     """A terminal sends the signal to all of them."""
     workers = children(running)
-    time.sleep(0.3)
+    until(lambda: all(map(ignores_interrupts, workers)), 10, "workers that leave it to the reader")
     os.killpg(running.pid, signal.SIGINT)
     _, told = running.communicate(timeout=30)
     assert (running.returncode, told) == (130, b"")
