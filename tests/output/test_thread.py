@@ -236,7 +236,7 @@ def test_a_real_disk_that_hangs(tmp_path: Path) -> None:
                 writer.write(lines(number, 10))
                 slowest = max(slowest, time.monotonic() - began)
             until(lambda: not balanced(writer)["healthy"])
-        assert slowest < 0.1
+        assert slowest < 2  # a write to the disk would never end
         assert writer.flush(10)
         assert [change.healthy for change in writer.take_events()][:2] == [False, True]
         writer.close()

@@ -178,6 +178,6 @@ def test_any_name_is_safe(path: bytes) -> None:
 def test_a_long_hostile_path_costs_little(part: bytes) -> None:
     """No spelling makes the match slow: a path has at most 4,096 bytes."""
     path = (part * 4096)[:4096]
-    start = time.perf_counter()
+    start = time.thread_time()
     identify.__wrapped__(path)
-    assert time.perf_counter() - start < 0.1
+    assert time.thread_time() - start < 0.1
