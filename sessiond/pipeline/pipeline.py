@@ -1341,6 +1341,9 @@ class Pipeline:
         if late:
             state = _state_of_record(process, event, stamp)
             time = max(stamp, state.time, process.start)
+        elif event.call is not NO_CALL and state is not process.states[-1]:
+            state = _state_of_ids(process, event, state, stamp)
+            time = max(time, state.time)
         if self._filters is not None and self._filters_event(event, process, state):
             self.counters.filtered += 1
         else:
@@ -1443,6 +1446,20 @@ def _state_of_record(process: Process, event: AuditEvent, stamp: int) -> State:
             break
         if later.time <= stamp + TICK and executable in (None, later.program.executable):
             return later
+    return state
+
+
+def _state_of_ids(process: Process, event: AuditEvent, state: State, stamp: int) -> State:
+    """Return the first state with the ids of a call, from ``state`` until a tick after its stamp.
+
+    The stamp can be a tick earlier than the call: the process may have changed its user in between.
+    """
+    wanted = number(event.syscall.get("uid")), number(event.syscall.get("euid"))
+    for each in process.states[process.states.index(state) :]:
+        if each.time > stamp + TICK and each is not state:
+            break
+        if (each.facts.uid, each.facts.euid) == wanted:
+            return each
     return state
 
 

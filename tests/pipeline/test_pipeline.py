@@ -13,7 +13,7 @@ from support.story import Bench, Story, T
 
 from sessiond.audit.record import PROCTITLE
 from sessiond.pipeline.joins import HOLD
-from sessiond.process.events import Lost, Observed, ProcessEvent
+from sessiond.process.events import Changed, Lost, Observed, ProcessEvent
 from sessiond.units import MILLISECOND, SECOND
 
 
@@ -118,6 +118,16 @@ def test_a_signal_is_an_end_too(bench: Bench) -> None:
     assert line["event"]["provider"] == ["ebpf"]
     assert line["process"]["exit_code"] == 137
     assert line["sessiond"]["signal"] == {"number": 9, "name": "SIGKILL", "core_dumped": False}
+
+
+def test_a_call_right_after_a_change_of_user_is_the_new_user_s(bench: Bench) -> None:
+    """The stamp of its record is that of the clock's last tick, before the change."""
+    child = bench.child()
+    facts = child.facts._replace(uid=65534, euid=65534)
+    failed = child.fail_to_execute(T + 1_000_000)
+    told = [(kind, text.replace(b"uid=0", b"uid=65534")) for kind, text in failed]
+    bench.tell(Changed(T + 500_000, facts, "ids"), audit=told)
+    assert only(bench.settle(), "exec-failed")["process"]["user"]["id"] == "65534"
 
 
 def test_nothing_is_written_of_a_process_after_its_end(bench: Bench) -> None:
