@@ -35,6 +35,9 @@ CALM_PERIOD: Final = 0.5
 MAX_BATCHES: Final = 16
 # Bytes of records read in one turn: a record can have 8 KB, and a long one takes long to process.
 MAX_BYTES: Final = 2 << 20
+# Polls of the pipeline in one turn. It writes more lines than it reads records, so that the backlog
+# of a stall ends.
+MAX_POLLS: Final = 16
 # Input of at most two processes: after so little, waiting is cheaper than reading again at once.
 SMALL_READ: Final = 32
 # Seconds without a wake-up after which to read anyway: kernel threads wake no descriptor.
@@ -125,9 +128,14 @@ class ReadLoop:
         pipeline.feed_audit(records, now=time_now, drained=drained)
         sources.lookup()
         self._restart.keep_losses(pipeline)
-        lines = pipeline.poll(time_now)
-        self._outputs.write(lines)
-        self._judge(len(events) + len(lines) + len(records) // 4)
+        number = 0
+        for _ in range(MAX_POLLS):
+            lines = pipeline.poll(time_now)
+            number += len(lines)
+            self._outputs.write(lines)
+            if not pipeline.overdue:
+                break
+        self._judge(len(events) + number + len(records) // 4)
         return len(records) + len(events)
 
     def _judge(self, work: int) -> None:

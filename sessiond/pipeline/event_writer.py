@@ -200,6 +200,11 @@ class EventWriter:
         """The number of lines to take."""
         return len(self._lines)
 
+    @property
+    def size(self) -> int:
+        """The bytes of the lines to take."""
+        return sum(map(len, self._lines))
+
     def take(self) -> list[bytes]:
         """Return the lines made since the last call."""
         lines, self._lines = self._lines, []

@@ -30,8 +30,8 @@ MAX_HOLD: Final = 10 * SECOND
 # An exit_group precedes the end of the last thread by the time that the thread needs to exit.
 HOLD_EXIT_GROUP: Final = 5 * SECOND
 # How many of a kind expire at a time: after a loss of records thousands wait, and each is a line of
-# up to 32 KiB.
-MAX_EXPIRED: Final = 200
+# up to 32 KiB, or ten if the execs of an ended process wait as well.
+MAX_EXPIRED: Final = 20
 # Bytes of an argv that distinguish one exec of a process from the next.
 COMPARED_ARGS: Final = 4096
 

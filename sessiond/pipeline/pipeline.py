@@ -192,6 +192,8 @@ class Pipeline:
         )
         self._names: dict[tuple[bytes, bytes], str] = {}
         self._ready: list[AuditEvent] = []
+        # Whether more events have waited long enough than the last poll has written.
+        self.overdue = False
         self._execs = ExecJoin()
         self._ends = EndJoin()
         self._sessions = SessionJoin()
@@ -654,7 +656,7 @@ class Pipeline:
                 self.table.connected(process, connection)
 
     def poll(self, now: int) -> list[bytes]:
-        """Handle everything that is ready or overdue; return the lines."""
+        """Handle what is ready or overdue; return the lines. ``overdue`` says that more is."""
         # While a task waits for room in the backlog, records of others come between its own.
         self._take(self._assembler.expire(self._hearing.heard(now)))
         ready, self._ready = self._ready, []
@@ -663,15 +665,15 @@ class Pipeline:
             if self.options.replay and self.table.presumed:
                 self._write_presumed(now)
         self._write_presumed(now)
-        all_expired = self._expire(now)
+        waiting_since = self._expire(now)
         # Audit may still deliver events of this time, about processes that have ended since.
         read_until = min(now, self._hearing.drained)
         if self.options.replay:
             read_until = self._hearing.latest  # the events after it are still open
-        if all_expired:
-            # Waiting events need the states of their processes.
-            self.table.forget(self._settled(read_until), self._ends.awaits)
-            self.memory.check(read_until)
+        # Waiting events need the states of their processes.
+        read_until = min(read_until, waiting_since)
+        self.table.forget(self._settled(read_until), self._ends.awaits)
+        self.memory.check(read_until)
         for loss in self.losses.due(now):
             self.lines.loss(loss, now)
         if self._filters is not None:
@@ -1353,10 +1355,23 @@ class Pipeline:
 
     # Deadlines
 
-    def _expire(self, now: int) -> bool:
-        """Write the events that have waited long enough, in the order of a process's life.
+    def _expire(self, now: int) -> int:
+        """Write the events that have waited long enough; return since when others have.
 
-        Returns False if more remain: of many, only some expire at a time.
+        Those wait for the next poll, so that the lines of one poll do not fill the memory.
+        """
+        self.overdue = not self._expire_some(now)
+        while self.overdue and self.lines.size < MAX_LINES:
+            self.overdue = not self._expire_some(now)
+        if not self.overdue:
+            return now
+        due = (part.deadline() for part in (self._execs, self._ends, self._sessions))
+        return min((time for time in due if time is not None), default=now) - HOLD
+
+    def _expire_some(self, now: int) -> bool:
+        """Write some events that have waited long enough, in the order of a process's life.
+
+        Returns False if more remain.
         """
         for event in self._execs.expire_events(now):
             self._unjoined_exec(event)
@@ -1408,6 +1423,8 @@ def _relatives(process: Process, state: State) -> tuple[Relative, ...]:
 _EXEC_LOSSES: Final = frozenset(("exec", "event", VANISHED))
 _FORKS: Final = ("fork", "vfork", "clone", "clone3")
 _ENOENT: Final = b"-2"
+# Bytes of lines in one poll after which no more events expire.
+MAX_LINES: Final = 2 << 20
 # USER_ACCT, CRED_ACQ, USER_START, USER_LOGIN: sshd has accepted a client.
 _OF_LOGINS: Final = frozenset((1101, 1103, 1105, 1112))
 # How far stamps must fall, in ns, and the calls whose stamp is that of their end ("" is none).

@@ -76,7 +76,7 @@ class MemoryLimit:
             counted = walk.size.counted
             if counted > self.max_bytes:
                 counted = self._cut(walk.found)
-            self._room = max(self.max_bytes - counted, self.max_bytes // 4)
+            self._room = max(self.max_bytes - counted, self.max_bytes // 16)
 
     def _cut(self, processes: list[Process]) -> int:
         """Cut step by step until the limit is met; return the remaining bytes that count."""

@@ -15,6 +15,7 @@ from sessiond.daemon.loop import (
     CALM_WORK,
     COALESCE_DELAY,
     MAX_BATCHES,
+    MAX_POLLS,
     MIN_INTERVAL,
     SETTLE_DELAY,
     SMALL_READ,
@@ -40,6 +41,7 @@ class _Parts:
         self.unread = 0
         self.turns = 0
         self.left = 0  # polls until there is no deadline
+        self.backlogged = 0  # polls until nothing is overdue
         self._descriptor = descriptor
         self.loop = ReadLoop(*([self] * 6))  # type: ignore[arg-type]
 
@@ -86,7 +88,12 @@ class _Parts:
         self.asked.append("poll")
         self.turns += 1
         self.left = max(0, self.left - 1)
+        self.backlogged = max(0, self.backlogged - 1)
         return [b"line\n"]
+
+    @property
+    def overdue(self) -> bool:
+        return self.backlogged > 0
 
     def write(self, lines: list[bytes]) -> None:
         self.written += lines
@@ -135,6 +142,15 @@ def test_a_turn_reads_records_before_the_ring() -> None:
     assert parts.asked == ["receive", "drain", "follow", "feed_process", "feed_audit", "poll"]
     assert parts.fed == [(1, True)]
     assert parts.written == [b"line\n"]
+
+
+@pytest.mark.parametrize(("overdue", "polls"), [(0, 1), (3, 3), (1000, MAX_POLLS)])
+def test_a_turn_writes_what_is_overdue_in_parts(overdue: int, polls: int) -> None:
+    """The lines of thousands of waiting events are not in memory at once; signals come through."""
+    parts = _Parts()
+    parts.backlogged = overdue
+    parts.loop.turn()
+    assert len(parts.written) == polls
 
 
 def test_an_empty_socket_is_not_drained_while_the_kernel_has_a_backlog() -> None:

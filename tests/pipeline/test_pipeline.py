@@ -13,6 +13,7 @@ from support.story import Bench, Story, T
 
 from sessiond.audit.record import PROCTITLE
 from sessiond.pipeline.joins import HOLD
+from sessiond.pipeline.pipeline import MAX_LINES
 from sessiond.process.events import Changed, Lost, Observed, ProcessEvent
 from sessiond.units import MILLISECOND, SECOND
 
@@ -373,6 +374,21 @@ def test_an_event_that_waits_has_a_deadline(bench: Bench) -> None:
     deadline = bench.pipeline.deadline()
     assert deadline is not None
     assert deadline <= T + HOLD + SECOND
+
+
+def test_events_that_are_overdue_do_not_fill_the_memory(bench: Bench) -> None:
+    """After a loss of records thousands have waited: a poll writes some MB, the next ones go on."""
+    pipeline = bench.pipeline
+    children = [bench.child(pid, T + pid) for pid in range(1000, 1200)]
+    bench.tell(*(child.execute("ls", T + SECOND, "-" * 30_000)[0] for child in children))
+    bench.now += 2 * SECOND
+    pipeline.feed_audit([], now=bench.now)
+    polls = [pipeline.poll(bench.now)]
+    while pipeline.overdue:
+        polls.append(pipeline.poll(bench.now))
+    assert sum(map(len, polls)) == len(children)
+    assert len(polls) > 1
+    assert max(sum(map(len, lines)) for lines in polls) < 2 * MAX_LINES
 
 
 def test_at_the_end_nothing_stays_behind(bench: Bench) -> None:

@@ -37,12 +37,14 @@ def table() -> ProcessTable:
     return table
 
 
-def children(table: ProcessTable, number: int, *, execs: int = 1) -> list[Process]:
+def children(
+    table: ProcessTable, number: int, *, execs: int = 1, first: int = 100
+) -> list[Process]:
     """Create children of init that repeatedly execute a program with a long argv."""
     init = table.get(1)
     assert init is not None
     made = []
-    for pid in range(100, 100 + number):
+    for pid in range(first, first + number):
         process = table.forked(fork(pid, pid * SECOND // 100, init))
         for _ in range(execs):
             execute(table, process, process.start + 1)
@@ -86,6 +88,18 @@ def test_ended_processes_are_cut_before_living_ones(table: ProcessTable) -> None
     assert limit.cuts["living"] == cut.count(True) - 50 > 0
     assert all(len(p.state.program.args or b"") == BRIEF_ARGS for p in made[: cut.count(True)])
     assert limit.cuts["evicted"] == 0
+
+
+def test_a_table_close_to_the_limit_is_measured_soon_again(table: ProcessTable) -> None:
+    """It may not outgrow the limit by much between two measurements."""
+    children(table, 90)
+    limit = MemoryLimit(table, 6 * MIB)
+    limit.check(SECOND)
+    assert not limit.cuts
+    more = children(table, 10, first=1000)
+    limit.check(more[-1].state.time)
+    assert limit.cuts
+    assert limit.used < 6 * MIB
 
 
 def test_a_program_that_many_share_is_cut_once(table: ProcessTable) -> None:
