@@ -225,7 +225,7 @@ def _record(line: bytes, match: re.Match[bytes], host: str, type_number: TypeNum
     text, enriched, names = line[match.end() :].rstrip(b"\r\n").partition(ENRICHMENT)
     if enriched:
         text = text.rstrip(b"\r\n")
-    elif b"ID=" in text or b"SADDR={" in text:
+    elif text.find(b"ID=") >= 0 or text.find(b"SADDR={") >= 0:  # quicker than ``in``
         text, names = _unmarked(text)
     if node is not None:
         host = display(node)

@@ -256,7 +256,7 @@ def arguments(records: Iterable[Record], limit: int = sys.maxsize) -> Arguments:
     texts = [record.text for record in records if record.type == EXECVE]
     if not texts:
         return NO_ARGUMENTS
-    if len(texts) == 1 and b"[" not in texts[0]:
+    if len(texts) == 1 and texts[0].find(b"[") < 0:
         values, whole, number = _whole_arguments(texts[0])
         return Arguments(list(values), whole, number)
     argc = _ARGC.match(texts[0])

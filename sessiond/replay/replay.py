@@ -39,6 +39,8 @@ _BATCH: Final = 512
 _MAX_NAMED: Final = 5
 _MAX_NODES: Final = 20
 _MAX_PROGRAMS: Final = 20
+# What a line of JSON begins with; RFC 7464 has a record separator before it.
+JSON_LINE: Final = (b"{", b"\x1e")
 
 
 @dataclass
@@ -207,7 +209,7 @@ class Replay:
         log.line += 1
         self.outcome.read += 1
         try:
-            if line[:1] in b"{\x1e":
+            if line.startswith(JSON_LINE):
                 for record in json_records(line, self._type_number):
                     self._feed(log, record)
             elif line.find(b" type=", line.find(b"audit(") + 1) >= 0:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from sessiond.audit.auditd_log import LogRecord, TypeNumber, parse_line
 from sessiond.errors import RecordError
 from sessiond.replay import files
-from sessiond.replay.replay import json_records
+from sessiond.replay.replay import JSON_LINE, json_records
 from sessiond.system.packed import is_stream
 from sessiond.text import display
 
@@ -137,7 +137,7 @@ def _heads(names: list[str], type_number: TypeNumber) -> dict[str, _Head]:
 def _records(data: bytes, type_number: TypeNumber) -> Iterator[LogRecord]:
     for line in data.splitlines():
         try:
-            if line[:1] in b"{\x1e":
+            if line.startswith(JSON_LINE):
                 yield from json_records(line, type_number)
             else:
                 yield parse_line(line, type_number)
