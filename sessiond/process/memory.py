@@ -32,6 +32,8 @@ ANCESTOR_BYTES: Final = 300
 COPIES: Final = 2
 # Processes measured per check: about 10 ms of work.
 MEASURED_AT_ONCE: Final = 1000
+# Cut programs whose originals are kept, so that those who share one find it.
+_MAX_MADE: Final = 64
 # Remaining bytes of a cut argv.
 BRIEF_ARGS: Final = 128
 
@@ -88,29 +90,32 @@ class MemoryLimit:
             self._cut_living,
             self._evict,
         )
+        counted = _measure(processes).counted
         for step in steps:
-            step(processes, target)
+            step(processes, counted - target)
             size = _measure(processes)
-            self.used = size.total
-            if size.counted <= target:
+            self.used, counted = size.total, size.counted
+            if counted <= target:
                 break
-        return size.counted
+        return counted
 
-    def _forget_json(self, processes: list[Process], _target: int) -> None:
+    def _forget_json(self, processes: list[Process], _excess: int) -> None:
         for process in processes:
             for state in process.states:
                 state.stale()
 
-    def _cut_previous(self, processes: list[Process], _target: int) -> None:
+    def _cut_previous(self, processes: list[Process], excess: int) -> None:
         brief = _Brief()
         for process in processes:
             for state in process.states:
                 if any(map(_has_more, state.previous)):
                     state.previous = tuple([brief.of(program) for program in state.previous])
                     state.stale()
+            if brief.saved >= excess:
+                break
         self.cuts["previous"] += brief.number
 
-    def _cut_ended(self, processes: list[Process], _target: int) -> None:
+    def _cut_ended(self, processes: list[Process], excess: int) -> None:
         brief = _Brief()
         # A living process shares its program with its children.
         kept = {id(p.states[-1].program) for p in processes if p.end is None}
@@ -118,28 +123,30 @@ class MemoryLimit:
             for state in process.states:
                 if id(state.program) not in kept:
                     _cut(state, brief)
+            if brief.saved >= excess:
+                break
         self.cuts["ended"] += brief.number
 
-    def _cut_living(self, processes: list[Process], target: int) -> None:
+    def _cut_living(self, processes: list[Process], excess: int) -> None:
         brief = _Brief()
         chosen: set[int] = set()
-        counted = _measure(processes).counted
         for process in processes:
-            if counted - brief.saved <= target:
+            if excess <= 0:
                 break
-            for state in process.states:
-                brief.of(state.program)
-                chosen.add(id(state.program))
+            for program in [state.program for state in process.states]:
+                if _has_more(program) and id(program) not in chosen:
+                    chosen.add(id(program))
+                    excess -= _surplus(program)
         for process in processes:
             for state in process.states:
                 if id(state.program) in chosen:
                     _cut(state, brief)
         self.cuts["living"] += brief.number
 
-    def _evict(self, processes: list[Process], target: int) -> None:
+    def _evict(self, processes: list[Process], excess: int) -> None:
         counted = _measure(processes).counted
         ended = sum(process.end is not None for process in processes)
-        number = ended * (counted - target) // counted + 1
+        number = ended * excess // counted + 1
         self.cuts["evicted"] += self._table.evict(number, living=False)
         walk = _Walk(self._table)
         walk.go(0, UNLIMITED)
@@ -187,7 +194,11 @@ class _Walk:
 
 
 class _Brief:
-    """Programs with only the beginning of their argv; shared programs stay shared."""
+    """Programs with only the beginning of their argv; shared programs stay shared.
+
+    It forgets them from time to time, because it keeps the originals in memory: a program that
+    processes of different times share is then made again.
+    """
 
     def __init__(self) -> None:
         self.number = 0
@@ -200,16 +211,23 @@ class _Brief:
             return program
         made = self._made.get(id(program))
         if made is None:
+            if len(self._made) >= _MAX_MADE:
+                self._made.clear()
             brief = shortened_program(program, BRIEF_ARGS)
             # The original is kept as well: otherwise another program could get its id.
             made = self._made[id(program)] = program, brief
             self.number += 1
-            self.saved += (len(program.args or b"") - BRIEF_ARGS) * COPIES
+            self.saved += _surplus(program)
         return made[1]
 
 
 def _has_more(program: Program) -> bool:
     return program.args is not None and len(program.args) > BRIEF_ARGS
+
+
+def _surplus(program: Program) -> int:
+    """Return the bytes that cutting a program saves."""
+    return (len(program.args or b"") - BRIEF_ARGS) * COPIES
 
 
 def _cut(state: State, brief: _Brief) -> None:

@@ -102,6 +102,19 @@ def test_a_table_close_to_the_limit_is_measured_soon_again(table: ProcessTable) 
     assert limit.used < 6 * MIB
 
 
+def test_no_more_is_cut_than_necessary(table: ProcessTable) -> None:
+    """Of ended processes those that were active last keep their arguments."""
+    made = children(table, 300)
+    for process in made:
+        table.ended(process, process.state.time + 1, 0)
+    limit = MemoryLimit(table, 16 * MIB)
+    limit.check(made[-1].state.time)
+    assert 12 * MIB - 2 * len(LONG) < limit.used <= 12 * MIB
+    cut = [process.state.program.args_cut for process in made]
+    assert cut == sorted(cut, reverse=True)
+    assert limit.cuts == {"previous": 0, "ended": cut.count(True)}
+
+
 def test_a_program_that_many_share_is_cut_once(table: ProcessTable) -> None:
     """A shell and its children share one argv, before and after."""
     (shell,) = children(table, 1)
