@@ -163,17 +163,21 @@ def test_a_debugger_can_not_change_long_arguments(daemon: Daemon, attacks: Attac
 
 
 def test_what_a_login_writes_into_its_environment_is_no_address(
-    make_daemon: MakeDaemon, sshd: Sshd
+    make_daemon: MakeDaemon, sshd: Sshd, tmp_path: Path
 ) -> None:
     """For a session older than the daemon, the connection is the one that sshd accepted."""
     forged = "SSH_CONNECTION='192.0.2.66 1 192.0.2.1 22'"
-    script = "sleep 6; /bin/true after-the-start; :"
+    started, ready = tmp_path / "started", tmp_path / "ready"
+    wait = f"touch {started}; until [ -e {ready} ]; do sleep 0.1; done"
+    script = f"{wait}; /bin/true after-the-start; :"
     login = subprocess.Popen(
         sshd.command(f"exec env {forged} sh -c '{script}'"), stdin=subprocess.DEVNULL
     )
     try:
-        time.sleep(1)
+        until(started.exists, 20, "the login")
         daemon = make_daemon().start()
+        daemon.settle()
+        ready.touch()
         document = until(
             lambda: daemon.find(
                 event__action="exec", process__args=["/bin/true", "after-the-start"]
@@ -182,6 +186,7 @@ def test_what_a_login_writes_into_its_environment_is_no_address(
             "the exec in the old session",
         )[0]
     finally:
+        ready.touch()
         login.wait(20)
     entry = document["process"]["entry_leader"]["entry_meta"]
     assert entry == {"type": "sshd", "source": {"ip": "127.0.0.1"}}
