@@ -49,13 +49,12 @@ def await_end_of(daemon: Daemon, token: str) -> None:
 
 
 def named(daemon: Daemon, name: str) -> list[str]:
-    """Return the actions of the lines of a program."""
+    """Return the actions of the lines of a program that the script has started."""
     return [
         each["event"]["action"]
         for each in daemon.documents()
         if each.get("process", {}).get("name") == name
-        and "canary" not in each.get("sessiond", {})
-        and "token" not in " ".join(each["process"].get("args", ()))
+        and "check.sh" in " ".join(each["process"]["parent"].get("args", ()))
     ]
 
 
