@@ -548,7 +548,7 @@ class Daemon:
     def _press(self, time_now: BootTime) -> None:
         """Let the pipeline fold the noisiest user's events while a buffer fills up."""
         losses = self._pipeline.losses
-        lost = losses.totals["kernel"] + sum(losses.kinds[kind] for kind in PROCESSES)
+        lost = sum(losses.kinds[kind] for kind in PROCESSES), losses.totals["kernel"]
         level = self._gauge.update(self._outputs.fill, lost=lost)
         if self._pipeline.press(level):
             effect = "repeated events of the user with the most lines are counted, not written"

@@ -26,24 +26,26 @@ class PressureGauge:
         self.reason = ""
         self._level = Level.CALM
         self._full = 0  # checks in a row
-        self._losing = 0
+        self._losing = (0, 0)  # checks in a row, by source
         self._since_loss = CALM_CHECKS
-        self._lost = 0
+        self._lost = (0, 0)
 
-    def update(self, fill: float, *, lost: int) -> Level:
+    def update(self, fill: float, *, lost: tuple[int, int]) -> Level:
         """Return the level, once a second.
 
-        ``fill`` is the share of the outputs' room in use, 0 to 1; ``lost`` the number of
-        events of the kinds PROCESSES and of audit's records that were lost since the start.
+        ``fill`` is the share of the outputs' room in use, 0 to 1; ``lost`` the numbers of
+        the tracer's events of the kinds PROCESSES and of audit's records that were lost since the
+        start. Both sources can report the loss of one moment in different checks.
         """
         self._full = self._full + 1 if fill >= HIGH else 0
-        self._losing = self._losing + 1 if lost > self._lost else 0
-        self._since_loss = 0 if lost > self._lost else self._since_loss + 1
+        tracer, audit = (now > before for now, before in zip(lost, self._lost, strict=True))
+        self._losing = (self._losing[0] + 1) * tracer, (self._losing[1] + 1) * audit
+        self._since_loss = 0 if tracer or audit else self._since_loss + 1
         self._lost = lost
         loses = self._since_loss < CALM_CHECKS
         if self._full >= CHECKS:
             self._level, self.reason = Level.PRESSED, "every output is half full"
-        elif self._losing >= CHECKS:
+        elif max(self._losing) >= CHECKS:
             self._level, self.reason = Level.PRESSED, "events are lost because they come too fast"
         elif fill < LOW and not loses:
             self._level = Level.CALM
