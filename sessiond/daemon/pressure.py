@@ -26,7 +26,7 @@ class PressureGauge:
         self.reason = ""
         self._level = Level.CALM
         self._full = 0  # checks in a row
-        self._losing = (0, 0)  # checks in a row, by source
+        self._losing = [0, 0]  # checks in a row, by source
         self._since_loss = CALM_CHECKS
         self._lost = (0, 0)
 
@@ -38,9 +38,10 @@ class PressureGauge:
         start. Both sources can report the loss of one moment in different checks.
         """
         self._full = self._full + 1 if fill >= HIGH else 0
-        tracer, audit = (now > before for now, before in zip(lost, self._lost, strict=True))
-        self._losing = (self._losing[0] + 1) * tracer, (self._losing[1] + 1) * audit
-        self._since_loss = 0 if tracer or audit else self._since_loss + 1
+        for source, number in enumerate(lost):
+            loses_more = number > self._lost[source]
+            self._losing[source] = self._losing[source] + 1 if loses_more else 0
+        self._since_loss = 0 if any(self._losing) else self._since_loss + 1
         self._lost = lost
         loses = self._since_loss < CALM_CHECKS
         if self._full >= CHECKS:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from sessiond.audit.reassembler import AuditEvent
+from sessiond.audit.reassembler import ANOM_ABEND, AuditEvent
 from sessiond.audit.record import CONFIG_CHANGE, LOGIN, NO_CALL, SYSCALL, decode
 from sessiond.config.filters import FilterRule
 from sessiond.ecs.process import ProcessEncoder, exit_code
@@ -44,8 +44,9 @@ _KEY: Final = re.compile(rb" key=([^ ]+)\s*\Z")
 # Assumed length of a line before the first one.
 _FIRST_SIZE: Final = 4096
 _WINDOW: Final = 600 * SECOND
-# SECCOMP and ANOM_ABEND: any program can cause them, without end, and no rule records them.
-_AT_WILL: Final = {1326: "seccomp", 1701: "abend"}
+_SECCOMP: Final = 1326
+# Any program can cause these records, without end, and no rule records them.
+_AT_WILL: Final = {_SECCOMP: "seccomp", ANOM_ABEND: "abend"}
 # The window of what is folded under pressure.
 _PRESSURE_WINDOW: Final = 60 * SECOND
 
